@@ -1,0 +1,153 @@
+"""Every error the platform raises on purpose, and what a command makes of it.
+
+    AblationError
+    ├── UserError              exit code 2: something the user said is wrong; nothing was lost
+    │   ├── ConfigError        a config or an override, all its problems at once
+    │   ├── DataError          a source or a token store: missing, truncated, foreign
+    │   ├── CheckpointError    a checkpoint: missing, incomplete, of another model
+    │   └── HeldError          another process holds the run or the study
+    └── WorkError              exit code 1: the request was sound, the work failed
+        ├── TrainingError      a training that ended early, with the step
+        │   └── DivergedError  NaN, infinity, or a loss that left the rails
+        ├── EvaluationError    a task that could not be scored
+        └── AuditError         what was read is not what was asked for
+
+Each :class:`Problem` says what is wrong, what was found, what is allowed and what to do::
+
+    >>> print(Problem("mixture.weights.wikki", "unknown source", allowed="chat, wiki",
+    ...               do="did you mean 'wiki'?"))
+    mixture.weights.wikki: unknown source; allowed: chat, wiki; did you mean 'wiki'?
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "AblationError",
+    "AuditError",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "DivergedError",
+    "EvaluationError",
+    "HeldError",
+    "Problem",
+    "TrainingError",
+    "UserError",
+    "WorkError",
+    "nearest",
+    "unknown_name",
+]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, told so that the reader can put it right."""
+
+    where: str
+    """The config key, file or argument at fault."""
+    what: str
+    """What is wrong with it."""
+    found: object = None
+    """What was found there; omitted from the message when None."""
+    allowed: object = None
+    """What would have been accepted; omitted when None."""
+    do: str | None = None
+    """The next thing to try; omitted when None."""
+
+    def __str__(self) -> str:
+        parts = [f"{self.where}: {self.what}"]
+        if self.found is not None:
+            parts.append(f"found: {self.found}")
+        if self.allowed is not None:
+            parts.append(f"allowed: {self.allowed}")
+        if self.do is not None:
+            parts.append(self.do)
+        return "; ".join(parts)
+
+
+class AblationError(Exception):
+    """Root of the tree: catch it to catch everything the platform raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(AblationError):
+    """Something the user said cannot be done as said; carries every problem found, not the first."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Problem | Sequence[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = (
+            (problems,) if isinstance(problems, Problem) else tuple(problems)
+        )
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def __reduce__(self) -> tuple[type[UserError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
+
+class ConfigError(UserError):
+    """A config or an override that breaks a rule."""
+
+
+class DataError(UserError):
+    """A source or token store that is missing, truncated, swapped or foreign."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, incomplete, or belongs to another model or topology."""
+
+
+class HeldError(UserError):
+    """Another live process holds what this one asked for."""
+
+
+class WorkError(AblationError):
+    """The request was sound and the work failed."""
+
+
+class TrainingError(WorkError):
+    """A training that ended before its last step."""
+
+    def __init__(self, reason: str, *, step: int | None = None) -> None:
+        self.reason, self.step = reason, step
+        super().__init__(reason if step is None else f"step {step}: {reason}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_training_error, (type(self), self.reason, self.step)
+
+
+class DivergedError(TrainingError):
+    """NaN, infinity, or a loss beyond the divergence rule."""
+
+
+class EvaluationError(WorkError):
+    """A task that could not be scored."""
+
+
+class AuditError(WorkError):
+    """The tokens really read differ from the mixture asked for by more than the tolerance."""
+
+
+def _rebuild_training_error(
+    kind: type[TrainingError], reason: str, step: int | None
+) -> TrainingError:
+    return kind(reason, step=step)
+
+
+def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
+    """The known names closest to ``name``, best first; empty when none is close."""
+    return difflib.get_close_matches(name, list(known), n=most, cutoff=0.55)
+
+
+def unknown_name(where: str, what: str, name: str, known: Iterable[str]) -> Problem:
+    """The problem of a ``name`` that is not among the ``known`` ones, with the nearest of them."""
+    names = sorted(known)
+    close = nearest(name, names)
+    shown = ", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")
+    do = f"did you mean {' or '.join(map(repr, close))}?" if close else None
+    return Problem(where, f"unknown {what} {name!r}", allowed=shown or "none is known", do=do)

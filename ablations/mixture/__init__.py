@@ -1,0 +1,1 @@
+"""Mixtures, schedules, the sampler that serves them, and the audit of what was really read."""
