@@ -34,7 +34,11 @@ class Mixture(Mapping[str, float]):
     __slots__ = ("_weights",)
 
     def __init__(
-        self, weights: Mapping[str, float], *, normalize: bool = False, where: str = "mixture.weights"
+        self,
+        weights: Mapping[str, float],
+        *,
+        normalize: bool = False,
+        where: str = "mixture.weights",
     ) -> None:
         values = {name: float(weight) for name, weight in weights.items()}
         problems = _problems(values, normalize, where)
@@ -113,7 +117,9 @@ def uniform(sources: Mapping[str, float] | tuple[str, ...]) -> Mixture:
     return Mixture(dict.fromkeys(sources, 1.0), normalize=True)
 
 
-def unimax(tokens: Mapping[str, float], *, budget_tokens: float, max_epochs: float = 4.0) -> Mixture:
+def unimax(
+    tokens: Mapping[str, float], *, budget_tokens: float, max_epochs: float = 4.0
+) -> Mixture:
     """As even as the epoch cap allows (UniMax, Chung et al. 2023, arXiv 2304.09151, algorithm 1).
 
     Small sources are filled first, each up to ``max_epochs`` of its tokens; what is left of the

@@ -1,0 +1,360 @@
+"""Run records: what one training left on disk, and the only code that reads and writes it.
+
+    runs/<study>/<trial>-<seed>/
+        manifest.json  config.yaml  metrics.jsonl  events.jsonl  scores.jsonl  details/  checkpoints/
+        exports/  audit.json  result.json  worker.log
+
+A record answers three questions without opening a checkpoint: what was asked (``manifest.json``),
+how far it got (``status``, ``metrics()``), and what came out (``result()``)::
+
+    for record in list_runs(Path("runs"), study="demo"):
+        print(record.name, record.status, record.result().get("score"))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from ablations.errors import ConfigError, HeldError, Problem
+from ablations.files import (
+    append_json_line,
+    mend_lines,
+    read_json,
+    read_json_lines,
+    write_json,
+    write_text,
+)
+
+__all__ = ["FORMAT", "Manifest", "RunRecord", "Status", "fingerprint", "list_runs", "run_name"]
+
+FORMAT = 1
+"""Version of the record layout; a reader refuses a newer one."""
+
+Status = Literal["pending", "training", "scoring", "done", "failed"]
+
+_VERSIONED = ("torch", "nanotron", "lighteval", "transformers", "datatrove", "hydra-core", "numpy")
+
+_ELSEWHERE = ("runs_dir", "data_dir", "study", "trial", "execution", "labels", "progress")
+"""Top-level config keys that say where and how a run is executed, not what its result is."""
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) over the part of a resolved config that defines the result of the run."""
+    defining = {key: value for key, value in config.items() if key not in _ELSEWHERE}
+    text = json.dumps(defining, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def run_name(trial: str, seed: int) -> str:
+    """The folder of a run inside its study."""
+    return f"{trial}-{seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What defines a run, and where it stands."""
+
+    study: str
+    trial: str
+    seed: int
+    fingerprint: str
+    config: Mapping[str, Any]
+    """The resolved config, plain values only."""
+    status: Status = "pending"
+    reason: str | None = None
+    """Why the run failed; None unless it did."""
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    """What a study says of the run: the trial's name, phase and parameters."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    command: Sequence[str] = ()
+    """The arguments of the process that began the run."""
+    created: float = 0.0
+    """Seconds since the epoch, as the two below."""
+    started: float | None = None
+    finished: float | None = None
+    host: str = ""
+    pid: int = 0
+    format: int = FORMAT
+
+
+class RunRecord:
+    """One run folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"RunRecord({str(self.path)!r})"
+
+    # ------------------------------------------------------------------------------- identity
+
+    @classmethod
+    def create(
+        cls,
+        runs_dir: Path,
+        *,
+        study: str,
+        trial: str,
+        seed: int,
+        config: Mapping[str, Any],
+        config_yaml: str = "",
+        labels: Mapping[str, Any] | None = None,
+    ) -> RunRecord:
+        """Open the record of a run, making it when it is new.
+
+        Raises:
+            ConfigError: the folder holds a run of another fingerprint; nothing is overwritten.
+        """
+        record = cls(Path(runs_dir) / study / run_name(trial, seed))
+        mark = fingerprint(config)
+        if record.exists():
+            record._refuse_other(mark, config)
+            return record
+        record.path.mkdir(parents=True, exist_ok=True)
+        write_text(record.path / "config.yaml", config_yaml)
+        manifest = Manifest(
+            study=study,
+            trial=trial,
+            seed=seed,
+            fingerprint=mark,
+            config=config,
+            labels=labels or {},
+            versions=_versions(),
+            git_commit=_git_commit(),
+            command=tuple(sys.argv),
+            created=time.time(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
+        record._write(manifest)
+        return record
+
+    def _refuse_other(self, mark: str, config: Mapping[str, Any]) -> None:
+        manifest = self.manifest
+        if manifest.fingerprint == mark:
+            return
+        changed = sorted(_differences(manifest.config, config))
+        raise ConfigError(
+            Problem(
+                str(self.path),
+                "holds a run of another config",
+                found=f"differs in {', '.join(changed[:8]) or 'a value'}",
+                do="choose another study= or trial=; a record is never overwritten",
+            )
+        )
+
+    def exists(self) -> bool:
+        """Whether the folder holds a run."""
+        return (self.path / "manifest.json").exists()
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest as it stands on disk now."""
+        stored = read_json(self.path / "manifest.json")
+        if stored.get("format", 0) > FORMAT:
+            raise ConfigError(
+                Problem(
+                    str(self.path),
+                    "written by a newer version of the platform",
+                    found=f"record format {stored['format']}",
+                    allowed=f"at most {FORMAT}",
+                )
+            )
+        return Manifest(**stored)
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def status(self) -> Status:
+        return self.manifest.status
+
+    # ------------------------------------------------------------------------------- progress
+
+    def set_status(self, status: Status, reason: str | None = None) -> None:
+        """Record where the run stands; the times of the first start and of the end are kept."""
+        manifest = self.manifest
+        now = time.time()
+        started = manifest.started if manifest.started or status == "pending" else now
+        finished = now if status in ("done", "failed") else None
+        self._write(
+            replace(
+                manifest,
+                status=status,
+                reason=reason,
+                started=started,
+                finished=finished,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+            )
+        )
+
+    def _write(self, manifest: Manifest) -> None:
+        write_json(self.path / "manifest.json", asdict(manifest))
+
+    def event(self, kind: str, *, step: int | None = None, **details: Any) -> None:
+        """Append one event: a resume, a spike, a checkpoint, a failure."""
+        row = {"time": time.time(), "step": step, "kind": kind, **details}
+        append_json_line(self.path / "events.jsonl", row)
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Be the one process that works on this run; the lock ends with the process, however it ends.
+
+        Raises:
+            HeldError: another process holds the run; the message says which.
+        """
+        # Imported here: `ablate ls` reads records without it.
+        from filelock import FileLock, Timeout
+
+        holder = self.path / "holder.json"
+        lock = FileLock(self.path / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise HeldError(self._held_by(holder)) from None
+        try:
+            write_json(
+                holder,
+                {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()},
+            )
+            for name in ("metrics.jsonl", "events.jsonl", "scores.jsonl"):
+                mend_lines(self.path / name)
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def _held_by(self, holder: Path) -> Problem:
+        try:
+            who = read_json(holder)
+            found = f"process {who['pid']} on {who['host']}"
+        except (OSError, ValueError, KeyError):
+            found = "another process"
+        return Problem(
+            self.name,
+            "this run is being worked on",
+            found=found,
+            do="wait for it, or stop that process and give the same command again",
+        )
+
+    # ------------------------------------------------------------------------------- contents
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One row a step, in order; of a step that was trained again after a resume, the last."""
+        rows = {row["step"]: row for row in read_json_lines(self.path / "metrics.jsonl")}
+        return [rows[step] for step in sorted(rows)]
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every event, oldest first."""
+        return list(read_json_lines(self.path / "events.jsonl"))
+
+    def scores(self) -> list[dict[str, Any]]:
+        """One row a scored checkpoint, in order of steps."""
+        rows = {row["step"]: row for row in read_json_lines(self.path / "scores.jsonl")}
+        return [rows[step] for step in sorted(rows)]
+
+    def add_scores(self, row: Mapping[str, Any]) -> None:
+        """Append the scores of one checkpoint."""
+        append_json_line(self.path / "scores.jsonl", row)
+
+    def audit(self) -> dict[str, Any] | None:
+        """The audit of what was read, or None before there is one."""
+        return self._optional("audit.json")
+
+    def result(self) -> dict[str, Any] | None:
+        """The result, written last; None while the run is not over."""
+        return self._optional("result.json")
+
+    def write_audit(self, audit: Mapping[str, Any]) -> None:
+        """Record the audit."""
+        write_json(self.path / "audit.json", audit)
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Record the result: the last thing a run writes, and what a study harvests."""
+        write_json(self.path / "result.json", result)
+
+    def _optional(self, name: str) -> dict[str, Any] | None:
+        path = self.path / name
+        if not path.exists():
+            return None
+        content: dict[str, Any] = read_json(path)
+        return content
+
+    def details(self, step: int) -> dict[str, Path]:
+        """Task → parquet file of its per-item details at ``step``."""
+        folder = self.path / "details" / str(step)
+        return {file.stem: file for file in sorted(folder.glob("*.parquet"))}
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def exports_dir(self) -> Path:
+        return self.path / "exports"
+
+    def export(self, step: int) -> Path:
+        """The transformers folder of the checkpoint at ``step``."""
+        return self.exports_dir / str(step)
+
+
+def list_runs(runs_dir: Path, study: str | None = None) -> list[RunRecord]:
+    """Every record under ``runs_dir``, or of one study, by name."""
+    root = Path(runs_dir)
+    pattern = f"{study or '*'}/*/manifest.json"
+    return [RunRecord(file.parent) for file in sorted(root.glob(pattern))]
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted keys whose values differ, those that do not define the result left out."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        if old != new and json.dumps(old, default=str) != json.dumps(new, default=str):
+            yield prefix
+        return
+    for key in {*old, *new}:
+        if not prefix and key in _ELSEWHERE:
+            continue
+        yield from _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in ("ablations", *_VERSIONED):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout that the package runs from, with ``+`` where it was changed since."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if not commit:
+        return None
+    return commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
