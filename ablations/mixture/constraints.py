@@ -1,0 +1,76 @@
+"""Epoch caps and simulated epoching: what a budget allows a mixture to read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from ablations.errors import Problem
+from ablations.mixture.schedule import Schedule
+
+__all__ = ["broken_caps", "simulated_slices", "weight_bounds"]
+
+
+def broken_caps(
+    schedule: Schedule,
+    available_tokens: Mapping[str, float],
+    *,
+    epoch_cap: float,
+    full_tokens: float | None = None,
+) -> list[Problem]:
+    """A problem for every source that would be read more often than ``epoch_cap``.
+
+    Args:
+        schedule: What would be read.
+        available_tokens: Tokens per source: of the prepared store, or of the whole source when
+            ``full_tokens`` is given.
+        epoch_cap: Most epochs over the whole schedule.
+        full_tokens: Judge the schedule stretched to this budget (the full run's) instead.
+    """
+    stretch = 1.0 if full_tokens is None else full_tokens / schedule.total_tokens
+    problems = []
+    for name, read in schedule.tokens().items():
+        available = available_tokens.get(name, 0.0)
+        epochs = stretch * read / available if available > 0 else math.inf * (read > 0)
+        if read and epochs > epoch_cap * (1.0 + 1e-6):
+            most = epoch_cap * available / (stretch * schedule.total_tokens)
+            problems.append(
+                Problem(
+                    f"source.{name}",
+                    "read more often than mixture.epoch_cap",
+                    found=f"{epochs:.2f} epochs ({stretch * read:.4g} of {available:.4g} tokens)",
+                    allowed=f"{epoch_cap:g} epochs, a mean weight of at most {most:.4f}",
+                    do="lower its weight, shorten the schedule, or raise mixture.epoch_cap",
+                )
+            )
+    return problems
+
+
+def weight_bounds(
+    available_tokens: Mapping[str, float], *, full_tokens: float, epoch_cap: float
+) -> dict[str, float]:
+    """Source → the largest mean weight that keeps it within ``epoch_cap`` at the full budget."""
+    return {
+        name: min(1.0, epoch_cap * tokens / full_tokens)
+        for name, tokens in available_tokens.items()
+    }
+
+
+def simulated_slices(
+    schedule: Schedule,
+    windows: Mapping[str, int],
+    full_available_tokens: Mapping[str, float],
+    full_tokens: float,
+) -> dict[str, int]:
+    """Source → windows to read so that the proxy's epochs equal the full run's.
+
+    The full run reads ``tokens / available`` epochs of a source; a proxy of a thousandth of its budget
+    sees the same repetition on a thousandth of the source. A source is never cut below one window,
+    nor above what is prepared.
+    """
+    scale = schedule.total_tokens / full_tokens
+    slices = {}
+    for name, prepared in windows.items():
+        wanted = full_available_tokens[name] * scale / schedule.sequence_length
+        slices[name] = max(1, min(prepared, round(wanted)))
+    return slices

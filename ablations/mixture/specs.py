@@ -1,0 +1,190 @@
+"""What a config says of mixtures and schedules, and how it becomes a :class:`Schedule`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from ablations.errors import ConfigError, Problem
+from ablations.mixture.mixture import Mixture
+from ablations.mixture.schedule import DecayShape, LearningRate, Schedule, Stage, whole_steps
+
+__all__ = ["LearningRateSpec", "MixtureSpec", "ScheduleSpec", "StageSpec"]
+
+_FORBID: dict[str, Any] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureSpec:
+    """The mixture of every stage that does not bring its own."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    weights: Mapping[str, float]
+    """Source → share of tokens; must sum to 1 within 1e-6."""
+    normalize: bool = False
+    """Divide weights by their sum instead of refusing a sum other than 1."""
+    epoch_cap: float = 4.0
+    """Most epochs of any source over the whole schedule (SmolLM2 held 4 to 5)."""
+    audit_tolerance: float = 1e-3
+    """Largest gap between realised and asked share of a stage's tokens; more fails the run."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            Problem(f"mixture.{name}", "must be above zero", found=value)
+            for name, value in (
+                ("epoch_cap", self.epoch_cap),
+                ("audit_tolerance", self.audit_tolerance),
+            )
+            if not value > 0
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """One stage: its budget as a share of the total or in tokens, and its weights."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    share: float | None = None
+    """Share of ``schedule.total_tokens``; either this or ``tokens``."""
+    tokens: float | None = None
+    """Budget in tokens."""
+    weights: Mapping[str, float] | None = None
+    """Source → share of tokens; null = ``mixture.weights``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningRateSpec:
+    """The learning rate over the schedule; the peak is ``training.peak_lr``."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    kind: Literal["wsd", "cosine", "constant"] = "wsd"
+    """wsd = warm-up, stable, decay; cosine = decay from the end of the warm-up; constant = no decay."""
+    warmup_steps: int | None = None
+    """Steps of linear warm-up; null = ``warmup_share``."""
+    warmup_share: float = 0.02
+    """Share of the steps that warm up, where ``warmup_steps`` is null."""
+    decay_share: float = 0.2
+    """Share of the steps that decay (wsd); SmolLM2 1.7B took the last 10%."""
+    decay_steps: int | None = None
+    """Steps of the decay (wsd); null = ``decay_share``."""
+    shape: DecayShape = "linear"
+    """linear, 1-sqrt or cosine."""
+    min_ratio: float = 0.0
+    """Final learning rate as a share of the peak."""
+
+    def build(self, *, peak: float, total_steps: int) -> LearningRate:
+        """The learning rate of a schedule of ``total_steps`` steps."""
+        warmup = self.warmup_steps
+        if warmup is None:
+            warmup = round(self.warmup_share * total_steps)
+        decay = self.decay_steps
+        if self.kind == "cosine":
+            decay = total_steps - warmup
+        elif self.kind == "constant":
+            decay = 0
+        elif decay is None:
+            decay = round(self.decay_share * total_steps)
+        return LearningRate(
+            peak=peak,
+            warmup_steps=warmup,
+            decay_steps=decay,
+            total_steps=total_steps,
+            shape="cosine" if self.kind == "cosine" else self.shape,
+            min_ratio=self.min_ratio,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSpec:
+    """Stages in order, their budgets, and the learning rate over them."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    total_tokens: float | None = None
+    """Tokens of all stages; null = the sum of the stages' ``tokens``."""
+    stages: Mapping[str, StageSpec] = field(default_factory=lambda: {"main": StageSpec(share=1.0)})
+    """Name → stage, in order of training."""
+    lr: LearningRateSpec = field(default_factory=LearningRateSpec)
+    """The learning rate."""
+    full_tokens: float | None = None
+    """Tokens of the full run that this proxy stands for; each source is cut to a slice so that its
+    epochs equal the full run's (simulated epoching); null = read every source whole."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        for name, stage in self.stages.items():
+            if (stage.share is None) == (stage.tokens is None):
+                problems.append(
+                    Problem(f"schedule.stages.{name}", "give a share or tokens, one of them")
+                )
+            elif stage.share is not None and self.total_tokens is None:
+                problems.append(
+                    Problem("schedule.total_tokens", f"needed by the share of stage {name!r}")
+                )
+        if not problems:
+            problems = self._budget_problems()
+        if problems:
+            raise ConfigError(problems)
+
+    def _budget_problems(self) -> list[Problem]:
+        bad = [
+            Problem(f"schedule.stages.{name}", "needs a budget above zero", found=budget)
+            for name, budget in self.budgets().items()
+            if not (math.isfinite(budget) and budget > 0)
+        ]
+        total = math.fsum(self.budgets().values())
+        if (
+            not bad
+            and self.total_tokens is not None
+            and not math.isclose(total, self.total_tokens, rel_tol=1e-6)
+        ):
+            bad.append(
+                Problem(
+                    "schedule.stages",
+                    "the stages' budgets do not add up to schedule.total_tokens",
+                    found=f"{total:.8g} tokens",
+                    allowed=f"{self.total_tokens:.8g}",
+                )
+            )
+        return bad
+
+    def budgets(self) -> dict[str, float]:
+        """Stage → tokens."""
+        return {
+            name: stage.tokens
+            if stage.tokens is not None
+            else (stage.share or 0.0) * (self.total_tokens or 0.0)
+            for name, stage in self.stages.items()
+        }
+
+    def build(self, mixture: MixtureSpec, *, sequence_length: int, batch_size: int) -> Schedule:
+        """The schedule in whole steps.
+
+        Raises:
+            ConfigError: weights that are no mixture, or a stage shorter than one step.
+        """
+        steps = whole_steps(list(self.budgets().values()), sequence_length * batch_size)
+        stages: list[Stage] = []
+        problems: list[Problem] = []
+        for (name, stage), length in zip(self.stages.items(), steps, strict=True):
+            where = (
+                "mixture.weights" if stage.weights is None else f"schedule.stages.{name}.weights"
+            )
+            weights = mixture.weights if stage.weights is None else stage.weights
+            try:
+                made = Mixture(weights, normalize=mixture.normalize, where=where)
+                stages.append(Stage(name=name, steps=length, mixture=made))
+            except ConfigError as error:
+                problems += [problem for problem in error.problems if problem not in problems]
+        if problems:
+            raise ConfigError(problems)
+        return Schedule(
+            stages=tuple(stages), sequence_length=sequence_length, batch_size=batch_size
+        )
