@@ -1,0 +1,1 @@
+"""From sources to token stores: the catalogue, preparation, the store, demo and synthetic text."""

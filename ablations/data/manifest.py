@@ -1,0 +1,147 @@
+"""What a token store says of itself: ``manifest.json``, written last and by rename.
+
+A store whose manifest is there is whole. The manifest names the tokenizer by the hash of its
+``tokenizer.json``, counts what is in every file, and holds two checksums of each: one of the whole
+file, and one of its edges, which costs a millisecond and catches a swapped or cut file at every
+opening.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ablations.errors import DataError, Problem
+from ablations.files import read_json, write_json
+
+__all__ = [
+    "FORMAT",
+    "MANIFEST",
+    "TRAIN",
+    "HeldOut",
+    "StoreFile",
+    "StoreManifest",
+    "edges_sha256",
+    "file_sha256",
+]
+
+FORMAT = 1
+"""Version of the store layout; a reader refuses a newer one."""
+MANIFEST = "manifest.json"
+TRAIN = "train"
+"""The folder of token files inside a store: what datatrove and nanotron read."""
+
+_EDGE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreFile:
+    """One ``.ds`` file."""
+
+    name: str
+    tokens: int
+    documents: int
+    sha256: str
+    edges_sha256: str
+    """Checksum of the first and the last 64 KiB, compared at every opening."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """What ``heldout.jsonl`` holds."""
+
+    documents: int
+    bytes: int
+    """UTF-8 bytes of the texts."""
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreManifest:
+    """Everything a run needs to know before it reads a token."""
+
+    source: str
+    domain: str
+    tokenizer: str
+    """Folder name under ``data/tokenizers``."""
+    tokenizer_hash: str
+    vocab_size: int
+    eos_id: int
+    """The token after each document; document boundaries are read from it."""
+    token_bytes: int
+    """2 (uint16) or 4 (uint32, vocabularies over 65,536)."""
+    tokens: int
+    """Training tokens, end-of-document tokens included."""
+    documents: int
+    bytes: int
+    """UTF-8 bytes of the training text."""
+    files: tuple[StoreFile, ...]
+    heldout: HeldOut
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Reason → documents that the preparation left out."""
+    source_fingerprint: str = ""
+    """SHA-256 over the part of the source's config that decides the text."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """Where the text is from: the source's ``origin`` as resolved."""
+    licence: str = ""
+    url: str = ""
+    created: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def bytes_per_token(self) -> float:
+        """UTF-8 bytes of text a training token stands for."""
+        return self.bytes / self.tokens if self.tokens else float("nan")
+
+    def write(self, folder: Path) -> None:
+        """Write ``manifest.json``: last of all, so that its presence means a whole store."""
+        write_json(folder / MANIFEST, asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> StoreManifest:
+        """The manifest in ``folder``.
+
+        Raises:
+            DataError: no manifest, one that cannot be read, or one of a newer layout.
+        """
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise DataError(
+                Problem(str(folder), "not a prepared token store", do="run `ablate prepare` first")
+            )
+        try:
+            values = read_json(path)
+            if values["format"] > FORMAT:
+                raise DataError(
+                    Problem(
+                        str(path), "written by a newer version", found=values["format"], allowed=FORMAT
+                    )
+                )
+            values["files"] = tuple(StoreFile(**file) for file in values["files"])
+            values["heldout"] = HeldOut(**values["heldout"])
+            return cls(**values)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                Problem(str(path), "cannot be read", found=error, do="prepare the source again")
+            ) from error
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a whole file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def edges_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file's first and last 64 KiB."""
+    with path.open("rb") as stream:
+        digest = hashlib.sha256(stream.read(_EDGE_BYTES))
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - _EDGE_BYTES))
+        digest.update(stream.read(_EDGE_BYTES))
+    return digest.hexdigest()
