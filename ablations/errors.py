@@ -90,8 +90,11 @@ class UserError(AblationError):
         return type(self), (self.problems,)
 
 
-class ConfigError(UserError):
-    """A config or an override that breaks a rule."""
+class ConfigError(UserError, ValueError):
+    """A config or an override that breaks a rule.
+
+    It is a ValueError so that pydantic gathers it with the other problems of a config.
+    """
 
 
 class DataError(UserError):

@@ -1,0 +1,194 @@
+"""The command line: ``ablate COMMAND overrides…``, each command a Hydra application.
+
+    ablate run mixture.weights.wiki=0.7 mixture.weights.chat=0.3      one run
+    ablate run -m experiment=demo_ratio                               a search
+    ablate run --cfg job                                              the config, composed
+    eval "$(ablate -sc install=bash)"                                 completion
+
+Exit codes: 0 done, 1 the work failed, 2 the user's mistake (a message, no traceback).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ablations import __version__
+from ablations.errors import AblationError, Problem, UserError, unknown_name
+
+__all__ = ["COMMANDS", "Command", "Task", "main"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: where its code is, what config it starts from, what it does."""
+
+    module: str
+    """Module with ``main(config: Mapping[str, Any]) -> int``; imported when the command is called."""
+    config: str
+    """Primary config in ``conf/``."""
+    help: str
+    """One line."""
+
+
+COMMANDS: dict[str, Command] = {
+    "prepare": Command("ablations.commands.prepare", "run", "tokenise sources into token stores"),
+    "plan": Command("ablations.commands.plan", "run", "print the bill of a run; touches nothing"),
+    "run": Command("ablations.commands.run", "run", "train and score one run; -m searches"),
+    "score": Command("ablations.commands.score", "score", "score a checkpoint or a model folder"),
+    "ls": Command("ablations.commands.ls", "ls", "list runs with status and score"),
+    "verdict": Command("sweeps.commands.verdict", "verdict", "name a winner, a tie, or the baseline"),
+    "fit": Command("sweeps.commands.fit", "fit", "fit surrogates to a study or to anyone's swarm"),
+    "promote": Command("sweeps.commands.promote", "promote", "freeze a schedule into a full run"),
+    "import": Command("sweeps.commands.import_", "import", "read a published nanotron config"),
+    "report": Command("analysis.commands.report", "report", "write a study's report, one HTML file"),
+    "watch": Command("analysis.commands.watch", "watch", "follow a study in the terminal"),
+    "doctor": Command("ablations.commands.doctor", "doctor", "say what is installed and what to do"),
+}
+"""Every command. Modules are named, not imported: ``ablations`` stays below ``sweeps`` and ``analysis``."""
+
+
+class Task:
+    """What Hydra calls with a composed config: picklable, so that any launcher can carry it."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+        self.code = 0
+        # Hydra and cloudpickle look at these two of a task function.
+        self.__name__ = command
+        self.__qualname__ = f"Task.{command}"
+
+    def __call__(self, config: Any) -> int:
+        from hydra.core.hydra_config import HydraConfig
+        from omegaconf import OmegaConf
+
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        assert isinstance(plain, dict)
+        directories = [
+            source.path
+            for source in HydraConfig.get().runtime.config_sources
+            if source.schema == "file"
+        ]
+        plain = {str(key): value for key, value in plain.items()}
+        plain.setdefault("config_dirs", directories)
+        module = importlib.import_module(COMMANDS[self.command].module)
+        code: int = module.main(plain)
+        self.code = max(self.code, code)
+        return code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in ("-sc", "--shell-completion"):
+        return _complete(given)
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if given[0] == "--version":
+        print(f"ablate {__version__}")
+        return 0
+    try:
+        if given[0] not in COMMANDS:
+            raise UserError(unknown_name("ablate", "command", given[0], COMMANDS))
+        return _run(given[0], given[1:])
+    except BrokenPipeError:  # `ablate ls | head`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it at exit
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 1
+    except AblationError as error:
+        return _report(error)
+
+
+def _run(name: str, overrides: Sequence[str]) -> int:
+    """Compose the command's config and call it."""
+    # Hydra would print its own abridged traceback and exit 1; we raise, and explain below.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from ablations.schema import conf_dir
+
+    task = Task(name)
+    sys.argv = [f"ablate {name}", *overrides]
+    application = hydra.main(
+        version_base="1.3", config_path=str(conf_dir()), config_name=COMMANDS[name].config
+    )(task)
+    try:
+        application()
+    except (HydraException, OmegaConfBaseException) as error:
+        from ablations.overrides import explain
+
+        cause = _own_error(error)
+        if cause is not None:
+            raise cause from None
+        raise UserError(explain(error, COMMANDS[name].config, overrides)) from None
+    return task.code
+
+
+def _own_error(error: BaseException) -> AblationError | None:
+    """The platform's own error that Hydra wrapped, if it did."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, AblationError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _report(error: AblationError) -> int:
+    if isinstance(error, UserError):
+        many = len(error.problems)
+        print(f"error: {many} problem{'s' if many > 1 else ''}", file=sys.stderr)
+        for problem in error.problems:
+            print(f"  - {_indent(problem)}", file=sys.stderr)
+    else:
+        print(f"failed: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _indent(problem: Problem) -> str:
+    return str(problem).replace("\n", "\n    ")
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "ablate COMMAND [overrides…]: mixture ablations, from text to a promoted schedule",
+            "",
+            *lines,
+            "",
+            "ablate COMMAND --help tells its options; ablate run --cfg job prints a whole config.",
+            "Exit codes: 0 done, 1 the work failed, 2 the command or a config is wrong.",
+        ]
+    )
+
+
+def _complete(given: Sequence[str]) -> int:
+    """Hydra's shell completion behind a command word: it is cut from the line that the shell sends."""
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split(maxsplit=2)
+    if "=install" in given[-1] or given[-1].startswith(("install=", "uninstall=")):
+        return _run("run", given)
+    if len(words) < 2 or words[1] not in COMMANDS:
+        typed = words[1] if len(words) > 1 else ""
+        print("\n".join(name for name in COMMANDS if name.startswith(typed)))
+        return 0
+    start = line.index(words[1])
+    rest = line[start + len(words[1]) :].lstrip()
+    os.environ["COMP_LINE"] = f"{words[0]} {rest}"
+    os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
+    return _run(words[1], given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""The bill of a run before it runs: tokens, epochs, steps, FLOPs, time, disk; and the rules it breaks.
+
+Nothing here trains, writes or imports torch. A source that is not prepared is counted with the tokens
+that its config states, so that an 11T-token schedule plans on a laptop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablations.data.store import TokenStore
+from ablations.errors import ConfigError, DataError, Problem
+from ablations.mixture.constraints import broken_caps, simulated_slices
+from ablations.mixture.schedule import LearningRate, Schedule
+from ablations.schema import RunConfig
+
+__all__ = ["Plan", "PlanRow", "make_plan", "store_folder"]
+
+_CPU_FLOPS = 60e9
+"""FLOP/s of two laptop cores on a model of some million parameters in float32 (measured: 11M
+parameters, sequence 256, 1.1k tokens a CPU-second: docs/decisions/run.md)."""
+
+_GPU_FLOPS = 989e12 * 0.40
+"""An H100's dense bf16 peak (NVIDIA's data sheet) at 40% utilisation: assumed, not measured."""
+
+_BYTES_PER_PARAMETER = {"float32": 12, "bfloat16": 14}
+"""Checkpoint bytes: weights and two Adam moments; in bfloat16 a float32 copy of the weights too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRow:
+    """One source in one stage."""
+
+    stage: str
+    source: str
+    weight: float
+    tokens: float
+    """Tokens of the stage that come from the source."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run will read, do, take and leave."""
+
+    schedule: Schedule
+    learning_rate: LearningRate
+    rows: tuple[PlanRow, ...]
+    available_tokens: Mapping[str, float]
+    """Source → tokens a run can read: of the prepared store, or as stated by the source's config."""
+    prepared: Mapping[str, bool]
+    """Source → whether a token store is there."""
+    epochs: Mapping[str, float]
+    """Source → epochs over the whole schedule, simulated epoching included."""
+    slices: Mapping[str, int] | None
+    """Source → windows read of it under simulated epoching; None without."""
+    parameters: int
+    embedding_parameters: int
+    flops: float
+    """Training FLOPs."""
+    seconds: Mapping[str, float]
+    """Device → estimated seconds of training on one of it."""
+    disk_bytes: float
+    """Checkpoints and exports that the run keeps at most."""
+    checkpoint_steps: tuple[int, ...]
+    tasks: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    """Rules that the run would break; a run with one is refused."""
+
+    def require(self) -> None:
+        """Raise :class:`ConfigError` with every rule broken."""
+        if self.problems:
+            raise ConfigError(self.problems)
+
+
+def store_folder(config: RunConfig, source: str) -> Path:
+    """Where the token store of a source lives."""
+    return Path(config.data_dir) / config.tokenizer.id / source
+
+
+def make_plan(config: RunConfig) -> Plan:
+    """The plan of a run, its problems included."""
+    schedule = config.build_schedule()
+    stores, problems = _open_stores(config, schedule)
+    available = {
+        name: float(stores[name].num_tokens) if name in stores else _stated_tokens(config, name)
+        for name in schedule.sources
+    }
+    slices = _slices(config, schedule, stores)
+    readable = {
+        name: (slices or {}).get(name, 0) * schedule.sequence_length or available[name]
+        for name in schedule.sources
+    }
+    problems += broken_caps(schedule, readable, epoch_cap=config.mixture.epoch_cap)
+    problems += _full_run_caps(config, schedule)
+    steps = config.training.checkpoint_steps(schedule.total_steps, config.warm_start.first_step or 0)
+    flops = float(
+        config.model.flops_per_token(schedule.sequence_length) * schedule.total_tokens
+    )
+    per_checkpoint = config.model.parameters * (_BYTES_PER_PARAMETER[config.training.dtype] + 4)
+    return Plan(
+        schedule=schedule,
+        learning_rate=config.build_learning_rate(schedule),
+        rows=_rows(schedule),
+        available_tokens=available,
+        prepared={name: name in stores for name in schedule.sources},
+        epochs=schedule.epochs(readable),
+        slices=slices,
+        parameters=config.model.parameters,
+        embedding_parameters=config.model.embedding_parameters,
+        flops=flops,
+        seconds={"2 CPU cores": flops / _CPU_FLOPS, "H100 at 40% MFU": flops / _GPU_FLOPS},
+        disk_bytes=float(per_checkpoint * len(steps)),
+        checkpoint_steps=steps,
+        tasks=tuple(config.evaluation.tasks),
+        problems=tuple(problems),
+    )
+
+
+def _rows(schedule: Schedule) -> tuple[PlanRow, ...]:
+    return tuple(
+        PlanRow(
+            stage=stage.name,
+            source=name,
+            weight=weight,
+            tokens=weight * stage.steps * schedule.tokens_per_step,
+        )
+        for stage in schedule.stages
+        for name, weight in stage.mixture.items()
+    )
+
+
+def _open_stores(
+    config: RunConfig, schedule: Schedule
+) -> tuple[dict[str, TokenStore], list[Problem]]:
+    """The prepared stores of a schedule; a store that is there but wrong is a problem."""
+    stores: dict[str, TokenStore] = {}
+    problems: list[Problem] = []
+    for name in schedule.sources:
+        folder = store_folder(config, name)
+        if not (folder / "manifest.json").exists():
+            continue
+        try:
+            stores[name] = TokenStore.open(folder)
+        except DataError as error:
+            problems += error.problems
+            continue
+        if stores[name].manifest.vocab_size > config.model.vocab_size:
+            problems.append(
+                Problem(
+                    "model.vocab_size",
+                    f"smaller than the vocabulary of the prepared source {name!r}",
+                    found=config.model.vocab_size,
+                    allowed=f">= {stores[name].manifest.vocab_size}",
+                )
+            )
+    return stores, problems
+
+
+def _stated_tokens(config: RunConfig, source: str) -> float:
+    return float(config.source[source].tokens_available or 0.0)
+
+
+def _slices(
+    config: RunConfig, schedule: Schedule, stores: Mapping[str, TokenStore]
+) -> dict[str, int] | None:
+    """Windows per source under simulated epoching; None where the full budget is not given."""
+    full = config.schedule.full_tokens
+    if full is None or full <= schedule.total_tokens:
+        return None
+    windows = {name: store.num_windows(schedule.sequence_length) for name, store in stores.items()}
+    stated = {name: _stated_tokens(config, name) for name in windows}
+    return simulated_slices(schedule, windows, stated, full)
+
+
+def _full_run_caps(config: RunConfig, schedule: Schedule) -> list[Problem]:
+    """The epoch cap at the full run's budget, over the tokens that the sources state."""
+    full = config.schedule.full_tokens
+    if full is None:
+        return []
+    stated: dict[str, Any] = {name: _stated_tokens(config, name) for name in schedule.sources}
+    return broken_caps(schedule, stated, epoch_cap=config.mixture.epoch_cap, full_tokens=full)
