@@ -1,0 +1,380 @@
+"""The search space of a study: searched mixtures and other parameters, as one set of numbers.
+
+Three views of the same thing::
+
+    point         {"mixture.weights": {"web": 0.7, "math": 0.3}, "training.peak_lr": 0.002}
+    coordinates   [0.7, 0.3, 0.41]      every weight, then every parameter's place in [0, 1]
+    unit box      [0.52, 0.41]          as many numbers as there are degrees of freedom
+
+Points are what runs are configured with and what is recorded. Coordinates are where limits are
+linear: sampling and optimising happen there. The unit box is for samplers that know boxes alone
+(Optuna's, Sobol's): each of its points is feasible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from ablations.errors import ConfigError, Problem, unknown_name
+from ablations.mixture.mixture import SUM_TOLERANCE
+from sweeps.space.caps import EpochCaps
+from sweeps.space.parameter import Parameter, Value
+from sweeps.space.polytope import Polytope
+from sweeps.space.simplex import BoundedSimplex, Floats
+from sweeps.space.spec import SearchSpaceSpec
+
+__all__ = ["Point", "SearchSpace"]
+
+Point = dict[str, "Value | dict[str, float]"]
+"""Config path → value; for a mixture, the weight of every one of its sources."""
+
+_WALK_STEPS = 60
+"""Hit-and-run steps of :meth:`SearchSpace.sample`. It starts from draws that are even but for upper
+bounds, so few steps are enough: docs/decisions/surrogates.md."""
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """What a study ranges over; made by :meth:`build`, never changed."""
+
+    mixtures: Mapping[str, BoundedSimplex]
+    """Config path → its mixtures, epoch caps included."""
+    parameters: Mapping[str, Parameter]
+    """Config path → its range."""
+    polytope: Polytope
+    """Every limit on coordinates."""
+    centre: Floats
+    """Coordinates of a point well inside, the same for the same space."""
+    coupled: bool
+    """Whether a limit joins several mixtures (an epoch cap over stages)."""
+
+    @classmethod
+    def build(cls, spec: SearchSpaceSpec, caps: EpochCaps | None = None) -> SearchSpace:
+        """The space of ``spec`` under epoch caps.
+
+        Raises:
+            ConfigError: bounds that no mixture satisfies.
+        """
+        upper = {path: _upper(spec, path, caps) for path in spec.mixtures}
+        mixtures = {
+            path: BoundedSimplex(simplex, upper[path], path)
+            for path, simplex in spec.mixtures.items()
+        }
+        parameters = {path: Parameter(path, value) for path, value in spec.parameters.items()}
+        width = sum(len(m.sources) for m in mixtures.values()) + len(parameters)
+        shared = _shared_caps(mixtures, width, caps)
+        polytope = _polytope(mixtures, len(parameters), shared)
+        coupled = bool(shared)
+        return cls(
+            MappingProxyType(mixtures),
+            MappingProxyType(parameters),
+            polytope,
+            _centre(mixtures, len(parameters), polytope, coupled),
+            coupled,
+        )
+
+    @property
+    def unit_names(self) -> tuple[str, ...]:
+        """Names of the coordinates of the unit box: ``<path>/<source>`` and ``<path>``."""
+        weights = [f"{path}/{name}" for path, m in self.mixtures.items() for name in m.unit_names]
+        return (*weights, *self.parameters)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the coordinates: ``<path>.<source>`` of every source, then ``<path>``."""
+        weights = [f"{path}.{name}" for path, m in self.mixtures.items() for name in m.sources]
+        return (*weights, *self.parameters)
+
+    def blocks(self) -> dict[str, slice]:
+        """Config path of a mixture → its columns of the coordinates."""
+        edges = np.cumsum([0, *(len(m.sources) for m in self.mixtures.values())])
+        return {
+            path: slice(int(edges[i]), int(edges[i + 1])) for i, path in enumerate(self.mixtures)
+        }
+
+    def from_unit(self, box: Floats) -> Floats:
+        """Coordinates of points ``[n, len(unit_names)]`` of the unit box: always feasible."""
+        box = np.asarray(box, dtype=np.float64)
+        parts, used = [], 0
+        for mixture in self.mixtures.values():
+            degrees = len(mixture.unit_names)
+            parts.append(mixture.from_unit(box[:, used : used + degrees]))
+            used += degrees
+        coordinates = self.snap(np.concatenate([*parts, box[:, used:]], axis=1))
+        return self._pull(coordinates, self.centre) if self.coupled else coordinates
+
+    def to_unit(self, coordinates: Floats) -> Floats:
+        """Points of the unit box; :meth:`from_unit` leads back to the same coordinates."""
+        parts = [self.mixtures[p].to_unit(coordinates[:, cut]) for p, cut in self.blocks().items()]
+        return np.concatenate([*parts, coordinates[:, self._first_parameter :]], axis=1)
+
+    def points(self, coordinates: Floats) -> list[Point]:
+        """Points to configure runs with."""
+        cuts = self.blocks()
+        out: list[Point] = []
+        for row in np.atleast_2d(coordinates):
+            point: Point = {
+                path: dict(zip(m.sources, _weights(row[cuts[path]]), strict=True))
+                for path, m in self.mixtures.items()
+            }
+            places = row[self._first_parameter :]
+            point |= {
+                path: parameter.from_unit(place)
+                for (path, parameter), place in zip(self.parameters.items(), places, strict=True)
+            }
+            out.append(point)
+        return out
+
+    def coordinates(self, points: Sequence[Mapping[str, Any]], *, check: bool = True) -> Floats:
+        """Coordinates of points.
+
+        Args:
+            points: Points; a source that a mixture does not name has weight 0.
+            check: Refuse points outside the bounds; baselines and foreign runs may lie there.
+
+        Raises:
+            ConfigError: unknown or missing names; a point outside the space when ``check``.
+        """
+        rows = np.array([self._row(point) for point in points]).reshape(len(points), -1)
+        if check:
+            for point, row in zip(points, rows, strict=True):
+                self._check_row(point, row)
+        return rows
+
+    def contains(self, point: Mapping[str, Any]) -> bool:
+        """Whether ``point`` keeps every limit."""
+        try:
+            self.coordinates([point])
+        except ConfigError:
+            return False
+        return True
+
+    def snap(self, coordinates: Floats) -> Floats:
+        """Coordinates whose whole-number and choice parameters sit in the middle of a value."""
+        snapped = coordinates.copy()
+        for i, parameter in enumerate(self.parameters.values(), self._first_parameter):
+            snapped[:, i] = parameter.snap(snapped[:, i])
+        return snapped
+
+    def inputs(self, coordinates: Floats) -> Floats:
+        """Columns for a surrogate: weights, places, and one indicator for every choice."""
+        parts = [coordinates[:, : self._first_parameter]]
+        for i, parameter in enumerate(self.parameters.values(), self._first_parameter):
+            parts.append(parameter.inputs(coordinates[:, i]))
+        return np.concatenate(parts, axis=1)
+
+    def sample(self, n: int, rng: np.random.Generator) -> Floats:
+        """``n`` even draws."""
+        start = self.from_unit(rng.random((n, len(self.unit_names))))
+        return self.snap(self.polytope.walk(start, _WALK_STEPS, rng))
+
+    def edges(self, n: int, rng: np.random.Generator) -> Floats:
+        """``n`` draws from the corners, edges and faces, of every dimension."""
+        box = rng.random((n, len(self.unit_names)))
+        extreme = rng.random(box.shape) < rng.random((n, 1))
+        return self.from_unit(np.where(extreme, box > 0.5, box).astype(np.float64))
+
+    def around(
+        self,
+        prior: Mapping[str, Any],
+        n: int,
+        rng: np.random.Generator,
+        *,
+        concentration: float,
+        sparse_below: float = 0.0,
+    ) -> Floats:
+        """``n`` Dirichlet draws around a prior, pulled inside the bounds where they leave them.
+
+        Args:
+            prior: The point at their mean; parameters are drawn evenly.
+            n: How many.
+            rng: Source of the draws.
+            concentration: Dirichlet parameters are ``concentration × weight``: large is close.
+            sparse_below: Weights under this become exact zeros (RegMix's swarm is 45% zeros).
+        """
+        centre = self.polytope.pull(self.coordinates([prior], check=False), self.centre)[0]
+        drawn = self.snap(rng.random((n, len(self.names))))
+        for cut in self.blocks().values():
+            # A source of prior weight 0 would never appear: it gets a thousandth.
+            shape = np.maximum(centre[cut], 1e-3) * concentration
+            gammas = np.maximum(rng.standard_gamma(np.tile(shape, (n, 1))), 1e-300)
+            weights = gammas / gammas.sum(1, keepdims=True)
+            weights = np.where(weights < sparse_below, 0.0, weights)
+            drawn[:, cut] = weights / weights.sum(1, keepdims=True)
+        return self._inside(drawn, 0.9 * centre + 0.1 * self.centre)
+
+    def near(self, coordinates: Floats, scale: float, n: int, rng: np.random.Generator) -> Floats:
+        """``n`` feasible neighbours of every row, at distances around ``scale``."""
+        start = np.repeat(np.atleast_2d(coordinates), n, axis=0)
+        lengths = scale * np.abs(rng.normal(size=len(start)))
+        return self.snap(self.polytope.jitter(start, lengths, rng))
+
+    @property
+    def _first_parameter(self) -> int:
+        return sum(len(mixture.sources) for mixture in self.mixtures.values())
+
+    def _inside(self, drawn: Floats, inside: Floats) -> Floats:
+        """Draws made feasible: fixed columns held, the rest pulled towards ``inside``."""
+        for path, cut in self.blocks().items():
+            drawn[:, cut] = self.mixtures[path].rescale(drawn[:, cut], inside[cut])
+        return self._pull(drawn, inside)
+
+    def _pull(self, outside: Floats, inside: Floats) -> Floats:
+        """Weights moved towards those of ``inside`` until they are feasible; parameters stay."""
+        origin = np.tile(inside, (len(outside), 1))
+        origin[:, self._first_parameter :] = outside[:, self._first_parameter :]
+        return self.polytope.pull(outside, origin)
+
+    def _row(self, point: Mapping[str, Any]) -> list[float]:
+        known = [*self.mixtures, *self.parameters]
+        problems = [unknown_name(p, "search parameter", p, known) for p in point if p not in known]
+        problems += [Problem(p, "missing from the point") for p in known if p not in point]
+        for path, mixture in self.mixtures.items():
+            problems += [
+                unknown_name(f"{path}.{name}", "source", name, mixture.sources)
+                for name, weight in dict(point.get(path) or {}).items()
+                if name not in mixture.sources and weight
+            ]
+        if problems:
+            raise ConfigError(problems)
+        row = [
+            float(point[path].get(name, 0.0))
+            for path, mixture in self.mixtures.items()
+            for name in mixture.sources
+        ]
+        return row + [parameter.to_unit(point[path]) for path, parameter in self.parameters.items()]
+
+    def _check_row(self, point: Mapping[str, Any], row: Floats) -> None:
+        problems = []
+        for path, cut in self.blocks().items():
+            if self.mixtures[path].violation(row[None, cut])[0] > SUM_TOLERANCE:
+                problems.append(Problem(path, "outside the search space", found=point[path]))
+        if not problems and self.polytope.violation(row[None])[0] > SUM_TOLERANCE:
+            problems.append(
+                Problem("search.space", "over an epoch cap of all stages together", found=point)
+            )
+        if problems:
+            raise ConfigError(problems)
+
+
+def _weights(row: Floats) -> list[float]:
+    """Plain floats that sum to one to the last bit that matters."""
+    return [float(weight) for weight in np.maximum(row, 0.0) / np.maximum(row, 0.0).sum()]
+
+
+def _upper(spec: SearchSpaceSpec, path: str, caps: EpochCaps | None) -> dict[str, float]:
+    """The most that each source of one mixture may weigh when all others read their least of it."""
+    upper = {}
+    for source in spec.mixtures[path].sources if caps else ():
+        assert caps is not None
+        others = sum(
+            caps.share(other) * simplex.bounds(source)[0]
+            for other, simplex in spec.mixtures.items()
+            if other != path and source in simplex.sources
+        )
+        upper[source] = max(0.0, caps.limit(source) - others) / caps.share(path)
+    return {source: bound for source, bound in upper.items() if bound < 1.0}
+
+
+def _shared_caps(
+    mixtures: Mapping[str, BoundedSimplex], width: int, caps: EpochCaps | None
+) -> list[tuple[Floats, float]]:
+    """Coefficients and limit of every epoch cap that several mixtures can break together."""
+    if caps is None:
+        return []
+    found = []
+    for source in dict.fromkeys(name for m in mixtures.values() for name in m.sources):
+        row, most, start = np.zeros(width), 0.0, 0
+        for path, mixture in mixtures.items():
+            if source in mixture.sources:
+                column = mixture.sources.index(source)
+                row[start + column] = caps.share(path)
+                most += caps.share(path) * mixture.high[column]
+            start += len(mixture.sources)
+        if np.count_nonzero(row) > 1 and most > caps.limit(source):
+            found.append((row, caps.limit(source)))
+    return found
+
+
+def _polytope(
+    mixtures: Mapping[str, BoundedSimplex], parameters: int, shared: list[tuple[Floats, float]]
+) -> Polytope:
+    """Bounds, sums, group weights and shared caps as limits on coordinates."""
+    low = np.concatenate([*(m.low for m in mixtures.values()), np.zeros(parameters)])
+    high = np.concatenate([*(m.high for m in mixtures.values()), np.ones(parameters)])
+    sums: list[Floats] = []
+    start = 0
+    for mixture in mixtures.values():
+        sums.append(_indicator(len(low), range(start, start + len(mixture.sources))))
+        for columns, least, most in mixture.groups.values():
+            row = _indicator(len(low), [start + column for column in columns])
+            if most > least:
+                shared = [*shared, (row, most), (-row, -least)]
+            else:
+                sums.append(row)
+        start += len(mixture.sources)
+    return Polytope(
+        low=low,
+        high=high,
+        rows=np.array([row for row, _ in shared]).reshape(-1, len(low)),
+        limits=np.array([limit for _, limit in shared]),
+        sums=np.array(sums).reshape(-1, len(low)),
+    )
+
+
+def _indicator(width: int, columns: Iterable[int]) -> Floats:
+    row = np.zeros(width)
+    row[list(columns)] = 1.0
+    return row
+
+
+def _centre(
+    mixtures: Mapping[str, BoundedSimplex], parameters: int, polytope: Polytope, coupled: bool
+) -> Floats:
+    """A point inside: the mean of fixed draws, or, under shared caps, the point of most slack."""
+    rng = np.random.default_rng(0)
+    draws = [m.from_unit(rng.random((256, len(m.unit_names)))).mean(0) for m in mixtures.values()]
+    centre: Floats = np.concatenate([*draws, np.full(parameters, 0.5)])
+    if not coupled or polytope.violation(centre[None])[0] <= 0.0:
+        return centre
+    slackest = _slackest(polytope, polytope.sums @ centre)
+    slackest[len(slackest) - parameters :] = 0.5
+    return slackest
+
+
+def _slackest(polytope: Polytope, totals: Floats) -> Floats:
+    """The point whose smallest distance to a limit is largest, by linear programming."""
+    from scipy.optimize import linprog
+
+    width = len(polytope.low)
+    free = (polytope.high - polytope.low > 1e-12).astype(float)[:, None]
+    eye = np.eye(width)
+    result = linprog(
+        np.r_[np.zeros(width), -1.0],
+        A_ub=np.block(
+            [
+                [polytope.rows, np.linalg.norm(polytope.rows, axis=1, keepdims=True)],
+                [eye, free],
+                [-eye, free],
+            ]
+        ),
+        b_ub=np.concatenate([polytope.limits, polytope.high, -polytope.low]),
+        A_eq=np.c_[polytope.sums, np.zeros(len(totals))],
+        b_eq=totals,
+        bounds=[(None, None)] * width + [(0.0, None)],
+    )
+    if result.status != 0:
+        raise ConfigError(
+            Problem(
+                "search.space",
+                "no point keeps the epoch caps of all stages together",
+                do="allow more epochs, widen bounds, or give the capped sources more tokens",
+            )
+        )
+    centre: Floats = np.clip(result.x[:width], polytope.low, polytope.high)
+    return centre
