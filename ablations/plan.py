@@ -77,7 +77,7 @@ class Plan:
 
 def store_folder(config: RunConfig, source: str) -> Path:
     """Where the token store of a source lives."""
-    return Path(config.data_dir) / config.tokenizer.id / source
+    return Path(config.data_dir) / config.tokenizer.name / source
 
 
 def make_plan(config: RunConfig) -> Plan:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from ablations.data.catalogue import SourceSpec, load_source
+from ablations.data.catalogue import SourceSpec, load_catalogue
 from ablations.data.tokenizer import TokenizerSpec
 from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.evaluation.specs import EvaluationSpec
@@ -27,7 +27,9 @@ T = TypeVar("T")
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
 
-_OTHER_KEYS = ("search", "hydra", "checkpoint", "out", "progress", "experiment", "promotion")
+_OTHER_KEYS = frozenset(
+    "search hydra checkpoint out progress experiment promotion config_dirs workers force".split()
+)
 """Top-level keys of a composed config that belong to commands or to the sweeper, not to the run."""
 
 
@@ -137,18 +139,21 @@ def _sources(
     values: Mapping[str, Any], directories: list[Path]
 ) -> tuple[dict[str, Any], list[Problem]]:
     """The plain values of every named source: its file, overridden by the config."""
+    # Imported here: PyYAML is not needed to list runs.
+    import yaml
+
+    known = load_catalogue(reversed(directories))
     overrides = values.get("source") or {}
     found: dict[str, Any] = {}
     problems: list[Problem] = []
     for name in dict.fromkeys([*named_sources(values), *overrides]):
         override = overrides.get(name) or {}
-        try:
-            found[name] = {**load_source(name, directories), **override}
-        except ConfigError as error:
-            if override:  # a source of the config's own
-                found[name] = override
-            else:
-                problems += error.problems
+        if name in known:
+            found[name] = {**(yaml.safe_load(known[name].read_text()) or {}), **override}
+        elif override:  # a source of the config's own
+            found[name] = override
+        else:
+            problems.append(unknown_name("mixture.weights", "source", name, known))
     return found, problems
 
 

@@ -1,0 +1,1 @@
+"""The commands of ``ablations``: each module has ``main(config) -> exit code``."""

@@ -1,0 +1,135 @@
+"""``ablate doctor``: what is installed, what is missing, what hardware is seen, and what to do."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["Finding", "examine", "main"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    verdict: Literal["ok", "note", "missing"]
+    """missing = something the platform cannot do without."""
+    found: str
+    do: str = ""
+
+
+def main(config: Mapping[str, Any]) -> int:
+    """Print every finding; exit 1 where something needed is missing."""
+    findings = list(examine(Path(config["data_dir"]), Path(config["runs_dir"])))
+    width = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        line = f"{finding.verdict:<8}{finding.what:<{width}}  {finding.found}"
+        print(line + (f"\n{'':<{width + 10}}→ {finding.do}" if finding.do else ""))
+    return 1 if any(finding.verdict == "missing" for finding in findings) else 0
+
+
+def examine(data_dir: Path, runs_dir: Path) -> Iterator[Finding]:
+    """Everything that the platform depends on, looked at."""
+    yield _python()
+    yield from _packages()
+    yield from _hardware()
+    yield from _disk(data_dir, runs_dir)
+    yield from _tools()
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    if sys.version_info < (3, 11):
+        return Finding("python", "missing", version, "install Python 3.11 or newer")
+    return Finding("python", "ok", f"{version} at {sys.executable}")
+
+
+_PINNED = {
+    "nanotron": "0.4",
+    "lighteval": "0.13.0",
+    "hydra-core": "1.4.0rc3",
+    "omegaconf": "2.4.1rc1",
+    "datatrove": "0.10.1",
+}
+_NEEDED = ("torch", "transformers", "datasets", "tokenizers", "optuna", "lightgbm", "pandas", "plotly")
+_BELOW = {"xxhash": (4, "lighteval dies after scoring"), "huggingface_hub": (2, "lighteval's tasks crash")}
+_OPTIONAL = {
+    "optuna-dashboard": "a study in the browser: pip install 'ablations[dashboard]'",
+    "trackio": "live curves: pip install 'ablations[trackers]'",
+    "flash_attn": "not needed: attention is torch's own",
+}
+
+
+def _packages() -> Iterator[Finding]:
+    for name, wanted in _PINNED.items():
+        found = _version(name)
+        if found == wanted:
+            yield Finding(name, "ok", found)
+        else:
+            do = f"pip install {name}=={wanted}; the adapter repairs faults of exactly this release"
+            yield Finding(name, "missing", found or "not installed", do)
+    for name in _NEEDED:
+        found = _version(name)
+        yield Finding(name, "ok" if found else "missing", found or "not installed", "" if found else "make setup")
+    for name, (bound, why) in _BELOW.items():
+        found = _version(name)
+        good = found is not None and int(found.split(".")[0]) < bound
+        do = "" if good else f"pip install '{name}<{bound}': {why} otherwise"
+        yield Finding(name, "ok" if good else "missing", found or "not installed", do)
+    for name, what in _OPTIONAL.items():
+        if _version(name) is None:
+            yield Finding(name, "note", "not installed (optional)", what)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _hardware() -> Iterator[Finding]:
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = psutil.virtual_memory()
+    yield Finding(
+        "machine", "ok", f"{cores} cores, {memory.total / 2**30:.0f} GiB memory, {platform.machine()}"
+    )
+    if importlib.util.find_spec("torch") is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        yield Finding("gpu", "note", "none seen by torch", "runs go on the CPU (execution.device=auto)")
+        return
+    for index in range(torch.cuda.device_count()):
+        seen = torch.cuda.get_device_properties(index)
+        yield Finding(f"gpu {index}", "ok", f"{seen.name}, {seen.total_memory / 2**30:.0f} GiB")
+
+
+def _disk(data_dir: Path, runs_dir: Path) -> Iterator[Finding]:
+    for name, folder in (("data_dir", data_dir), ("runs_dir", runs_dir)):
+        there = folder
+        while not there.exists():
+            there = there.absolute().parent
+        free = shutil.disk_usage(there).free
+        low = free < 2 * 2**30
+        do = f"free some space or set {name}=" if low else ""
+        yield Finding(name, "note" if low else "ok", f"{folder}: {free / 2**30:.0f} GiB free", do)
+
+
+def _tools() -> Iterator[Finding]:
+    slurm = shutil.which("sbatch")
+    yield Finding("slurm", "ok" if slurm else "note", slurm or "no sbatch: runs stay on this machine")
+    git = shutil.which("git")
+    yield Finding("git", "ok" if git else "note", git or "not found: records name no commit")

@@ -1,0 +1,63 @@
+"""``ablate ls``: runs with status and score."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ablations.errors import ConfigError, unknown_name
+from ablations.runs import RunRecord, list_runs
+
+__all__ = ["main"]
+
+_KEPT_ALIVE_SECONDS = 120
+"""A run that says it is working and has not written for this long is shown as interrupted."""
+
+
+def main(config: Mapping[str, Any]) -> int:
+    """Print one line a run, of one study or of all."""
+    root = Path(config["runs_dir"])
+    study = config.get("study")
+    records = list_runs(root, study)
+    if not records:
+        if study is not None and (known := {r.path.parent.name for r in list_runs(root)}):
+            raise ConfigError(unknown_name("study", "study", study, known))
+        print(f"no runs under {root}/; `ablate run` makes one")
+        return 0
+    rows = [_row(record) for record in records]
+    widths = [max(len(row[column]) for row in [_HEAD, *rows]) for column in range(len(_HEAD))]
+    for row in [_HEAD, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+_HEAD = ("run", "status", "step", "tokens", "score", "mixture", "reason")
+
+
+def _row(record: RunRecord) -> tuple[str, ...]:
+    manifest, result = record.manifest, record.result() or {}
+    status: str = manifest.status
+    if status in ("training", "scoring") and _silent(record):
+        status = "interrupted"
+    weights = (manifest.config.get("mixture") or {}).get("weights") or {}
+    score = result.get("score")
+    step, tokens = result.get("step"), result.get("tokens")
+    if step is None and (rows := record.metrics()):
+        step, tokens = rows[-1]["step"], rows[-1]["tokens"]
+    return (
+        record.name,
+        status,
+        "" if step is None else f"{step:,}",
+        "" if tokens is None else f"{tokens:,}",
+        "" if score is None else f"{score:.4f}",
+        " ".join(f"{name}={weight:.3g}" for name, weight in weights.items()),
+        (manifest.reason or "").splitlines()[0][:60] if manifest.reason else "",
+    )
+
+
+def _silent(record: RunRecord) -> bool:
+    """Whether nothing in the folder has been written lately."""
+    newest = max(path.stat().st_mtime for path in record.path.iterdir())
+    return time.time() - newest > _KEPT_ALIVE_SECONDS

@@ -1,0 +1,113 @@
+"""``ablate plan``: the bill of a run, and the rules that it would break. Touches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ablations.plan import Plan, make_plan
+from ablations.schema import RunConfig, load
+
+__all__ = ["main", "show"]
+
+
+def main(config: Mapping[str, Any]) -> int:
+    """Print the plan; exit 2 with every problem where the run would be refused."""
+    run = load(config, config.get("config_dirs", ()))
+    plan = make_plan(run)
+    show(run, plan)
+    plan.require()
+    return 0
+
+
+def show(run: RunConfig, plan: Plan, console: Console | None = None) -> None:
+    """Print ``plan`` as tables."""
+    out = console or Console()
+    out.print(_stages(plan))
+    out.print(_sources(run, plan))
+    out.print(_totals(run, plan))
+
+
+def _stages(plan: Plan) -> Table:
+    table = Table(title="tokens per stage", title_justify="left")
+    table.add_column("source")
+    for stage in plan.schedule.stages:
+        tokens = stage.steps * plan.schedule.tokens_per_step
+        first = plan.schedule.first_step(plan.schedule.stages.index(stage)) + 1
+        table.add_column(
+            f"{stage.name}\n{count(tokens)} tokens\nsteps {first:,} to {first + stage.steps - 1:,}",
+            justify="right",
+        )
+    table.add_column("all stages", justify="right")
+    total = plan.schedule.tokens()
+    for name in plan.schedule.sources:
+        shares = [stage.mixture.get(name, 0.0) for stage in plan.schedule.stages]
+        cells = [
+            f"{share:7.2%}  {count(share * stage.steps * plan.schedule.tokens_per_step)}"
+            if share
+            else "–"
+            for share, stage in zip(shares, plan.schedule.stages, strict=True)
+        ]
+        table.add_row(name, *cells, count(total[name]))
+    return table
+
+
+def _sources(run: RunConfig, plan: Plan) -> Table:
+    table = Table(
+        title=f"epochs per source (cap {run.mixture.epoch_cap:g})", title_justify="left"
+    )
+    for heading in ("source", "domain", "tokens available", "prepared", "epochs"):
+        table.add_column(heading, justify="left" if heading in ("source", "domain") else "right")
+    for name in plan.schedule.sources:
+        over = plan.epochs[name] > run.mixture.epoch_cap
+        table.add_row(
+            name,
+            run.source[name].domain,
+            count(plan.available_tokens[name]),
+            "yes" if plan.prepared[name] else "no",
+            f"{plan.epochs[name]:.3f}" + ("  over the cap" if over else ""),
+            style="red" if over else None,
+        )
+    return table
+
+
+def _totals(run: RunConfig, plan: Plan) -> Table:
+    table = Table(show_header=False, title="the run", title_justify="left")
+    schedule = plan.schedule
+    rate = plan.learning_rate
+    rows = {
+        "tokens": f"{count(schedule.total_tokens)} in {schedule.total_steps:,} steps of "
+        f"{count(schedule.tokens_per_step)} ({schedule.batch_size} × {schedule.sequence_length})",
+        "learning rate": f"peak {rate.peak:g}, warm-up {rate.warmup_steps:,} steps, "
+        f"{rate.shape} decay over the last {rate.decay_steps:,}",
+        "parameters": f"{count(plan.parameters)}, {count(plan.embedding_parameters)} of them embedding",
+        "training FLOPs": f"{plan.flops:.3g}",
+        "time, estimated": "; ".join(f"{duration(s)} on {d}" for d, s in plan.seconds.items()),
+        "checkpoints": f"{len(plan.checkpoint_steps)}, the last at step {plan.checkpoint_steps[-1]:,}",
+        "disk": f"{count(plan.disk_bytes)}B at most",
+        "tasks": ", ".join(plan.tasks) or "none",
+    }
+    if plan.slices is not None and run.schedule.full_tokens is not None:
+        rows["simulated epoching"] = f"epochs of a full run of {count(run.schedule.full_tokens)} tokens"
+    for key, value in rows.items():
+        table.add_row(key, value)
+    return table
+
+
+def count(number: float) -> str:
+    """A number with a metric suffix and four significant digits: ``1.049M``."""
+    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.4g}{suffix}"
+    return f"{number:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would use."""
+    for size, unit in ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} seconds"
