@@ -85,6 +85,31 @@ class Polytope:
         reach = np.where((outside == origin).all(axis=1), 1.0, np.minimum(1.0, ahead))[:, None]
         return np.where(reach >= 1.0, outside, origin + reach * (outside - origin))
 
+    def project(self, outside: Floats, inside: Floats) -> Floats:
+        """The nearest point within the limits, found from ``inside``."""
+        equal = np.abs(self.sums @ (outside - inside)).max(initial=0.0) <= _SLACK
+        if equal and self.violation(outside[None])[0] <= _SLACK:
+            return outside
+        from scipy.optimize import LinearConstraint, minimize
+
+        totals = self.sums @ inside
+        result = minimize(
+            lambda x: (0.5 * ((x - outside) ** 2).sum(), x - outside),
+            inside,
+            jac=True,
+            method="SLSQP",
+            bounds=np.stack([self.low, self.high], axis=1),
+            constraints=[
+                LinearConstraint(self.sums, totals, totals),
+                LinearConstraint(self.rows, -np.inf, self.limits),
+            ],
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        # The solver keeps limits to its own tolerance: the last rounding is ours.
+        found = np.clip(result.x, self.low, self.high)
+        found += (self.plane @ self.plane.T - np.eye(len(found))) @ (found - inside)
+        return self.pull(found[None], inside)[0]
+
     def violation(self, x: Floats) -> Floats:
         """Largest excess over a limit of every row; 0 where there is none."""
         gaps = [self.low - x, x - self.high, x @ self.rows.T - self.limits]

@@ -208,6 +208,10 @@ class SearchSpace:
             drawn[:, cut] = weights / weights.sum(1, keepdims=True)
         return self._inside(drawn, 0.9 * centre + 0.1 * self.centre)
 
+    def nearest(self, coordinates: Floats) -> Floats:
+        """The point of the space nearest to every row; rows inside stay put."""
+        return self.snap(np.array([self.polytope.project(row, self.centre) for row in coordinates]))
+
     def near(self, coordinates: Floats, scale: float, n: int, rng: np.random.Generator) -> Floats:
         """``n`` feasible neighbours of every row, at distances around ``scale``."""
         start = np.repeat(np.atleast_2d(coordinates), n, axis=0)

@@ -1,0 +1,13 @@
+"""Designs: which points to run before there is anything to learn from.
+
+>>> from sweeps.space import SearchSpace, SearchSpaceSpec, SimplexSpec
+>>> spec = SearchSpaceSpec(mixtures={"mixture.weights": SimplexSpec(sources=("a", "b"))})
+>>> points = design(SearchSpace.build(spec), "sobol", 4, seed=0)
+>>> len(points), sorted(points[0])
+(4, ['mixture.weights'])
+"""
+
+from sweeps.designs.baselines import baselines
+from sweeps.designs.design import DESIGNS, Design, DesignOptions, design, distances
+
+__all__ = ["DESIGNS", "Design", "DesignOptions", "baselines", "design", "distances"]

@@ -1,0 +1,71 @@
+"""The standing baselines as points of a search space: natural, uniform, UniMax.
+
+Learned mixtures lose to them often enough (UtiliMax, Aioli) that every study runs them first. A
+baseline that bounds or caps forbid is moved into the space, as near to itself as they allow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ablations.errors import ConfigError
+from ablations.mixture.mixture import Mixture, natural, uniform, unimax
+from sweeps.space import BoundedSimplex, EpochCaps, Point, SearchSpace
+
+__all__ = ["baselines"]
+
+
+def baselines(
+    space: SearchSpace,
+    tokens: Mapping[str, float] | None = None,
+    caps: EpochCaps | None = None,
+) -> dict[str, Point]:
+    """Name → point of every baseline that what is known allows; duplicates are left out.
+
+    Args:
+        space: Where they must lie. Other parameters sit in the middle of their range.
+        tokens: Tokens available per source; without them there is uniform alone.
+        caps: The full budget; without it there is no UniMax.
+    """
+    named: dict[str, Point] = {}
+    for name in ("natural", "uniform", "unimax"):
+        mixtures = {
+            path: _mixture(name, simplex, path, tokens, caps)
+            for path, simplex in space.mixtures.items()
+        }
+        if not mixtures or any(mixture is None for mixture in mixtures.values()):
+            continue
+        point = _inside(space, {path: m for path, m in mixtures.items() if m is not None})
+        if point not in named.values():
+            named[name] = point
+    return named
+
+
+def _mixture(
+    name: str,
+    simplex: BoundedSimplex,
+    path: str,
+    tokens: Mapping[str, float] | None,
+    caps: EpochCaps | None,
+) -> Mixture | None:
+    if name == "uniform":
+        return uniform(simplex.sources)
+    if tokens is None or any(tokens.get(source, 0.0) <= 0.0 for source in simplex.sources):
+        return None
+    known = {source: tokens[source] for source in simplex.sources}
+    if name == "natural":
+        return natural(known)
+    if caps is None:
+        return None
+    budget = caps.full_tokens * caps.share(path)
+    try:
+        return unimax(known, budget_tokens=budget, max_epochs=caps.max_epochs)
+    except ConfigError:
+        # No mixture of these sources fills the budget under the cap: there is no UniMax to run.
+        return None
+
+
+def _inside(space: SearchSpace, mixtures: Mapping[str, Mixture]) -> Point:
+    middle = space.points(space.centre[None])[0]
+    wanted: Point = {**middle, **{path: dict(mixture) for path, mixture in mixtures.items()}}
+    return space.points(space.nearest(space.coordinates([wanted], check=False)))[0]

@@ -1,0 +1,130 @@
+"""Space-filling and optimal designs on a search space, the same for the same seed.
+
+sobol       low-discrepancy points of the unit box, carried onto the bounded simplexes
+dirichlet   draws around a prior, small weights made exact zeros (RegMix's swarm)
+maximin     draws thinned until the smallest distance between two is largest
+d-optimal   rows that make the least-squares fit of a feature map most certain
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from ablations.errors import ConfigError, Problem, unknown_name
+from sweeps.designs.exchange import d_optimal, maximin
+from sweeps.space import Floats, Point, SearchSpace
+
+__all__ = ["DESIGNS", "Design", "DesignOptions", "blending", "design", "distances"]
+
+Design = Literal["sobol", "dirichlet", "maximin", "d-optimal"]
+
+DESIGNS: tuple[str, ...] = get_args(Design)
+"""Names that :func:`design` knows."""
+
+_CANDIDATES_PER_POINT = 24
+"""Draws that maximin and D-optimal designs choose from, per point asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignOptions:
+    """What the designs other than Sobol's want to know."""
+
+    prior: Mapping[str, Any] | None = None
+    """Mean of the Dirichlet draws; the middle of the space where it is not said."""
+    concentration: float = 4.0
+    """Dirichlet parameters are ``concentration × prior weight``."""
+    sparse_below: float = 0.0
+    """Weights under this become exact zeros in Dirichlet draws."""
+    features: Callable[[Floats], Floats] | None = None
+    """Feature map of the D-optimal design; linear and pairwise blending terms when None."""
+
+
+def design(
+    space: SearchSpace,
+    kind: str,
+    n: int,
+    *,
+    seed: int,
+    taken: Floats | None = None,
+    options: DesignOptions | None = None,
+) -> list[Point]:
+    """``n`` points of one design.
+
+    Args:
+        space: Where they lie.
+        kind: One of :data:`DESIGNS`.
+        n: How many.
+        seed: The same seed gives the same points, and fewer points of a Sobol design are a prefix.
+        taken: Coordinates that are run anyway (baselines): maximin and D-optimal fill around them.
+        options: Prior, sparsity, features.
+
+    Raises:
+        ConfigError: an unknown design.
+    """
+    if kind not in DESIGNS:
+        raise ConfigError(unknown_name("search.design", "design", kind, DESIGNS))
+    if n < 0:
+        raise ConfigError(Problem("search.design", "a negative number of points", found=n))
+    rng = np.random.default_rng((seed, DESIGNS.index(kind)))
+    chosen = options or DesignOptions()
+    already = np.zeros((0, len(space.names))) if taken is None else taken
+    if kind == "sobol":
+        return space.points(_sobol(space, n, seed))
+    if kind == "dirichlet":
+        prior = chosen.prior or space.points(space.centre[None])[0]
+        return space.points(
+            space.around(
+                prior,
+                n,
+                rng,
+                concentration=chosen.concentration,
+                sparse_below=chosen.sparse_below,
+            )
+        )
+    drawn = space.sample(max(64, _CANDIDATES_PER_POINT * n), rng)
+    if kind == "maximin":
+        return space.points(drawn[maximin(distances(space, drawn, already), n)])
+    drawn = np.concatenate([drawn, space.edges(len(drawn) // 2, rng)])
+    features = chosen.features or blending
+    rows = features(space.inputs(drawn))
+    fixed = features(space.inputs(already)) if len(already) else np.zeros((0, rows.shape[1]))
+    return space.points(drawn[d_optimal(rows, n, fixed)])
+
+
+def blending(inputs: Floats) -> Floats:
+    """Linear terms and products of pairs: Scheffé's quadratic blending model."""
+    first, second = np.triu_indices(inputs.shape[1], 1)
+    return np.concatenate([inputs, inputs[:, first] * inputs[:, second]], axis=1)
+
+
+def distances(space: SearchSpace, left: Floats, right: Floats) -> tuple[Floats, Floats]:
+    """Distances among ``left``, and from ``left`` to ``right``, between square roots of inputs.
+
+    Square roots make a step from 0 to 1% as long as it is for a model: Hellinger's distance.
+    """
+    here, there = (np.sqrt(np.maximum(space.inputs(x), 0.0)) for x in (left, right))
+    return _euclid(here, here), _euclid(here, there)
+
+
+def _euclid(left: Floats, right: Floats) -> Floats:
+    squares = (left**2).sum(1)[:, None] + (right**2).sum(1)[None] - 2.0 * left @ right.T
+    lengths: Floats = np.sqrt(np.maximum(squares, 0.0))
+    return lengths
+
+
+def _sobol(space: SearchSpace, n: int, seed: int) -> Floats:
+    from scipy.stats import qmc
+
+    width = len(space.unit_names)
+    if width == 0 or n == 0:
+        return np.tile(space.centre, (n, 1))
+    with warnings.catch_warnings():
+        # Balance of powers of two is given up on purpose: a study asks for any number of points.
+        warnings.filterwarnings("ignore", message="The balance properties of Sobol")
+        box = qmc.Sobol(width, seed=np.random.default_rng((seed, 17))).random(n)
+    return space.from_unit(box)
