@@ -47,7 +47,7 @@ def d_optimal(rows: Floats, n: int, taken: Floats) -> NDArray[np.intp]:
     """
     n = min(n, len(rows))
     information = taken.T @ taken + _RIDGE * np.eye(rows.shape[1])
-    inverse: Floats = np.linalg.inv(information)
+    inverse = _inverse(information)
     chosen: list[int] = []
     for _ in range(n):
         variance = np.einsum("ij,jk,ik->i", rows, inverse, rows)
@@ -58,7 +58,7 @@ def d_optimal(rows: Floats, n: int, taken: Floats) -> NDArray[np.intp]:
     for _ in range(_ROUNDS):
         # Recomputed each round: thousands of rank-one updates would gather rounding.
         picked = rows[chosen]
-        inverse = np.linalg.inv(information + picked.T @ picked)
+        inverse = _inverse(information + picked.T @ picked)
         if not _exchange(rows, chosen, inverse):
             break
     return np.array(chosen, dtype=np.intp)
@@ -87,3 +87,8 @@ def _with(inverse: Floats, row: Floats, sign: float) -> Floats:
     along = inverse @ row
     updated: Floats = inverse - sign * np.outer(along, along) / (1.0 + sign * float(row @ along))
     return updated
+
+
+def _inverse(matrix: Floats) -> Floats:
+    inverse: Floats = np.linalg.inv(matrix)
+    return inverse

@@ -6,6 +6,7 @@ equalities, then an even draw from the chord that the limits leave.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,8 +51,7 @@ class Polytope:
 
     def chord(self, start: Floats, step: Floats) -> tuple[Floats, Floats]:
         """The multiples of ``step`` between which ``start + t * step`` keeps every limit."""
-        normals = np.concatenate([-np.eye(len(self.low)), np.eye(len(self.low)), self.rows])
-        bounds = np.concatenate([-self.low, self.high, self.limits])
+        normals, bounds = self._limits()
         room = np.maximum(0.0, bounds - start @ normals.T)
         speed = step @ normals.T
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -85,33 +85,61 @@ class Polytope:
         reach = np.where((outside == origin).all(axis=1), 1.0, np.minimum(1.0, ahead))[:, None]
         return np.where(reach >= 1.0, outside, origin + reach * (outside - origin))
 
+    def descend(
+        self, function: Callable[[Floats], tuple[float, Floats]], start: Floats
+    ) -> tuple[Floats, float]:
+        """A local minimum of a smooth function (value and gradient), from a feasible start.
+
+        Sequential quadratic programming in coordinates of the plane: sums hold by construction.
+        """
+        from scipy.optimize import minimize
+
+        if not self.plane.shape[1]:
+            return start, function(start)[0]
+        normals, bounds = self._limits()
+        slopes = -normals @ self.plane
+        room = np.maximum(0.0, bounds - normals @ start)
+
+        def along(z: Floats) -> tuple[float, Floats]:
+            value, gradient = function(np.clip(start + self.plane @ z, self.low, self.high))
+            return value, self.plane.T @ gradient
+
+        result = minimize(
+            along,
+            np.zeros(self.plane.shape[1]),
+            jac=True,
+            method="SLSQP",
+            constraints={
+                "type": "ineq",
+                "fun": lambda z: room + slopes @ z,
+                "jac": lambda z: slopes,
+            },
+            options={"ftol": 1e-10, "maxiter": 200},
+        )
+        # The solver keeps limits to its own tolerance: the last rounding is ours.
+        found = self.pull((start + self.plane @ result.x)[None], start)
+        found = np.clip(found, self.low, self.high)[0]
+        return found, function(found)[0]
+
     def project(self, outside: Floats, inside: Floats) -> Floats:
         """The nearest point within the limits, found from ``inside``."""
         equal = np.abs(self.sums @ (outside - inside)).max(initial=0.0) <= _SLACK
         if equal and self.violation(outside[None])[0] <= _SLACK:
             return outside
-        from scipy.optimize import LinearConstraint, minimize
-
-        totals = self.sums @ inside
-        result = minimize(
-            lambda x: (0.5 * ((x - outside) ** 2).sum(), x - outside),
-            inside,
-            jac=True,
-            method="SLSQP",
-            bounds=np.stack([self.low, self.high], axis=1),
-            constraints=[
-                LinearConstraint(self.sums, totals, totals),
-                LinearConstraint(self.rows, -np.inf, self.limits),
-            ],
-            options={"ftol": 1e-14, "maxiter": 500},
-        )
-        # The solver keeps limits to its own tolerance: the last rounding is ours.
-        found = np.clip(result.x, self.low, self.high)
-        found += (self.plane @ self.plane.T - np.eye(len(found))) @ (found - inside)
-        return self.pull(found[None], inside)[0]
+        return self.descend(
+            lambda x: (0.5 * float(((x - outside) ** 2).sum()), x - outside), inside
+        )[0]
 
     def violation(self, x: Floats) -> Floats:
         """Largest excess over a limit of every row; 0 where there is none."""
         gaps = [self.low - x, x - self.high, x @ self.rows.T - self.limits]
         worst: Floats = np.maximum(0.0, np.concatenate(gaps, axis=1).max(axis=1))
         return worst
+
+    def _limits(self) -> tuple[Floats, Floats]:
+        """Every limit as ``normals @ x <= bounds``."""
+        eye = np.eye(len(self.low))
+        return (
+            np.concatenate([-eye, eye, self.rows]),
+            np.concatenate([-self.low, self.high, self.limits]),
+        )
