@@ -1,0 +1,35 @@
+"""Files of nanotron's main branch: read what others published, write what we promote, check both.
+
+    published.yaml ──read──▶ NanotronFile ──import──▶ conf/ of our own ──write back──▶ the same meaning
+    a promotion ──chain──▶ file 1, file 2, … file n ──check──▶ what main would refuse
+
+The registry's nanotron (0.4) trains here; its main branch trains full runs elsewhere, from these
+files. Nothing in this package imports either.
+"""
+
+from sweeps.nanotron_files.chain import ChainRun, chain, continuation, handover_problems
+from sweeps.nanotron_files.document import check, load_yaml, parse, read, text_of, to_document
+from sweeps.nanotron_files.meaning import Meaning, folders_of, meaning, source_names
+from sweeps.nanotron_files.oddities import Oddity, oddities, parameters
+from sweeps.nanotron_files.sections import NanotronFile
+
+__all__ = [
+    "ChainRun",
+    "Meaning",
+    "NanotronFile",
+    "Oddity",
+    "chain",
+    "check",
+    "continuation",
+    "folders_of",
+    "handover_problems",
+    "load_yaml",
+    "meaning",
+    "oddities",
+    "parameters",
+    "parse",
+    "read",
+    "source_names",
+    "text_of",
+    "to_document",
+]

@@ -1,0 +1,439 @@
+"""The sections of a file for nanotron's main branch, as typed values.
+
+The layout is a fact of the format; it was read from the public repository huggingface/nanotron
+(``src/nanotron/config/`` of main after SmolLM3, and ``run_train.py``, ``tokenized_bytes.py`` beside
+it) and is told here in our own words. Nothing imports nanotron: the registry's release is 0.4,
+which has no ``data_stages``, and a promotion must be checkable on a laptop.
+
+    general  checkpoints  parallelism  logging  metrics_logging  profiler  lighteval  s3_upload
+    model ── model_config (llama | qwen2 | starcoder2)     init_method     dtype
+    data_stages ── [name, start_training_step, data ── dataset (folders + weights), seed]
+    tokens ── sequence_length, train_steps, micro_batch_size × accumulation × dp = batch
+    optimizer ── learning_rate_scheduler, optimizer_factory
+
+Main's loader is strict: a key that is not named here is refused, a number written as text too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Tag
+
+from sweeps.nanotron_files.model_sections import Model
+
+__all__ = [
+    "AdamW",
+    "Checkpoints",
+    "Data",
+    "General",
+    "HubDataset",
+    "LearningRateScheduler",
+    "Logging",
+    "Metrics",
+    "NanotronFile",
+    "Optimizer",
+    "Parallelism",
+    "Profiler",
+    "Sgd",
+    "StageSection",
+    "TokenFolders",
+    "Tokenizer",
+    "Tokens",
+    "Upload",
+]
+
+_Strict = ClassVar[dict[str, str]]
+_FORBID = {"extra": "forbid"}
+
+LogLevel = Literal["debug", "info", "warning", "error", "critical", "passive"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenFolders:
+    """A weighted list of token stores in datatrove's format."""
+
+    __pydantic_config__: _Strict = _FORBID
+    dataset_folder: str | tuple[str, ...]
+    """Folders; the mapping form of an old example is refused by main's loader."""
+    dataset_weights: tuple[float, ...] | None = None
+    """One weight a folder, normalised silently; null = every folder alike."""
+    dataset_read_path: str | tuple[str, ...] | None = None
+    """Local copies that are read in place of the folders; the names of the folders still count."""
+    tokenizer_name: str | None = None
+    """Must equal ``tokenizer.tokenizer_name_or_path``; read from the folder's metadata if null."""
+    vocab_size: int | None = None
+    """Must equal the model's; read from the folder's metadata if null."""
+    token_size_in_bytes: int | None = None
+    """2 for vocabularies up to 65,536, else 4."""
+    return_positions: bool | None = True
+    """Whether positions restart at each document."""
+    skip_in_stream: bool | None = False
+    """Whether a resumed stream is read up to its place instead of sought."""
+    pad_samples_to_global_batch_size: bool | None = False
+    """Whether the last batch is filled up."""
+    dataset_max_tokens: tuple[int, ...] | None = None
+    """Tokens of every folder to use; null = all."""
+    shuffle_files: bool | None = False
+    """Whether the files of a folder are shuffled."""
+    use_old_brrr_dataloader: bool | None = False
+    """An older loader, kept for old runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubDataset:
+    """Text that main tokenises on the fly with the ``datasets`` library."""
+
+    __pydantic_config__: _Strict = _FORBID
+    hf_dataset_or_datasets: str | tuple[str, ...] | Mapping[str, float]
+    """Hub id, or several, or id → weight."""
+    hf_dataset_splits: str | tuple[str, ...] | None = None
+    """Splits; null = train."""
+    hf_dataset_config_name: str | None = None
+    """Subset."""
+    dataset_processing_num_proc_per_process: int | None = 1
+    """Tokenising processes."""
+    dataset_overwrite_cache: bool | None = False
+    """Whether to tokenise again."""
+    text_column_name: str | None = None
+    """Column of the text; null = text."""
+    sft_dataloader: bool | None = None
+    """Set for instruction data."""
+    debug_max_samples: int | None = None
+    """Rows to keep, for instruction data."""
+
+
+def _kind(dataset: Any) -> str:
+    """Whether a dataset is text on the hub or, as in all published runs, token folders."""
+    if isinstance(dataset, Mapping):
+        return "hub" if "hf_dataset_or_datasets" in dataset else "folders"
+    return "hub" if isinstance(dataset, HubDataset) else "folders"
+
+
+Dataset = Annotated[
+    Annotated[TokenFolders, Tag("folders")] | Annotated[HubDataset, Tag("hub")],
+    Discriminator(_kind),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What one stage reads."""
+
+    __pydantic_config__: _Strict = _FORBID
+    dataset: Dataset | None
+    """Null = random tokens, for benchmarks."""
+    seed: int | None
+    """Seed of the order; null = 42."""
+    num_loading_workers: int | None = 1
+    """Processes that read ahead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSection:
+    """A stretch of training with one list of folders; main trains only the last one of a file."""
+
+    __pydantic_config__: _Strict = _FORBID
+    name: str
+    """Unique within the file."""
+    start_training_step: int
+    """First step of the stage, counted from 1; the checkpoint before must be of this less one."""
+    data: Data
+    """Folders, weights and order."""
+    sequence_length: int | None = None
+    """Null = that of ``tokens``; main refuses a change between stages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """Where and when the state is saved, and what a run starts from."""
+
+    __pydantic_config__: _Strict = _FORBID
+    checkpoints_path: str
+    """Folder of the step folders and of ``latest.txt``."""
+    checkpoint_interval: int
+    """Steps between two checkpoints."""
+    save_initial_state: bool | None = False
+    """Whether the untrained model is saved."""
+    save_final_state: bool | None = True
+    """Whether the last step is saved where the interval does not divide it."""
+    resume_checkpoint_path: str | None = None
+    """A step folder, or a folder with ``latest.txt``; null = from scratch."""
+    load_lr_scheduler: bool | None = True
+    """Whether the step counter and the scheduler go on; false starts a new run from the weights."""
+    load_optimizer: bool | None = True
+    """Whether the Adam moments go on."""
+    checkpoints_path_is_shared_file_system: bool | None = False
+    """Whether all nodes see the folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class General:
+    """Names and the seed."""
+
+    __pydantic_config__: _Strict = _FORBID
+    project: str
+    """Groups runs."""
+    run: str | None = None
+    """Name of the run; %date and %jobid are filled in."""
+    seed: int | None = None
+    """Seed of the initialisation; null = 42."""
+    step: int | None = None
+    """Written by the trainer."""
+    consumed_train_samples: int | None = None
+    """Written by the trainer."""
+    benchmark_csv_path: str | None = None
+    """Where a benchmark writes its row."""
+    ignore_sanity_checks: bool = True
+    """Whether the slow checks are left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logging:
+    """What is printed."""
+
+    __pydantic_config__: _Strict = _FORBID
+    log_level: LogLevel | None = None
+    """Of the first rank; null = info."""
+    log_level_replica: LogLevel | None = None
+    """Of the others; null = info."""
+    iteration_step_info_interval: int | None = 1
+    """Steps between two lines."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """Detail of the tracker's metrics."""
+
+    __pydantic_config__: _Strict = _FORBID
+    log_level: Literal[0, 1] = 0
+    """0 = basic, 1 = with norms of parameters."""
+    log_detail_interval: int = 10
+    """Steps between two detailed rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profiler:
+    """torch's profiler over a few steps."""
+
+    __pydantic_config__: _Strict = _FORBID
+    profiler_export_path: str | None
+    """Folder of the traces."""
+    wait: int = 1
+    """Steps before each cycle."""
+    warmup: int = 1
+    """Discarded steps of each cycle."""
+    active: int = 1
+    """Recorded steps of each cycle."""
+    repeat: int = 1
+    """Cycles."""
+    skip_first: int = 3
+    """Steps before the first cycle."""
+    record_shapes: bool = False
+    """Whether shapes are kept."""
+    profile_memory: bool = False
+    """Whether allocations are kept."""
+    with_stack: bool = True
+    """Whether stacks are kept."""
+    export_chrome_trace: bool = False
+    """Whether Chrome's format is written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """The tokenizer of the folders."""
+
+    __pydantic_config__: _Strict = _FORBID
+    tokenizer_name_or_path: str | None = None
+    """Hub id or folder."""
+    tokenizer_revision: str | None = None
+    """Revision on the hub."""
+    tokenizer_max_length: int | None = None
+    """Longest input."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Batch, sequence and steps."""
+
+    __pydantic_config__: _Strict = _FORBID
+    sequence_length: int
+    """Trained tokens of a sample."""
+    train_steps: int
+    """Last step of the run, counted over all stages."""
+    micro_batch_size: int
+    """Samples of a forward pass on one rank."""
+    batch_accumulation_per_replica: int
+    """Forward passes of a step."""
+    val_check_interval: int | None = -1
+    """Main has no validation loop; kept as written."""
+    limit_val_batches: int | None = 0
+    """Kept as written."""
+    limit_test_batches: int | None = 0
+    """Kept as written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningRateScheduler:
+    """Warm-up, plateau and decay."""
+
+    __pydantic_config__: _Strict = _FORBID
+    learning_rate: float
+    """Plateau."""
+    lr_warmup_steps: int = 0
+    """Steps of the warm-up."""
+    lr_warmup_style: Literal["linear", "constant"]
+    """Main refuses a file without it."""
+    lr_decay_style: Literal["linear", "cosine", "1-sqrt"] | None = None
+    """Null = linear."""
+    lr_decay_steps: int | None = None
+    """Null = all steps after the warm-up, which is not what a plateau needs."""
+    lr_decay_starting_step: int | None = None
+    """Null = right after the warm-up."""
+    min_decay_lr: float | None = None
+    """Learning rate at the end; null = the plateau itself, that is, no decay."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sgd:
+    """Plain gradient descent."""
+
+    __pydantic_config__: _Strict = _FORBID
+    name: Literal["sgd"] = "sgd"
+    """Tells the optimisers apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """AdamW."""
+
+    __pydantic_config__: _Strict = _FORBID
+    adam_eps: float
+    """Added to the root of the second moment."""
+    adam_beta1: float
+    """Decay of the first moment."""
+    adam_beta2: float
+    """Decay of the second moment."""
+    torch_adam_is_fused: bool
+    """Kernel choice."""
+    name: Literal["adamW"] = "adamW"
+    """Tells the optimisers apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """Optimiser, clipping and the learning rate."""
+
+    __pydantic_config__: _Strict = _FORBID
+    optimizer_factory: AdamW | Sgd
+    """The optimiser."""
+    zero_stage: int
+    """0 = states on every rank, 1 = spread over data-parallel ranks."""
+    weight_decay: float
+    """Decoupled decay."""
+    clip_grad: float | None
+    """Largest gradient norm; null = no clipping."""
+    accumulate_grad_in_fp32: bool
+    """Whether gradients are summed in fp32."""
+    learning_rate_scheduler: LearningRateScheduler
+    """The learning rate."""
+    weight_decay_exclude_named_params: tuple[str, ...] | None = None
+    """Patterns of parameters without decay."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parallelism:
+    """How the ranks share the work."""
+
+    __pydantic_config__: _Strict = _FORBID
+    dp: int
+    """Data-parallel replicas."""
+    pp: int
+    """Pipeline stages."""
+    tp: int
+    """Tensor-parallel ranks."""
+    pp_engine: Literal["afab", "1f1b"] | None = None
+    """Pipeline order; null = afab."""
+    tp_mode: Literal["ALL_REDUCE", "REDUCE_SCATTER", "all_reduce", "reduce_scatter"] | None = None
+    """REDUCE_SCATTER is sequence parallelism; null = ALL_REDUCE."""
+    tp_linear_async_communication: bool | None = None
+    """Whether communication overlaps."""
+    recompute_layer: bool = False
+    """Whether activations are computed again in the backward pass."""
+    moe_layer_recompute: bool = False
+    """The same for experts."""
+    tp_recompute_allgather: bool = True
+    """Whether the gathered input is gathered again in the backward pass."""
+    expert_parallel_size: int = 1
+    """Ranks of the experts."""
+    context_parallel_size: int = 1
+    """Ranks that share a sequence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """Checkpoints copied to S3."""
+
+    __pydantic_config__: _Strict = _FORBID
+    upload_s3_path: str
+    """Destination."""
+    remove_after_upload: bool
+    """Whether the local copy is removed."""
+    s5cmd_numworkers: int | None
+    """Workers of s5cmd."""
+    s5cmd_concurrency: int | None
+    """Parts of a file at once."""
+    s5cmd_path: str | None
+    """The program."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NanotronFile:
+    """One file for nanotron's main branch."""
+
+    __pydantic_config__: _Strict = _FORBID
+    general: General
+    """Names and the seed."""
+    parallelism: Parallelism
+    """Ranks."""
+    model: Model
+    """The network."""
+    tokenizer: Tokenizer | None = None
+    """Null = that of the folders."""
+    checkpoints: Checkpoints
+    """State on disk; main's trainer needs it."""
+    logging: Logging | None = None
+    """What is printed."""
+    metrics_logging: Metrics | None = None
+    """Detail of metrics."""
+    tokens: Tokens
+    """Batch, sequence and steps; main's trainer needs it."""
+    optimizer: Optimizer
+    """Optimiser and learning rate; main's trainer needs it."""
+    data_stages: tuple[StageSection, ...]
+    """The stages, first to last; main's trainer needs them."""
+    profiler: Profiler | None = None
+    """Traces."""
+    lighteval: Mapping[str, Any] | None = None
+    """Main's own evaluation jobs; not interpreted."""
+    s3_upload: Upload | None = None
+    """Copies of checkpoints."""
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a step."""
+        tokens = self.tokens
+        return tokens.micro_batch_size * tokens.batch_accumulation_per_replica * self.parallelism.dp
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Trained tokens of a step."""
+        return self.batch_size * self.tokens.sequence_length
+
+    def stage_steps(self) -> tuple[int, ...]:
+        """Steps of every stage; the last one ends with the run."""
+        starts = [stage.start_training_step for stage in self.data_stages]
+        ends = [*starts[1:], self.tokens.train_steps + 1]
+        return tuple(end - start for start, end in zip(starts, ends, strict=True))
