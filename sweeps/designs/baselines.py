@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from ablations.errors import ConfigError
 from ablations.mixture.mixture import Mixture, natural, uniform, unimax
 from sweeps.space import BoundedSimplex, EpochCaps, Point, SearchSpace
@@ -36,7 +38,7 @@ def baselines(
         if not mixtures or any(mixture is None for mixture in mixtures.values()):
             continue
         point = _inside(space, {path: m for path, m in mixtures.items() if m is not None})
-        if point not in named.values():
+        if not any(_same(space, point, other) for other in named.values()):
             named[name] = point
     return named
 
@@ -63,6 +65,11 @@ def _mixture(
     except ConfigError:
         # No mixture of these sources fills the budget under the cap: there is no UniMax to run.
         return None
+
+
+def _same(space: SearchSpace, left: Point, right: Point) -> bool:
+    gaps = space.coordinates([left]) - space.coordinates([right])
+    return float(np.abs(gaps).max()) < 1e-6
 
 
 def _inside(space: SearchSpace, mixtures: Mapping[str, Mixture]) -> Point:

@@ -90,5 +90,4 @@ def _with(inverse: Floats, row: Floats, sign: float) -> Floats:
 
 
 def _inverse(matrix: Floats) -> Floats:
-    inverse: Floats = np.linalg.inv(matrix)
-    return inverse
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
