@@ -41,13 +41,19 @@ COMMANDS: dict[str, Command] = {
     "run": Command("ablations.commands.run", "run", "train and score one run; -m searches"),
     "score": Command("ablations.commands.score", "score", "score a checkpoint or a model folder"),
     "ls": Command("ablations.commands.ls", "ls", "list runs with status and score"),
-    "verdict": Command("sweeps.commands.verdict", "verdict", "name a winner, a tie, or the baseline"),
+    "verdict": Command(
+        "sweeps.commands.verdict", "verdict", "name a winner, a tie, or the baseline"
+    ),
     "fit": Command("sweeps.commands.fit", "fit", "fit surrogates to a study or to anyone's swarm"),
     "promote": Command("sweeps.commands.promote", "promote", "freeze a schedule into a full run"),
     "import": Command("sweeps.commands.import_", "import", "read a published nanotron config"),
-    "report": Command("analysis.commands.report", "report", "write a study's report, one HTML file"),
+    "report": Command(
+        "analysis.commands.report", "report", "write a study's report, one HTML file"
+    ),
     "watch": Command("analysis.commands.watch", "watch", "follow a study in the terminal"),
-    "doctor": Command("ablations.commands.doctor", "doctor", "say what is installed and what to do"),
+    "doctor": Command(
+        "ablations.commands.doctor", "doctor", "say what is installed and what to do"
+    ),
 }
 """Every command. Modules are named, not imported: ``ablations`` stays below ``sweeps`` and ``analysis``."""
 

@@ -25,9 +25,7 @@ def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> Pro
             allowed="key=value, +key=value, ~key, group=option",
         )
     text = "\n".join(str(part) for part in (error, error.__cause__) if part)
-    key = re.search(r"Could not override '([^']+)'", text) or re.search(
-        r"full_key: (\S+)", text
-    )
+    key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if key and ("not in struct" in text or "Could not override" in text):
         return _unknown_key(key[1], config_name, overrides, text)
     group = re.search(r"Could not override '?([\w/@.]+)'?\.?\s*No match in the defaults list", text)
@@ -53,9 +51,7 @@ def _missing_option(error: Any) -> Problem:
     )
 
 
-def _unknown_key(
-    key: str, config_name: str, overrides: Sequence[str], text: str
-) -> Problem:
+def _unknown_key(key: str, config_name: str, overrides: Sequence[str], text: str) -> Problem:
     siblings = _siblings(key, config_name, overrides)
     if key.rpartition(".")[2] in siblings:  # the key is there: the value is of a wrong type
         return Problem(key, "cannot take this value", found=_last_reason(text))
@@ -78,7 +74,9 @@ def _siblings(key: str, config_name: str, overrides: Sequence[str]) -> list[str]
 
     from ablations.schema import conf_dir
 
-    chosen = [text for text in overrides if re.match(r"^(experiment|model|schedule|mixture)=", text)]
+    chosen = [
+        text for text in overrides if re.match(r"^(experiment|model|schedule|mixture)=", text)
+    ]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -95,10 +95,10 @@ def make_plan(config: RunConfig) -> Plan:
     }
     problems += broken_caps(schedule, readable, epoch_cap=config.mixture.epoch_cap)
     problems += _full_run_caps(config, schedule)
-    steps = config.training.checkpoint_steps(schedule.total_steps, config.warm_start.first_step or 0)
-    flops = float(
-        config.model.flops_per_token(schedule.sequence_length) * schedule.total_tokens
+    steps = config.training.checkpoint_steps(
+        schedule.total_steps, config.warm_start.first_step or 0
     )
+    flops = float(config.model.flops_per_token(schedule.sequence_length) * schedule.total_tokens)
     per_checkpoint = config.model.parameters * (_BYTES_PER_PARAMETER[config.training.dtype] + 4)
     return Plan(
         schedule=schedule,

@@ -60,8 +60,20 @@ _PINNED = {
     "omegaconf": "2.4.1rc1",
     "datatrove": "0.10.1",
 }
-_NEEDED = ("torch", "transformers", "datasets", "tokenizers", "optuna", "lightgbm", "pandas", "plotly")
-_BELOW = {"xxhash": (4, "lighteval dies after scoring"), "huggingface_hub": (2, "lighteval's tasks crash")}
+_NEEDED = (
+    "torch",
+    "transformers",
+    "datasets",
+    "tokenizers",
+    "optuna",
+    "lightgbm",
+    "pandas",
+    "plotly",
+)
+_BELOW = {
+    "xxhash": (4, "lighteval dies after scoring"),
+    "huggingface_hub": (2, "lighteval's tasks crash"),
+}
 _OPTIONAL = {
     "optuna-dashboard": "a study in the browser: pip install 'ablations[dashboard]'",
     "trackio": "live curves: pip install 'ablations[trackers]'",
@@ -79,7 +91,12 @@ def _packages() -> Iterator[Finding]:
             yield Finding(name, "missing", found or "not installed", do)
     for name in _NEEDED:
         found = _version(name)
-        yield Finding(name, "ok" if found else "missing", found or "not installed", "" if found else "make setup")
+        yield Finding(
+            name,
+            "ok" if found else "missing",
+            found or "not installed",
+            "" if found else "make setup",
+        )
     for name, (bound, why) in _BELOW.items():
         found = _version(name)
         good = found is not None and int(found.split(".")[0]) < bound
@@ -103,14 +120,18 @@ def _hardware() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory()
     yield Finding(
-        "machine", "ok", f"{cores} cores, {memory.total / 2**30:.0f} GiB memory, {platform.machine()}"
+        "machine",
+        "ok",
+        f"{cores} cores, {memory.total / 2**30:.0f} GiB memory, {platform.machine()}",
     )
     if importlib.util.find_spec("torch") is None:
         return
     import torch
 
     if not torch.cuda.is_available():
-        yield Finding("gpu", "note", "none seen by torch", "runs go on the CPU (execution.device=auto)")
+        yield Finding(
+            "gpu", "note", "none seen by torch", "runs go on the CPU (execution.device=auto)"
+        )
         return
     for index in range(torch.cuda.device_count()):
         seen = torch.cuda.get_device_properties(index)
@@ -130,6 +151,8 @@ def _disk(data_dir: Path, runs_dir: Path) -> Iterator[Finding]:
 
 def _tools() -> Iterator[Finding]:
     slurm = shutil.which("sbatch")
-    yield Finding("slurm", "ok" if slurm else "note", slurm or "no sbatch: runs stay on this machine")
+    yield Finding(
+        "slurm", "ok" if slurm else "note", slurm or "no sbatch: runs stay on this machine"
+    )
     git = shutil.which("git")
     yield Finding("git", "ok" if git else "note", git or "not found: records name no commit")

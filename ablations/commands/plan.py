@@ -56,9 +56,7 @@ def _stages(plan: Plan) -> Table:
 
 
 def _sources(run: RunConfig, plan: Plan) -> Table:
-    table = Table(
-        title=f"epochs per source (cap {run.mixture.epoch_cap:g})", title_justify="left"
-    )
+    table = Table(title=f"epochs per source (cap {run.mixture.epoch_cap:g})", title_justify="left")
     for heading in ("source", "domain", "tokens available", "prepared", "epochs"):
         table.add_column(heading, justify="left" if heading in ("source", "domain") else "right")
     for name in plan.schedule.sources:
@@ -91,7 +89,9 @@ def _totals(run: RunConfig, plan: Plan) -> Table:
         "tasks": ", ".join(plan.tasks) or "none",
     }
     if plan.slices is not None and run.schedule.full_tokens is not None:
-        rows["simulated epoching"] = f"epochs of a full run of {count(run.schedule.full_tokens)} tokens"
+        rows["simulated epoching"] = (
+            f"epochs of a full run of {count(run.schedule.full_tokens)} tokens"
+        )
     for key, value in rows.items():
         table.add_row(key, value)
     return table

@@ -1,0 +1,165 @@
+"""Schedules round budgets to whole steps and shape the learning rate."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ablations.errors import ConfigError
+from ablations.mixture.constraints import broken_caps, simulated_slices, weight_bounds
+from ablations.mixture.mixture import Mixture
+from ablations.mixture.schedule import DecayShape, LearningRate, Schedule, Stage, whole_steps
+from ablations.mixture.specs import LearningRateSpec, MixtureSpec, ScheduleSpec, StageSpec
+
+WEB = Mixture({"web": 1.0})
+
+
+def two_stages() -> Schedule:
+    return Schedule(
+        stages=(
+            Stage(name="stable", steps=90, mixture=Mixture({"web": 0.9, "code": 0.1})),
+            Stage(name="decay", steps=10, mixture=Mixture({"web": 0.5, "math": 0.5})),
+        ),
+        sequence_length=8,
+        batch_size=4,
+    )
+
+
+@given(st.lists(st.floats(1.0, 1e7), min_size=1, max_size=6), st.integers(1, 5000))
+def test_rounding_never_accumulates(budgets: list[float], per_step: int) -> None:
+    steps = whole_steps(budgets, per_step)
+    assert sum(steps) == round(math.fsum(budgets) / per_step)
+    running = 0.0
+    for index, budget in enumerate(budgets):
+        running += budget
+        assert abs(sum(steps[: index + 1]) - running / per_step) <= 0.5 + 1e-6
+
+
+def test_tokens_and_epochs_count_the_whole_schedule() -> None:
+    schedule = two_stages()
+    assert schedule.sources == ("web", "code", "math")
+    assert schedule.total_tokens == 100 * 32
+    assert schedule.tokens()["web"] == pytest.approx((0.9 * 90 + 0.5 * 10) * 32)
+    epochs = schedule.epochs({"web": 1376.0, "code": 144.0})
+    assert epochs["web"] == pytest.approx(2.0)
+    assert epochs["math"] == math.inf
+
+
+@pytest.mark.parametrize("shape", ["linear", "1-sqrt", "cosine"])
+def test_the_rate_warms_up_holds_and_decays_to_its_floor(shape: DecayShape) -> None:
+    rate = LearningRate(
+        peak=2.0, warmup_steps=10, decay_steps=20, total_steps=100, shape=shape, min_ratio=0.1
+    )
+    values = [rate.at(step) for step in range(100)]
+    assert values[0] == pytest.approx(0.2)
+    assert values[9:80] == pytest.approx([2.0] * 71)
+    assert values[-1] == pytest.approx(0.2)
+    assert all(later < earlier for earlier, later in zip(values[79:], values[80:], strict=False))
+
+
+def test_a_rate_longer_than_its_schedule_is_refused() -> None:
+    with pytest.raises(ConfigError, match="longer than the schedule"):
+        LearningRate(peak=1.0, warmup_steps=60, decay_steps=50, total_steps=100)
+
+
+def test_cosine_decays_from_the_end_of_the_warm_up() -> None:
+    rate = LearningRateSpec(kind="cosine", warmup_steps=4).build(peak=1.0, total_steps=20)
+    assert (rate.decay_steps, rate.shape) == (16, "cosine")
+
+
+def test_a_stage_without_weights_takes_the_runs_mixture() -> None:
+    spec = ScheduleSpec(
+        total_tokens=3200,
+        stages={
+            "a": StageSpec(share=0.75),
+            "b": StageSpec(share=0.25, weights={"web": 0.5, "math": 0.5}),
+        },
+    )
+    schedule = spec.build(MixtureSpec(weights={"web": 1.0}), sequence_length=8, batch_size=4)
+    assert [stage.steps for stage in schedule.stages] == [75, 25]
+    assert schedule.stages[0].mixture == WEB
+    assert schedule.stages[1].mixture["math"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"stages": {"a": StageSpec()}}, "give a share or tokens"),
+        ({"stages": {"a": StageSpec(share=1.0, tokens=5.0)}}, "give a share or tokens"),
+        ({"stages": {"a": StageSpec(share=1.0)}}, "needed by the share"),
+        ({"total_tokens": 10.0, "stages": {"a": StageSpec(share=0.5)}}, "do not add up"),
+        ({"total_tokens": 10.0, "stages": {"a": StageSpec(share=-1.0)}}, "above zero"),
+    ],
+)
+def test_a_budget_that_cannot_be_is_refused(spec: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ScheduleSpec(**spec)  # type: ignore[arg-type]
+
+
+def test_wrong_weights_of_every_stage_are_told_at_once() -> None:
+    spec = ScheduleSpec(
+        total_tokens=3200,
+        stages={
+            "a": StageSpec(share=0.5, weights={"web": 0.7}),
+            "b": StageSpec(share=0.5, weights={"web": -1.0}),
+        },
+    )
+    with pytest.raises(ConfigError) as caught:
+        spec.build(MixtureSpec(weights={"web": 1.0}), sequence_length=8, batch_size=4)
+    assert [problem.where for problem in caught.value.problems] == [
+        "schedule.stages.a.weights",
+        "schedule.stages.b.weights.web",
+    ]
+
+
+def test_a_stage_shorter_than_a_step_is_refused() -> None:
+    spec = ScheduleSpec(
+        total_tokens=1000, stages={"a": StageSpec(tokens=999.0), "b": StageSpec(tokens=1.0)}
+    )
+    with pytest.raises(ConfigError, match="shorter than one step"):
+        spec.build(MixtureSpec(weights={"web": 1.0}), sequence_length=8, batch_size=4)
+
+
+@pytest.mark.parametrize("where", ["epoch_cap", "audit_tolerance"])
+def test_limits_of_zero_are_refused(where: str) -> None:
+    with pytest.raises(ConfigError, match=f"mixture.{where}"):
+        MixtureSpec(weights={"web": 1.0}, **{where: 0.0})  # type: ignore[arg-type]
+
+
+def test_a_cap_counts_all_stages_and_names_the_source() -> None:
+    available = {"web": 1e6, "code": 1e6, "math": 40.0}
+    (problem,) = broken_caps(two_stages(), available, epoch_cap=3.9)
+    assert problem.where == "source.math"
+    assert "4.00 epochs" in str(problem)
+    assert not broken_caps(two_stages(), available, epoch_cap=4.0)
+
+
+def test_a_cap_can_be_judged_at_the_full_budget() -> None:
+    available = dict.fromkeys(("web", "code", "math"), 3200.0 * 10)
+    assert not broken_caps(two_stages(), available, epoch_cap=1.0, full_tokens=32_000)
+    problems = broken_caps(two_stages(), available, epoch_cap=1.0, full_tokens=64_000)
+    assert [problem.where for problem in problems] == ["source.web"]
+
+
+def test_bounds_at_the_full_budget_follow_from_the_cap() -> None:
+    bounds = weight_bounds({"web": 1e12, "math": 1e10}, full_tokens=4e11, epoch_cap=4.0)
+    assert bounds == {"web": 1.0, "math": pytest.approx(0.1)}
+
+
+def test_simulated_epochs_equal_the_full_runs() -> None:
+    schedule, full = two_stages(), 3200.0 * 1000
+    available = {"web": 1_376_000.0, "code": 288_000.0, "math": 160_000.0}
+    windows = {"web": 10_000, "code": 10_000, "math": 10_000}
+    slices = simulated_slices(schedule, windows, available, full)
+    proxy = schedule.epochs({name: slices[name] * 8 for name in slices})
+    whole = {name: read * 1000 / available[name] for name, read in schedule.tokens().items()}
+    assert proxy == pytest.approx(whole, rel=0.1)
+
+
+def test_stage_names_must_differ() -> None:
+    stage = Stage(name="a", steps=1, mixture=WEB)
+    with pytest.raises(ConfigError, match="unique names"):
+        Schedule(stages=(stage, stage), sequence_length=8, batch_size=1)
