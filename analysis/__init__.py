@@ -1,0 +1,1 @@
+"""Frames, figures, reports and notebooks over the records that runs and studies leave on disk."""

@@ -1,0 +1,139 @@
+"""Tidy pandas frames straight from the record folders.
+
+    frames = Frames.read(Path("runs"), study="demo_ratio")
+    frames.trials                       one row a trial
+    frames.scores                       one row a run, checkpoint, task and metric
+    frames.samples(tasks=["arc_easy"])  one row an item
+    frames.export(Path("frames"), "parquet")
+
+:data:`COLUMNS` documents every column with its unit. Partial, running and failed studies read like
+finished ones: what is not there yet is missing, never 0. Nothing is cached on disk, so a frame is
+never older than its folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ablations.errors import ConfigError, unknown_name
+from analysis.frames import build, lines
+from analysis.frames.columns import COLUMNS, Column, describe, empty, unit
+from analysis.frames.views import finals, score_direction, task_values, weights
+from analysis.records import RunFiles, scan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "COLUMNS",
+    "Column",
+    "Frames",
+    "describe",
+    "empty",
+    "finals",
+    "score_direction",
+    "task_values",
+    "unit",
+    "weights",
+]
+
+ExportFormat = Literal["parquet", "csv"]
+
+
+class Frames:
+    """The frames of some runs, each built when it is first asked for."""
+
+    def __init__(self, files: Sequence[RunFiles]) -> None:
+        self.files = tuple(files)
+
+    @classmethod
+    def read(cls, runs_dir: Path, study: str | None = None) -> Frames:
+        """The frames of one study, or of every study under ``runs_dir``.
+
+        Raises:
+            DataError: there is no such study.
+        """
+        return cls(scan(Path(runs_dir), study))
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        return build.runs_frame(self.files)
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        return build.trials_frame(self.runs, self.cost)
+
+    @cached_property
+    def sources(self) -> pd.DataFrame:
+        return build.sources_frame(self.files)
+
+    @cached_property
+    def audits(self) -> pd.DataFrame:
+        return build.audits_frame(self.files)
+
+    @cached_property
+    def tasks(self) -> pd.DataFrame:
+        return build.tasks_frame(self.files)
+
+    @cached_property
+    def cost(self) -> pd.DataFrame:
+        return build.cost_frame(self.files)
+
+    @cached_property
+    def _from_scores(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        return lines.score_frames(self.files)
+
+    @property
+    def checkpoints(self) -> pd.DataFrame:
+        return self._from_scores[0]
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        return self._from_scores[1]
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        return lines.metrics_frame(self.files)
+
+    def samples(
+        self,
+        *,
+        tasks: Iterable[str] | None = None,
+        metrics: Iterable[str] | None = None,
+        step: int | None = None,
+    ) -> pd.DataFrame:
+        """Per-item values at ``step``, or at the last checkpoint of each run."""
+        return lines.samples_frame(self.files, tasks=tasks, metrics=metrics, step=step)
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """A frame by its name in :data:`COLUMNS`.
+
+        Raises:
+            ConfigError: there is no such frame.
+        """
+        if name not in COLUMNS:
+            raise ConfigError(unknown_name("frame", "frame", name, COLUMNS))
+        found: pd.DataFrame = self.samples() if name == "samples" else getattr(self, name)
+        return found
+
+    def export(
+        self, folder: Path, form: ExportFormat = "parquet", names: Iterable[str] = tuple(COLUMNS)
+    ) -> list[Path]:
+        """Write frames into ``folder``, one file each; a file is replaced whole or not at all."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        written = []
+        for name in names:
+            path = folder / f"{name}.{form}"
+            temporary = path.with_name(f".{path.name}.tmp")
+            frame = self.frame(name)
+            if form == "parquet":
+                frame.to_parquet(temporary, index=False)
+            else:
+                frame.to_csv(temporary, index=False)
+            temporary.replace(path)
+            written.append(path)
+        return written

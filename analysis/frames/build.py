@@ -1,0 +1,274 @@
+"""Frames from the small files of runs: runs, trials, sources, audits, cost.
+
+Each builder is a pure function of what :func:`analysis.records.scan` read; shape and types come
+from :data:`analysis.frames.columns.COLUMNS`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.frames.columns import empty, shaped
+from analysis.frames.config import parameters, planned_sources, planned_tasks, total_tokens
+from analysis.records import RunFiles, collector_paused
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "audits_frame",
+    "cost_frame",
+    "identity",
+    "label",
+    "runs_frame",
+    "sources_frame",
+    "tasks_frame",
+    "trials_frame",
+]
+
+
+def runs_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
+    """One row a run."""
+    manifests = [run.manifest for run in runs]
+    results = [run.result or {} for run in runs]
+    configs = [_mapping(manifest, "config") for manifest in manifests]
+    costs = [_mapping(result, "cost") for result in results]
+
+    def of(rows: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
+        return [row.get(key) for row in rows]
+
+    return shaped(
+        "runs",
+        identity(runs, np.arange(len(runs)))
+        | {key: of(manifests, key) for key in ("created", "started", "finished", "host")}
+        | {key: of(manifests, key) for key in ("fingerprint", "git_commit")}
+        | {key: of(results, key) for key in ("score", "direction", "step", "tokens", "audit_ok")}
+        | {
+            "name": [label(manifest, "name") for manifest in manifests],
+            "phase": [label(manifest, "phase") for manifest in manifests],
+            "status": [_status(run) for run in runs],
+            "reason": [_reason(run) for run in runs],
+            "tokens_asked": [total_tokens(config) for config in configs],
+            "parameters": _per_model(configs),
+            "wall_seconds": of(costs, "wall_seconds"),
+            "command": [shlex.join(map(str, m.get("command") or ())) for m in manifests],
+        },
+    )
+
+
+def identity(runs: Sequence[RunFiles], owner: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """The columns study, run, trial and seed of rows that belong to the runs in ``owner``.
+
+    Categories are coded once a run, not once a row: of two million score rows this is the
+    difference between 20 ms and seconds.
+    """
+    import pandas as pd
+
+    def repeated(values: list[str]) -> pd.Categorical:
+        codes, names = pd.factorize(np.asarray(values, dtype=object), sort=True)
+        return pd.Categorical.from_codes(codes[owner], pd.Index(names, dtype="str"), validate=False)
+
+    seeds = pd.array([run.manifest.get("seed") for run in runs], dtype="Int64")
+    return {
+        "study": repeated([run.study for run in runs]),
+        "run": repeated([run.run for run in runs]),
+        "trial": repeated([str(run.manifest.get("trial", run.run)) for run in runs]),
+        "seed": seeds.take(owner),
+    }
+
+
+def label(manifest: Mapping[str, Any], key: str) -> str | None:
+    """What the study said of the run under ``key``."""
+    value = _mapping(manifest, "labels").get(key)
+    return None if value is None else str(value)
+
+
+def _status(run: RunFiles) -> str:
+    """The result, written last, overrules a manifest that a killed process left behind."""
+    status = (run.result or {}).get("status") or run.manifest.get("status") or "pending"
+    return str(status)
+
+
+def _reason(run: RunFiles) -> str | None:
+    reason = (run.result or {}).get("reason") or run.manifest.get("reason")
+    return None if reason is None else str(reason)
+
+
+def _per_model(configs: Sequence[Mapping[str, Any]]) -> list[int | None]:
+    """Parameters per run; a study's runs share a model, so it is counted once a model."""
+    known: dict[str, int | None] = {}
+    counts = []
+    for config in configs:
+        key = repr(config.get("model"))
+        if key not in known:
+            known[key] = parameters(config)
+        counts.append(known[key])
+    return counts
+
+
+def trials_frame(runs: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
+    """One row a trial, from the frames of runs and of cost."""
+    import pandas as pd
+
+    if runs.empty:
+        return empty("trials")
+    table = runs[["study", "trial", "name", "phase", "direction", "finished"]].astype(
+        {"study": "str", "trial": "str", "name": "str", "phase": "str", "direction": "str"}
+    )
+    table["done"] = (runs["status"] == "done").astype("int64")
+    table["failed"] = (runs["status"] == "failed").astype("int64")
+    table["begun"] = runs["status"].isin(["training", "scoring", "done"]).astype("int64")
+    table["score"] = runs["score"].where(runs["status"] == "done")
+    table["tokens"] = cost["tokens"].astype("float64")
+    table["flops"] = cost["flops"]
+    table["cpu_seconds"] = cost["train_cpu_seconds"] + cost["eval_cpu_seconds"].fillna(0.0)
+    grouped = table.groupby(["study", "trial"], sort=True)
+    sums = grouped[["done", "failed", "begun"]].sum()
+    sizes = grouped.size()
+    spent = grouped[["tokens", "flops", "cpu_seconds"]].sum(min_count=1)
+    first = grouped[["name", "phase", "direction"]].first()
+    index = sums.index
+    frame = shaped(
+        "trials",
+        {
+            "study": index.get_level_values(0),
+            "trial": index.get_level_values(1),
+            **{key: first[key].to_numpy(dtype=object, na_value=None) for key in first},
+            "status": _trial_status(sums, sizes),
+            "runs": sizes.to_numpy(),
+            "done": sums["done"].to_numpy(),
+            "failed": sums["failed"].to_numpy(),
+            "score": grouped["score"].mean().to_numpy(),
+            "score_sd": grouped["score"].std().to_numpy(),
+            "tokens": pd.array(spent["tokens"].round(), dtype="Float64").astype("Int64"),
+            "cpu_seconds": spent["cpu_seconds"].to_numpy(),
+            "flops": spent["flops"].to_numpy(),
+        },
+    )
+    frame["last_finished"] = grouped["finished"].max().to_numpy()
+    frame["last_finished"] = pd.to_datetime(frame["last_finished"], utc=True).astype(
+        "datetime64[ns, UTC]"
+    )
+    return frame
+
+
+def _trial_status(sums: pd.DataFrame, sizes: pd.Series) -> np.ndarray[Any, Any]:
+    conditions = [
+        (sums["failed"] > 0).to_numpy(),
+        (sums["done"] == sizes).to_numpy(),
+        (sums["begun"] > 0).to_numpy(),
+    ]
+    return np.select(conditions, ["failed", "done", "training"], default="pending")
+
+
+def cost_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
+    """One row a run: what it cost, failed runs included."""
+    results = [run.result or {} for run in runs]
+    costs = [_mapping(result, "cost") for result in results]
+    keys = ("device", "flops", "train_cpu_seconds", "eval_cpu_seconds", "wall_seconds")
+    return shaped(
+        "cost",
+        identity(runs, np.arange(len(runs)))
+        | {key: [cost.get(key) for cost in costs] for key in keys}
+        | {
+            "phase": [label(run.manifest, "phase") for run in runs],
+            "status": [_status(run) for run in runs],
+            "tokens": [result.get("tokens") for result in results],
+            "finished": [run.manifest.get("finished") for run in runs],
+        },
+    )
+
+
+def sources_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
+    """One row a run, stage and source: what was asked for."""
+
+    def rows(run: RunFiles) -> list[dict[str, Any]]:
+        planned = planned_sources(_mapping(run.manifest, "config"))
+        return [
+            {
+                "stage": row.stage,
+                "source": row.source,
+                "domain": row.domain,
+                "weight": row.weight,
+                "tokens": row.tokens,
+                "available": row.available,
+                "epochs": row.tokens / row.available if row.available else None,
+                "epoch_cap": row.epoch_cap,
+            }
+            for row in planned
+        ]
+
+    return _tidy("sources", runs, rows)
+
+
+def audits_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
+    """One row a run, stage and source: what was really read."""
+
+    def rows(run: RunFiles) -> list[dict[str, Any]]:
+        audit = run.audit or {}
+        epochs = _mapping(audit, "epochs")
+        return [
+            {
+                **{key: row.get(key) for key in ("stage", "source", "asked", "realised")},
+                "gap": _difference(row.get("realised"), row.get("asked")),
+                "tolerance": audit.get("tolerance"),
+                "tokens": row.get("tokens"),
+                "windows": row.get("windows"),
+                "epochs": epochs.get(row.get("source", "")),
+                "ok": audit.get("ok"),
+            }
+            for row in audit.get("stages") or ()
+        ]
+
+    return _tidy("audits", runs, rows)
+
+
+def tasks_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
+    """One row a study and task, from the configs of its runs; the first run that names it counts."""
+    rows: dict[tuple[str, str], tuple[Any, ...]] = {}
+    seen: set[tuple[str, str]] = set()
+    for run in runs:
+        study = run.study
+        config = _mapping(run.manifest, "config")
+        key = (study, repr(sorted(_mapping(config, "evaluation"))) + repr(config.get("source")))
+        if key in seen:
+            continue
+        seen.add(key)
+        for task in planned_tasks(config):
+            rows.setdefault((study, task.task), (task.domain, task.form, task.metric))
+    if not rows:
+        return empty("tasks")
+    columns = list(zip(*(key + value for key, value in rows.items()), strict=True))
+    names = ("study", "task", "domain", "form", "metric")
+    return shaped(
+        "tasks", {name: list(column) for name, column in zip(names, columns, strict=True)}
+    )
+
+
+def _tidy(
+    frame: str, runs: Sequence[RunFiles], rows: Callable[[RunFiles], list[dict[str, Any]]]
+) -> pd.DataFrame:
+    collected: dict[str, list[Any]] = {}
+    owner: list[int] = []
+    with collector_paused():
+        for position, run in enumerate(runs):
+            for row in rows(run):
+                owner.append(position)
+                for key, value in row.items():
+                    collected.setdefault(key, []).append(value)
+    if not owner:
+        return empty(frame)
+    return shaped(frame, identity(runs, np.asarray(owner)) | collected)
+
+
+def _difference(left: Any, right: Any) -> float | None:
+    return None if left is None or right is None else float(left) - float(right)
+
+
+def _mapping(of: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = of.get(key)
+    return found if isinstance(found, Mapping) else {}

@@ -1,0 +1,258 @@
+"""What every column of every frame is: its type, its unit, its meaning.
+
+The builders take types and order from this table (:func:`shaped`), `docs/analysis.md` prints it, and
+a test compares it with the frames, so that the three cannot drift apart::
+
+    >>> [column.name for column in COLUMNS["checkpoints"]][:4]
+    ['study', 'run', 'trial', 'seed']
+    >>> unit("scores", "tokens")
+    'tokens'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["COLUMNS", "Column", "Kind", "describe", "empty", "shaped", "unit"]
+
+Kind = Literal["category", "text", "whole", "number", "flag", "time"]
+
+_DTYPES: Mapping[Kind, str] = {
+    "category": "category",
+    "text": "str",
+    "whole": "Int64",
+    "number": "float64",
+    "flag": "boolean",
+    "time": "datetime64[ns, UTC]",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a frame."""
+
+    name: str
+    kind: Kind
+    unit: str
+    """Empty for what has none: names, flags, statuses."""
+    text: str
+    """One line of documentation."""
+
+
+_RUN = (
+    Column("study", "category", "", "Study that the run belongs to."),
+    Column("run", "category", "", "Run folder inside the study, <trial>-<seed>."),
+    Column("trial", "category", "", "Trial: one point of the search, one or more runs."),
+    Column("seed", "whole", "", "Seed of initialisation and data order."),
+)
+
+_RUNS = (
+    *_RUN,
+    Column("name", "category", "", "Name of a named trial, such as natural or uniform."),
+    Column(
+        "phase", "category", "", "Why the trial was asked for: baseline, design, search, confirm."
+    ),
+    Column("status", "category", "", "pending, training, scoring, done or failed."),
+    Column("reason", "text", "", "Why the run failed."),
+    Column("score", "number", "score", "The one number that the study optimises, last checkpoint."),
+    Column("direction", "category", "", "maximize or minimize: which way the score is better."),
+    Column("step", "whole", "steps", "Last optimiser step reached and scored."),
+    Column("tokens", "whole", "tokens", "Tokens trained on at that step."),
+    Column("tokens_asked", "whole", "tokens", "Tokens of the whole schedule."),
+    Column("audit_ok", "flag", "", "Whether the realised mixture is the one asked for."),
+    Column("parameters", "whole", "parameters", "Parameters of the model, embeddings included."),
+    Column("wall_seconds", "number", "seconds", "Wall-clock time of the run."),
+    Column("created", "time", "UTC", "When the record was made."),
+    Column("started", "time", "UTC", "When the run first left pending."),
+    Column("finished", "time", "UTC", "When the run was done or failed."),
+    Column("host", "category", "", "Machine that last wrote the record."),
+    Column("fingerprint", "text", "", "SHA-256 of what defines the result."),
+    Column("git_commit", "category", "", "Commit of the platform; + where it had been changed."),
+    Column("command", "text", "", "Arguments of the process that began the run."),
+)
+
+_TRIALS = (
+    Column("study", "category", "", "Study that the trial belongs to."),
+    Column("trial", "category", "", "Trial: one point of the search, one or more runs."),
+    Column("name", "category", "", "Name of a named trial, such as natural or uniform."),
+    Column(
+        "phase", "category", "", "Why the trial was asked for: baseline, design, search, confirm."
+    ),
+    Column("status", "category", "", "Of its runs: done only if all are, failed if any failed."),
+    Column("runs", "whole", "runs", "Runs recorded, one a seed."),
+    Column("done", "whole", "runs", "Runs that are done."),
+    Column("failed", "whole", "runs", "Runs that failed."),
+    Column("score", "number", "score", "Mean score over the runs that are done."),
+    Column(
+        "score_sd", "number", "score", "Standard deviation over seeds; missing with fewer than 2."
+    ),
+    Column("direction", "category", "", "maximize or minimize: which way the score is better."),
+    Column("tokens", "whole", "tokens", "Tokens trained on, summed over the runs."),
+    Column("cpu_seconds", "number", "CPU seconds", "Training and scoring, summed over the runs."),
+    Column("flops", "number", "FLOPs", "Training FLOPs, summed over the runs."),
+    Column("last_finished", "time", "UTC", "When its last run was done or failed."),
+)
+
+_CHECKPOINTS = (
+    *_RUN,
+    Column("step", "whole", "steps", "Optimiser step of the checkpoint."),
+    Column("tokens", "whole", "tokens", "Tokens trained on at the checkpoint."),
+    Column(
+        "score", "number", "score", "The study's score at the checkpoint; missing if it has none."
+    ),
+    Column("direction", "category", "", "maximize or minimize: which way the score is better."),
+)
+
+_SCORES = (
+    *_RUN,
+    Column("step", "whole", "steps", "Optimiser step of the checkpoint."),
+    Column("tokens", "whole", "tokens", "Tokens trained on at the checkpoint."),
+    Column("task", "category", "", "Evaluation set."),
+    Column("metric", "category", "", "acc, acc_char, bpb, exact_match or pass_at_1."),
+    Column("value", "number", "of the metric", "Value; missing is missing, never 0."),
+    Column("stderr", "number", "of the metric", "Standard error over the items."),
+    Column("n", "whole", "items", "Items scored."),
+    Column("higher_is_better", "flag", "", "Direction of the metric."),
+    Column(
+        "chance", "number", "of the metric", "Value of guessing; missing where it has no meaning."
+    ),
+)
+
+_TASKS = (
+    Column("study", "category", "", "Study that scores the task."),
+    Column("task", "category", "", "Evaluation set."),
+    Column("domain", "category", "", "What the task measures: english, math, code, …"),
+    Column("form", "category", "", "cloze, letters, generative, code or rolling."),
+    Column("metric", "category", "", "The task's headline metric: what figures show of it."),
+)
+
+_SAMPLES = (
+    *_RUN,
+    Column("step", "whole", "steps", "Optimiser step of the checkpoint."),
+    Column("task", "category", "", "Evaluation set."),
+    Column("item", "text", "", "Item, stable over runs: what comparisons are paired by."),
+    Column("metric", "category", "", "acc, acc_char, bpb, exact_match or pass_at_1."),
+    Column("value", "number", "of the metric", "Value for the item; missing is missing."),
+)
+
+_METRICS = (
+    *_RUN,
+    Column("step", "whole", "steps", "Optimiser step."),
+    Column("tokens", "whole", "tokens", "Tokens trained on after the step."),
+    Column("loss", "number", "nats a token", "Training loss of the step."),
+    Column("lr", "number", "learning rate", "Learning rate of the step."),
+    Column("grad_norm", "number", "gradient norm", "Norm of the gradient before clipping."),
+    Column("tokens_per_second", "number", "tokens a second", "Throughput of the step."),
+    Column("seconds", "number", "seconds", "Wall-clock seconds since training began."),
+)
+
+_SOURCES = (
+    *_RUN,
+    Column("stage", "category", "", "Stage of the schedule."),
+    Column("source", "category", "", "Source."),
+    Column("domain", "category", "", "What the source is for: english, math, code, …"),
+    Column("weight", "number", "share of tokens", "Share asked for within the stage."),
+    Column("tokens", "number", "tokens", "Tokens asked of the source in the stage."),
+    Column("available", "number", "tokens", "Tokens that the source holds."),
+    Column("epochs", "number", "epochs", "Tokens / available; sums over stages to the schedule's."),
+    Column("epoch_cap", "number", "epochs", "Cap on the whole schedule's epochs."),
+)
+
+_AUDITS = (
+    *_RUN,
+    Column("stage", "category", "", "Stage of the schedule."),
+    Column("source", "category", "", "Source."),
+    Column("asked", "number", "share of tokens", "Share asked for within the stage."),
+    Column("realised", "number", "share of tokens", "Share really read."),
+    Column("gap", "number", "share of tokens", "Realised minus asked."),
+    Column("tolerance", "number", "share of tokens", "Largest gap that passes."),
+    Column("tokens", "whole", "tokens", "Tokens really read."),
+    Column("windows", "whole", "windows", "Windows really read."),
+    Column("epochs", "number", "epochs", "Epochs of the source over the whole schedule, as read."),
+    Column("ok", "flag", "", "Verdict of the audit on the whole run."),
+)
+
+_COST = (
+    *_RUN,
+    Column(
+        "phase", "category", "", "Why the trial was asked for: baseline, design, search, confirm."
+    ),
+    Column("status", "category", "", "Status of the run: failed runs cost too."),
+    Column("device", "category", "", "Device that trained it."),
+    Column("tokens", "whole", "tokens", "Tokens trained on."),
+    Column("flops", "number", "FLOPs", "Training FLOPs."),
+    Column("train_cpu_seconds", "number", "CPU seconds", "Training."),
+    Column("eval_cpu_seconds", "number", "CPU seconds", "Scoring."),
+    Column("wall_seconds", "number", "seconds", "Wall-clock time of the run."),
+    Column("finished", "time", "UTC", "When the run was done or failed."),
+)
+
+COLUMNS: Mapping[str, tuple[Column, ...]] = {
+    "runs": _RUNS,
+    "trials": _TRIALS,
+    "checkpoints": _CHECKPOINTS,
+    "scores": _SCORES,
+    "tasks": _TASKS,
+    "samples": _SAMPLES,
+    "metrics": _METRICS,
+    "sources": _SOURCES,
+    "audits": _AUDITS,
+    "cost": _COST,
+}
+"""Frame → its columns, in order."""
+
+
+def unit(frame: str, column: str) -> str:
+    """The unit of ``column`` of ``frame``."""
+    return next(found.unit for found in COLUMNS[frame] if found.name == column)
+
+
+def describe(frame: str) -> pd.DataFrame:
+    """The documentation of ``frame`` as a frame: column, type, unit, meaning."""
+    import pandas as pd
+
+    rows = [(c.name, c.kind, c.unit, c.text) for c in COLUMNS[frame]]
+    return pd.DataFrame(rows, columns=["column", "type", "unit", "meaning"])
+
+
+def empty(frame: str) -> pd.DataFrame:
+    """``frame`` without rows, typed."""
+    return shaped(frame, {column.name: [] for column in COLUMNS[frame]})
+
+
+def shaped(frame: str, values: Mapping[str, Any]) -> pd.DataFrame:
+    """A frame of ``values`` with exactly the documented columns, order and types.
+
+    Columns that ``values`` lacks are missing in every row; columns that are not documented are an
+    error of the builder.
+    """
+    import pandas as pd
+
+    documented = COLUMNS[frame]
+    unknown = set(values) - {column.name for column in documented}
+    if unknown:
+        raise KeyError(f"columns of {frame} that COLUMNS does not document: {sorted(unknown)}")
+    length = max((len(value) for value in values.values()), default=0)
+    built = {c.name: _typed(values.get(c.name), c.kind, length) for c in documented}
+    return pd.DataFrame(built, copy=False)
+
+
+def _typed(values: Any, kind: Kind, length: int) -> Any:
+    import pandas as pd
+
+    if values is None:
+        values = [None] * length
+    if isinstance(values, pd.Categorical) and kind == "category":
+        return values
+    if kind == "time":
+        seconds = pd.to_numeric(pd.Series(values, dtype="object"), errors="coerce")
+        return pd.to_datetime(seconds.astype("float64"), unit="s", utc=True).astype(_DTYPES["time"])
+    if kind in ("category", "text"):
+        series = pd.Series(values, dtype="str")
+        return series.astype("category") if kind == "category" else series
+    return pd.Series(values, dtype=_DTYPES[kind], copy=False)  # type: ignore[call-overload]

@@ -1,0 +1,210 @@
+"""Record folders read in bulk: the one module of the analysis that opens their JSON files.
+
+`ablations.runs.RunRecord` opens one record at a time and checks it; a study of 10,000 runs needs
+the same files in seconds. :func:`scan` reads the small files of every run, :func:`read_lines` joins
+the line files of many runs into one Arrow table a chunk, so that Arrow's JSON parser works on tens
+of megabytes at once instead of on 10,000 files::
+
+    runs = scan(Path("runs"), study="demo_ratio")
+    for table, owner in read_lines(runs, "scores.jsonl"):
+        ...                                # owner[i] is the position in `runs` of row i
+
+A running study is read as it stands: a torn last line is dropped, a file that is not there yet is
+empty, and a record whose manifest cannot be read is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ablations.errors import DataError, Problem, unknown_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "RunFiles",
+    "collector_paused",
+    "read_json_or_none",
+    "read_lines",
+    "scan",
+    "studies",
+]
+
+CHUNK_BYTES = 48 << 20
+"""Bytes of joined line files that are parsed at once: bounds memory, and is enough for two threads."""
+
+_BLOCK_BYTES = 4 << 20
+"""Arrow's unit of parallel parsing; 1 MiB cost 30% more CPU on score rows of 4.5 kB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFiles:
+    """The small files of one run, as they stood when they were read."""
+
+    folder: str
+    """The run folder."""
+    study: str
+    run: str
+    """The folder's name, ``<trial>-<seed>``."""
+    manifest: Mapping[str, Any]
+    result: Mapping[str, Any] | None
+    """None while the run is not over."""
+    audit: Mapping[str, Any] | None
+    """None before there is one."""
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return Path(self.folder)
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Build many live objects without the cyclic collector walking them again and again.
+
+    JSON values hold no cycles; parsing 5,000 manifests took 0.55 CPU-seconds with the collector and
+    0.22 without.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def studies(runs_dir: Path) -> list[str]:
+    """Names of the studies under ``runs_dir``, those without a run included."""
+    root = Path(runs_dir)
+    if not root.is_dir():
+        return []
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+
+
+def scan(runs_dir: Path, study: str | None = None) -> list[RunFiles]:
+    """Manifest, result and audit of every run under ``runs_dir``, or of one study, by name.
+
+    Raises:
+        DataError: there is no such study; the message names the nearest.
+    """
+    names = studies(runs_dir)
+    if study is not None:
+        if study not in names:
+            raise DataError(_no_study(runs_dir, study, names))
+        names = [study]
+    with collector_paused():
+        return [record for name in names for record in _records(Path(runs_dir) / name)]
+
+
+def _records(study: Path) -> Iterator[RunFiles]:
+    for run in sorted(entry.name for entry in os.scandir(study) if entry.is_dir()):
+        record = _open(study, run)
+        if record is not None:
+            yield record
+
+
+def _no_study(runs_dir: Path, study: str, names: Sequence[str]) -> Problem:
+    if not names:
+        return Problem("runs_dir", "no study is recorded there", found=runs_dir, do="run one first")
+    return unknown_name("study", "study", study, names)
+
+
+def _open(study: Path, run: str) -> RunFiles | None:
+    # Strings, not paths: joining 40,000 paths costs 0.4 s.
+    folder = os.path.join(study, run)
+    manifest = read_json_or_none(f"{folder}/manifest.json")
+    if not isinstance(manifest, dict):
+        return None
+    return RunFiles(
+        folder=folder,
+        study=study.name,
+        run=run,
+        manifest=manifest,
+        result=read_json_or_none(f"{folder}/result.json"),
+        audit=read_json_or_none(f"{folder}/audit.json"),
+    )
+
+
+def read_json_or_none(path: Path | str) -> Any:
+    """The JSON value in ``path``; None where it is absent or not JSON."""
+    try:
+        with open(path, "rb") as stream:
+            return json.loads(stream.read())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def read_lines(
+    runs: Sequence[RunFiles], name: str
+) -> Iterator[tuple[pa.Table, np.ndarray[Any, np.dtype[np.int64]]]]:
+    """The rows of the line file ``name`` of every run, many runs to a table.
+
+    Yields:
+        A table, and for each of its rows the position in ``runs`` of the run that wrote it.
+    """
+    parts: list[bytes] = []
+    owners: list[int] = []
+    size = 0
+    for position, record in enumerate(runs):
+        content = _whole_lines(f"{record.folder}/{name}")
+        if not content:
+            continue
+        parts.append(content)
+        owners.append(position)
+        size += len(content)
+        if size >= CHUNK_BYTES:
+            yield _parse(parts, owners)
+            parts, owners, size = [], [], 0
+    if parts:
+        yield _parse(parts, owners)
+
+
+def _whole_lines(path: str) -> bytes:
+    """The content up to the last newline: what follows it is being written, or was never finished."""
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            content = stream.read()
+    except FileNotFoundError:
+        return b""
+    return content if content.endswith(b"\n") else content[: content.rfind(b"\n") + 1]
+
+
+def _parse(
+    parts: list[bytes], owners: list[int]
+) -> tuple[pa.Table, np.ndarray[Any, np.dtype[np.int64]]]:
+    import pyarrow as pa
+    from pyarrow import json as arrow_json
+
+    counts = [part.count(b"\n") for part in parts]
+    options = arrow_json.ReadOptions(block_size=_BLOCK_BYTES)
+    try:
+        table = arrow_json.read_json(pa.BufferReader(b"".join(parts)), read_options=options)
+    except pa.ArrowInvalid:
+        # Rows whose types disagree, or an unreadable row: slower, and row by row.
+        lines = [line for part in parts for line in part.split(b"\n")[:-1]]
+        table = pa.Table.from_pylist([_row(line) for line in lines])
+    owner = np.repeat(np.asarray(owners, dtype=np.int64), counts)
+    if table.num_rows != len(owner):
+        # Blank lines are skipped by the parser and counted by us.
+        counts = [sum(map(bool, map(bytes.strip, part.split(b"\n")))) for part in parts]
+        owner = np.repeat(np.asarray(owners, dtype=np.int64), counts)
+    return table, owner
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
