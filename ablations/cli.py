@@ -69,6 +69,7 @@ class Task:
         self.__qualname__ = f"Task.{command}"
 
     def __call__(self, config: Any) -> int:
+        """Call the command with plain values; its exit code."""
         from hydra.core.hydra_config import HydraConfig
         from omegaconf import OmegaConf
 

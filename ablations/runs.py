@@ -178,10 +178,12 @@ class RunRecord:
 
     @property
     def name(self) -> str:
+        """``<study>/<trial>-<seed>``."""
         return f"{self.path.parent.name}/{self.path.name}"
 
     @property
     def status(self) -> Status:
+        """Where the run stands, by its manifest."""
         return self.manifest.status
 
     # ------------------------------------------------------------------------------- progress
@@ -303,10 +305,12 @@ class RunRecord:
 
     @property
     def checkpoints_dir(self) -> Path:
+        """Training checkpoints, one folder a step."""
         return self.path / "checkpoints"
 
     @property
     def exports_dir(self) -> Path:
+        """transformers folders, one a scored checkpoint."""
         return self.path / "exports"
 
     def export(self, step: int) -> Path:

@@ -19,6 +19,7 @@ from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.evaluation.specs import EvaluationSpec
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.mixture.specs import MixtureSpec, ScheduleSpec
+from ablations.training.plan import training_problems
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 
 __all__ = ["RunConfig", "WarmStartSpec", "conf_dir", "dump", "load", "named_sources", "validate"]
@@ -28,7 +29,8 @@ T = TypeVar("T")
 _FORBID: dict[str, Any] = {"extra": "forbid"}
 
 _OTHER_KEYS = frozenset(
-    "search hydra checkpoint out progress experiment promotion config_dirs workers force".split()
+    ["search", "hydra", "checkpoint", "out", "progress", "experiment", "promotion"]
+    + ["config_dirs", "workers", "force"]
 )
 """Top-level keys of a composed config that belong to commands or to the sweeper, not to the run."""
 
@@ -207,17 +209,7 @@ def _unknown_key(loc: tuple[Any, ...], kind: Any, where: str) -> Problem:
 
 def _check_together(config: RunConfig) -> None:
     """Rules that join several parts of a config."""
-    problems: list[Problem] = []
-    longest = config.model.max_position_embeddings
-    if config.training.sequence_length > longest:
-        problems.append(
-            Problem(
-                "training.sequence_length",
-                "longer than the model's positions",
-                found=config.training.sequence_length,
-                allowed=f"at most model.max_position_embeddings={longest}",
-            )
-        )
+    problems = training_problems(config.model, config.training, config.execution)
     try:
         schedule = config.build_schedule()
         config.build_learning_rate(schedule)

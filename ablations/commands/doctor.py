@@ -48,8 +48,6 @@ def examine(data_dir: Path, runs_dir: Path) -> Iterator[Finding]:
 
 def _python() -> Finding:
     version = platform.python_version()
-    if sys.version_info < (3, 11):
-        return Finding("python", "missing", version, "install Python 3.11 or newer")
     return Finding("python", "ok", f"{version} at {sys.executable}")
 
 

@@ -190,7 +190,8 @@ class Sampler:
     def _places(self, n: int) -> Ints:
         """[source]: samples of every source among samples 0..n-1."""
         stage = int(np.searchsorted(self._edges[1:-1], n, side="right"))
-        return self._before[stage] + self._stage_counts(stage, n - int(self._edges[stage]))
+        places: Ints = self._before[stage] + self._stage_counts(stage, n - int(self._edges[stage]))
+        return places
 
     def _stage_counts(self, stage: int, n: int) -> Ints:
         """[source]: how many of the first ``n`` shifted points of a stage fall to every source."""
@@ -198,7 +199,8 @@ class Sampler:
         edges = np.concatenate([np.zeros(1, np.int64), upper]) - self._shifts[stage]
         # Shifting the points forward is shifting the edges back, around the circle.
         below = _count_below(n, edges % _ONE) + n * (edges // _ONE)
-        return np.diff(below)
+        counts: Ints = np.diff(below)
+        return counts
 
     def _window(self, source: Ints, epoch: Ints, offset: Ints) -> Ints:
         """Keyed bijection of the offset within each (source, epoch), then into the slice, if any."""

@@ -11,6 +11,7 @@ total is the rounded total: rounding never accumulates.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -123,18 +124,22 @@ class Schedule:
 
     @property
     def total_steps(self) -> int:
+        """Optimiser steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
     @property
     def total_samples(self) -> int:
+        """Windows of all stages."""
         return self.total_steps * self.batch_size
 
     @property
     def tokens_per_step(self) -> int:
+        """Trained tokens of an optimiser step."""
         return self.batch_size * self.sequence_length
 
     @property
     def total_tokens(self) -> int:
+        """Trained tokens of all stages."""
         return self.total_steps * self.tokens_per_step
 
     def first_step(self, stage: int) -> int:
@@ -165,4 +170,4 @@ def whole_steps(budgets_tokens: Sequence[float], tokens_per_step: int) -> list[i
     for budget in budgets_tokens:
         total += budget
         edges.append(round(total / tokens_per_step))
-    return [after - before for before, after in zip(edges, edges[1:], strict=False)]
+    return [after - before for before, after in itertools.pairwise(edges)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -57,7 +58,7 @@ def test_the_rate_warms_up_holds_and_decays_to_its_floor(shape: DecayShape) -> N
     assert values[0] == pytest.approx(0.2)
     assert values[9:80] == pytest.approx([2.0] * 71)
     assert values[-1] == pytest.approx(0.2)
-    assert all(later < earlier for earlier, later in zip(values[79:], values[80:], strict=False))
+    assert all(later < earlier for earlier, later in itertools.pairwise(values[79:]))
 
 
 def test_a_rate_longer_than_its_schedule_is_refused() -> None:
