@@ -1,6 +1,6 @@
 """Files of nanotron's main branch: read what others published, write what we promote, check both.
 
-    published.yaml ──read──▶ NanotronFile ──import──▶ conf/ of our own ──write back──▶ the same meaning
+    published.yaml ──read──▶ NanotronFile ──import──▶ conf/ of our own ──write back──▶ the same
     a promotion ──chain──▶ file 1, file 2, … file n ──check──▶ what main would refuse
 
 The registry's nanotron (0.4) trains here; its main branch trains full runs elsewhere, from these

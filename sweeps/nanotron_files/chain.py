@@ -19,22 +19,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from ablations.errors import ConfigError, Problem
 from ablations.mixture.schedule import LearningRate, Schedule, Stage
 from ablations.training.specs import ModelSpec, TrainingSpec
 from sweeps.nanotron_files.document import check, to_document
 from sweeps.nanotron_files.model_sections import LlamaModel, Model, RandomInit
+from sweeps.nanotron_files.run_sections import Checkpoints, General, Logging, Parallelism
 from sweeps.nanotron_files.sections import (
     AdamW,
-    Checkpoints,
     Data,
-    General,
     LearningRateScheduler,
-    Logging,
     NanotronFile,
     Optimizer,
-    Parallelism,
     StageSection,
     TokenFolders,
     Tokenizer,
@@ -259,7 +257,7 @@ def _optimizer(run: ChainRun) -> Optimizer:
 def handover_problems(files: Sequence[NanotronFile]) -> list[Problem]:
     """What would stop file k + 1 from going on where file k ends; empty for a sound chain."""
     problems = []
-    for number, (before, after) in enumerate(zip(files, files[1:], strict=False), start=1):
+    for number, (before, after) in enumerate(pairwise(files), start=1):
         where, end = f"file {number + 1}", before.tokens.train_steps
         saved, last = before.checkpoints, after.data_stages[-1]
         if last.start_training_step != end + 1:

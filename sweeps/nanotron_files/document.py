@@ -4,8 +4,8 @@
                         │
                         └──check──▶ what main would refuse, all of it at once
 
-The checker is built from main's schema (:mod:`.sections`) and from the assertions of its ``Config``,
-so a promoted file is known to load before a cluster is asked for::
+The checker is built from main's schema (:mod:`.sections`) and the assertions of its ``Config``, so
+a promoted file is known to load before a cluster is asked for::
 
     >>> check({"general": {"project": "demo"}})[0].where
     'parallelism'
@@ -24,7 +24,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from ablations.errors import ConfigError, Problem, nearest
-from sweeps.nanotron_files import model_sections, sections
+from sweeps.nanotron_files import model_sections, run_sections, sections
 from sweeps.nanotron_files.model_sections import LlamaModel, Qwen2Model
 from sweeps.nanotron_files.sections import NanotronFile, StageSection, TokenFolders
 
@@ -56,7 +56,7 @@ def load_yaml(text: str, where: str = "file") -> dict[str, Any]:
         ConfigError: it is not YAML, not a mapping, or says a key twice.
     """
     try:
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        document = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(Problem(where, "not YAML", found=" ".join(str(error).split()))) from None
     if not isinstance(document, dict):
@@ -111,7 +111,7 @@ def _validate(document: Mapping[str, Any]) -> NanotronFile:
 
 _CLASSES = {
     name
-    for module in (sections, model_sections)
+    for module in (sections, run_sections, model_sections)
     for name, value in vars(module).items()
     if isinstance(value, type)
 }
@@ -150,20 +150,24 @@ def _is_tag(step: object) -> bool:
 def _known_keys(path: list[Any]) -> list[str]:
     """Every key that the sections under ``path`` have; all of them where the path is a union."""
     last = str(path[-1]) if path else ""
-    owners = {
+    owners: dict[str, list[type[Any]]] = {
         "": [NanotronFile],
         "dataset": [TokenFolders, sections.HubDataset],
         "model_config": [LlamaModel, Qwen2Model],
         "model": [model_sections.Model],
         "data": [sections.Data],
-        "checkpoints": [sections.Checkpoints],
+        "checkpoints": [run_sections.Checkpoints],
         "tokens": [sections.Tokens],
         "optimizer": [sections.Optimizer],
         "learning_rate_scheduler": [sections.LearningRateScheduler],
-        "parallelism": [sections.Parallelism],
-        "general": [sections.General],
-    }.get(last, [StageSection])
-    names = (field.name for owner in owners for field in dataclasses.fields(owner))
+        "parallelism": [run_sections.Parallelism],
+        "general": [run_sections.General],
+    }
+    names = (
+        field.name
+        for owner in owners.get(last, [StageSection])
+        for field in dataclasses.fields(owner)
+    )
     return list(dict.fromkeys(names))
 
 
@@ -253,9 +257,9 @@ def _model_problems(file: NanotronFile) -> Iterator[Problem]:
         yield Problem(f"{where}.num_key_value_heads", "must divide the heads", found=kv_heads)
     if kv_heads < tp:
         yield Problem(f"{where}.num_key_value_heads", "fewer than tp", found=f"{kv_heads}, {tp}")
-    if isinstance(config, Qwen2Model) and config.no_rope_layer:
-        if config.num_hidden_layers % config.no_rope_layer:
-            yield Problem(f"{where}.no_rope_layer", "must divide the number of layers")
+    every = config.no_rope_layer if isinstance(config, Qwen2Model) else None
+    if every and config.num_hidden_layers % every:
+        yield Problem(f"{where}.no_rope_layer", "must divide the number of layers")
 
 
 def _other_problems(file: NanotronFile) -> Iterator[Problem]:

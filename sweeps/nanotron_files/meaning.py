@@ -90,7 +90,7 @@ def _filled(scheduler: Mapping[str, Any], train_steps: int) -> dict[str, Any]:
     ):
         if filled.get(key) is None:
             filled[key] = default
-    filled["min_decay_lr"] = float(filled["min_decay_lr"])
+    filled["min_decay_lr"] = float(f"{filled['min_decay_lr']:.12g}")
     return filled
 
 

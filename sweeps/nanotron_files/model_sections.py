@@ -1,4 +1,4 @@
-"""The model section of a file for nanotron's main branch; see :mod:`sweeps.nanotron_files.sections`."""
+"""The model section of a file for nanotron's main branch, as typed values."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = [
     "Starcoder2Model",
 ]
 
-_Strict = ClassVar[dict[str, str]]
 _FORBID = {"extra": "forbid"}
+_ALLOW = {"extra": "allow"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomInit:
     """Normal initialisation."""
 
-    __pydantic_config__: _Strict = _FORBID
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     std: float
     """Standard deviation."""
     scaling_method: str | None = None
@@ -38,7 +38,7 @@ class RandomInit:
 class MupInit:
     """Spectral µP (arXiv 2310.17813)."""
 
-    __pydantic_config__: _Strict = _FORBID
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     use_mup: Literal[True]
     """Present and true, or absent."""
 
@@ -47,7 +47,7 @@ class MupInit:
 class ExistingInit:
     """Weights of a checkpoint without its optimiser."""
 
-    __pydantic_config__: _Strict = _FORBID
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     path: str
     """The checkpoint."""
 
@@ -108,7 +108,7 @@ class _Decoder:
 class LlamaModel(_Decoder):
     """Llama."""
 
-    __pydantic_config__: _Strict = _FORBID
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     is_llama_config: Literal[True] = True
     """Tells the models apart in a file."""
 
@@ -117,7 +117,7 @@ class LlamaModel(_Decoder):
 class Qwen2Model(_Decoder):
     """Qwen2, the class that SmolLM3 was trained with."""
 
-    __pydantic_config__: _Strict = _FORBID
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     is_qwen2_config: Literal[True] = True
     """Tells the models apart in a file."""
     flex_attention_mask: str | None = None
@@ -142,7 +142,7 @@ class Qwen2Model(_Decoder):
 class Starcoder2Model:
     """StarCoder2; read for completeness, its fields are not interpreted."""
 
-    __pydantic_config__: _Strict = {"extra": "allow"}
+    __pydantic_config__: ClassVar[dict[str, str]] = _ALLOW
     is_starcoder2_config: Literal[True]
     """Tells the models apart in a file."""
     hidden_size: int = 2048
@@ -175,7 +175,7 @@ ModelConfig = Annotated[
 class Model:
     """The network and its initialisation."""
 
-    __pydantic_config__: _Strict = _FORBID
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     model_config: ModelConfig
     """Shape."""
     init_method: RandomInit | MupInit | ExistingInit

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 from ablations.mixture.mixture import SUM_TOLERANCE
@@ -43,7 +44,7 @@ def oddities(file: NanotronFile) -> list[Oddity]:
     found: list[Oddity] = []
     for index, stage in enumerate(file.data_stages):
         found += _stage_oddities(f"data_stages.{index} ({stage.name})", stage)
-    for before, after in zip(file.data_stages, file.data_stages[1:], strict=False):
+    for before, after in pairwise(file.data_stages):
         found += _renames(before, after)
     found += _chain_oddities(file)
     found += _rate_oddities(file)

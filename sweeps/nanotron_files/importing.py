@@ -1,0 +1,286 @@
+"""A published file as configs of our own, and those configs as the published file again.
+
+    published.yaml ─▶ imports/<name>/
+        conf/experiment/<name>.yaml      ablate plan --config-dir …/conf experiment=<name>
+        conf/{schedule,mixture,model,training,tokenizer}/<name>.yaml
+        conf/source/*.yaml                sources that the catalogue does not know
+        nanotron.json                     what our configs do not say: folders, ranks, logging, …
+        <name>.nanotron.yaml              written back from the above, with the same meaning
+        README.md                         what is odd in the file
+
+The configs can be changed, planned and searched; :func:`write_back` fills what they say into what
+``nanotron.json`` keeps, so an unchanged import is the published file and a changed one differs by
+the change.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ablations.data.catalogue import load_catalogue, load_source
+from ablations.errors import ConfigError, Problem
+from ablations.files import read_json, sync_folder, write_json, write_text
+from ablations.mixture.mixture import SUM_TOLERANCE
+from sweeps.nanotron_files.chain import slug
+from sweeps.nanotron_files.document import read, text_of, to_document
+from sweeps.nanotron_files.meaning import folders_of, source_names
+from sweeps.nanotron_files.model_sections import LlamaModel, Qwen2Model, RandomInit
+from sweeps.nanotron_files.oddities import Oddity, oddities
+from sweeps.nanotron_files.sections import (
+    AdamW,
+    NanotronFile,
+)
+from sweeps.nanotron_files.writing import SHARED_MODEL_KEYS, Specs, write_back
+
+__all__ = ["Imported", "import_file", "read_sidecar", "write_import"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """A published file, read."""
+
+    name: str
+    """Name of the config groups."""
+    origin: str
+    """Where the file was."""
+    file: NanotronFile
+    """What it says."""
+    oddities: tuple[Oddity, ...]
+    """What is odd in it."""
+    configs: Mapping[str, Mapping[str, Any]]
+    """``group/name`` → plain values of one of our config files."""
+    sidecar: Mapping[str, Any]
+    """What our configs do not say."""
+
+
+def import_file(path: Path, name: str) -> Imported:
+    """Read the published file at ``path`` as configs called ``name``.
+
+    Raises:
+        ConfigError: main would refuse it, or it is no mixture of token folders.
+    """
+    file = read(path)
+    folders = list(dict.fromkeys(f for stage in file.data_stages for f in folders_of(stage)))
+    sources = _apart(source_names(folders), name)
+    stages = {stage.name: slug(stage.name) for stage in file.data_stages}
+    configs = {
+        f"schedule/{name}": _schedule(file, stages, sources),
+        f"mixture/{name}": _mixture(file, sources),
+        f"model/{name}": _model(file),
+        f"training/{name}": _training(file),
+        f"tokenizer/{name}": _tokenizer(file, name),
+        **{f"source/{source}": spec for source, spec in _unknown_sources(file, sources).items()},
+        f"experiment/{name}": _experiment(name),
+    }
+    sidecar = {
+        "origin": Path(path).name,
+        "document": to_document(file),
+        "stages": {short: original for original, short in stages.items()},
+        "folders": {source: folder for folder, source in sources.items()},
+    }
+    return Imported(
+        name=name,
+        origin=str(path),
+        file=file,
+        oddities=tuple(oddities(file)),
+        configs=configs,
+        sidecar=sidecar,
+    )
+
+
+def _apart(sources: Mapping[str, str], name: str) -> dict[str, str]:
+    """Names that do not meet a catalogue source which is something else: the demo's ``wiki``."""
+    catalogue = load_catalogue()
+
+    def other(source: str) -> bool:
+        return source in catalogue and load_source(source).origin.kind != "hub"
+
+    return {
+        folder: f"{name}_{source}" if other(source) else source
+        for folder, source in sources.items()
+    }
+
+
+def _schedule(
+    file: NanotronFile, stages: Mapping[str, str], sources: Mapping[str, str]
+) -> dict[str, Any]:
+    rate = file.optimizer.learning_rate_scheduler
+    decays = rate.min_decay_lr is not None and rate.lr_decay_steps != 0
+    all_steps = file.tokens.train_steps - rate.lr_warmup_steps
+    lr: dict[str, Any] = {"kind": "wsd", "warmup_steps": rate.lr_warmup_steps}
+    lr["decay_steps"] = (rate.lr_decay_steps or all_steps) if decays else 0
+    lr["shape"] = rate.lr_decay_style or "linear"
+    lr["min_ratio"] = (rate.min_decay_lr or 0.0) / rate.learning_rate if decays else 0.0
+    return {
+        "total_tokens": None,
+        "stages": {
+            stages[stage.name]: {
+                "tokens": steps * file.tokens_per_step,
+                "weights": {sources[f]: weight for f, weight in folders_of(stage).items()},
+            }
+            for stage, steps in zip(file.data_stages, file.stage_steps(), strict=True)
+        },
+        "lr": lr,
+        "full_tokens": None,
+    }
+
+
+def _mixture(file: NanotronFile, sources: Mapping[str, str]) -> dict[str, Any]:
+    first = folders_of(file.data_stages[0])
+    sums = [math.fsum(folders_of(stage).values()) for stage in file.data_stages]
+    return {
+        "weights": {sources[folder]: weight for folder, weight in first.items()},
+        "normalize": any(abs(total - 1.0) > SUM_TOLERANCE for total in sums),
+        "epoch_cap": 4.0,
+        "audit_tolerance": 0.001,
+    }
+
+
+def _model(file: NanotronFile) -> dict[str, Any]:
+    config, init = file.model.model_config, file.model.init_method
+    if not isinstance(config, LlamaModel | Qwen2Model):
+        raise ConfigError(
+            Problem(
+                "model.model_config",
+                "no Llama-like decoder",
+                found=type(config).__name__,
+                allowed="is_llama_config or is_qwen2_config",
+            )
+        )
+    values = {key: getattr(config, key) for key in SHARED_MODEL_KEYS}
+    values["num_key_value_heads"] = config.num_key_value_heads or config.num_attention_heads
+    std = init.std if isinstance(init, RandomInit) else config.initializer_range
+    return {**values, "initializer_range": std}
+
+
+def _training(file: NanotronFile) -> dict[str, Any]:
+    optimizer = file.optimizer
+    adam = optimizer.optimizer_factory
+    if not isinstance(adam, AdamW):
+        raise ConfigError(
+            Problem("optimizer.optimizer_factory", "not AdamW", found=adam.name, allowed="adamW")
+        )
+    return {
+        "sequence_length": file.tokens.sequence_length,
+        "batch_size": file.batch_size,
+        "peak_lr": optimizer.learning_rate_scheduler.learning_rate,
+        "weight_decay": optimizer.weight_decay,
+        "adam_beta1": adam.adam_beta1,
+        "adam_beta2": adam.adam_beta2,
+        "adam_eps": adam.adam_eps,
+        "clip_norm": optimizer.clip_grad,
+        "dtype": "float32" if file.model.dtype == "float32" else "bfloat16",
+        "accumulate_grad_in_fp32": optimizer.accumulate_grad_in_fp32,
+        "intra_document_masking": getattr(file.model.model_config, "_use_doc_masking", False),
+        "checkpoints": 1,
+        "recovery_interval_steps": file.checkpoints.checkpoint_interval,
+    }
+
+
+def _tokenizer(file: NanotronFile, name: str) -> dict[str, Any]:
+    where = file.tokenizer.tokenizer_name_or_path if file.tokenizer else None
+    return {"name": name, "kind": "hub", "repo": where or "unknown/unknown"}
+
+
+def _unknown_sources(file: NanotronFile, sources: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Specs of the sources that the catalogue lacks; their size was not published."""
+    read_tokens: dict[str, float] = {}
+    for stage, steps in zip(file.data_stages, file.stage_steps(), strict=True):
+        folders = folders_of(stage)
+        total = math.fsum(folders.values())
+        for folder, weight in folders.items():
+            tokens = steps * file.tokens_per_step * weight / total
+            read_tokens[sources[folder]] = read_tokens.get(sources[folder], 0.0) + tokens
+    known = load_catalogue()
+    return {
+        source: {
+            "domain": "unknown",
+            "tokens_available": max(1, round(read_tokens[source])),
+            "origin": {"kind": "files", "paths": [folder]},
+            "licence": "unknown",
+            "note": "assumed: size not published, set to what the schedule reads (one epoch)",
+        }
+        for folder, source in sources.items()
+        if source not in known
+    }
+
+
+def _experiment(name: str) -> dict[str, Any]:
+    groups = ("tokenizer", "mixture", "schedule", "model", "training")
+    return {"defaults": [{f"override /{group}": name} for group in groups], "study": name}
+
+
+def write_import(imported: Imported, out: Path) -> Path:
+    """Write the folder ``out``: whole or not at all, and never over another one.
+
+    The file written back beside the configs is made from the configs, which proves the way back.
+    """
+    if out.exists():
+        raise ConfigError(
+            Problem(str(out), "exists already; nothing is overwritten", do="give another out=")
+        )
+    building = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    try:
+        for key, values in imported.configs.items():
+            target = building / "conf" / f"{key}.yaml"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_text(target, _config_text(imported, key, values))
+        write_json(building / "nanotron.json", imported.sidecar)
+        write_text(building / "README.md", _readme(imported, out))
+        file = write_back(Specs.of_plain(imported.configs, imported.name), imported.sidecar)
+        heading = f"Written back from the import {imported.name!r}."
+        write_text(building / f"{imported.name}.nanotron.yaml", text_of(file, heading))
+        building.replace(out)
+        sync_folder(out.parent)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return out
+
+
+def _config_text(imported: Imported, key: str, values: Mapping[str, Any]) -> str:
+    head = f"# Imported from {Path(imported.origin).name}; see README.md beside conf/.\n"
+    if key.startswith("experiment/"):
+        head = f"# @package _global_\n{head}"
+    return head + yaml.safe_dump(dict(values), sort_keys=False, width=100)
+
+
+def _readme(imported: Imported, out: Path) -> str:
+    file, name = imported.file, imported.name
+    lines = [
+        f"# {name}",
+        "",
+        f"Read from `{Path(imported.origin).name}`, a config of nanotron's main branch.",
+        "",
+        f"    ablate plan --config-dir {out}/conf experiment={name}",
+        "",
+        f"{file.tokens.train_steps:,} steps of {file.tokens_per_step:,} tokens, "
+        f"{file.tokens.train_steps * file.tokens_per_step / 1e12:.3f}T tokens in all.",
+        "",
+        "| stage | from step | steps | folders |",
+        "|---|---|---|---|",
+        *(
+            f"| {s.name} | {s.start_training_step:,} | {steps:,} | {len(folders_of(s))} |"
+            for s, steps in zip(file.data_stages, file.stage_steps(), strict=True)
+        ),
+        "",
+        "## What is odd",
+        "",
+        *([f"- **{oddity.kind}** {oddity}" for oddity in imported.oddities] or ["Nothing."]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def read_sidecar(folder: Path) -> Mapping[str, Any]:
+    """What :func:`write_import` kept in ``folder``."""
+    sidecar: Mapping[str, Any] = read_json(folder / "nanotron.json")
+    return sidecar
