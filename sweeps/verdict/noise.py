@@ -1,0 +1,226 @@
+"""Training noise: by how much the score of a run moves when nothing but its luck changes.
+
+Item noise says how well a run was measured; training noise says how well a *recipe* was measured,
+and no number of items makes it smaller. In order of trust it comes from
+
+    seeds         replicates of the study itself, pooled over candidates: 2-3 seeds of one candidate
+                  say next to nothing about its own variance, twelve pairs say enough together
+    checkpoints   the last checkpoints of each run about their trend, doubled (see below)
+    published     declared SDs, such as those of another model over its last checkpoints
+    none          nothing: then nobody can be named the winner
+
+    >>> runs = RunScores(candidates=("a", "b"), candidate=[0, 0, 1, 1], seed=[1, 2, 1, 2],
+    ...                  value=[1.0, 1.2, 2.0, 2.2])
+    >>> fit = fit_means(runs)
+    >>> [round(float(mean), 3) for mean in fit.means], round(fit.noise.sd, 3), fit.noise.df
+    ([1.1, 2.1], 0.141, 2.0)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "CHECKPOINT_INFLATION",
+    "Floats",
+    "MeansFit",
+    "NoiseSource",
+    "RunScores",
+    "TrainingNoise",
+    "checkpoint_noise",
+    "combine",
+    "fit_means",
+    "mean_noise",
+    "temper",
+]
+
+Floats = NDArray[np.float64]
+
+NoiseSource = Literal["seeds", "checkpoints", "published", "none"]
+
+CHECKPOINT_INFLATION = 2.0
+"""Factor on the variance between late checkpoints: they share a trajectory. Five checkpoints whose
+noise has a lag-one correlation of 0.5 show 0.53 of their variance about a fitted line."""
+
+MIN_BLOCKED_DF = 4
+"""Seed effects are fitted when that leaves as many degrees of freedom (t quantile 2.8, not 4.3)."""
+
+PRIOR_DF = 2.0
+"""Degrees of freedom that a prior variance counts for beside few seeds."""
+
+FEW_DF = 8.0
+"""Below this many degrees of freedom from seeds a larger prior variance is listened to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingNoise:
+    """Variance of the score of one run, and how well it is known."""
+
+    variance: float
+    """Of one run, in score units squared; infinite where nothing is known."""
+    df: float
+    """Degrees of freedom behind the variance; 0 where nothing is known."""
+    source: NoiseSource
+    """Where the variance comes from."""
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of one run."""
+        return math.sqrt(self.variance)
+
+    @property
+    def known(self) -> bool:
+        """Whether anything at all is known of the noise."""
+        return self.df > 0.0 and math.isfinite(self.variance)
+
+    @classmethod
+    def unknown(cls) -> TrainingNoise:
+        """No seeds, no checkpoints, nothing declared."""
+        return cls(variance=math.inf, df=0.0, source="none")
+
+
+class RunScores:
+    """One score a run: which candidate, which seed, how good. Higher is better, always."""
+
+    def __init__(
+        self,
+        *,
+        candidates: Sequence[str],
+        candidate: ArrayLike,
+        seed: ArrayLike,
+        value: ArrayLike,
+    ) -> None:
+        self.candidates = tuple(candidates)
+        self.candidate = np.asarray(candidate, dtype=np.int64)
+        self.seed = np.asarray(seed, dtype=np.int64)
+        self.value = np.asarray(value, dtype=np.float64)
+        if not np.isfinite(self.value).all():
+            raise ValueError("a missing score is not a score: leave its run out")
+        if set(self.candidate.tolist()) != set(range(len(self.candidates))):
+            raise ValueError("every candidate needs at least one scored run")
+
+    def seeds(self, candidate: int) -> list[int]:
+        """The seeds of one candidate, ascending."""
+        return sorted(self.seed[self.candidate == candidate].tolist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeansFit:
+    """Least-squares means of the candidates and what is known of their noise."""
+
+    means: Floats
+    """One a candidate, adjusted for seed effects where these were fitted."""
+    unit: Floats
+    """Covariance of the means for a run variance of 1; for contrasts (weights sum to 0) only."""
+    noise: TrainingNoise
+    """Residual variance of one run; unknown when every candidate has one seed."""
+    blocked: bool
+    """Whether seed effects were fitted: candidates share seeds and degrees of freedom allow."""
+
+
+def fit_means(runs: RunScores) -> MeansFit:
+    """Means of all candidates, with seeds as blocks where the design can afford them.
+
+    Blocking takes out what a seed does to every candidate alike (initialisation, data order). It is
+    chosen by the design alone, never by looking at the scores, so it costs no error rate.
+    """
+    plain = np.eye(len(runs.candidates))[runs.candidate]
+    blocks = _seed_columns(runs.seed)
+    blocked = np.hstack([plain, blocks])
+    rank = int(np.linalg.matrix_rank(blocked))
+    full_rank = rank == blocked.shape[1]
+    if blocks.shape[1] and full_rank and len(runs.value) - rank >= MIN_BLOCKED_DF:
+        return _least_squares(blocked, runs, blocked=True)
+    return _least_squares(plain, runs, blocked=False)
+
+
+def _seed_columns(seed: NDArray[np.int64]) -> Floats:
+    """Sum-to-zero columns, one a seed but the last."""
+    names, position = np.unique(seed, return_inverse=True)
+    indicator = np.eye(len(names))[position]
+    return np.asarray(indicator[:, :-1] - indicator[:, -1:], dtype=np.float64)
+
+
+def _least_squares(design: Floats, runs: RunScores, *, blocked: bool) -> MeansFit:
+    count = len(runs.candidates)
+    inverse = np.linalg.inv(design.T @ design)
+    solution = inverse @ (design.T @ runs.value)
+    residual = runs.value - design @ solution
+    df = len(runs.value) - design.shape[1]
+    noise = TrainingNoise.unknown()
+    if df > 0:
+        noise = TrainingNoise(
+            variance=float(residual @ residual) / df, df=float(df), source="seeds"
+        )
+    unit = np.asarray(inverse[:count, :count], dtype=np.float64)
+    return MeansFit(means=solution[:count], unit=unit, noise=noise, blocked=blocked)
+
+
+def checkpoint_noise(trajectories: Sequence[tuple[Floats, Floats]], last: int = 5) -> TrainingNoise:
+    """Noise from the last checkpoints of each run: scatter about a line in tokens, pooled.
+
+    Args:
+        trajectories: (tokens, score) of each run, ascending in tokens; missing scores are NaN.
+        last: Checkpoints used of each run; fewer than three scored ones say nothing.
+    """
+    squares, df = 0.0, 0
+    for tokens, score in trajectories:
+        kept = np.isfinite(score)
+        x, y = tokens[kept][-last:], score[kept][-last:]
+        if len(y) < 3:
+            continue
+        line = np.column_stack([np.ones_like(x), (x - x.mean()) / max(float(np.ptp(x)), 1e-300)])
+        residual = y - line @ np.linalg.lstsq(line, y, rcond=None)[0]
+        squares += float(residual @ residual)
+        df += len(y) - 2
+    if df == 0:
+        return TrainingNoise.unknown()
+    return TrainingNoise(
+        variance=CHECKPOINT_INFLATION * squares / df, df=float(df), source="checkpoints"
+    )
+
+
+def mean_noise(sds: Mapping[str, float], weights: Mapping[str, float], df: float) -> TrainingNoise:
+    """Noise of a weighted sum of tasks from declared SDs of the tasks, taken as independent.
+
+    A task without a declared SD makes the whole unknown: guessing 0 would invent certainty.
+    """
+    if not weights or any(task not in sds for task in weights):
+        return TrainingNoise.unknown()
+    parts = np.array([(weights[task] * sds[task]) ** 2 for task in weights])
+    total = float(parts.sum())
+    if total <= 0.0:
+        return TrainingNoise.unknown()
+    # Welch-Satterthwaite: the sum is known better than its parts, unless one of them dominates.
+    return TrainingNoise(
+        variance=total, df=float(df * total**2 / (parts**2).sum()), source="published"
+    )
+
+
+def temper(seeds: TrainingNoise, prior: TrainingNoise) -> TrainingNoise:
+    """Few seeds, tempered by a prior variance, upwards only.
+
+    Two or three seeds may agree by luck; a prior (checkpoints, published) that says the noise is
+    larger is then listened to, as :data:`PRIOR_DF` more observations. A prior that says it is
+    smaller is not: checkpoints of one run share its luck, so they miss what seeds show.
+    """
+    if not (seeds.known and prior.known) or seeds.df >= FEW_DF or prior.variance <= seeds.variance:
+        return seeds
+    blend = (seeds.df * seeds.variance + PRIOR_DF * prior.variance) / (seeds.df + PRIOR_DF)
+    return TrainingNoise(variance=blend, df=seeds.df, source="seeds")
+
+
+def combine(
+    seeds: TrainingNoise, checkpoints: TrainingNoise, published: TrainingNoise
+) -> TrainingNoise:
+    """The noise a verdict rests on: seeds before checkpoints before published figures."""
+    priors = [noise for noise in (checkpoints, published) if noise.known]
+    if seeds.known:
+        return temper(seeds, priors[0]) if priors else seeds
+    return priors[0] if priors else TrainingNoise.unknown()

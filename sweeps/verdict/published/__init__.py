@@ -1,0 +1,132 @@
+"""Published tables and published noise, small and cited: verdicts on other people's ablations.
+
+    <table>.csv    task, noise_tasks, one column a candidate; facts about the table in '# key: value'
+    <noise>.csv    task, accuracy_sd: training noise of one run, as shares of 1
+
+``noise_tasks`` names the task or tasks (``a+b`` = their mean) whose noise a row has.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ablations.errors import DataError, Problem, UserError, unknown_name
+from sweeps.verdict.observations import Candidate, Observations, ObservedRun, TaskData
+
+__all__ = ["PublishedNoise", "published_noise", "published_table", "published_tables"]
+
+_HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedNoise:
+    """Declared training noise of tasks."""
+
+    sds: Mapping[str, float]
+    """Task → SD of one run's accuracy, as a share of 1."""
+    df: float
+    """Degrees of freedom behind every SD."""
+
+
+def published_tables() -> list[str]:
+    """Names of the tables that ship with the package."""
+    return sorted(file.stem for file in _HERE.glob("*.csv") if "noise_tasks" in file.read_text())
+
+
+def published_table(name: str) -> Observations:
+    """Observations of a published table: by name, or the path of a CSV of the same form.
+
+    Raises:
+        UserError: no such table.
+        DataError: a table that cannot be read as one.
+    """
+    path = _path(name)
+    facts, rows = _read(path)
+    fixed = ("task", "noise_tasks")
+    names = [column for column in (rows[0] if rows else {}) if column not in fixed]
+    if len(names) < 2:
+        raise DataError(Problem(str(path), "a table needs two candidates or more", found=names))
+    noise = published_noise(facts["noise"]) if "noise" in facts else None
+    scale = float(facts.get("scale", 1.0))
+    higher = facts.get("direction", "maximize") == "maximize"
+    tasks = tuple(
+        TaskData(
+            task=row["task"],
+            metric=facts.get("metric", "score"),
+            higher_is_better=higher,
+            chance=None,
+            values=np.array([_value(path, row, column) for column in names]),
+            published_sd=_noise_of(row, noise, scale),
+        )
+        for row in rows
+    )
+    means = np.mean([task.values for task in tasks], axis=0)
+    return Observations(
+        study=path.stem,
+        direction="maximize" if higher else "minimize",
+        score=f"mean over {len(tasks)} tasks, {facts.get('unit', 'as published')}",
+        rule={"mean": {"metrics": "*/*"}},
+        candidates=tuple(Candidate(name=column, trial=column) for column in names),
+        runs=tuple(
+            ObservedRun(name=column, candidate=k, seed=0, score=float(means[k]))
+            for k, column in enumerate(names)
+        ),
+        tasks=tasks,
+        published_df=noise.df if noise else 0.0,
+        first_baseline=facts.get("first_baseline"),
+        caveats=tuple(facts[key] for key in ("source", "caveat") if key in facts),
+    )
+
+
+def published_noise(name: str) -> PublishedNoise:
+    """Published training noise: by name, or the path of a CSV with ``task,accuracy_sd``."""
+    path = _path(name)
+    facts, rows = _read(path)
+    sds = {row["task"]: _value(path, row, "accuracy_sd") for row in rows}
+    return PublishedNoise(sds=sds, df=float(facts.get("df", 9.0)))
+
+
+def _path(name: str) -> Path:
+    if name.endswith(".csv"):
+        path = Path(name)
+        if not path.exists():
+            raise UserError(Problem(name, "no such file"))
+        return path
+    path = _HERE / f"{name}.csv"
+    if not path.exists():
+        known = [file.stem for file in _HERE.glob("*.csv")]
+        raise UserError(unknown_name("table", "published table", name, known))
+    return path
+
+
+def _read(path: Path) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """The ``# key: value`` facts of a file, and its rows."""
+    lines = path.read_text().splitlines()
+    pairs = [line[1:].split(":", 1) for line in lines if line.startswith("#") and ":" in line]
+    facts = {key.strip(): value.strip() for key, value in pairs}
+    return facts, list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+def _value(path: Path, row: Mapping[str, str], column: str) -> float:
+    text = row.get(column) or ""
+    if not text.strip():
+        return math.nan
+    try:
+        return float(text)
+    except ValueError:
+        where = f"{path.name}: {row.get('task')}, {column}"
+        raise DataError(Problem(where, "not a number", found=text)) from None
+
+
+def _noise_of(row: Mapping[str, str], noise: PublishedNoise | None, scale: float) -> float | None:
+    """SD of a row's value: of the mean of the tasks it is made of, taken as independent."""
+    parts = (row.get("noise_tasks") or row["task"]).split("+")
+    if noise is None or any(part not in noise.sds for part in parts):
+        return None
+    return scale * math.sqrt(sum(noise.sds[part] ** 2 for part in parts)) / len(parts)
