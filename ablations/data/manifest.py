@@ -119,7 +119,10 @@ class StoreManifest:
             if values["format"] > FORMAT:
                 raise DataError(
                     Problem(
-                        str(path), "written by a newer version", found=values["format"], allowed=FORMAT
+                        str(path),
+                        "written by a newer version",
+                        found=values["format"],
+                        allowed=FORMAT,
                     )
                 )
             values["files"] = tuple(StoreFile(**file) for file in values["files"])

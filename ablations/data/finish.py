@@ -1,0 +1,190 @@
+"""The last step of a preparation: ranks' files in, one whole token store out."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ablations.data.catalogue import SourceSpec
+from ablations.data.manifest import (
+    TRAIN,
+    HeldOut,
+    StoreFile,
+    StoreManifest,
+    edges_sha256,
+    file_sha256,
+)
+from ablations.data.tokenizer import Tokenizer
+from ablations.errors import DataError, Problem
+from ablations.files import read_json, sync_folder
+
+__all__ = ["Finish"]
+
+_INDEX_ENTRY_BYTES = 8
+_SCRATCH = ("counts", "heldout", "logs", "slurm", "asked.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finish:
+    """Callable as it stands, and as a datatrove pipeline step of its own job."""
+
+    name: str
+    spec: SourceSpec
+    tokenizer: Tokenizer
+    partial: Path
+    folder: Path
+
+    def __call__(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
+        """Write the manifest and give the store its name.
+
+        Raises:
+            DataError: a rank that is not through, or nothing to train on or to hold out.
+        """
+        del data, rank, world_size
+        counts = self._counts()
+        heldout = self._merge_heldout(counts)
+        files = tuple(_describe(path, self.tokenizer) for path in self._token_files())
+        self._check(counts, files)
+        StoreManifest(
+            source=self.name,
+            domain=self.spec.domain,
+            tokenizer=self.tokenizer.name,
+            tokenizer_hash=self.tokenizer.hash,
+            vocab_size=self.tokenizer.vocab_size,
+            eos_id=self.tokenizer.eos_id,
+            token_bytes=self.tokenizer.token_bytes,
+            tokens=sum(file.tokens for file in files),
+            documents=sum(file.documents for file in files),
+            bytes=counts["bytes"],
+            files=files,
+            heldout=heldout,
+            dropped=self._dropped(),
+            source_fingerprint=self._asked(),
+            origin=json.loads(json.dumps(asdict(self.spec.origin))),
+            licence=self.spec.licence,
+            url=self.spec.url,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions=_versions(),
+        ).write(self.partial)
+        self._put_in_place()
+        return iter(())
+
+    def _asked(self) -> str:
+        # The fingerprint of the config as written: a branch that was resolved to a commit is still
+        # the same request when it is made again.
+        return str(read_json(self.partial / "asked.json")["source"])
+
+    def _rank_counts(self) -> list[dict[str, Any]]:
+        paths = [self.partial / "counts" / f"{rank:05d}.json" for rank in range(self.spec.shards)]
+        missing = [path.stem for path in paths if not path.is_file()]
+        if missing:
+            raise DataError(
+                Problem(
+                    f"source.{self.name}",
+                    "not every rank is through",
+                    found=f"missing: {', '.join(missing)}",
+                    do="run `ablate prepare` again",
+                )
+            )
+        return [read_json(path) for path in paths]
+
+    def _counts(self) -> Counter[str]:
+        total: Counter[str] = Counter()
+        for counts in self._rank_counts():
+            total.update({key: value for key, value in counts.items() if key != "dropped"})
+        return total
+
+    def _dropped(self) -> dict[str, int]:
+        total: Counter[str] = Counter()
+        for counts in self._rank_counts():
+            total.update(counts["dropped"])
+        return dict(sorted(total.items()))
+
+    def _merge_heldout(self, counts: Counter[str]) -> HeldOut:
+        path = self.partial / "heldout.jsonl"
+        with path.open("wb") as merged:
+            for rank in range(self.spec.shards):
+                merged.write((self.partial / "heldout" / f"{rank:05d}.jsonl").read_bytes())
+            merged.flush()
+            os.fsync(merged.fileno())
+        return HeldOut(
+            documents=counts["heldout_documents"],
+            bytes=counts["heldout_bytes"],
+            sha256=file_sha256(path),
+        )
+
+    def _token_files(self) -> list[Path]:
+        return sorted((self.partial / TRAIN).glob("*.ds"))
+
+    def _check(self, counts: Counter[str], files: tuple[StoreFile, ...]) -> None:
+        where = f"source.{self.name}"
+        problems = []
+        if not any(file.tokens for file in files):
+            problems.append(
+                Problem(where, "no document left to train on", found=self._dropped() or None)
+            )
+        if self.spec.heldout_share > 0 and not counts["heldout_documents"]:
+            problems.append(
+                Problem(
+                    f"{where}.heldout_share",
+                    "too little data held out: not one group of documents fell to it",
+                    found=f"{self.spec.heldout_share:g} of {counts['documents']:,} documents",
+                    do="raise it, take more documents, or set it to 0 and go without held-out "
+                    "bits per byte",
+                )
+            )
+        written = sum(file.documents for file in files)
+        if not problems and written != counts["documents"]:
+            problems.append(
+                Problem(where, "documents went astray", found=written, allowed=counts["documents"])
+            )
+        if problems:
+            raise DataError(problems)
+
+    def _put_in_place(self) -> None:
+        for name in _SCRATCH:
+            path = self.partial / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        sync_folder(self.partial)
+        # A folder cannot be replaced by rename: an old store steps aside first, and a process that
+        # dies between the two renames leaves no store, never half of one.
+        old = self.folder.with_name(f".{self.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if self.folder.exists():
+            self.folder.rename(old)
+        self.partial.rename(self.folder)
+        sync_folder(self.folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _describe(path: Path, tokenizer: Tokenizer) -> StoreFile:
+    for part in (path, path.with_name(f"{path.name}.index")):
+        with part.open("rb") as stream:
+            os.fsync(stream.fileno())
+    index = path.with_name(f"{path.name}.index")
+    return StoreFile(
+        name=path.name,
+        tokens=path.stat().st_size // tokenizer.token_bytes,
+        documents=index.stat().st_size // _INDEX_ENTRY_BYTES,
+        sha256=file_sha256(path),
+        edges_sha256=edges_sha256(path),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("datatrove", "tokenizers", "datasets", "pyarrow"):
+        found[package] = metadata.version(package)
+    return found

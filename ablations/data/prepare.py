@@ -1,0 +1,403 @@
+"""``prepare``: sources in, token stores out.
+
+    data/tokenizers/<name>/                made first, where it is not there
+    data/<tokenizer>/.<source>.partial/    built here, rank by rank
+    data/<tokenizer>/<source>/             appears by one rename, whole
+
+Running it again skips the stores that are there and the ranks that are done. A process killed at any
+moment leaves at worst a ``.partial`` folder, which nobody reads and the next run goes on with::
+
+    sources = {name: load_source(name) for name in ("wiki", "chat")}
+    prepare(sources, load_tokenizer_spec("demo_bpe"), Path("data"), workers=2)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ablations.data.catalogue import HubOrigin, SourceSpec, load_source
+from ablations.data.manifest import StoreManifest
+from ablations.data.packages import mirror_folder
+from ablations.data.readers import Place, heldout, read_source, resolve_revision
+from ablations.data.store import TokenStore
+from ablations.data.tokenizer import Tokenizer, TokenizerSpec, make_tokenizer
+from ablations.errors import DataError, HeldError, Problem
+from ablations.files import read_json, write_json
+
+__all__ = ["Prepared", "Progress", "SlurmSpec", "prepare", "store_folder"]
+
+_POLL_SECONDS = 0.5
+_BYTES_A_TOKEN = 2.0
+"""Text bytes a token stands for, at least: the estimate of the disk must not be too low."""
+_DISK_RESERVE_BYTES = 200_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A token store after ``prepare``."""
+
+    name: str
+    folder: Path
+    manifest: StoreManifest | None
+    """None where Slurm jobs were submitted that will make it."""
+    skipped: bool
+    """It was there already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where the preparation stands; told a few times a second."""
+
+    source: str
+    phase: str
+    """tokenizer | reading | done | skipped | submitted"""
+    tokens: int = 0
+    expected_tokens: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmSpec:
+    """How the ranks of a source run as Slurm jobs (datatrove's ``SlurmPipelineExecutor``)."""
+
+    partition: str
+    time: str = "24:00:00"
+    cpus_per_task: int = 2
+    mem_per_cpu_gb: int = 4
+    env_command: str | None = None
+    """Command that activates the Python environment inside a job."""
+    sbatch_args: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """One source to prepare, and everything its ranks need."""
+
+    name: str
+    spec: SourceSpec
+    tokenizer: Tokenizer
+    data_dir: Path
+    mirror: Path | None
+
+    @property
+    def folder(self) -> Path:
+        return store_folder(self.data_dir, self.tokenizer.name, self.name)
+
+    @property
+    def partial(self) -> Path:
+        return self.folder.with_name(f".{self.name}.partial")
+
+    def place(self) -> Place:
+        return Place(downloads=self.data_dir / "downloads", mirror=self.mirror)
+
+
+def store_folder(data_dir: Path, tokenizer: str, source: str) -> Path:
+    """Where the token store of ``source`` is, or will be."""
+    return Path(data_dir) / tokenizer / source
+
+
+def prepare(
+    sources: Mapping[str, SourceSpec],
+    tokenizer: TokenizerSpec,
+    data_dir: Path,
+    *,
+    workers: int = 1,
+    force: bool = False,
+    mirror: str | Path | None = None,
+    slurm: SlurmSpec | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> list[Prepared]:
+    """Make the token stores of ``sources`` that are not there yet.
+
+    Args:
+        sources: Name → source.
+        tokenizer: The tokenizer; made first where it is not there.
+        data_dir: The data folder.
+        workers: Ranks of a source that run side by side (local), or at most at once (Slurm).
+        force: Make the tokenizer and the stores anew.
+        mirror: Folder that stands for the hub and the registry.
+        slurm: Submit Slurm jobs instead of working here.
+        progress: Told where the work stands; None = silence.
+
+    Raises:
+        DataError: a source that cannot be read, a store made with other settings, a full disk.
+        HeldError: another process prepares the source.
+    """
+    tell = progress or (lambda _: None)
+    data_dir, from_mirror = Path(data_dir).absolute(), mirror_folder(mirror)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    made = _tokenizer(sources, tokenizer, data_dir, from_mirror, force=force, tell=tell)
+    works = [
+        _Work(name=name, spec=spec, tokenizer=made, data_dir=data_dir, mirror=from_mirror)
+        for name, spec in sources.items()
+    ]
+    standing = {work.name: None if force else _standing(work) for work in works}
+    todo = [work for work in works if standing[work.name] is None]
+    _check_disk(todo, data_dir)
+    prepared = []
+    for work in works:
+        manifest = standing[work.name]
+        if manifest is not None:
+            tell(Progress(source=work.name, phase="skipped", tokens=manifest.tokens))
+        else:
+            manifest = _prepare_one(work, workers, slurm, force=force, tell=tell)
+        skipped = standing[work.name] is not None
+        prepared.append(
+            Prepared(name=work.name, folder=work.folder, manifest=manifest, skipped=skipped)
+        )
+    return prepared
+
+
+def _tokenizer(
+    sources: Mapping[str, SourceSpec],
+    spec: TokenizerSpec,
+    data_dir: Path,
+    mirror: Path | None,
+    *,
+    force: bool,
+    tell: Callable[[Progress], None],
+) -> Tokenizer:
+    """The tokenizer, trained on the training part of the sources that it names."""
+    place = Place(downloads=data_dir / "downloads", mirror=mirror)
+
+    def sample() -> Iterator[str]:
+        for name in spec.train_on or tuple(sources):
+            tell(Progress(source=name, phase="tokenizer"))
+            source = sources[name] if name in sources else load_source(name)
+            taken = 0
+            for text in read_source(source, place):
+                if taken >= spec.sample_bytes:
+                    break
+                if not heldout(text.group, source.heldout_share):
+                    taken += len(text.text.encode())
+                    yield text.text
+
+    folder = data_dir / "tokenizers"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{spec.name}.lock"):
+        return make_tokenizer(spec, folder, sample(), force=force)
+
+
+def _standing(work: _Work) -> StoreManifest | None:
+    """The manifest of the store that is there; None where there is none.
+
+    Raises:
+        DataError: it was made with another tokenizer or from other settings, or is damaged.
+    """
+    if not work.folder.exists():
+        return None
+    manifest = TokenStore.open(work.folder).manifest
+    anew = "prepare with force=true to replace it"
+    problems = []
+    if manifest.tokenizer_hash != work.tokenizer.hash:
+        problems.append(
+            Problem(str(work.folder), "made with another tokenizer of the same name", do=anew)
+        )
+    if manifest.source_fingerprint != work.spec.fingerprint():
+        problems.append(
+            Problem(str(work.folder), "made from other settings of the source", do=anew)
+        )
+    if problems:
+        raise DataError(problems)
+    return manifest
+
+
+def _check_disk(works: list[_Work], data_dir: Path) -> None:
+    needed = sum(expected_bytes(work.spec, work.tokenizer.token_bytes) for work in works)
+    free = shutil.disk_usage(data_dir).free
+    if works and needed + _DISK_RESERVE_BYTES > free:
+        names = ", ".join(work.name for work in works)
+        raise DataError(
+            Problem(
+                str(data_dir),
+                f"too little disk to prepare {names}",
+                found=f"{free / 1e9:,.1f} GB free",
+                allowed=f"about {(needed + _DISK_RESERVE_BYTES) / 1e9:,.1f} GB",
+                do="set data_dir to a larger disk, or max_bytes of the sources",
+            )
+        )
+
+
+def expected_tokens(spec: SourceSpec) -> int:
+    """Tokens that preparing ``spec`` gives, at most about."""
+    most = [spec.tokens_available]
+    if spec.max_bytes is not None:
+        most.append(int(spec.max_bytes / _BYTES_A_TOKEN))
+    return min(most)
+
+
+def expected_bytes(spec: SourceSpec, token_bytes: int) -> int:
+    """Disk that preparing ``spec`` takes at its peak: the tokens twice while they are shuffled,
+    and the held-out text (about four bytes a token)."""
+    return int(expected_tokens(spec) * (2 * token_bytes + 4 * spec.heldout_share))
+
+
+def _prepare_one(
+    work: _Work,
+    workers: int,
+    slurm: SlurmSpec | None,
+    *,
+    force: bool,
+    tell: Callable[[Progress], None],
+) -> StoreManifest | None:
+    work.folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work.folder.with_name(f".{work.name}.lock"), timeout=0)
+    try:
+        with lock:
+            resolved = _begin(work, force=force)
+            if slurm is not None:
+                _submit(resolved, workers, slurm)
+                tell(Progress(source=work.name, phase="submitted"))
+                return None
+            with _watch(resolved, tell):
+                _run_here(resolved, workers)
+            manifest = StoreManifest.read(work.folder)
+    except Timeout as error:
+        raise HeldError(
+            Problem(str(work.folder), "another process is preparing this source", do="wait for it")
+        ) from error
+    tell(Progress(source=work.name, phase="done", tokens=manifest.tokens))
+    return manifest
+
+
+def _begin(work: _Work, *, force: bool) -> _Work:
+    """The partial folder, kept from a killed attempt with the same settings, else a new one.
+
+    A hub revision is resolved once and recorded there, so that every rank and every attempt reads
+    the same commit.
+    """
+    asked = {"source": work.spec.fingerprint(), "tokenizer": work.tokenizer.hash}
+    record = work.partial / "asked.json"
+    before: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        before = read_json(record)
+    origin = work.spec.origin
+    revision = before.get("revision")
+    if force or {key: before.get(key) for key in asked} != asked:
+        shutil.rmtree(work.partial, ignore_errors=True)
+        work.partial.mkdir(parents=True)
+        revision = None
+        if isinstance(origin, HubOrigin) and work.mirror is None:
+            revision = resolve_revision(origin)
+        write_json(record, {**asked, "revision": revision})
+    if revision is not None and isinstance(origin, HubOrigin):
+        return replace(work, spec=replace(work.spec, origin=replace(origin, revision=revision)))
+    return work
+
+
+def _pipeline(work: _Work) -> list[Any]:
+    from ablations.data.contamination import TaskIndex, read_tasks
+    from ablations.data.steps import DropContaminated, HoldOut, ReadSource, WriteTokens
+
+    place = work.place()
+    before: list[Any] = [ReadSource(work.spec, place.downloads, place.mirror)]
+    if work.spec.decontaminate:
+        tasks = read_tasks(work.data_dir / "benchmarks", work.spec.decontaminate)
+        before.append(DropContaminated(TaskIndex(tasks)))
+    return [
+        *before,
+        HoldOut(work.partial, work.spec.heldout_share, tuple(before)),
+        WriteTokens(work.partial, work.tokenizer),
+    ]
+
+
+def _finish(work: _Work) -> Any:
+    from ablations.data.finish import Finish
+
+    return Finish(
+        name=work.name,
+        spec=work.spec,
+        tokenizer=work.tokenizer,
+        partial=work.partial,
+        folder=work.folder,
+    )
+
+
+def _run_here(work: _Work, workers: int) -> None:
+    from ablations.data.steps import InProcess
+
+    InProcess(
+        pipeline=_pipeline(work),
+        tasks=work.spec.shards,
+        workers=min(workers, work.spec.shards),
+        logging_dir=str(work.partial / "logs"),
+    ).run()
+    _finish(work)()
+
+
+def _submit(work: _Work, workers: int, slurm: SlurmSpec) -> None:
+    from datatrove.executor import SlurmPipelineExecutor
+
+    shared: dict[str, Any] = {
+        "time": slurm.time,
+        "partition": slurm.partition,
+        "cpus_per_task": slurm.cpus_per_task,
+        "mem_per_cpu_gb": slurm.mem_per_cpu_gb,
+        "env_command": slurm.env_command,
+        "sbatch_args": dict(slurm.sbatch_args or {}),
+    }
+    ranks = SlurmPipelineExecutor(
+        pipeline=_pipeline(work),
+        tasks=work.spec.shards,
+        workers=workers,
+        job_name=f"prepare-{work.name}",
+        logging_dir=str(work.partial / "logs"),
+        slurm_logs_folder=str(work.partial / "slurm"),
+        **shared,
+    )
+    # Its log lies outside the partial folder, which the last job moves away.
+    finish_logs = work.folder.with_name(f".{work.name}.finish")
+    shutil.rmtree(finish_logs, ignore_errors=True)
+    SlurmPipelineExecutor(
+        pipeline=[_finish(work)],
+        tasks=1,
+        job_name=f"finish-{work.name}",
+        logging_dir=str(finish_logs),
+        slurm_logs_folder=str(finish_logs / "slurm"),
+        depends=ranks,
+        **shared,
+    ).run()
+
+
+@contextlib.contextmanager
+def _watch(work: _Work, tell: Callable[[Progress], None]) -> Iterator[None]:
+    """Report the tokens written so far while the ranks run, in whatever process they do."""
+    stop = threading.Event()
+    expected = expected_tokens(work.spec)
+
+    def report() -> None:
+        while not stop.wait(_POLL_SECONDS):
+            size = 0
+            for path in (work.partial / "train").glob("*.ds"):
+                with contextlib.suppress(OSError):  # shuffled and removed meanwhile
+                    size = max(size, 0) + path.stat().st_size
+            tell(
+                Progress(
+                    source=work.name,
+                    phase="reading",
+                    tokens=size // work.tokenizer.token_bytes,
+                    expected_tokens=expected,
+                )
+            )
+
+    tell(Progress(source=work.name, phase="reading", expected_tokens=expected))
+    watcher = threading.Thread(target=report, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def as_plain(value: Any) -> Any:
+    """Dataclass values as JSON knows them."""
+    return json.loads(json.dumps(value, default=str))
