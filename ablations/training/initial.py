@@ -1,0 +1,29 @@
+"""Initial weights: the same for a seed, whatever the topology.
+
+nanotron 0.4 draws the same numbers on every tensor-parallel rank, so that its model at tp = 2 is
+not its model at tp = 1. Here each full tensor has a generator of its own, keyed by (seed, name);
+a rank keeps its slices.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+
+import torch
+
+__all__ = ["initial_tensor", "residual_std"]
+
+
+def initial_tensor(name: str, shape: Sequence[int], *, std: float, seed: int) -> torch.Tensor:
+    """The full float32 tensor ``name``: normal, mean 0, deviation ``std``."""
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
+    return torch.empty([int(size) for size in shape], device="cpu", dtype=torch.float32).normal_(
+        0.0, std, generator=generator
+    )
+
+
+def residual_std(std: float, layers: int) -> float:
+    """Deviation of a matrix that writes into the residual stream (GPT-2: 2 · layers such writes)."""
+    return std / math.sqrt(2 * layers)

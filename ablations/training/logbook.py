@@ -1,0 +1,41 @@
+"""What a training writes into its run folder while it runs: rows of steps, and events."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ablations.files import append_json_line, mend_lines, read_json_lines
+from ablations.training.trainer import StepRow
+
+__all__ = ["Logbook"]
+
+
+class Logbook:
+    """Appends to ``metrics.jsonl`` and ``events.jsonl``; each row is on its way to disk when added."""
+
+    def __init__(self, directory: Path) -> None:
+        self.metrics = directory / "metrics.jsonl"
+        self.events = directory / "events.jsonl"
+        mend_lines(self.metrics)
+        mend_lines(self.events)
+
+    def row(self, row: StepRow) -> None:
+        """Append one step."""
+        append_json_line(self.metrics, row.to_json())
+
+    def event(self, kind: str, *, step: int, **details: Any) -> None:
+        """Append one event."""
+        append_json_line(
+            self.events, {"time": time.time(), "step": step, "kind": kind, **details}
+        )
+
+    def losses(self, *, before: int, last: int) -> list[float]:
+        """Losses of the ``last`` steps up to step ``before``; of a repeated step, the latest."""
+        rows = {
+            row["step"]: StepRow.from_json(row).loss
+            for row in read_json_lines(self.metrics)
+            if before - last < row["step"] <= before
+        }
+        return [rows[step] for step in sorted(rows)]

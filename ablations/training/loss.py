@@ -1,0 +1,65 @@
+"""Cross-entropy over the vocabulary, whole or in chunks that never hold all logits.
+
+At a vocabulary of 49,152, the float32 logits of 8 samples of 2,048 tokens take 3.2 GB, their
+softmax and gradient as much again: more than a 135M model. The chunked form computes a chunk's
+logits, its part of the loss and its gradients at once, and forgets the logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+__all__ = ["mean_cross_entropy"]
+
+
+def mean_cross_entropy(
+    hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, chunk_tokens: int | None
+) -> torch.Tensor:
+    """Mean loss of ``labels`` under ``hidden @ weight.T``, in float32.
+
+    Args:
+        hidden: [..., width].
+        weight: [vocabulary, width].
+        labels: [...].
+        chunk_tokens: Tokens whose logits exist at once; None = all.
+    """
+    if chunk_tokens is None or chunk_tokens >= labels.numel():
+        logits = F.linear(hidden, weight).float()
+        return F.cross_entropy(logits.flatten(0, -2), labels.flatten())
+    loss: torch.Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden.flatten(0, -2), weight, labels.flatten(), chunk_tokens
+    )
+    return loss
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Gradients are made in the forward pass: the loss is a scalar, so they only lack its factor."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, chunk: int
+    ) -> torch.Tensor:
+        total = torch.zeros((), device=hidden.device, dtype=torch.float32)
+        grad_hidden = torch.empty_like(hidden)
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+        for start in range(0, labels.numel(), chunk):
+            rows = slice(start, start + chunk)
+            logits = F.linear(hidden[rows], weight).float()
+            picked = labels[rows, None]
+            lse = torch.logsumexp(logits, dim=-1, keepdim=True)
+            total += (lse - logits.gather(1, picked)).sum()
+            gradient = logits.sub_(lse).exp_()
+            gradient.scatter_add_(1, picked, torch.full_like(picked, -1, dtype=torch.float32))
+            gradient = gradient.div_(labels.numel()).to(weight.dtype)
+            grad_hidden[rows] = gradient @ weight
+            grad_weight += gradient.t() @ hidden[rows]
+        ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype))
+        return total / labels.numel()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        return grad_hidden * grads[0], grad_weight * grads[0], None, None

@@ -1,0 +1,137 @@
+"""nanotron 0.4 as the registry has it, made importable and usable on a CPU; no file of it is changed.
+
+Import nanotron through this module, first. What stands in the way, and what is done about it:
+
+* ``nanotron.logging`` and ``nanotron.config`` import each other: the second is lent a stand-in
+  while the first is imported.
+* ``nanotron.trainer`` imports two bundled models that need flash-attn: they are replaced by empty
+  modules, since we bring our own model.
+* ``datasets``, ``transformers`` and ``wandb`` are imported where they can be, for 1.3 s and a
+  ``wandb.init()`` nobody asked for: they are hidden while nanotron is imported.
+* ``device="cuda"`` is written out in the constructor, in saving, and in clipping:
+  :class:`CudaToCpu` rewrites it, there and never in a forward or backward pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["CudaToCpu", "nanotron_trainer", "on_cpu", "use_cpu"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_HIDDEN = ("datasets", "transformers", "wandb")
+
+
+def _stand_in(name: str, **members: object) -> types.ModuleType:
+    module = types.ModuleType(name)
+    module.__dict__.update(members)
+    sys.modules[name] = module
+    return module
+
+
+@contextlib.contextmanager
+def _hidden(names: tuple[str, ...]) -> Iterator[None]:
+    """Make ``import name`` fail for each name, whether it was imported before or not."""
+    before = {name: sys.modules.get(name) for name in names}
+    sys.modules.update(dict.fromkeys(names))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                sys.modules.pop(name, None)
+            else:
+                sys.modules[name] = module
+
+
+def _lend_logging_its_config() -> None:
+    """Import ``nanotron.logging`` beside a stand-in for the config module that it annotates with."""
+    _stand_in("nanotron.config").__path__ = []
+    _stand_in("nanotron.config.config", LoggingArgs=object)
+    import nanotron.logging
+
+    for name in ("nanotron.config.config", "nanotron.config"):
+        del sys.modules[name]
+    if hasattr(nanotron, "config"):
+        delattr(nanotron, "config")
+
+
+def _stub_bundled_models() -> None:
+    """Replace the models that import flash-attn by classes that nothing makes an object of."""
+    for module, names in {
+        "llama": ("LlamaForTraining", "RotaryEmbedding"),
+        "starcoder2": ("Starcoder2ForTraining",),
+    }.items():
+        _stand_in(f"nanotron.models.{module}", **{name: type(name, (), {}) for name in names})
+
+
+@functools.cache
+def nanotron_trainer() -> Any:
+    """The module ``nanotron.trainer``, imported once."""
+    with _hidden(_HIDDEN), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "Datasets and/or Transformers not installed", as meant
+        _lend_logging_its_config()
+        _stub_bundled_models()
+        import nanotron.trainer
+
+    return sys.modules["nanotron.trainer"]
+
+
+class CudaToCpu(TorchFunctionMode):
+    """While active, an explicit "cuda" device argument of a torch call becomes "cpu"."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        named = {
+            name: _as_cpu(value) if name == "device" else value
+            for name, value in (kwargs or {}).items()
+        }
+        if func is torch.Tensor.to:
+            args = tuple(_as_cpu(value) for value in args)
+        return func(*args, **named)
+
+
+def _as_cpu(value: Any) -> Any:
+    if isinstance(value, torch.device) and value.type == "cuda":
+        return torch.device("cpu")
+    return "cpu" if isinstance(value, str) and value.startswith("cuda") else value
+
+
+def on_cpu(function: Callable[P, T]) -> Callable[P, T]:
+    """``function`` with :class:`CudaToCpu` active while it runs."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        with CudaToCpu():
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def use_cpu() -> None:
+    """Make nanotron's trainer module do without CUDA, for the rest of this process's life."""
+    module = nanotron_trainer()
+
+    class CpuParallelContext(module.ParallelContext):  # type: ignore[name-defined, misc]
+        def set_device(self) -> None:
+            """No device to choose."""
+
+    module.ParallelContext = CpuParallelContext
+    module.log_memory = lambda **_: None
+    module.clip_grad_norm = on_cpu(module.clip_grad_norm)

@@ -1,0 +1,240 @@
+"""nanotron's DistributedTrainer with what 0.4 lacks: our schedule, exact resume, lean steps.
+
+    train()  (nanotron's loop)
+      └─ training_step        forward and backward ─▶ gradients ─▶ clip ─▶ AdamW     (steps.py)
+      └─ train_step_logs      row ─▶ verdict on the loss ─▶ checkpoint, where one is due
+
+What is kept of nanotron: building and splitting the model, process groups, DDP, pipeline engines,
+tied weights, ZeRO, gradient accumulation, checkpoints. What is ours, and why:
+
+* The learning rate of step s is ``LearningRate.at(s)``, set before the optimiser steps. 0.4 resumes
+  with lr(0) in the optimiser, which moves the loss by 8e-3, and has no 1-sqrt decay.
+* A checkpoint is written in ``.partial`` and renamed, at the steps asked for and at the end.
+* ``unsharded_shape`` holds numpy integers, which 0.4 writes as text that it cannot read back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+
+from ablations.errors import DivergedError
+from ablations.training.checkpoints import PARTIAL, CheckpointState, Topology, write_state
+from ablations.training.feed import Feed
+from ablations.training.health import Diverged, Health
+from ablations.training.logbook import Logbook
+from ablations.training.nanotron.compat import CudaToCpu, nanotron_trainer
+from ablations.training.nanotron.config import DTYPES, nanotron_config
+from ablations.training.nanotron.model import Llama, Slot
+from ablations.training.nanotron.steps import Stepper
+from ablations.training.packing import PositionMaker
+from ablations.training.plan import Cut
+from ablations.training.start import Start
+from ablations.training.trainer import StepRow, TrainJob
+
+_trainer = nanotron_trainer()
+
+from nanotron import distributed as dist  # noqa: E402
+from nanotron.parallel.pipeline_parallel.tensor_pointer import TensorPointer  # noqa: E402
+from nanotron.serialize.metadata import CheckpointMetadata  # noqa: E402
+
+__all__ = ["Engine"]
+
+
+class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
+    """One rank's trainer of one job."""
+
+    def __init__(
+        self, job: TrainJob, cut: Cut, start: Start, *, feed: Feed, device: torch.device
+    ) -> None:
+        self.job, self.cut, self.start = job, cut, start
+        self.feed, self.device = feed, device
+        self.logbook = Logbook(job.directory)
+        self.health = Health(job.training, job.model.vocab_size)
+        self.slot = Slot(
+            recompute=job.execution.recompute,
+            compile=job.execution.compile,
+            loss_chunk_tokens=job.execution.loss_chunk_tokens,
+        )
+        self.saved_steps = {*job.checkpoint_steps, job.schedule.total_steps}
+        with self._in_our_words(), self._device_words():
+            super().__init__("", model_class=functools.partial(Llama, slot=self.slot))
+
+    @contextlib.contextmanager
+    def _in_our_words(self) -> Iterator[None]:
+        """Let nanotron take config, schedule and start from the job, and batches as they are."""
+        ours = {
+            "get_config_from_file": lambda *_, **__: nanotron_config(self.job, self.cut, self.start),
+            "lr_scheduler_builder": self._build_scheduler,
+            "load_lr_scheduler": lambda **_: None,
+            "load_meta": self._start_meta,
+            "sanity_check_dataloader": lambda dataloader, **_: dataloader,
+        }
+        theirs = {name: getattr(_trainer, name) for name in ours}
+        try:
+            for name, function in ours.items():
+                setattr(_trainer, name, function)
+            yield
+        finally:
+            for name, function in theirs.items():
+                setattr(_trainer, name, function)
+
+    def _device_words(self) -> contextlib.AbstractContextManager[Any]:
+        return CudaToCpu() if self.device.type == "cpu" else contextlib.nullcontext()
+
+    def _build_scheduler(self, optimizer: Any, **_: Any) -> Any:
+        factor = self.job.learning_rate.factor
+        return torch.optim.lr_scheduler.LambdaLR(optimizer.get_base_optimizer(), factor)
+
+    def _start_meta(self, **_: Any) -> CheckpointMetadata:
+        """Where the training goes on: a warm start need not go on where its checkpoint ended."""
+        samples = self.start.step * self.job.training.batch_size
+        metas = {"last_train_step": self.start.step, "consumed_train_samples": samples}
+        return CheckpointMetadata(version=None, tp=0, dp=0, metas=metas)
+
+    # ----------------------------------------------------------------------- nanotron's own hooks
+
+    def post_init(self) -> None:
+        """Repair and complete what the constructor left."""
+        job = self.job
+        for parameter in self.unwrapped_model.parameters():
+            if parameter.is_sharded:
+                info = parameter.get_sharded_info()
+                info.unsharded_shape = tuple(int(size) for size in info.unsharded_shape)
+        # 0.4 puts the sequence length here, and would export a model that cannot read further.
+        self.model_config.max_position_embeddings = job.model.max_position_embeddings
+        self.start_iteration_step = self.iteration_step = self.start.step
+        self.consumed_train_samples = self.start.step * job.training.batch_size
+        self.lr_scheduler.last_epoch = self.start.step
+        self.positions = PositionMaker(
+            length=job.training.sequence_length,
+            width=job.model.head_dim,
+            theta=job.model.rope_theta,
+            eos_id=self.feed.eos_id if job.training.intra_document_masking else None,
+            device=self.device,
+            dtype=DTYPES[job.training.dtype],
+        )
+        self.stepper = Stepper(self)
+        window = job.training.spike_window_steps + job.training.diverged_patience_steps
+        if self.start.kind == "resume":
+            self.health.recall(self.logbook.losses(before=self.start.step, last=window))
+
+    def pre_training(self, *_: Any, **__: Any) -> None:
+        """Nothing: 0.4 calls ``wandb.init()`` here wherever wandb can be imported."""
+
+    def training_step(self, dataloader: Iterator[dict[str, Any]]) -> tuple[Any, Any]:
+        """One optimiser step; nanotron's loop counts steps from 1."""
+        return [], self.stepper.step(dataloader, self.job.learning_rate.at(self.iteration_step - 1))
+
+    def train_step_logs(self, outputs: Any, loss_avg: torch.Tensor | None) -> None:
+        """Write the step down, judge it, and save a checkpoint where one is due."""
+        if loss_avg is not None and self.is_writer:
+            self._write_row(float(loss_avg), float(self.stepper.grad_norm))
+        if self.iteration_step in self.saved_steps:
+            self.save_checkpoint()
+
+    # ----------------------------------------------------------------------------------- the work
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether this rank has the loss, and is the one of those that do to write it down."""
+        return dist.get_rank(self.parallel_context.world_pg) in self.logger_ranks
+
+    def _write_row(self, loss: float, grad_norm: float) -> None:
+        step, training = self.iteration_step, self.job.training
+        seconds = time.time() - self.iteration_start_time
+        row = StepRow(
+            step=step,
+            tokens=step * training.tokens_per_step,
+            loss=loss,
+            lr=self.job.learning_rate.at(step - 1),
+            grad_norm=grad_norm,
+            tokens_per_second=training.tokens_per_step / seconds,
+            seconds=seconds,
+        )
+        self.logbook.row(row)
+        verdict = self.health.judge(loss, grad_norm if training.clip_norm else 0.0)
+        if verdict is None:
+            return
+        if isinstance(verdict, Diverged):
+            self.logbook.event("diverged", step=step, reason=str(verdict))
+            raise DivergedError(str(verdict), step=step)
+        self.logbook.event("spike", step=step, reason=str(verdict))
+
+    def batches(self) -> Iterator[dict[str, Any]]:
+        """This rank's micro-batches, from the start's step on."""
+        context, model = self.parallel_context, self.unwrapped_model
+        at = dist.get_rank(context.pp_pg)
+        reads = at == model.input_pp_rank
+        judges = at == model.output_pp_rank
+        for step in range(self.start.step, self.job.schedule.total_steps):
+            for micro in torch.from_numpy(self.feed.step(step)).to(self.device):
+                inputs = micro[:, :-1].contiguous()
+                yield {
+                    "input_ids": inputs if reads else TensorPointer(model.input_pp_rank),
+                    "label_ids": micro[:, 1:].contiguous()
+                    if judges
+                    else TensorPointer(model.output_pp_rank),
+                    "positions": self.positions.of(inputs),
+                }
+
+    def run(self) -> None:
+        """Train to the end of the schedule."""
+        with self._in_our_words():
+            self.train(self.batches())
+
+    # -------------------------------------------------------------------------------- checkpoints
+
+    @torch.no_grad()  # 0.4 averages fresh leaf parameters in place; gloo's AVG does it under autograd
+    def _load_model_checkpoint(self, model: Any) -> Any:
+        return super()._load_model_checkpoint(model)
+
+    @torch.no_grad()
+    def save_checkpoint(self) -> Path:
+        """Write a checkpoint aside, and give it its name when every rank has written its part."""
+        folder = self.job.checkpoints_dir
+        final = folder / str(self.iteration_step)
+        first = dist.get_rank(self.parallel_context.world_pg) == 0
+        if first:
+            shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+        with self._device_words():
+            written: Path = super().save_checkpoint()
+        state = self._state()
+        torch.distributed.barrier()
+        if first:
+            write_state(written, state)
+            written.rename(final)
+            shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+        torch.distributed.barrier()
+        if self.is_writer:
+            self.logbook.event("checkpoint", step=self.iteration_step)
+        return final
+
+    def _state(self) -> CheckpointState:
+        training = self.job.training
+        return CheckpointState(
+            step=self.iteration_step,
+            samples=self.iteration_step * training.batch_size,
+            topology=Topology.of(self.job.execution, training.dtype),
+            threads=torch.get_num_threads(),
+            micro_batch_size=self.cut.micro_batch_size,
+            windows=tuple(tuple(row) for row in self._windows().tolist()),
+        )
+
+    def _windows(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Windows read by all data-parallel ranks together."""
+        counts = torch.from_numpy(self.feed.counts.array.copy())
+        if (dp := self.parallel_context.dp_pg).size() > 1:
+            counts = counts.to(self.device)
+            torch.distributed.all_reduce(counts, group=dp)
+        result: np.ndarray[Any, np.dtype[np.int64]] = counts.cpu().numpy()
+        return result

@@ -1,0 +1,156 @@
+"""NanotronTrainer: the Trainer interface over nanotron, in worker processes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ablations.errors import AblationError, HeldError, Problem, TrainingError
+from ablations.files import mend_lines, read_json_lines
+from ablations.training.checkpoints import (
+    checkpoint_steps,
+    newest,
+    read_state,
+    reference,
+    remove_torn,
+)
+from ablations.training.plan import training_problems
+from ablations.training.start import Start, find_start
+from ablations.training.trainer import StepRow, TrainJob, TrainOutcome, Watch
+from ablations.training.worker import Task, run_in_worker
+
+__all__ = ["NanotronTrainer"]
+
+_WORKER = "ablations.training.nanotron.rank"
+_LOCK_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class NanotronTrainer:
+    """Trains with nanotron 0.4, on CPU (gloo) and CUDA (NCCL)."""
+
+    def train(self, job: TrainJob, watch: Watch | None = None) -> TrainOutcome:
+        """See :class:`ablations.training.trainer.Trainer`."""
+        _require_fit(job)
+        start = prepare(job)
+        if start.step >= job.schedule.total_steps:
+            return outcome_of(job)
+        tail = _Tail(job.directory / "metrics.jsonl", watch)
+        task = Task(
+            module=_WORKER,
+            function="train_rank",
+            argument=(job, start),
+            ranks=job.execution.ranks,
+            log=job.directory / "worker.log",
+        )
+        result = run_in_worker(task, tail.read)
+        if result.error is None and result.died is None:
+            return result.value  # type: ignore[no-any-return]
+        if isinstance(result.error, AblationError) and not isinstance(result.error, TrainingError):
+            raise result.error
+        return _failure(job, result.died or f"{result.error}")
+
+    def train_here(self, job: TrainJob, watch: Watch | None = None) -> TrainOutcome:
+        """As :meth:`train` for one rank, in this process, which must be a disposable one.
+
+        It is left with process groups, patched modules and another number of torch threads.
+        """
+        from ablations.training.nanotron.rank import train_rank
+
+        _require_fit(job)
+        start = prepare(job)
+        if start.step >= job.schedule.total_steps:
+            return outcome_of(job)
+        tail = _Tail(job.directory / "metrics.jsonl", watch)
+        try:
+            return train_rank((job, start))
+        except TrainingError as error:
+            return _failure(job, str(error))
+        finally:
+            tail.read()
+
+
+def _require_fit(job: TrainJob) -> None:
+    from ablations.errors import ConfigError
+
+    if problems := training_problems(job.model, job.training, job.execution):
+        raise ConfigError(problems)
+
+
+def prepare(job: TrainJob) -> Start:
+    """Clear up what a killed worker left, and find where to begin.
+
+    Raises:
+        HeldError: a worker of this run is still alive.
+        CheckpointError: see :func:`find_start`.
+    """
+    job.checkpoints_dir.mkdir(parents=True, exist_ok=True)
+    with training_lock(job.directory):
+        remove_torn(job.checkpoints_dir)
+        for name in ("metrics.jsonl", "events.jsonl"):
+            mend_lines(job.directory / name)
+        start = find_start(job)
+    if start.kind == "warm_start" and start.checkpoint is not None:
+        reference(start.checkpoint, job.directory)
+    return start
+
+
+def training_lock(directory: Path):  # type: ignore[no-untyped-def]
+    """The lock of the one worker that may write a run's checkpoints; the kernel frees it at death.
+
+    Raises:
+        HeldError: after half a minute; a worker whose caller was killed is gone in a second.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(directory / "training.lock")
+    try:
+        return lock.acquire(timeout=_LOCK_SECONDS)
+    except Timeout:
+        raise HeldError(
+            Problem(str(directory), "a worker of this run is still training", do="wait, or stop it")
+        ) from None
+
+
+def outcome_of(job: TrainJob) -> TrainOutcome:
+    """The outcome of a job whose last checkpoint is on disk."""
+    last = newest(job.checkpoints_dir)
+    state = read_state(last) if last else None
+    return TrainOutcome(
+        status="done",
+        reason=None,
+        last_step=int(last.name) if last else job.first_step,
+        checkpoints=checkpoint_steps(job.checkpoints_dir),
+        windows=state.windows if state else None,
+    )
+
+
+def _failure(job: TrainJob, reason: str) -> TrainOutcome:
+    """The outcome of a training that ended early: nothing on disk is lost."""
+    mend_lines(job.directory / "metrics.jsonl")
+    steps = [row["step"] for row in read_json_lines(job.directory / "metrics.jsonl")]
+    last = steps[-1] if steps else job.first_step
+    return replace(outcome_of(job), status="failed", reason=reason, last_step=last)
+
+
+class _Tail:
+    """Hands the rows that a worker appends to a watcher in this process."""
+
+    def __init__(self, file: Path, watch: Watch | None) -> None:
+        self._file, self._watch = file, watch
+        self._offset = file.stat().st_size if file.exists() else 0
+
+    def read(self) -> None:
+        """Show the watcher every whole row that is new."""
+        import json
+
+        if self._watch is None or not self._file.exists():
+            return
+        with self._file.open("rb") as stream:
+            stream.seek(self._offset)
+            block = stream.read()
+        whole = block[: block.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            self._watch(StepRow.from_json(json.loads(line)))

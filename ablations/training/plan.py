@@ -1,0 +1,194 @@
+"""How a training is cut to fit its ranks and their memory, and what forbids it.
+
+    batch_size = dp · micro_batch_size · micro-batches
+
+``training_problems`` says what is wrong with a model, a training and an execution together: what
+none of the three can see alone. No torch: ``ablate plan`` calls it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ablations.errors import ConfigError, Problem
+from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
+
+__all__ = ["Cut", "activation_bytes", "cut_batch", "state_bytes", "training_problems"]
+
+CPU_ACTIVATION_BYTES = 1 << 30
+"""Memory for the activations of a micro-batch on CPU; not the host's, so that a batch is cut, and its
+losses are rounded, alike everywhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A batch as one data-parallel rank sees it."""
+
+    micro_batch_size: int
+    """Samples of a forward pass."""
+    micro_batches: int
+    """Forward passes of a step."""
+
+
+def training_problems(
+    model: ModelSpec, training: TrainingSpec, execution: ExecutionSpec
+) -> list[Problem]:
+    """Every way in which the three do not fit together; empty when they do."""
+    return [
+        *_length_problems(model, training),
+        *_batch_problems(training, execution),
+        *_rank_problems(model, execution),
+    ]
+
+
+def _length_problems(model: ModelSpec, training: TrainingSpec) -> list[Problem]:
+    if training.sequence_length <= model.max_position_embeddings:
+        return []
+    return [
+        Problem(
+            "training.sequence_length",
+            "longer than the model's positions",
+            found=training.sequence_length,
+            allowed=f"at most {model.max_position_embeddings}",
+            do="raise model.max_position_embeddings",
+        )
+    ]
+
+
+def _batch_problems(training: TrainingSpec, execution: ExecutionSpec) -> list[Problem]:
+    batch, dp, micro = training.batch_size, execution.dp, execution.micro_batch_size
+    if batch % dp:
+        return [
+            Problem(
+                "training.batch_size",
+                "not divisible over the data-parallel ranks",
+                found=f"{batch} over execution.dp = {dp}",
+                allowed=f"a multiple of {dp}",
+            )
+        ]
+    if micro and (batch // dp) % micro:
+        return [
+            Problem(
+                "execution.micro_batch_size",
+                "does not divide a rank's share of the batch",
+                found=f"{batch} / {dp} over {micro}",
+                allowed=f"a divisor of {batch // dp}",
+            )
+        ]
+    return []
+
+
+def _rank_problems(model: ModelSpec, execution: ExecutionSpec) -> list[Problem]:
+    tp, pp = execution.tp, execution.pp
+    split = {
+        "num_attention_heads": model.num_attention_heads,
+        "num_key_value_heads": model.num_key_value_heads,
+        "intermediate_size": model.intermediate_size,
+        "vocab_size": model.vocab_size,
+    }
+    problems = [
+        Problem(
+            f"model.{name}",
+            "not divisible over the tensor-parallel ranks",
+            found=f"{size} over execution.tp = {tp}",
+            allowed=f"a multiple of {tp}",
+        )
+        for name, size in split.items()
+        if size % tp
+    ]
+    if pp > model.num_hidden_layers:
+        problems.append(
+            Problem(
+                "execution.pp",
+                "more pipeline ranks than layers",
+                found=pp,
+                allowed=f"at most {model.num_hidden_layers}",
+            )
+        )
+    return problems
+
+
+def cut_batch(
+    model: ModelSpec,
+    training: TrainingSpec,
+    execution: ExecutionSpec,
+    *,
+    memory_bytes: int | None = None,
+) -> Cut:
+    """The micro-batch asked for, or the largest that fits.
+
+    Args:
+        memory_bytes: Memory of one device; None = the CPU's fixed allowance for activations.
+
+    Raises:
+        ConfigError: the batch cannot be cut so, or not even one sample fits.
+    """
+    if problems := training_problems(model, training, execution):
+        raise ConfigError(problems)
+    share = training.batch_size // execution.dp
+    # A pipeline of pp ranks wants at least that many micro-batches to keep every rank busy.
+    most = max(1, share // execution.pp)
+    micro = execution.micro_batch_size or _largest(
+        model, training, execution, share, most, memory_bytes
+    )
+    return Cut(micro_batch_size=micro, micro_batches=share // micro)
+
+
+def _largest(
+    model: ModelSpec,
+    training: TrainingSpec,
+    execution: ExecutionSpec,
+    share: int,
+    most: int,
+    memory_bytes: int | None,
+) -> int:
+    free = CPU_ACTIVATION_BYTES
+    if memory_bytes is not None:
+        # A tenth stays free: allocator fragmentation and the kernels' own buffers.
+        free = int(0.9 * memory_bytes) - state_bytes(model, training, execution)
+    one = activation_bytes(model, training, execution)
+    fits = [n for n in range(1, most + 1) if share % n == 0 and n * one <= free]
+    if not fits and memory_bytes is None:
+        return 1
+    if not fits:
+        raise ConfigError(
+            Problem(
+                "execution.micro_batch_size",
+                "not one sample fits in the device's memory",
+                found=f"{one / 2**30:.1f} GiB a sample, {max(free, 0) / 2**30:.1f} GiB free",
+                do="set execution.recompute=true, raise execution.tp or pp, or zero_stage=1",
+            )
+        )
+    return fits[-1]
+
+
+def state_bytes(model: ModelSpec, training: TrainingSpec, execution: ExecutionSpec) -> int:
+    """Weights, gradients and AdamW's moments of one rank.
+
+    float32: 4 + 4 + 8 bytes a parameter. bfloat16 with float32 accumulation: weight and gradient 2 each,
+    float32 copy 4, float32 gradient 4, moments 8. ZeRO-1 shares copy and moments.
+    """
+    parameters = model.parameters / (execution.tp * execution.pp)
+    share = execution.dp if execution.zero_stage else 1
+    if training.dtype == "float32":
+        return int(parameters * (8 + 8 / share))
+    if training.accumulate_grad_in_fp32:
+        return int(parameters * (8 + 12 / share))
+    return int(parameters * (4 + 4 / share))
+
+
+def activation_bytes(model: ModelSpec, training: TrainingSpec, execution: ExecutionSpec) -> int:
+    """Activations that one sample keeps for the backward pass on one rank, at most.
+
+    A layer keeps about 10 values of hidden width a token (two norms, their inputs, the projections'
+    inputs, rotated heads) and 4 of the feed-forward's; with ``recompute`` its input alone. The
+    logits are held up to three times in float32: whole, or a chunk of them.
+    """
+    length, layers = training.sequence_length, model.num_hidden_layers / execution.pp
+    size = 4 if training.dtype == "float32" else 2
+    layer = (10 * model.hidden_size + 4 * model.intermediate_size) / execution.tp
+    kept = layers * model.hidden_size + layer if execution.recompute else layers * layer
+    logits = 3 * 4 * model.vocab_size / execution.tp
+    if execution.loss_chunk_tokens:
+        logits *= min(1.0, execution.loss_chunk_tokens / length)
+    return int(length * (size * kept + logits))

@@ -1,0 +1,295 @@
+"""What is trained, how, and on what: three frozen values without I/O and without torch.
+
+    ModelSpec       the network, in LlamaConfig's names     ┐ in the run's fingerprint
+    TrainingSpec    batch, optimiser, checkpoints, rules    ┘
+    ExecutionSpec   device, ranks, micro-batch              not in it: the same losses anywhere
+
+    >>> smollm2 = ModelSpec(vocab_size=49152, hidden_size=576, intermediate_size=1536,
+    ...                     num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3)
+    >>> smollm2.parameters
+    134515008
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from ablations.errors import ConfigError, Problem
+
+__all__ = ["Device", "DType", "ExecutionSpec", "KeepCheckpoints", "ModelSpec", "TrainingSpec"]
+
+Device = Literal["auto", "cpu", "cuda"]
+DType = Literal["float32", "bfloat16"]
+KeepCheckpoints = Literal["all", "last", "none"]
+
+
+def _positive(group: str, values: dict[str, float | None]) -> list[Problem]:
+    """A problem for each value that is not above 0; None passes."""
+    return [
+        Problem(f"{group}.{name}", "must be positive", found=value, allowed="> 0")
+        for name, value in values.items()
+        if value is not None and not value > 0
+    ]
+
+
+def _raise(problems: list[Problem]) -> None:
+    if problems:
+        raise ConfigError(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A Llama-family decoder, named as ``transformers.LlamaConfig`` names it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    vocab_size: int
+    """Rows of the embedding; at least the tokenizer's vocabulary."""
+    hidden_size: int
+    """Width of the residual stream."""
+    intermediate_size: int
+    """Width of the gated feed-forward layer."""
+    num_hidden_layers: int
+    """Decoder layers."""
+    num_attention_heads: int
+    """Query heads; they divide hidden_size."""
+    num_key_value_heads: int
+    """Key and value heads (grouped-query attention); they divide num_attention_heads."""
+    max_position_embeddings: int = 2048
+    """Longest sequence the exported model claims to read, tokens; at least training.sequence_length."""
+    rope_theta: float = 10_000.0
+    """Base of the rotary embedding's wavelengths."""
+    rms_norm_eps: float = 1e-5
+    """Added to the mean square before its root."""
+    tie_word_embeddings: bool = True
+    """Whether the output head is the embedding matrix."""
+    initializer_range: float = 0.02
+    """Standard deviation of the initial weights; output projections get it / sqrt(2 · layers)."""
+    bos_token_id: int = 0
+    """Written into the exported config; training reads no such token."""
+    eos_token_id: int = 0
+    """The token that ends a document; intra-document masking cuts after it."""
+
+    def __post_init__(self) -> None:
+        names = (
+            "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
+            "num_key_value_heads max_position_embeddings rope_theta rms_norm_eps initializer_range"
+        ).split()
+        problems = _positive("model", {name: getattr(self, name) for name in names})
+        _raise(problems or self._shape_problems())
+
+    def _shape_problems(self) -> list[Problem]:
+        problems = []
+        if self.hidden_size % self.num_attention_heads or self.head_dim % 2:
+            problems.append(
+                Problem(
+                    "model.num_attention_heads",
+                    "heads need an even width",
+                    found=f"{self.hidden_size} / {self.num_attention_heads}",
+                    allowed="hidden_size / num_attention_heads even and whole",
+                )
+            )
+        if self.num_attention_heads % self.num_key_value_heads:
+            problems.append(
+                Problem(
+                    "model.num_key_value_heads",
+                    "query heads cannot share key heads evenly",
+                    found=f"{self.num_attention_heads} over {self.num_key_value_heads}",
+                    allowed=f"a divisor of {self.num_attention_heads}",
+                )
+            )
+        for name in ("bos_token_id", "eos_token_id"):
+            if not 0 <= (token := getattr(self, name)) < self.vocab_size:
+                problems.append(
+                    Problem(
+                        f"model.{name}",
+                        "outside the vocabulary",
+                        found=token,
+                        allowed=f"0 to {self.vocab_size - 1}",
+                    )
+                )
+        return problems
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Parameters of the embedding, and of the output head where it is not the same matrix."""
+        return self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
+
+    @property
+    def layer_parameters(self) -> int:
+        """Matrix parameters of one decoder layer (norms not counted)."""
+        heads = self.num_attention_heads + self.num_key_value_heads
+        attention = 2 * heads * self.head_dim * self.hidden_size
+        return attention + 3 * self.intermediate_size * self.hidden_size
+
+    @property
+    def parameters(self) -> int:
+        """Every trained number, the embedding included."""
+        norms = (2 * self.num_hidden_layers + 1) * self.hidden_size
+        return self.embedding_parameters + norms + self.num_hidden_layers * self.layer_parameters
+
+    @property
+    def non_embedding_parameters(self) -> int:
+        """Parameters without embedding and head: what a ladder of proxies is named by."""
+        return self.parameters - self.embedding_parameters
+
+    def flops_per_token(self, sequence_length: int) -> int:
+        """Training FLOPs of one token: 6 a matrix parameter, 12 · layers · width · length for attention.
+
+        The count of PaLM (arXiv 2204.02311, appendix B): forward and backward, attention as a full
+        square, the embedding look-up free, the output head counted. MFU figures use it.
+        """
+        matrices = self.num_hidden_layers * self.layer_parameters + self.vocab_size * self.hidden_size
+        attention = 12 * self.num_hidden_layers * self.hidden_size * sequence_length
+        return 6 * matrices + attention
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpec:
+    """How a model is trained: what defines the losses, and the rules for checkpoints and failure."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    sequence_length: int
+    """Trained tokens of a sample."""
+    batch_size: int
+    """Samples of an optimiser step, over all ranks and micro-batches."""
+    peak_lr: float
+    """Learning rate of the plateau."""
+    weight_decay: float = 0.01
+    """AdamW's decoupled decay, on every parameter."""
+    adam_beta1: float = 0.9
+    """Decay of the first moment, per step."""
+    adam_beta2: float = 0.95
+    """Decay of the second moment, per step."""
+    adam_eps: float = 1e-8
+    """Added to the root of the second moment."""
+    clip_norm: float | None = 1.0
+    """Largest L2 norm of the whole gradient; null = no clipping."""
+    dtype: DType = "float32"
+    """Type of weights and activations."""
+    accumulate_grad_in_fp32: bool = True
+    """With bfloat16: keep a float32 copy of the weights and sum gradients in float32."""
+    intra_document_masking: bool = False
+    """Whether a token sees only its own document; positions then restart with each document."""
+    checkpoints: int | tuple[int, ...] = 1
+    """Checkpoints to score: a number of evenly spaced ones, or their token counts. The end is always one."""
+    keep_checkpoints: KeepCheckpoints = "all"
+    """Which scored checkpoints stay: all, last (the newest), none (once the run is over). One that is not
+    scored, or that another run began from, always stays."""
+    recovery_interval_steps: int | None = None
+    """Steps between checkpoints kept for a restart alone, each replaced by the next; null = none."""
+    diverged_ratio: float = 1.25
+    """A loss above this multiple of ln(vocabulary), the loss of a guess, counts as diverged."""
+    diverged_patience_steps: int = 20
+    """Steps in a row with a diverged loss that end the run; NaN and infinity end it at once."""
+    spike_sigmas: float = 6.0
+    """A loss this many deviations above the window's mean is recorded as a spike."""
+    spike_window_steps: int = 128
+    """Steps of the window that a spike is measured against (its first 16 steps record none)."""
+
+    def __post_init__(self) -> None:
+        names = (
+            "sequence_length batch_size peak_lr adam_eps clip_norm recovery_interval_steps "
+            "diverged_ratio diverged_patience_steps spike_sigmas spike_window_steps"
+        ).split()
+        problems = _positive("training", {name: getattr(self, name) for name in names})
+        problems += self._range_problems()
+        _raise(problems)
+
+    def _range_problems(self) -> list[Problem]:
+        problems = [
+            Problem(f"training.{name}", "outside its range", found=value, allowed="0 <= value < 1")
+            for name in ("adam_beta1", "adam_beta2")
+            if not 0 <= (value := getattr(self, name)) < 1
+        ]
+        if not self.weight_decay >= 0:
+            problems.append(
+                Problem("training.weight_decay", "negative", found=self.weight_decay, allowed=">= 0")
+            )
+        asked = self.checkpoints
+        wrong = asked < 1 if isinstance(asked, int) else any(tokens < 1 for tokens in asked)
+        if wrong:
+            problems.append(
+                Problem(
+                    "training.checkpoints",
+                    "not a number of checkpoints, nor token counts",
+                    found=asked,
+                    allowed="a number >= 1, or a list of token counts >= 1",
+                )
+            )
+        return problems
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_size * self.sequence_length
+
+    def checkpoint_steps(self, total_steps: int, first_step: int = 0) -> tuple[int, ...]:
+        """The steps after which a checkpoint is saved, ascending; the last one is ``total_steps``.
+
+        >>> TrainingSpec(sequence_length=8, batch_size=4, peak_lr=1e-3, checkpoints=3).checkpoint_steps(10)
+        (3, 7, 10)
+        """
+        if isinstance(self.checkpoints, int):
+            spread = total_steps - first_step
+            count = self.checkpoints
+            asked = [first_step + round(spread * (i + 1) / count) for i in range(count)]
+        else:
+            asked = [round(tokens / self.tokens_per_step) for tokens in self.checkpoints]
+        inside = {step for step in asked if first_step < step < total_steps}
+        return (*sorted(inside), total_steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionSpec:
+    """Where and over how many processes; changes no loss beyond rounding, so no part of identity."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    device: Device = "auto"
+    """auto takes a CUDA device where one is seen."""
+    threads: int | None = None
+    """torch threads of a CPU rank; null = this process's cores shared over the ranks. They change the
+    last bits of a loss, so a resumed run takes the number its checkpoint was written with."""
+    dp: int = 1
+    """Data-parallel ranks."""
+    tp: int = 1
+    """Tensor-parallel ranks: matrices are split over them."""
+    pp: int = 1
+    """Pipeline ranks: layers are split over them."""
+    pp_engine: Literal["1f1b", "afab"] = "1f1b"
+    """Order of forward and backward passes in the pipeline (arXiv 2104.04473)."""
+    zero_stage: Literal[0, 1] = 0
+    """1 shares the optimiser's state over the dp ranks (arXiv 1910.02054)."""
+    micro_batch_size: int | None = None
+    """Samples of one forward pass on one rank; null = the largest that memory allows."""
+    recompute: bool = False
+    """Recompute each layer in the backward pass instead of keeping its activations."""
+    compile: bool = False
+    """Compile the decoder layer with torch.compile."""
+    loss_chunk_tokens: int | None = None
+    """Tokens whose logits exist at once; null = all of a micro-batch on CPU, 4,096 on CUDA."""
+
+    def __post_init__(self) -> None:
+        names = ("threads", "dp", "tp", "pp", "micro_batch_size", "loss_chunk_tokens")
+        problems = _positive("execution", {name: getattr(self, name) for name in names})
+        if self.zero_stage and self.dp == 1:
+            problems.append(
+                Problem(
+                    "execution.zero_stage",
+                    "nothing to share the optimiser's state with",
+                    found="dp = 1",
+                    allowed="0 with dp = 1",
+                    do="raise execution.dp or leave zero_stage at 0",
+                )
+            )
+        _raise(problems)
+
+    @property
+    def ranks(self) -> int:
+        return self.dp * self.tp * self.pp

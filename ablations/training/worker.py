@@ -1,0 +1,351 @@
+"""The processes that train, and the watch over them.
+
+    caller ──pipe──▶ server (torch and nanotron imported, idle) ──fork──▶ worker: one rank
+           ──exec──▶ torchrun ──▶ worker 0 … worker n-1: several ranks
+
+Training changes process-global state (environment, process groups, torch functions patched while a
+model is built), so it never happens in the caller's process. One rank is forked from a warm server,
+which saves the 2 CPU-seconds of importing torch for every run after a process's first; it outlives
+the call, not the caller. Nobody outlives a caller that was killed: server, torchrun and workers end
+when their parent does, and a new worker waits for the run's lock, which the kernel frees.
+
+This module is also what those processes run: ``python -m ablations.training.worker``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Task", "WorkerResult", "run_in_worker"]
+
+_POLL_SECONDS = 0.05
+_PARENT_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a worker does: call ``function(argument)``, a module-level function by its name."""
+
+    module: str
+    function: str
+    argument: Any
+    ranks: int = 1
+    log: Path
+    """File that the worker's output is appended to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerResult:
+    """How a worker ended."""
+
+    value: Any = None
+    """What the function returned."""
+    error: BaseException | None = None
+    """What it raised."""
+    died: str | None = None
+    """How the process ended when it neither returned nor raised."""
+
+
+def run_in_worker(task: Task, poll: Callable[[], None] | None = None) -> WorkerResult:
+    """Run a task in processes of its own; ``poll`` is called while they work, and once after.
+
+    An exception in the caller meanwhile (Ctrl-C) ends every process of the task.
+    """
+    with tempfile.TemporaryDirectory(prefix="ablations-") as folder:
+        request = Path(folder) / "task.pkl"
+        answer = Path(folder) / "answer.pkl"
+        request.write_bytes(pickle.dumps(task))
+        launch = _forked if task.ranks == 1 else _torchrun
+        with launch(task, request, answer) as ended:
+            while (status := ended()) is None:
+                if poll:
+                    poll()
+                time.sleep(_POLL_SECONDS)
+        if poll:
+            poll()
+        if answer.exists():
+            value, error = pickle.loads(answer.read_bytes())
+            return WorkerResult(value=value, error=error)
+        return WorkerResult(died=_how(status))
+
+
+def _how(status: int) -> str:
+    """A return code in words."""
+    if status >= 0:
+        return f"its worker ended with exit code {status}"
+    return f"its worker was ended by {signal.Signals(-status).name}"
+
+
+Ended = Callable[[], int | None]
+"""The return code, negative for a signal, or None while running."""
+
+
+# --------------------------------------------------------------------------------- several ranks
+
+
+@contextlib.contextmanager
+def _torchrun(task: Task, request: Path, answer: Path) -> Iterator[Ended]:
+    command = [*_THIS_MODULE, "torchrun", str(task.ranks), str(request), str(answer)]
+    with task.log.open("ab") as log:
+        # A session of its own: a group that can be ended whole, and that Ctrl-C does not reach.
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield process.poll
+    finally:
+        if process.poll() is None:
+            # torchrun puts each rank in the same session; kill -9 of it alone would leave them.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+# ------------------------------------------------------------------------------------- one rank
+
+_THIS_MODULE = (sys.executable, "-m", "ablations.training.worker")
+
+
+class _Server:
+    """A process that has the imports behind it and forks a worker for each request."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+        self._process = subprocess.Popen(
+            [*_THIS_MODULE, "serve", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def fork(self, task: Task, request: Path, answer: Path) -> int:
+        """The pid of a new worker."""
+        line = {"request": str(request), "answer": str(answer), "log": str(task.log)}
+        reply = self._ask(line)
+        return int(reply["pid"])
+
+    def status(self, pid: int) -> int | None:
+        """The worker's return code, None while it works."""
+        reply = self._ask({"wait": pid})
+        return None if reply["status"] is None else int(reply["status"])
+
+    def close(self) -> None:
+        """End the server, and any worker of it."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+    def _ask(self, line: dict[str, Any]) -> dict[str, Any]:
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(line) + "\n")
+        process.stdin.flush()
+        reply = process.stdout.readline()
+        if not reply:
+            raise BrokenPipeError("the worker server ended")
+        answer: dict[str, Any] = json.loads(reply)
+        return answer
+
+
+_idle: list[_Server] = []
+_idle_lock = threading.Lock()
+
+
+def _take_server(module: str) -> _Server:
+    with _idle_lock:
+        for server in list(_idle):
+            if server.module == module or not server.alive:
+                _idle.remove(server)
+                if server.alive:
+                    return server
+                server.close()
+    return _Server(module)
+
+
+@atexit.register
+def close_servers() -> None:
+    """End the idle servers of this process."""
+    with _idle_lock:
+        while _idle:
+            _idle.pop().close()
+
+
+@contextlib.contextmanager
+def _forked(task: Task, request: Path, answer: Path) -> Iterator[Ended]:
+    server = _take_server(task.module)
+    pid: int | None = None
+    try:
+        pid = server.fork(task, request, answer)
+        yield lambda: server.status(pid)
+    except BaseException:
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        server.close()
+        raise
+    with _idle_lock:
+        _idle.append(server)
+
+
+# -------------------------------------------------------------------- inside the other processes
+
+
+def _serve(module: str) -> None:
+    """Answer requests until the caller closes the pipe or is gone."""
+    __import__(module)
+    parent = os.getppid()
+    children: dict[int, int | None] = {}
+    stdin = sys.stdin
+    while True:
+        ready, _, _ = select.select([stdin], [], [], 1.0)
+        if not ready:
+            if os.getppid() != parent:
+                break
+            continue
+        line = stdin.readline()
+        if not line:
+            break
+        _reply(json.loads(line), children)
+    for pid, status in children.items():
+        if status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _reply(line: dict[str, Any], children: dict[int, int | None]) -> None:
+    if "wait" in line:
+        pid = line["wait"]
+        if children.get(pid) is None:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            children[pid] = os.waitstatus_to_exitcode(status) if done else None
+        print(json.dumps({"status": children[pid]}), flush=True)
+        return
+    pid = os.fork()
+    if pid == 0:
+        _become_worker(line)
+    children[pid] = None
+    print(json.dumps({"pid": pid}), flush=True)
+
+
+def _become_worker(line: dict[str, Any]) -> None:
+    """In the fork: leave the server's pipes, send output to the log, work, exit."""
+    code = 1
+    try:
+        null = os.open(os.devnull, os.O_RDONLY)
+        log = os.open(line["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        for source, target in ((null, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        code = _work(Path(line["request"]), Path(line["answer"]))
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _work(request: Path, answer: Path) -> int:
+    """Do the task; leave its value or its error in ``answer``, the first failure of any rank's."""
+    _end_with_parent()
+    task: Task = pickle.loads(request.read_bytes())
+    first = os.environ.get("RANK", "0") == "0"
+    try:
+        function = getattr(sys.modules.get(task.module) or _imported(task.module), task.function)
+        value = function(task.argument)
+    except BaseException as error:
+        _leave(answer, (None, _portable(error)))
+        import traceback
+
+        traceback.print_exc()
+        return 1
+    if first:
+        _leave(answer, (value, None))
+    return 0
+
+
+def _imported(module: str) -> Any:
+    import importlib
+
+    return importlib.import_module(module)
+
+
+def _portable(error: BaseException) -> BaseException:
+    """The error, or one that says the same, if it cannot be pickled."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _leave(answer: Path, content: tuple[Any, BaseException | None]) -> None:
+    """Write the answer whole; an answer that is there already stands."""
+    own = answer.with_suffix(f".{os.getpid()}")
+    own.write_bytes(pickle.dumps(content))
+    with contextlib.suppress(FileExistsError, FileNotFoundError):
+        os.link(own, answer)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent does, however that ends."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_POLL_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+
+
+def _run_torchrun(ranks: str, request: str, answer: str) -> None:
+    _end_with_parent()
+    from torch.distributed.run import main
+
+    main(
+        [
+            "--standalone",
+            f"--nproc-per-node={ranks}",
+            "--max-restarts=0",
+            "-m",
+            "ablations.training.worker",
+            "rank",
+            request,
+            answer,
+        ]
+    )
+
+
+def _main(arguments: list[str]) -> int:
+    command, *rest = arguments
+    if command == "serve":
+        _serve(*rest)
+    elif command == "torchrun":
+        _run_torchrun(*rest)
+    else:
+        return _work(Path(rest[0]), Path(rest[1]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))
