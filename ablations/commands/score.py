@@ -1,0 +1,64 @@
+"""``ablate score checkpoint=…``: score a training checkpoint, or any transformers folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ablations.errors import CheckpointError, Problem
+from ablations.plan import store_folder
+from ablations.schema import RunConfig, load
+
+__all__ = ["main"]
+
+
+def main(config: Mapping[str, Any]) -> int:
+    """Score, print and leave ``scores.json`` and the per-item details."""
+    from ablations.evaluation.scoring import ScoringPlace, score_folder
+    from ablations.files import write_json
+
+    run = load(config, config.get("config_dirs", ()))
+    checkpoint = Path(config["checkpoint"])
+    out = Path(config["out"]) if config.get("out") else checkpoint / "scores"
+    if not checkpoint.is_dir():
+        raise CheckpointError(
+            Problem("checkpoint", "no such folder", found=checkpoint, do="see `ablate ls`")
+        )
+    folder = _as_transformers(checkpoint, run, out)
+    out.mkdir(parents=True, exist_ok=True)
+    stores = {name: store_folder(run, name) for name in run.source}
+    place = ScoringPlace(
+        data_dir=Path(run.data_dir),
+        stores={name: path for name, path in stores.items() if (path / "manifest.json").exists()},
+        device=_device(run),
+    )
+    scores = score_folder(folder, run.evaluation, out, place=place)
+    write_json(out / "scores.json", scores.row())
+    for name, value in sorted(scores.flat().items()):
+        print(f"{name:<36} {'missing' if value is None else format(value, '.4f')}")
+    if scores.direction is not None:
+        said = "missing" if scores.score is None else f"{scores.score:.4f}"
+        print(f"score {said} ({scores.direction}){'; ' + scores.reason if scores.reason else ''}")
+    print(f"details in {out}")
+    return 0
+
+
+def _as_transformers(checkpoint: Path, run: RunConfig, out: Path) -> Path:
+    """The folder itself where transformers can load it, else an export of the checkpoint."""
+    if (checkpoint / "config.json").exists():
+        return checkpoint
+    from ablations.run import tokenizer_folder
+    from ablations.training.checkpoints import require_whole
+    from ablations.training.export import export_checkpoint
+
+    require_whole(checkpoint)
+    return export_checkpoint(checkpoint, out / "export", tokenizer_folder(run))
+
+
+def _device(run: RunConfig) -> str:
+    if run.execution.device != "auto":
+        return run.execution.device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,121 @@
+"""What a person sees while a run works: bars in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from ablations.training.trainer import StepRow
+
+__all__ = ["Quiet", "RunProgress", "Watcher"]
+
+_LINE_SECONDS = 10.0
+"""Between two lines of a log that is no terminal."""
+
+
+class Watcher(Protocol):
+    """What :func:`ablations.run.execute` tells while it works."""
+
+    def phase(self, text: str, total: int | None = None) -> None:
+        """A new phase begins, of ``total`` units where they can be counted."""
+
+    def step(self, row: StepRow) -> None:
+        """An optimiser step is done."""
+
+    def advance(self, text: str) -> None:
+        """One unit of the phase is done."""
+
+
+class Quiet:
+    """A watcher that shows nothing."""
+
+    def phase(self, text: str, total: int | None = None) -> None:
+        """Show nothing."""
+
+    def step(self, row: StepRow) -> None:
+        """Show nothing."""
+
+    def advance(self, text: str) -> None:
+        """Show nothing."""
+
+
+class RunProgress:
+    """Bars with loss, tokens per second and time left; a context manager."""
+
+    def __init__(self, *, shown: bool) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+        self._shown = shown
+        self._bars: Progress | None = None
+        self._task: TaskID | None = None
+        self._phase, self._total = "", None as int | None
+        self._last_line = 0.0
+
+    def __enter__(self) -> RunProgress:
+        if self._shown and self._console.is_terminal:
+            self._bars = _bars(self._console)
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def phase(self, text: str, total: int | None = None) -> None:
+        """Begin a bar; the one before it is full."""
+        self._phase, self._total = text, total
+        if self._bars is not None:
+            if self._task is not None:
+                self._bars.update(self._task, completed=self._bars.tasks[self._task].total or 1)
+            self._task = self._bars.add_task(text, total=total, note="")
+        elif self._shown:
+            self._console.print(text)
+
+    def step(self, row: StepRow) -> None:
+        """Move the bar to the row's step."""
+        note = f"loss {row.loss:.3f}  {row.tokens_per_second:,.0f} tokens/s"
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, completed=row.step, note=note)
+        else:
+            self._line(f"step {row.step:,}/{self._total or 0:,}  {note}")
+
+    def advance(self, text: str) -> None:
+        """Move the bar on by one unit."""
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, advance=1, note=text)
+        else:
+            self._line(f"{self._phase}: {text}")
+
+    def _line(self, text: str) -> None:
+        if self._shown and time.monotonic() - self._last_line >= _LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self._console.print(text, highlight=False)
+
+
+def _bars(console: object) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,  # type: ignore[arg-type]
+    )

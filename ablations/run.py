@@ -1,0 +1,321 @@
+"""One run, from prepared sources to a scored record.
+
+    plan ─▶ record ─▶ train ─▶ audit ─▶ export and score every checkpoint ─▶ result.json
+
+Each arrow leaves an artifact that the next one reads, so the same call skips what is done and goes on
+with what is not. A finished run is returned as it is; a killed one resumes from its newest whole
+checkpoint; a failed one is tried again::
+
+    finished = execute(load(config))
+    finished.result["score"]
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablations.data.manifest import StoreManifest
+from ablations.data.tokenizer import open_tokenizer
+from ablations.errors import DataError, Problem, TrainingError, WorkError
+from ablations.mixture.audit import Audit, audit
+from ablations.plan import Plan, make_plan, store_folder
+from ablations.progress import Quiet, Watcher
+from ablations.runs import RunRecord, fingerprint
+from ablations.schema import RunConfig, dump
+from ablations.scoring import ScoringJob, score_run
+from ablations.training.trainer import TrainJob, TrainOutcome, WarmStart
+
+__all__ = ["Finished", "execute", "identity", "make_job", "open_record", "trial_name"]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is done."""
+
+    record: RunRecord
+    result: Mapping[str, Any]
+    """The content of ``result.json``."""
+    skipped: bool = False
+    """Whether it had been done before, and nothing was."""
+
+
+def execute(
+    config: RunConfig,
+    *,
+    here: bool = False,
+    progress: Watcher | None = None,
+    config_yaml: str | None = None,
+) -> Finished:
+    """Do what is left of a run.
+
+    Args:
+        config: The run.
+        here: Train and score in this process, which must be disposable: both leave marks on global
+            state. By default each happens in a worker process.
+        progress: Told of phases and steps.
+        config_yaml: The config as composed, for the record; by default made from ``config``.
+
+    Raises:
+        UserError: the run cannot be done as asked; nothing was written, or nothing more.
+        WorkError: training or scoring failed; the record says where and why.
+    """
+    plan = make_plan(config)
+    plan.require()
+    _require_prepared(config, plan)
+    record = open_record(config, config_yaml)
+    done = record.result()
+    if done is not None and done["status"] == "done":
+        return Finished(record, done, skipped=True)
+    with record.hold():
+        work = _Work(config, plan, record, here, progress or Quiet())
+        try:
+            return Finished(record, work.run())
+        except WorkError as error:
+            record.set_status("failed", str(error))
+            record.write_result(work.failure(str(error)))
+            raise
+
+
+def open_record(config: RunConfig, config_yaml: str | None = None) -> RunRecord:
+    """The record of a run, made where it is new."""
+    plain = identity(config)
+    return RunRecord.create(
+        Path(config.runs_dir),
+        study=config.study,
+        trial=trial_name(config, plain),
+        seed=config.seed,
+        config=plain,
+        config_yaml=config_yaml if config_yaml is not None else _yaml(plain),
+        labels=config.labels,
+    )
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """The plain config, with the tokens that the prepared stores really hold."""
+    plain = dump(config)
+    plain["stores"] = {
+        name: _store_identity(store_folder(config, name))
+        for name in config.build_schedule().sources
+    }
+    return plain
+
+
+def trial_name(config: RunConfig, plain: Mapping[str, Any]) -> str:
+    """The trial's name, or eight digits of the fingerprint (the seed left out) where it has none."""
+    if config.trial is not None:
+        return config.trial
+    return fingerprint({**plain, "seed": None})[:8]
+
+
+def _store_identity(folder: Path) -> str:
+    manifest = StoreManifest.read(folder)
+    files = {file.name: file.sha256 for file in manifest.files}
+    return fingerprint({"files": files, "heldout": manifest.heldout.sha256})[:16]
+
+
+def _yaml(plain: Mapping[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(dict(plain), sort_keys=False)
+
+
+def _require_prepared(config: RunConfig, plan: Plan) -> None:
+    missing = [name for name, there in plan.prepared.items() if not there]
+    if missing:
+        raise DataError(
+            [
+                Problem(
+                    f"source.{name}",
+                    "not prepared with this tokenizer",
+                    found=f"no token store at {store_folder(config, name)}",
+                    do="give the same overrides to `ablate prepare` first",
+                )
+                for name in missing
+            ]
+        )
+    tokenizer = open_tokenizer(tokenizer_folder(config))
+    foreign = []
+    for name in plan.prepared:
+        manifest = StoreManifest.read(store_folder(config, name))
+        if manifest.tokenizer_hash != tokenizer.hash:
+            foreign.append(
+                Problem(
+                    f"source.{name}",
+                    "prepared with another tokenizer than the run's",
+                    found=f"{manifest.tokenizer} {manifest.tokenizer_hash[:12]}",
+                    allowed=f"{tokenizer.name} {tokenizer.hash[:12]}",
+                    do="prepare it again with force=true",
+                )
+            )
+    if foreign:
+        raise DataError(foreign)
+
+
+def tokenizer_folder(config: RunConfig) -> Path:
+    """Where the run's tokenizer lives."""
+    return Path(config.data_dir) / "tokenizers" / config.tokenizer.name
+
+
+def make_job(config: RunConfig, plan: Plan, directory: Path) -> TrainJob:
+    """The training of a run."""
+    start = config.warm_start
+    warm = None
+    if start.checkpoint is not None:
+        from ablations.training.checkpoints import read_state, require_whole
+
+        folder = Path(start.checkpoint)
+        require_whole(folder, "warm_start.checkpoint")
+        state = read_state(folder)
+        first = start.first_step if start.first_step is not None else (state.step if state else 0)
+        warm = WarmStart(
+            checkpoint=folder.absolute(), load_optimizer=start.load_optimizer, first_step=first
+        )
+    schedule = plan.schedule
+    return TrainJob(
+        directory=directory,
+        model=config.model,
+        training=config.training,
+        execution=config.execution,
+        schedule=schedule,
+        learning_rate=plan.learning_rate,
+        stores={name: store_folder(config, name) for name in schedule.sources},
+        slices=plan.slices,
+        seed=config.seed,
+        checkpoint_steps=config.training.checkpoint_steps(
+            schedule.total_steps, warm.first_step if warm else 0
+        ),
+        warm_start=warm,
+    )
+
+
+class _Work:
+    """The steps of one run, in order."""
+
+    def __init__(
+        self, config: RunConfig, plan: Plan, record: RunRecord, here: bool, progress: Watcher
+    ) -> None:
+        self.config, self.plan, self.record = config, plan, record
+        self.here, self.progress = here, progress
+        self.began = time.time()
+        self.outcome: TrainOutcome | None = None
+        self.scoring_cpu_seconds = 0.0
+        self.audited: Audit | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Train, audit, score; the result, which is on disk when this returns."""
+        self.train()
+        self.check()
+        self.score()
+        result = self.result()
+        self.record.write_result(result)
+        self.record.set_status("done")
+        return result
+
+    def train(self) -> None:
+        """Train to the end of the schedule, in a worker process unless told otherwise."""
+        from ablations.training.nanotron import NanotronTrainer
+
+        job = make_job(self.config, self.plan, self.record.path)
+        self.record.set_status("training")
+        self.progress.phase("training", job.schedule.total_steps)
+        trainer = NanotronTrainer()
+        train = trainer.train_here if self.here else trainer.train
+        self.outcome = train(job, self.progress.step)
+        if self.outcome.status == "failed":
+            raise TrainingError(self.outcome.reason or "failed", step=self.outcome.last_step)
+
+    def check(self) -> None:
+        """Compare what was read with what was asked; a gap over the tolerance fails the run."""
+        assert self.outcome is not None
+        if self.outcome.windows is None:
+            return
+        schedule = self.plan.schedule
+        windows = {
+            name: round(tokens / (schedule.sequence_length + 1))
+            for name, tokens in self.plan.available_tokens.items()
+        }
+        counts = np.array(self.outcome.windows, dtype=np.int64)
+        limits = {**windows, **(self.plan.slices or {})}
+        tolerance = self.config.mixture.audit_tolerance
+        self.audited = audit(schedule, counts, limits, tolerance=tolerance)
+        self.record.write_audit(self.audited.to_json())
+        self.audited.require()
+
+    def score(self) -> None:
+        """Export and score every checkpoint that has no scores yet."""
+        assert self.outcome is not None
+        self.record.set_status("scoring")
+        scored = {row["step"] for row in self.record.scores()}
+        wanted = make_job(self.config, self.plan, self.record.path).checkpoint_steps
+        steps = tuple(step for step in wanted if step not in scored)
+        job = ScoringJob(
+            directory=self.record.path,
+            steps=steps,
+            tokens_per_step=self.plan.schedule.tokens_per_step,
+            evaluation=self.config.evaluation,
+            tokenizer=tokenizer_folder(self.config),
+            data_dir=Path(self.config.data_dir),
+            stores={n: store_folder(self.config, n) for n in self.plan.schedule.sources},
+            keep=self.config.training.keep_checkpoints,
+            last_step=wanted[-1],
+            threads=self.config.execution.threads,
+            device=self.config.execution.device,
+        )
+        if steps:
+            self.progress.phase("scoring", len(steps) * max(1, job.task_count))
+        self.scoring_cpu_seconds = score_run(job, here=self.here, advance=self.progress.advance)
+
+    def result(self) -> dict[str, Any]:
+        """The content of ``result.json`` of a run that is done."""
+        rows = self.record.scores()
+        last = rows[-1] if rows else {}
+        rule = self.config.evaluation.score
+        metrics = {
+            f"{task}/{name}": metric["value"]
+            for task, named in last.get("metrics", {}).items()
+            for name, metric in named.items()
+        }
+        return {
+            **self._common("done", None),
+            "score": last.get("score"),
+            "direction": last.get("direction", rule.direction if rule else None),
+            "metrics": metrics,
+            "audit_ok": self.audited.ok if self.audited is not None else None,
+        }
+
+    def failure(self, reason: str) -> dict[str, Any]:
+        """The content of ``result.json`` of a run that failed."""
+        rule = self.config.evaluation.score
+        return {
+            **self._common("failed", reason),
+            "score": None,
+            "direction": rule.direction if rule else None,
+            "metrics": {},
+            "audit_ok": self.audited.ok if self.audited is not None else None,
+        }
+
+    def _common(self, status: str, reason: str | None) -> dict[str, Any]:
+        schedule = self.plan.schedule
+        step = self.outcome.last_step if self.outcome else 0
+        first = self.config.warm_start.first_step or 0
+        tokens = step * schedule.tokens_per_step
+        per_token = self.config.model.flops_per_token(schedule.sequence_length)
+        return {
+            "status": status,
+            "reason": reason,
+            "step": step,
+            "tokens": tokens,
+            "cost": {
+                "train_cpu_seconds": self.outcome.cpu_seconds if self.outcome else 0.0,
+                "eval_cpu_seconds": self.scoring_cpu_seconds,
+                "wall_seconds": time.time() - self.began,
+                "flops": float(per_token * (tokens - first * schedule.tokens_per_step)),
+                "device": self.outcome.device if self.outcome else None,
+            },
+        }

@@ -1,0 +1,160 @@
+"""From the checkpoints of a run to rows of scores, in a worker process.
+
+    checkpoints/<step> ─▶ exports/<step> ─▶ details/<step>/*.parquet ─▶ a row of scores.jsonl
+
+A row is appended when everything behind it is on disk: a killed scoring is taken up at the checkpoint
+that it was at. Checkpoints that need not stay are removed after they are scored.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablations.errors import EvaluationError
+from ablations.evaluation.specs import EvaluationSpec
+from ablations.files import write_text
+from ablations.runs import RunRecord
+from ablations.training.specs import Device, KeepCheckpoints
+from ablations.training.worker import Task, run_in_worker
+
+__all__ = ["ScoringJob", "score_here", "score_run"]
+
+Advance = Callable[[str], None]
+"""Told of every task that is begun."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringJob:
+    """Which checkpoints to score, on what; picklable."""
+
+    directory: Path
+    """The run folder."""
+    steps: tuple[int, ...]
+    """Checkpoints to score, ascending."""
+    last_step: int
+    """The run's last checkpoint, whose export stays."""
+    tokens_per_step: int
+    evaluation: EvaluationSpec
+    tokenizer: Path
+    """Folder of the tokenizer, copied into every export."""
+    data_dir: Path
+    """Holds ``benchmarks/``."""
+    stores: Mapping[str, Path]
+    """Source → token store, for the held-out tasks."""
+    keep: KeepCheckpoints
+    """Which scored checkpoints and exports stay."""
+    threads: int | None = None
+    """torch threads; None = this process's cores."""
+    device: Device = "auto"
+
+    @property
+    def task_count(self) -> int:
+        """Tasks a checkpoint is scored on."""
+        return len(self.evaluation.all_tasks(tuple(self.stores)))
+
+
+def score_run(job: ScoringJob, *, here: bool, advance: Advance) -> float:
+    """Score what is asked for; CPU seconds of it.
+
+    Raises:
+        EvaluationError: not one task of a checkpoint could be scored, or the worker died.
+        UserError: a checkpoint or a token store is missing.
+    """
+    if not job.steps:
+        return 0.0
+    if here:
+        return score_here(job, advance)
+    said = _Said(job.directory / "scoring.log", advance)
+    task = Task(
+        module="ablations.scoring_worker",
+        function="score_in_worker",
+        argument=job,
+        log=job.directory / "worker.log",
+    )
+    result = run_in_worker(task, said.read)
+    if result.error is not None:
+        raise result.error
+    if result.died is not None:
+        raise EvaluationError(
+            f"scoring ended early: {result.died}; see worker.log in the run folder"
+        )
+    return float(result.value)
+
+
+def score_in_worker(job: ScoringJob) -> float:
+    """:func:`score_here`, telling of its tasks through a file."""
+    log = job.directory / "scoring.log"
+    write_text(log, "")
+    with log.open("a", buffering=1) as stream:
+        return score_here(job, lambda text: print(text, file=stream))
+
+
+def score_here(job: ScoringJob, advance: Advance) -> float:
+    """Export and score in this process, checkpoint by checkpoint; CPU seconds."""
+    import torch
+
+    from ablations.evaluation.scoring import ScoringPlace, score_checkpoints
+    from ablations.training.export import export_checkpoint
+
+    began = time.process_time()
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    record = RunRecord(job.directory)
+    exports = {
+        step: export_checkpoint(
+            record.checkpoints_dir / str(step), record.export(step), job.tokenizer
+        )
+        for step in job.steps
+    }
+    place = ScoringPlace(data_dir=job.data_dir, stores=job.stores, device=_device(job.device))
+
+    def watch(step: int, task: str, _number: int, _count: int) -> None:
+        advance(f"step {step}: {task}")
+
+    for scores in score_checkpoints(
+        exports, job.evaluation, details=job.directory / "details", place=place, watch=watch
+    ):
+        record.add_scores(scores.row(scores.step * job.tokens_per_step))
+        _retire(job, record)
+    return time.process_time() - began
+
+
+def _device(asked: Device) -> str:
+    import torch
+
+    if asked != "auto":
+        return asked
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _retire(job: ScoringJob, record: RunRecord) -> None:
+    """Remove checkpoints and exports that the retention rule gives up; never one not scored."""
+    from ablations.training.checkpoints import prune
+
+    scored = {row["step"] for row in record.scores()}
+    prune(record.checkpoints_dir, keep=job.keep, scored=scored, final_step=job.last_step)
+    if job.keep == "all":
+        return
+    for step in scored - {job.last_step}:
+        shutil.rmtree(record.export(step), ignore_errors=True)
+
+
+class _Said:
+    """Passes the tasks that a worker writes down on to the caller."""
+
+    def __init__(self, log: Path, advance: Advance) -> None:
+        self._log, self._advance, self._seen = log, advance, 0
+        log.unlink(missing_ok=True)
+
+    def read(self) -> None:
+        """Tell of every new line."""
+        if not self._log.exists():
+            return
+        lines = self._log.read_text().splitlines()
+        for line in lines[self._seen :]:
+            self._advance(line)
+        self._seen = len(lines)
