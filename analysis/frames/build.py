@@ -84,7 +84,7 @@ def identity(runs: Sequence[RunFiles], owner: np.ndarray[Any, Any]) -> dict[str,
 def label(manifest: Mapping[str, Any], key: str) -> str | None:
     """What the study said of the run under ``key``."""
     value = _mapping(manifest, "labels").get(key)
-    return None if value is None else str(value)
+    return None if value is None or value == "" else str(value)
 
 
 def _status(run: RunFiles) -> str:
@@ -228,7 +228,7 @@ def audits_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
 
 
 def tasks_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
-    """One row a study and task, from the configs of its runs; the first run that names it counts."""
+    """One row a study and task, from its runs' configs; the first that names a task counts."""
     rows: dict[tuple[str, str], tuple[Any, ...]] = {}
     seen: set[tuple[str, str]] = set()
     for run in runs:

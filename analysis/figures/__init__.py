@@ -1,0 +1,65 @@
+"""Figures: each is a pure function to a frame and a function from the frame to a plotly figure."""
+
+from __future__ import annotations
+
+from analysis.figures.decisions import (
+    cost_ledger,
+    cost_ledger_frame,
+    rank_transfer,
+    rank_transfer_frame,
+    signal_frame,
+    task_signal,
+)
+from analysis.figures.effects import effect_matrix, effects_frame
+from analysis.figures.learning import learning_curve, learning_frame, loss_curve, loss_frame
+from analysis.figures.mixtures import (
+    mixture_frame,
+    ratio_curve,
+    ratio_seeds_frame,
+    ternary_map,
+)
+from analysis.figures.parallel import parallel_coordinates
+from analysis.figures.pareto import (
+    domain_values,
+    most_opposed,
+    pareto_frame,
+    pareto_front,
+)
+from analysis.figures.schedules import (
+    epochs_against_cap,
+    epochs_frame,
+    realised_against_asked,
+    realised_frame,
+    stage_timeline,
+    timeline_frame,
+)
+
+__all__ = [
+    "cost_ledger",
+    "cost_ledger_frame",
+    "domain_values",
+    "effect_matrix",
+    "effects_frame",
+    "epochs_against_cap",
+    "epochs_frame",
+    "learning_curve",
+    "learning_frame",
+    "loss_curve",
+    "loss_frame",
+    "mixture_frame",
+    "most_opposed",
+    "parallel_coordinates",
+    "pareto_frame",
+    "pareto_front",
+    "rank_transfer",
+    "rank_transfer_frame",
+    "ratio_curve",
+    "ratio_seeds_frame",
+    "realised_against_asked",
+    "realised_frame",
+    "signal_frame",
+    "stage_timeline",
+    "task_signal",
+    "ternary_map",
+    "timeline_frame",
+]

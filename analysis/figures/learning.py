@@ -1,0 +1,176 @@
+"""Learning curves: a task's metric over tokens, trials side by side, seeds as a band.
+
+The band runs from the lowest to the highest seed: with three seeds a standard deviation would look
+like more than it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from analysis.figures.theme import (
+    DASHES,
+    GREY,
+    PALETTE,
+    SYMBOLS,
+    axis,
+    blank,
+    empty_figure,
+    shorten,
+    translucent,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+__all__ = ["learning_curve", "learning_frame", "loss_curve", "loss_frame"]
+
+
+def learning_frame(
+    scores: pd.DataFrame, metric_of: Mapping[str, str], trials: Mapping[str, str]
+) -> pd.DataFrame:
+    """One row a task, trial and checkpoint.
+
+    Args:
+        scores: The frame of scores.
+        metric_of: Task → the metric to show.
+        trials: Trial → its label, of the trials to show.
+
+    Returns:
+        task, metric, trial, label, tokens, mean, low, high, seeds, chance.
+    """
+    named = scores[scores["trial"].isin(list(trials))]
+    shown = named["metric"].astype("str") == named["task"].astype("str").map(dict(metric_of))
+    table = named[shown].astype({"task": "str", "metric": "str", "trial": "str"})
+    grouped = table.groupby(["task", "metric", "trial", "tokens"], observed=True)
+    frame = grouped.agg(
+        mean=("value", "mean"),
+        low=("value", "min"),
+        high=("value", "max"),
+        seeds=("value", "count"),
+        chance=("chance", "first"),
+    ).reset_index()
+    frame["label"] = frame["trial"].map(dict(trials))
+    return frame
+
+
+def learning_curve(
+    frame: pd.DataFrame, task: str, *, order: Sequence[str] = (), height: int = 300
+) -> go.Figure:
+    """One task's curves; ``order`` fixes which label has which colour over several figures."""
+    part = frame[frame["task"] == task]
+    if part.empty:
+        return empty_figure(f"{task} has no scored checkpoint")
+    labels = list(order) or sorted(part["label"].unique())
+    metric = str(part["metric"].iloc[0])
+    figure = blank(height=height)
+    for label, rows in part.groupby("label"):
+        rows = rows.sort_values("tokens")
+        place = labels.index(str(label)) if label in labels else len(labels)
+        _add_series(figure, rows, str(label), place)
+    chance = part["chance"].dropna()
+    if not chance.empty:
+        figure.add_hline(
+            y=float(chance.iloc[0]),
+            line={"color": GREY, "dash": "dot", "width": 1},
+            annotation_text="chance",
+            annotation_font={"size": 11, "color": GREY},
+        )
+    figure.update_xaxes(
+        **axis("tokens trained on", "tokens", tickformat="~s", nticks=6, rangemode="tozero")
+    )
+    figure.update_yaxes(**axis(shorten(task, 24), unit_of(metric), nticks=6))
+    return figure
+
+
+def unit_of(metric: str) -> str:
+    """How a metric's unit is written on an axis."""
+    return {
+        "bpb": "bits per byte",
+        "acc": "accuracy",
+        "acc_char": "accuracy, char-normalised",
+        "exact_match": "exact match",
+        "pass_at_1": "pass@1",
+    }.get(metric, metric)
+
+
+def _add_series(figure: go.Figure, rows: pd.DataFrame, label: str, place: int) -> None:
+    colour = PALETTE[place % len(PALETTE)]
+    if (rows["seeds"] > 1).any():
+        figure.add_scatter(
+            x=[*rows["tokens"], *rows["tokens"][::-1]],
+            y=[*rows["high"], *rows["low"][::-1]],
+            fill="toself",
+            mode="lines",
+            line={"width": 0},
+            fillcolor=translucent(colour, 0.2),
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    figure.add_scatter(
+        x=rows["tokens"],
+        y=rows["mean"],
+        mode="lines+markers",
+        name=shorten(label, 24),
+        line={"color": colour, "dash": DASHES[place % len(DASHES)], "width": 2},
+        marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 7},
+        hovertext=[
+            f"<b>{label}</b> · {r.trial}<br>{r.mean:.5g} [{r.low:.5g}, {r.high:.5g}]"
+            f"<br>{r.tokens:,} tokens, {r.seeds} seed{'s' if r.seeds != 1 else ''}"
+            for r in rows.itertuples()
+        ],
+        hoverinfo="text",
+    )
+
+
+def loss_frame(
+    metrics: pd.DataFrame, trials: Mapping[str, str], *, points: int = 200
+) -> pd.DataFrame:
+    """Training loss of the named trials: one row a run and kept step, at most ``points`` a run.
+
+    Columns: run, trial, label, tokens, loss (mean of the steps between two kept ones).
+    """
+    import pandas as pd
+
+    table = metrics[metrics["trial"].isin(list(trials))].astype({"run": "str", "trial": "str"})
+    if table.empty:
+        return pd.DataFrame(columns=["run", "trial", "label", "tokens", "loss"])
+    parts = []
+    for (run, trial), rows in table.groupby(["run", "trial"]):
+        width = max(1, -(-len(rows) // points))
+        bins = (pd.RangeIndex(len(rows)) // width).to_numpy()
+        kept = rows[["tokens", "loss"]].astype("float64").groupby(bins).mean()
+        parts.append(kept.assign(run=run, trial=trial, label=trials[str(trial)]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def loss_curve(frame: pd.DataFrame, *, order: Sequence[str] = ()) -> go.Figure:
+    """Training loss over tokens; the runs of one trial share a colour."""
+    if frame.empty:
+        return empty_figure("no training step is recorded yet")
+    labels = list(order) or sorted(frame["label"].unique())
+    figure = blank(height=380)
+    shown: set[str] = set()
+    for (label, run), rows in frame.groupby(["label", "run"]):
+        place = labels.index(label)
+        figure.add_scatter(
+            x=rows["tokens"],
+            y=rows["loss"],
+            mode="lines",
+            name=shorten(str(label), 24),
+            legendgroup=str(label),
+            showlegend=label not in shown,
+            line={
+                "color": PALETTE[place % len(PALETTE)],
+                "dash": DASHES[place % len(DASHES)],
+                "width": 1.5,
+            },
+            hovertemplate=f"<b>{label}</b> · {run}<br>%{{y:.4g}} nats a token"
+            "<br>%{x:,.0f} tokens<extra></extra>",
+        )
+        shown.add(str(label))
+    figure.update_xaxes(**axis("tokens trained on", "tokens", tickformat="~s", rangemode="tozero"))
+    figure.update_yaxes(**axis("training loss", "nats a token"))
+    return figure

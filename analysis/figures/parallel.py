@@ -1,0 +1,92 @@
+"""Parallel coordinates: mixtures of more than three sources, coloured by score.
+
+Lines are drawn, not plotly's own parallel coordinates: those have no hover and no grey-scale print.
+Trials are dealt into bands of score, one trace a band, so that 500 trials stay light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.figures.theme import axis, blank, empty_figure, number, shorten
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+__all__ = ["parallel_coordinates"]
+
+_BANDS = 6
+_BAND_NAMES = ("best sixth", "2nd", "3rd", "4th", "5th", "worst sixth")
+_COLOURS = ("#440154", "#414487", "#2A788E", "#22A884", "#7AD151", "#D8C91A")
+"""Viridis at six points, its last a shade darker: pure yellow is lost on white."""
+
+
+def parallel_coordinates(
+    frame: pd.DataFrame, names: list[str], *, score: str = "score"
+) -> go.Figure:
+    """One line a trial through its weights and its place among the scores.
+
+    Args:
+        frame: Of `mixtures.mixture_frame`.
+        names: The sources, one axis each.
+        score: What the score is, with its unit.
+    """
+    if len(frame) < 2 or not names:
+        return empty_figure("parallel coordinates need two scored mixtures")
+    minimised = bool((frame["direction"] == "minimize").any())
+    order = frame["score"].rank(ascending=minimised, method="first").to_numpy()
+    bands = np.minimum(((order - 1) * _BANDS / len(frame)).astype(int), _BANDS - 1)
+    figure = blank(height=520)
+    labels = [shorten(name, 12) for name in names]
+    # The worst first, so that the best lie on top.
+    for band in range(_BANDS - 1, -1, -1):
+        part = frame[bands == band]
+        if part.empty:
+            continue
+        figure.add_scatter(
+            **_lines(part, names, labels),
+            mode="lines+markers",
+            name=_BAND_NAMES[band],
+            legendrank=band,
+            line={"color": _COLOURS[band], "width": 2.5 if band == 0 else 1.2},
+            opacity=1.0 if band == 0 else 0.55,
+            marker={"size": 6 if band == 0 else 4},
+            hoverinfo="text",
+        )
+    figure.update_layout(legend={"title": {"text": f"by {score}: "}})
+    top = float(frame[names].to_numpy().max())
+    figure.update_xaxes(
+        **axis(
+            "source",
+            "",
+            type="category",
+            tickangle=0 if len(names) < 6 else -40,
+            categoryorder="array",
+            categoryarray=labels,
+        )
+    )
+    figure.update_yaxes(
+        **axis("weight", "share of tokens", tickformat=".0%", range=[-0.02, min(1.02, 1.08 * top)])
+    )
+    return figure
+
+
+def _lines(part: pd.DataFrame, names: list[str], labels: list[str]) -> dict[str, Any]:
+    """All trials of a band as one broken line: a gap after each."""
+    x: list[str | None] = []
+    y: list[float | None] = []
+    hover: list[str] = []
+    for row in part.to_dict("records"):
+        title = f"{row['name']} · {row['trial']}" if isinstance(row["name"], str) else row["trial"]
+        head = f"<b>{title}</b><br>score {number(row['score'], 5)}"
+        for name, label in zip(names, labels, strict=True):
+            x.append(label)
+            y.append(round(float(row[name]), 4))
+            hover.append(f"{head}<br>{name} {row[name]:.1%}")
+        x.append(labels[-1])
+        y.append(None)
+        hover.append("")
+    return {"x": x, "y": y, "hovertext": hover}

@@ -1,0 +1,126 @@
+"""The Pareto front between two domains: what one costs the other.
+
+A domain's value is the mean of its tasks' headline metrics at the last checkpoint. A trial is on the
+front when no other is at least as good in both domains and better in one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.figures.theme import GREY, INK, PALETTE, axis, blank, empty_figure, number
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+__all__ = ["domain_values", "most_opposed", "on_front", "pareto_frame", "pareto_front"]
+
+
+def domain_values(values: pd.DataFrame, tasks: pd.DataFrame) -> pd.DataFrame:
+    """Trial × domain: the mean of the domain's tasks, of those whose metric is the commonest in it."""
+    import pandas as pd
+
+    known = tasks.drop_duplicates("task").set_index("task")
+    columns: dict[str, Any] = {}
+    for domain, members in known.groupby("domain", observed=True):
+        metric = members["metric"].astype("str").mode().iloc[0]
+        names = members.index[members["metric"].astype("str") == metric].astype("str")
+        present = [name for name in names if name in values.columns]
+        if present:
+            columns[f"{domain} ({metric})"] = values[present].mean(axis=1, skipna=False)
+    return pd.DataFrame(columns, index=values.index)
+
+
+def most_opposed(
+    domains: pd.DataFrame, higher_is_better: dict[str, bool]
+) -> tuple[str, str] | None:
+    """The two domains whose ranking of trials disagrees most; None with fewer than two."""
+    sign = [1.0 if higher_is_better.get(name, True) else -1.0 for name in domains.columns]
+    ranks = (domains * sign).rank()
+    pairs = list(itertools.combinations([str(name) for name in domains.columns], 2))
+    if not pairs or len(domains) < 3:
+        return None
+    return min(pairs, key=lambda pair: ranks[pair[0]].corr(ranks[pair[1]]))
+
+
+def on_front(points: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which rows no other row dominates; larger is better in every column."""
+    better = (points[None] >= points[:, None]).all(-1) & (points[None] > points[:, None]).any(-1)
+    dominated: np.ndarray[Any, np.dtype[np.bool_]] = better.any(axis=1)
+    return ~dominated
+
+
+def pareto_frame(
+    domains: pd.DataFrame,
+    pair: tuple[str, str],
+    higher_is_better: dict[str, bool],
+    trials: pd.DataFrame,
+) -> pd.DataFrame:
+    """One row a trial: x, y, whether it is on the front, name, kind, score."""
+    frame = domains[list(pair)].dropna().set_axis(["x", "y"], axis=1)
+    sign = np.array([1.0 if higher_is_better.get(name, True) else -1.0 for name in pair])
+    frame["front"] = on_front(frame[["x", "y"]].to_numpy() * sign) if len(frame) else []
+    about = trials.astype({"trial": "str", "name": "str", "phase": "str"}).set_index("trial")
+    frame = frame.join(about[["name", "phase", "score"]])
+    frame["baseline"] = frame["phase"] == "baseline"
+    return frame.reset_index(names="trial")
+
+
+def pareto_front(
+    frame: pd.DataFrame, pair: tuple[str, str], higher_is_better: dict[str, bool]
+) -> go.Figure:
+    """Two domains against each other; the front is joined by a stepped line."""
+    if len(frame) < 3:
+        return empty_figure("a Pareto front needs three trials scored in two domains")
+    figure = blank(height=460)
+    parts = (
+        ("dominated trial", frame[~frame["front"] & ~frame["baseline"]], "circle-open", GREY, 9),
+        ("on the front", frame[frame["front"] & ~frame["baseline"]], "circle", PALETTE[0], 11),
+        ("baseline", frame[frame["baseline"]], "square", PALETTE[1], 12),
+    )
+    front = frame[frame["front"]].sort_values("x")
+    figure.add_scatter(
+        x=front["x"],
+        y=front["y"],
+        mode="lines",
+        name="Pareto front",
+        hoverinfo="skip",
+        line={"color": PALETTE[0], "width": 1.5, "dash": "dot"},
+    )
+    for name, part, symbol, colour, size in parts:
+        if part.empty:
+            continue
+        figure.add_scatter(
+            x=part["x"],
+            y=part["y"],
+            mode="markers",
+            name=name,
+            hovertext=_hover(part, pair),
+            hoverinfo="text",
+            marker={
+                "symbol": symbol,
+                "size": size,
+                "color": colour,
+                "line": {"color": INK if symbol != "circle-open" else GREY, "width": 1},
+            },
+        )
+    for which, name in zip(("x", "y"), pair, strict=True):
+        arrow = "→ better" if higher_is_better.get(name, True) else "← better"
+        if which == "y":
+            arrow = arrow.replace("→", "↑").replace("←", "↓")
+        title = axis(f"{name}, {arrow}")
+        figure.update_xaxes(**title) if which == "x" else figure.update_yaxes(**title)
+    return figure
+
+
+def _hover(part: pd.DataFrame, pair: tuple[str, str]) -> list[str]:
+    return [
+        f"<b>{row['name'] + ' · ' if isinstance(row['name'], str) else ''}{row['trial']}</b>"
+        f"<br>{pair[0]} {number(row['x'], 5)}<br>{pair[1]} {number(row['y'], 5)}"
+        f"<br>score {number(row['score'], 5)}"
+        for row in part.to_dict("records")
+    ]

@@ -1,0 +1,270 @@
+"""Figures of what is read: the timeline of a schedule, epochs against the cap, realised against asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from analysis.figures.theme import (
+    GREY,
+    INK,
+    PALETTE,
+    SYMBOLS,
+    axis,
+    blank,
+    empty_figure,
+    shorten,
+    source_styles,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from ablations.mixture.schedule import LearningRate, Schedule
+
+__all__ = [
+    "epochs_against_cap",
+    "epochs_frame",
+    "realised_against_asked",
+    "realised_frame",
+    "stage_timeline",
+    "timeline_frame",
+]
+
+
+def timeline_frame(
+    schedule: Schedule, learning_rate: LearningRate | None = None, *, points: int = 200
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Stages and the learning rate over tokens.
+
+    Returns:
+        One row a stage and source (stage, source, weight, start and end in tokens), and one row a
+        point of the learning rate (tokens, lr), stage edges and corners included.
+    """
+    import pandas as pd
+
+    per_step = schedule.tokens_per_step
+    rows = []
+    for number, stage in enumerate(schedule.stages):
+        start = schedule.first_step(number)
+        for source in schedule.sources:
+            rows.append(
+                {
+                    "stage": stage.name,
+                    "source": source,
+                    "weight": stage.mixture.get(source, 0.0),
+                    "start": start * per_step,
+                    "end": (start + stage.steps) * per_step,
+                }
+            )
+    stages = pd.DataFrame(rows)
+    if learning_rate is None:
+        return stages, pd.DataFrame(columns=["tokens", "lr"])
+    total = schedule.total_steps
+    corners = {0, learning_rate.warmup_steps, total - learning_rate.decay_steps, total - 1}
+    steps = sorted(
+        {round(i * (total - 1) / points) for i in range(points + 1)}
+        | {step for step in corners if 0 <= step < total}
+    )
+    curve = pd.DataFrame(
+        {"tokens": [(s + 1) * per_step for s in steps], "lr": [learning_rate.at(s) for s in steps]}
+    )
+    return stages, curve
+
+
+def stage_timeline(stages: pd.DataFrame, curve: pd.DataFrame) -> go.Figure:
+    """Shares of tokens stacked per stage, the learning rate over them."""
+    if stages.empty:
+        return empty_figure("no schedule to show")
+    names = [str(name) for name in dict.fromkeys(stages["source"])]
+    styles = source_styles(names)
+    figure = blank(height=440)
+    for name in names:
+        rows = stages[stages["source"] == name]
+        figure.add_bar(
+            x=(rows["start"] + rows["end"]) / 2,
+            y=rows["weight"],
+            width=rows["end"] - rows["start"],
+            name=shorten(name, 24),
+            marker={
+                "color": styles[name]["colour"],
+                "line": {"color": "white", "width": 1},
+                "pattern": {
+                    "shape": styles[name]["pattern"],
+                    "fgcolor": "white",
+                    "size": 6,
+                    "solidity": 0.25,
+                },
+            },
+            hovertext=[
+                f"<b>{r.stage}</b>: {name} {r.weight:.1%}"
+                f"<br>{r.weight * (r.end - r.start):.4g} tokens"
+                for r in rows.itertuples()
+            ],
+            hoverinfo="text",
+        )
+    spans = stages.drop_duplicates("stage")
+    for row in spans.itertuples():
+        figure.add_annotation(
+            x=(row.start + row.end) / 2,
+            y=1.0,
+            yref="y",
+            yanchor="bottom",
+            text=shorten(str(row.stage), 12),
+            showarrow=False,
+            textangle=0 if len(spans) < 5 else -30,
+            font={"size": 11},
+        )
+    if not curve.empty:
+        figure.add_scatter(
+            x=curve["tokens"],
+            y=curve["lr"],
+            yaxis="y2",
+            mode="lines",
+            name="learning rate",
+            line={"color": INK, "width": 3},
+            hovertemplate="learning rate %{y:.3g}<extra></extra>",
+        )
+        figure.update_layout(
+            yaxis2=axis(
+                "learning rate",
+                "",
+                overlaying="y",
+                side="right",
+                showgrid=False,
+                rangemode="tozero",
+                tickformat=".0e",
+                range=[0, 1.25 * float(curve["lr"].max())],
+            )
+        )
+    figure.update_layout(barmode="stack", bargap=0, margin={"t": 30})
+    figure.update_xaxes(
+        **axis(
+            "tokens trained on", "tokens", tickformat="~s", range=[0, float(stages["end"].max())]
+        )
+    )
+    figure.update_yaxes(
+        **axis(
+            "share of the stage's tokens",
+            "",
+            tickformat=".0%",
+            range=[0, 1.12],
+            tickvals=[0, 0.25, 0.5, 0.75, 1.0],
+        ),
+        selector={"side": None},
+    )
+    return figure
+
+
+def epochs_frame(sources: pd.DataFrame, audits: pd.DataFrame) -> pd.DataFrame:
+    """One row a run and source: epochs over the whole schedule, and the cap.
+
+    As read where the run was audited, as asked for elsewhere. Columns: run, trial, source, epochs,
+    cap, over, audited.
+    """
+    kinds = {"run": "str", "trial": "str", "source": "str"}
+    keys = ["run", "trial", "source"]
+    asked = (
+        sources.astype(kinds)
+        .groupby(keys, as_index=False)
+        .agg(epochs=("epochs", "sum"), cap=("epoch_cap", "first"), known=("available", "count"))
+    )
+    asked = asked[asked["known"] > 0].drop(columns="known")
+    read = audits.astype(kinds).groupby(keys, as_index=False)["epochs"].first()
+    frame = asked.merge(read, on=keys, how="left", suffixes=("", "_read"))
+    frame["audited"] = frame["epochs_read"].notna()
+    frame["epochs"] = frame.pop("epochs_read").fillna(frame["epochs"])
+    frame["over"] = frame["epochs"] > frame["cap"] * (1 + 1e-9)
+    return frame
+
+
+def epochs_against_cap(frame: pd.DataFrame) -> go.Figure:
+    """Epochs of every source in every run; the cap is a line, what breaks it is crossed."""
+    if frame.empty:
+        return empty_figure("no source states how many tokens it holds")
+    names = sorted(frame["source"].unique(), reverse=True)
+    figure = blank(height=130 + 44 * len(names))
+    parts = (
+        ("within the cap", frame[~frame["over"]], "circle-open", PALETTE[0]),
+        ("over the cap", frame[frame["over"]], "x", PALETTE[1]),
+    )
+    for label, part, symbol, colour in parts:
+        if part.empty:
+            continue
+        figure.add_scatter(
+            x=part["epochs"],
+            y=[shorten(s) for s in part["source"]],
+            mode="markers",
+            name=label,
+            marker={"symbol": symbol, "size": 9, "color": colour, "line": {"width": 1.2}},
+            hovertext=[
+                f"<b>{r.run}</b><br>{r.source}: {r.epochs:.3g} epochs of at most {r.cap:g}"
+                f"<br>{'as read' if r.audited else 'as asked for'}"
+                for r in part.itertuples()
+            ],
+            hoverinfo="text",
+        )
+    cap = float(frame["cap"].min())
+    figure.add_vline(
+        x=cap,
+        line={"color": INK, "dash": "dash", "width": 1.5},
+        annotation_text=f"cap {cap:g}",
+        annotation_position="top",
+    )
+    figure.update_layout(margin={"t": 28})
+    figure.update_xaxes(**axis("tokens read / tokens available", "epochs", rangemode="tozero"))
+    figure.update_yaxes(**axis("source", "", showgrid=True))
+    return figure
+
+
+def realised_frame(audits: pd.DataFrame) -> pd.DataFrame:
+    """One row a run, stage and source that was audited: asked, realised and gap in points of 100."""
+    frame = audits.astype({"run": "str", "stage": "str", "source": "str"})
+    frame = frame[["run", "stage", "source", "asked", "realised", "gap", "tolerance"]].copy()
+    for name in ("asked", "realised", "gap", "tolerance"):
+        frame[name] = 100.0 * frame[name]
+    frame["row"] = (
+        frame["source"]
+        if frame["stage"].nunique() < 2
+        else (frame["stage"] + " · " + frame["source"])
+    )
+    frame["fails"] = frame["gap"].abs() > frame["tolerance"]
+    return frame.dropna(subset=["gap"]).reset_index(drop=True)
+
+
+def realised_against_asked(frame: pd.DataFrame) -> go.Figure:
+    """How far the share really read is from the share asked for, run by run; the grey band passes."""
+    if frame.empty:
+        return empty_figure("no run has been audited yet")
+    rows = list(dict.fromkeys(frame["row"]))[::-1]
+    figure = blank(height=130 + 34 * len(rows))
+    tolerance = float(frame["tolerance"].max())
+    figure.add_vrect(
+        x0=-tolerance, x1=tolerance, fillcolor=GREY, opacity=0.15, line_width=0, layer="below"
+    )
+    parts: Sequence[tuple[str, Any, str, str]] = (
+        ("passes", frame[~frame["fails"]], SYMBOLS[0] + "-open", PALETTE[0]),
+        ("fails", frame[frame["fails"]], "x", PALETTE[1]),
+    )
+    for label, part, symbol, colour in parts:
+        if part.empty:
+            continue
+        figure.add_scatter(
+            x=part["gap"],
+            y=[shorten(r, 24) for r in part["row"]],
+            mode="markers",
+            name=label,
+            marker={"symbol": symbol, "size": 9, "color": colour, "line": {"width": 1.2}},
+            hovertext=[
+                f"<b>{r.run}</b><br>{r.stage}, {r.source}<br>asked {r.asked:.3f}%, "
+                f"realised {r.realised:.3f}%"
+                for r in part.itertuples()
+            ],
+            hoverinfo="text",
+        )
+    figure.update_xaxes(**axis("realised − asked; grey passes", "points of 100"))
+    figure.update_yaxes(
+        **axis("source", ""), categoryorder="array", categoryarray=[shorten(r, 24) for r in rows]
+    )
+    return figure

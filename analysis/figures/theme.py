@@ -1,0 +1,189 @@
+"""One look for every figure: colours that colour-blind readers can tell apart, shapes that print.
+
+    colour    Okabe and Ito's eight (jfly.uni-koeln.de/color), in a fixed order; viridis for numbers,
+              a blue-white-orange scale for gains and losses
+    shape     every series has a marker symbol, a dash and a fill pattern of its own as well, so that
+              a grey print says the same
+    width     figures take the width of the page; the legend sits under the plot, titles wrap, and
+              long names are broken, so that 390 pixels are enough
+
+A figure is two functions: one that makes a frame and one that draws it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+__all__ = [
+    "DASHES",
+    "DIVERGING",
+    "GREY",
+    "INK",
+    "PALETTE",
+    "PATTERNS",
+    "SEQUENTIAL",
+    "SYMBOLS",
+    "axis",
+    "blank",
+    "colour_bar",
+    "empty_figure",
+    "number",
+    "shorten",
+    "source_styles",
+    "translucent",
+]
+
+PALETTE = (
+    "#0072B2",  # blue
+    "#D55E00",  # vermilion
+    "#009E73",  # bluish green
+    "#CC79A7",  # reddish purple
+    "#E69F00",  # orange
+    "#56B4E9",  # sky blue
+    "#000000",  # black
+    "#F0E442",  # yellow: last, it is faint on white
+)
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross", "star", "hexagon")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
+PATTERNS = ("", "/", ".", "x", "-", "\\", "+", "|")
+INK = "#222222"
+GREY = "#767676"
+"""The lightest grey with a contrast of 4.5 on white (WCAG 2.2, 1.4.3)."""
+SEQUENTIAL = "Viridis"
+DIVERGING = ((0.0, "#D55E00"), (0.5, "#FFFFFF"), (1.0, "#0072B2"))
+"""Vermilion = worse, white = no change, blue = better."""
+
+_MARGIN = {"l": 8, "r": 12, "t": 12, "b": 8}
+
+
+def blank(*, height: int = 420, legend: bool = True) -> go.Figure:
+    """A figure without data in the house's look.
+
+    Args:
+        height: Height in pixels; the width is the page's.
+        legend: Whether to keep room for a legend under the plot.
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    figure.update_layout(
+        template="none",
+        height=height,
+        autosize=True,
+        margin=_MARGIN,
+        font={
+            "family": "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif",
+            "size": 13,
+            "color": INK,
+        },
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        colorway=PALETTE,
+        hoverlabel={"bgcolor": "white", "font": {"color": INK, "size": 12}, "align": "left"},
+        showlegend=legend,
+        legend={
+            "orientation": "h",
+            "yref": "container",
+            "y": 0,
+            "yanchor": "bottom",
+            "x": 0,
+            "xanchor": "left",
+            "font": {"size": 12},
+            "itemsizing": "constant",
+        },
+    )
+    return figure
+
+
+def axis(title: str, unit: str = "", **more: Any) -> dict[str, Any]:
+    """An axis with its title, the unit in brackets, and room for its labels."""
+    text = f"{title} ({unit})" if unit else title
+    return {
+        "title": {"text": text, "standoff": 8},
+        "automargin": True,
+        "showgrid": True,
+        "gridcolor": "#E6E6E6",
+        "zeroline": False,
+        "linecolor": INK,
+        "showline": True,
+        "ticks": "outside",
+        "tickcolor": INK,
+        **more,
+    }
+
+
+def colour_bar(title: str, **more: Any) -> dict[str, Any]:
+    """A colour bar above the plot: at the side it would take a third of a phone's width."""
+    return {
+        "title": {"text": title, "side": "top", "font": {"size": 12}},
+        "orientation": "h",
+        "x": 0.5,
+        "xanchor": "center",
+        "y": 1.0,
+        "yanchor": "bottom",
+        "thickness": 12,
+        "len": 0.9,
+        "outlinewidth": 0.5,
+        "tickfont": {"size": 11},
+        "nticks": 5,
+        **more,
+    }
+
+
+def empty_figure(reason: str, *, height: int = 160) -> go.Figure:
+    """A figure that says why there is nothing to show."""
+    figure = blank(height=height, legend=False)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.add_annotation(
+        text=reason, showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5, font={"color": GREY}
+    )
+    return figure
+
+
+def source_styles(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Name → colour, symbol, dash and pattern; a name keeps its style wherever the order is the same."""
+    return {
+        name: {
+            "colour": PALETTE[place % len(PALETTE)],
+            "symbol": SYMBOLS[place % len(SYMBOLS)],
+            "dash": DASHES[place % len(DASHES)],
+            "pattern": PATTERNS[(place + place // len(PALETTE)) % len(PATTERNS)],
+        }
+        for place, name in enumerate(names)
+    }
+
+
+def translucent(colour: str, alpha: float) -> str:
+    """``#RRGGBB`` as an rgba() with ``alpha``."""
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha:g})"
+
+
+def shorten(name: str, most: int = 18) -> str:
+    """``name`` cut in its middle to ``most`` characters; the hover shows it whole."""
+    if len(name) <= most:
+        return name
+    head = (most - 1 + 1) // 2
+    return f"{name[:head]}…{name[-(most - 1 - head) :]}"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number for a label; a dash where it is missing."""
+    if value is None or value != value:
+        return "–"
+    return f"{value:.{digits}g}"
+
+
+def span(values: Sequence[float], pad: float = 0.06) -> tuple[float, float]:
+    """The range of ``values`` with some air; never empty."""
+    finite = [value for value in values if value == value]
+    if not finite:
+        return (0.0, 1.0)
+    low, high = min(finite), max(finite)
+    air = (high - low) * pad or abs(high) * pad or 1.0
+    return low - air, high + air
