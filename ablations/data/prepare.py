@@ -14,7 +14,6 @@ moment leaves at worst a ``.partial`` folder, which nobody reads and the next ru
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +23,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ablations.data.catalogue import HubOrigin, SourceSpec, load_source
+from ablations.data.catalogue import HubOrigin, SourceSpec, SyntheticOrigin, load_source
 from ablations.data.manifest import StoreManifest
 from ablations.data.packages import mirror_folder
 from ablations.data.readers import Place, heldout, read_source, resolve_revision
@@ -142,6 +141,10 @@ def prepare(
     standing = {work.name: None if force else _standing(work) for work in works}
     todo = [work for work in works if standing[work.name] is None]
     _check_disk(todo, data_dir)
+    if any(isinstance(work.spec.origin, SyntheticOrigin) for work in todo):
+        from ablations.data.benchmarks import prepare_synthetic_items
+
+        prepare_synthetic_items(data_dir)
     prepared = []
     for work in works:
         manifest = standing[work.name]
@@ -378,7 +381,7 @@ def _watch(work: _Work, tell: Callable[[Progress], None]) -> Iterator[None]:
             size = 0
             for path in (work.partial / "train").glob("*.ds"):
                 with contextlib.suppress(OSError):  # shuffled and removed meanwhile
-                    size = max(size, 0) + path.stat().st_size
+                    size += path.stat().st_size
             tell(
                 Progress(
                     source=work.name,
@@ -396,8 +399,3 @@ def _watch(work: _Work, tell: Callable[[Progress], None]) -> Iterator[None]:
     finally:
         stop.set()
         watcher.join()
-
-
-def as_plain(value: Any) -> Any:
-    """Dataclass values as JSON knows them."""
-    return json.loads(json.dumps(value, default=str))

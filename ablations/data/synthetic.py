@@ -22,10 +22,14 @@ weight of their source and falls with the other's, with an optimum inside::
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-__all__ = ["SKILLS", "Text", "documents", "task_items"]
+if TYPE_CHECKING:
+    from ablations.data.prepare import Prepared
+
+__all__ = ["SKILLS", "Text", "documents", "prepare_skills", "task_items"]
 
 Skill = Literal["facts", "arithmetic", "dialogue", "code", "junk"]
 SKILLS: tuple[Skill, ...] = ("facts", "arithmetic", "dialogue", "code", "junk")
@@ -35,15 +39,12 @@ _WORLD_SEED = 20_250
 _SENTENCES = 6
 _CHOICES = 4
 
-_PEOPLE = (
-    "Anna Ben Carl Dora Emil Fay Gus Hana Igor June Karl Lena Max Nina Olga Paul Quinn Rosa Sam Tara "
-    "Uma Vera Walt Xena Yara Zeno Abel Bella Cleo Dino Elsa Fred Gina Hugo Iris Jack Kira Liam Mona Noah"
-).split()
-_TOWNS = "Bern Cairo Delhi Genoa Kyiv Lima Minsk Oslo Paris Quito Rome Sofia Tunis Turin Vienna Zurich".split()
-_FOODS = "apples beans bread cheese eggs figs grapes honey jam lemons melons nuts olives pasta rice soup".split()
-_PETS = "bear bird cat cow crab deer dog duck fish fox frog goat hen horse mouse owl".split()
-_COLOURS = "red blue green black white brown pink grey".split()
-_NAMES = "a b c d e f g h k m n p x y z".split()
+_PEOPLE = ["Anna", "Ben", "Carl", "Dora", "Emil", "Fay", "Gus", "Hana", "Igor", "June", "Karl", "Lena", "Max", "Nina", "Olga", "Paul", "Quinn", "Rosa", "Sam", "Tara", "Uma", "Vera", "Walt", "Xena", "Yara", "Zeno", "Abel", "Bella", "Cleo", "Dino", "Elsa", "Fred", "Gina", "Hugo", "Iris", "Jack", "Kira", "Liam", "Mona", "Noah"]
+_TOWNS = ["Bern", "Cairo", "Delhi", "Genoa", "Kyiv", "Lima", "Minsk", "Oslo", "Paris", "Quito", "Rome", "Sofia", "Tunis", "Turin", "Vienna", "Zurich"]
+_FOODS = ["apples", "beans", "bread", "cheese", "eggs", "figs", "grapes", "honey", "jam", "lemons", "melons", "nuts", "olives", "pasta", "rice", "soup"]
+_PETS = ["bear", "bird", "cat", "cow", "crab", "deer", "dog", "duck", "fish", "fox", "frog", "goat", "hen", "horse", "mouse", "owl"]
+_COLOURS = ["red", "blue", "green", "black", "white", "brown", "pink", "grey"]
+_NAMES = ["a", "b", "c", "d", "e", "f", "g", "h", "k", "m", "n", "p", "x", "y", "z"]
 
 
 class Text(NamedTuple):
@@ -162,3 +163,31 @@ def _item(query: str, right: str, wrong: list[str], rng: random.Random) -> dict[
         "joiner": " ",
         "question": query,
     }
+
+
+def prepare_skills(
+    data_dir: Path,
+    *,
+    skills: Sequence[Skill] = ("facts", "arithmetic"),
+    documents: int = 600,
+    vocab_size: int = 384,
+) -> dict[str, Prepared]:
+    """Token stores ``synthetic_<skill>`` of a few documents, for tests: under two seconds.
+
+    The tokenizer is ``data_dir/tokenizers/tiny_bpe``; the task items are in ``data_dir/benchmarks``.
+    """
+    from ablations.data.catalogue import SourceSpec, SyntheticOrigin
+    from ablations.data.prepare import prepare
+    from ablations.data.tokenizer import TokenizerSpec
+
+    sources = {
+        f"synthetic_{skill}": SourceSpec(
+            domain="synthetic",
+            tokens_available=60 * documents,
+            origin=SyntheticOrigin(kind="synthetic", skill=skill, documents=documents),
+            licence="CC0-1.0",
+        )
+        for skill in skills
+    }
+    tokenizer = TokenizerSpec(name="tiny_bpe", vocab_size=vocab_size, sample_bytes=20_000)
+    return {made.name: made for made in prepare(sources, tokenizer, data_dir)}
