@@ -38,6 +38,9 @@ __all__ = [
 DRAWS = 20_000
 """Draws of the joint t distribution: a p-value of 0.05 is known to within 0.0015 (one SD)."""
 
+_MOST_JOINT = 100
+"""With more comparisons Bonferroni stands in: draws of a large joint distribution cost seconds."""
+
 _RARE = 50
 """With fewer draws beyond a statistic the Bonferroni bound, tight out there, is used instead."""
 
@@ -149,8 +152,8 @@ def _joint(
     t: Floats, covariance: Floats, df: float, raw: Floats, alpha: float
 ) -> tuple[Floats, float]:
     """Corrected p-values and the critical value of the largest of several |t|."""
-    if len(t) == 1:
-        return raw, float(stats.t.isf(alpha / 2.0, df))
+    if len(t) == 1 or len(t) > _MOST_JOINT:
+        return np.minimum(1.0, len(t) * raw), float(stats.t.isf(alpha / 2.0 / len(t), df))
     largest = np.sort(np.abs(_t_draws(covariance, df)).max(axis=1))
     beyond = len(largest) - np.searchsorted(largest, t, side="left")
     bonferroni = np.minimum(1.0, len(t) * raw)
@@ -178,11 +181,11 @@ def best_subset(evidence: Evidence) -> tuple[tuple[str, ...], dict[str, float]]:
         errors = np.sqrt(np.diag(covariance))
         t = max(_ratio(v, e) for v, e in zip(values, errors, strict=True))
         tail = float(stats.t.sf(t, df.min()))
-        if len(others) == 1:
-            p_best[name] = tail
+        bound = min(1.0, len(others) * tail)
+        if len(others) == 1 or bound <= evidence.alpha / 2.0 or len(others) > _MOST_JOINT:
+            p_best[name] = bound
             continue
         beyond = int((_t_draws(covariance, float(df.min())).max(axis=1) >= t).sum())
-        bound = min(1.0, len(others) * tail)
         p_best[name] = bound if beyond < _RARE else max(tail, min(bound, beyond / DRAWS))
     finalists = tuple(name for name in evidence.names if p_best[name] > evidence.alpha / 2.0)
     return finalists, p_best

@@ -30,12 +30,26 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def sentence(verdict: Verdict) -> str:
-    """The verdict in one sentence."""
+    """The verdict in one sentence, with who gains and who pays where both are shown."""
+    gains = [row.task for row in verdict.tasks if row.effect == "gains"]
+    pays = [row.task for row in verdict.tasks if row.effect == "pays"]
+    said = _outcome(verdict)
+    if gains and pays:
+        return f"{said}; {verdict.pick} gains on {_listed(gains)} and pays on {_listed(pays)}."
+    return said + "."
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    """Names in a sentence, the first few where they are many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _outcome(verdict: Verdict) -> str:
     advantage = verdict.advantage
     ahead = "ahead of" if advantage.value >= 0.0 else "behind"
     lead = f"{verdict.pick} is {number(abs(advantage.value))} {ahead} {verdict.reference}"
     if not math.isfinite(advantage.standard_error):
-        return f"Tie: {lead}, but nothing in the study says how large the training noise is."
+        return f"Tie: {lead}, but nothing in the study says how large the training noise is"
     numbers = (
         f"{100 * (1 - verdict.alpha):g}% interval {number(advantage.low)} to "
         f"{number(advantage.high)}, corrected p = {number(advantage.p_corrected, 2)}"
@@ -44,13 +58,13 @@ def sentence(verdict: Verdict) -> str:
         over = (
             f"{verdict.reference} by" if verdict.baseline else "every other candidate, the next by"
         )
-        return f"Winner: {verdict.pick} beats {over} {number(advantage.value)} ({numbers})."
+        return f"Winner: {verdict.pick} beats {over} {number(advantage.value)} ({numbers})"
     if verdict.outcome == "keep-baseline":
-        return f"Keep {verdict.reference}: no candidate is better; {lead} ({numbers})."
+        return f"Keep {verdict.reference}: no candidate is better; {lead} ({numbers})"
     if verdict.tie_kind == "equivalent":
         within = f"within the margin of {number(verdict.margin)}"
-        return f"Tie: {lead}, {within}: equivalent ({numbers})."
-    return f"Tie: {lead}, which noise alone can explain ({numbers})."
+        return f"Tie: {lead}, {within}: equivalent ({numbers})"
+    return f"Tie: {lead}, which noise alone can explain ({numbers})"
 
 
 def settle_text(outcome: Outcome, settled: Sequence[Settle], pick: str, reference: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def published_table(name: str) -> Observations:
         UserError: no such table.
         DataError: a table that cannot be read as one.
     """
-    path = _path(name)
+    path = _path(name, published_tables())
     facts, rows = _read(path)
     fixed = ("task", "noise_tasks")
     names = [column for column in (rows[0] if rows else {}) if column not in fixed]
@@ -85,22 +85,21 @@ def published_table(name: str) -> Observations:
 
 
 def published_noise(name: str) -> PublishedNoise:
-    """Published training noise: by name, or the path of a CSV with ``task,accuracy_sd``."""
-    path = _path(name)
+    """Published training noise of tasks: by name, or the path of a CSV with ``task,accuracy_sd``."""
+    path = _path(name, [file.stem for file in _HERE.glob("*.csv")])
     facts, rows = _read(path)
     sds = {row["task"]: _value(path, row, "accuracy_sd") for row in rows}
     return PublishedNoise(sds=sds, df=float(facts.get("df", 9.0)))
 
 
-def _path(name: str) -> Path:
+def _path(name: str, known: Sequence[str]) -> Path:
     if name.endswith(".csv"):
         path = Path(name)
         if not path.exists():
             raise UserError(Problem(name, "no such file"))
         return path
     path = _HERE / f"{name}.csv"
-    if not path.exists():
-        known = [file.stem for file in _HERE.glob("*.csv")]
+    if name not in known:
         raise UserError(unknown_name("table", "published table", name, known))
     return path
 

@@ -1,0 +1,87 @@
+"""Per-item details of several runs, lined up by item: the same items or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ablations.errors import Problem, UserError
+from ablations.runs import RunRecord
+from sweeps.verdict.noise import Floats
+
+__all__ = ["item_tables"]
+
+
+def item_tables(
+    records: Sequence[RunRecord], steps: Sequence[int | None], wanted: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Floats]:
+    """(task, metric) → runs x items, for the tasks whose details every run kept.
+
+    Raises:
+        UserError: two runs answered different items of a task, or one of them an item twice.
+    """
+    files = [
+        {} if step is None else record.details(step)
+        for record, step in zip(records, steps, strict=True)
+    ]
+    found: dict[tuple[str, str], Floats] = {}
+    problems: list[Problem] = []
+    for task in dict.fromkeys(task for task, _ in wanted):
+        if not all(task in of_run for of_run in files):
+            continue
+        metrics = [metric for of_task, metric in wanted if of_task == task]
+        read = [_read(of_run[task], metrics) for of_run in files]
+        wrong = _other_items(task, records, [ids for ids, _ in read])
+        problems += wrong
+        if wrong:
+            continue
+        for metric in metrics:
+            columns = [values.get(metric) for _, values in read]
+            if all(column is not None for column in columns):
+                found[task, metric] = np.vstack([c for c in columns if c is not None])
+    if problems:
+        raise UserError(problems)
+    return found
+
+
+def _read(file: Path, metrics: Sequence[str]) -> tuple[list[str], dict[str, Floats]]:
+    """Item ids in order, and each metric's values in that order; a null is NaN."""
+    # Imported here: a published table has no parquet files.
+    import pyarrow.parquet as pq
+
+    known = set(pq.read_schema(file).names)
+    columns = [metric for metric in metrics if metric in known]
+    table = pq.read_table(file, columns=["item_id", *columns])
+    ids = [str(item) for item in table.column("item_id").to_pylist()]
+    order = np.argsort(np.array(ids, dtype=object), kind="stable")
+    values = {
+        name: np.asarray(table.column(name).to_numpy(), dtype=np.float64)[order] for name in columns
+    }
+    return [ids[i] for i in order], values
+
+
+def _other_items(
+    task: str, records: Sequence[RunRecord], ids: Sequence[Sequence[str]]
+) -> list[Problem]:
+    """The problems of runs whose items are not those of the first."""
+    first, name = set(ids[0]), records[0].path.name
+    problems = []
+    for record, own in zip(records, ids, strict=True):
+        if len(set(own)) < len(own):
+            twice = len(own) - len(set(own))
+            problems.append(
+                Problem(record.path.name, f"answers items of {task} twice", found=f"{twice} items")
+            )
+        elif set(own) != first:
+            problems.append(
+                Problem(
+                    record.path.name,
+                    f"did not answer the same items of {task} as {name}",
+                    found=f"{len(first - set(own))} missing, {len(set(own) - first)} others",
+                    allowed=f"the {len(first)} items of {name}",
+                    do="score both again with the same evaluation",
+                )
+            )
+    return problems

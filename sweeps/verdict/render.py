@@ -1,0 +1,172 @@
+"""The verdict for a terminal: the sentence first, then the evidence as tables."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from sweeps.verdict.contrasts import Estimate
+from sweeps.verdict.record import Verdict
+from sweeps.verdict.words import number
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["show"]
+
+_COLOUR = {"winner": "green", "tie": "yellow", "keep-baseline": "cyan"}
+_EFFECT = {"gains": "green", "pays": "red", "not shown": "", "unknown": "dim"}
+
+
+def show(verdict: Verdict, console: Console | None = None) -> None:
+    """Print ``verdict``."""
+    # Imported here, as in every command: reading a verdict needs no terminal.
+    from rich.console import Console
+    from rich.text import Text
+
+    out = console or Console()
+    out.print(Text(verdict.sentence, style=f"bold {_COLOUR[verdict.outcome]}"))
+    if verdict.settle_text:
+        out.print(Text(f"What would settle it: {verdict.settle_text}"))
+    out.print(Text(_regret(verdict)))
+    out.print(_candidates(verdict))
+    out.print(_tasks(verdict))
+    if any(s.monotonicity is not None or s.signal_to_noise is not None for s in verdict.signal):
+        out.print(_signal(verdict))
+    if verdict.transfer:
+        out.print(_transfer(verdict))
+    out.print(Text(_noise(verdict)))
+    for caveat in verdict.caveats:
+        out.print(Text(f"- {caveat}"))
+    for run, why in verdict.left_out.items():
+        out.print(Text(f"- left out: {run}: {why}", style="dim"))
+    out.print(Text(f"Rule: {verdict.rule}", style="dim"))
+
+
+def _regret(verdict: Verdict) -> str:
+    regret = verdict.regret
+    if regret.chance is None:
+        return "The chance of regret is not known."
+    beyond = f" by more than {number(regret.margin)}" if regret.margin else ""
+    expected = (
+        f"; expected loss {number(regret.expected)} if taken, "
+        f"{number(regret.expected_if_kept)} if not"
+        if regret.expected is not None
+        else ""
+    )
+    return (
+        f"Chance that {verdict.pick} is worse than {verdict.reference}{beyond}: "
+        f"{regret.chance:.1%}{expected}."
+    )
+
+
+def _candidates(verdict: Verdict) -> Table:
+    table = _table(f"candidates ({verdict.score}, {verdict.direction})")
+    mixtures = any(row.weights for row in verdict.candidates)
+    for heading in ("candidate", *(["mixture"] if mixtures else []), "seeds"):
+        table.add_column(heading)
+    for heading in ("score", f"over {verdict.reference}", "interval", "corrected p"):
+        table.add_column(heading, justify="right")
+    table.add_column("may be best")
+    for row in verdict.candidates:
+        mixture = " ".join(f"{name} {weight:.3g}" for name, weight in row.weights.items())
+        table.add_row(
+            row.name,
+            *([mixture] if mixtures else []),
+            ",".join(map(str, row.seeds)),
+            number(row.mean, 4),
+            *_cells(row.advantage),
+            "yes" if row.finalist else "",
+        )
+    return table
+
+
+def _tasks(verdict: Verdict) -> Table:
+    table = _table(f"{verdict.pick} against {verdict.reference}, task by task")
+    table.add_column("task")
+    for heading in (verdict.reference, verdict.pick, "better by", "interval", "corrected p"):
+        table.add_column(heading, justify="right")
+    table.add_column("effect")
+    table.add_column("vote")
+    for row in verdict.tasks:
+        vote = "yes" if row.votes else ("no signal" if row.in_score else "not in score")
+        table.add_row(
+            f"{row.task} {row.metric}",
+            number(row.reference, 4),
+            number(row.pick, 4),
+            *_cells(row.advantage),
+            f"[{_EFFECT[row.effect]}]{row.effect}[/]" if _EFFECT[row.effect] else row.effect,
+            vote,
+        )
+    return table
+
+
+def _cells(estimate: Estimate | None) -> tuple[str, str, str]:
+    if estimate is None:
+        return "", "", ""
+    interval = (
+        f"{number(estimate.low)} to {number(estimate.high)}" if math.isfinite(estimate.low) else "–"
+    )
+    return number(estimate.value), interval, number(estimate.p_corrected, 2)
+
+
+def _signal(verdict: Verdict) -> Table:
+    table = _table("signal of tasks")
+    table.add_column("task")
+    for heading in ("monotone", "signal / noise", "above chance", "stable ranking"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict")
+    for row in verdict.signal:
+        said = [*row.faults, *row.warnings]
+        table.add_row(
+            row.task,
+            number(row.monotonicity, 2),
+            number(row.signal_to_noise),
+            number(row.above_chance),
+            number(row.stability, 2),
+            ", ".join(said) or "good",
+        )
+    return table
+
+
+def _transfer(verdict: Verdict) -> Table:
+    table = _table("transfer between proxies")
+    for heading in ("from", "to", "mixtures", "rank correlation", "same decision"):
+        table.add_column(heading)
+    for row in verdict.transfer:
+        table.add_row(
+            row.small,
+            row.large,
+            str(row.mixtures),
+            _with_interval(row.rank_correlation, row.rank_interval),
+            _with_interval(row.decision_accuracy, row.decision_interval) + f" of {row.pairs} pairs",
+        )
+    return table
+
+
+def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return number(value)
+    return f"{number(value)} ({number(interval[0])} to {number(interval[1])})"
+
+
+def _noise(verdict: Verdict) -> str:
+    noise = verdict.noise
+    parts = [f"Noise: from {noise.source}"]
+    if noise.run_sd is not None:
+        parts.append(f"SD of one run {number(noise.run_sd)} ({noise.df:.3g} degrees of freedom)")
+    if noise.item_error is not None:
+        parts.append(f"items add {number(noise.item_error)}")
+    if noise.bootstrap is not None:
+        low, high = noise.bootstrap
+        parts.append(f"bootstrap over seeds and items {number(low)} to {number(high)}")
+    if noise.permutation_p is not None:
+        parts.append(f"permutation p {number(noise.permutation_p, 2)}")
+    return "; ".join(parts) + "."
+
+
+def _table(title: str) -> Table:
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left")
