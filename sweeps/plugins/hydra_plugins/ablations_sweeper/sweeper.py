@@ -1,0 +1,79 @@
+"""``hydra/sweeper=ablations``: a multirun is a study. The work is in :mod:`sweeps.study.sweep`.
+
+Hydra's scanner runs this module at every start, before it is in ``sys.modules``: it imports nothing
+heavy, and postponed annotations beside a dataclass would crash every Hydra application.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from hydra.core.config_store import ConfigStore
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+
+@dataclass
+class AblationsSweeperConf:
+    """Everything else is said in the ``search`` group."""
+
+    _target_: str = "hydra_plugins.ablations_sweeper.sweeper.AblationsSweeper"
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="ablations", node=AblationsSweeperConf, provider="ablations"
+)
+
+
+class AblationsSweeper(Sweeper):
+    """Runs the study that ``search`` and the command line describe."""
+
+    def __init__(self) -> None:
+        self.config: Optional[DictConfig] = None  # noqa: UP045 - Hydra declares it so
+        self.hydra_context: Optional[HydraContext] = None  # noqa: UP045
+        self.launcher: Optional[Launcher] = None  # noqa: UP045
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what the jobs are made of, and set the launcher up."""
+        from hydra.core.plugins import Plugins
+
+        self.config, self.hydra_context = config, hydra_context
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the study; returns its state, as other sweepers return their jobs' values."""
+        from sweeps.study.job import read_command
+        from sweeps.study.sweep import run_study
+
+        assert self.config is not None
+        assert self.launcher is not None
+        fixed = read_command(arguments).fixed
+        return run_study(
+            self._compose(fixed), arguments, self.launcher, self._check, self._config_dirs()
+        )
+
+    def _compose(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """The config that all runs share, as plain values."""
+        assert self.config is not None
+        assert self.hydra_context is not None
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            del config["hydra"]
+        plain = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(plain, dict)
+        return {str(key): value for key, value in plain.items()}
+
+    def _check(self, overrides: list[str]) -> None:
+        self.validate_batch_is_legal([overrides])
+
+    def _config_dirs(self) -> list[Path]:
+        assert self.config is not None
+        sources = self.config.hydra.runtime.config_sources
+        return [Path(source.path) for source in sources if source.schema == "file"]

@@ -1,0 +1,113 @@
+"""``hydra/launcher=slots``: jobs on the GPUs or CPU threads of this machine, in warm processes.
+
+The work is in :mod:`sweeps.slots`. As in every plugin module: no heavy import, no postponed
+annotations beside a dataclass.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, List, Optional  # noqa: UP035 - OmegaConf reads these
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+
+@dataclass
+class SlotsLauncherConf:
+    """Options of ``hydra.launcher``."""
+
+    _target_: str = "hydra_plugins.slots_launcher.launcher.SlotsLauncher"
+    # How many slots, or the CUDA_VISIBLE_DEVICES of each; null = all GPUs, else all CPU threads.
+    slots: Any = None
+    # CPU threads of a slot; null = an even share.
+    threads: Optional[int] = None  # noqa: UP045
+    # GPUs of a slot.
+    devices_per_slot: int = 1
+    # Modules imported once, before runs are forked.
+    preload: List[str] = field(  # noqa: UP006
+        default_factory=lambda: [
+            "torch",
+            "hydra",
+            "ablations.commands.run",
+            "ablations.training.nanotron",
+            "ablations.evaluation.preload",
+        ]
+    )
+
+
+ConfigStore.instance().store(
+    group="hydra/launcher", name="slots", node=SlotsLauncherConf, provider="ablations"
+)
+
+
+class SlotsLauncher(Launcher):
+    """Hands out slots; ``launch`` may be called from several threads."""
+
+    def __init__(
+        self,
+        slots: Any,
+        threads: Optional[int],
+        devices_per_slot: int,
+        preload: Any,  # noqa: UP045
+    ) -> None:
+        from sweeps.slots.devices import slots_of
+        from sweeps.slots.pool import SlotPool
+
+        plain = OmegaConf.to_container(slots) if OmegaConf.is_config(slots) else slots
+        self._pool = SlotPool(
+            slots_of(plain, threads, devices_per_slot), [str(name) for name in preload]
+        )
+
+    @property
+    def width(self) -> int:
+        """Runs that it holds at once."""
+        return len(self._pool.slots)
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what jobs are made of, and warm the server."""
+        self._context, self._task_function, self._config = hydra_context, task_function, config
+        self._pool.warm()
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the jobs, each on the next free slot; returns when all are over."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        numbered = list(enumerate(job_overrides, initial_job_idx))
+        if len(numbered) == 1:
+            return [self._launch_one(numbered[0][1], numbered[0][0])]
+        with ThreadPoolExecutor(self.width) as threads:
+            return list(threads.map(lambda job: self._launch_one(job[1], job[0]), numbered))
+
+    def stop(self) -> None:
+        """End the runs in flight."""
+        self._pool.stop()
+
+    def _launch_one(self, overrides: Sequence[str], index: int) -> JobReturn:
+        from hydra.core.singleton import Singleton
+
+        from sweeps.slots.worker import Job
+
+        job = Job(
+            context=self._context,
+            config=self._config,
+            task_function=self._task_function,
+            singletons=Singleton.get_state(),
+            overrides=overrides,
+            index=index,
+        )
+        returned: JobReturn = self._pool.run(job, self._log(overrides, index))
+        return returned
+
+    def _log(self, overrides: Sequence[str], index: int) -> Path:
+        prefix = "hydra.sweep.subdir="
+        named = [o.removeprefix(prefix) for o in overrides if o.startswith(prefix)]
+        folder = Path(str(self._config.hydra.sweep.dir)) / (named[-1] if named else str(index))
+        return folder.resolve() / "worker.log"

@@ -1,0 +1,93 @@
+"""Which slots a machine has: groups of GPUs, or shares of its CPU threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablations.errors import ConfigError, Problem
+
+__all__ = ["Slot", "slots_of", "usable_threads", "visible_gpus"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """What one run holds while it runs."""
+
+    name: str
+    devices: str | None
+    """``CUDA_VISIBLE_DEVICES`` of the run; None leaves it as it is."""
+    threads: int
+    """CPU threads of the run."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables of the run."""
+        count = str(self.threads)
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), count)
+        # Tokenizers warn at every fork unless told not to thread.
+        shared = {**threads, "TOKENIZERS_PARALLELISM": "false", "ABLATIONS_SLOT": self.name}
+        return shared if self.devices is None else {**shared, "CUDA_VISIBLE_DEVICES": self.devices}
+
+
+def usable_threads() -> int:
+    """CPU threads that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def visible_gpus() -> list[str]:
+    """GPUs that this process may use, found without starting CUDA."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        return [name.strip() for name in listed.split(",") if name.strip() not in ("", "-1")]
+    nodes = [path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*")]
+    return sorted((name for name in nodes if name.isdigit()), key=int)
+
+
+def slots_of(
+    slots: int | Sequence[str] | None, threads: int | None, devices_per_slot: int
+) -> list[Slot]:
+    """The slots of this machine.
+
+    Args:
+        slots: How many; or the ``CUDA_VISIBLE_DEVICES`` of each; None = one for every
+            ``devices_per_slot`` GPUs, on a machine without GPUs one for every ``threads`` CPU threads (1).
+        threads: CPU threads of a slot; None = an even share.
+        devices_per_slot: GPUs of a slot.
+
+    Raises:
+        ConfigError: more GPUs asked for than there are, or no slot at all.
+    """
+    gpus = visible_gpus()
+    if slots is None or isinstance(slots, int):
+        groups = [
+            ",".join(gpus[start : start + devices_per_slot])
+            for start in range(0, len(gpus) - devices_per_slot + 1, devices_per_slot)
+        ]
+        count = (
+            (len(groups) or max(1, usable_threads() // (threads or 1))) if slots is None else slots
+        )
+        _check(count, groups, bool(gpus))
+        devices: list[str | None] = list(groups[:count]) if gpus else [None] * count
+    else:
+        devices = [str(group) for group in slots]
+        _check(len(devices), devices, False)
+    share = threads or max(1, usable_threads() // len(devices))
+    return [Slot(name=str(i), devices=d, threads=share) for i, d in enumerate(devices)]
+
+
+def _check(count: int, groups: Sequence[object], gpus: bool) -> None:
+    if count < 1:
+        raise ConfigError(Problem("hydra.launcher.slots", "no slot", found=count, allowed=">= 1"))
+    if gpus and count > len(groups):
+        raise ConfigError(
+            Problem(
+                "hydra.launcher.slots",
+                "more slots than groups of GPUs",
+                found=count,
+                allowed=f"at most {len(groups)}",
+                do="name the devices of each slot: hydra.launcher.slots=['0','0'] shares a GPU",
+            )
+        )

@@ -1,0 +1,111 @@
+"""One job in a process of its own, forked from the warm server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Job", "Workplace", "run_in_child"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What Hydra needs to compose and run one job, carried as a whole."""
+
+    context: Any
+    """HydraContext: config loader and callbacks."""
+    config: Any
+    """The multirun's own config."""
+    task_function: Any
+    singletons: Any
+    overrides: Sequence[str]
+    index: int
+
+    def run(self) -> Any:
+        """Compose the job's config and call the task; a raised exception is in the return value."""
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.core.singleton import Singleton
+        from hydra.core.utils import run_job, setup_globals
+        from omegaconf import open_dict
+
+        setup_globals()
+        Singleton.set_state(self.singletons)
+        loader = self.context.config_loader
+        config = loader.load_sweep_config(self.config, list(self.overrides))
+        with open_dict(config):
+            config.hydra.job.id = f"{config.hydra.job.name}_{self.index}"
+            config.hydra.job.num = self.index
+        HydraConfig.instance().set_config(config)
+        return run_job(
+            hydra_context=self.context,
+            config=config,
+            task_function=self.task_function,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """Where a job runs."""
+
+    log: Path
+    """File that gets what the job and its children print, appended."""
+    environment: Mapping[str, str]
+    threads: int
+
+
+def run_in_child(payload: bytes, place: Workplace, results: Connection) -> None:
+    """Body of the forked process: its own session, its own log, one job, one answer."""
+    import cloudpickle
+
+    # A Ctrl-C at the driver goes to the driver alone; it decides what ends.
+    os.setsid()
+    _redirect(place.log)
+    os.environ.update(place.environment)
+    _limit_threads(place.threads)
+    returned: Any
+    try:
+        job: Job = cloudpickle.loads(payload)
+        returned = job.run()
+        returned.cfg = returned.hydra_cfg = None  # the driver has them
+    except Exception as error:
+        returned = error
+    # A driver that died in the meantime reads the run's folder when it comes back.
+    with contextlib.suppress(BrokenPipeError):
+        results.send_bytes(_portable(returned))
+
+
+def _redirect(log: Path) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _limit_threads(threads: int) -> None:
+    # OpenMP read its environment when the server imported torch: too late for OMP_NUM_THREADS.
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
+
+
+def _portable(returned: Any) -> bytes:
+    """Pickled; an exception that cannot be is sent as its text."""
+    import cloudpickle
+
+    try:
+        content: bytes = cloudpickle.dumps(returned)
+        cloudpickle.loads(content)
+    except Exception:
+        value = getattr(returned, "_return_value", returned)
+        content = cloudpickle.dumps(RuntimeError(f"{type(value).__name__}: {value}"))
+    return content

@@ -1,0 +1,170 @@
+"""What a driver launches next: a search's phases, or the combinations of a plain sweep.
+
+An agenda is asked again whenever something ended. It looks at the study alone: trials that were
+asked and have not ended come first, whoever asked them, so a restart needs no other memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ablations.files import read_json, write_json
+from sweeps.study.confirm import Pick, finalists
+from sweeps.study.job import identity
+from sweeps.study.state import Run, StudyState
+from sweeps.study.strategy import Draft, Strategy
+from sweeps.study.trial import Phase, Trial
+
+__all__ = ["Agenda", "SearchAgenda", "SweepAgenda"]
+
+
+class Agenda(Protocol):
+    """Where the runs come from."""
+
+    phases: Sequence[Phase]
+    """Phases of the trials that are this agenda's."""
+
+    def next_runs(self, study: StudyState, busy: set[Run], room: int) -> list[Run]:
+        """At most ``room`` runs to launch now; none when all is done or must wait for ``busy``."""
+
+    def total(self, study: StudyState) -> int | None:
+        """Trials there will be, None where the budget does not say."""
+
+
+class SweepAgenda:
+    """Every combination of a plain Hydra sweep, each a trial; those that the study has are kept."""
+
+    phases: Sequence[Phase] = ("grid",)
+
+    def __init__(self, combinations: Sequence[Sequence[str]], seeds: Sequence[int]) -> None:
+        self._combinations = [tuple(combination) for combination in combinations]
+        self._wanted = {identity(combination) for combination in combinations}
+        self._seeds = tuple(seeds)
+
+    def next_runs(self, study: StudyState, busy: set[Run], room: int) -> list[Run]:
+        """Missing runs of the combinations, in the order of the command line."""
+        mine = self._mine(study)
+        runs = _missing(mine.values(), self._seeds, busy)
+        for combination in self._combinations:
+            if len(runs) >= room:
+                break
+            if identity(combination) not in mine:
+                draft = Draft(phase="grid", point={})
+                trial = study.ask(draft, seeds=self._seeds, overrides=combination)
+                mine[identity(combination)] = trial
+                runs += _missing([trial], self._seeds, busy)
+        return runs[:room]
+
+    def total(self, study: StudyState) -> int | None:
+        """One trial a combination."""
+        return len(self._wanted)
+
+    def _mine(self, study: StudyState) -> dict[tuple[str, ...], Trial]:
+        found = {identity(t.ask.overrides): t for t in study.trials if t.ask.phase == "grid"}
+        return {key: trial for key, trial in found.items() if key in self._wanted}
+
+
+class SearchAgenda:
+    """Baselines, design, proposals, confirmation, as the budget allows."""
+
+    phases: Sequence[Phase] = ("baseline", "design", "search", "confirm")
+
+    def __init__(self, strategy: Strategy, pick: Pick | None) -> None:
+        self._strategy, self._pick = strategy, pick
+
+    def next_runs(self, study: StudyState, busy: set[Run], room: int) -> list[Run]:
+        """Unfinished trials, then new ones, then the finalists' further seeds."""
+        mine = [trial for trial in study.trials if trial.ask.phase in self.phases]
+        runs = _unfinished(mine, busy)
+        runs += self._explore(study, busy, room - len(runs))
+        if not runs and not busy:
+            runs = self._confirm(study, room)
+        return runs[:room]
+
+    def total(self, study: StudyState) -> int | None:
+        """Trials of the budget."""
+        return study.spec.budget.trials
+
+    def _explore(self, study: StudyState, busy: set[Run], room: int) -> list[Run]:
+        runs: list[Run] = []
+        while len(runs) < room:
+            ledger = study.ledger()
+            if not ledger.may_explore(len(busy) + len(runs)):
+                break
+            left = study.spec.budget.trials
+            width = room - len(runs) if left is None else left - ledger.explored_trials
+            drafts = self._strategy.next_drafts(study.history(), width)
+            if not drafts:
+                break
+            # One at a time in the planned phases; a batch of proposals is asked for together,
+            # because the next call would propose around other running trials.
+            batch = drafts if drafts[0].phase == "search" else drafts[:1]
+            for draft in batch:
+                if study.ledger().may_explore(len(busy) + len(runs)):
+                    runs += _unfinished([study.ask(draft)], busy)
+        return runs
+
+    def _confirm(self, study: StudyState, room: int) -> list[Run]:
+        chosen, seeds = self._decided(study), study.spec.confirm.seeds
+        runs: list[Run] = []
+        for seed in seeds:  # seed by seed: a budget that ends early leaves even replicates
+            for number in chosen:
+                trial = study.trial(number)
+                if seed not in trial.outcomes and trial.state == "done":
+                    runs.append(Run(number, seed))
+        ledger = study.ledger()
+        return [run for i, run in enumerate(runs[:room]) if ledger.may_confirm(i)]
+
+    def _decided(self, study: StudyState) -> list[int]:
+        """Numbers of the finalists; decided once for what was explored, and kept."""
+        path, explored = study.folder / "finalists.json", study.ledger().explored_trials
+        spec = study.spec.confirm
+        kept = _kept(path, explored, spec.finalists)
+        if kept is not None:
+            return kept
+        if spec.finalists and spec.pick and self._pick is not None:
+            self._ask_pick(study)
+        chosen = [trial.number for trial in finalists(study.history(), spec)]
+        write_json(path, {"explored": explored, "asked": spec.finalists, "finalists": chosen})
+        return chosen
+
+    def _ask_pick(self, study: StudyState) -> None:
+        assert self._pick is not None
+        point = self._pick(study.history())
+        if point is not None:
+            name = f"pick-{study.ledger().explored_trials}"
+            if all(trial.ask.name != name for trial in study.trials):
+                draft = Draft(phase="confirm", point=point, name=name)
+                study.ask(draft, seeds=study.spec.confirm.seeds)
+
+
+def _unfinished(trials: Iterable[Trial], busy: set[Run]) -> list[Run]:
+    """Runs of trials that were asked and have not ended."""
+    return [
+        run
+        for trial in trials
+        if trial.state == "running"
+        for run in _missing([trial], trial.ask.seeds, busy)
+    ]
+
+
+def _missing(trials: Iterable[Trial], seeds: Sequence[int], busy: set[Run]) -> list[Run]:
+    return [
+        run
+        for trial in trials
+        if trial.state in ("running", "done")
+        for seed in seeds
+        if seed not in trial.outcomes and (run := Run(trial.number, seed)) not in busy
+    ]
+
+
+def _kept(path: Path, explored: int, asked: int) -> list[int] | None:
+    if not path.exists():
+        return None
+    kept = read_json(path)
+    if kept["explored"] != explored or kept["asked"] != asked:
+        return None
+    numbers: list[int] = kept["finalists"]
+    return numbers

@@ -1,0 +1,122 @@
+"""What a study spent and what it may still spend.
+
+Exploring and confirming are paid apart: of a budget in tokens, FLOPs or GPU-hours the confirming
+runs keep ``confirm_share``, so that a search cannot eat the seeds that its answer needs. Runs in
+flight are counted at the mean price of those that ended.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from sweeps.study.spec import BudgetSpec
+from sweeps.study.trial import Trial
+
+__all__ = ["Account", "Ledger", "affordable_trials", "ledger_of"]
+
+Purpose = Literal["explore", "confirm"]
+_SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What runs of one purpose took."""
+
+    runs: int = 0
+    failed: int = 0
+    """Runs that failed or were pruned, among ``runs``."""
+    tokens: float = 0.0
+    flops: float = 0.0
+    device_hours: float = 0.0
+
+    def plus(self, other: Account) -> Account:
+        """Both together."""
+        return Account(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """Accounts of a study, and the budget they are paid from."""
+
+    budget: BudgetSpec
+    explored_trials: int
+    """Trials asked for while exploring, running and failed ones included."""
+    explore: Account
+    confirm: Account
+
+    def may_explore(self, in_flight: int) -> bool:
+        """Whether one more exploring trial of one run fits, ``in_flight`` runs not yet paid."""
+        limit = self.budget.trials
+        if limit is not None and self.explored_trials >= limit:
+            return False
+        return self._fits(self.explore, 1.0 - self.budget.confirm_share, in_flight)
+
+    def may_confirm(self, in_flight: int) -> bool:
+        """Whether one more confirming run fits; what exploring left over counts too."""
+        return self._fits(self.explore.plus(self.confirm), 1.0, in_flight)
+
+    def _fits(self, spent: Account, share: float, in_flight: int) -> bool:
+        both = self.explore.plus(self.confirm)
+        for limit, name in (
+            (self.budget.tokens, "tokens"),
+            (self.budget.flops, "flops"),
+            (self.budget.gpu_hours, "device_hours"),
+        ):
+            if limit is None:
+                continue
+            price = getattr(both, name) / both.runs if both.runs else 0.0
+            # Half a run of slack: prices of runs differ in the last digits.
+            if getattr(spent, name) + price * (in_flight + 1) > limit * share + 0.5 * price:
+                return False
+        return True
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON: what ``ledger.json`` holds."""
+        return {
+            "budget": asdict(self.budget),
+            "explored_trials": self.explored_trials,
+            "explore": asdict(self.explore),
+            "confirm": asdict(self.confirm),
+            "total": asdict(self.explore.plus(self.confirm)),
+        }
+
+
+def ledger_of(budget: BudgetSpec, trials: Iterable[Trial]) -> Ledger:
+    """The ledger of a study's trials: a pure function of their outcomes."""
+    accounts: dict[Purpose, Account] = {"explore": Account(), "confirm": Account()}
+    explored = 0
+    for trial in trials:
+        explored += trial.ask.phase not in ("confirm", "grid")
+        for seed, outcome in trial.outcomes.items():
+            confirming = trial.ask.phase == "confirm" or seed not in trial.ask.seeds
+            purpose: Purpose = "confirm" if confirming else "explore"
+            paid = Account(
+                runs=1,
+                failed=int(outcome.status != "done"),
+                tokens=outcome.tokens,
+                flops=outcome.flops,
+                device_hours=outcome.device_seconds / _SECONDS_PER_HOUR,
+            )
+            accounts[purpose] = accounts[purpose].plus(paid)
+    return Ledger(budget=budget, explored_trials=explored, **accounts)
+
+
+def affordable_trials(
+    budget: BudgetSpec, run_price: Mapping[str, float], runs_per_trial: int
+) -> int | None:
+    """Trials that the exploring share pays for, None where that cannot be said.
+
+    Args:
+        budget: The limits.
+        run_price: ``tokens``, ``flops``, ``gpu_hours`` of one run, as far as they are known.
+        runs_per_trial: Replicates while exploring.
+    """
+    limits = [float(budget.trials)] if budget.trials is not None else []
+    for name in ("tokens", "flops", "gpu_hours"):
+        limit, price = getattr(budget, name), run_price.get(name, 0.0)
+        if limit is not None and price > 0.0:
+            limits.append(limit * (1.0 - budget.confirm_share) / (price * runs_per_trial))
+    return math.floor(min(limits) + 1e-9) if limits else None

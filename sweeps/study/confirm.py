@@ -1,0 +1,62 @@
+"""Which trials are run again with seeds once exploring is over.
+
+The best trial seen is partly the luckiest. So the finalists — the best by value, the surrogate's own
+optimum, and the baseline — are run with further seeds, and the verdict compares those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from sweeps.space import Point
+from sweeps.study.spec import ConfirmSpec
+from sweeps.study.strategy import History
+from sweeps.study.trial import Trial
+
+__all__ = ["Pick", "finalists", "pareto_front"]
+
+Pick = Callable[[History], Point | None]
+"""The surrogate's optimum; None where it cannot say, or lies on a trial that was run."""
+
+
+def finalists(history: History, spec: ConfirmSpec) -> list[Trial]:
+    """The trials to confirm, best first, the baseline last; infeasible ones are left out."""
+    if spec.finalists == 0:
+        return []
+    candidates = [trial for trial in history.done if _allowed(history, trial)]
+    if not candidates:
+        return []
+    order = _ranking(history.losses(candidates))
+    chosen = [candidates[i] for i in order[: spec.finalists]]
+    chosen += [t for t in candidates if t.ask.phase == "confirm" and t not in chosen]
+    baseline = history.baseline_trial
+    if baseline is not None and baseline not in chosen:
+        chosen.append(baseline)
+    return chosen
+
+
+def pareto_front(losses: np.ndarray) -> np.ndarray:
+    """Rows ``[trials, objectives]`` that no other row beats in everything: a mask."""
+    mask = np.ones(len(losses), dtype=bool)
+    for i, row in enumerate(losses):
+        no_worse = (losses <= row).all(axis=1)
+        better = (losses < row).any(axis=1)
+        mask[i] = not (no_worse & better).any()
+    return mask
+
+
+def _ranking(losses: np.ndarray) -> Sequence[int]:
+    """Best first: by the loss, or the Pareto front by mean rank before everything else."""
+    ranks = np.argsort(np.argsort(losses, axis=0, kind="stable"), axis=0).mean(axis=1)
+    behind = ~pareto_front(losses)
+    order: list[int] = np.lexsort((ranks, behind)).tolist()
+    return order
+
+
+def _allowed(history: History, trial: Trial) -> bool:
+    if not history.constraints:
+        return True
+    beyond = history.feasibility(trial)
+    return beyond is not None and all(value <= 0.0 for value in beyond.values())

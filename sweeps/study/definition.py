@@ -1,0 +1,146 @@
+"""``study.json``: what a study is. Written once; a command that says something else is refused.
+
+What a study asks (space, strategy, objectives, constraints, seeds, the config its runs share) is
+its definition. What it may spend and how it is run (budget, confirmation, workers, tolerance for
+failures, launcher, devices) is not: those may change from one command to the next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablations.errors import ConfigError, Problem
+from ablations.files import read_json, write_json
+
+__all__ = ["FORMAT", "Definition", "load_definition", "settle_definition"]
+
+FORMAT = 1
+"""Version of ``study.json``; a reader refuses a newer one."""
+
+_COMPARED = ("space", "strategy", "objectives", "constraints", "seeds", "config")
+_ELSEWHERE = ("runs_dir", "data_dir", "study", "trial", "seed", "execution", "labels", "progress")
+"""Top-level config keys that say where and how runs are executed; ``seed`` is the replicates'."""
+_OTHER = ("search", "hydra", "experiment", "config_dirs", "out", "promotion")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """What ``study.json`` holds."""
+
+    study: str
+    question: str
+    space: Mapping[str, Any] | None
+    """The search space, plain; None for a study of plain Hydra sweeps."""
+    strategy: Mapping[str, Any]
+    objectives: Mapping[str, Any]
+    constraints: Mapping[str, Any]
+    seeds: Sequence[int]
+    """Replicates of every explored trial."""
+    config: Mapping[str, Any]
+    """What all runs share: the composed config without what is searched and where it runs."""
+    arguments: Sequence[str]
+    """The command that began the study."""
+    created: float = 0.0
+    format: int = FORMAT
+
+
+def shared_config(plain: Mapping[str, Any], searched: Sequence[str]) -> dict[str, Any]:
+    """The part of a composed config that all runs of a study have in common."""
+    kept = {key: value for key, value in plain.items() if key not in (*_ELSEWHERE, *_OTHER)}
+    return {key: _without(value, key, set(searched)) for key, value in kept.items()}
+
+
+def _without(value: Any, path: str, searched: set[str]) -> Any:
+    if path in searched:
+        return "searched"
+    if isinstance(value, Mapping):
+        return {key: _without(inner, f"{path}.{key}", searched) for key, inner in value.items()}
+    return value
+
+
+def load_definition(folder: Path) -> Definition | None:
+    """The definition in ``folder``, None where there is none.
+
+    Raises:
+        ConfigError: a newer version of the platform wrote it.
+    """
+    path = folder / "study.json"
+    if not path.exists():
+        return None
+    stored = read_json(path)
+    if stored.get("format", 0) > FORMAT:
+        raise ConfigError(
+            Problem(
+                str(path),
+                "written by a newer version of the platform",
+                found=f"study format {stored['format']}",
+                allowed=f"at most {FORMAT}",
+            )
+        )
+    return Definition(**stored)
+
+
+def settle_definition(folder: Path, asked: Definition) -> Definition:
+    """The definition that the study keeps: the stored one, or ``asked`` where there is none yet.
+
+    A plain sweep adds trials to any study that scores in the same way. A search takes over a study
+    that held plain sweeps alone.
+
+    Raises:
+        ConfigError: the study was defined otherwise; every difference is named.
+    """
+    stored = load_definition(folder)
+    if stored is None or (stored.space is None and asked.space is not None):
+        kept = asked if stored is None else _with_objectives_of(stored, asked)
+        write_json(folder / "study.json", {**vars(kept), "created": time.time()})
+        return kept
+    compared = ("objectives",) if asked.space is None else _COMPARED
+    changes = [
+        change
+        for name in compared
+        for change in _differences(getattr(stored, name), getattr(asked, name), name)
+    ]
+    if changes:
+        raise ConfigError(
+            [
+                Problem(
+                    f"study {asked.study!r}: {where}",
+                    "not what the study was begun with",
+                    found=repr(new),
+                    allowed=repr(old),
+                    do="restore it, or name a new study=" if i == 0 else None,
+                )
+                for i, (where, old, new) in enumerate(changes)
+            ]
+        )
+    return stored
+
+
+def _with_objectives_of(stored: Definition, asked: Definition) -> Definition:
+    if changes := list(_differences(stored.objectives, asked.objectives, "objectives")):
+        where, old, new = changes[0]
+        raise ConfigError(
+            Problem(
+                f"study {asked.study!r}: {where}",
+                "its plain sweeps were scored otherwise",
+                found=repr(new),
+                allowed=repr(old),
+                do="restore it, or name a new study=",
+            )
+        )
+    return asked
+
+
+def _differences(old: Any, new: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys([*old, *new]):
+            yield from _differences(old.get(key), new.get(key), f"{where}.{key}")
+    elif isinstance(old, Sequence) and isinstance(new, Sequence) and not isinstance(old, str):
+        if list(old) != list(new):
+            yield where, old, new
+    elif old != new:
+        yield where, old, new

@@ -1,0 +1,207 @@
+"""The loop of a study: fill the launcher, wait, harvest, until the agenda has nothing left.
+
+    agenda ──runs──▶ launcher ──▶ run folders ──harvest──▶ study ──▶ agenda …
+
+Whatever a job returns, only its folder says how it ended. A job that came back without a result was
+killed (by a user, a node, the kernel) and is launched again, up to ``search.attempts`` times; it
+goes on from its last checkpoint. A job that raised has failed, and the study goes on without it, up
+to ``search.max_failures``. A run that an orphan of an earlier driver still works on is waited for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Protocol
+
+from ablations.errors import HeldError, UserError, WorkError
+from sweeps.study.agenda import Agenda
+from sweeps.study.harvest import is_held, run_folder
+from sweeps.study.launching import Launching, Returned
+from sweeps.study.state import Run, StudyState
+from sweeps.study.trial import Outcome, Trial
+
+__all__ = ["Driver", "StudyError", "View"]
+
+_TICK_SECONDS = 0.5
+"""How often the view is drawn and held runs are looked at while nothing ends."""
+
+
+class StudyError(WorkError):
+    """A study that ended early: too many of its trials failed."""
+
+
+class View(Protocol):
+    """Whoever watches a study."""
+
+    def show(self, study: StudyState, flying: dict[Run, float], total: int | None) -> None:
+        """Draw: run in flight → seconds since the epoch at which it was launched."""
+
+
+class Driver:
+    """Drives one study to its end.
+
+    Args:
+        study: Open, its lease held.
+        agenda: Where runs come from.
+        launching: Where they go.
+        overrides: Run → the task overrides of its job.
+        check: Called once with the first job, to raise what is wrong with its config.
+        view: Who watches.
+    """
+
+    def __init__(
+        self,
+        study: StudyState,
+        agenda: Agenda,
+        launching: Launching,
+        *,
+        overrides: Callable[[Run], list[str]],
+        check: Callable[[list[str]], None],
+        view: View,
+    ) -> None:
+        self._study, self._agenda, self._launching = study, agenda, launching
+        self._overrides, self._check, self._view = overrides, check, view
+        self._flying: dict[Future[Returned], Run] = {}
+        self._held: set[Run] = set()
+        self._since: dict[Run, float] = {}
+        self._launches: Counter[Run] = Counter()
+        self._stopping: str | None = None
+
+    def run(self) -> None:
+        """Until everything asked for has ended.
+
+        Raises:
+            StudyError: more trials failed than ``search.max_failures``.
+            UserError: the first run was refused; nothing was lost.
+        """
+        try:
+            while self._fill():
+                self._draw()
+                for future in self._landed():
+                    self._settle(self._flying.pop(future), future.result())
+                self._look_at_held()
+        except BaseException:
+            self._launching.stop()
+            raise
+        finally:
+            self._study.write_ledger(now=True)
+            self._draw()
+        if self._stopping:
+            raise StudyError(self._stopping)
+
+    def _fill(self) -> bool:
+        """Launch what fits; whether there is anything to wait for."""
+        busy = {*self._flying.values(), *self._held}
+        room = self._launching.room(len(busy))
+        self._stopping = self._stopping or self._too_many_failures()
+        if room and not self._stopping:
+            runs = self._agenda.next_runs(self._study, busy, room)
+            free = [run for run in runs if not self._hold_back(run)]
+            self._launch(free)
+        return bool(self._flying or self._held)
+
+    def _hold_back(self, run: Run) -> bool:
+        """Whether somebody works on the run already: then it is watched, not launched."""
+        folder = run_folder(self._study.folder, self._study.trial(run.number).ask, run.seed)
+        if not is_held(folder):
+            return False
+        self._held.add(run)
+        self._since.setdefault(run, time.time())
+        return True
+
+    def _launch(self, runs: list[Run]) -> None:
+        if not runs:
+            return
+        jobs = [self._overrides(run) for run in runs]
+        if not self._launches:
+            self._check(jobs[0])
+        for run in runs:
+            self._study.prepare(run)
+            self._launches[run] += 1
+            self._since[run] = time.time()
+        futures = self._launching.submit(jobs, runs[0].number)
+        self._flying |= dict(zip(futures, runs, strict=True))
+
+    def _landed(self) -> set[Future[Returned]]:
+        if not self._flying:
+            time.sleep(_TICK_SECONDS if self._held else 0.0)
+            return set()
+        return wait(self._flying, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED).done
+
+    def _settle(self, run: Run, returned: Returned) -> None:
+        """Read how a run ended; without a result, decide whether it was killed or failed."""
+        outcome = self._study.harvest(run)
+        if outcome is None:
+            raised = _raised(returned)
+            if isinstance(raised, HeldError):
+                self._held.add(run)
+                self._launches[run] -= 1
+                return
+            self._refuse_first(raised)
+            outcome = self._without_result(run, returned, raised)
+        self._since.pop(run, None)
+        if outcome is not None:
+            self._study.record(run, outcome)
+
+    def _without_result(
+        self, run: Run, returned: Returned, raised: BaseException | None
+    ) -> Outcome | None:
+        """The outcome of a run whose folder holds no result; None = launch it again."""
+        if raised is not None and not isinstance(returned, BaseException):
+            return Outcome(seed=run.seed, status="failed", reason=_said(raised))
+        if self._launches[run] < self._study.spec.attempts:
+            return None
+        last = f"; last: {_said(returned)}" if isinstance(returned, BaseException) else ""
+        reason = f"ended {self._launches[run]} times without a result{last}"
+        return Outcome(seed=run.seed, status="failed", reason=reason)
+
+    def _refuse_first(self, raised: BaseException | None) -> None:
+        """A user's mistake that shows in the first run is told, not counted as failed trials."""
+        if isinstance(raised, UserError) and not any(t.outcomes for t in self._study.trials):
+            raise raised
+
+    def _look_at_held(self) -> None:
+        for run in sorted(self._held, key=lambda run: (run.number, run.seed)):
+            folder = run_folder(self._study.folder, self._study.trial(run.number).ask, run.seed)
+            if is_held(folder):
+                continue
+            self._held.discard(run)
+            outcome = self._study.harvest(run)
+            self._since.pop(run, None)
+            if outcome is not None:
+                self._study.record(run, outcome)
+
+    def _too_many_failures(self) -> str | None:
+        failed = self._study.failures(self._agenda.phases)
+        allowed = self._study.spec.max_failures
+        if len(failed) <= allowed:
+            return None
+        return (
+            f"study {self._study.study!r}: {len(failed)} trials failed, more than "
+            f"search.max_failures={allowed}; {_last_reason(failed)}"
+        )
+
+    def _draw(self) -> None:
+        flying = {run: self._since[run] for run in [*self._flying.values(), *self._held]}
+        self._view.show(self._study, flying, self._agenda.total(self._study))
+
+
+def _raised(returned: Returned) -> BaseException | None:
+    """The exception that the job ended with, wherever Hydra put it."""
+    if isinstance(returned, BaseException):
+        return returned
+    value = getattr(returned, "_return_value", None)
+    return value if isinstance(value, BaseException) else None
+
+
+def _said(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _last_reason(failed: list[Trial]) -> str:
+    last = failed[-1]
+    return f"last: {last.ask.trial}: {last.reason}"

@@ -1,0 +1,130 @@
+"""What the run folders of a study say: the only place results are taken from.
+
+    runs/<study>/trial-0007-0/ask.json      what the trial is, written before anything is launched
+                              result.json   how the run ended, written last by the run itself
+
+A folder without a result is a run that has not ended: it is running, or something killed it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ablations.files import read_json, write_json
+from ablations.runs import RunRecord, run_name
+from sweeps.study.trial import Ask, Outcome
+
+__all__ = [
+    "PRUNED",
+    "asks_in",
+    "is_held",
+    "outcome_of",
+    "outcomes_of",
+    "run_folder",
+    "runs_in",
+    "wait_while_held",
+    "write_ask",
+]
+
+PRUNED = "pruned"
+"""First word of the reason of a run that the study's own rule ended."""
+
+_RUN = re.compile(r"trial-(\d{4,})-(\d+)")
+
+
+def run_folder(folder: Path, ask: Ask, seed: int) -> Path:
+    """The folder of one replicate."""
+    return folder / run_name(ask.trial, seed)
+
+
+def write_ask(folder: Path, ask: Ask, seed: int) -> None:
+    """Put the ask into a replicate's folder; done before the journal and before the launch."""
+    run = run_folder(folder, ask, seed)
+    run.mkdir(parents=True, exist_ok=True)
+    if not (run / "ask.json").exists():
+        write_json(run / "ask.json", ask.plain())
+
+
+def runs_in(folder: Path) -> dict[int, set[int]]:
+    """Number → seeds of every run folder of the study."""
+    found: dict[int, set[int]] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if (match := _RUN.fullmatch(entry.name)) is not None:
+                found.setdefault(int(match[1]), set()).add(int(match[2]))
+    return found
+
+
+def asks_in(folder: Path, numbers: Iterable[int], runs: Mapping[int, set[int]]) -> dict[int, Ask]:
+    """The asks of ``numbers``, read from their folders; those without one are left out."""
+    asks = {}
+    for number in numbers:
+        for seed in sorted(runs.get(number, ())):
+            path = folder / f"trial-{number:04d}-{seed}" / "ask.json"
+            if path.exists():
+                asks[number] = Ask.from_plain(read_json(path))
+                break
+    return asks
+
+
+def outcome_of(folder: Path, ask: Ask, seed: int) -> Outcome | None:
+    """How the replicate ended, None while its folder holds no result."""
+    record = RunRecord(run_folder(folder, ask, seed))
+    result = record.result()
+    if result is None:
+        return None
+    cost = result.get("cost") or {}
+    status = result["status"]
+    if status == "failed" and str(result.get("reason") or "").startswith(PRUNED):
+        status = "pruned"
+    return Outcome(
+        seed=seed,
+        status=status,
+        reason=result.get("reason"),
+        score=result.get("score"),
+        direction=result.get("direction"),
+        metrics=result.get("metrics") or {},
+        tokens=float(result.get("tokens") or 0.0),
+        flops=float(cost.get("flops") or 0.0),
+        device_seconds=float(cost.get("wall_seconds") or 0.0) * _devices(record),
+    )
+
+
+def outcomes_of(folder: Path, ask: Ask, seeds: Iterable[int]) -> dict[int, Outcome]:
+    """Seed → outcome of the replicates that ended."""
+    found = {seed: outcome_of(folder, ask, seed) for seed in seeds}
+    return {seed: outcome for seed, outcome in found.items() if outcome is not None}
+
+
+def _devices(record: RunRecord) -> int:
+    """Devices that the run held: data × tensor × pipeline parallel ranks."""
+    if not record.exists():
+        return 1
+    execution: Mapping[str, Any] = record.manifest.config.get("execution") or {}
+    return int(execution.get("dp", 1)) * int(execution.get("tp", 1)) * int(execution.get("pp", 1))
+
+
+def is_held(run: Path) -> bool:
+    """Whether a live process works on the run: an orphan of a killed driver, or another user's."""
+    from filelock import FileLock, Timeout
+
+    if not (run / "lock").exists():
+        return False
+    lock = FileLock(run / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def wait_while_held(run: Path, poll_seconds: float = 0.2) -> None:
+    """Return once nobody works on the run."""
+    while is_held(run):
+        time.sleep(poll_seconds)

@@ -1,0 +1,152 @@
+"""The study's journal: Optuna's append-only log, used as a cache of the run folders.
+
+A trial is one line when it is asked and two when it ends, so a killed driver leaves a trial asked or
+not asked, ended or not ended, never half. A torn last line is cut off before the log is opened: it
+would make every later read of it fail. Nothing here is the only copy of a result: with the journal
+lost, the same trials are read back from the run folders (:mod:`sweeps.study.recovery`).
+
+    optuna-dashboard runs/<study>/journal.log
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations.files import mend_lines
+from sweeps.study.trial import Ask, Outcome, Trial
+
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """The trials of one study, on disk.
+
+    Args:
+        folder: The study's folder.
+        study: Its name.
+        directions: ``minimize`` or ``maximize``, one an objective.
+    """
+
+    def __init__(self, folder: Path, study: str, directions: Sequence[str]) -> None:
+        # Imported here: Optuna takes 0.6 s, and a plugin module must load at once.
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.path = folder / "journal.log"
+        _mend(self.path)
+        # A lock file left by a killed driver is stale: the study's lease is ours.
+        self.path.with_name("journal.log.lock").unlink(missing_ok=True)
+        backend = JournalFileBackend(str(self.path), JournalFileOpenLock(str(self.path)))
+        self._storage = JournalStorage(backend)
+        self._study = optuna.create_study(
+            storage=self._storage,
+            study_name=study,
+            directions=list(directions),
+            load_if_exists=True,
+        )
+        self._trials: dict[int, Trial] = {}
+        self._ids: dict[int, int] = {}
+        for frozen in self._study.get_trials(deepcopy=False):
+            self._load(frozen)
+
+    def _load(self, frozen: optuna.trial.FrozenTrial) -> None:
+        if "ask" not in frozen.user_attrs:
+            return
+        ask = Ask.from_plain(frozen.user_attrs["ask"])
+        ended = frozen.user_attrs.get("outcomes", {})
+        outcomes = {int(seed): Outcome(**outcome) for seed, outcome in ended.items()}
+        self._ids[ask.number] = frozen._trial_id
+        self._trials[ask.number] = Trial(
+            ask=ask, outcomes=outcomes, settled=frozen.state.is_finished()
+        )
+
+    @property
+    def trials(self) -> Mapping[int, Trial]:
+        """Number → trial, as far as the journal knows."""
+        return self._trials
+
+    def add(self, ask: Ask) -> Trial:
+        """Record that a trial was asked: one line."""
+        import optuna
+        from optuna.distributions import FloatDistribution
+
+        started = optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING,
+            params=(params := _weights(ask)),
+            distributions=dict.fromkeys(params, FloatDistribution(0.0, 1.0)),
+            user_attrs=_attributes(ask),
+        )
+        started.datetime_start = datetime.now()
+        # The storage's own call: Study.add_trial makes the same line and keeps the id to itself.
+        self._ids[ask.number] = self._storage.create_new_trial(self._study._study_id, started)
+        self._trials[ask.number] = Trial(ask=ask)
+        return self._trials[ask.number]
+
+    def end(
+        self, trial: Trial, values: Sequence[float] | None, constraints: Mapping[str, float]
+    ) -> None:
+        """Record how a trial ended: its outcomes, then its state and values."""
+        from optuna.trial import TrialState
+
+        state = {
+            "done": TrialState.COMPLETE,
+            "pruned": TrialState.PRUNED,
+            "failed": TrialState.FAIL,
+        }[trial.state if values is not None or trial.state != "done" else "failed"]
+        storage, identity = self._storage, self._ids[trial.number]
+        outcomes = {str(seed): asdict(outcome) for seed, outcome in trial.outcomes.items()}
+        storage.set_trial_user_attr(identity, "outcomes", outcomes)
+        for name, value in constraints.items():
+            storage.set_trial_system_attr(identity, f"constraints:{name}", value)
+        complete = state == TrialState.COMPLETE
+        storage.set_trial_state_values(identity, state, list(values or ()) if complete else None)
+        self._trials[trial.number] = replace(trial, settled=True)
+
+    def keep(self, trial: Trial) -> None:
+        """Hold a trial's outcomes in memory: its replicates after the end are read from folders."""
+        self._trials[trial.number] = trial
+
+
+def _weights(ask: Ask) -> dict[str, float]:
+    """The weights of a trial, as the parameters that the dashboard plots."""
+    return {
+        f"{path}.{source}": weight
+        for path, weights in ask.point.items()
+        if isinstance(weights, dict)
+        for source, weight in weights.items()
+    }
+
+
+def _attributes(ask: Ask) -> dict[str, Any]:
+    """What the dashboard shows beside the weights, and the ask itself."""
+    plain = {path: value for path, value in ask.point.items() if not isinstance(value, dict)}
+    return {"trial": ask.trial, "phase": ask.phase, "name": ask.name, **plain, "ask": ask.plain()}
+
+
+def _mend(path: Path) -> None:
+    """Cut off everything after the last whole line that is JSON."""
+    mend_lines(path)
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    keep = len(content)
+    while keep:
+        start = content.rfind(b"\n", 0, keep - 1) + 1
+        try:
+            json.loads(content[start:keep])
+            break
+        except ValueError:
+            keep = start
+    if keep < len(content):
+        with path.open("rb+") as stream:
+            stream.truncate(keep)

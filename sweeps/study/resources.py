@@ -1,0 +1,139 @@
+"""What a study knows of its runs before the first: tokens of sources, epoch caps, the price of a run.
+
+Taken from the plan of the composed config. Another Hydra application than ours has no plan: its
+studies know nothing beforehand, and do without natural weights and epoch caps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ablations.errors import ConfigError, Problem
+from sweeps.space.caps import EpochCaps
+from sweeps.space.spec import SearchSpaceSpec
+
+__all__ = ["Resources", "resources_of"]
+
+_STAGES = "schedule.stages."
+_MIXTURE = "mixture.weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """Tokens, caps and prices; everything may be unknown."""
+
+    tokens: Mapping[str, float] | None = None
+    """Tokens available per source."""
+    caps: EpochCaps | None = None
+    """Epoch caps at the full budget."""
+    run_price: Mapping[str, float] = field(default_factory=dict)
+    """Planned ``tokens``, ``flops`` and ``gpu_hours`` of one run."""
+
+
+def resources_of(
+    config: Mapping[str, Any], space: SearchSpaceSpec, config_dirs: tuple[Path, ...] = ()
+) -> Resources:
+    """The resources of a composed run config.
+
+    Raises:
+        ConfigError: the config breaks a rule, or the space names sources that its mixtures lack.
+    """
+    if not {"schedule", "model", "mixture", "evaluation"} <= config.keys():
+        return Resources()
+    # Imported here: a study of another application needs no schema.
+    from ablations.plan import make_plan
+    from ablations.schema import load
+
+    run = load(_naming_every_source(config, space), config_dirs)
+    plan = make_plan(run)
+    shares = _shares(space, run.schedule.budgets(), run.schedule.stages)
+    caps = EpochCaps(
+        tokens=plan.available_tokens,
+        full_tokens=run.schedule.full_tokens or float(plan.schedule.total_tokens),
+        max_epochs=run.mixture.epoch_cap,
+        shares=shares,
+        outside=_outside(space, plan),
+    )
+    device = "2 CPU cores" if run.execution.device == "cpu" else "H100 at 40% MFU"
+    hours = plan.seconds.get(device, 0.0) / 3600.0
+    price = {"tokens": float(plan.schedule.total_tokens), "flops": plan.flops, "gpu_hours": hours}
+    return Resources(tokens=plan.available_tokens, caps=caps, run_price=price)
+
+
+def _naming_every_source(config: Mapping[str, Any], space: SearchSpaceSpec) -> dict[str, Any]:
+    """The config with every searched source in its mixture, at an even weight: the plan's subject."""
+    plain: dict[str, Any] = {key: value for key, value in config.items() if key != "search"}
+    problems = []
+    for path, simplex in space.mixtures.items():
+        keys = path.split(".")
+        node: Any = plain
+        for position, key in enumerate(keys[:-1]):
+            if not isinstance(node, Mapping) or key not in node:
+                problems.append(
+                    Problem(f"search.space.mixtures.{path}", "no such place in the run's config")
+                )
+                break
+            # Copied on the way down: the caller's config stays as it is.
+            node[key] = dict(node[key]) if isinstance(node[key], Mapping) else node[key]
+            node = node[key]
+            del position
+        else:
+            there = set((node.get(keys[-1]) or {}) if isinstance(node, Mapping) else ())
+            if extra := sorted(there - set(simplex.sources)):
+                problems.append(_left_out(path, extra, simplex.sources))
+            node[keys[-1]] = _even(simplex.sources)
+    if problems:
+        raise ConfigError(problems)
+    return plain
+
+
+def _left_out(path: str, extra: list[str], sources: tuple[str, ...]) -> Problem:
+    return Problem(
+        f"search.space.mixtures.{path}.sources",
+        "leaves out sources that the run's mixture names",
+        found=", ".join(extra),
+        allowed=", ".join(sources),
+        do="add them, with fixed weights if they are not to be searched",
+    )
+
+
+def _even(sources: tuple[str, ...]) -> dict[str, float]:
+    return dict.fromkeys(sources, 1.0 / len(sources))
+
+
+def _shares(
+    space: SearchSpaceSpec, budgets: Mapping[str, float], stages: Mapping[str, Any]
+) -> dict[str, float]:
+    """Searched path → share of all tokens that it governs."""
+    total = sum(budgets.values())
+    shares = {}
+    for path in space.mixtures:
+        governed = [
+            budget
+            for stage, budget in budgets.items()
+            if path == f"{_STAGES}{stage}.weights"
+            or (path == _MIXTURE and stages[stage].weights is None)
+        ]
+        if governed:
+            shares[path] = sum(governed) / total
+    return shares
+
+
+def _outside(space: SearchSpaceSpec, plan: Any) -> dict[str, float]:
+    """Source → share of all tokens read of it by stages that are not searched."""
+    searched = {
+        path.removeprefix(_STAGES).removesuffix(".weights")
+        for path in space.mixtures
+        if path.startswith(_STAGES)
+    }
+    if _MIXTURE in space.mixtures:
+        return {}
+    total = float(plan.schedule.total_tokens)
+    outside: dict[str, float] = {}
+    for row in plan.rows:
+        if row.stage not in searched:
+            outside[row.source] = outside.get(row.source, 0.0) + row.tokens / total
+    return outside

@@ -1,0 +1,162 @@
+"""A study on disk and in memory: its folder, its journal, its trials, what they spent.
+
+Opening one puts everything right that a kill can leave: a torn journal line is cut, trials that the
+journal lost are read back from the run folders, runs that ended unseen are harvested.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ablations.errors import ConfigError, Problem
+from ablations.files import write_json
+from sweeps.space import Point
+from sweeps.study.budget import Ledger, ledger_of
+from sweeps.study.harvest import asks_in, outcome_of, outcomes_of, runs_in, write_ask
+from sweeps.study.journal import Journal
+from sweeps.study.spec import SearchSpec
+from sweeps.study.strategy import Draft, History
+from sweeps.study.trial import Ask, Outcome, Phase, Trial
+
+__all__ = ["Run", "StudyState"]
+
+_LEDGER_SECONDS = 2.0
+"""``ledger.json`` is a view: written at most this often, and at the end."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One replicate of one trial."""
+
+    number: int
+    seed: int
+
+
+class StudyState:
+    """The trials of one study; the caller holds its lease.
+
+    Args:
+        folder: ``runs_dir/<study>``.
+        study: The name.
+        spec: What is asked of it.
+        seed: The runs' own seed, used where ``spec.seeds`` says nothing.
+    """
+
+    def __init__(self, folder: Path, study: str, spec: SearchSpec, seed: int) -> None:
+        self.folder, self.study, self.spec = folder, study, spec
+        self.seeds = spec.seeds or (seed,)
+        directions = [objective.direction for objective in spec.objectives.values()]
+        self._journal = Journal(folder, study, directions)
+        self._ledger_due = 0.0
+        runs = runs_in(folder)
+        self._recover_asks(runs)
+        self._recover_outcomes(runs)
+
+    def _recover_asks(self, runs: Mapping[int, set[int]]) -> None:
+        """Trials whose folders are there and whose journal lines are not."""
+        lost = sorted(set(runs) - set(self._journal.trials))
+        for ask in asks_in(self.folder, lost, runs).values():
+            self._journal.add(ask)
+        self._next = max([-1, *runs, *self._journal.trials]) + 1
+
+    def _recover_outcomes(self, runs: Mapping[int, set[int]]) -> None:
+        """Runs that ended while nobody watched, and replicates added after their trial's end."""
+        for trial in list(self._journal.trials.values()):
+            unseen = runs.get(trial.number, set()) - set(trial.outcomes)
+            for outcome in outcomes_of(self.folder, trial.ask, sorted(unseen)).values():
+                self.record(Run(trial.number, outcome.seed), outcome)
+            self._settle(self._journal.trials[trial.number])
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """Every trial, by number."""
+        return tuple(trial for _, trial in sorted(self._journal.trials.items()))
+
+    def trial(self, number: int) -> Trial:
+        """Trial ``number``."""
+        return self._journal.trials[number]
+
+    def history(self) -> History:
+        """What the strategy sees."""
+        return History(
+            trials=self.trials,
+            objectives=self.spec.objectives,
+            constraints=self.spec.constraints,
+            baseline=self.spec.strategy.baseline,
+        )
+
+    def ledger(self) -> Ledger:
+        """What was spent so far."""
+        return ledger_of(self.spec.budget, self._journal.trials.values())
+
+    def failures(self, phases: Sequence[Phase]) -> list[Trial]:
+        """Failed trials of ``phases``."""
+        return [t for t in self.trials if t.ask.phase in phases and t.state == "failed"]
+
+    # ---------------------------------------------------------------------------------- changes
+
+    def ask(
+        self, draft: Draft, *, seeds: Sequence[int] = (), overrides: Sequence[str] = ()
+    ) -> Trial:
+        """Give a draft its number: its folder first, then the journal."""
+        point: Point = draft.point
+        ask = Ask(
+            number=self._next,
+            phase=draft.phase,
+            name=draft.name,
+            point=point,
+            overrides=tuple(overrides),
+            seeds=tuple(seeds) or self.seeds,
+        )
+        write_ask(self.folder, ask, ask.seeds[0])
+        self._next += 1
+        return self._journal.add(ask)
+
+    def prepare(self, run: Run) -> None:
+        """Make the run's folder tell what it is, before anything is launched there."""
+        write_ask(self.folder, self.trial(run.number).ask, run.seed)
+
+    def harvest(self, run: Run) -> Outcome | None:
+        """How the run ended, as its folder says; None while it has not."""
+        return outcome_of(self.folder, self.trial(run.number).ask, run.seed)
+
+    def record(self, run: Run, outcome: Outcome) -> Trial:
+        """Add an outcome; the trial ends with the last seed it was asked with."""
+        trial = self.trial(run.number)
+        self._check_direction(outcome)
+        trial = replace(trial, outcomes={**trial.outcomes, run.seed: outcome})
+        self._journal.keep(trial)
+        self._settle(trial)
+        self.write_ledger()
+        return self.trial(run.number)
+
+    def _settle(self, trial: Trial) -> None:
+        if trial.settled or trial.state == "running":
+            return
+        history = self.history()
+        values = history.values(trial) if trial.state == "done" else None
+        constraints = history.feasibility(trial) if self.spec.constraints else None
+        self._journal.end(trial, values, constraints or {})
+
+    def _check_direction(self, outcome: Outcome) -> None:
+        """A study that minimises what its runs call better when higher finds the worst mixture."""
+        for name, objective in self.spec.objectives.items():
+            wrong = outcome.direction is not None and outcome.direction != objective.direction
+            if objective.metrics == ("score",) and wrong:
+                raise ConfigError(
+                    Problem(
+                        f"search.objectives.{name}.direction",
+                        "not the way in which the run's score is better",
+                        found=objective.direction,
+                        allowed=outcome.direction,
+                    )
+                )
+
+    def write_ledger(self, *, now: bool = False) -> None:
+        """Write ``ledger.json``, unless it was written just now."""
+        if now or time.monotonic() >= self._ledger_due:
+            write_json(self.folder / "ledger.json", self.ledger().plain())
+            self._ledger_due = time.monotonic() + _LEDGER_SECONDS

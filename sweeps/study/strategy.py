@@ -1,0 +1,188 @@
+"""Which trial comes next: a pure function of what was asked and what came back.
+
+    baselines ──▶ design ──▶ proposals, in batches ──▶ (exploring is over) ──▶ confirmation
+
+Nothing is remembered between calls, so a driver that was killed goes on as if it had not been: the
+next baseline is the first that no trial bears the name of, the next designed point is the one whose
+turn it is, and proposals depend on the trials alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ablations.errors import ConfigError, Problem
+from ablations.mixture.mixture import Mixture
+from sweeps.designs import baselines as standing_baselines
+from sweeps.designs import design
+from sweeps.space import Point, SearchSpace
+from sweeps.study.resources import Resources
+from sweeps.study.spec import ConstraintSpec, ObjectiveSpec, StrategySpec
+from sweeps.study.trial import Phase, Trial, feasibility
+
+__all__ = ["Draft", "History", "Propose", "Strategy", "design_size", "plan_strategy"]
+
+_DESIGN_SHARE = 2.0 / 3.0
+"""The most of what the baselines leave that a design takes: proposals need their turn too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A trial before it has a number."""
+
+    phase: Phase
+    point: Point
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """The trials of a study, in order of their numbers, and how they are judged."""
+
+    trials: tuple[Trial, ...]
+    objectives: Mapping[str, ObjectiveSpec]
+    constraints: Mapping[str, ConstraintSpec] = field(default_factory=dict)
+    baseline: str = ""
+    """Name of the baseline."""
+
+    @property
+    def searched(self) -> tuple[Trial, ...]:
+        """Trials that lie in the search space."""
+        return tuple(trial for trial in self.trials if trial.ask.phase != "grid")
+
+    @property
+    def done(self) -> tuple[Trial, ...]:
+        """Searched trials with a value for every objective."""
+        return tuple(
+            trial
+            for trial in self.searched
+            if trial.state == "done" and self.values(trial) is not None
+        )
+
+    @property
+    def baseline_trial(self) -> Trial | None:
+        """The trial that others are compared with, once it is done."""
+        named = [
+            t for t in self.trials if t.ask.name == self.baseline and t.ask.phase == "baseline"
+        ]
+        return named[0] if named and named[0].state == "done" else None
+
+    def values(self, trial: Trial) -> list[float] | None:
+        """The trial's objectives, None when one is missing."""
+        values = [trial.value(objective) for objective in self.objectives.values()]
+        return (
+            None if any(value is None for value in values) else [v for v in values if v is not None]
+        )
+
+    def feasibility(self, trial: Trial) -> dict[str, float] | None:
+        """How far the trial is beyond each constraint; see :func:`feasibility`."""
+        return feasibility(trial, self.constraints, self.baseline_trial)
+
+    def losses(self, trials: Sequence[Trial]) -> np.ndarray:
+        """Objectives ``[trials, objectives]`` turned so that less is better."""
+        signs = [1.0 if o.direction == "minimize" else -1.0 for o in self.objectives.values()]
+        return np.array([self.values(trial) for trial in trials], dtype=np.float64).reshape(
+            len(trials), len(signs)
+        ) * np.array(signs)
+
+
+Propose = Callable[[History, int], list[Point]]
+"""The proposer: history, how many → points."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """The phases of a search, fixed before its first trial."""
+
+    space: SearchSpace
+    baselines: Mapping[str, Point]
+    """Name → point, in the order in which they are run."""
+    design: tuple[Point, ...]
+    propose: Propose
+    batch: int
+
+    def next_drafts(self, history: History, room: int) -> list[Draft]:
+        """At most ``room`` trials to ask for now; empty when ``room`` is 0."""
+        named = {t.ask.name for t in history.trials if t.ask.phase == "baseline"}
+        drafts = [
+            Draft(phase="baseline", point=point, name=name)
+            for name, point in self.baselines.items()
+            if name not in named
+        ]
+        designed = sum(trial.ask.phase == "design" for trial in history.trials)
+        drafts += [Draft(phase="design", point=point) for point in self.design[designed:]]
+        if drafts or room <= 0:
+            return drafts[:room]
+        points = self.propose(history, min(room, self.batch))
+        return [Draft(phase="search", point=point) for point in points]
+
+
+def plan_strategy(
+    spec: StrategySpec,
+    space: SearchSpace,
+    resources: Resources,
+    affordable: int | None,
+    propose: Propose,
+) -> Strategy:
+    """Fix baselines and design.
+
+    Args:
+        spec: What was asked.
+        space: Where to search.
+        resources: Tokens and caps, for the baselines.
+        affordable: Trials that the budget pays for, None where it does not say.
+        propose: The proposer.
+
+    Raises:
+        ConfigError: a named mixture is no mixture of the space's sources.
+    """
+    first = _baselines(spec, space, resources)
+    count = design_size(spec, space, len(first), affordable)
+    taken = space.coordinates(list(first.values()), check=False) if first else None
+    designed = design(space, spec.design, count, seed=spec.seed, taken=taken)
+    return Strategy(
+        space=space, baselines=first, design=tuple(designed), propose=propose, batch=spec.batch
+    )
+
+
+def design_size(
+    spec: StrategySpec, space: SearchSpace, baselines: int, affordable: int | None
+) -> int:
+    """Trials of the design: what was said, else max(20, 6 × sources) or what the budget allows."""
+    sources = sum(len(mixture.sources) for mixture in space.mixtures.values())
+    left = None if affordable is None else max(0, affordable - baselines)
+    if spec.design_trials is not None:
+        return spec.design_trials if left is None else min(spec.design_trials, left)
+    wanted = max(20, 6 * (sources + len(space.parameters)))
+    return wanted if left is None else min(wanted, round(_DESIGN_SHARE * left))
+
+
+def _baselines(spec: StrategySpec, space: SearchSpace, resources: Resources) -> dict[str, Point]:
+    standing = standing_baselines(space, resources.tokens, resources.caps)
+    named = {name: standing[name] for name in spec.baselines if name in standing}
+    middle = space.points(space.centre[None])[0]
+    for name, weights in spec.mixtures.items():
+        mixture = dict(Mixture(weights, where=f"search.strategy.mixtures.{name}"))
+        point: Point = {**middle, **{path: _over(mixture, space, path) for path in space.mixtures}}
+        space.coordinates([point], check=False)
+        named[name] = point
+    if spec.baseline not in named and (spec.baselines or spec.mixtures):
+        raise ConfigError(_no_baseline(spec.baseline, named))
+    return {spec.baseline: named[spec.baseline], **named} if named else {}
+
+
+def _over(mixture: Mapping[str, float], space: SearchSpace, path: str) -> dict[str, float]:
+    """The mixture with a weight for every source of the space; foreign ones stay, to be refused."""
+    return {**dict.fromkeys(space.mixtures[path].sources, 0.0), **mixture}
+
+
+def _no_baseline(name: str, named: Mapping[str, Point]) -> Problem:
+    return Problem(
+        "search.strategy.baseline",
+        f"{name!r} cannot be made for this space: token counts are missing, or it equals another",
+        allowed=", ".join(named) or "none",
+        do="prepare the sources, or name another baseline",
+    )
