@@ -64,6 +64,7 @@ class Task:
     def __init__(self, command: str) -> None:
         self.command = command
         self.code = 0
+        self.error: AblationError | None = None
         # Hydra and cloudpickle look at these two of a task function.
         self.__name__ = command
         self.__qualname__ = f"Task.{command}"
@@ -71,6 +72,7 @@ class Task:
     def __call__(self, config: Any) -> int:
         """Call the command with plain values; its exit code."""
         from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
         from omegaconf import OmegaConf
 
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -82,10 +84,14 @@ class Task:
         ]
         plain = {str(key): value for key, value in plain.items()}
         plain.setdefault("config_dirs", directories)
-        module = importlib.import_module(COMMANDS[self.command].module)
-        code: int = module.main(plain)
-        self.code = max(self.code, code)
-        return code
+        try:
+            self.code = importlib.import_module(COMMANDS[self.command].module).main(plain)
+        except AblationError as error:
+            # Hydra prints a heading of its own over an error; alone, a command tells it itself.
+            if HydraConfig.get().mode is not RunMode.RUN:
+                raise
+            self.error = error
+        return self.code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,9 +131,7 @@ def _run(name: str, overrides: Sequence[str]) -> int:
 
     task = Task(name)
     sys.argv = [f"ablate {name}", *overrides]
-    application = hydra.main(
-        version_base="1.3", config_path=str(conf_dir()), config_name=COMMANDS[name].config
-    )(task)
+    application = hydra.main(config_path=str(conf_dir()), config_name=COMMANDS[name].config)(task)
     try:
         application()
     except (HydraException, OmegaConfBaseException) as error:
@@ -137,6 +141,8 @@ def _run(name: str, overrides: Sequence[str]) -> int:
         if cause is not None:
             raise cause from None
         raise UserError(explain(error, COMMANDS[name].config, overrides)) from None
+    if task.error is not None:
+        raise task.error
     return task.code
 
 

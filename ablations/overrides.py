@@ -79,7 +79,7 @@ def _siblings(key: str, config_name: str, overrides: Sequence[str]) -> list[str]
     ]
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        with initialize_config_dir(str(conf_dir())):
             config = compose(config_name, overrides=chosen)
         parent: Any = OmegaConf.to_container(config, resolve=False)
         for part in key.split(".")[:-1]:

@@ -53,7 +53,8 @@ class RunProgress:
         self._shown = shown
         self._bars: Progress | None = None
         self._task: TaskID | None = None
-        self._phase, self._total = "", None as int | None
+        self._phase = ""
+        self._total: int | None = None
         self._last_line = 0.0
 
     def __enter__(self) -> RunProgress:

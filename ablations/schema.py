@@ -29,8 +29,10 @@ T = TypeVar("T")
 _FORBID: dict[str, Any] = {"extra": "forbid"}
 
 _OTHER_KEYS = frozenset(
-    ["search", "hydra", "checkpoint", "out", "progress", "experiment", "promotion"]
-    + ["config_dirs", "workers", "force"]
+    (
+        *("search", "hydra", "checkpoint", "out", "progress", "experiment", "promotion"),
+        *("config_dirs", "workers", "force"),
+    )
 )
 """Top-level keys of a composed config that belong to commands or to the sweeper, not to the run."""
 

@@ -55,7 +55,7 @@ def prepare_items(run: RunConfig) -> tuple[str, ...]:
         return ()
     from ablations.data.benchmarks import prepare_benchmarks
 
-    return tuple(prepare_benchmarks(Path(run.data_dir), tasks=sorted(wanted)))
+    return tuple(prepare_benchmarks(Path(run.data_dir)))
 
 
 class _Bars:
