@@ -25,7 +25,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["CudaToCpu", "nanotron_trainer", "on_cpu", "use_cpu"]
+__all__ = ["CudaToCpu", "nanotron_trainer", "on_cpu", "use_cpu", "use_one_rank"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -122,6 +122,25 @@ def on_cpu(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
 
     return wrapped
+
+
+def use_one_rank() -> None:
+    """Spare a process that is the only rank 1.5 CPU-seconds of imports, for the rest of its life.
+
+    * Comparing tensors with other ranks' imports torch.distributed.tensor and sympy: there are none.
+    * Methods of torch's optimizers that must not be compiled import torch._dynamo at their first
+      call, to ask it to leave them alone: they take this answer instead. Not for a process that compiles.
+    """
+    import nanotron.serialize.optimizer
+
+    module = nanotron_trainer()
+    module.save = functools.partial(module.save, sanity_checks=False)
+    nanotron.serialize.optimizer.check_optim_state_in_sync = lambda *_: None
+    for kind in torch.optim.AdamW.__mro__:
+        for member in vars(kind).values():
+            code = getattr(member, "__code__", None)
+            if code is not None and code.co_filename.endswith("_compile.py"):
+                member.__wrapped__.__dynamo_disable = member.__wrapped__
 
 
 def use_cpu() -> None:

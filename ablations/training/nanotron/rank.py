@@ -12,7 +12,7 @@ import torch.distributed
 
 from ablations.errors import ConfigError, Problem
 from ablations.training.feed import Feed, Share
-from ablations.training.nanotron.compat import nanotron_trainer, use_cpu
+from ablations.training.nanotron.compat import nanotron_trainer, use_cpu, use_one_rank
 from ablations.training.nanotron.engine import Engine
 from ablations.training.nanotron.trainer import outcome_of, training_lock
 from ablations.training.plan import cut_batch
@@ -29,6 +29,8 @@ def train_rank(argument: tuple[TrainJob, Start]) -> TrainOutcome:
     began = time.process_time()
     device = choose_device(job.execution)
     torch.set_num_threads(job.execution.threads or start.threads or cpu_threads(job.execution))
+    if job.execution.ranks == 1 and not job.execution.compile:
+        use_one_rank()
     first = os.environ.get("RANK", "0") == "0"
     with training_lock(job.directory) if first else contextlib.nullcontext(), _ranks(device):
         memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
