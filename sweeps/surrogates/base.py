@@ -1,0 +1,189 @@
+"""One interface to every fitted model mixture → metric.
+
+    family (settings, no data) ── fit_task(inputs, one metric) ──▶ task model
+    Surrogate(family) ── fit(inputs, metrics) ──▶ one task model a metric, predict, intervals
+
+A family knows how to fit ONE metric whose values have mean 0 and standard deviation 1; the surrogate
+does the rest: it standardises, leaves missing values out, loops over metrics, and calibrates its
+intervals on runs that the fit did not see.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablations.errors import ConfigError, Problem
+from sweeps.space import Floats
+
+__all__ = ["Family", "Surrogate", "TaskModel", "folds"]
+
+_FOLDS = 5
+
+
+class TaskModel(Protocol):
+    """A fitted model of one standardised metric."""
+
+    def predict(self, inputs: Floats) -> Floats:
+        """Means ``[n]``."""
+        ...
+
+    def spread(self, inputs: Floats) -> Floats:
+        """Standard deviation ``[n]`` of a new run's value around the mean, noise included."""
+        ...
+
+
+class Family(Protocol):
+    """Settings of one kind of model: frozen, comparable, without data."""
+
+    @property
+    def name(self) -> str:
+        """What leaderboards call it."""
+        ...
+
+    def fit_task(self, inputs: Floats, values: Floats, noise: Floats | None) -> TaskModel:
+        """Fit one metric.
+
+        Args:
+            inputs: ``[n, m]`` weights, then whatever else was searched, scaled to ``[0, 1]``.
+            values: ``[n]``, mean 0 and standard deviation 1.
+            noise: Known standard errors ``[n]`` on the same scale, or None.
+        """
+        ...
+
+
+@runtime_checkable
+class _SelfCalibrated(Protocol):
+    """A task model that left runs out while it was fitted, and kept what it learned from them."""
+
+    ratios: Floats
+    """Absolute errors over claimed spreads, sorted."""
+
+
+class Surrogate:
+    """A family fitted to runs: predicts every metric of mixtures that were not run.
+
+    Args:
+        family: What to fit.
+        seed: Seed of the folds that intervals are calibrated on.
+    """
+
+    def __init__(self, family: Family, *, seed: int = 0) -> None:
+        self.family = family
+        self.seed = seed
+        self._tasks: list[TaskModel] = []
+        self._ratios: list[Floats] | None = None
+
+    def fit(self, inputs: Floats, values: Floats, noise: Floats | None = None) -> Self:
+        """Fit every metric.
+
+        Args:
+            inputs: ``[n, m]``.
+            values: ``[n, t]``, one column a metric; NaN where a run has no value.
+            noise: Standard errors of the values, ``[n, t]``, where they are known.
+
+        Raises:
+            ConfigError: shapes that do not fit, or a metric with fewer than three values.
+        """
+        self._inputs = np.ascontiguousarray(inputs, dtype=np.float64)
+        self._values = np.asarray(values, dtype=np.float64).reshape(len(inputs), -1)
+        self._noise = None if noise is None else np.asarray(noise).reshape(self._values.shape)
+        self._check()
+        self._centre = np.nanmean(self._values, axis=0)
+        spread = np.nanstd(self._values, axis=0)
+        # A constant metric predicts its constant.
+        self._scale = np.where(spread > 0.0, spread, 1.0)
+        self._ratios = None
+        everyone = np.ones(len(self._inputs), dtype=bool)
+        self._tasks = [self._fit_task(task, everyone) for task in range(self._values.shape[1])]
+        return self
+
+    def predict(self, inputs: Floats) -> Floats:
+        """Means ``[n, t]``."""
+        means = np.stack([task.predict(inputs) for task in self._tasks], axis=1)
+        scaled: Floats = self._centre + self._scale * means
+        return scaled
+
+    def spread(self, inputs: Floats) -> Floats:
+        """Standard deviation ``[n, t]`` of a new run's value, as the model itself believes."""
+        spreads = np.stack([task.spread(inputs) for task in self._tasks], axis=1)
+        scaled: Floats = self._scale * spreads
+        return scaled
+
+    def predict_interval(self, inputs: Floats, level: float = 0.9) -> tuple[Floats, Floats]:
+        """Bounds ``[n, t]`` that hold a new run's value with probability ``level``.
+
+        Cross-conformal (Vovk 2015; Barber et al. 2021): every run is predicted by a fit that did
+        not see its fold; the quantile of the errors, each divided by the spread that the fit
+        claimed there, stretches the spread claimed now. So an over-confident model is widened, a
+        timid one narrowed, and intervals stay wider where the model has seen less.
+        """
+        if self._ratios is None:
+            self._ratios = self._calibrate()
+        stretch = np.array([_quantile(ratios, level) for ratios in self._ratios])
+        mean, half = self.predict(inputs), stretch * self.spread(inputs)
+        return mean - half, mean + half
+
+    def _check(self) -> None:
+        problems = []
+        if self._inputs.ndim != 2 or not np.isfinite(self._inputs).all():
+            problems.append(
+                Problem("surrogate inputs", "not a finite matrix", found=self._inputs.shape)
+            )
+        few = np.flatnonzero(np.isfinite(self._values).sum(axis=0) < 3)
+        if len(few):
+            problems.append(
+                Problem(
+                    "surrogate values",
+                    "too few runs have a value",
+                    found=f"metric columns {few.tolist()}",
+                    allowed="at least 3 runs a metric",
+                )
+            )
+        if problems:
+            raise ConfigError(problems)
+
+    def _fit_task(self, task: int, rows: NDArray[np.bool_]) -> TaskModel:
+        known = rows & np.isfinite(self._values[:, task])
+        values = (self._values[known, task] - self._centre[task]) / self._scale[task]
+        noise = None if self._noise is None else self._noise[known, task] / self._scale[task]
+        return self.family.fit_task(self._inputs[known], values, noise)
+
+    def _calibrate(self) -> list[Floats]:
+        """Absolute errors over claimed spreads on left-out folds, one array a metric."""
+        fold = folds(len(self._inputs), _FOLDS, self.seed)
+        ratios = []
+        for task in range(self._values.shape[1]):
+            model = self._tasks[task]
+            if isinstance(model, _SelfCalibrated):
+                ratios.append(model.ratios)
+                continue
+            known = np.isfinite(self._values[:, task])
+            errors = np.full(len(fold), np.nan)
+            for number in range(_FOLDS):
+                held = (fold == number) & known
+                if held.any() and (known & ~held).sum() >= 3:
+                    model = self._fit_task(task, ~held)
+                    values = (self._values[held, task] - self._centre[task]) / self._scale[task]
+                    gap = np.abs(values - model.predict(self._inputs[held]))
+                    errors[held] = gap / np.maximum(model.spread(self._inputs[held]), 1e-9)
+            ratios.append(np.sort(errors[np.isfinite(errors)]))
+        return ratios
+
+
+def folds(n: int, count: int, seed: int) -> NDArray[np.intp]:
+    """A fold number for each of ``n`` runs: as equal in size as can be, the same for a seed."""
+    order = np.random.default_rng((seed, n)).permutation(n)
+    numbers = np.empty(n, dtype=np.intp)
+    numbers[order] = np.arange(n) % count
+    return numbers
+
+
+def _quantile(ratios: Floats, level: float) -> float:
+    """The conformal quantile: rank ``ceil((n + 1) level)``, the largest where there is none."""
+    if not len(ratios):
+        return float("inf")
+    rank = int(np.ceil((len(ratios) + 1) * level))
+    return float(ratios[min(rank, len(ratios)) - 1])

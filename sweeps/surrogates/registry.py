@@ -1,0 +1,54 @@
+"""The families by name: what configs, leaderboards and reports call them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ablations.errors import ConfigError, unknown_name
+from sweeps.surrogates.base import Family
+from sweeps.surrogates.laws import log_linear, mixing_law, power_law
+from sweeps.surrogates.linear import linear, ridge_sqrt, scheffe
+from sweeps.surrogates.process import ProcessFamily
+from sweeps.surrogates.stack import StackFamily
+from sweeps.surrogates.trees import TreesFamily
+
+__all__ = ["FAMILIES", "family"]
+
+
+def _smooth_members() -> tuple[Family, ...]:
+    return ProcessFamily(), ProcessFamily(name="gp-52", kernel="matern52"), power_law()
+
+
+def _stack() -> StackFamily:
+    return StackFamily(name="stack", members=(*_smooth_members(), ridge_sqrt(), TreesFamily()))
+
+
+def _choice() -> StackFamily:
+    members = (linear(), scheffe(), ridge_sqrt(), log_linear(), power_law(), ProcessFamily())
+    return StackFamily(name="choice", members=members, rule="choose")
+
+
+FAMILIES: dict[str, Callable[[], Family]] = {
+    "linear": linear,
+    "scheffe": scheffe,
+    "ridge-sqrt": ridge_sqrt,
+    "log-linear": log_linear,
+    "mixing-law": mixing_law,
+    "power-law": power_law,
+    "gp": ProcessFamily,
+    "lightgbm": TreesFamily,
+    "stack": _stack,
+    "choice": _choice,
+}
+"""Name → what makes the family with the settings that cross-validation liked."""
+
+
+def family(name: str) -> Family:
+    """The family called ``name``.
+
+    Raises:
+        ConfigError: no such family, with the nearest names.
+    """
+    if name not in FAMILIES:
+        raise ConfigError(unknown_name("search.surrogate", "surrogate", name, FAMILIES))
+    return FAMILIES[name]()
