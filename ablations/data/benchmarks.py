@@ -296,7 +296,9 @@ def _write_all(
     progress: Callable[[str, int], None] | None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, task in TASKS.items():
-        rows = _requested(archive, task) if task.requests else _ARROW_ROWS[name](archive, "test")
+        rows: Iterable[Row] = (
+            _requested(archive, task) if task.requests else _ARROW_ROWS[name](archive, "test")
+        )
         if name == "gsm8k":
             rows, apart = _split_templates(list(rows), gym)
             note = "items of GSM8K that the source math has templates of"

@@ -61,7 +61,9 @@ class HubOrigin:
     repo: str
     """``owner/name``."""
     subset: str | None = None
-    """The dataset's config; null = its default."""
+    """The dataset's config; several, read in turns, are separated by commas; null = its default."""
+    files: tuple[str, ...] = ()
+    """Patterns of files of the repository; empty = those of the subset."""
     split: str = "train"
     revision: str = "main"
     """Commit, tag or branch; the commit it stood for is recorded in the manifest."""

@@ -11,6 +11,7 @@ problems of MATH-500 draw the same lines here and in :mod:`ablations.data.benchm
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import json
@@ -95,6 +96,10 @@ def _passages(archive: zipfile.ZipFile) -> Iterator[tuple[str, str, str]]:
             yield f"coqa-{doc['id']}", f"coqa/{_hash(doc['story'])}", doc["story"].strip()
 
 
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
 _PRIVATE = re.compile(
     r"[\w.+-]+@[\w-]+\.\w+"  # an e-mail address
     r"|(?:\+?\d[\s().-]{0,2}){9,}\d"  # a telephone number
@@ -102,7 +107,12 @@ _PRIVATE = re.compile(
 _WORD = re.compile(r"[a-z]+")
 # Slurs, as the first 8 hex digits of their SHA-1, so that the words themselves stand nowhere.
 _SLURS = frozenset(
-    ["0391a1e5", "0b77230a", "17544c65", "21554666", "23c1bf66", "28ddedf2", "2a0383c2", "2f939613", "320d1a47", "36b7542f", "3844f115", "3852a126", "38cbc7bb", "4717776e", "71bcdde6", "737de767", "85fe8de4", "8c4947e9", "8f709233", "926dee39", "9d3ec51f", "ab440bfa", "ac04b70e", "b1aa1431", "c016fad8", "c79f5fd8", "cdb96284", "d64a57b0", "e3a82186", "f76ed590", "f8a17e95", "f9c83908", "fefacb33"]
+    _words(
+        "0391a1e5 0b77230a 17544c65 21554666 23c1bf66 28ddedf2 2a0383c2 2f939613 320d1a47 "
+        "36b7542f 3844f115 3852a126 38cbc7bb 4717776e 71bcdde6 737de767 85fe8de4 8c4947e9 "
+        "8f709233 926dee39 9d3ec51f ab440bfa ac04b70e b1aa1431 c016fad8 c79f5fd8 cdb96284 "
+        "d64a57b0 e3a82186 f76ed590 f8a17e95 f9c83908 fefacb33 "
+    )
 )
 
 
@@ -126,8 +136,12 @@ def _chat(files: Files) -> Iterator[Text]:
 def _is_private_or_foul(text: str) -> bool:
     if _PRIVATE.search(text):
         return True
-    words = set(_WORD.findall(text.lower()))
-    return any(hashlib.sha1(word.encode()).hexdigest()[:8] in _SLURS for word in words)
+    return any(map(_is_slur, _WORD.findall(text.lower())))
+
+
+@functools.cache
+def _is_slur(word: str) -> bool:
+    return hashlib.sha1(word.encode()).hexdigest()[:8] in _SLURS
 
 
 def _math(files: Files) -> Iterator[Text]:

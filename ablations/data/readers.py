@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import itertools
 import json
-import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -125,7 +124,7 @@ def _texts(rows: Iterable[tuple[str, Row]], spec: SourceSpec, place: Place) -> I
                 )
             )
         reason = _drop_reason(row, spec)
-        text = "\n\n".join(str(row[column]) for column in columns if row[column])
+        text = "\n\n".join(_plain(row[column]) for column in columns if row[column])
         if reason is None and not text.strip():
             reason = "empty"
         if reason is not None:
@@ -134,6 +133,13 @@ def _texts(rows: Iterable[tuple[str, Row]], spec: SourceSpec, place: Place) -> I
         identity = row.get(spec.id_column) if spec.id_column else None
         group = text if spec.group_column is None else str(row[spec.group_column])
         yield Text(name if identity is None else str(identity), text, group)
+
+
+def _plain(value: Any) -> str:
+    """A cell as text; of a list, the members that are not null, a line each."""
+    if isinstance(value, list):
+        return "\n".join(str(part) for part in value if part is not None)
+    return str(value)
 
 
 def _drop_reason(row: Row, spec: SourceSpec) -> str | None:
@@ -292,32 +298,54 @@ def _hub_error(origin: HubOrigin, error: Exception) -> DataError:
 
 
 def _hub_rows(origin: HubOrigin, place: Place) -> Iterator[tuple[str, Row]]:
+    if place.mirror is not None and not (place.mirror / origin.repo).is_dir():
+        where = str(place.mirror / origin.repo)
+        raise DataError(Problem(f"hub dataset {origin.repo}", "not in the mirror", found=where))
+    subsets = [part.strip() for part in origin.subset.split(",")] if origin.subset else [None]
+    turns = [_subset_rows(origin, subset, place) for subset in subsets]
+    while turns:
+        for rows in list(turns):
+            row = next(rows, None)
+            if row is None:
+                turns.remove(rows)
+            else:
+                yield row
+
+
+def _subset_rows(origin: HubOrigin, subset: str | None, place: Place) -> Iterator[tuple[str, Row]]:
     from datasets import load_dataset
 
-    where, options = origin.repo, {"revision": origin.revision}
+    options: dict[str, Any] = {"split": origin.split, "streaming": True}
+    where = origin.repo
     if place.mirror is not None:
-        where, options = str(place.mirror / origin.repo), {}
-        if not Path(where).is_dir():
-            raise DataError(Problem(f"hub dataset {origin.repo}", "not in the mirror", found=where))
+        where = str(place.mirror / origin.repo)
+    else:
+        options["revision"] = origin.revision
+    if origin.files:
+        options["data_files"] = {origin.split: list(origin.files)}
     try:
-        dataset = load_dataset(where, origin.subset, split=origin.split, streaming=True, **options)
+        dataset = load_dataset(where, subset, **options)
         by_file = dataset.num_shards >= place.ranks > 1
         if by_file:
             dataset = dataset.shard(place.ranks, place.rank)
         rows = enumerate(dataset)
         for position, row in rows if by_file else _every(rows, place):
-            if origin.blob_url is not None:
-                row = {**row, "text": _fetch_blob(origin.blob_url.format(**row))}
-            yield f"{origin.repo}:{place.rank if by_file else 0}:{position}", row
+            name = f"{subset or origin.repo}:{place.rank if by_file else 0}:{position}"
+            yield name, row if origin.blob_url is None else _with_blob(origin.blob_url, row)
     except DataError:
         raise
     except Exception as error:  # datasets, fsspec and the hub's client each have their own tree
         raise _hub_error(origin, error) from error
 
 
-def _fetch_blob(url: str) -> str:
+def _with_blob(url: str, row: Row) -> Row:
+    encoding = str(row.get("src_encoding") or "utf-8")
+    return {**row, "text": _fetch_blob(url.format(**row), encoding)}
+
+
+def _fetch_blob(url: str, encoding: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=_FETCH_SECONDS) as answer:
-            return gzip.decompress(answer.read()).decode(errors="replace")
-    except (urllib.error.URLError, OSError) as error:
+            return gzip.decompress(answer.read()).decode(encoding, errors="replace")
+    except (OSError, LookupError) as error:  # URLError is an OSError; an encoding nobody knows
         raise DataError(Problem(url, "cannot be fetched", found=error)) from error

@@ -145,7 +145,7 @@ class WriteTokens(DocumentTokenizer):  # type: ignore[misc]
             batch_size=_BATCH_DOCUMENTS,
             seed=_SHUFFLE_SEED,
         )
-        self._width = tokenizer.token_bytes
+        self._width, self._tokenizer_name = tokenizer.token_bytes, tokenizer.name
 
     @property
     def token_size(self) -> int:
@@ -157,7 +157,9 @@ class WriteTokens(DocumentTokenizer):  # type: ignore[misc]
         unshuffled = TokenizedFile(
             self.output_folder,
             filename,
-            tokenizer_name_or_path=self.tokenizer_name_or_path,
+            # A name, not this machine's path: readers of the metadata compare names.
+            tokenizer_name_or_path=self._tokenizer_name,
+            save_final_metadata=True,
             token_size=self.token_size,
         )
         dtype = np.dtype("<u2" if self.token_size == 2 else "<u4")

@@ -39,12 +39,25 @@ _WORLD_SEED = 20_250
 _SENTENCES = 6
 _CHOICES = 4
 
-_PEOPLE = ["Anna", "Ben", "Carl", "Dora", "Emil", "Fay", "Gus", "Hana", "Igor", "June", "Karl", "Lena", "Max", "Nina", "Olga", "Paul", "Quinn", "Rosa", "Sam", "Tara", "Uma", "Vera", "Walt", "Xena", "Yara", "Zeno", "Abel", "Bella", "Cleo", "Dino", "Elsa", "Fred", "Gina", "Hugo", "Iris", "Jack", "Kira", "Liam", "Mona", "Noah"]
-_TOWNS = ["Bern", "Cairo", "Delhi", "Genoa", "Kyiv", "Lima", "Minsk", "Oslo", "Paris", "Quito", "Rome", "Sofia", "Tunis", "Turin", "Vienna", "Zurich"]
-_FOODS = ["apples", "beans", "bread", "cheese", "eggs", "figs", "grapes", "honey", "jam", "lemons", "melons", "nuts", "olives", "pasta", "rice", "soup"]
-_PETS = ["bear", "bird", "cat", "cow", "crab", "deer", "dog", "duck", "fish", "fox", "frog", "goat", "hen", "horse", "mouse", "owl"]
-_COLOURS = ["red", "blue", "green", "black", "white", "brown", "pink", "grey"]
-_NAMES = ["a", "b", "c", "d", "e", "f", "g", "h", "k", "m", "n", "p", "x", "y", "z"]
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_PEOPLE = _words(
+    "Anna Ben Carl Dora Emil Fay Gus Hana Igor June Karl Lena Max Nina Olga Paul Quinn Rosa Sam "
+    "Tara Uma Vera Walt Xena Yara Zeno Abel Bella Cleo Dino Elsa Fred Gina Hugo Iris Jack Kira Liam "
+    "Mona Noah"
+)
+_TOWNS = _words(
+    "Bern Cairo Delhi Genoa Kyiv Lima Minsk Oslo Paris Quito Rome Sofia Tunis Turin Vienna Zurich"
+)
+_FOODS = _words(
+    "apples beans bread cheese eggs figs grapes honey jam lemons melons nuts olives pasta rice soup"
+)
+_PETS = _words("bear bird cat cow crab deer dog duck fish fox frog goat hen horse mouse owl")
+_COLOURS = _words("red blue green black white brown pink grey")
+_NAMES = _words("a b c d e f g h k m n p x y z")
 
 
 class Text(NamedTuple):

@@ -225,7 +225,7 @@ def _train_bpe(spec: TokenizerSpec, folder: Path, texts: Iterable[str]) -> tuple
             "model_max_length": 1_000_000_000,
         },
     )
-    return eos, int(fast.token_to_id(eos)), int(fast.get_vocab_size())
+    return eos, fast.token_to_id(eos) or 0, int(fast.get_vocab_size())
 
 
 def _pieces(texts: Iterable[str], characters: int = 1_000) -> Iterator[str]:
