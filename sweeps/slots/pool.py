@@ -74,9 +74,12 @@ class SlotPool:
             running = set(self._running)
         for pid in running:
             _signal(pid, signal.SIGTERM)
-        timer = threading.Timer(
-            _GRACE_SECONDS, lambda: [_signal(p, signal.SIGKILL) for p in running]
-        )
+
+        def end() -> None:
+            for pid in running:
+                _signal(pid, signal.SIGKILL)
+
+        timer = threading.Timer(_GRACE_SECONDS, end)
         timer.daemon = True
         timer.start()
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.files import mend_lines
+from sweeps.study.spec import Direction
 from sweeps.study.trial import Ask, Outcome, Trial
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Journal:
         directions: ``minimize`` or ``maximize``, one an objective.
     """
 
-    def __init__(self, folder: Path, study: str, directions: Sequence[str]) -> None:
+    def __init__(self, folder: Path, study: str, directions: Sequence[Direction]) -> None:
         # Imported here: Optuna takes 0.6 s, and a plugin module must load at once.
         import optuna
         from optuna.storages import JournalStorage

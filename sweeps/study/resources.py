@@ -68,26 +68,28 @@ def _naming_every_source(config: Mapping[str, Any], space: SearchSpaceSpec) -> d
     plain: dict[str, Any] = {key: value for key, value in config.items() if key != "search"}
     problems = []
     for path, simplex in space.mixtures.items():
-        keys = path.split(".")
-        node: Any = plain
-        for position, key in enumerate(keys[:-1]):
-            if not isinstance(node, Mapping) or key not in node:
-                problems.append(
-                    Problem(f"search.space.mixtures.{path}", "no such place in the run's config")
-                )
-                break
-            # Copied on the way down: the caller's config stays as it is.
-            node[key] = dict(node[key]) if isinstance(node[key], Mapping) else node[key]
-            node = node[key]
-            del position
-        else:
-            there = set((node.get(keys[-1]) or {}) if isinstance(node, Mapping) else ())
-            if extra := sorted(there - set(simplex.sources)):
-                problems.append(_left_out(path, extra, simplex.sources))
-            node[keys[-1]] = _even(simplex.sources)
+        *parents, last = path.split(".")
+        node = _opened(plain, parents)
+        if node is None:
+            problems.append(Problem(f"search.space.mixtures.{path}", "not in the run's config"))
+            continue
+        if extra := sorted(set(node.get(last) or ()) - set(simplex.sources)):
+            problems.append(_left_out(path, extra, simplex.sources))
+        node[last] = dict.fromkeys(simplex.sources, 1.0 / len(simplex.sources))
     if problems:
         raise ConfigError(problems)
     return plain
+
+
+def _opened(plain: dict[str, Any], parents: list[str]) -> dict[str, Any] | None:
+    """The mapping at ``parents``, copied on the way down: the caller's config stays as it is."""
+    node = plain
+    for key in parents:
+        if not isinstance(node.get(key), Mapping):
+            return None
+        node[key] = dict(node[key])
+        node = node[key]
+    return node
 
 
 def _left_out(path: str, extra: list[str], sources: tuple[str, ...]) -> Problem:
@@ -98,10 +100,6 @@ def _left_out(path: str, extra: list[str], sources: tuple[str, ...]) -> Problem:
         allowed=", ".join(sources),
         do="add them, with fixed weights if they are not to be searched",
     )
-
-
-def _even(sources: tuple[str, ...]) -> dict[str, float]:
-    return dict.fromkeys(sources, 1.0 / len(sources))
 
 
 def _shares(

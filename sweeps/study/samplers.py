@@ -93,11 +93,10 @@ def _frozen(space: SearchSpace, history: History, trial: Trial) -> optuna.trial.
     box = space.to_unit(space.coordinates([trial.ask.point], check=False))[0]
     values = history.values(trial) if trial.state == "done" else None
     state = TrialState.RUNNING if trial.state == "running" else TrialState.FAIL
-    frozen = create_trial(
+    return create_trial(
         state=TrialState.COMPLETE if values is not None else state,
         values=values,
         params={n: float(v) for n, v in zip(space.unit_names, np.clip(box, 0, 1), strict=True)},
         distributions=_distributions(space),
         constraints=(history.feasibility(trial) or None) if values is not None else None,
     )
-    return frozen

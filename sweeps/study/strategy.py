@@ -18,7 +18,7 @@ from ablations.errors import ConfigError, Problem
 from ablations.mixture.mixture import Mixture
 from sweeps.designs import baselines as standing_baselines
 from sweeps.designs import design
-from sweeps.space import Point, SearchSpace
+from sweeps.space import Floats, Point, SearchSpace
 from sweeps.study.resources import Resources
 from sweeps.study.spec import ConstraintSpec, ObjectiveSpec, StrategySpec
 from sweeps.study.trial import Phase, Trial, feasibility
@@ -81,12 +81,13 @@ class History:
         """How far the trial is beyond each constraint; see :func:`feasibility`."""
         return feasibility(trial, self.constraints, self.baseline_trial)
 
-    def losses(self, trials: Sequence[Trial]) -> np.ndarray:
+    def losses(self, trials: Sequence[Trial]) -> Floats:
         """Objectives ``[trials, objectives]`` turned so that less is better."""
         signs = [1.0 if o.direction == "minimize" else -1.0 for o in self.objectives.values()]
-        return np.array([self.values(trial) for trial in trials], dtype=np.float64).reshape(
-            len(trials), len(signs)
-        ) * np.array(signs)
+        rows = [self.values(trial) for trial in trials]
+        values: Floats = np.array(rows, dtype=np.float64).reshape(len(rows), len(signs))
+        turned: Floats = values * np.array(signs)
+        return turned
 
 
 Propose = Callable[[History, int], list[Point]]
@@ -162,7 +163,7 @@ def design_size(
 
 def _baselines(spec: StrategySpec, space: SearchSpace, resources: Resources) -> dict[str, Point]:
     standing = standing_baselines(space, resources.tokens, resources.caps)
-    named = {name: standing[name] for name in spec.baselines if name in standing}
+    named: dict[str, Point] = {n: standing[n] for n in spec.baselines if n in standing}
     middle = space.points(space.centre[None])[0]
     for name, weights in spec.mixtures.items():
         mixture = dict(Mixture(weights, where=f"search.strategy.mixtures.{name}"))

@@ -114,15 +114,17 @@ class Trial:
 
     @property
     def number(self) -> int:
+        """The trial's number."""
         return self.ask.number
 
     @property
     def state(self) -> TrialState:
         """``done`` once every seed it was asked with is; one failed or pruned seed decides."""
         asked = [self.outcomes.get(seed) for seed in self.ask.seeds]
-        for state in ("failed", "pruned"):
+        ends: tuple[TrialState, ...] = ("failed", "pruned")
+        for state in ends:
             if any(outcome is not None and outcome.status == state for outcome in asked):
-                return state  # type: ignore[return-value]
+                return state
         return "running" if None in asked else "done"
 
     @property
@@ -165,7 +167,8 @@ def feasibility(
         bound = constraint.bound
         sign = 1.0 if constraint.direction == "minimize" else -1.0
         if constraint.margin is not None:
-            theirs = baseline and baseline.value(ObjectiveSpec(metrics=constraint.metrics))
+            objective = ObjectiveSpec(metrics=constraint.metrics)
+            theirs = None if baseline is None else baseline.value(objective)
             bound = None if theirs is None else theirs + sign * constraint.margin
         if mine is None or bound is None:
             return None

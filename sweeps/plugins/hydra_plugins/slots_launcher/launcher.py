@@ -50,14 +50,14 @@ class SlotsLauncher(Launcher):
     def __init__(
         self,
         slots: Any,
-        threads: Optional[int],
+        threads: int | None,
         devices_per_slot: int,
-        preload: Any,  # noqa: UP045
+        preload: Any,
     ) -> None:
         from sweeps.slots.devices import slots_of
         from sweeps.slots.pool import SlotPool
 
-        plain = OmegaConf.to_container(slots) if OmegaConf.is_config(slots) else slots
+        plain: Any = OmegaConf.to_container(slots) if OmegaConf.is_config(slots) else slots
         self._pool = SlotPool(
             slots_of(plain, threads, devices_per_slot), [str(name) for name in preload]
         )
