@@ -1,0 +1,319 @@
+"""The gates of a promotion: each tells its evidence, and whether it is passed.
+
+    passed    the evidence is there and good
+    not run   the gate asks for something optional that was not done; it does not stop anything
+    unknown   the evidence is missing: stops, unless overridden with a reason
+    failed    the evidence speaks against it: stops, unless overridden with a reason
+
+An override never changes a gate's state. The record keeps the state, the evidence and the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from ablations.errors import Problem, UserError
+from ablations.mixture.mixture import Mixture
+from ablations.mixture.specs import MixtureSpec, ScheduleSpec
+from ablations.runs import RunRecord
+from ablations.schema import validate
+from sweeps.promotion.evidence import Evidence
+from sweeps.promotion.spec import GATES, LimitSpec
+from sweeps.verdict.transfer import transfer
+
+__all__ = ["GateResult", "GateState", "audit_gaps", "judge_gates", "require_open"]
+
+GateState = Literal["passed", "not run", "unknown", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    """What one gate says."""
+
+    name: str
+    state: GateState
+    sentence: str
+    """For people."""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """Plain values that the sentence rests on."""
+    override: str | None = None
+    """Why the promotion goes on although the gate is not passed."""
+
+    @property
+    def stops(self) -> bool:
+        """Whether the promotion stops here."""
+        return self.state in ("failed", "unknown") and self.override is None
+
+    def plain(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def judge_gates(
+    evidence: Evidence, limits: LimitSpec, overrides: Mapping[str, str]
+) -> tuple[GateResult, ...]:
+    """Every gate's result, overrides noted where they are needed."""
+    judges: Mapping[str, Callable[[Evidence, LimitSpec], GateResult]] = {
+        "beats_baseline": _beats_baseline,
+        "epoch_caps": _epoch_caps,
+        "audit": _audit,
+        "contamination": _contamination,
+        "second_proxy": _second_proxy,
+        "token_counts": _token_counts,
+        "one_tokenizer": _one_tokenizer,
+    }
+    found = [judges[name](evidence, limits) for name in GATES]
+    return tuple(
+        GateResult(**{**asdict(gate), "override": overrides.get(gate.name)}) if gate.stops else gate
+        for gate in found
+    )
+
+
+def require_open(gates: tuple[GateResult, ...]) -> None:
+    """Raise :class:`UserError` with every gate that stops the promotion."""
+    problems = [
+        Problem(
+            f"gate {gate.name}",
+            gate.state,
+            found=gate.sentence,
+            do=f"put it right, or record why not: 'promotion.override.{gate.name}=\"…\"'",
+        )
+        for gate in gates
+        if gate.stops
+    ]
+    if problems:
+        raise UserError(problems)
+
+
+def _beats_baseline(evidence: Evidence, limits: LimitSpec) -> GateResult:
+    verdict, candidate = evidence.verdict, evidence.candidate
+    facts: dict[str, Any] = {
+        "outcome": verdict.outcome,
+        "pick": verdict.pick,
+        "baseline": verdict.baseline,
+        "promoted": candidate.name,
+        "confirmed_on_fresh_seeds": verdict.confirmed,
+        "sentence": verdict.sentence,
+    }
+    if candidate.advantage is not None:
+        facts["advantage"] = _plain(asdict(candidate.advantage))
+    if candidate.name == verdict.baseline:
+        sentence = f"{candidate.name!r} is the baseline itself: nothing has to be beaten"
+        return GateResult(name="beats_baseline", state="passed", sentence=sentence, evidence=facts)
+    won = verdict.outcome == "winner" and candidate.name == verdict.pick
+    if won:
+        sentence = verdict.sentence
+    elif candidate.name == verdict.pick:
+        sentence = f"the verdict is {verdict.outcome}: {verdict.sentence}"
+    else:
+        sentence = f"{candidate.name!r} is not the verdict's pick, {verdict.pick!r}"
+    state: GateState = "passed" if won else "failed"
+    return GateResult(name="beats_baseline", state=state, sentence=sentence, evidence=facts)
+
+
+def _available(evidence: Evidence, source: str) -> tuple[float | None, str]:
+    """Tokens a source can give the full run, and where the figure is from; None where assumed."""
+    spec, store = evidence.config.source[source], evidence.stores[source]
+    cut = spec.max_documents is not None or spec.max_bytes is not None
+    if store is not None and not cut:
+        return float(store.tokens), "counted in the prepared store"
+    if spec.note.lower().startswith("assumed"):
+        return None, spec.note
+    return float(spec.tokens_available), "stated by the source's config"
+
+
+def _epoch_caps(evidence: Evidence, limits: LimitSpec) -> GateResult:
+    del limits
+    config = evidence.config
+    schedule, cap = config.build_schedule(), config.mixture.epoch_cap
+    available = {
+        name: _available(evidence, name)[0] or config.source[name].tokens_available
+        for name in schedule.sources
+    }
+    epochs = {name: round(value, 4) for name, value in schedule.epochs(available).items()}
+    over = {name: value for name, value in epochs.items() if value > cap * (1.0 + 1e-6)}
+    most = max(epochs, key=lambda name: epochs[name])
+    if over:
+        told = ", ".join(f"{name} {value:.2f}" for name, value in over.items())
+        sentence = f"read more often than {cap:g} epochs at the full budget: {told}"
+    else:
+        sentence = f"at most {epochs[most]:.2f} epochs ({most}) at the full budget, cap {cap:g}"
+    return GateResult(
+        name="epoch_caps",
+        state="failed" if over else "passed",
+        sentence=sentence,
+        evidence={"epochs": epochs, "cap": cap, "tokens": schedule.total_tokens},
+    )
+
+
+def audit_gaps(record: RunRecord, tolerance: float) -> list[str]:
+    """What is wrong with the audit of a run, measured against the run's own config.
+
+    The audit's verdict on itself is not trusted: asked shares are taken from the config, so an audit
+    that compared a run with the wrong mixture is found out too.
+    """
+    audit = record.audit()
+    if audit is None:
+        return [f"{record.name}: no audit"]
+    config = record.manifest.config
+    mixture = validate(MixtureSpec, config["mixture"])
+    schedule = validate(ScheduleSpec, config["schedule"])
+    gaps, seen = [], set()
+    for row in audit["stages"]:
+        stage = schedule.stages.get(row["stage"])
+        if stage is None:
+            gaps.append(f"{record.name}: audits a stage {row['stage']!r} that was not asked for")
+            continue
+        seen.add(row["stage"])
+        weights = mixture.weights if stage.weights is None else stage.weights
+        asked = Mixture(weights, normalize=mixture.normalize).get(row["source"], 0.0)
+        # A stage of n windows cannot come nearer to a share than the sampler's few windows of n.
+        windows = max(1.0, row["windows"] / max(row["realised"], 1e-12))
+        allowed = tolerance + (math.log2(max(windows, 2.0)) / 2.0 + 2.0) / windows
+        if abs(row["realised"] - asked) > allowed:
+            gaps.append(
+                f"{record.name}, stage {row['stage']!r}: {row['source']} asked {asked:.2%}, "
+                f"realised {row['realised']:.2%}"
+            )
+    missing = [name for name in schedule.stages if name not in seen]
+    if missing:
+        gaps.append(f"{record.name}: stages without an audit: {', '.join(missing)}")
+    if not audit["ok"] and not gaps:
+        gaps.append(f"{record.name}: its own audit failed (tolerance {audit['tolerance']:g})")
+    return gaps
+
+
+def _audit(evidence: Evidence, limits: LimitSpec) -> GateResult:
+    gaps = [gap for run in evidence.runs for gap in audit_gaps(run, limits.audit_tolerance)]
+    count = len(evidence.runs)
+    sentence = (
+        "; ".join(gaps[:4]) + (f"; … ({len(gaps)} in all)" if len(gaps) > 4 else "")
+        if gaps
+        else f"{count} runs read what was asked, within {limits.audit_tolerance:.2%} of tokens"
+    )
+    return GateResult(
+        name="audit",
+        state="failed" if gaps else "passed",
+        sentence=sentence,
+        evidence={"runs": [run.name for run in evidence.runs], "gaps": gaps},
+    )
+
+
+def _contamination(evidence: Evidence, limits: LimitSpec) -> GateResult:
+    limit = limits.contamination_share
+    over = [row for row in evidence.contamination if row.share > limit]
+    rows = [
+        {"source": row.source, "task": row.task, "items": row.items, "found": row.found}
+        for row in evidence.contamination
+        if row.found
+    ]
+    facts = {"limit": limit, "found": rows, "unchecked": dict(evidence.unchecked)}
+    state: GateState = "passed"
+    searched = len({row.source for row in evidence.contamination})
+    sentence = f"{searched} sources searched; no task has over {limit:.1%} of its items in one"
+    if over:
+        state = "failed"
+        sentence = "; ".join(
+            f"{row.source} holds {row.found} of {row.items} items of {row.task}" for row in over[:6]
+        )
+    elif evidence.unchecked:
+        state = "unknown"
+        sources = ", ".join(list(evidence.unchecked)[:6])
+        why = next(iter(evidence.unchecked.values()))
+        sentence = f"{len(evidence.unchecked)} sources not searched ({sources}): {why}"
+    return GateResult(name="contamination", state=state, sentence=sentence, evidence=facts)
+
+
+def _second_proxy(evidence: Evidence, limits: LimitSpec) -> GateResult:
+    rows = list(evidence.verdict.transfer)
+    if evidence.second is not None:
+        here = {
+            row.name: _oriented(evidence.verdict, row.mean) for row in evidence.verdict.candidates
+        }
+        there = {
+            row.name: _oriented(evidence.second, row.mean) for row in evidence.second.candidates
+        }
+        rows.append(transfer(here, there, small=evidence.study, large=evidence.second.study))
+    known = [row for row in rows if row.decision_accuracy is not None]
+    facts = {"limit": limits.second_proxy_decisions, "transfer": [_plain(asdict(r)) for r in rows]}
+    if not known:
+        missing = evidence.second is not None
+        return GateResult(
+            name="second_proxy",
+            state="unknown" if missing else "not run",
+            sentence="the two studies share no two candidates"
+            if missing
+            else "no second proxy size was run",
+            evidence=facts,
+        )
+    worst = min(known, key=lambda row: row.decision_accuracy or 0.0)
+    accuracy = worst.decision_accuracy or 0.0
+    holds = accuracy >= limits.second_proxy_decisions
+    return GateResult(
+        name="second_proxy",
+        state="passed" if holds else "failed",
+        sentence=f"{accuracy:.0%} of {worst.pairs} pairs are ranked alike at {worst.small} and "
+        f"{worst.large} (asked: {limits.second_proxy_decisions:.0%})",
+        evidence=facts,
+    )
+
+
+def _oriented(verdict: Any, mean: float) -> float:
+    return mean if verdict.direction == "maximize" else -mean
+
+
+def _token_counts(evidence: Evidence, limits: LimitSpec) -> GateResult:
+    del limits
+    counts, missing = {}, []
+    for name in evidence.config.build_schedule().sources:
+        tokens, origin = _available(evidence, name)
+        counts[name] = {"tokens": tokens, "origin": origin}
+        if tokens is None:
+            missing.append(name)
+    shown = ", ".join(missing[:6]) + ("" if len(missing) <= 6 else f", … ({len(missing)} in all)")
+    return GateResult(
+        name="token_counts",
+        state="unknown" if missing else "passed",
+        sentence=f"no token count of {shown}"
+        if missing
+        else f"token counts of all {len(counts)} sources are known",
+        evidence={"sources": counts},
+    )
+
+
+def _one_tokenizer(evidence: Evidence, limits: LimitSpec) -> GateResult:
+    del limits
+    prepared = {name: store for name, store in evidence.stores.items() if store is not None}
+    missing = [name for name, store in evidence.stores.items() if store is None]
+    hashes = {store.tokenizer_hash for store in prepared.values()}
+    facts: dict[str, Any] = {
+        "tokenizer": evidence.config.tokenizer.name,
+        "hashes": sorted(hashes),
+        "prepared": sorted(prepared),
+        "not_prepared": missing,
+    }
+    rows = evidence.config.model.vocab_size
+    too_large = {n: s.vocab_size for n, s in prepared.items() if s.vocab_size > rows}
+    state: GateState = "passed"
+    sentence = f"all {len(prepared)} sources were prepared with {facts['tokenizer']}"
+    if len(hashes) > 1:
+        state = "failed"
+        sentence = f"sources were prepared with {len(hashes)} different tokenizers"
+    elif too_large:
+        state = "failed"
+        sentence = f"vocabularies beyond the model's {rows} rows: {too_large}"
+    elif missing:
+        state = "unknown"
+        sentence = f"{len(missing)} sources are not prepared here: {', '.join(missing[:6])}"
+    return GateResult(name="one_tokenizer", state=state, sentence=sentence, evidence=facts)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON values: a number that is not finite is not known, so null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }
