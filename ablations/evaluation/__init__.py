@@ -1,0 +1,1 @@
+"""Evaluation: tasks, prompts, metrics, the lighteval adapter, the scoring loop and the score."""

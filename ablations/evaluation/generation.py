@@ -1,0 +1,122 @@
+"""Greedy text for many prompts at once: batched, cached, and stopped row by row.
+
+Prompts are padded on the left and sorted by length; a row that has written its stop text leaves the
+batch, so that one long answer does not hold up the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ablations.evaluation.engine import Network
+
+__all__ = ["Generated", "generate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What the model wrote after one prompt."""
+
+    text: str
+    """Without the stop text and what follows it."""
+    tokens: tuple[int, ...]
+    """As generated, the end included."""
+    cut_tokens: int
+    """Tokens of the prompt that did not fit."""
+
+
+def generate(
+    network: Network,
+    tokenizer: Any,
+    contexts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    stop: tuple[str, ...],
+    window: int,
+    batch_tokens: int,
+) -> list[Generated]:
+    """Greedy continuations of ``contexts``, in their order.
+
+    A prompt keeps its last ``window - max_new_tokens`` tokens, at least one.
+    """
+    room = max(1, window - max_new_tokens)
+    order = sorted(range(len(contexts)), key=lambda index: -len(contexts[index]))
+    made: dict[int, Generated] = {}
+    start = 0
+    while start < len(order):
+        longest = min(room, len(contexts[order[start]])) + max_new_tokens
+        chosen = order[start : start + max(1, batch_tokens // longest)]
+        rows = [list(contexts[index][-room:]) for index in chosen]
+        for index, tokens in zip(
+            chosen, _greedy(network, tokenizer, rows, max_new_tokens, stop), strict=True
+        ):
+            cut = max(0, len(contexts[index]) - room)
+            made[index] = Generated(_text(tokenizer, tokens, stop), tuple(tokens), cut)
+        start += len(chosen)
+    return [made[index] for index in range(len(contexts))]
+
+
+@torch.inference_mode()
+def _greedy(
+    network: Network, tokenizer: Any, rows: list[list[int]], limit: int, stop: tuple[str, ...]
+) -> list[list[int]]:
+    tokens, mask = _left_padded(rows, network.device)
+    written: list[list[int]] = [[] for _ in rows]
+    alive = list(range(len(rows)))
+    cache = None
+    for _ in range(limit):
+        positions = (mask.cumsum(-1) - 1).clamp_(min=0)[:, -tokens.shape[1] :]
+        out = network.model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache = out.past_key_values
+        chosen = out.logits[:, -1].argmax(-1)
+        for row, token in zip(alive, chosen.tolist(), strict=True):
+            written[row].append(token)
+        kept = [i for i, row in enumerate(alive) if not _over(tokenizer, written[row], stop)]
+        if not kept:
+            break
+        if len(kept) < len(alive):
+            keep = torch.tensor(kept, device=network.device)
+            alive = [alive[i] for i in kept]
+            cache.batch_select_indices(keep)
+            chosen, mask = chosen[keep], mask[keep]
+        tokens = chosen[:, None]
+        mask = torch.cat([mask, torch.ones_like(tokens)], dim=1)
+    return written
+
+
+def _left_padded(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    length = max(map(len, rows))
+    tokens = [[0] * (length - len(row)) + row for row in rows]
+    mask = [[0] * (length - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
+
+
+def _over(tokenizer: Any, tokens: list[int], stop: tuple[str, ...]) -> bool:
+    """Whether a row is finished: the end token, or a stop text among its last characters."""
+    if tokens[-1] == tokenizer.eos_token_id:
+        return True
+    if not stop:
+        return False
+    # A token adds at least one byte, so a stop text that ends here began within this many tokens.
+    longest = max(len(text.encode()) for text in stop)
+    tail = tokenizer.decode(tokens[-(longest + 1) :], skip_special_tokens=True)
+    return any(text in tail for text in stop)
+
+
+def _text(tokenizer: Any, tokens: list[int], stop: tuple[str, ...]) -> str:
+    text: str = tokenizer.decode(tokens, skip_special_tokens=True)
+    for end in stop:
+        text = text.split(end)[0]
+    return text

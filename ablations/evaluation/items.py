@@ -1,0 +1,235 @@
+"""Where items come from: item files, held-out documents, hub data sets and their local mirrors.
+
+    TaskSpec ──load_items──▶ Pool(items, shots)    one pool a subset or subject, so that few-shot
+                                                   examples are of the item's own subject
+
+Items of every origin have the fields of ``docs/benchmark_items.md``. A mirror is a directory of
+``<owner>/<name>/[<subset>/]<split>*.{parquet,jsonl,json,arrow}``; a hub snapshot with its README works too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ablations.errors import DataError, Problem, unknown_name
+from ablations.evaluation.columns import COLUMNS, Item
+from ablations.evaluation.specs import HubData, TaskSpec
+
+__all__ = ["ItemSources", "Pool", "load_items", "rank"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemSources:
+    """Where the items of a task are looked for on this machine."""
+
+    benchmarks: Path
+    """Folder of the item files, ``<data_dir>/benchmarks``."""
+    stores: Mapping[str, Path] = field(default_factory=dict)
+    """Source → its token store, which holds ``heldout.jsonl``."""
+    mirror: Path | None = None
+    """Directory of hub data sets; None = the hub itself."""
+    prefer_hub: bool = False
+    """Read hub data where a task names both."""
+    heldout_chars: int | None = None
+    """Characters of a held-out document, from its beginning; None = all."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Items that share their few-shot examples."""
+
+    name: str
+    items: list[Item]
+    shots: list[Item] = field(default_factory=list)
+
+
+def load_items(task: TaskSpec, sources: ItemSources) -> list[Pool]:
+    """The items of ``task``, every one with a stable ``id``.
+
+    Raises:
+        DataError: the file, split or data set is missing, empty or not laid out as said.
+    """
+    if task.source is not None:
+        return [Pool("", _heldout(task.source, sources))]
+    if task.hub is not None and (sources.prefer_hub or task.items is None):
+        items, shots = _hub_sets(task.hub, sources.mirror)
+    else:
+        items, shots = _item_files(task, sources.benchmarks)
+    if not items:
+        raise DataError(Problem(task.items or str(task.hub), "no items"))
+    if task.shots and not shots:
+        items, shots = _set_aside(items, task.shots)
+    by_subject = _by_subject(shots) if task.shots else {}
+    return [
+        Pool(name, group, by_subject.get(name) or shots)
+        for name, group in _by_subject(items).items()
+    ]
+
+
+def rank(item: Item) -> str:
+    """A fixed random order of items that depends on their ids alone."""
+    return hashlib.sha256(item["id"].encode()).hexdigest()
+
+
+def _set_aside(items: list[Item], count: int) -> tuple[list[Item], list[Item]]:
+    """Items to score, and the ``count`` last by :func:`rank` as few-shot examples."""
+    ordered = sorted(items, key=rank)
+    shots = ordered[-count:]
+    named = {shot["id"] for shot in shots}
+    return [item for item in items if item["id"] not in named], shots
+
+
+def _numbered(items: Iterable[Item], prefix: str = "") -> list[Item]:
+    """Items with an id each: their own, or their place in the data set."""
+    return [
+        {**item, "id": prefix + str(index if item.get("id") is None else item["id"])}
+        for index, item in enumerate(items)
+    ]
+
+
+def _heldout(source: str, sources: ItemSources) -> list[Item]:
+    if source not in sources.stores:
+        raise DataError(unknown_name("evaluation", "source", source, sources.stores))
+    path = Path(sources.stores[source]) / "heldout.jsonl"
+    if not path.exists():
+        raise DataError(
+            Problem(str(path), "no held-out documents", do=f"run `ablate prepare` for {source}")
+        )
+    items = [
+        {"id": str(row["id"]), "query": row["text"][: sources.heldout_chars]}
+        for row in _json_lines(path)
+        if row["text"]
+    ]
+    if not items:
+        raise DataError(Problem(str(path), "no held-out documents", found="an empty file"))
+    return items
+
+
+def _item_files(task: TaskSpec, folder: Path) -> tuple[list[Item], list[Item]]:
+    items = _numbered(_read_items(folder, str(task.items)))
+    use_shots = task.shots and task.shots_items
+    return items, list(_read_items(folder, str(task.shots_items))) if use_shots else []
+
+
+def _read_items(folder: Path, name: str) -> list[Item]:
+    path = folder / f"{name}.jsonl"
+    if not path.exists():
+        known = [file.name.removesuffix(".jsonl") for file in sorted(folder.glob("*.jsonl"))]
+        if not known:
+            do = "run `ablate prepare`"
+            raise DataError(Problem(str(path), "no benchmark items are prepared", do=do))
+        raise DataError(unknown_name(str(folder), "item file", name, known))
+    return list(_json_lines(path))
+
+
+def _json_lines(path: Path) -> Iterable[dict[str, Any]]:
+    with path.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(Problem(f"{path}:{number}", "not JSON", found=str(error))) from None
+
+
+def _by_subject(items: Iterable[Item]) -> dict[str, list[Item]]:
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(str(item.get("subject") or ""), []).append(item)
+    return groups
+
+
+# --------------------------------------------------------------------------------- hub data sets
+
+
+def _hub_sets(hub: HubData, mirror: Path | None) -> tuple[list[Item], list[Item]]:
+    """Items and few-shot examples of all subsets; ids tell the subsets apart."""
+    if hub.columns not in COLUMNS:
+        raise DataError(unknown_name("hub.columns", "layout", hub.columns, COLUMNS))
+    items: list[Item] = []
+    shots: list[Item] = []
+    for subset in hub.subsets:
+        named = f"{subset}/" if len(hub.subsets) > 1 else ""
+        items += _numbered(_hub_items(hub, subset, hub.split, mirror), named)
+        if hub.shots_split:
+            shots += _hub_items(hub, subset, hub.shots_split, mirror)
+    return items, shots
+
+
+def _hub_items(hub: HubData, subset: str, split: str, mirror: Path | None) -> list[Item]:
+    rows = (
+        _hub_rows(hub, subset, split) if mirror is None else _mirrored(hub, subset, split, mirror)
+    )
+    read = COLUMNS[hub.columns]
+    try:
+        return [item for item in map(read, rows) if item is not None]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        problem = Problem(
+            f"{hub.repo} {subset} {split}",
+            f"rows are not laid out as {hub.columns!r}",
+            found=f"{type(error).__name__}: {error}; columns {', '.join(rows[0]) if rows else '-'}",
+        )
+        raise DataError(problem) from None
+
+
+def _hub_rows(hub: HubData, subset: str, split: str) -> list[dict[str, Any]]:
+    # Imported here: a suite of item files alone never loads it (about one second of CPU).
+    from datasets import load_dataset
+
+    try:
+        data = load_dataset(hub.repo, subset, split=split, revision=hub.revision)
+    except Exception as error:  # datasets, fsspec, httpx and the hub client each raise their own
+        problem = Problem(
+            hub.repo,
+            "cannot be read from the hub",
+            found=f"{type(error).__name__}: {error}".splitlines()[0],
+            do="set evaluation.mirror to a directory that holds it",
+        )
+        raise DataError(problem) from error
+    rows: list[dict[str, Any]] = data.to_list()
+    return rows
+
+
+def _mirrored(hub: HubData, subset: str, split: str, mirror: Path) -> list[dict[str, Any]]:
+    root = Path(mirror) / hub.repo
+    if not root.is_dir():
+        known = [f"{path.parent.name}/{path.name}" for path in Path(mirror).glob("*/*")]
+        raise DataError(unknown_name(str(mirror), "data set", hub.repo, known))
+    for folder in (root / subset, root / subset / "data", root / "data", root):
+        files = [
+            file
+            for suffix in (".parquet", ".jsonl", ".json", ".arrow")
+            for pattern in (f"{split}{suffix}", f"{split}-*{suffix}", f"{split}_*{suffix}")
+            for file in sorted(folder.glob(pattern))
+        ]
+        if files:
+            return [row for file in files for row in _read_rows(file)]
+    if (root / "README.md").exists():
+        local = HubData(repo=str(root), columns=hub.columns, split=split)
+        return _hub_rows(local, subset, split)
+    raise DataError(
+        Problem(
+            str(root),
+            f"no files of split {split!r} of {subset!r}",
+            found=", ".join(sorted(p.name for p in root.rglob("*") if p.is_file())[:10]) or "empty",
+            allowed=f"[{subset}/]{split}*.parquet, .jsonl, .json or .arrow",
+        )
+    )
+
+
+def _read_rows(file: Path) -> Sequence[dict[str, Any]]:
+    if file.suffix in (".jsonl", ".json"):
+        return list(_json_lines(file))
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if file.suffix == ".parquet":
+        rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
+        return rows
+    with pa.memory_map(str(file)) as stream:
+        streamed: list[dict[str, Any]] = pa.ipc.open_stream(stream).read_all().to_pylist()
+    return streamed

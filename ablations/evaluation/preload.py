@@ -1,0 +1,45 @@
+"""Imports lighteval without letting it change the process; heavy, so done once a process.
+
+lighteval takes about six seconds of CPU to import beyond torch. A warm worker imports this module ahead of
+its work, e.g. ``multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])``, and
+every child it forks scores at once.
+
+Importing lighteval 0.13.0 can switch gradients off for the whole process (its transformers backend
+does, at module level), and parts of it re-seed ``random`` and numpy; :func:`undisturbed` puts all of
+that back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+__all__ = ["undisturbed"]
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave gradient mode and the random states of Python, numpy and torch as they were."""
+    gradients = torch.is_grad_enabled()
+    python, numpy, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(gradients)
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(torch_state)
+
+
+# lighteval imports GitPython, which refuses to be imported where no git executable is found.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+with undisturbed():
+    import lighteval.metrics.dynamic_metrics
+    import lighteval.models.abstract_model
+    import lighteval.tasks.lighteval_task  # noqa: F401

@@ -1,0 +1,105 @@
+"""Items become prompts: a query, the continuations to score, and which of them is right.
+
+The cloze form is zero-shot: P(full answer | question), the answer with its leading space. In
+WinoGrande the context varies and the continuation does not; ``contexts`` then holds one context a
+choice. The letters form shows the options and scores " A", " B", …
+
+    >>> make_prompt({"query": "Q: 2+2?\\nA:", "choices": ["4", "5"], "gold": 0}, "cloze", "{query}")
+    Prompt(query='Q: 2+2?\\nA:', choices=(' 4', ' 5'), gold=(0,), contexts=None, checks=None)
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ablations.evaluation.columns import Item
+from ablations.evaluation.specs import Form
+
+__all__ = ["Checks", "Prompt", "longest_choice", "make_prompt"]
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What decides whether generated code is right."""
+
+    before: str
+    """Code that precedes the completion: the function's head, or imports."""
+    after: str
+    """Code that follows it: the assertions."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model is given, and what it should say."""
+
+    query: str
+    choices: tuple[str, ...]
+    """Continuations with their leading white space; for generated text the accepted answers."""
+    gold: tuple[int, ...]
+    """Indices of the right choices."""
+    contexts: tuple[str, ...] | None = None
+    """One context a choice, where the context varies."""
+    checks: Checks | None = None
+    """Tests of generated code."""
+
+
+def make_prompt(item: Item, form: Form, template: str) -> Prompt:
+    """The prompt of one item.
+
+    Raises:
+        KeyError: the item lacks a field that the template or the form needs.
+    """
+    if form == "rolling":
+        return Prompt(query=item["query"], choices=(), gold=())
+    joiner = item.get("joiner", " ")
+    query = _fill(template, item)
+    if form == "letters":
+        letters = string.ascii_uppercase[: len(item["choices"])]
+        return Prompt(query, tuple(f" {letter}" for letter in letters), (int(item["gold"]),))
+    if form == "cloze":
+        contexts = tuple(item["contexts"]) if item.get("contexts") else None
+        choices = tuple(joiner + choice for choice in item["choices"])
+        return Prompt(query, choices, (int(item["gold"]),), contexts)
+    # The first choice is the one whose bits per byte are counted; aliases are accepted as well.
+    answers = dict.fromkeys([item["choices"][0], *item.get("answers", ())])
+    choices = tuple(joiner + answer for answer in answers)
+    checks = _checks(item) if form == "code" else None
+    return Prompt(query, choices, tuple(range(len(choices))), None, checks)
+
+
+def _fill(template: str, item: Item) -> str:
+    """``template`` with the item's own text put in; braces inside that text mean nothing."""
+    fields: Mapping[str, Any] = {
+        **item,
+        "options": _options(item["choices"]),
+        "subject": str(item.get("subject") or "").replace("_", " "),
+    }
+    return string.Formatter().vformat(template, (), fields)
+
+
+def _options(choices: list[str]) -> str:
+    return "".join(
+        f"{letter}. {choice}\n"
+        for letter, choice in zip(string.ascii_uppercase, choices, strict=False)
+    )
+
+
+def _checks(item: Item) -> Checks:
+    """HumanEval completes a function's head; MBPP writes a whole program from a description."""
+    if "test" in item:
+        return Checks(item["query"], f"\n{item['test']}\ncheck({item['entry_point']})\n")
+    return Checks(str(item.get("setup") or "") + "\n", "\n" + "\n".join(item["tests"]) + "\n")
+
+
+def longest_choice(prompt: Prompt) -> float:
+    """1 where the longest choice is right, 1/k of a k-fold tie that holds it, else 0.
+
+    Choosing the longest answer scores 0.42 on OpenBookQA, where chance is 0.25.
+    """
+    texts = prompt.contexts or prompt.choices
+    longest = max(map(len, texts))
+    tied = [index for index, text in enumerate(texts) if len(text) == longest]
+    return len(set(tied) & set(prompt.gold)) / len(tied)

@@ -1,0 +1,153 @@
+"""Token requests of the scoring loop, planned once and scored with any number of checkpoints.
+
+One request is a context with its continuations ("branches"). Branches that share their context are
+packed behind one copy of it, each blind to the others::
+
+    tokens     c c c c | a a | b b b        context, then every branch without its last token
+    segment    0 0 0 0 | 1 1 | 2 2 2        a token sees segment 0 and its own
+    position   0 1 2 3 | 4 5 | 4 5 6
+
+The last token of a branch is only a target, never an input, so choices of one token (letters,
+yes/no) cost nothing beyond their context. Where a context must be cut on the left to fit the
+window, the cut depends on the branch, and the branches are laid out apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Batch", "Branch", "Layout", "Request", "lay_out", "plan_batches"]
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A context and what may follow it."""
+
+    context: Sequence[int]
+    branches: Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One continuation's place in a layout."""
+
+    request: int
+    index: int
+    """Which branch of the request."""
+    cut_tokens: int
+    """Tokens cut off the left of the context."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One row of a batch: tokens to feed and positions to read."""
+
+    tokens: Ints
+    segments: Ints
+    positions: Ints
+    reads: Ints
+    """Columns whose next-token distribution is needed, one a target."""
+    targets: Ints
+    owners: Ints
+    """Index into ``branches``, one a target."""
+    branches: tuple[Branch, ...]
+
+    @property
+    def packed(self) -> bool:
+        """Whether a plain causal mask would let one branch see another."""
+        fed = self.segments[self.segments > 0]
+        return bool(len(fed)) and bool(fed[0] != fed[-1])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Layouts of similar length, scored by one forward pass."""
+
+    layouts: tuple[Layout, ...]
+    length: int
+    packed: bool
+
+
+def lay_out(
+    requests: Iterable[Request], window: int, *, pack: bool = True
+) -> tuple[list[Layout], list[tuple[int, int]]]:
+    """Layouts of all requests, and the (request, branch) pairs that no window can hold.
+
+    A window holds context and continuation together; a context longer than what is left loses its
+    beginning, a continuation that leaves no room for one token of context cannot be scored.
+    """
+    layouts: list[Layout] = []
+    too_long: list[tuple[int, int]] = []
+    for number, request in enumerate(requests):
+        lengths = [len(branch) for branch in request.branches]
+        fitting = [index for index, length in enumerate(lengths) if 0 < length < window]
+        too_long += [(number, index) for index in range(len(lengths)) if index not in fitting]
+        longest = max((lengths[index] for index in fitting), default=0)
+        whole = len(request.context) + longest <= window
+        if pack and whole and len(fitting) > 1:
+            layouts.append(_layout(request, number, fitting, 0))
+        else:
+            for index in fitting:
+                cut = max(0, len(request.context) + lengths[index] - window)
+                layouts.append(_layout(request, number, [index], cut))
+    return layouts, too_long
+
+
+def _layout(request: Request, number: int, indices: Sequence[int], cut: int) -> Layout:
+    context = list(request.context[cut:])
+    base = len(context)
+    tokens, segments, positions = list(context), [0] * base, list(range(base))
+    reads: list[int] = []
+    targets: list[int] = []
+    owners: list[int] = []
+    for owner, index in enumerate(indices):
+        branch = request.branches[index]
+        start = len(tokens)
+        fed = len(branch) - 1
+        reads += [base - 1, *range(start, start + fed)]
+        targets += branch
+        owners += [owner] * len(branch)
+        tokens += branch[:fed]
+        segments += [owner + 1] * fed
+        positions += range(base, base + fed)
+    return Layout(
+        _ints(tokens),
+        _ints(segments),
+        _ints(positions),
+        _ints(reads),
+        _ints(targets),
+        _ints(owners),
+        tuple(Branch(number, index, cut) for index in indices),
+    )
+
+
+def _ints(values: Sequence[int]) -> Ints:
+    return np.asarray(values, np.int64)
+
+
+def plan_batches(layouts: Sequence[Layout], batch_tokens: int) -> list[Batch]:
+    """Batches of at most ``batch_tokens`` padded tokens, longest first, so that memory peaks at once.
+
+    Packed and plain layouts are kept apart: the plain ones need no mask.
+    """
+    batches: list[Batch] = []
+    for packed in (False, True):
+        chosen = [layout for layout in layouts if layout.packed is packed]
+        chosen.sort(key=lambda layout: -len(layout.tokens))
+        batches += _cut(chosen, batch_tokens, packed)
+    return batches
+
+
+def _cut(layouts: Sequence[Layout], batch_tokens: int, packed: bool) -> Iterator[Batch]:
+    start = 0
+    while start < len(layouts):
+        length = len(layouts[start].tokens)
+        rows = max(1, batch_tokens // length)
+        yield Batch(tuple(layouts[start : start + rows]), length, packed)
+        start += rows

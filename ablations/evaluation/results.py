@@ -1,0 +1,215 @@
+"""Scores of a checkpoint: their rows, their statistics and the per-item details behind them.
+
+A value is the mean over the items that could be scored; a task without one is missing, with its
+reason, and never 0. Standard errors are taken from the items, not from lighteval's bootstrap, which
+for bits per byte is too small by the square root of its 1,000 rounds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ablations.evaluation.specs import HIGHER_IS_BETTER, Direction, TaskSpec
+
+__all__ = [
+    "CheckpointScores",
+    "ItemScore",
+    "MetricScore",
+    "TaskScores",
+    "missing",
+    "summarise",
+    "write_details",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemScore:
+    """One item under one checkpoint."""
+
+    item_id: str
+    metrics: Mapping[str, float]
+    """Metric → value; NaN where the item could not be scored."""
+    gold: int
+    """Index of the right choice; -1 where there is none."""
+    choice_logprobs: tuple[float, ...]
+    length_baseline: float
+    """What choosing the longest answer scores; NaN where there is nothing to choose."""
+    num_choices: int
+    num_bytes: int
+    """Bytes of a rolling text, else of the gold answer."""
+    cut_tokens: int
+    """Tokens of the context that did not fit the window."""
+    text: str | None = None
+    """What was generated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricScore:
+    """One metric of one task."""
+
+    value: float | None
+    """None where it is missing."""
+    stderr: float | None = None
+    """Standard error over the items; None below two items."""
+    n: int = 0
+    """Items behind the value."""
+    higher_is_better: bool = True
+    chance: float | None = None
+    """What guessing scores; None where guessing means nothing."""
+    length_baseline: float | None = None
+    """What choosing the longest answer scores; None where there is nothing to choose."""
+
+    def row(self) -> dict[str, Any]:
+        """As it stands in ``scores.jsonl``."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskScores:
+    """One task under one checkpoint."""
+
+    metrics: Mapping[str, MetricScore]
+    reason: str | None = None
+    """Why the task is missing; None where it was scored."""
+    too_long: int = 0
+    """Items without a score because no window holds them."""
+    cut: int = 0
+    """Items whose context lost its beginning to fit the window."""
+
+    def note(self) -> dict[str, Any]:
+        """What a reader of the values should know; empty where there is nothing."""
+        said = {"missing": self.reason, "too_long": self.too_long, "cut": self.cut}
+        return {name: value for name, value in said.items() if value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointScores:
+    """All tasks under one checkpoint, and the score made of them."""
+
+    step: int
+    tasks: Mapping[str, TaskScores]
+    score: float | None
+    direction: Direction | None
+    reason: str | None = None
+    """Why there is no score; None where there is one, or none was asked for."""
+    seconds: float = 0.0
+    """CPU time of scoring this checkpoint."""
+    details: Mapping[str, Path] = field(default_factory=dict)
+    """Task → its parquet file."""
+
+    def row(self, tokens: int | None = None) -> dict[str, Any]:
+        """The row of ``scores.jsonl``; ``tokens`` is what the checkpoint was trained on."""
+        notes = {name: task.note() for name, task in self.tasks.items() if task.note()}
+        return {
+            "step": self.step,
+            "tokens": tokens,
+            "score": self.score,
+            "direction": self.direction,
+            "reason": self.reason,
+            "metrics": {
+                name: {metric: one.row() for metric, one in task.metrics.items()}
+                for name, task in self.tasks.items()
+            },
+            "notes": notes,
+            "cpu_seconds": round(self.seconds, 3),
+        }
+
+    def flat(self) -> dict[str, float | None]:
+        """``task/metric`` → value, as ``result.json`` holds them."""
+        return {
+            f"{name}/{metric}": one.value
+            for name, task in self.tasks.items()
+            for metric, one in task.metrics.items()
+        }
+
+
+def summarise(spec: TaskSpec, items: Sequence[ItemScore]) -> TaskScores:
+    """The scores of a task from those of its items."""
+    metrics = {name: _summary(name, spec, items) for name in spec.metrics}
+    unscored = sum(any(math.isnan(v) for v in item.metrics.values()) for item in items)
+    reason = None
+    if items and unscored == len(items):
+        reason = "no window holds any of its items"
+    return TaskScores(
+        metrics=metrics,
+        reason=reason,
+        too_long=unscored,
+        cut=sum(item.cut_tokens > 0 for item in items),
+    )
+
+
+def missing(spec: TaskSpec, reason: str) -> TaskScores:
+    """The scores of a task that could not be scored."""
+    metrics = {
+        name: MetricScore(value=None, higher_is_better=HIGHER_IS_BETTER[name])
+        for name in spec.metrics
+    }
+    return TaskScores(metrics=metrics, reason=reason)
+
+
+def _summary(name: str, spec: TaskSpec, items: Sequence[ItemScore]) -> MetricScore:
+    scored = [item for item in items if not math.isnan(item.metrics[name])]
+    higher = HIGHER_IS_BETTER[name]
+    if not scored:
+        return MetricScore(value=None, higher_is_better=higher)
+    values = [item.metrics[name] for item in scored]
+    # Bits per byte of a text are counted over all bytes: a long document weighs more than a short one.
+    weights = [item.num_bytes if spec.form == "rolling" else 1 for item in scored]
+    value, stderr = _weighted_mean(values, weights)
+    choice = name in ("acc", "acc_char")
+    baselines = [one.length_baseline for one in scored if not math.isnan(one.length_baseline)]
+    return MetricScore(
+        value=value,
+        stderr=stderr,
+        n=len(scored),
+        higher_is_better=higher,
+        chance=_chance(name, spec, scored),
+        length_baseline=math.fsum(baselines) / len(baselines) if choice and baselines else None,
+    )
+
+
+def _weighted_mean(values: Sequence[float], weights: Sequence[float]) -> tuple[float, float | None]:
+    """Weighted mean and its standard error (the ratio estimator; s / sqrt(n) for equal weights)."""
+    total = math.fsum(weights)
+    mean = math.fsum(w * v for w, v in zip(weights, values, strict=True)) / total
+    n = len(values)
+    if n < 2:
+        return mean, None
+    spread = math.fsum((w * (v - mean)) ** 2 for w, v in zip(weights, values, strict=True))
+    return mean, math.sqrt(spread * n / (n - 1)) / total
+
+
+def _chance(name: str, spec: TaskSpec, items: Sequence[ItemScore]) -> float | None:
+    if name == "bpb":
+        return None
+    if spec.chance is not None:
+        return spec.chance
+    if name in ("acc", "acc_char"):
+        return math.fsum(1.0 / item.num_choices for item in items) / len(items)
+    return 0.0
+
+
+def write_details(path: Path, items: Sequence[ItemScore], metrics: Sequence[str]) -> None:
+    """One row an item, written whole or not at all; the columns are those of docs/architecture.md."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, Any] = {"item_id": pa.array([item.item_id for item in items], pa.string())}
+    for name in metrics:
+        columns[name] = pa.array([item.metrics[name] for item in items], pa.float64())
+    columns["gold"] = pa.array([item.gold for item in items], pa.int64())
+    columns["choice_logprobs"] = pa.array(
+        [list(item.choice_logprobs) for item in items], pa.list_(pa.float64())
+    )
+    columns["length_baseline"] = pa.array([item.length_baseline for item in items], pa.float64())
+    columns["num_bytes"] = pa.array([item.num_bytes for item in items], pa.int64())
+    columns["cut_tokens"] = pa.array([item.cut_tokens for item in items], pa.int64())
+    columns["text"] = pa.array([item.text for item in items], pa.string())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    pq.write_table(pa.table(columns), temporary)
+    temporary.replace(path)

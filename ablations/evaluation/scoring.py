@@ -1,0 +1,262 @@
+"""Scores checkpoints: several in one process, each task on its own, nothing silent.
+
+    exports {step: folder} ─▶ load weights ─▶ every task ─▶ details/<step>/<task>.parquet, CheckpointScores
+                                   ▲
+          tasks, prompts, tokens and batches are made once and serve every checkpoint
+
+A task that fails is missing, with its reason, and the others go on. lighteval is imported by the first call
+(``preload`` warms a process up).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations.errors import CheckpointError, EvaluationError, Problem, UserError
+from ablations.evaluation.items import ItemSources, Pool, load_items, rank
+from ablations.evaluation.results import (
+    CheckpointScores,
+    TaskScores,
+    missing,
+    summarise,
+    write_details,
+)
+from ablations.evaluation.rule import Score, apply_rule
+from ablations.evaluation.specs import EvaluationSpec, TaskSpec
+
+if TYPE_CHECKING:
+    from ablations.evaluation.adapter import MemoryModel, SuiteTask
+    from ablations.evaluation.engine import Network
+
+__all__ = ["ScoringPlace", "score_checkpoints", "score_folder"]
+
+Watch = Callable[[int, str, int, int], None]
+"""Called before a task with (step, task, its number from 0, number of tasks)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringPlace:
+    """Where items are found and where the model is run: nothing here changes a score."""
+
+    data_dir: Path = Path("data")
+    """Holds ``benchmarks/``."""
+    stores: Mapping[str, Path] = field(default_factory=dict)
+    """Source → prepared token store, for the held-out tasks."""
+    device: str = "cpu"
+    """``cpu``, ``cuda`` or ``cuda:<n>``."""
+    dtype: str | None = None
+    """Of the weights while scoring; bfloat16 on CUDA and float32 on CPU by default."""
+
+
+def score_checkpoints(
+    exports: Mapping[int, Path],
+    spec: EvaluationSpec,
+    *,
+    details: Path,
+    place: ScoringPlace | None = None,
+    watch: Watch | None = None,
+) -> Iterator[CheckpointScores]:
+    """Score transformers folders, in order of their steps; all share one tokenizer.
+
+    Args:
+        exports: Step → folder.
+        spec: The tasks and the score.
+        details: Folder of the per-item details, ``<details>/<step>/<task>.parquet``.
+        place: Where items are and where the model runs.
+        watch: Told of every task before it is scored.
+
+    Raises:
+        CheckpointError: a folder is not a model that transformers can load.
+        EvaluationError: not one task could be scored.
+    """
+    place = place or ScoringPlace()
+    suite: _Suite | None = None
+    for step in sorted(exports):
+        began = time.process_time()
+        folder = Path(exports[step])
+        network = _load(folder, place)
+        if suite is None or not suite.serves(folder):
+            suite = _Suite(folder, network, spec, place)
+        yield _score_one(suite, step, network, details, began, watch)
+
+
+def score_folder(
+    folder: Path,
+    spec: EvaluationSpec,
+    out: Path,
+    *,
+    place: ScoringPlace | None = None,
+    watch: Watch | None = None,
+) -> CheckpointScores:
+    """Score any transformers folder as step 0; details go below ``out``."""
+    return next(
+        score_checkpoints(
+            {0: Path(folder)}, spec, details=Path(out) / "details", place=place, watch=watch
+        )
+    )
+
+
+# ------------------------------------------------------------------------------------------ suite
+
+
+class _Suite:
+    """The tasks of a spec, ready for any checkpoint of one tokenizer and window."""
+
+    def __init__(
+        self, folder: Path, network: Network, spec: EvaluationSpec, place: ScoringPlace
+    ) -> None:
+        from transformers import AutoTokenizer
+
+        from ablations.evaluation.adapter import MemoryModel
+
+        self.spec = spec
+        self.specs = spec.all_tasks(tuple(place.stores))
+        self.failed: dict[str, str] = {}
+        self.tasks: dict[str, SuiteTask] = {}
+        self._identity = _identity(folder)
+        window = int(getattr(network.model.config, "max_position_embeddings", 2048))
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise _unloadable(folder, "no tokenizer that transformers can load", error) from error
+        self.model: MemoryModel = MemoryModel(
+            tokenizer, window=window, batch_tokens=spec.batch_tokens
+        )
+        sources = ItemSources(
+            benchmarks=Path(place.data_dir) / "benchmarks",
+            stores=place.stores,
+            mirror=Path(spec.mirror) if spec.mirror else None,
+            prefer_hub=spec.origin == "hub",
+            heldout_chars=spec.heldout_max_chars,
+        )
+        for name, task in self.specs.items():
+            self._build(name, task, sources)
+
+    def serves(self, folder: Path) -> bool:
+        """Whether ``folder`` has the tokenizer and the window that this suite was made for."""
+        return _identity(folder) == self._identity
+
+    def _build(self, name: str, task: TaskSpec, sources: ItemSources) -> None:
+        from ablations.evaluation.adapter import build_task
+
+        try:
+            pools = _limited(load_items(task, sources), self.spec.limit(task))
+            self.tasks[name] = build_task(name, task, pools)
+        except Exception as error:  # one broken task must not take the others with it
+            self.failed[name] = _one_line(error)
+
+
+def _identity(folder: Path) -> tuple[Any, ...]:
+    """What a suite depends on besides the weights: tokenizer files and window."""
+    config = json.loads((folder / "config.json").read_text())
+    names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+    files = tuple((folder / n).read_bytes() for n in names if (folder / n).exists())
+    return (config.get("max_position_embeddings"), config.get("architectures"), files)
+
+
+def _limited(pools: list[Pool], limit: int | None) -> list[Pool]:
+    """The ``limit`` items that come first by a hash of their ids: smaller limits give subsets."""
+    if limit is None or sum(len(pool.items) for pool in pools) <= limit:
+        return pools
+    last = sorted(rank(item) for pool in pools for item in pool.items)[limit - 1]
+    return [
+        Pool(pool.name, [item for item in pool.items if rank(item) <= last], pool.shots)
+        for pool in pools
+    ]
+
+
+# ------------------------------------------------------------------------------------------ model
+
+
+def _load(folder: Path, place: ScoringPlace) -> Network:
+    """The model of a transformers folder, on its device."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from ablations.evaluation.engine import Network
+
+    if not (folder / "config.json").exists():
+        raise CheckpointError(
+            Problem(
+                str(folder),
+                "not a transformers folder",
+                found="no config.json",
+                do="export the checkpoint first, or give a folder that holds config.json",
+            )
+        )
+    cuda = place.device.startswith("cuda")
+    dtype = getattr(torch, place.dtype or ("bfloat16" if cuda else "float32"))
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=dtype, attn_implementation="sdpa", local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _unloadable(folder, "not a model that transformers can load", error) from error
+    return Network(model.to(place.device))
+
+
+def _unloadable(folder: Path, what: str, error: Exception) -> CheckpointError:
+    return CheckpointError(Problem(str(folder), what, found=_one_line(error)))
+
+
+# ---------------------------------------------------------------------------------------- scoring
+
+
+def _score_one(
+    suite: _Suite,
+    step: int,
+    network: Network,
+    details: Path,
+    began: float,
+    watch: Watch | None,
+) -> CheckpointScores:
+    suite.model.use(network)
+    tasks: dict[str, TaskScores] = {}
+    files: dict[str, Path] = {}
+    for number, (name, spec) in enumerate(suite.specs.items()):
+        if watch is not None:
+            watch(step, name, number, len(suite.specs))
+        path = Path(details) / str(step) / f"{name}.parquet"
+        tasks[name] = _score_task(suite, name, spec, path)
+        if tasks[name].reason is None:
+            files[name] = path
+    if tasks and all(task.reason for task in tasks.values()):
+        reasons = "; ".join(f"{name}: {task.reason}" for name, task in tasks.items())
+        raise EvaluationError(f"step {step}: not one task could be scored: {reasons}")
+    rule = suite.spec.score
+    score = apply_rule(rule, tasks) if rule else Score(None)
+    return CheckpointScores(
+        step=step,
+        tasks=tasks,
+        score=score.value,
+        direction=rule.direction if rule else None,
+        reason=score.reason,
+        seconds=time.process_time() - began,
+        details=files,
+    )
+
+
+def _score_task(suite: _Suite, name: str, spec: TaskSpec, path: Path) -> TaskScores:
+    from ablations.evaluation.adapter import sample_metrics
+
+    if name in suite.failed:
+        return missing(spec, suite.failed[name])
+    try:
+        items = sample_metrics(suite.tasks[name], suite.model)
+    except Exception as error:  # one broken task must not take the others with it
+        return missing(spec, _one_line(error))
+    write_details(path, items, spec.metrics)
+    return summarise(spec, items)
+
+
+def _one_line(error: Exception) -> str:
+    """An error as a reason: its type where the message alone would not tell."""
+    text = " ".join(str(error).split())
+    if isinstance(error, (UserError, EvaluationError)):
+        return text
+    return f"{type(error).__name__}: {text}"[:300]

@@ -1,0 +1,290 @@
+"""What is scored and how it becomes one number; plain values only, checked when they are made.
+
+    EvaluationSpec
+    ├── tasks.<name>: TaskSpec      items (hub, mirror or file) → prompt → metrics
+    │                               cloze      P(answer | question), zero-shot, the default
+    │                               letters    the options are shown, P(" A" | prompt)
+    │                               generative greedy text, compared with the reference
+    │                               code       greedy text, run against its tests
+    │                               rolling    every token of a text
+    └── score: ScoreRule            weighted mean of metrics, chance-rescaled where it says so
+
+A prompt is a template over the fields of an item (``docs/evaluation.md``)::
+
+    prompt: "Question: {question}\\nAnswer:"
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from ablations.errors import ConfigError, Problem, nearest
+
+__all__ = [
+    "HELDOUT_PREFIX",
+    "HIGHER_IS_BETTER",
+    "METRICS",
+    "PROMPT_FIELDS",
+    "Direction",
+    "EvaluationSpec",
+    "Form",
+    "HubData",
+    "Match",
+    "ScoreRule",
+    "ScoreTerm",
+    "TaskSpec",
+]
+
+Form = Literal["cloze", "letters", "generative", "code", "rolling"]
+Match = Literal["text", "number", "latex"]
+Direction = Literal["maximize", "minimize"]
+
+METRICS: Mapping[Form, tuple[str, ...]] = {
+    "cloze": ("acc", "acc_char", "bpb"),
+    "letters": ("acc",),
+    "generative": ("exact_match", "bpb"),
+    "code": ("pass_at_1", "bpb"),
+    "rolling": ("bpb",),
+}
+"""The metrics that a form can be scored by."""
+
+HIGHER_IS_BETTER: Mapping[str, bool] = {
+    "acc": True,
+    "acc_char": True,
+    "exact_match": True,
+    "pass_at_1": True,
+    "bpb": False,
+}
+
+HELDOUT_PREFIX = "heldout_"
+"""``heldout_<source>`` is the task of a source's held-out documents."""
+
+PROMPT_FIELDS = ("query", "question", "passage", "subject", "options")
+"""Names that a prompt template may use; ``options`` are the choices, one lettered line each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubData:
+    """A data set on the Hugging Face hub, or its copy in the mirror directory."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    repo: str
+    """Hub name, ``owner/name``; a folder of that name is looked for under ``evaluation.mirror``."""
+    columns: str
+    """How its rows are laid out: a name of ``ablations.evaluation.columns``."""
+    subsets: tuple[str, ...] = ("default",)
+    """Configurations of the data set; their items are pooled."""
+    split: str = "test"
+    """Split whose items are scored."""
+    shots_split: str | None = None
+    """Split that the few-shot examples come from."""
+    revision: str | None = None
+    """Commit or tag; unused with a mirror."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec:
+    """One evaluation set with its prompt and its metrics."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    form: Form
+    """How the model is asked; decides which metrics there are."""
+    domain: str
+    """What the task measures: english, knowledge, reasoning, math, code, …"""
+    hub: HubData | None = None
+    """The items as published."""
+    items: str | None = None
+    """Name of an item file, ``<data_dir>/benchmarks/<items>.jsonl``; either or both of the two."""
+    shots_items: str | None = None
+    """Item file of the few-shot examples; without one, examples are set aside from ``items``."""
+    source: str | None = None
+    """Source whose held-out documents are the items; for ``rolling`` alone."""
+    prompt: str = "{query}"
+    """Template of the prompt over the fields of an item."""
+    metrics: tuple[str, ...]
+    """Which metrics to compute; the first one is the task's headline."""
+    match: Match = "text"
+    """What an ``exact_match`` compares: normalised text, the last number, or a LaTeX expression."""
+    shots: int = 0
+    """Few-shot examples before the item, of its own subject where it has one."""
+    max_new_tokens: int | None = None
+    """Tokens generated at most; needed by ``generative`` and ``code``."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a generation; they are not part of it."""
+    chance: float | None = None
+    """Score of guessing; by default one over the number of choices, and 0 for generated text."""
+    max_items: int | None = None
+    """Items scored at most, in place of the suite's limit."""
+
+    def __post_init__(self) -> None:
+        problems = [*self._data_problems(), *self._metric_problems(), *self._prompt_problems()]
+        if problems:
+            raise ConfigError(problems)
+
+    def _data_problems(self) -> Iterator[Problem]:
+        if self.form == "rolling":
+            if not (self.source or self.items or self.hub):
+                yield Problem("source", "a rolling task needs a source or an item file")
+        elif self.source is not None:
+            yield Problem("source", "only rolling tasks read held-out documents", found=self.form)
+        elif not (self.hub or self.items):
+            yield Problem("items", "a task needs items", do="name an item file or hub data")
+        if self.shots and self.hub and not self.hub.shots_split:
+            yield Problem("hub.shots_split", "few-shot examples need a split", found=self.shots)
+        for name in ("shots", "max_items", "max_new_tokens"):
+            value, least = getattr(self, name), 0 if name == "shots" else 1
+            if value is not None and value < least:
+                yield Problem(name, "too small", found=value, allowed=f">= {least}")
+
+    def _metric_problems(self) -> Iterator[Problem]:
+        allowed = METRICS[self.form]
+        if not self.metrics:
+            yield Problem("metrics", "a task needs a metric", allowed=", ".join(allowed))
+        for metric in self.metrics:
+            if metric not in allowed:
+                close = nearest(metric, allowed, most=1)
+                do = f"did you mean {close[0]!r}?" if close else None
+                yield Problem(
+                    "metrics",
+                    f"{self.form} tasks have no such metric",
+                    found=metric,
+                    allowed=", ".join(allowed),
+                    do=do,
+                )
+        if {"exact_match", "pass_at_1"} & set(self.metrics) and self.max_new_tokens is None:
+            yield Problem("max_new_tokens", "generated text needs a limit", allowed=">= 1")
+        if self.chance is not None and not 0.0 <= self.chance < 1.0:
+            yield Problem("chance", "not a chance level", found=self.chance, allowed="0 <= … < 1")
+
+    def _prompt_problems(self) -> Iterator[Problem]:
+        try:
+            names = [name for _, name, _, _ in string.Formatter().parse(self.prompt) if name]
+        except ValueError as error:
+            yield Problem("prompt", f"not a template ({error})", found=self.prompt)
+            return
+        for name in names:
+            if name not in PROMPT_FIELDS:
+                yield Problem(
+                    "prompt", "unknown field", found=name, allowed=", ".join(PROMPT_FIELDS)
+                )
+        if self.form == "letters" and "options" not in names:
+            yield Problem("prompt", "a letters prompt shows the options", do="use {options}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreTerm:
+    """One part of a score: the mean of the metrics that a pattern matches."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    metrics: str
+    """Pattern over ``task/metric`` with ``*`` and ``?``, e.g. ``heldout_*/bpb``."""
+    weight: float = 1.0
+    """Weight of the term's mean in the score."""
+    rescale: bool = False
+    """Take (value - chance) / (1 - chance) of every metric before the mean."""
+    direction: Direction | None = None
+    """Which way the metrics improve; known for every metric, so said only to overrule."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.metrics.count("/") != 1:
+            problems.append(
+                Problem("metrics", "not a task/metric pattern", found=self.metrics, do="e.g. */acc")
+            )
+        if not 0.0 < self.weight < float("inf"):
+            problems.append(Problem("weight", "not a weight", found=self.weight, allowed="> 0"))
+        if problems:
+            raise ConfigError(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRule:
+    """The one number a study optimises: the weighted mean of its terms.
+
+    A term whose metrics improve against ``direction`` counts negatively.
+    """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    direction: Direction
+    """Whether a larger or a smaller score is better."""
+    terms: Mapping[str, ScoreTerm]
+    """The parts of the score, by a name of your choice."""
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            raise ConfigError(Problem("score.terms", "a score needs at least one term"))
+
+
+_LIMITS = ("max_items", "heldout_max_items", "heldout_max_chars", "batch_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSpec:
+    """The tasks that every checkpoint is scored on, and the score made of them."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    tasks: Mapping[str, TaskSpec] = field(default_factory=dict)
+    """The suite, by task name."""
+    score: ScoreRule | None = None
+    """How metrics become the score; none where nothing is optimised."""
+    origin: Literal["items", "hub"] = "items"
+    """Which of its data a task reads where it names both: item files offline, or hub data sets."""
+    heldout: bool = True
+    """Add a task ``heldout_<source>`` for the held-out documents of every source of the run."""
+    max_items: int | None = None
+    """Items of a task scored at most: a fixed shuffle is cut, so smaller cuts are subsets of larger."""
+    heldout_max_items: int | None = None
+    """Documents of a held-out task scored at most, cut the same way."""
+    heldout_max_chars: int | None = None
+    """Characters of a held-out document scored at most, from its beginning."""
+    mirror: str | None = None
+    """Directory that holds hub data sets as ``<owner>/<name>/``; nothing is downloaded when set."""
+    batch_tokens: int = 8192
+    """Tokens of a scoring batch, padding included; memory grows with it, results do not change."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            Problem(f"evaluation.{name}", "too small", found=value, allowed=">= 1")
+            for name in _LIMITS
+            if (value := getattr(self, name)) is not None and value < 1
+        ]
+        problems += [
+            Problem(f"evaluation.tasks.{name}", "not a task name", found=name, allowed="no / or |")
+            for name in self.tasks
+            if {"/", "|"} & set(name)
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+    def all_tasks(
+        self, sources: Mapping[str, object] | tuple[str, ...] = ()
+    ) -> dict[str, TaskSpec]:
+        """The suite, and the held-out task of every one of ``sources`` where asked for."""
+        tasks = dict(self.tasks)
+        if self.heldout:
+            for source in sources:
+                tasks.setdefault(
+                    HELDOUT_PREFIX + source,
+                    TaskSpec(
+                        form="rolling",
+                        domain=source,
+                        source=source,
+                        metrics=("bpb",),
+                        max_items=self.heldout_max_items,
+                    ),
+                )
+        return tasks
+
+    def limit(self, task: TaskSpec) -> int | None:
+        """Items of ``task`` to score at most."""
+        if task.max_items is not None or task.source is not None:
+            return task.max_items
+        return self.max_items
