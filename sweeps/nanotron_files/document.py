@@ -278,12 +278,17 @@ def _other_problems(file: NanotronFile) -> Iterator[Problem]:
 
 
 def to_document(value: Any) -> Any:
-    """Plain values of a section; keys that are null by default and null are left out."""
+    """Plain values of a section; keys that are null by default and null are left out.
+
+    The checkpoint to resume from is always written: launch scripts look for its line.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             field.name: to_document(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if getattr(value, field.name) is not None or field.default is not None
+            if getattr(value, field.name) is not None
+            or field.default is not None
+            or field.name == "resume_checkpoint_path"
         }
     if isinstance(value, Mapping):
         return {key: to_document(item) for key, item in value.items()}

@@ -1,0 +1,182 @@
+"""The card of a promotion: one page that a lead can defend in front of a team.
+
+What was decided and on which evidence; what will be trained, on what, for how much; which gates were
+overridden by whom and why; what to watch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["card", "watch_list"]
+
+
+def card(record: Mapping[str, Any]) -> str:
+    """``promotion.json`` for people, as Markdown."""
+    lines = [
+        *_head(record),
+        *_gates(record),
+        *_schedule(record),
+        *_chain(record),
+        *_cost(record),
+        "## What to watch",
+        "",
+        *(f"- [ ] {item}" for item in record["watch"]),
+        "",
+        *_provenance(record),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _head(record: Mapping[str, Any]) -> Iterator[str]:
+    verdict, full = record["verdict"], record["full"]
+    yield f"# {record['name']}"
+    yield ""
+    yield (
+        f"**{record['candidate']['name']}** of study `{record['study']}` is promoted to "
+        f"**{full['name']}**: {_tokens(full['total_tokens'])} tokens, "
+        f"{record['parameters'] / 1e6:,.1f}M parameters."
+    )
+    yield ""
+    yield f"> {verdict['sentence']}"
+    yield ""
+    for caveat in verdict["caveats"]:
+        yield f"- {caveat}"
+    if verdict["caveats"]:
+        yield ""
+
+
+def _gates(record: Mapping[str, Any]) -> Iterator[str]:
+    yield "## Gates"
+    yield ""
+    yield "| gate | state | evidence |"
+    yield "|---|---|---|"
+    for gate in record["gates"]:
+        state = gate["state"] + (" **overridden**" if gate["override"] else "")
+        sentence = gate["sentence"].replace("|", "\\|").replace("\n", " ")
+        why = f" — overridden: {gate['override']}" if gate["override"] else ""
+        yield f"| {gate['name'].replace('_', ' ')} | {state} | {sentence}{why} |"
+    yield ""
+
+
+def _schedule(record: Mapping[str, Any]) -> Iterator[str]:
+    stages = record["stages"]
+    names = [stage["name"] for stage in stages]
+    yield "## Schedule"
+    yield ""
+    yield "| source | " + " | ".join(names) + " | tokens | epochs |"
+    yield "|---|" + "--:|" * (len(names) + 2)
+    for source, row in record["sources"].items():
+        shares = [stage["weights"].get(source, 0.0) for stage in stages]
+        cells = [f"{share:.2%}" if share else "–" for share in shares]
+        epochs = "?" if row["epochs"] is None else f"{row['epochs']:.2f}"
+        yield f"| {source} | {' | '.join(cells)} | {_tokens(row['tokens'])} | {epochs} |"
+    steps = [f"{stage['first_step']:,}–{stage['last_step']:,}" for stage in stages]
+    yield f"| **steps** | {' | '.join(steps)} | | |"
+    yield f"| **tokens** | {' | '.join(_tokens(s['tokens']) for s in stages)} | | |"
+    yield ""
+    rate = record["learning_rate"]
+    yield (
+        f"Learning rate {rate['peak']:g}: {rate['warmup_steps']:,} steps of warm-up, "
+        f"{rate['shape']} decay to {rate['peak'] * rate['min_ratio']:g} over the last "
+        f"{rate['decay_steps']:,} of {rate['total_steps']:,} steps. A step is "
+        f"{record['tokens_per_step']:,} tokens."
+    )
+    yield ""
+
+
+def _chain(record: Mapping[str, Any]) -> Iterator[str]:
+    yield "## How to train it"
+    yield ""
+    yield "With the platform's own trainer (resumes in any stage, scores, audits, compares):"
+    yield ""
+    yield "    bash launch/ablate.sh"
+    yield ""
+    yield "With nanotron's main branch, one file a stage (`launch/submit.sh` for Slurm):"
+    yield ""
+    yield "| file | trains steps | starts from |"
+    yield "|---|---|---|"
+    for link in record["chain"]:
+        start = link["resume"] or "scratch"
+        yield f"| `nanotron/{link['file']}` | {link['first_step']:,}–{link['last_step']:,} | {start} |"
+    yield ""
+
+
+def _cost(record: Mapping[str, Any]) -> Iterator[str]:
+    cost, price = record["cost"], record["cost"]["price"]
+    yield "## Bill (an estimate)"
+    yield ""
+    yield (
+        f"{cost['flops']:.3g} FLOPs; {cost['device_hours']:,.0f} device-hours; "
+        f"{cost['wall_days']:,.1f} days on {cost['devices']} devices; {cost['usd']:,.0f} dollars."
+    )
+    yield ""
+    yield (
+        f"Assumed: {price['device']}, {price['peak_tflops']:g} TFLOP/s peak, MFU {price['mfu']:.0%}, "
+        f"{price['usd_per_device_hour']:g} dollars a device-hour, {price['overhead']:.0%} overhead. "
+        "FLOPs a token: 6 a matrix parameter and 12 · layers · width · length for attention."
+    )
+    yield ""
+    hours = ", ".join(f"{name} {value:,.0f}" for name, value in record["stage_hours"].items())
+    yield f"Device-hours by stage: {hours}."
+    yield ""
+
+
+def _provenance(record: Mapping[str, Any]) -> Iterator[str]:
+    made = record["provenance"]
+    yield "## Provenance"
+    yield ""
+    yield f"- by {made['by']} on {made['host']}, {made['created']}"
+    yield f"- command: `{' '.join(made['command'])}`"
+    yield f"- code: {made['git_commit'] or 'not a git checkout'}"
+    for run in made["runs"]:
+        yield f"- run `{run['name']}`, fingerprint {run['fingerprint'][:12]}"
+    yield "- everything above, for programs: `promotion.json`; the verdict: `evidence/verdict.json`"
+
+
+def _tokens(count: float) -> str:
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:,.3g}{unit}"
+    return f"{count:,.0f}"
+
+
+def watch_list(record: Mapping[str, Any]) -> list[str]:
+    """What to look at while the full run trains, from what is known of it."""
+    stages = record["stages"]
+    rate = record["learning_rate"]
+    decay_from = rate["total_steps"] - rate["decay_steps"]
+    items = [
+        "loss at every stage's first 100 steps: a step up is expected where the mixture changes; "
+        "one that does not come back within a few hundred steps is not",
+        "loss spikes (events of kind spike): rewind and skip only with a note",
+        "realised tokens per source against the schedule, at every hand-over",
+    ]
+    if rate["decay_steps"]:
+        items.append(
+            f"the learning rate starts to fall after step {decay_from:,}; loss should fall with it"
+        )
+    for stage in stages[1:]:
+        items.append(
+            f"before stage {stage['name']}: the checkpoint of step {stage['first_step'] - 1:,} is "
+            "there and whole"
+        )
+    tight = [
+        f"{name} ({row['epochs']:.1f} epochs)"
+        for name, row in record["sources"].items()
+        if row["epochs"] is not None and row["epochs"] > 0.8 * record["epoch_cap"]
+    ]
+    if tight:
+        items.append(f"memorisation of the most repeated sources: {', '.join(tight)}")
+    pays = [row["task"] for row in record["verdict"]["tasks"] if row["effect"] == "pays"]
+    if pays:
+        items.append(f"the tasks that paid in the proxies: {', '.join(pays)}")
+    items.append(
+        "a context extension is a new run: main counts read tokens from zero in it, so give it other "
+        "files of its sources, or accept that their beginnings are read again"
+    )
+    overridden = [gate["name"] for gate in record["gates"] if gate["override"]]
+    if overridden:
+        items.append(f"what the overridden gates would have caught: {', '.join(overridden)}")
+    return items

@@ -1,0 +1,162 @@
+"""Scripts that train a promoted chain with nanotron's main branch: one machine, or Slurm.
+
+    launch/stage.sh K       stage K with torchrun, from its newest checkpoint if it has one
+    launch/train.sh         all stages in order on this machine
+    launch/stage.sbatch K   stage.sh on every node of a job
+    launch/submit.sh        one job a stage, each after the one before
+    launch/ablate.sh        the same schedule with the platform's own trainer
+
+A job that was killed is submitted again as it was: a finished stage is passed over, a started one
+goes on from its own ``latest.txt`` instead of the hand-over checkpoint that its file names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sweeps.promotion.spec import ClusterSpec
+
+__all__ = ["StageLaunch", "scripts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageLaunch:
+    """One stage, as the scripts need it."""
+
+    file: str
+    """Its file's name under ``nanotron/``."""
+    checkpoints: str
+    """Its checkpoint folder."""
+    last_step: int
+    """Step that ends it."""
+
+
+_STAGE = """\
+#!/usr/bin/env bash
+# Train one stage of {name} with nanotron's main branch, on this node of the job.
+# Usage: stage.sh STAGE, from 1 to {count}. Relative folders are taken from the working directory.
+set -euo pipefail
+
+files=({files})
+checkpoints=({checkpoints})
+last_steps=({last_steps})
+
+stage="${{1:?usage: stage.sh STAGE, from 1 to {count}}}"
+index=$((stage - 1))
+here="$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)"
+config="$here/../nanotron/${{files[index]}}"
+folder="${{checkpoints[index]}}"
+
+if [[ -s "$folder/latest.txt" ]]; then
+    latest="$(<"$folder/latest.txt")"
+    if ((latest >= last_steps[index])); then
+        echo "stage $stage ended at step $latest: nothing to do"
+        exit 0
+    fi
+    # Go on from this stage's own newest checkpoint, not from the one that the file hands over.
+    resumed="$folder/resume.$(hostname).yaml"
+    sed -e "s|^  resume_checkpoint_path: .*|  resume_checkpoint_path: $folder|" \\
+        -e "s|^  load_lr_scheduler: .*|  load_lr_scheduler: true|" \\
+        -e "s|^  load_optimizer: .*|  load_optimizer: true|" "$config" >"$resumed.tmp"
+    mv "$resumed.tmp" "$resumed"
+    config="$resumed"
+fi
+
+export CUDA_DEVICE_MAX_CONNECTIONS=1
+exec torchrun \\
+    --nnodes "${{SLURM_NNODES:-1}}" \\
+    --nproc_per_node {gpus_per_node} \\
+    --rdzv_backend c10d \\
+    --rdzv_id "${{SLURM_JOB_ID:-$$}}" \\
+    --rdzv_endpoint "${{HEAD_NODE:-localhost}}:${{MASTER_PORT:-29500}}" \\
+    "${{NANOTRON:-{nanotron}}}/run_train.py" --config-file "$config"
+"""
+
+_TRAIN = """\
+#!/usr/bin/env bash
+# Train all {count} stages of {name} in order on this machine ({gpus_per_node} GPUs).
+set -euo pipefail
+
+here="$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)"
+for stage in {numbers}; do
+    bash "$here/stage.sh" "$stage"
+done
+"""
+
+_SBATCH = """\
+#!/usr/bin/env bash
+#SBATCH --job-name={name}
+#SBATCH --nodes={nodes}
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node={gpus_per_node}
+#SBATCH --cpus-per-task={cpus_per_task}
+#SBATCH --partition={partition}
+#SBATCH --time={time}
+#SBATCH --requeue
+#SBATCH --output=%x-%j.out
+# One stage of {name}; submit.sh gives the stage and the promotion's folder.
+set -euo pipefail
+
+stage="${{1:?usage: sbatch stage.sbatch STAGE}}"
+HEAD_NODE="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+export HEAD_NODE
+srun --kill-on-bad-exit=1 bash "${{PROMOTION:?folder of the promotion}}/launch/stage.sh" "$stage"
+"""
+
+_SUBMIT = """\
+#!/usr/bin/env bash
+# Submit the {count} stages of {name}: {nodes} nodes each, a stage starts when the one before is done.
+set -euo pipefail
+
+here="$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)"
+PROMOTION="$(dirname "$here")"
+export PROMOTION
+after=()
+for stage in {numbers}; do
+    job="$(sbatch --parsable --export=ALL --job-name="{name}-$stage" "${{after[@]}}" \\
+        "$here/stage.sbatch" "$stage")"
+    echo "stage $stage: job $job"
+    after=(--dependency="afterok:${{job%%;*}}")
+done
+"""
+
+_ABLATE = """\
+#!/usr/bin/env bash
+# Train, score and audit the promoted schedule with the platform's own trainer; resumes in any stage.
+set -euo pipefail
+
+here="$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)"
+exec ablate run --config-dir "$here/../conf" experiment=promoted "$@"
+"""
+
+
+def scripts(name: str, stages: Sequence[StageLaunch], cluster: ClusterSpec) -> Mapping[str, str]:
+    """File name → text of every script of a chain."""
+    values = {
+        "name": name,
+        "count": len(stages),
+        "numbers": " ".join(str(number) for number in range(1, len(stages) + 1)),
+        "files": " ".join(_quoted(stage.file) for stage in stages),
+        "checkpoints": " ".join(_quoted(stage.checkpoints) for stage in stages),
+        "last_steps": " ".join(str(stage.last_step) for stage in stages),
+        "gpus_per_node": cluster.gpus_per_node,
+        "nodes": cluster.nodes,
+        "cpus_per_task": cluster.cpus_per_task,
+        "partition": cluster.partition,
+        "time": cluster.time,
+        "nanotron": cluster.nanotron,
+    }
+    templates = {
+        "stage.sh": _STAGE,
+        "train.sh": _TRAIN,
+        "stage.sbatch": _SBATCH,
+        "submit.sh": _SUBMIT,
+        "ablate.sh": _ABLATE,
+    }
+    return {file: template.format(**values) for file, template in templates.items()}
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    return f'"{escaped}"'

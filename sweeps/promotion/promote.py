@@ -1,0 +1,308 @@
+"""Promotion: the recorded act of freezing a schedule that passed its gates into a full run.
+
+promotions/<study>-<full>-001/        written whole or not at all, never changed; the next is -002
+    card.md                           for people
+    promotion.json                    the same for programs: schedule, evidence, provenance
+    conf/                             ablate run --config-dir …/conf experiment=promoted
+    nanotron/1_….yaml 2_….yaml        the chain for nanotron's main branch
+    launch/                           torchrun and Slurm scripts
+    evidence/verdict.json             the verdict as it stood
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ablations.errors import ConfigError, Problem
+from ablations.files import sync_folder, write_json, write_text
+from ablations.runs import RunRecord
+from ablations.schema import RunConfig, dump, load, validate
+from sweeps.nanotron_files.document import text_of
+from sweeps.nanotron_files.sections import NanotronFile
+from sweeps.promotion.card import card, watch_list
+from sweeps.promotion.cost import estimate, stage_hours
+from sweeps.promotion.evidence import Evidence, choose, gather, picked_runs
+from sweeps.promotion.freeze import freeze
+from sweeps.promotion.gates import GateResult, judge_gates, require_open
+from sweeps.promotion.launch import scripts
+from sweeps.promotion.plan import chain_files, chain_run, stage_launches
+from sweeps.promotion.spec import PromotionSpec
+from sweeps.verdict.record import VERDICT_FILE, read_verdict
+
+__all__ = ["FORMAT", "Promoted", "promote"]
+
+FORMAT = 1
+"""Version of promotion.json."""
+
+_GROUPS = ("tokenizer", "mixture", "schedule", "model", "training", "evaluation")
+_MOST_PROMOTIONS = 999
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """A promotion on disk."""
+
+    folder: Path
+    record: Mapping[str, Any]
+    """The content of ``promotion.json``."""
+    gates: tuple[GateResult, ...]
+
+
+def promote(plain: Mapping[str, Any], config_dirs: tuple[Path, ...] = ()) -> Promoted:
+    """Promote the winner of a study.
+
+    Args:
+        plain: A composed config: ``study``, ``runs_dir``, ``promotion`` and the full run's groups
+            (its ``schedule`` and ``mixture`` are taken from the study instead).
+        config_dirs: Config folders searched for sources.
+
+    Raises:
+        UserError: no verdict, no finished run, or gates that stop the promotion; all at once.
+    """
+    spec = validate(PromotionSpec, plain["promotion"])
+    study, runs_dir = str(plain["study"]), Path(plain["runs_dir"])
+    verdict = read_verdict(runs_dir / study)
+    candidate = choose(verdict, spec.pick)
+    runs = picked_runs(runs_dir, study, candidate)
+    values = _full_values(plain, spec, runs[0])
+    config = load(values, config_dirs)
+    evidence = gather(spec, config, study=study, verdict=verdict, candidate=candidate)
+    gates = judge_gates(evidence, spec.limits, spec.override)
+    require_open(gates)
+    return _write(spec, values, evidence, gates)
+
+
+def _full_values(plain: Mapping[str, Any], spec: PromotionSpec, run: RunRecord) -> dict[str, Any]:
+    """The full run's plain config: the target's groups with the study's schedule."""
+    proxy = run.manifest.config
+    schedule = freeze(proxy, spec.full)
+    first = next(iter(schedule["stages"].values()))
+    mixture = {**proxy["mixture"], "weights": first["weights"], "normalize": False}
+    dropped = ("promotion", "search", "labels", "experiment", "warm_start")
+    kept = {key: value for key, value in plain.items() if key not in dropped}
+    return {**kept, "schedule": schedule, "mixture": mixture, "trial": "full"}
+
+
+def _write(
+    spec: PromotionSpec,
+    values: Mapping[str, Any],
+    evidence: Evidence,
+    gates: tuple[GateResult, ...],
+) -> Promoted:
+    parent = Path(spec.out)
+    parent.mkdir(parents=True, exist_ok=True)
+    stem = f"{evidence.study}-{spec.full.name}".replace("/", "_")
+    building = parent / f".{stem}.{os.getpid()}.tmp"
+    # Another process may take the number between the look and the rename: then take the next.
+    for number in range(1, _MOST_PROMOTIONS + 1):
+        folder = parent / f"{stem}-{number:03d}"
+        if folder.exists():
+            continue
+        shutil.rmtree(building, ignore_errors=True)
+        record = _record(folder.name, spec, evidence, gates)
+        try:
+            _fill(building, record, spec, values, evidence)
+            building.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            continue
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        sync_folder(parent)
+        return Promoted(folder=folder, record=record, gates=gates)
+    raise ConfigError(
+        Problem(
+            str(parent), f"holds {_MOST_PROMOTIONS} promotions of {stem}", do="give another out"
+        )
+    )
+
+
+def _record(
+    name: str, spec: PromotionSpec, evidence: Evidence, gates: tuple[GateResult, ...]
+) -> dict[str, Any]:
+    config = evidence.config
+    schedule = config.build_schedule()
+    rate = config.build_learning_rate(schedule)
+    run = chain_run(config, spec.full, name)
+    bill = estimate(
+        config.model,
+        tokens=schedule.total_tokens,
+        sequence_length=schedule.sequence_length,
+        price=spec.full.price,
+        devices=spec.full.cluster.gpus,
+    )
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "name": name,
+        "study": evidence.study,
+        "candidate": {
+            "name": evidence.candidate.name,
+            "trial": evidence.candidate.trial,
+            "weights": dict(evidence.candidate.weights),
+        },
+        "full": dump(spec.full),
+        "parameters": config.model.parameters,
+        "tokens_per_step": schedule.tokens_per_step,
+        "schedule": dump(config.schedule),
+        "stages": _stages(config),
+        "sources": _sources(config, gates),
+        "epoch_cap": config.mixture.epoch_cap,
+        "learning_rate": asdict(rate),
+        "chain": _links(chain_files(run)),
+        "gates": [gate.plain() for gate in gates],
+        "cost": bill.plain(),
+        "stage_hours": stage_hours(bill, schedule),
+        "verdict": _verdict(evidence),
+        "provenance": _provenance(spec, evidence),
+    }
+    record["watch"] = watch_list(record)
+    return record
+
+
+def _stages(config: RunConfig) -> list[dict[str, Any]]:
+    schedule = config.build_schedule()
+    return [
+        {
+            "name": stage.name,
+            "first_step": schedule.first_step(index) + 1,
+            "last_step": schedule.first_step(index + 1),
+            "tokens": stage.steps * schedule.tokens_per_step,
+            "weights": {n: w for n, w in stage.mixture.items() if w > 0.0},
+        }
+        for index, stage in enumerate(schedule.stages)
+    ]
+
+
+def _sources(config: RunConfig, gates: tuple[GateResult, ...]) -> dict[str, Any]:
+    caps = next(gate for gate in gates if gate.name == "epoch_caps")
+    read = config.build_schedule().tokens()
+    return {
+        name: {"tokens": tokens, "epochs": caps.evidence["epochs"].get(name)}
+        for name, tokens in read.items()
+    }
+
+
+def _links(files: Mapping[str, NanotronFile]) -> list[dict[str, Any]]:
+    return [
+        {
+            "file": name,
+            "first_step": file.data_stages[-1].start_training_step,
+            "last_step": file.tokens.train_steps,
+            "resume": file.checkpoints.resume_checkpoint_path,
+        }
+        for name, file in files.items()
+    ]
+
+
+def _verdict(evidence: Evidence) -> dict[str, Any]:
+    """The verdict in brief; the whole of it lies in ``evidence/``."""
+    verdict = evidence.verdict
+    tasks = [
+        {
+            "task": row.task,
+            "metric": row.metric,
+            "reference": row.reference,
+            "pick": row.pick,
+            "effect": row.effect,
+        }
+        for row in verdict.tasks
+    ]
+    return {
+        "outcome": verdict.outcome,
+        "sentence": verdict.sentence,
+        "pick": verdict.pick,
+        "baseline": verdict.baseline,
+        "direction": verdict.direction,
+        "caveats": list(verdict.caveats),
+        "tasks": tasks,
+    }
+
+
+def _provenance(spec: PromotionSpec, evidence: Evidence) -> dict[str, Any]:
+    manifests = [run.manifest for run in evidence.runs]
+    return {
+        "by": spec.by or _user(),
+        "host": socket.gethostname(),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": list(sys.argv),
+        "git_commit": manifests[0].git_commit,
+        "versions": dict(manifests[0].versions),
+        "runs": [
+            {"name": run.name, "fingerprint": manifest.fingerprint, "seed": manifest.seed}
+            for run, manifest in zip(evidence.runs, manifests, strict=True)
+        ],
+        "counted_runs": list(evidence.verdict.runs),
+        "runs_dir": str(Path(evidence.config.runs_dir).absolute()),
+    }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no account behind the user id, as in some containers
+        return f"uid {os.getuid()}"
+
+
+def _fill(
+    folder: Path,
+    record: Mapping[str, Any],
+    spec: PromotionSpec,
+    values: Mapping[str, Any],
+    evidence: Evidence,
+) -> None:
+    """Write everything into ``folder``, which no one else sees yet."""
+    for name in ("conf/experiment", "nanotron", "launch", "evidence"):
+        (folder / name).mkdir(parents=True)
+    write_text(folder / "card.md", card(record))
+    write_json(folder / "promotion.json", record)
+    _fill_conf(folder / "conf", record, values)
+    run = chain_run(evidence.config, spec.full, str(record["name"]))
+    for number, (name, file) in enumerate(chain_files(run).items(), start=1):
+        heading = (
+            f"{record['name']}: file {number} of {len(run.schedule.stages)}, for nanotron's main "
+            "branch.\nMain trains the last stage listed; the ones before say what was read already."
+        )
+        write_text(folder / "nanotron" / name, text_of(file, heading))
+    for name, text in scripts(run.name, stage_launches(run), spec.full.cluster).items():
+        write_text(folder / "launch" / name, text)
+        (folder / "launch" / name).chmod(0o755)
+    study = Path(evidence.config.runs_dir) / evidence.study
+    shutil.copyfile(study / VERDICT_FILE, folder / "evidence" / VERDICT_FILE)
+
+
+def _fill_conf(folder: Path, record: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    heading = f"# Frozen by the promotion {record['name']}; a change is a new promotion.\n"
+    for group in _GROUPS:
+        (folder / group).mkdir()
+        text = yaml.safe_dump(dict(values[group]), sort_keys=False, width=100)
+        write_text(folder / group / "promoted.yaml", heading + text)
+    experiment = {
+        "defaults": [
+            *({f"override /{group}": "promoted"} for group in _GROUPS),
+            {"override /search": "none"},
+        ],
+        "study": record["name"],
+        "trial": "full",
+        "seed": values.get("seed", 0),
+        "source": dict(values.get("source") or {}),
+        "labels": {
+            "role": "full",
+            "promotion": record["name"],
+            "from_study": record["study"],
+            "candidate": record["candidate"]["name"],
+        },
+    }
+    text = yaml.safe_dump(experiment, sort_keys=False, width=100)
+    write_text(folder / "experiment" / "promoted.yaml", "# @package _global_\n" + heading + text)
