@@ -15,6 +15,7 @@ from analysis.figures.theme import (
     empty_figure,
     number,
     shorten,
+    wrapped,
 )
 
 if TYPE_CHECKING:
@@ -87,8 +88,6 @@ def rank_transfer(frame: pd.DataFrame, *, small: str, large: str, agreement: str
         hoverinfo="text",
     )
     if agreement:
-        from analysis.figures.mixtures import wrapped
-
         text = wrapped(agreement)
         figure.add_annotation(
             text=text,
@@ -111,8 +110,8 @@ def rank_transfer(frame: pd.DataFrame, *, small: str, large: str, agreement: str
 _CRITERIA = (
     ("monotonicity", "monotone in tokens", "Spearman"),
     ("signal_to_noise", "signal to noise", "ratio"),
-    ("above_chance", "above chance", "noises of a run"),
-    ("stability", "stable ranking", "Kendall's tau"),
+    ("above_chance", "above chance", "run noises"),
+    ("stability", "stable ranking", "Kendall τ"),
 )
 
 
@@ -158,7 +157,7 @@ def task_signal(frame: pd.DataFrame) -> go.Figure:
     mark = {True: " ✓", False: " ✗"}
     level = [[_level(cells[t, c]) for c in criteria] for t in tasks]
     text = [
-        [f"{number(cells[t, c].value, 3)}{mark.get(cells[t, c].passes, '')}" for c in criteria]
+        [f"{number(cells[t, c].value, 2)}{mark.get(cells[t, c].passes, '')}" for c in criteria]
         for t in tasks
     ]
     hover = [[_signal_hover(cells[t, c]) for c in criteria] for t in tasks]
@@ -181,12 +180,11 @@ def task_signal(frame: pd.DataFrame) -> go.Figure:
     )
     figure.update_xaxes(
         **axis(
-            "criterion",
-            "its unit and its least value below the name",
+            "criterion, its unit, its least value",
             showgrid=False,
             side="top",
             tickangle=0,
-            tickfont={"size": 10},
+            tickfont={"size": 9},
         )
     )
     figure.update_yaxes(**axis("task", "", showgrid=False))
@@ -198,7 +196,8 @@ def _level(cell: Any) -> int:
 
 
 def _criterion_label(cell: Any) -> str:
-    return f"{cell.criterion.replace(' ', '<br>', 1)}<br>({cell.unit.split()[0]} ≥ {cell.least:g})"
+    words = cell.criterion.replace(" ", "<br>")
+    return f"{words}<br><i>{cell.unit}</i><br>≥ {cell.least:g}"
 
 
 def _signal_hover(cell: Any) -> str:
@@ -251,7 +250,12 @@ def cost_ledger(frame: pd.DataFrame) -> go.Figure:
             marker={
                 "color": PALETTE[place],
                 "line": {"color": INK, "width": 0.5},
-                "pattern": {"shape": PATTERNS[place], "fgcolor": "white", "solidity": 0.3},
+                "pattern": {
+                    "shape": PATTERNS[place],
+                    "fillmode": "overlay",
+                    "fgcolor": "white",
+                    "solidity": 0.3,
+                },
             },
             hovertext=[
                 f"<b>{r.phase}</b>, {r.runs} runs<br>{label} {factor * h:.3g} CPU {unit}"

@@ -128,12 +128,12 @@ def effect_matrix(frame: pd.DataFrame) -> go.Figure:
         colorscale=[list(stop) for stop in DIVERGING],
         text=text,
         texttemplate="%{text}",
-        textfont={"size": 11, "color": "#222222"},
+        textfont={"size": 11},
         hovertext=hover,
         hoverinfo="text",
         xgap=2,
         ygap=2,
-        colorbar=colour_bar("effect of +10 points of weight (SD over mixtures, + = better)"),
+        colorbar=colour_bar("+10 points of weight: SD over mixtures, + better"),
     )
     figure.update_xaxes(
         **axis("source", "", showgrid=False, tickangle=0 if wide.shape[1] < 5 else -40)

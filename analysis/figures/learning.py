@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-__all__ = ["learning_curve", "learning_frame", "loss_curve", "loss_frame"]
+__all__ = ["learning_curve", "learning_frame", "loss_curve", "loss_frame", "unit_of"]
 
 
 def learning_frame(
@@ -79,7 +79,7 @@ def learning_curve(
             annotation_font={"size": 11, "color": GREY},
         )
     figure.update_xaxes(
-        **axis("tokens trained on", "tokens", tickformat="~s", nticks=6, rangemode="tozero")
+        **axis("training so far", "tokens", tickformat="~s", nticks=6, rangemode="tozero")
     )
     figure.update_yaxes(**axis(shorten(task, 24), unit_of(metric), nticks=6))
     return figure
@@ -171,6 +171,6 @@ def loss_curve(frame: pd.DataFrame, *, order: Sequence[str] = ()) -> go.Figure:
             "<br>%{x:,.0f} tokens<extra></extra>",
         )
         shown.add(str(label))
-    figure.update_xaxes(**axis("tokens trained on", "tokens", tickformat="~s", rangemode="tozero"))
+    figure.update_xaxes(**axis("training so far", "tokens", tickformat="~s", rangemode="tozero"))
     figure.update_yaxes(**axis("training loss", "nats a token"))
     return figure

@@ -7,6 +7,7 @@ predictions: the weights, `mean`, `low`, `high` (:mod:`analysis.predictions` mak
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from analysis.figures.theme import (
     colour_bar,
     empty_figure,
     number,
+    shorten,
     span,
     translucent,
+    wrapped,
 )
 from analysis.frames.views import weights
 
@@ -160,10 +163,10 @@ def ternary_map(
     figure.update_ternaries(
         sum=1,
         bgcolor="white",
-        domain={"x": [0.04, 0.96], "y": [0.02, 0.86]},
+        domain={"x": [0.14, 0.86], "y": [0.12, 0.82]},
         **{
             f"{letter}axis": {
-                "title": {"text": name},
+                "title": {"text": _corner(name, letter), "font": {"size": 12}},
                 "min": 0,
                 "ticks": "outside",
                 "tickformat": ".0%",
@@ -176,6 +179,15 @@ def ternary_map(
         },
     )
     return figure
+
+
+def _corner(name: str, letter: str) -> str:
+    """A corner's title; those below are broken and moved inwards, or a phone cuts them off."""
+    if letter == "a":
+        return shorten(name, 24)
+    return "<br><br><br>" + "<br>".join(
+        textwrap.wrap(shorten(name, 24).replace("_", "_ "), 10)
+    ).replace("_ ", "_")
 
 
 def _joined(left: pd.Series[Any], right: pd.Series[Any]) -> pd.Series[Any]:
@@ -311,13 +323,6 @@ def ratio_curve(
     )
     figure.update_yaxes(**axis(score))
     return figure
-
-
-def wrapped(text: str, width: int = 46) -> str:
-    """``text`` broken into lines that fit a phone."""
-    import textwrap
-
-    return "<br>".join(textwrap.wrap(text, width))
 
 
 def _add_band(figure: go.Figure, line: pd.DataFrame, source: str, minimised: bool) -> None:

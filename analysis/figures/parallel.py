@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["parallel_coordinates"]
 
 _BANDS = 6
-_BAND_NAMES = ("best sixth", "2nd", "3rd", "4th", "5th", "worst sixth")
+_BAND_NAMES = ("best 1/6", "2/6", "3/6", "4/6", "5/6", "worst 1/6")
 _COLOURS = ("#440154", "#414487", "#2A788E", "#22A884", "#7AD151", "#D8C91A")
 """Viridis at six points, its last a shade darker: pure yellow is lost on white."""
 
@@ -56,7 +56,7 @@ def parallel_coordinates(
             marker={"size": 6 if band == 0 else 4},
             hoverinfo="text",
         )
-    figure.update_layout(legend={"title": {"text": f"by {score}: "}})
+    figure.update_layout(legend={"title": {"text": f"trials by {score}", "side": "top"}})
     top = float(frame[names].to_numpy().max())
     figure.update_xaxes(
         **axis(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.figures.learning import unit_of
 from analysis.figures.theme import GREY, INK, PALETTE, axis, blank, empty_figure, number
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def domain_values(values: pd.DataFrame, tasks: pd.DataFrame) -> pd.DataFrame:
         names = members.index[members["metric"].astype("str") == metric].astype("str")
         present = [name for name in names if name in values.columns]
         if present:
-            columns[f"{domain} ({metric})"] = values[present].mean(axis=1, skipna=False)
+            columns[f"{domain} ({unit_of(str(metric))})"] = values[present].mean(
+                axis=1, skipna=False
+            )
     return pd.DataFrame(columns, index=values.index)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from analysis.figures.theme import (
@@ -15,6 +15,7 @@ from analysis.figures.theme import (
     empty_figure,
     shorten,
     source_styles,
+    wrapped,
 )
 
 if TYPE_CHECKING:
@@ -77,84 +78,90 @@ def stage_timeline(stages: pd.DataFrame, curve: pd.DataFrame) -> go.Figure:
     """Shares of tokens stacked per stage, the learning rate over them."""
     if stages.empty:
         return empty_figure("no schedule to show")
+    figure = blank(height=460)
     names = [str(name) for name in dict.fromkeys(stages["source"])]
-    styles = source_styles(names)
-    figure = blank(height=440)
-    for name in names:
-        rows = stages[stages["source"] == name]
-        figure.add_bar(
-            x=(rows["start"] + rows["end"]) / 2,
-            y=rows["weight"],
-            width=rows["end"] - rows["start"],
-            name=shorten(name, 24),
-            marker={
-                "color": styles[name]["colour"],
-                "line": {"color": "white", "width": 1},
-                "pattern": {
-                    "shape": styles[name]["pattern"],
-                    "fgcolor": "white",
-                    "size": 6,
-                    "solidity": 0.25,
-                },
-            },
-            hovertext=[
-                f"<b>{r.stage}</b>: {name} {r.weight:.1%}"
-                f"<br>{r.weight * (r.end - r.start):.4g} tokens"
-                for r in rows.itertuples()
-            ],
-            hoverinfo="text",
-        )
+    for name, style in source_styles(names).items():
+        _add_source(figure, stages[stages["source"] == name], name, style)
     spans = stages.drop_duplicates("stage")
-    for row in spans.itertuples():
+    for number, row in enumerate(spans.itertuples(), start=1):
         figure.add_annotation(
             x=(row.start + row.end) / 2,
             y=1.0,
-            yref="y",
             yanchor="bottom",
-            text=shorten(str(row.stage), 12),
+            text=f"<b>{number}</b>",
             showarrow=False,
-            textangle=0 if len(spans) < 5 else -30,
-            font={"size": 11},
+            font={"size": 12},
         )
-    if not curve.empty:
+    _add_learning_rate(figure, curve)
+    legend = " · ".join(f"{n} {name}" for n, name in enumerate(spans["stage"], start=1))
+    title = axis(
+        "training so far", "tokens", tickformat="~s", range=[0, float(stages["end"].max())]
+    )
+    title["title"]["text"] += "<br>stages: " + wrapped(legend, 38)
+    figure.update_layout(barmode="stack", bargap=0, margin={"t": 16}, xaxis=title)
+    figure.update_layout(
+        yaxis=axis(
+            "share of the stage's tokens",
+            tickformat=".0%",
+            range=[0, 1.12],
+            tickvals=[0, 0.25, 0.5, 0.75, 1.0],
+        )
+    )
+    return figure
+
+
+def _add_source(figure: go.Figure, rows: pd.DataFrame, name: str, style: Mapping[str, str]) -> None:
+    pattern = {
+        "shape": style["pattern"],
+        "fillmode": "overlay",
+        "fgcolor": "white",
+        "size": 6,
+        "solidity": 0.25,
+    }
+    figure.add_bar(
+        x=(rows["start"] + rows["end"]) / 2,
+        y=rows["weight"],
+        width=rows["end"] - rows["start"],
+        name=shorten(name, 20),
+        marker={
+            "color": style["colour"],
+            "line": {"color": "white", "width": 1},
+            "pattern": pattern,
+        },
+        hovertext=[
+            f"<b>{r.stage}</b>: {name} {r.weight:.1%}<br>{r.weight * (r.end - r.start):.4g} tokens"
+            for r in rows.itertuples()
+        ],
+        hoverinfo="text",
+    )
+
+
+def _add_learning_rate(figure: go.Figure, curve: pd.DataFrame) -> None:
+    """A dark line with a white rim: it crosses every colour and pattern below it."""
+    if curve.empty:
+        return
+    for width, colour, shown in ((6, "white", False), (2.5, INK, True)):
         figure.add_scatter(
             x=curve["tokens"],
             y=curve["lr"],
             yaxis="y2",
             mode="lines",
             name="learning rate",
-            line={"color": INK, "width": 3},
+            line={"color": colour, "width": width},
+            showlegend=shown,
             hovertemplate="learning rate %{y:.3g}<extra></extra>",
         )
-        figure.update_layout(
-            yaxis2=axis(
-                "learning rate",
-                "",
-                overlaying="y",
-                side="right",
-                showgrid=False,
-                rangemode="tozero",
-                tickformat=".0e",
-                range=[0, 1.25 * float(curve["lr"].max())],
-            )
-        )
-    figure.update_layout(barmode="stack", bargap=0, margin={"t": 30})
-    figure.update_xaxes(
-        **axis(
-            "tokens trained on", "tokens", tickformat="~s", range=[0, float(stages["end"].max())]
+    top = 1.25 * float(curve["lr"].max())
+    figure.update_layout(
+        yaxis2=axis(
+            "learning rate",
+            overlaying="y",
+            side="right",
+            showgrid=False,
+            tickformat=".0e",
+            range=[0, top],
         )
     )
-    figure.update_yaxes(
-        **axis(
-            "share of the stage's tokens",
-            "",
-            tickformat=".0%",
-            range=[0, 1.12],
-            tickvals=[0, 0.25, 0.5, 0.75, 1.0],
-        ),
-        selector={"side": None},
-    )
-    return figure
 
 
 def epochs_frame(sources: pd.DataFrame, audits: pd.DataFrame) -> pd.DataFrame:
@@ -252,7 +259,7 @@ def realised_against_asked(frame: pd.DataFrame) -> go.Figure:
             continue
         figure.add_scatter(
             x=part["gap"],
-            y=[shorten(r, 24) for r in part["row"]],
+            y=[shorten(r, 20) for r in part["row"]],
             mode="markers",
             name=label,
             marker={"symbol": symbol, "size": 9, "color": colour, "line": {"width": 1.2}},
@@ -263,8 +270,10 @@ def realised_against_asked(frame: pd.DataFrame) -> go.Figure:
             ],
             hoverinfo="text",
         )
-    figure.update_xaxes(**axis("realised − asked; grey passes", "points of 100"))
+    figure.update_xaxes(
+        **axis("realised − asked; grey passes", "points of 100", nticks=5, tickangle=0)
+    )
     figure.update_yaxes(
-        **axis("source", ""), categoryorder="array", categoryarray=[shorten(r, 24) for r in rows]
+        **axis("source", ""), categoryorder="array", categoryarray=[shorten(r, 20) for r in rows]
     )
     return figure

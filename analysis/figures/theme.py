@@ -12,6 +12,7 @@ A figure is two functions: one that makes a frame and one that draws it.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ __all__ = [
     "shorten",
     "source_styles",
     "translucent",
+    "wrapped",
 ]
 
 PALETTE = (
@@ -101,9 +103,9 @@ def blank(*, height: int = 420, legend: bool = True) -> go.Figure:
 
 def axis(title: str, unit: str = "", **more: Any) -> dict[str, Any]:
     """An axis with its title, the unit in brackets, and room for its labels."""
-    text = f"{title} ({unit})" if unit else title
+    text = wrapped(f"{title} ({unit})" if unit else title, 34)
     return {
-        "title": {"text": text, "standoff": 8},
+        "title": {"text": text, "standoff": 8, "font": {"size": 13}},
         "automargin": True,
         "showgrid": True,
         "gridcolor": "#E6E6E6",
@@ -146,7 +148,7 @@ def empty_figure(reason: str, *, height: int = 160) -> go.Figure:
 
 
 def source_styles(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Name → colour, symbol, dash and pattern; a name keeps its style wherever the order is the same."""
+    """Name → colour, symbol, dash and pattern, by its place among ``names``."""
     return {
         name: {
             "colour": PALETTE[place % len(PALETTE)],
@@ -168,8 +170,13 @@ def shorten(name: str, most: int = 18) -> str:
     """``name`` cut in its middle to ``most`` characters; the hover shows it whole."""
     if len(name) <= most:
         return name
-    head = (most - 1 + 1) // 2
+    head = most // 2
     return f"{name[:head]}…{name[-(most - 1 - head) :]}"
+
+
+def wrapped(text: str, width: int = 46) -> str:
+    """``text`` broken into lines; 46 characters at size 12 fit a phone's plot."""
+    return "<br>".join(textwrap.wrap(text, width))
 
 
 def number(value: float | None, digits: int = 4) -> str:
