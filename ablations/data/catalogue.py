@@ -23,7 +23,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -164,7 +164,7 @@ class SourceSpec:
 
     def __post_init__(self) -> None:
         problems = [
-            Problem(key, "must be above zero", found=value)
+            Problem(f"source.{key}", "must be above zero", found=value)
             for key, value in (
                 ("tokens_available", self.tokens_available),
                 ("max_documents", self.max_documents),
@@ -175,12 +175,19 @@ class SourceSpec:
         ]
         if not (math.isfinite(self.heldout_share) and 0.0 <= self.heldout_share < 1.0):
             problems.append(
-                Problem("heldout_share", "not a share", found=self.heldout_share, allowed="0 to 1")
+                Problem(
+                    "source.heldout_share",
+                    "not a share",
+                    found=self.heldout_share,
+                    allowed="0 to 1",
+                )
             )
         if (self.min_score is None) != (self.score_column is None):
-            problems.append(Problem("min_score", "goes with score_column: give both or neither"))
+            problems.append(
+                Problem("source.min_score", "goes with score_column: give both or neither")
+            )
         if isinstance(self.origin, FilesOrigin) and not self.origin.paths:
-            problems.append(Problem("origin.paths", "names no file"))
+            problems.append(Problem("source.origin.paths", "names no file"))
         if problems:
             raise ConfigError(problems)
 
@@ -239,22 +246,17 @@ def read_config(kind: type[Any], path: Path, where: str) -> Any:
     except yaml.YAMLError as error:
         raise ConfigError(Problem(str(path), "not YAML", found=error)) from error
     except ValidationError as error:
-        raise ConfigError([_problem(where, detail) for detail in error.errors()]) from error
-    except ConfigError as error:
-        raise ConfigError(
-            [
-                Problem(f"{where}.{p.where}", p.what, found=p.found, allowed=p.allowed, do=p.do)
-                for p in error.problems
-            ]
-        ) from error
+        problems = [problem for detail in error.errors() for problem in _problems(where, detail)]
+        raise ConfigError(problems) from None
 
 
-def _problem(where: str, detail: Any) -> Problem:
+def _problems(where: str, detail: Any) -> list[Problem]:
+    cause = (detail.get("ctx") or {}).get("error")
+    if isinstance(cause, ConfigError):
+        # A dataclass names its group ("source.max_bytes"); here it is known which one it is.
+        return [replace(p, where=f"{where}.{p.where.partition('.')[2]}") for p in cause.problems]
     # A union names the member it tried between the keys; members are classes, keys are lower case.
     keys = [str(part) for part in detail["loc"] if not str(part)[:1].isupper()]
     given = detail.get("input")
-    return Problem(
-        ".".join([where, *keys]),
-        detail["msg"],
-        found=given if isinstance(given, str | int | float | bool) else None,
-    )
+    shown = given if isinstance(given, str | int | float | bool) else None
+    return [Problem(".".join([where, *keys]), detail["msg"], found=shown)]

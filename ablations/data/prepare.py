@@ -303,13 +303,24 @@ def _pipeline(work: _Work) -> list[Any]:
     place = work.place()
     before: list[Any] = [ReadSource(work.spec, place.downloads, place.mirror)]
     if work.spec.decontaminate:
-        tasks = read_tasks(work.data_dir / "benchmarks", work.spec.decontaminate)
+        tasks = read_tasks(_items(work), work.spec.decontaminate)
         before.append(DropContaminated(TaskIndex(tasks)))
     return [
         *before,
         HoldOut(work.partial, work.spec.heldout_share, tuple(before)),
         WriteTokens(work.partial, work.tokenizer),
     ]
+
+
+def _items(work: _Work) -> Path:
+    """``data/benchmarks``, with the tasks to decontaminate against fetched where they are missing."""
+    from ablations.data.benchmarks import TASKS, prepare_benchmarks
+
+    folder = work.data_dir / "benchmarks"
+    missing = [task for task in work.spec.decontaminate if not (folder / f"{task}.jsonl").is_file()]
+    if set(missing) & {*TASKS, "gsm8k_overlap"}:
+        prepare_benchmarks(work.data_dir, mirror=work.mirror)
+    return folder
 
 
 def _finish(work: _Work) -> Any:

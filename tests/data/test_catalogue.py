@@ -1,0 +1,123 @@
+"""Every shipped source loads; a mistake in one is told by its key."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ablations.data.catalogue import (
+    FilesOrigin,
+    HubOrigin,
+    PackageOrigin,
+    SourceSpec,
+    config_folder,
+    load_catalogue,
+    load_source,
+    load_tokenizer_spec,
+)
+from ablations.errors import ConfigError
+
+GOOD = """
+domain: english
+tokens_available: 1000
+origin: {kind: files, paths: [a.txt]}
+licence: MIT
+"""
+
+
+def make(**changes: object) -> SourceSpec:
+    origin = FilesOrigin(kind="files", paths=("a.txt",))
+    spec = SourceSpec(domain="english", tokens_available=1000, origin=origin, licence="MIT")
+    return replace(spec, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(load_catalogue()))
+def test_every_shipped_source_loads(name: str) -> None:
+    spec = load_source(name)
+    assert spec.licence
+    assert spec.domain in {"english", "code", "math", "synthetic", "books", "junk"}
+    if isinstance(spec.origin, PackageOrigin):
+        assert all(len(pin.sha256) == 64 for pin in spec.origin.packages)
+    if isinstance(spec.origin, HubOrigin):
+        assert spec.origin.repo.count("/") == 1
+
+
+@pytest.mark.parametrize(
+    "path", sorted(config_folder("tokenizer").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_shipped_tokenizer_loads_under_its_own_name(path: Path) -> None:
+    assert load_tokenizer_spec(path.stem).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        ("fineweb_edu", 1300), ("dclm", 3800), ("starcoderdata", 250), ("stack_edu", 125),
+        ("openwebmath", 12), ("infimm_webmath", 40), ("finemath_4plus", 10), ("finemath_3plus", 34),
+        ("infiwebmath_4plus", 8.5), ("infiwebmath_3plus", 20.5), ("cosmopedia_v2", 30),
+        ("stack_edu_python", 21.8), ("stack_edu_java", 42.1), ("stack_edu_ruby", 1.61),
+    ],
+)  # fmt: skip
+def test_smollm2s_sources_have_the_papers_figures(name: str, billions: float) -> None:
+    assert load_source(name).tokens_available == round(billions * 1e9)
+
+
+def test_a_figure_that_is_assumed_says_so() -> None:
+    for name in ("dclm_edu", "jupyter_notebooks", "dolma_books", "auggsm8k"):
+        assert load_source(name).note == "tokens_available is assumed"
+
+
+def test_an_unknown_source_brings_the_nearest_names() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'fineweb_edu'"):
+        load_source("fineweb_edx")
+    with pytest.raises(ConfigError, match="did you mean 'cosmo2'"):
+        load_tokenizer_spec("cosmo")
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ("heldout_share: 1.5", "source.mine.heldout_share"),
+        ("max_bytes: 0", "source.mine.max_bytes"),
+        ("min_score: 3", "source.mine.min_score"),
+        ("max_byte: 3", "source.mine.max_byte"),
+        ("shards: many", "source.mine.shards"),
+        ("origin: {kind: files, paths: []}", "source.mine.origin.paths"),
+        ("origin: {kind: hub}", "source.mine.origin.repo"),
+        ("- a", "mine.yaml"),
+    ],
+)
+def test_a_mistake_is_told_by_its_key(tmp_path: Path, change: str, where: str) -> None:
+    (tmp_path / "mine.yaml").write_text(GOOD + change + "\n")
+    with pytest.raises(ConfigError) as caught:
+        load_source("mine", [tmp_path])
+    assert where in str(caught.value)
+
+
+def test_a_later_folder_goes_before_an_earlier_one(tmp_path: Path) -> None:
+    (tmp_path / "wiki.yaml").write_text(GOOD)
+    assert load_source("wiki", [config_folder("source"), tmp_path]).tokens_available == 1000
+
+
+def test_the_fingerprint_follows_the_text_and_not_the_words_about_it() -> None:
+    spec = make()
+    assert (
+        spec.fingerprint() == make(note="x", licence="y", url="z", tokens_available=5).fingerprint()
+    )
+    changes = {"max_bytes": 5, "heldout_share": 0.1, "text_column": "t", "shards": 2}
+    prints = {make(**{key: value}).fingerprint() for key, value in changes.items()}
+    assert len(prints | {spec.fingerprint()}) == len(changes) + 1
+
+
+def test_the_catalogue_needs_no_heavy_import() -> None:
+    code = (
+        "import sys; from ablations.data.catalogue import load_source; load_source('wiki')\n"
+        "import ablations.data.tokenizer, ablations.data.prepare\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'datatrove', 'pyarrow', 'pandas'}\n"
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
