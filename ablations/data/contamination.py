@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _WORDS = re.compile(r"\w+")
-_NUMBER = re.compile(r"\d+")
+_NUMBER = re.compile(r"\b\d+(?:[.,]\d+)*\b")
 _EXAMPLES = 5
 # An odd 64-bit multiplier; sums of id * POWER**position wrap, and equal n-grams have equal sums.
 _POWER = np.uint64(0x9E3779B97F4A7C15)
