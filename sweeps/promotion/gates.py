@@ -120,7 +120,7 @@ def _available(evidence: Evidence, source: str) -> tuple[float | None, str]:
     cut = spec.max_documents is not None or spec.max_bytes is not None
     if store is not None and not cut:
         return float(store.tokens), "counted in the prepared store"
-    if spec.note.lower().startswith("assumed"):
+    if "assumed" in spec.note.lower():
         return None, spec.note
     return float(spec.tokens_available), "stated by the source's config"
 

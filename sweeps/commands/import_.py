@@ -1,0 +1,32 @@
+"""``ablate import``: read a published file of nanotron's main branch, say what is odd, write configs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main"]
+
+
+def main(config: Mapping[str, Any]) -> int:
+    """Import one file; print its stages and its oddities."""
+    # Imported here: `--help` and `--cfg` need neither.
+    from sweeps.nanotron_files.chain import slug
+    from sweeps.nanotron_files.importing import import_file, write_import
+    from sweeps.nanotron_files.meaning import folders_of
+
+    path = Path(config["file"])
+    imported = import_file(path, slug(config.get("name") or path.stem))
+    out = write_import(imported, Path(config["out"]) / imported.name)
+    file = imported.file
+    print(f"{out}: {len(file.data_stages)} stages, {file.tokens.train_steps:,} steps of ", end="")
+    print(f"{file.tokens_per_step:,} tokens")
+    for stage, steps in zip(file.data_stages, file.stage_steps(), strict=True):
+        first = stage.start_training_step
+        print(f"  {stage.name}: steps {first:,} to {first + steps - 1:,}, ", end="")
+        print(f"{len(folders_of(stage))} folders")
+    for oddity in imported.oddities:
+        print(f"  odd: {oddity}")
+    print(f"next: ablate plan --config-dir {out}/conf experiment={imported.name}")
+    return 0
