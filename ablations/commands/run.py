@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from ablations.progress import RunProgress
-from ablations.schema import load
+from ablations.schema import RunConfig, load
 
 __all__ = ["main"]
 
@@ -18,7 +19,7 @@ def main(config: Mapping[str, Any]) -> int:
 
     run = load(config, config.get("config_dirs", ()))
     with RunProgress(shown=bool(config.get("progress", True))) as progress:
-        finished = execute(run, progress=progress)
+        finished = execute(run, here=_disposable(run), progress=progress)
     result = finished.result
     score = result.get("score")
     print(f"{finished.record.path}: {result['status']}", end="")
@@ -26,3 +27,17 @@ def main(config: Mapping[str, Any]) -> int:
     for name, value in sorted(result["metrics"].items()):
         print(f"  {name:<36} {'missing' if value is None else format(value, '.4f')}")
     return 0
+
+
+def _disposable(run: RunConfig) -> bool:
+    """Whether this process is the run's own: a launcher that gives each job a process says so.
+
+    Then training and scoring happen here: with the launcher's warm imports, and so that a killed job
+    ends as a killed run, not as a failed one.
+    """
+    ranks = run.execution.dp * run.execution.tp * run.execution.pp
+    return ranks == 1 and any(os.environ.get(name) for name in _OWN_PROCESS)
+
+
+_OWN_PROCESS = ("ABLATIONS_SLOT", "SUBMITIT_EXECUTOR")
+"""Set by the slots launcher and by submitit in the processes that they start for one job."""

@@ -54,7 +54,7 @@ def optuna_proposer(space: SearchSpace, kind: Proposer, seed: int) -> Propose:
 def _mirror(space: SearchSpace, kind: Proposer, seed: int, history: History) -> optuna.study.Study:
     import optuna
 
-    directions = [objective.direction for objective in history.objectives.values()]
+    directions = [o.direction or "minimize" for o in history.objectives.values()]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -40,8 +40,8 @@ class ObjectiveSpec:
 
     metrics: tuple[str, ...] = ("score",)
     """``score`` (the run's own), or patterns of ``<task>/<metric>``; the mean of all that match."""
-    direction: Direction = "minimize"
-    """Which way is better."""
+    direction: Direction | None = None
+    """Which way is better; None = as ``evaluation.score.direction`` says, for ``score`` alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +192,7 @@ class SearchSpec:
     objectives: Mapping[str, ObjectiveSpec] = field(
         default_factory=lambda: {"score": ObjectiveSpec()}
     )
-    """Name → objective; more than one searches for the Pareto front."""
+    """Name → objective; more than one searches for the Pareto front. A null entry is left out."""
     constraints: Mapping[str, ConstraintSpec] = field(default_factory=dict)
     """Name → bound on a measured metric."""
     budget: BudgetSpec = field(default_factory=BudgetSpec)

@@ -48,7 +48,7 @@ class StudyState:
     def __init__(self, folder: Path, study: str, spec: SearchSpec, seed: int) -> None:
         self.folder, self.study, self.spec = folder, study, spec
         self.seeds = spec.seeds or (seed,)
-        directions = [objective.direction for objective in spec.objectives.values()]
+        directions = [objective.direction or "minimize" for objective in spec.objectives.values()]
         self._journal = Journal(folder, study, directions)
         self._ledger_due = 0.0
         runs = runs_in(folder)

@@ -83,7 +83,7 @@ class History:
 
     def losses(self, trials: Sequence[Trial]) -> Floats:
         """Objectives ``[trials, objectives]`` turned so that less is better."""
-        signs = [1.0 if o.direction == "minimize" else -1.0 for o in self.objectives.values()]
+        signs = [-1.0 if o.direction == "maximize" else 1.0 for o in self.objectives.values()]
         rows = [self.values(trial) for trial in trials]
         values: Floats = np.array(rows, dtype=np.float64).reshape(len(rows), len(signs))
         turned: Floats = values * np.array(signs)

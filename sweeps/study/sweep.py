@@ -7,6 +7,7 @@ Hydra's objects and the study's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,14 +57,14 @@ def run_study(
         ConfigError: the study was begun otherwise, or cannot be done as said.
         StudyError: too many trials failed.
     """
-    spec = validate(SearchSpec, base.get("search") or {})
+    spec = _directed(validate(SearchSpec, _without_nulls(base.get("search") or {})), base)
     command = read_command(arguments)
     _refuse_both(spec, command)
     study = str(base.get("study", "study"))
     folder = Path(str(base.get("runs_dir", "runs"))) / study
     seed = int(base.get("seed", 0))
     if command.seeds:
-        spec = _with_seeds(spec, command.seeds)
+        spec = replace(spec, seeds=command.seeds)
     resources = _resources(spec, base, config_dirs)
     agenda = _agenda(spec, command, resources, seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,10 +99,35 @@ def _refuse_both(spec: SearchSpec, command: Command) -> None:
         )
 
 
-def _with_seeds(spec: SearchSpec, seeds: tuple[int, ...]) -> SearchSpec:
-    from dataclasses import replace
+def _without_nulls(search: Mapping[str, Any]) -> dict[str, Any]:
+    """The search without objectives and constraints that a config took back by saying null."""
+    named = {key: search[key] for key in ("objectives", "constraints") if search.get(key)}
+    kept = {
+        key: {n: v for n, v in entries.items() if v is not None} for key, entries in named.items()
+    }
+    return {**search, **kept}
 
-    return replace(spec, seeds=seeds)
+
+def _directed(spec: SearchSpec, base: Mapping[str, Any]) -> SearchSpec:
+    """The spec with a direction for every objective: the run's own where the search says none."""
+    rule = (base.get("evaluation") or {}).get("score") or {}
+    told = rule.get("direction")
+    problems = [
+        Problem(
+            f"search.objectives.{name}.direction",
+            "does not say which way is better",
+            allowed="minimize, maximize",
+        )
+        for name, objective in spec.objectives.items()
+        if objective.direction is None and (told is None or objective.metrics != ("score",))
+    ]
+    if problems:
+        raise ConfigError(problems)
+    directed = {
+        name: replace(objective, direction=objective.direction or told)
+        for name, objective in spec.objectives.items()
+    }
+    return replace(spec, objectives=directed)
 
 
 def _resources(spec: SearchSpec, base: Mapping[str, Any], config_dirs: Sequence[Path]) -> Resources:

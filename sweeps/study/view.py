@@ -105,7 +105,7 @@ def _shown(study: StudyState, flying: dict[Run, float]) -> list[Trial]:
     numbers = {run.number for run in flying}
     running = [trial for trial in study.trials if trial.number in numbers]
     first = next(iter(study.spec.objectives.values()))
-    sign = 1.0 if first.direction == "minimize" else -1.0
+    sign = -1.0 if first.direction == "maximize" else 1.0
     rest = [trial for trial in study.trials if trial.number not in numbers]
 
     def order(trial: Trial) -> tuple[bool, float, int]:
