@@ -219,7 +219,7 @@ class _Work:
 
     def train(self) -> None:
         """Train to the end of the schedule, in a worker process unless told otherwise."""
-        from ablations.training.nanotron import NanotronTrainer
+        from ablations.training.nanotron.trainer import NanotronTrainer
 
         job = make_job(self.config, self.plan, self.record.path)
         self.record.set_status("training")
