@@ -31,7 +31,7 @@ _FORBID: dict[str, Any] = {"extra": "forbid"}
 _OTHER_KEYS = frozenset(
     (
         *("search", "hydra", "checkpoint", "out", "progress", "experiment", "promotion"),
-        *("config_dirs", "workers", "force"),
+        *("config_dirs", "workers", "force", "program", "after"),
     )
 )
 """Top-level keys of a composed config that belong to commands or to the sweeper, not to the run."""

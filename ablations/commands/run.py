@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,11 @@ __all__ = ["main"]
 
 def main(config: Mapping[str, Any]) -> int:
     """Do what is left of the run; print where its record is and what it scored."""
+    program = config.get("program")
+    if program:
+        # An experiment of many runs (annealing arms, stage by stage): its module gives them out.
+        code: int = importlib.import_module(program["module"]).main(config)
+        return code
     # Imported here: `--help` and `--cfg` need no training.
     from ablations.run import execute
 
@@ -26,6 +32,8 @@ def main(config: Mapping[str, Any]) -> int:
     print("" if score is None else f", score {score:.4f} ({result['direction']})")
     for name, value in sorted(result["metrics"].items()):
         print(f"  {name:<36} {'missing' if value is None else format(value, '.4f')}")
+    if after := config.get("after"):
+        importlib.import_module(after["module"]).after_run(config, finished.record)
     return 0
 
 
