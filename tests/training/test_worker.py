@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ablations.errors import ConfigError, Problem
+from ablations.training import worker
+from ablations.training.worker import Task, run_in_worker
+
+WORK = '''
+import os, sys, time
+from ablations.errors import ConfigError, Problem
+
+def work(argument):
+    print("hello from the worker")
+    if argument == "refuse":
+        raise ConfigError(Problem("here", "not like this"))
+    if argument == "unpicklable":
+        error = ValueError("odd")
+        error.stream = sys.stdout
+        raise error
+    if argument == "die":
+        os.kill(os.getpid(), 9)
+    if argument == "exit":
+        os._exit(3)
+    if argument == "sleep":
+        time.sleep(60)
+    return os.getpid()
+'''
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "some_work.py").write_text(WORK)
+    paths = [str(tmp_path), str(Path(worker.__file__).parents[2])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    worker.close_servers()
+    return "some_work"
+
+
+def task(module: str, tmp_path: Path, argument: object = None) -> Task:
+    return Task(module=module, function="work", argument=argument, log=tmp_path / "worker.log")
+
+
+def test_a_worker_is_another_process_and_logs(module: str, tmp_path: Path) -> None:
+    result = run_in_worker(task(module, tmp_path))
+    assert result.value not in (None, os.getpid())
+    assert "hello from the worker" in (tmp_path / "worker.log").read_text()
+
+
+def test_workers_share_a_warm_server(module: str, tmp_path: Path) -> None:
+    parents = set()
+    for _ in range(2):
+        run_in_worker(task(module, tmp_path))
+        parents.add(tuple(server._process.pid for server in worker._idle))
+    assert len(parents) == 1
+
+
+def test_a_refusal_arrives_as_it_was_raised(module: str, tmp_path: Path) -> None:
+    result = run_in_worker(task(module, tmp_path, "refuse"))
+    assert isinstance(result.error, ConfigError)
+    assert result.error.problems == (Problem("here", "not like this"),)
+
+
+def test_an_error_that_cannot_travel_is_told_in_words(module: str, tmp_path: Path) -> None:
+    result = run_in_worker(task(module, tmp_path, "unpicklable"))
+    assert "odd" in str(result.error)
+
+
+@pytest.mark.parametrize(("how", "words"), [("die", "SIGKILL"), ("exit", "exit code 3")])
+def test_a_worker_that_died_is_told_how(module: str, tmp_path: Path, how: str, words: str) -> None:
+    assert words in (run_in_worker(task(module, tmp_path, how)).died or "")
+    assert run_in_worker(task(module, tmp_path)).value
+
+
+def test_an_interrupted_caller_ends_its_worker(module: str, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def interrupt() -> None:
+        children = psutil.Process().children(recursive=True)
+        if len(children) >= 2:
+            seen.extend(child.pid for child in children)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_worker(task(module, tmp_path, "sleep"), interrupt)
+    assert not _alive_after(seen, seconds=5)
+
+
+def test_nobody_outlives_a_caller_that_was_killed(module: str, tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        f"""
+        from pathlib import Path
+        from ablations.training.worker import Task, run_in_worker
+        run_in_worker(Task(module="{module}", function="work", argument="sleep",
+                           log=Path({str(tmp_path)!r}) / "worker.log"))
+        """
+    )
+    caller = subprocess.Popen([sys.executable, "-c", script])
+    deadline = time.monotonic() + 30
+    children: list[int] = []
+    while len(children) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        children = [child.pid for child in psutil.Process(caller.pid).children(recursive=True)]
+    assert len(children) >= 2
+    caller.send_signal(signal.SIGKILL)
+    caller.wait()
+    assert not _alive_after(children, seconds=5)
+
+
+def test_threads_may_train_at_once(module: str, tmp_path: Path) -> None:
+    pids: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: pids.append(run_in_worker(task(module, tmp_path)).value))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(pids)) == 3
+
+
+def _alive_after(pids: list[int], seconds: float) -> list[int]:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        alive = [
+            pid
+            for pid in pids
+            if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        ]
+        if not alive:
+            return []
+        time.sleep(0.05)
+    return alive
