@@ -64,7 +64,7 @@ class Task:
     def __init__(self, command: str) -> None:
         self.command = command
         self.code = 0
-        self.error: AblationError | None = None
+        self.error: Exception | None = None
         # Hydra and cloudpickle look at these two of a task function.
         self.__name__ = command
         self.__qualname__ = f"Task.{command}"
@@ -73,25 +73,27 @@ class Task:
         """Call the command with plain values; its exit code."""
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
-        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
 
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        assert isinstance(plain, dict)
-        directories = [
-            source.path
-            for source in HydraConfig.get().runtime.config_sources
-            if source.schema == "file"
-        ]
-        plain = {str(key): value for key, value in plain.items()}
-        plain.setdefault("config_dirs", directories)
         try:
-            self.code = importlib.import_module(COMMANDS[self.command].module).main(plain)
-        except AblationError as error:
+            self.code = importlib.import_module(COMMANDS[self.command].module).main(_plain(config))
+        except (AblationError, OmegaConfBaseException) as error:
             # Hydra prints a heading of its own over an error; alone, a command tells it itself.
             if HydraConfig.get().mode is not RunMode.RUN:
                 raise
             self.error = error
         return self.code
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """The composed config as plain values, with the folders that it was found in."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    sources = HydraConfig.get().runtime.config_sources
+    found = [source.path for source in sources if source.schema == "file"]
+    return {"config_dirs": found, **plain}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -134,6 +136,8 @@ def _run(name: str, overrides: Sequence[str]) -> int:
     application = hydra.main(config_path=str(conf_dir()), config_name=COMMANDS[name].config)(task)
     try:
         application()
+        if task.error is not None:
+            raise task.error
     except (HydraException, OmegaConfBaseException) as error:
         from ablations.overrides import explain
 
@@ -141,8 +145,6 @@ def _run(name: str, overrides: Sequence[str]) -> int:
         if cause is not None:
             raise cause from None
         raise UserError(explain(error, COMMANDS[name].config, overrides)) from None
-    if task.error is not None:
-        raise task.error
     return task.code
 
 

@@ -14,6 +14,7 @@ __all__ = ["explain"]
 def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> Problem:
     """One problem for an error of Hydra's, with the nearest key or option where a name is unknown."""
     from hydra.errors import MissingConfigException, OverrideParseException
+    from omegaconf.errors import MissingMandatoryValue
 
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
@@ -24,15 +25,17 @@ def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> Pro
             found=_first_line(error),
             allowed="key=value, +key=value, ~key, group=option",
         )
+    cause = error.__cause__ or error
+    if isinstance(cause, MissingMandatoryValue):
+        key = str(cause.full_key)
+        return Problem(key, "missing", do=f"write {key}=…")
     text = "\n".join(str(part) for part in (error, error.__cause__) if part)
-    key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
-    if key and ("not in struct" in text or "Could not override" in text):
-        return _unknown_key(key[1], config_name, overrides, text)
-    group = re.search(r"Could not override '?([\w/@.]+)'?\.?\s*No match in the defaults list", text)
-    if group:
-        return _unknown_key(group[1], config_name, overrides, text)
-    where = key[1] if key else "config"
-    return Problem(where, _first_line(error.__cause__ or error))
+    found = re.findall(r"Could not override '([^']+)'|full_key: (\S+)", text)
+    # The innermost key that is named is the one at fault.
+    keys = sorted((first or second for first, second in found), key=len)
+    if keys and ("not in struct" in text or "Could not override" in text):
+        return _unknown_key(keys[-1], config_name, overrides, text)
+    return Problem(keys[-1] if keys else "config", _first_line(cause))
 
 
 def _missing_option(error: Any) -> Problem:
@@ -52,41 +55,49 @@ def _missing_option(error: Any) -> Problem:
 
 
 def _unknown_key(key: str, config_name: str, overrides: Sequence[str], text: str) -> Problem:
-    siblings = _siblings(key, config_name, overrides)
-    if key.rpartition(".")[2] in siblings:  # the key is there: the value is of a wrong type
+    where, siblings = _first_unknown(key, config_name, overrides)
+    if where is None:  # the key is there: the value is of a wrong type
         return Problem(key, "cannot take this value", found=_last_reason(text))
-    close = nearest(key.rpartition(".")[2], siblings)
+    name = where.rpartition(".")[2]
+    close = nearest(name, siblings)
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else ""
-    adding = f"to add a new entry write +{key}=…" if "weights" in key or "source" in key else ""
+    open_ended = re.match(r"(mixture\.weights|schedule\.stages|source|evaluation\.tasks)\b", where)
+    adding = f"to add a new entry write +{where}=…" if open_ended else ""
     return Problem(
-        key,
+        where,
         "unknown key",
         allowed=", ".join(sorted(siblings)) or None,
         do="; ".join(part for part in (hint, adding) if part) or None,
     )
 
 
-def _siblings(key: str, config_name: str, overrides: Sequence[str]) -> list[str]:
-    """The keys beside ``key`` in the config as it is without the overrides that set plain values."""
+def _first_unknown(
+    key: str, config_name: str, overrides: Sequence[str]
+) -> tuple[str | None, list[str]]:
+    """The shortest prefix of ``key`` that the config does not hold, and the keys beside it."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
     from ablations.schema import conf_dir
 
-    chosen = [
-        text for text in overrides if re.match(r"^(experiment|model|schedule|mixture)=", text)
-    ]
+    choices = [text for text in overrides if re.match(r"^[\w/]+=\w+$", text)]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir())):
-            config = compose(config_name, overrides=chosen)
-        parent: Any = OmegaConf.to_container(config, resolve=False)
-        for part in key.split(".")[:-1]:
-            parent = parent[part]
-        return [str(name) for name in parent] if isinstance(parent, Mapping) else []
-    except Exception:  # only the wording of an error message hangs on it
-        return []
+            config = compose(config_name, overrides=choices)
+    except Exception:  # an override among them is wrong too; only the wording hangs on it
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(conf_dir())):
+            config = compose(config_name)
+    node: Any = OmegaConf.to_container(config, resolve=False)
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        if not isinstance(node, Mapping) or part not in node:
+            known = [str(name) for name in node] if isinstance(node, Mapping) else []
+            return ".".join(parts[: depth + 1]), known
+        node = node[part]
+    return None, []
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -14,6 +14,10 @@ from ablations.schema import RunConfig, load
 __all__ = ["main", "show"]
 
 
+_FILE_WIDTH = 160
+"""Columns of tables that go to a file or a pipe."""
+
+
 def main(config: Mapping[str, Any]) -> int:
     """Print the plan; exit 2 with every problem where the run would be refused."""
     run = load(config, config.get("config_dirs", ()))
@@ -26,6 +30,8 @@ def main(config: Mapping[str, Any]) -> int:
 def show(run: RunConfig, plan: Plan, console: Console | None = None) -> None:
     """Print ``plan`` as tables."""
     out = console or Console()
+    if not out.is_terminal:
+        out.width = _FILE_WIDTH
     out.print(_stages(plan))
     out.print(_sources(run, plan))
     out.print(_totals(run, plan))
@@ -33,7 +39,7 @@ def show(run: RunConfig, plan: Plan, console: Console | None = None) -> None:
 
 def _stages(plan: Plan) -> Table:
     table = Table(title="tokens per stage", title_justify="left")
-    table.add_column("source")
+    table.add_column("source", no_wrap=True)
     for stage in plan.schedule.stages:
         tokens = stage.steps * plan.schedule.tokens_per_step
         first = plan.schedule.first_step(plan.schedule.stages.index(stage)) + 1
@@ -46,7 +52,7 @@ def _stages(plan: Plan) -> Table:
     for name in plan.schedule.sources:
         shares = [stage.mixture.get(name, 0.0) for stage in plan.schedule.stages]
         cells = [
-            f"{share:7.2%}  {count(share * stage.steps * plan.schedule.tokens_per_step)}"
+            f"{share:.2%} {count(share * stage.steps * plan.schedule.tokens_per_step)}"
             if share
             else "–"
             for share, stage in zip(shares, plan.schedule.stages, strict=True)
@@ -58,7 +64,8 @@ def _stages(plan: Plan) -> Table:
 def _sources(run: RunConfig, plan: Plan) -> Table:
     table = Table(title=f"epochs per source (cap {run.mixture.epoch_cap:g})", title_justify="left")
     for heading in ("source", "domain", "tokens available", "prepared", "epochs"):
-        table.add_column(heading, justify="left" if heading in ("source", "domain") else "right")
+        left = heading in ("source", "domain")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for name in plan.schedule.sources:
         over = plan.epochs[name] > run.mixture.epoch_cap
         table.add_row(
