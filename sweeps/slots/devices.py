@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ablations.errors import ConfigError, Problem
 
-__all__ = ["Slot", "slots_of", "usable_threads", "visible_gpus"]
+__all__ = ["Slot", "slots_of", "usable_cores", "visible_gpus"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,22 +19,22 @@ class Slot:
     name: str
     devices: str | None
     """``CUDA_VISIBLE_DEVICES`` of the run; None leaves it as it is."""
-    threads: int
-    """CPU threads of the run."""
+    cores: tuple[int, ...]
+    """CPU threads of the run; it is bound to them, and counts them as the machine's."""
 
     @property
     def environment(self) -> dict[str, str]:
         """Environment variables of the run."""
-        count = str(self.threads)
+        count = str(len(self.cores))
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), count)
         # Tokenizers warn at every fork unless told not to thread.
         shared = {**threads, "TOKENIZERS_PARALLELISM": "false", "ABLATIONS_SLOT": self.name}
         return shared if self.devices is None else {**shared, "CUDA_VISIBLE_DEVICES": self.devices}
 
 
-def usable_threads() -> int:
+def usable_cores() -> list[int]:
     """CPU threads that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return sorted(os.sched_getaffinity(0))
 
 
 def visible_gpus() -> list[str]:
@@ -66,16 +66,24 @@ def slots_of(
             ",".join(gpus[start : start + devices_per_slot])
             for start in range(0, len(gpus) - devices_per_slot + 1, devices_per_slot)
         ]
-        count = (
-            (len(groups) or max(1, usable_threads() // (threads or 1))) if slots is None else slots
-        )
+        by_cores = max(1, len(usable_cores()) // (threads or 1))
+        count = slots if slots is not None else len(groups) or by_cores
         _check(count, groups, bool(gpus))
         devices: list[str | None] = list(groups[:count]) if gpus else [None] * count
     else:
         devices = [str(group) for group in slots]
         _check(len(devices), devices, False)
-    share = threads or max(1, usable_threads() // len(devices))
-    return [Slot(name=str(i), devices=d, threads=share) for i, d in enumerate(devices)]
+    return [
+        Slot(name=str(i), devices=group, cores=_share(i, len(devices), threads))
+        for i, group in enumerate(devices)
+    ]
+
+
+def _share(index: int, count: int, threads: int | None) -> tuple[int, ...]:
+    """The cores of slot ``index`` of ``count``; slots share cores where there are too few."""
+    cores = usable_cores()
+    width = min(len(cores), threads or max(1, len(cores) // count))
+    return tuple(cores[(index * width + i) % len(cores)] for i in range(width))
 
 
 def _check(count: int, groups: Sequence[object], gpus: bool) -> None:

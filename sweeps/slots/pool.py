@@ -87,7 +87,7 @@ class SlotPool:
         import cloudpickle
 
         here, there = self._context.Pipe(duplex=False)
-        place = Workplace(log=log, environment=slot.environment, threads=slot.threads)
+        place = Workplace(log=log, environment=slot.environment, cores=slot.cores)
         process = self._context.Process(
             target=run_in_child,
             args=(cloudpickle.dumps(job), place, there),

@@ -58,7 +58,8 @@ class Workplace:
     log: Path
     """File that gets what the job and its children print, appended."""
     environment: Mapping[str, str]
-    threads: int
+    cores: Sequence[int]
+    """CPU threads it is bound to."""
 
 
 def run_in_child(payload: bytes, place: Workplace, results: Connection) -> None:
@@ -69,7 +70,7 @@ def run_in_child(payload: bytes, place: Workplace, results: Connection) -> None:
     os.setsid()
     _redirect(place.log)
     os.environ.update(place.environment)
-    _limit_threads(place.threads)
+    _bind(place.cores)
     returned: Any
     try:
         job: Job = cloudpickle.loads(payload)
@@ -92,10 +93,11 @@ def _redirect(log: Path) -> None:
     os.close(descriptor)
 
 
-def _limit_threads(threads: int) -> None:
+def _bind(cores: Sequence[int]) -> None:
+    os.sched_setaffinity(0, cores)
     # OpenMP read its environment when the server imported torch: too late for OMP_NUM_THREADS.
     if (torch := sys.modules.get("torch")) is not None:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(len(cores))
 
 
 def _portable(returned: Any) -> bytes:

@@ -98,8 +98,6 @@ class Outcome:
     flops: float = 0.0
     device_seconds: float = 0.0
     """Wall time of the run times its devices."""
-    overhead_seconds: float | None = None
-    """Wall time of the run beyond its training and scoring, where the driver saw it."""
 
 
 @dataclass(frozen=True, kw_only=True)

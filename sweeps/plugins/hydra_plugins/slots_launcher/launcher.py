@@ -29,13 +29,7 @@ class SlotsLauncherConf:
     devices_per_slot: int = 1
     # Modules imported once, before runs are forked.
     preload: List[str] = field(  # noqa: UP006
-        default_factory=lambda: [
-            "torch",
-            "hydra",
-            "ablations.commands.run",
-            "ablations.training.nanotron",
-            "ablations.evaluation.preload",
-        ]
+        default_factory=lambda: ["hydra", "ablations.commands.run", "ablations.preload"]
     )
 
 
