@@ -33,6 +33,8 @@ __all__ = [
     "CheckpointState",
     "Topology",
     "checkpoint_steps",
+    "delete",
+    "is_referenced",
     "is_whole",
     "model_config",
     "newest",
@@ -41,6 +43,7 @@ __all__ = [
     "reference",
     "remove_torn",
     "require_whole",
+    "write_state",
 ]
 
 PARTIAL = ".partial"
@@ -224,11 +227,11 @@ def prune(
         if step in scored and step not in protected and not is_referenced(folder / str(step))
     ]
     for step in gone:
-        _delete(folder / str(step))
+        delete(folder / str(step))
     return tuple(gone)
 
 
-def _delete(checkpoint: Path) -> None:
+def delete(checkpoint: Path) -> None:
     """Remove a checkpoint; one that the process dies over is torn, never half of a whole one."""
     (checkpoint / "model_config.json").unlink()
     shutil.rmtree(checkpoint)

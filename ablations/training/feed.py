@@ -49,16 +49,27 @@ def sampler_of(job: TrainJob, stores: Mapping[str, TokenStore]) -> Sampler:
 
 
 class Feed:
-    """Reads the steps of a job for one rank, and counts the windows that it reads."""
+    """Reads the steps of a job for one rank, and counts the windows that it reads.
 
-    def __init__(self, job: TrainJob, share: Share) -> None:
+    Args:
+        read_before: Windows [stage][source] read by all ranks before this feed was made.
+    """
+
+    def __init__(
+        self,
+        job: TrainJob,
+        share: Share,
+        read_before: tuple[tuple[int, ...], ...] | None = None,
+    ) -> None:
         stores = {name: TokenStore.open(job.stores[name]) for name in job.schedule.sources}
         self.eos_id = _end_token(job, stores)
         length = job.training.sequence_length
         self._reader = BatchReader(sampler_of(job, stores), stores, length)
         self._batch_size = job.training.batch_size
         self._rows = share.rows(self._batch_size)
-        self.counts = WindowCounts(job.schedule)
+        # Ranks add their counts up: what was read before is counted by the first of them alone.
+        before = np.array(read_before) if read_before and share.rank == 0 else None
+        self.counts = WindowCounts(job.schedule, before)
 
     def step(self, step: int) -> Tokens:
         """Tokens [micro-batches, samples, length + 1] of optimiser step ``step``, counted from 0."""

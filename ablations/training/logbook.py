@@ -27,9 +27,7 @@ class Logbook:
 
     def event(self, kind: str, *, step: int, **details: Any) -> None:
         """Append one event."""
-        append_json_line(
-            self.events, {"time": time.time(), "step": step, "kind": kind, **details}
-        )
+        append_json_line(self.events, {"time": time.time(), "step": step, "kind": kind, **details})
 
     def losses(self, *, before: int, last: int) -> list[float]:
         """Losses of the ``last`` steps up to step ``before``; of a repeated step, the latest."""

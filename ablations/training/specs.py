@@ -1,13 +1,13 @@
 """What is trained, how, and on what: three frozen values without I/O and without torch.
 
-    ModelSpec       the network, in LlamaConfig's names     ┐ in the run's fingerprint
-    TrainingSpec    batch, optimiser, checkpoints, rules    ┘
-    ExecutionSpec   device, ranks, micro-batch              not in it: the same losses anywhere
+ModelSpec       the network, in LlamaConfig's names     ┐ in the run's fingerprint
+TrainingSpec    batch, optimiser, checkpoints, rules    ┘
+ExecutionSpec   device, ranks, micro-batch              not in it: the same losses anywhere
 
-    >>> smollm2 = ModelSpec(vocab_size=49152, hidden_size=576, intermediate_size=1536,
-    ...                     num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3)
-    >>> smollm2.parameters
-    134515008
+>>> smollm2 = ModelSpec(vocab_size=49152, hidden_size=576, intermediate_size=1536,
+...                     num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3)
+>>> smollm2.parameters
+134515008
 """
 
 from __future__ import annotations
@@ -144,7 +144,9 @@ class ModelSpec:
         The count of PaLM (arXiv 2204.02311, appendix B): forward and backward, attention as a full
         square, the embedding look-up free, the output head counted. MFU figures use it.
         """
-        matrices = self.num_hidden_layers * self.layer_parameters + self.vocab_size * self.hidden_size
+        matrices = (
+            self.num_hidden_layers * self.layer_parameters + self.vocab_size * self.hidden_size
+        )
         attention = 12 * self.num_hidden_layers * self.hidden_size * sequence_length
         return 6 * matrices + attention
 
@@ -210,7 +212,9 @@ class TrainingSpec:
         ]
         if not self.weight_decay >= 0:
             problems.append(
-                Problem("training.weight_decay", "negative", found=self.weight_decay, allowed=">= 0")
+                Problem(
+                    "training.weight_decay", "negative", found=self.weight_decay, allowed=">= 0"
+                )
             )
         asked = self.checkpoints
         wrong = asked < 1 if isinstance(asked, int) else any(tokens < 1 for tokens in asked)

@@ -42,6 +42,8 @@ class Start:
     load_optimizer: bool = False
     threads: int | None = None
     """torch threads that the checkpoint was written with, where the job leaves them open."""
+    windows: tuple[tuple[int, ...], ...] | None = None
+    """Windows that this run had read by then [stage][source]."""
 
 
 def find_start(job: TrainJob) -> Start:
@@ -80,19 +82,18 @@ def _from_checkpoint(
         problems += _topology_problems(job, state.topology if state else None, checkpoint, kind)
     if problems:
         raise CheckpointError(problems)
-    resumed = state is not None and kind == "resume"
+    own = state if kind == "resume" else None
     return Start(
         kind=kind,
         step=step,
         checkpoint=checkpoint,
         load_optimizer=load_optimizer,
-        threads=state.threads if state and resumed else None,
+        threads=own.threads if own else None,
+        windows=own.windows if own else None,
     )
 
 
-def _shape_problems(
-    model: ModelSpec, stored: Mapping[str, Any], checkpoint: Path
-) -> list[Problem]:
+def _shape_problems(model: ModelSpec, stored: Mapping[str, Any], checkpoint: Path) -> list[Problem]:
     return [
         Problem(
             f"model.{name}",

@@ -129,9 +129,7 @@ class StepRow:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; a number that is not finite is null."""
-        return {
-            name: value if math.isfinite(value) else None for name, value in vars(self).items()
-        }
+        return {name: value if math.isfinite(value) else None for name, value in vars(self).items()}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> StepRow:

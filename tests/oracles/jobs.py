@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ablations.files import read_json_lines
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.schedule import LearningRate, Schedule, Stage
+from ablations.training.feed import Feed, Share
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
-from ablations.training.trainer import TrainJob
+from ablations.training.trainer import StepRow, TrainJob
 
 TINY = ModelSpec(
     vocab_size=64,
@@ -64,3 +69,27 @@ def make_job(
 def with_execution(job: TrainJob, **values: Any) -> TrainJob:
     """The job, executed otherwise."""
     return replace(job, execution=replace(job.execution, **values))
+
+
+def steps_of(job: TrainJob) -> Iterator[np.ndarray]:
+    """The tokens [batch, length + 1] of each step, straight from the feed."""
+    feed = Feed(job, Share(0, 1, job.training.batch_size))
+    for step in range(job.first_step, job.schedule.total_steps):
+        yield feed.step(step)[0]
+
+
+def rows_of(job: TrainJob) -> dict[int, StepRow]:
+    """The rows of a run's metrics, by step; of a repeated step, the last."""
+    rows = read_json_lines(job.directory / "metrics.jsonl")
+    return {row["step"]: StepRow.from_json(row) for row in rows}
+
+
+def losses_of(job: TrainJob) -> list[float]:
+    """The losses of a run, in order of steps."""
+    rows = rows_of(job)
+    return [rows[step].loss for step in sorted(rows)]
+
+
+def kinds_of(job: TrainJob) -> list[str]:
+    """The kinds of a run's events, in order."""
+    return [row["kind"] for row in read_json_lines(job.directory / "events.jsonl")]

@@ -28,7 +28,15 @@ import torch
 import torch.distributed
 
 from ablations.errors import DivergedError
-from ablations.training.checkpoints import PARTIAL, CheckpointState, Topology, write_state
+from ablations.training.checkpoints import (
+    PARTIAL,
+    CheckpointState,
+    Topology,
+    checkpoint_steps,
+    delete,
+    is_referenced,
+    write_state,
+)
 from ablations.training.feed import Feed
 from ablations.training.health import Diverged, Health
 from ablations.training.logbook import Logbook
@@ -73,7 +81,9 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
     def _in_our_words(self) -> Iterator[None]:
         """Let nanotron take config, schedule and start from the job, and batches as they are."""
         ours = {
-            "get_config_from_file": lambda *_, **__: nanotron_config(self.job, self.cut, self.start),
+            "get_config_from_file": lambda *_, **__: nanotron_config(
+                self.job, self.cut, self.start
+            ),
             "lr_scheduler_builder": self._build_scheduler,
             "load_lr_scheduler": lambda **_: None,
             "load_meta": self._start_meta,
@@ -139,7 +149,7 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
         """Write the step down, judge it, and save a checkpoint where one is due."""
         if loss_avg is not None and self.is_writer:
             self._write_row(float(loss_avg), float(self.stepper.grad_norm))
-        if self.iteration_step in self.saved_steps:
+        if self.iteration_step in self.saved_steps or self._recovery_due():
             self.save_checkpoint()
 
     # ----------------------------------------------------------------------------------- the work
@@ -214,10 +224,22 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
             write_state(written, state)
             written.rename(final)
             shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+            self._drop_recovery_checkpoints()
         torch.distributed.barrier()
         if self.is_writer:
             self.logbook.event("checkpoint", step=self.iteration_step)
         return final
+
+    def _recovery_due(self) -> bool:
+        interval = self.job.training.recovery_interval_steps
+        return interval is not None and self.iteration_step % interval == 0
+
+    def _drop_recovery_checkpoints(self) -> None:
+        """A newer checkpoint is whole: those that only a restart would have needed may go."""
+        for step in checkpoint_steps(self.job.checkpoints_dir)[:-1]:
+            checkpoint = self.job.checkpoints_dir / str(step)
+            if step not in self.saved_steps and not is_referenced(checkpoint):
+                delete(checkpoint)
 
     def _state(self) -> CheckpointState:
         training = self.job.training

@@ -160,7 +160,9 @@ class Embedding(nn.Module):
     def forward(self, input_ids: torch.Tensor) -> Output:
         table = self.token_embedding
         whole = table.world_size == 1
-        return {"hidden_states": F.embedding(input_ids, table.weight) if whole else table(input_ids)}
+        return {
+            "hidden_states": F.embedding(input_ids, table.weight) if whole else table(input_ids)
+        }
 
 
 class Head(nn.Module):
@@ -298,4 +300,3 @@ class Llama(NanotronModel):  # type: ignore[misc]
 def canonical_name(name: str) -> str:
     """A parameter's name without nanotron's pipeline wrapping."""
     return name.replace(".pp_block", "")
-

@@ -33,10 +33,13 @@ def train_rank(argument: tuple[TrainJob, Start]) -> TrainOutcome:
         use_one_rank()
     first = os.environ.get("RANK", "0") == "0"
     with training_lock(job.directory) if first else contextlib.nullcontext(), _ranks(device):
-        memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+        memory = (
+            torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+        )
         cut = cut_batch(job.model, job.training, job.execution, memory_bytes=memory)
         share = Share(_dp_rank(job.execution), job.execution.dp, cut.micro_batch_size)
-        engine = Engine(job, cut, start, feed=Feed(job, share), device=device)
+        feed = Feed(job, share, start.windows)
+        engine = Engine(job, cut, start, feed=feed, device=device)
         if engine.is_writer:
             engine.logbook.event(
                 start.kind, step=start.step, device=str(device), threads=torch.get_num_threads()
