@@ -1,0 +1,334 @@
+"""Which figures a study's report shows, and what is said under each.
+
+The number of sources decides the map: two make a ratio curve, three a ternary map, more parallel
+coordinates. A figure without data is left out, not drawn empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ablations.errors import ConfigError
+from analysis import figures
+from analysis.frames import task_values, weights
+from analysis.frames.views import main_metric
+from analysis.records import RunFiles
+from analysis.report.content import ReportContent
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+__all__ = ["Chart", "charts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """One figure of a report."""
+
+    key: str
+    """Identifier in the page."""
+    section: str
+    """Section that it belongs to."""
+    title: str
+    caption: str
+    """How to read it, one or two sentences."""
+    figure: go.Figure
+    small: bool = False
+    """Whether several stand side by side."""
+
+
+def charts(content: ReportContent) -> list[Chart]:
+    """The figures of a report, in order."""
+    return [
+        *_mixture_charts(content),
+        *_task_charts(content),
+        *_learning_charts(content),
+        *_data_charts(content),
+        *_decision_charts(content),
+    ]
+
+
+def _mixture_charts(content: ReportContent) -> Iterator[Chart]:
+    if content.mixtures.empty or not content.searched:
+        return
+    fit, names = content.fit, list(content.sources)
+    prediction = fit.prediction if fit else None
+    said = (
+        f" The surrogate is {fit.best}, the best of {len(fit.leaderboard)} by cross-validation; its "
+        "band holds nine new runs of ten. Grey marks what it cannot tell from its optimum."
+        if fit
+        else ""
+    )
+    if len(names) == 2:
+        seeds = figures.ratio_seeds_frame(content.frames.runs, content.frames.sources, names[0])
+        verdict = content.judged.verdict
+        yield Chart(
+            key="ratio",
+            section="mixtures",
+            title="Score over the ratio",
+            caption="Bars are 95% of the seed noise." + said,
+            figure=figures.ratio_curve(
+                content.mixtures,
+                names,
+                seeds=seeds,
+                prediction=prediction,
+                verdict=verdict.sentence if verdict else content.judged.note,
+                score=_short(content),
+            ),
+        )
+        return
+    if len(names) == 3:
+        yield Chart(
+            key="ternary",
+            section="mixtures",
+            title="Map of mixtures",
+            caption="Each corner is one source alone." + said,
+            figure=figures.ternary_map(
+                content.mixtures,
+                names,
+                prediction=prediction,
+                optimum=fit.optimum if fit else None,
+                score=_short(content),
+            ),
+        )
+    yield Chart(
+        key="parallel",
+        section="mixtures",
+        title="Mixtures by score",
+        caption="One line a trial, coloured by its place among the scores. Where the dark lines run "
+        "together, the source's weight matters; where they spread, it does not.",
+        figure=figures.parallel_coordinates(content.mixtures, names, score=_short(content)),
+    )
+
+
+def _short(content: ReportContent) -> str:
+    direction = content.score.rsplit("; ", 1)[-1]
+    return f"score ({direction})"
+
+
+def _better(content: ReportContent) -> dict[str, bool]:
+    """Task → direction of its main metric."""
+    scores = content.frames.scores
+    chosen = main_metric(scores)
+    known = scores.drop_duplicates(["task", "metric"])
+    rows = known[known["metric"].astype("str") == known["task"].astype("str").map(chosen)]
+    return {
+        str(task): bool(better)
+        for task, better in zip(rows["task"], rows["higher_is_better"].fillna(True), strict=True)
+    }
+
+
+def _task_charts(content: ReportContent) -> Iterator[Chart]:
+    frames = content.frames
+    if frames.scores.empty or not content.searched:
+        return
+    values, better = task_values(frames.scores), _better(content)
+    effects = figures.effects_frame(values, weights(frames.sources)[list(content.searched)], better)
+    if not effects.empty:
+        yield Chart(
+            key="effects",
+            section="tasks",
+            title="What moving tokens does to each task",
+            caption="Effect of ten more points of weight for a source, taken from the others in "
+            "proportion, by a linear fit over all mixtures. In brackets: not clear of the noise.",
+            figure=figures.effect_matrix(effects),
+        )
+    domains = figures.domain_values(values, frames.tasks)
+    directions = {name: "bits per byte" not in str(name) for name in domains.columns}
+    pair = figures.most_opposed(domains, directions)
+    if pair is not None:
+        frame = figures.pareto_frame(domains, pair, directions, frames.trials)
+        yield Chart(
+            key="pareto",
+            section="tasks",
+            title="What one domain costs another",
+            caption="The two domains whose rankings of the mixtures disagree most. On the front, "
+            "neither can be had for nothing; neighbours closer than the noise are alike.",
+            figure=figures.pareto_front(frame, pair, directions),
+        )
+
+
+def shown_trials(content: ReportContent) -> dict[str, str]:
+    """Trial → label of the few trials that curves show: pick, reference, baselines, best seen."""
+    found: dict[str, str] = {}
+    verdict = content.judged.verdict
+    if verdict is not None:
+        trial = {row.name: row.trial for row in verdict.candidates}
+        found[trial.get(verdict.pick, verdict.pick)] = f"pick: {verdict.pick}"
+        found.setdefault(trial.get(verdict.reference, verdict.reference), verdict.reference)
+    mixtures = content.mixtures
+    for row in mixtures[mixtures["kind"] != "trial"].to_dict("records"):
+        named = row["name"] if isinstance(row["name"], str) else None
+        found.setdefault(row["trial"], named or f"best seen: {row['trial']}")
+    if not found:
+        trials = content.frames.trials["trial"].astype("str")
+        found = {trial: trial for trial in trials[:4]}
+    return dict(list(found.items())[:6])
+
+
+def _learning_charts(content: ReportContent) -> Iterator[Chart]:
+    labels, frames = shown_trials(content), content.frames
+    order = list(labels.values())
+    loss = figures.loss_frame(frames.metrics, labels)
+    if not loss.empty:
+        yield Chart(
+            key="loss",
+            section="learning",
+            title="Training loss",
+            caption="Losses of different mixtures are not comparable: each predicts its own text.",
+            figure=figures.loss_curve(loss, order=order),
+        )
+    if frames.scores.empty:
+        return
+    frame = figures.learning_frame(frames.scores, main_metric(frames.scores), labels)
+    for task in sorted(frame["task"].unique()):
+        yield Chart(
+            key=f"learning-{task}",
+            section="learning",
+            title=str(task),
+            caption="",
+            figure=figures.learning_curve(frame, task, order=order),
+            small=True,
+        )
+
+
+def _data_charts(content: ReportContent) -> Iterator[Chart]:
+    frames = content.frames
+    shown = next(iter(shown_trials(content)), None)
+    run = next((f for f in frames.files if f.manifest.get("trial") == shown), None)
+    timeline = _timeline(run) if run is not None else None
+    if timeline is not None:
+        yield Chart(
+            key="timeline",
+            section="data",
+            title=f"Schedule of {shown_trials(content)[str(shown)]}",
+            caption="Shares of tokens, stage by stage; the line is the learning rate.",
+            figure=timeline,
+        )
+    epochs = figures.epochs_frame(frames.sources, frames.audits)
+    if not epochs.empty:
+        yield Chart(
+            key="epochs",
+            section="data",
+            title="Epochs of every source",
+            caption="One mark a run, over its whole schedule.",
+            figure=figures.epochs_against_cap(epochs),
+        )
+    realised = figures.realised_frame(frames.audits)
+    if not realised.empty:
+        yield Chart(
+            key="realised",
+            section="audit",
+            title="Realised against asked",
+            caption="One mark a run. Outside the grey band a run fails its audit.",
+            figure=figures.realised_against_asked(realised),
+        )
+
+
+def _timeline(run: RunFiles) -> go.Figure | None:
+    """The schedule of one run; None where its config does not make one."""
+    from ablations.mixture.specs import MixtureSpec, ScheduleSpec
+    from ablations.schema import validate
+
+    config: Mapping[str, Any] = run.manifest.get("config") or {}
+    training = config.get("training") or {}
+    try:
+        spec = validate(ScheduleSpec, config.get("schedule") or {})
+        schedule = spec.build(
+            validate(MixtureSpec, config.get("mixture") or {}),
+            sequence_length=int(training["sequence_length"]),
+            batch_size=int(training["batch_size"]),
+        )
+        rate = spec.lr.build(peak=float(training["peak_lr"]), total_steps=schedule.total_steps)
+    except (ConfigError, KeyError, TypeError, ValueError):
+        return None
+    return figures.stage_timeline(*figures.timeline_frame(schedule, rate))
+
+
+def _decision_charts(content: ReportContent) -> Iterator[Chart]:
+    verdict = content.judged.verdict
+    if verdict is not None and verdict.signal:
+        yield Chart(
+            key="signal",
+            section="signal",
+            title="Signal of the tasks",
+            caption="A task that fails one of the first three criteria has no vote in the verdict.",
+            figure=figures.task_signal(figures.signal_frame(verdict.signal)),
+        )
+    if verdict is not None:
+        yield from _transfer_charts(content)
+    ledger = figures.cost_ledger_frame(content.frames.cost)
+    if (ledger["train_hours"] + ledger["score_hours"]).sum() > 0:
+        yield Chart(
+            key="cost",
+            section="cost",
+            title="What the study cost",
+            caption="CPU time per phase; failed runs are counted.",
+            figure=figures.cost_ledger(ledger),
+        )
+
+
+def _transfer_charts(content: ReportContent) -> Iterator[Chart]:
+    """One chart a pair of proxies that the verdict compared."""
+    verdict = content.judged.verdict
+    assert verdict is not None
+    means = arm_means(content.frames.files)
+    for place, found in enumerate(verdict.transfer):
+        frame = figures.rank_transfer_frame(
+            means.get(found.small, {}),
+            means.get(found.large, {}),
+            minimised=verdict.direction == "minimize",
+        )
+        if len(frame) < 3:
+            continue
+        yield Chart(
+            key=f"transfer-{place}",
+            section="transfer",
+            title=f"Rank at {found.small} and at {found.large}",
+            caption="On the dashed line the smaller proxy ranks as the larger one does.",
+            figure=figures.rank_transfer(
+                frame, small=found.small, large=found.large, agreement=agreement(found)
+            ),
+        )
+
+
+def arm_means(files: tuple[RunFiles, ...]) -> dict[str, dict[str, float]]:
+    """Name of a proxy → mixture → mean score of its finished runs."""
+    from sweeps.verdict.arms import arm_of, mixture_of
+
+    found: dict[str, dict[str, list[float]]] = {}
+    called: dict[str, str] = {}
+    for run in files:
+        score = (run.result or {}).get("score")
+        if score is None or (run.result or {}).get("status") != "done":
+            continue
+        config = run.manifest.get("config") or {}
+        key = mixture_of(config)
+        labels = run.manifest.get("labels") or {}
+        called.setdefault(key, str(labels.get("name") or run.manifest.get("trial")))
+        found.setdefault(arm_of(config).name, {}).setdefault(key, []).append(float(score))
+    return {
+        arm: {called[key]: sum(scores) / len(scores) for key, scores in of_arm.items()}
+        for arm, of_arm in found.items()
+    }
+
+
+def agreement(found: Any) -> str:
+    """A transfer in a sentence, with its intervals."""
+
+    def with_interval(value: float | None, interval: Any, form: str) -> str:
+        if value is None:
+            return "not known"
+        text = format(value, form)
+        if interval is None:
+            return text
+        return f"{text} (95% interval {format(interval[0], form)} to {format(interval[1], form)})"
+
+    return (
+        f"Rank correlation {with_interval(found.rank_correlation, found.rank_interval, '.2f')}; "
+        f"pairs in the same order "
+        f"{with_interval(found.decision_accuracy, found.decision_interval, '.0%')}; "
+        f"{found.mixtures} mixtures."
+    )

@@ -1,0 +1,145 @@
+"""The report as one HTML file that opens anywhere: no network, no second file.
+
+plotly.js is inlined once; figures are JSON in the page. A content security policy in the page itself
+forbids every request, so that a figure that would fetch something fails in the tests, not in public.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis import figures
+from analysis.report import sentences, tables
+from analysis.report.charts import Chart, charts
+from analysis.report.content import ReportContent
+
+__all__ = ["render_html"]
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+_SECTIONS = (
+    ("verdict", "Verdict"),
+    ("evidence", "Evidence"),
+    ("mixtures", "Mixtures"),
+    ("tasks", "Tasks"),
+    ("learning", "Learning"),
+    ("transfer", "Transfer"),
+    ("trials", "Trials"),
+    ("surrogates", "Surrogates"),
+    ("signal", "Signal"),
+    ("data", "Data and audit"),
+    ("cost", "Cost"),
+    ("provenance", "Provenance"),
+)
+
+_ONLY_WITH_FIGURES = ("mixtures", "tasks", "learning", "transfer")
+
+
+def render_html(content: ReportContent, *, report_command: str = "") -> str:
+    """The page.
+
+    Args:
+        content: Of `gather_report`.
+        report_command: The command that made it, for the page's last lines.
+    """
+    import jinja2
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    drawn = charts(content)
+    present = {chart.section for chart in drawn}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = [(k, t) for k, t in _SECTIONS if k in present or k not in _ONLY_WITH_FIGURES]
+    page: str = environment.get_template("report.html.j2").render(
+        **_words(content),
+        **_tables(content),
+        sections=shown,
+        present=present,
+        charts=drawn,
+        css=Markup((_TEMPLATES / "report.css").read_text()),
+        js=Markup((_TEMPLATES / "report.js").read_text()),
+        plotly=Markup(get_plotlyjs()),
+        figures=Markup(figures_json(drawn)),
+        report_command=report_command or shlex.join(["ablate", "report", f"study={content.study}"]),
+        study_command=shlex.join(["ablate", "run", *content.arguments])
+        if content.arguments
+        else "",
+    )
+    return page
+
+
+def _words(content: ReportContent) -> dict[str, Any]:
+    outcome, label, sentence = sentences.headline(content)
+    realised = figures.realised_frame(content.frames.audits)
+    return {
+        "study": content.study,
+        "question": content.question,
+        "created": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(content.created)),
+        "notices": list(sentences.notices(content)),
+        "outcome": outcome,
+        "outcome_label": label,
+        "sentence": sentence,
+        "verdict_lines": list(sentences.under_headline(content)),
+        "evidence_lines": list(sentences.evidence(content)),
+        "caveats": sentences.caveats(content),
+        "gains_note": _gains_note(content),
+        "surrogate_lines": list(sentences.surrogates(content)),
+        "signal_lines": list(sentences.signal(content)),
+        "audit_lines": list(sentences.audit(content, realised)),
+        "cost_lines": list(sentences.cost(content)),
+        "provenance": [(name, ", ".join(values)) for name, values in content.provenance.items()],
+    }
+
+
+def _gains_note(content: ReportContent) -> str:
+    verdict = content.judged.verdict
+    if verdict is None:
+        return ""
+    return (
+        f"{verdict.pick} against {verdict.reference}; advantages are positive where {verdict.pick} is "
+        "better, whatever the metric's direction, and corrected for the number of tasks."
+    )
+
+
+def _tables(content: ReportContent) -> dict[str, Any]:
+    return {
+        "candidates": tables.candidates(content),
+        "gains": tables.gains(content),
+        "trials": tables.trials(content),
+        "surrogates": tables.surrogates(content),
+        "audit_failures": tables.audit_failures(figures.realised_frame(content.frames.audits)),
+        "ledger": tables.ledger(figures.cost_ledger_frame(content.frames.cost)),
+        "left_out": tables.left_out(content),
+    }
+
+
+def figures_json(drawn: Sequence[Chart]) -> str:
+    """The figures as JSON that cannot end its script element early."""
+    plain = {chart.key: json.loads(chart.figure.to_json()) for chart in drawn}
+    for figure in plain.values():
+        # The look is in every layout; plotly's default template would be 7 kB a figure.
+        figure["layout"].pop("template", None)
+    text = json.dumps(_finite(plain), separators=(",", ":"), allow_nan=False)
+    return text.replace("</", "<\\/").replace("<!--", "<\\!--")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,170 @@
+"""What a report says in words. It says what is not known as plainly as what is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from analysis.figures.theme import number
+from analysis.predictions import LEVEL
+from analysis.report.content import ReportContent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["audit", "caveats", "cost", "evidence", "headline", "notices", "signal", "surrogates"]
+
+_LABELS = {
+    "winner": "winner",
+    "tie": "tie",
+    "keep-baseline": "keep the baseline",
+    "none": "no verdict",
+}
+
+
+def headline(content: ReportContent) -> tuple[str, str, str]:
+    """Outcome, its label, and the verdict in one sentence."""
+    verdict = content.judged.verdict
+    if verdict is None:
+        return "none", _LABELS["none"], content.judged.note
+    return verdict.outcome, _LABELS[verdict.outcome], verdict.sentence
+
+
+def under_headline(content: ReportContent) -> Iterator[str]:
+    """What stands under the sentence: what would settle it, and how fresh it is."""
+    verdict = content.judged.verdict
+    if verdict is None:
+        return
+    if verdict.settle_text:
+        yield f"What would settle it: {verdict.settle_text}"
+    if content.judged.note:
+        yield content.judged.note
+
+
+def notices(content: ReportContent) -> Iterator[str]:
+    """What has to be known before anything is read."""
+    if content.synthetic:
+        yield "The records are made up (label synthetic): nothing here was trained."
+    if content.running:
+        done = content.counts.get("done", 0)
+        yield (
+            f"The study is still running: {done} of {sum(content.counts.values())} recorded runs "
+            "are done. Everything below may change."
+        )
+
+
+def evidence(content: ReportContent) -> Iterator[str]:
+    """What the verdict rests on."""
+    counts = content.counts
+    runs = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+    yield f"{len(content.frames.trials)} trials, {sum(counts.values())} runs ({runs})."
+    yield f"The score is {content.score}."
+    if content.seed_sd == content.seed_sd:
+        yield (
+            f"Two runs that differ in the seed alone differ by a standard deviation of "
+            f"{number(content.seed_sd * 2**0.5, 2)} in the score (one run: {number(content.seed_sd, 2)})."
+        )
+    else:
+        yield "No trial has two finished runs, so the study does not say how large its seed noise is."
+    verdict = content.judged.verdict
+    if verdict is None:
+        return
+    chance = verdict.regret.chance
+    if chance is not None:
+        yield (
+            f"Chance that {verdict.pick} is worse than {verdict.reference}: {chance:.1%}. "
+            f"Expected loss {number(verdict.regret.expected, 2)} if it is taken, "
+            f"{number(verdict.regret.expected_if_kept, 2)} if it is not."
+        )
+    if len(verdict.finalists) > 1:
+        shown = ", ".join(verdict.finalists[:8])
+        more = f" and {len(verdict.finalists) - 8} more" if len(verdict.finalists) > 8 else ""
+        yield f"Cannot be told apart from the best: {shown}{more}."
+    yield f"Rule: {verdict.rule}"
+
+
+def caveats(content: ReportContent) -> list[str]:
+    """What the verdict itself warns of."""
+    verdict = content.judged.verdict
+    return list(verdict.caveats) if verdict is not None else []
+
+
+def surrogates(content: ReportContent) -> Iterator[str]:
+    """Which surrogate to believe, and how far."""
+    fit = content.fit
+    if fit is None:
+        yield "Too few scored mixtures for a surrogate, or none was asked for."
+        return
+    best = fit.leaderboard.iloc[0]
+    yield (
+        f"Fitted to the score of {fit.trials} trials, compared by {fit.folds}-fold cross-validation. "
+        f"{fit.best} errs least: {best['rmse']:.2f} standard deviations of the score, rank "
+        f"correlation {best['rank_correlation']:.2f}."
+    )
+    if best["r2"] < 0.5:
+        yield (
+            f"It explains {max(0.0, best['r2']):.0%} of the variance between left-out trials: its "
+            "optimum is a guess, not a result."
+        )
+    mixture = ", ".join(f"{n} {100 * w:.1f}%" for n, w in fit.optimum.items() if w >= 5e-4)
+    yield f"Its optimum among the mixtures that were covered: {mixture}."
+    tied = _tied_share(content)
+    if tied is not None:
+        yield (
+            f"Of the mixtures covered, {tied:.0%} have a {LEVEL:.0%} interval that reaches the "
+            "optimum's prediction: the score alone cannot tell them from it."
+        )
+
+
+def _tied_share(content: ReportContent) -> float | None:
+    from analysis.figures.mixtures import indistinct
+
+    if content.fit is None or content.mixtures.empty:
+        return None
+    minimised = bool((content.mixtures["direction"] == "minimize").any())
+    return float(indistinct(content.fit.prediction, minimised=minimised).mean())
+
+
+def signal(content: ReportContent) -> Iterator[str]:
+    """Which tasks can be trusted to tell mixtures apart."""
+    verdict = content.judged.verdict
+    if verdict is None or not verdict.signal:
+        yield "The signal of tasks is measured with the verdict."
+        return
+    voting = [found for found in verdict.signal if found.votes]
+    yield f"{len(voting)} of {len(verdict.signal)} metrics vote."
+    for found in verdict.signal:
+        if not found.votes:
+            yield f"No vote: {found.task} ({', '.join(found.faults)})."
+
+
+def audit(content: ReportContent, realised: pd.DataFrame) -> Iterator[str]:
+    """Whether what was read is what was asked for."""
+    if realised.empty:
+        yield "No run has been audited yet."
+        return
+    runs, failing = realised["run"].nunique(), realised.loc[realised["fails"], "run"].nunique()
+    gap = realised["gap"].abs().max()
+    tolerance = realised["tolerance"].max()
+    said = (
+        f"All {runs} audited runs read the mixture that they were asked to"
+        if not failing
+        else f"{failing} of {runs} audited runs did not read the mixture that they were asked to"
+    )
+    yield f"{said}: the largest gap is {gap:.3f} points of 100, {tolerance:.3f} are allowed."
+    missing = len(content.frames.runs) - runs
+    if missing:
+        yield f"{missing} runs have no audit: it is made when a run has finished."
+
+
+def cost(content: ReportContent) -> Iterator[str]:
+    """What the study cost."""
+    frame = content.frames.cost
+    cpu = float(frame["train_cpu_seconds"].sum() + frame["eval_cpu_seconds"].sum())
+    if cpu <= 0:
+        yield "No run has recorded its cost yet."
+        return
+    yield (
+        f"{cpu / 3600:.3g} CPU-hours, {float(frame['flops'].sum()):.3g} training FLOPs, "
+        f"{int(frame['tokens'].fillna(0).sum()):,} tokens trained on."
+    )
