@@ -66,6 +66,7 @@ class Topology:
 
     @classmethod
     def of(cls, execution: ExecutionSpec, dtype: str) -> Topology:
+        """The topology of a training."""
         return cls(
             tp=execution.tp,
             pp=execution.pp,

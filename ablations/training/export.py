@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["export_checkpoint", "read_weights"]
 
 _COPIED = (
-    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
-    "num_key_value_heads max_position_embeddings rms_norm_eps tie_word_embeddings "
-    "initializer_range bos_token_id eos_token_id"
-).split()
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads", "max_position_embeddings", "rms_norm_eps"),
+    *("tie_word_embeddings", "initializer_range", "bos_token_id", "eos_token_id"),
+)
 
 Weights = dict[str, "torch.Tensor"]
 
@@ -158,10 +158,12 @@ def _renamed(weights: Weights, config: Mapping[str, Any]) -> Weights:
 
 
 def _renamed_layer(weights: Weights, config: Mapping[str, Any], prefix: str) -> Weights:
+    import torch
+
     width = config["hidden_size"] // config["num_attention_heads"]
     kv = config["num_key_value_heads"] * width
-    sizes = (config["num_attention_heads"] * width, kv, kv)
-    q, k, v = weights[f"{prefix}attn.qkv_proj.weight"].split(sizes)
+    sizes = [config["num_attention_heads"] * width, kv, kv]
+    q, k, v = torch.split(weights[f"{prefix}attn.qkv_proj.weight"], sizes)
     gate, up = weights[f"{prefix}mlp.gate_up_proj.weight"].chunk(2)
     layer = {
         "self_attn.q_proj": q,

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 
 from ablations.errors import ConfigError, Problem
 
-__all__ = ["Device", "DType", "ExecutionSpec", "KeepCheckpoints", "ModelSpec", "TrainingSpec"]
+__all__ = ["DType", "Device", "ExecutionSpec", "KeepCheckpoints", "ModelSpec", "TrainingSpec"]
 
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["float32", "bfloat16"]
@@ -69,13 +69,14 @@ class ModelSpec:
     bos_token_id: int = 0
     """Written into the exported config; training reads no such token."""
     eos_token_id: int = 0
-    """The token that ends a document; intra-document masking cuts after it."""
+    """Written into the exported config; intra-document masking reads the token stores' own."""
 
     def __post_init__(self) -> None:
         names = (
-            "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
-            "num_key_value_heads max_position_embeddings rope_theta rms_norm_eps initializer_range"
-        ).split()
+            *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
+            *("num_attention_heads", "num_key_value_heads", "max_position_embeddings"),
+            *("rope_theta", "rms_norm_eps", "initializer_range"),
+        )
         problems = _positive("model", {name: getattr(self, name) for name in names})
         _raise(problems or self._shape_problems())
 
@@ -113,6 +114,7 @@ class ModelSpec:
 
     @property
     def head_dim(self) -> int:
+        """Width of one head."""
         return self.hidden_size // self.num_attention_heads
 
     @property
@@ -197,9 +199,10 @@ class TrainingSpec:
 
     def __post_init__(self) -> None:
         names = (
-            "sequence_length batch_size peak_lr adam_eps clip_norm recovery_interval_steps "
-            "diverged_ratio diverged_patience_steps spike_sigmas spike_window_steps"
-        ).split()
+            *("sequence_length", "batch_size", "peak_lr", "adam_eps", "clip_norm"),
+            *("recovery_interval_steps", "diverged_ratio", "diverged_patience_steps"),
+            *("spike_sigmas", "spike_window_steps"),
+        )
         problems = _positive("training", {name: getattr(self, name) for name in names})
         problems += self._range_problems()
         _raise(problems)
@@ -231,6 +234,7 @@ class TrainingSpec:
 
     @property
     def tokens_per_step(self) -> int:
+        """Trained tokens of an optimiser step."""
         return self.batch_size * self.sequence_length
 
     def checkpoint_steps(self, total_steps: int, first_step: int = 0) -> tuple[int, ...]:
@@ -296,4 +300,5 @@ class ExecutionSpec:
 
     @property
     def ranks(self) -> int:
+        """Processes of a training."""
         return self.dp * self.tp * self.pp

@@ -25,9 +25,9 @@ from ablations.training.trainer import TrainJob
 __all__ = ["Start", "find_start"]
 
 _SHAPE = (
-    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
-    "num_key_value_heads tie_word_embeddings"
-).split()
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
+    *("num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
+)
 """What two models must share for one to take the other's weights; rotary base and length may differ."""
 
 

@@ -105,6 +105,7 @@ class TrainJob:
 
     @property
     def checkpoints_dir(self) -> Path:
+        """Where its checkpoints are written."""
         return self.directory / "checkpoints"
 
 
@@ -134,8 +135,11 @@ class StepRow:
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> StepRow:
         """The inverse of :meth:`to_json`; null becomes NaN, keys of other writers are left out."""
-        values = {name: row.get(name) for name in cls.__dataclass_fields__}
-        return cls(**{name: math.nan if value is None else value for name, value in values.items()})
+        values: dict[str, Any] = {
+            name: math.nan if row.get(name) is None else row[name]
+            for name in cls.__dataclass_fields__
+        }
+        return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True)

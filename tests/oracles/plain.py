@@ -43,7 +43,9 @@ class PlainLayer(nn.Module):
         self.gate_up = nn.Linear(spec.hidden_size, 2 * spec.intermediate_size, bias=False)
         self.down = nn.Linear(spec.intermediate_size, spec.hidden_size, bias=False)
 
-    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
         spec, (batch, length, _) = self.spec, x.shape
         n, kv = spec.num_attention_heads, spec.num_key_value_heads
         qkv = self.qkv(self.norm1(x)).view(batch, length, n + 2 * kv, spec.head_dim)
@@ -91,7 +93,9 @@ class PlainLlama(nn.Module):
             shape = module.weight.shape
             module.weight.copy_(initial_tensor(f"{name}.weight", shape, std=deviation, seed=seed))
 
-    def forward(self, ids: torch.Tensor, labels: torch.Tensor, eos: int | None = None) -> torch.Tensor:
+    def forward(
+        self, ids: torch.Tensor, labels: torch.Tensor, eos: int | None = None
+    ) -> torch.Tensor:
         cos, sin, mask = self.cos, self.sin, None
         if eos is not None:
             cos, sin, mask = self._per_document(ids, eos)
@@ -128,7 +132,9 @@ def plain_optimizer(model: nn.Module, job: TrainJob) -> torch.optim.AdamW:
     )
 
 
-def plain_losses(job: TrainJob, batches: Iterator[torch.Tensor], eos: int | None = None) -> Iterator[float]:
+def plain_losses(
+    job: TrainJob, batches: Iterator[torch.Tensor], eos: int | None = None
+) -> Iterator[float]:
     """Train a job's network on [batch, length + 1] tokens a step; the losses."""
     model = PlainLlama(job.model, job.seed, job.training.sequence_length)
     optimizer = plain_optimizer(model, job)

@@ -51,7 +51,9 @@ def test_no_folder_holds_no_checkpoint(tmp_path: Path) -> None:
     assert remove_torn(tmp_path / "none") == ()
 
 
-@pytest.mark.parametrize("damage", ["config cut", "metadata gone", "tensor cut", "tensor empty", "no tensor"])
+@pytest.mark.parametrize(
+    "damage", ["config cut", "metadata gone", "tensor cut", "tensor empty", "no tensor"]
+)
 def test_a_torn_checkpoint_is_not_whole(tmp_path: Path, damage: str) -> None:
     checkpoint = write_checkpoint(tmp_path, 1)
     tensor = next(checkpoint.rglob("*.safetensors"))
@@ -80,13 +82,18 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -
 
 def test_a_missing_checkpoint_is_refused_with_those_that_are_there(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, 5)
-    with pytest.raises(CheckpointError, match="no such checkpoint.*here: 5"):
+    with pytest.raises(CheckpointError, match=r"no such checkpoint.*here: 5"):
         require_whole(tmp_path / "7")
 
 
 def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     state = CheckpointState(
-        step=5, samples=40, topology=TOPOLOGY, threads=2, micro_batch_size=8, windows=((1, 2), (3, 4))
+        step=5,
+        samples=40,
+        topology=TOPOLOGY,
+        threads=2,
+        micro_batch_size=8,
+        windows=((1, 2), (3, 4)),
     )
     checkpoint = write_checkpoint(tmp_path, 5)
     assert read_state(checkpoint) is None

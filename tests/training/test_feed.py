@@ -14,9 +14,7 @@ from tests.oracles.jobs import TINY, make_job
 from tests.oracles.stores import EOS
 
 
-@given(
-    ranks=st.sampled_from([1, 2, 3]), micro=st.integers(1, 4), passes=st.integers(1, 4)
-)
+@given(ranks=st.sampled_from([1, 2, 3]), micro=st.integers(1, 4), passes=st.integers(1, 4))
 def test_ranks_and_micro_batches_divide_a_batch(ranks: int, micro: int, passes: int) -> None:
     batch = ranks * micro * passes
     rows = [Share(rank, ranks, micro).rows(batch) for rank in range(ranks)]

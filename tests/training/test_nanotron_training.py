@@ -75,7 +75,9 @@ def test_losses_are_those_of_the_plain_loop(
     execution: dict[str, Any],
     model: dict[str, Any],
 ) -> None:
-    job = make_job(tmp_path, stores, steps=20, peak_lr=3e-3, model=replace(TINY, **model), **training)
+    job = make_job(
+        tmp_path, stores, steps=20, peak_lr=3e-3, model=replace(TINY, **model), **training
+    )
     job = with_execution(job, **execution)
     assert train(job).status == "done"
     eos = EOS if training.get("intra_document_masking") else None
@@ -88,7 +90,9 @@ def test_masking_changes_the_losses(finished: TrainJob) -> None:
 
 
 @pytest.mark.parametrize("in_fp32", [True, False])
-def test_bfloat16_stays_near_float32(tmp_path: Path, stores: dict[str, Path], in_fp32: bool) -> None:
+def test_bfloat16_stays_near_float32(
+    tmp_path: Path, stores: dict[str, Path], in_fp32: bool
+) -> None:
     job = make_job(
         tmp_path, stores, steps=30, peak_lr=3e-3, dtype="bfloat16", accumulate_grad_in_fp32=in_fp32
     )
@@ -178,9 +182,7 @@ def test_kills_at_random_moments_change_nothing(
 def test_recovery_checkpoints_are_replaced_by_the_next(
     tmp_path: Path, stores: dict[str, Path], finished: TrainJob
 ) -> None:
-    job = make_job(
-        tmp_path, stores, steps=12, checkpoint_steps=(6,), recovery_interval_steps=4
-    )
+    job = make_job(tmp_path, stores, steps=12, checkpoint_steps=(6,), recovery_interval_steps=4)
     assert train(job).status == "done"
     assert kinds_of(job) == ["start", *["checkpoint"] * 4]  # 4, 6, 8 and 12
     assert checkpoint_steps(job.checkpoints_dir) == (6, 12)
@@ -251,7 +253,13 @@ def test_a_diverged_run_fails_with_its_step(tmp_path: Path, stores: dict[str, Pa
 
 def test_a_loss_that_is_not_a_number_is_null_in_the_metrics() -> None:
     row = StepRow(
-        step=1, tokens=1, loss=math.nan, lr=1.0, grad_norm=math.inf, tokens_per_second=1.0, seconds=1.0
+        step=1,
+        tokens=1,
+        loss=math.nan,
+        lr=1.0,
+        grad_norm=math.inf,
+        tokens_per_second=1.0,
+        seconds=1.0,
     )
     stored = json.loads(json.dumps(row.to_json(), allow_nan=False))
     assert stored["loss"] is None
@@ -265,9 +273,7 @@ def test_a_warm_start_with_optimiser_goes_on_as_the_run_did(
     tmp_path: Path, stores: dict[str, Path], finished: TrainJob
 ) -> None:
     warm = WarmStart(checkpoint=finished.checkpoints_dir / "8", load_optimizer=True, first_step=8)
-    job = replace(
-        make_job(tmp_path, stores, steps=12, checkpoint_steps=(12,)), warm_start=warm
-    )
+    job = replace(make_job(tmp_path, stores, steps=12, checkpoint_steps=(12,)), warm_start=warm)
     outcome = train(job)
     assert outcome.status == "done"
     assert losses_of(job) == losses_of(finished)[8:]
@@ -279,9 +285,7 @@ def test_a_warm_start_without_optimiser_takes_the_weights_alone(
     tmp_path: Path, stores: dict[str, Path], finished: TrainJob
 ) -> None:
     warm = WarmStart(checkpoint=finished.checkpoints_dir / "8", load_optimizer=False, first_step=8)
-    job = replace(
-        make_job(tmp_path, stores, steps=12, checkpoint_steps=(12,)), warm_start=warm
-    )
+    job = replace(make_job(tmp_path, stores, steps=12, checkpoint_steps=(12,)), warm_start=warm)
     assert train(job).status == "done"
     expected = losses_of(finished)[8:]
     assert losses_of(job)[0] == expected[0]

@@ -22,7 +22,9 @@ def test_documents_end_with_their_end_token(tokens: list[int]) -> None:
 def test_masked_attention_of_packed_documents_is_that_of_each_alone() -> None:
     torch.manual_seed(0)
     tokens = torch.tensor([[5, 6, 7, 0, 8, 9, 0, 3, 4, 2]])
-    maker = PositionMaker(length=10, width=8, theta=100.0, eos_id=0, device="cpu", dtype=torch.float32)
+    maker = PositionMaker(
+        length=10, width=8, theta=100.0, eos_id=0, device="cpu", dtype=torch.float32
+    )
     positions = maker.of(tokens)
     q, k, v = torch.randn(3, 1, 2, 10, 8)
     packed = positions.attend(positions.rotate(q), positions.rotate(k), v)
@@ -35,14 +37,21 @@ def test_masked_attention_of_packed_documents_is_that_of_each_alone() -> None:
 
 
 def test_without_masking_positions_are_shared_and_attention_is_causal() -> None:
-    maker = PositionMaker(length=6, width=8, theta=100.0, eos_id=None, device="cpu", dtype=torch.float32)
-    assert maker.of(torch.zeros(1, 6, dtype=torch.long)) is maker.of(torch.ones(2, 6, dtype=torch.long))
+    maker = PositionMaker(
+        length=6, width=8, theta=100.0, eos_id=None, device="cpu", dtype=torch.float32
+    )
+    assert maker.of(torch.zeros(1, 6, dtype=torch.long)) is maker.of(
+        torch.ones(2, 6, dtype=torch.long)
+    )
     assert maker.of(torch.zeros(1, 6, dtype=torch.long)).mask is None
 
 
 @settings(max_examples=20, deadline=None)
 @given(
-    tokens=st.integers(2, 30), vocabulary=st.integers(2, 40), chunk=st.integers(1, 30), seed=st.integers(0, 99)
+    tokens=st.integers(2, 30),
+    vocabulary=st.integers(2, 40),
+    chunk=st.integers(1, 30),
+    seed=st.integers(0, 99),
 )
 def test_the_chunked_loss_is_the_whole_loss(
     tokens: int, vocabulary: int, chunk: int, seed: int

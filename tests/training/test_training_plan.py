@@ -37,9 +37,7 @@ def test_a_batch_that_cannot_be_cut_is_refused() -> None:
         cut_batch(TINY, TrainingSpec(**TRAINING), ExecutionSpec(dp=3))
 
 
-@given(
-    batch=st.integers(1, 200), dp=st.sampled_from([1, 2, 4]), memory=st.integers(2**22, 2**34)
-)
+@given(batch=st.integers(1, 200), dp=st.sampled_from([1, 2, 4]), memory=st.integers(2**22, 2**34))
 def test_a_cut_always_makes_the_batch(batch: int, dp: int, memory: int) -> None:
     training = TrainingSpec(**{**TRAINING, "batch_size": batch * dp})
     execution = ExecutionSpec(dp=dp)

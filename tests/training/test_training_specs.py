@@ -93,7 +93,9 @@ def test_flops_count_matrices_six_times_and_attention_by_its_length() -> None:
         ({"num_hidden_layers": 0}, "model.num_hidden_layers"),
     ],
 )
-def test_a_model_that_cannot_be_built_is_refused_by_field(change: dict[str, Any], where: str) -> None:
+def test_a_model_that_cannot_be_built_is_refused_by_field(
+    change: dict[str, Any], where: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         ModelSpec(**{**SHAPE, **change})
     assert [problem.where for problem in caught.value.problems] == [where]
@@ -126,9 +128,7 @@ def test_zero_needs_data_parallel_ranks() -> None:
         ExecutionSpec(zero_stage=1)
 
 
-@given(
-    count=st.integers(1, 50), total=st.integers(1, 10_000), first=st.integers(0, 9_999)
-)
+@given(count=st.integers(1, 50), total=st.integers(1, 10_000), first=st.integers(0, 9_999))
 def test_evenly_spaced_checkpoints_ascend_and_end_with_the_training(
     count: int, total: int, first: int
 ) -> None:

@@ -16,7 +16,7 @@ from ablations.errors import ConfigError, Problem
 from ablations.training import worker
 from ablations.training.worker import Task, run_in_worker
 
-WORK = '''
+WORK = """
 import os, sys, time
 from ablations.errors import ConfigError, Problem
 
@@ -35,7 +35,7 @@ def work(argument):
     if argument == "sleep":
         time.sleep(60)
     return os.getpid()
-'''
+"""
 
 
 @pytest.fixture

@@ -83,7 +83,6 @@ def nanotron_trainer() -> Any:
         warnings.simplefilter("ignore")  # "Datasets and/or Transformers not installed", as meant
         _lend_logging_its_config()
         _stub_bundled_models()
-        import nanotron.trainer
 
     return sys.modules["nanotron.trainer"]
 

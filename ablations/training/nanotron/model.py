@@ -106,8 +106,8 @@ class Attention(nn.Module):
         batch, length, _ = x.shape
         heads = self.heads + 2 * self.kv_heads
         qkv = _linear(self.qkv_proj, x).view(batch, length, heads, self.width).transpose(1, 2)
-        qk, v = qkv.split((self.heads + self.kv_heads, self.kv_heads), dim=1)
-        q, k = positions.rotate(qk).split((self.heads, self.kv_heads), dim=1)
+        qk, v = torch.split(qkv, [self.heads + self.kv_heads, self.kv_heads], dim=1)
+        q, k = torch.split(positions.rotate(qk), [self.heads, self.kv_heads], dim=1)
         mixed = positions.attend(q, k, v)
         return _linear(self.o_proj, mixed.transpose(1, 2).reshape(batch, length, -1))
 
@@ -139,12 +139,16 @@ class Layer(nn.Module):
 
     def body(self, hidden: torch.Tensor, positions: Positions) -> torch.Tensor:
         hidden = hidden + self.attn(self.input_layernorm(hidden), positions)
-        return hidden + self.mlp(self.post_attention_layernorm(hidden))
+        after: torch.Tensor = hidden + self.mlp(self.post_attention_layernorm(hidden))
+        return after
 
     def forward(self, hidden_states: torch.Tensor) -> Output:
         positions = self.slot.positions
+        assert positions is not None  # Llama.hidden sets them before any block runs
         if self.slot.recompute:
-            hidden = checkpoint(self.run, hidden_states, positions, use_reentrant=False)
+            hidden: torch.Tensor = checkpoint(
+                self.run, hidden_states, positions, use_reentrant=False
+            )
         else:
             hidden = self.run(hidden_states, positions)
         return {"hidden_states": hidden}
@@ -177,6 +181,7 @@ class Head(nn.Module):
         )
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Scores of the vocabulary (of this rank's part of it) after the last layer."""
         return _linear(self.lm_head, self.norm(hidden))
 
     def forward(self, hidden_states: torch.Tensor, label_ids: torch.Tensor) -> Output:
@@ -236,6 +241,7 @@ class Llama(NanotronModel):  # type: ignore[misc]
         return states
 
     def forward(self, input_ids: Any, label_ids: Any, positions: Positions) -> Output:
+        """The mean loss of a micro-batch, on the rank that computes it."""
         states = self.hidden(input_ids, positions)
         output: Output = self._run(self.head, hidden_states=states, label_ids=label_ids)
         return output
@@ -280,6 +286,7 @@ class Llama(NanotronModel):  # type: ignore[misc]
                 yield canonical_name(name), parameter, module
 
     def get_embeddings_lm_head_tied_names(self) -> list[str]:
+        """The two names of the one matrix, where embedding and head are tied."""
         if not self.config.tie_word_embeddings:
             return []
         return ["embed.pp_block.token_embedding.weight", "head.pp_block.lm_head.weight"]

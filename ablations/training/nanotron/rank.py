@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.distributed
+from torch._C._distributed_c10d import HashStore
 
 from ablations.errors import ConfigError, Problem
 from ablations.training.feed import Feed, Share
@@ -102,7 +103,7 @@ def _ranks(device: torch.device) -> Iterator[None]:
         torch.distributed.init_process_group(backend)
     else:  # one rank, in this process alone: no port
         os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
-        store = torch.distributed.HashStore()
+        store = HashStore()
         torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
     try:
         yield

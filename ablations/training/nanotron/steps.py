@@ -149,7 +149,7 @@ class Stepper:
         """The same norm and factor, in two calls instead of two a parameter."""
         grads = self._gradients()
         norms = torch._foreach_norm(grads, 2.0, dtype=torch.float32)
-        norm = torch.linalg.vector_norm(torch.stack(norms))
+        norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
         factor = torch.clamp(max_norm / (norm + _NORM_EPSILON), max=1.0)
         # Where reading the factor costs no synchronisation, a factor of 1 saves a pass over memory.
         if norm.device.type != "cpu" or float(factor) < 1.0:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,7 +97,8 @@ def prepare(job: TrainJob) -> Start:
     return start
 
 
-def training_lock(directory: Path):  # type: ignore[no-untyped-def]
+@contextlib.contextmanager
+def training_lock(directory: Path) -> Iterator[None]:
     """The lock of the one worker that may write a run's checkpoints; the kernel frees it at death.
 
     Raises:
@@ -106,11 +108,15 @@ def training_lock(directory: Path):  # type: ignore[no-untyped-def]
 
     lock = FileLock(directory / "training.lock")
     try:
-        return lock.acquire(timeout=_LOCK_SECONDS)
+        lock.acquire(timeout=_LOCK_SECONDS)
     except Timeout:
         raise HeldError(
             Problem(str(directory), "a worker of this run is still training", do="wait, or stop it")
         ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def outcome_of(job: TrainJob) -> TrainOutcome:
