@@ -68,6 +68,7 @@ def execute(
     plan = make_plan(config)
     plan.require()
     _require_prepared(config, plan)
+    _warm_start(config)
     record = open_record(config, config_yaml)
     done = record.result()
     if done is not None and done["status"] == "done":
@@ -164,18 +165,7 @@ def tokenizer_folder(config: RunConfig) -> Path:
 
 def make_job(config: RunConfig, plan: Plan, directory: Path) -> TrainJob:
     """The training of a run."""
-    start = config.warm_start
-    warm = None
-    if start.checkpoint is not None:
-        from ablations.training.checkpoints import read_state, require_whole
-
-        folder = Path(start.checkpoint)
-        require_whole(folder, "warm_start.checkpoint")
-        state = read_state(folder)
-        first = start.first_step if start.first_step is not None else (state.step if state else 0)
-        warm = WarmStart(
-            checkpoint=folder.absolute(), load_optimizer=start.load_optimizer, first_step=first
-        )
+    warm = _warm_start(config)
     schedule = plan.schedule
     return TrainJob(
         directory=directory,
@@ -191,6 +181,28 @@ def make_job(config: RunConfig, plan: Plan, directory: Path) -> TrainJob:
             schedule.total_steps, warm.first_step if warm else 0
         ),
         warm_start=warm,
+    )
+
+
+def _warm_start(config: RunConfig) -> WarmStart | None:
+    """The checkpoint that a run begins from, if any.
+
+    Raises:
+        CheckpointError: it is not there, or not whole.
+    """
+    start = config.warm_start
+    if start.checkpoint is None:
+        return None
+    from ablations.training.checkpoints import read_state, require_whole
+
+    folder = Path(start.checkpoint)
+    require_whole(folder, "warm_start.checkpoint")
+    first = start.first_step
+    if first is None:
+        state = read_state(folder)
+        first = state.step if state else 0
+    return WarmStart(
+        checkpoint=folder.absolute(), load_optimizer=start.load_optimizer, first_step=first
     )
 
 

@@ -17,6 +17,7 @@ from ablations.data.catalogue import SourceSpec, load_catalogue
 from ablations.data.tokenizer import TokenizerSpec
 from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.evaluation.specs import EvaluationSpec
+from ablations.mixture.mixture import Mixture
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.mixture.specs import MixtureSpec, ScheduleSpec
 from ablations.training.plan import training_problems
@@ -132,7 +133,7 @@ def load(config: Mapping[str, Any], config_dirs: Iterable[Path] = ()) -> RunConf
     try:
         loaded: RunConfig = validate(RunConfig, values)
     except ConfigError as error:
-        raise ConfigError([*problems, *error.problems]) from None
+        raise ConfigError([*problems, *error.problems, *_weight_problems(values)]) from None
     if problems:
         raise ConfigError(problems)
     _check_together(loaded)
@@ -159,6 +160,28 @@ def _sources(
         else:
             problems.append(unknown_name("mixture.weights", "source", name, known))
     return found, problems
+
+
+def _weight_problems(values: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with the weights of a config that is wrong elsewhere too."""
+    mixture = values.get("mixture") or {}
+    stages = (values.get("schedule") or {}).get("stages") or {}
+    named = {
+        f"schedule.stages.{name}.weights": (s or {}).get("weights") for name, s in stages.items()
+    }
+    if None in named.values():
+        named["mixture.weights"] = mixture.get("weights")
+    problems: list[Problem] = []
+    for where, weights in named.items():
+        if not isinstance(weights, Mapping):
+            continue
+        try:
+            Mixture(weights, normalize=bool(mixture.get("normalize")), where=where)
+        except ConfigError as error:
+            problems += error.problems
+        except (TypeError, ValueError):  # no number: the field's own problem says so
+            continue
+    return problems
 
 
 def validate(kind: type[T], values: Mapping[str, Any]) -> T:

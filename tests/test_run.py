@@ -1,0 +1,149 @@
+"""One run, whole: trained, audited, scored, recorded; skipped when done, resumed when killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ablations.runs import RunRecord, list_runs
+from tests.conftest import SHORT_SOURCES, TINY, Ablate
+
+RUN = ("run", *TINY, *SHORT_SOURCES)
+
+
+def only_record(workspace: Path) -> RunRecord:
+    (record,) = list_runs(workspace / "runs")
+    return record
+
+
+@pytest.mark.slow
+def test_a_run_leaves_a_whole_record_and_is_not_done_twice(workspace: Path, ablate: Ablate) -> None:
+    answer = ablate(*RUN)
+    assert answer.code == 0, answer.err
+    record = only_record(workspace)
+    assert record.status == "done"
+    assert [row["step"] for row in record.metrics()] == list(range(1, 9))
+    assert [row["step"] for row in record.scores()] == [4, 8]
+    result = record.result()
+    assert result is not None
+    assert result["score"] == record.scores()[-1]["score"]
+    assert result["audit_ok"] is True
+    assert result["tokens"] == 2048
+    assert 0.0 <= result["metrics"]["synthetic_facts/acc"] <= 1.0
+    assert {"heldout_synthetic_facts/bpb", "heldout_synthetic_junk/bpb"} <= set(result["metrics"])
+    assert set(record.details(8)) >= {"synthetic_facts", "heldout_synthetic_facts"}
+    audit = record.audit()
+    assert audit is not None
+    assert sum(row["windows"] for row in audit["stages"]) == 64
+
+    before = {path: path.stat().st_mtime_ns for path in record.path.rglob("*")}
+    again = ablate(*RUN)
+    assert again.code == 0
+    assert {path: path.stat().st_mtime_ns for path in record.path.rglob("*")} == before
+
+    listed = ablate("ls")
+    assert "done" in listed.out
+    assert record.name in listed.out
+
+
+@pytest.mark.slow
+def test_the_same_config_gives_the_same_result(workspace: Path, ablate: Ablate) -> None:
+    assert ablate(*RUN).code == 0
+    assert ablate(*RUN, "runs_dir=elsewhere").code == 0
+    one, two = only_record(workspace), list_runs(workspace / "elsewhere")[0]
+    assert one.manifest.fingerprint == two.manifest.fingerprint
+    assert [row["loss"] for row in one.metrics()] == [row["loss"] for row in two.metrics()]
+    assert _without_cost(one) == _without_cost(two)
+
+
+def _without_cost(record: RunRecord) -> dict[str, object]:
+    result = record.result()
+    assert result is not None
+    return {key: value for key, value in result.items() if key != "cost"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["training", "scoring"])
+def test_a_run_killed_anywhere_goes_on_to_the_same_end(
+    workspace: Path, ablate: Ablate, moment: str
+) -> None:
+    assert ablate(*RUN, "runs_dir=calm").code == 0
+    command = [sys.executable, "-m", "ablations.cli", *RUN]
+    process = subprocess.Popen(command, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        found = list_runs(workspace / "runs")
+        if found and found[0].status == moment and (moment == "scoring" or found[0].metrics()):
+            break
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert only_record(workspace).result() is None
+    assert ablate(*RUN).code == 0
+    calm, stormy = list_runs(workspace / "calm")[0], only_record(workspace)
+    assert [r["loss"] for r in calm.metrics()] == [r["loss"] for r in stormy.metrics()]
+    assert _without_cost(calm) == _without_cost(stormy)
+
+
+@pytest.mark.slow
+def test_a_run_that_another_process_holds_says_who(workspace: Path, ablate: Ablate) -> None:
+    assert ablate(*RUN, "training.checkpoints=1").code == 0
+    record = only_record(workspace)
+    (record.path / "result.json").unlink()
+    with record.hold():
+        code = (
+            "import sys; from ablations.cli import main; "
+            f"sys.exit(main({[*RUN, 'training.checkpoints=1']!r}))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"process {os.getpid()}" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_diverged_run_is_recorded_as_failed_with_its_step(
+    workspace: Path, ablate: Ablate
+) -> None:
+    answer = ablate(*RUN, "training.peak_lr=1e6", "training.clip_norm=null")
+    assert answer.code == 1
+    assert "step" in answer.err
+    record = only_record(workspace)
+    assert record.status == "failed"
+    result = record.result()
+    assert result is not None
+    assert result["score"] is None
+    assert result["reason"]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_is_scored_by_hand(workspace: Path, ablate: Ablate) -> None:
+    assert ablate(*RUN).code == 0
+    record = only_record(workspace)
+    checkpoint = record.checkpoints_dir / "8"
+    answer = ablate("score", f"checkpoint={checkpoint}", "out=by_hand", *TINY, *SHORT_SOURCES)
+    assert answer.code == 0, answer.err
+    scores = json.loads((workspace / "by_hand" / "scores.json").read_text())
+    assert scores["score"] == record.scores()[-1]["score"]
+
+
+@pytest.mark.slow
+def test_a_warm_start_goes_on_from_the_checkpoint(workspace: Path, ablate: Ablate) -> None:
+    assert ablate(*RUN).code == 0
+    first = only_record(workspace)
+    arm = (
+        *RUN,
+        "study=arms",
+        f"warm_start.checkpoint={first.checkpoints_dir / '4'}",
+        "warm_start.load_optimizer=false",
+    )
+    answer = ablate(*arm)
+    assert answer.code == 0, answer.err
+    (record,) = list_runs(workspace / "runs", "arms")
+    assert [row["step"] for row in record.metrics()] == [5, 6, 7, 8]
