@@ -7,15 +7,16 @@ problem; the subsequence is sought around the shared n-gram, since in a long doc
 common words is always found. Items shorter than 13 words are sought whole, down to 8 words; below
 that a match says nothing, and the report counts them as not checked.
 
-The tasks are hashed once; documents stream past: words that no task uses are zero, and an n-gram with
-a zero cannot match, so almost all text costs a dictionary look-up a word and a few array operations.
+The tasks are hashed once; documents stream past, some hundreds at a time: a dictionary look-up a word, then
+array operations alone, until an n-gram is found.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +40,10 @@ __all__ = [
 
 _WORDS = re.compile(r"\w+")
 _NUMBER = re.compile(r"\b\d+(?:[.,]\d+)*\b")
+_MASK = "0"
 _EXAMPLES = 5
+_FILTER_BITS = 25
+_BATCH_DOCUMENTS = 256
 # An odd 64-bit multiplier; sums of id * POWER**position wrap, and equal n-grams have equal sums.
 _POWER = np.uint64(0x9E3779B97F4A7C15)
 
@@ -56,6 +60,9 @@ class OverlapRule:
     """Least share of the item's words in the longest common subsequence."""
     mask_numbers: bool = True
     """All numbers are the same word."""
+
+
+Ids = npt.NDArray[np.uint64]
 
 
 class Hit(NamedTuple):
@@ -88,10 +95,33 @@ class TaskReport:
         return len(self.contaminated) / self.items if self.items else 0.0
 
 
-class _Item(NamedTuple):
-    task: str
-    id: str
-    ids: npt.NDArray[np.uint64]
+@dataclass(frozen=True)
+class _Table:
+    """The n-grams of one length: sorted hashes, the item of each, and a filter before the search."""
+
+    length: int
+    keys: Ids
+    owners: npt.NDArray[np.int64]
+    maybe: npt.NDArray[np.bool_]
+    """Whether any key begins with these bits: one look in a small table spares most searches."""
+
+    @classmethod
+    def build(cls, length: int, keys: Ids, owners: npt.NDArray[np.int64]) -> _Table:
+        order = np.argsort(keys, kind="stable")
+        bits = int(np.clip(np.ceil(np.log2(16 * max(1, keys.size))), 10, _FILTER_BITS))
+        maybe = np.zeros(1 << bits, dtype=np.bool_)
+        maybe[keys >> np.uint64(64 - bits)] = True
+        return cls(length, keys[order], owners[order], maybe)
+
+    def find(self, grams: Ids) -> Iterator[tuple[int, int]]:
+        """(place among ``grams``, item) of every n-gram that is a key."""
+        shift = np.uint64(64 - (self.maybe.size.bit_length() - 1))
+        places = np.flatnonzero(self.maybe[grams >> shift] & (grams != 0))
+        first = np.searchsorted(self.keys, grams[places], side="left")
+        last = np.searchsorted(self.keys, grams[places], side="right")
+        for place, start, stop in zip(places.tolist(), first.tolist(), last.tolist(), strict=True):
+            for owner in self.owners[start:stop].tolist():
+                yield place, owner
 
 
 class TaskIndex:
@@ -107,93 +137,107 @@ class TaskIndex:
     ) -> None:
         self.rule = rule or OverlapRule()
         self.sizes: dict[str, tuple[int, int]] = {}
-        self._vocabulary: dict[str, int] = {}
-        self._items: list[_Item] = []
-        by_length: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+        """Task → (items, items long enough to be checked)."""
+        # Id 0 is a word that no task uses, id 1 is every number.
+        self._vocabulary: dict[str, int] = {_MASK: 1} if self.rule.mask_numbers else {}
+        self._names: list[tuple[str, str]] = []
+        self._items: list[Ids] = []
         for task, rows in tasks.items():
-            count = checked = 0
+            count, before = 0, len(self._items)
             for row in rows:
                 count += 1
                 ids = self._learn(item_text(row, self.rule.words))
                 if ids.size >= self.rule.fewest_words:
-                    checked += 1
-                    self._add(_Item(task, str(row["id"]), ids), by_length)
-            self.sizes[task] = (count, checked)
-        self._tables = {
-            length: (np.array(sorted(table), dtype=np.uint64), dict(table))
-            for length, table in by_length.items()
-        }
+                    self._names.append((task, str(row["id"])))
+                    self._items.append(ids)
+            self.sizes[task] = (count, len(self._items) - before)
+        self._tables = self._build_tables()
 
-    def _add(self, item: _Item, by_length: dict[int, dict[int, list[int]]]) -> None:
-        position = len(self._items)
-        self._items.append(item)
-        length = min(self.rule.words, item.ids.size)
-        for key in set(_ngrams(item.ids, length).tolist()):
-            by_length[length][key].append(position)
+    def _build_tables(self) -> list[_Table]:
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for position, ids in enumerate(self._items):
+            by_length[min(self.rule.words, ids.size)].append(position)
+        tables = []
+        for length, positions in sorted(by_length.items()):
+            ids, owners = _joined([self._items[position] for position in positions])
+            grams = self._ngrams(ids, [length])[length]
+            live = np.flatnonzero(grams)
+            tables.append(_Table.build(length, grams[live], np.array(positions)[owners[live]]))
+        return tables
 
     def hits(self, text: str) -> list[Hit]:
         """The items that ``text`` contains, each once."""
-        ids = self._known(text)
-        found: dict[int, float] = {}
-        for length, (keys, table) in self._tables.items():
-            grams = _ngrams(ids, length)
-            places = np.flatnonzero(_isin_sorted(grams, keys))
-            for place in places.tolist():
-                for position in table[int(grams[place])]:
-                    if position not in found or found[position] < self.rule.common_share:
-                        found[position] = self._share(position, ids, place, length)
+        return self.hits_of_many([text])[0]
+
+    def hits_of_many(self, texts: Sequence[str]) -> list[list[Hit]]:
+        """:meth:`hits` of each text; a few hundred at a time cost the least."""
+        ids, owners = _joined([self._known(text) for text in texts])
+        starts = np.searchsorted(owners, np.arange(len(texts) + 1))
+        shares: list[dict[int, float]] = [{} for _ in texts]
+        looked: dict[tuple[int, int], int] = {}
+        grams = self._ngrams(ids, [table.length for table in self._tables])
+        for table in self._tables:
+            for place, item in table.find(grams[table.length]):
+                text = int(owners[place])
+                known, size = shares[text], self._items[item].size
+                # Once found, or looked at from a place so near that the same words were seen.
+                if known.get(item, 0.0) >= self.rule.common_share:
+                    continue
+                if (text, item) in looked and place - looked[text, item] < size:
+                    continue
+                looked[text, item] = place
+                low = max(int(starts[text]), place - size)
+                high = min(int(starts[text + 1]), place + table.length + size)
+                common = _common_subsequence(self._items[item].tolist(), ids[low:high].tolist())
+                known[item] = max(known.get(item, 0.0), common / size)
         return [
-            Hit(self._items[position].task, self._items[position].id, share)
-            for position, share in sorted(found.items())
-            if share >= self.rule.common_share
+            [
+                Hit(*self._names[i], share)
+                for i, share in sorted(known.items())
+                if self._enough(share)
+            ]
+            for known in shares
         ]
 
-    def _share(self, position: int, ids: npt.NDArray[np.uint64], place: int, length: int) -> float:
-        item = self._items[position].ids
-        around = ids[max(0, place - item.size) : place + length + item.size]
-        return _common_subsequence(item.tolist(), around.tolist()) / item.size
+    def _enough(self, share: float) -> bool:
+        return share >= self.rule.common_share
 
-    def _learn(self, text: str) -> npt.NDArray[np.uint64]:
+    def _learn(self, text: str) -> Ids:
         vocabulary = self._vocabulary
-        words = self._split(text)
-        return np.array(
-            [vocabulary.setdefault(word, len(vocabulary) + 1) for word in words], dtype=np.uint64
-        )
+        ids = [vocabulary.setdefault(word, len(vocabulary) + 2) for word in self._split(text)]
+        return np.array(ids, dtype=np.uint64)
 
-    def _known(self, text: str) -> npt.NDArray[np.uint64]:
+    def _known(self, text: str) -> Ids:
         words, get = self._split(text), self._vocabulary.get
         return np.fromiter((get(word, 0) for word in words), dtype=np.uint64, count=len(words))
 
     def _split(self, text: str) -> list[str]:
         text = text.lower()
-        return _WORDS.findall(_NUMBER.sub("0", text) if self.rule.mask_numbers else text)
+        return _WORDS.findall(_NUMBER.sub(_MASK, text) if self.rule.mask_numbers else text)
+
+    def _ngrams(self, ids: Ids, lengths: Iterable[int]) -> dict[int, Ids]:
+        """A hash of every run of each length; 0 where a word is unknown, where two documents meet,
+        and where most words are numbers: a list of numbers is no quotation."""
+        unknown, numbers = (np.concatenate([[0], np.cumsum(ids == which)]) for which in (0, 1))
+        # Mixing each id first keeps small ids from cancelling in the sum.
+        mixed = (ids ^ (ids << np.uint64(31))) * _POWER
+        total, done, found = np.zeros(ids.size, dtype=np.uint64), 0, {}
+        for length in sorted(set(lengths)):
+            count = max(0, ids.size - length + 1)
+            for offset in range(done, length):
+                total = total[:count] * _POWER + mixed[offset : offset + count]
+            done = length
+            dead = unknown[length:] != unknown[:count] if count else np.zeros(0, dtype=np.bool_)
+            dead |= (numbers[length:] - numbers[:count] > length // 2) if count else dead
+            found[length] = np.where(dead, np.uint64(0), total[:count])
+        return found
 
 
-def _ngrams(ids: npt.NDArray[np.uint64], length: int) -> npt.NDArray[np.uint64]:
-    """A hash of every run of ``length`` words; 0 where a word of it is unknown."""
-    count = ids.size - length + 1
-    if count <= 0:
-        return np.empty(0, dtype=np.uint64)
-    # Mixing each id first keeps small ids from cancelling in the sum.
-    mixed = (ids ^ (ids << np.uint64(31))) * _POWER
-    total = np.zeros(count, dtype=np.uint64)
-    for offset in range(length):
-        total = total * _POWER + mixed[offset : offset + count]
-    unknown = np.concatenate([[0], np.cumsum(ids == 0)])
-    total[unknown[length:] != unknown[:count]] = 0
-    return total
-
-
-def _isin_sorted(
-    values: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64]
-) -> npt.NDArray[np.bool_]:
-    """Whether each value is among the sorted ``keys``; zero never is."""
-    live = np.flatnonzero(values)
-    found = np.zeros(values.size, dtype=np.bool_)
-    if live.size and keys.size:
-        place = np.searchsorted(keys, values[live])
-        found[live] = keys[np.minimum(place, keys.size - 1)] == values[live]
-    return found
+def _joined(parts: Sequence[Ids]) -> tuple[Ids, npt.NDArray[np.int64]]:
+    """The parts in one array, a zero after each, and the number of the part at every place."""
+    zero = np.zeros(1, dtype=np.uint64)
+    joined = np.concatenate([piece for part in parts for piece in (part, zero)] or [zero])
+    return joined, np.repeat(np.arange(len(parts)), [part.size + 1 for part in parts])
 
 
 def _common_subsequence(short: Sequence[int], long: Sequence[int]) -> int:
@@ -246,16 +290,23 @@ def scan(index: TaskIndex, texts: Iterable[tuple[str, str]]) -> list[TaskReport]
         task: TaskReport(task=task, items=items, checked=checked)
         for task, (items, checked) in index.sizes.items()
     }
-    for name, text in texts:
-        hits = index.hits(text)
-        for task in {hit.task for hit in hits}:
-            reports[task].documents += 1
-        for hit in hits:
-            report = reports[hit.task]
-            if hit.item not in report.contaminated and len(report.examples) < _EXAMPLES:
-                report.examples.append((hit.item, name))
-            report.contaminated.add(hit.item)
+    for batch in _batches(texts):
+        found = index.hits_of_many([text for _, text in batch])
+        for (name, _), hits in zip(batch, found, strict=True):
+            for task in {hit.task for hit in hits}:
+                reports[task].documents += 1
+            for hit in hits:
+                report = reports[hit.task]
+                if hit.item not in report.contaminated and len(report.examples) < _EXAMPLES:
+                    report.examples.append((hit.item, name))
+                report.contaminated.add(hit.item)
     return list(reports.values())
+
+
+def _batches(texts: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    stream = iter(texts)
+    while batch := list(itertools.islice(stream, _BATCH_DOCUMENTS)):
+        yield batch
 
 
 def store_texts(folder: Path, tokenizers: Path) -> Iterable[tuple[str, str]]:

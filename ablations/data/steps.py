@@ -89,12 +89,13 @@ class DropContaminated(PipelineStep):  # type: ignore[misc]
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Yield the clean documents."""
         del rank, world_size
-        for document in data:
-            tasks = sorted({hit.task for hit in self.index.hits(document.text)})
-            if tasks:
-                self.dropped[f"contains {tasks[0]}"] += 1
-            else:
-                yield document
+        for batch in batched(data, _BATCH_DOCUMENTS):
+            found = self.index.hits_of_many([document.text for document in batch])
+            for document, hits in zip(batch, found, strict=True):
+                if hits:
+                    self.dropped[f"contains {min(hit.task for hit in hits)}"] += 1
+                else:
+                    yield document
 
 
 class HoldOut(PipelineStep):  # type: ignore[misc]
