@@ -111,8 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[0] not in COMMANDS:
             raise UserError(unknown_name("ablate", "command", given[0], COMMANDS))
         return _run(given[0], given[1:])
-    except BrokenPipeError:  # `ablate ls | head`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it at exit
+    except BrokenPipeError:  # `ablate ls | head`, where it is our own output that nobody reads
+        if not _output_is_closed():
+            raise
         return 0
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
@@ -146,6 +147,16 @@ def _run(name: str, overrides: Sequence[str]) -> int:
             raise cause from None
         raise UserError(explain(error, COMMANDS[name].config, overrides)) from None
     return task.code
+
+
+def _output_is_closed() -> bool:
+    """Whether nobody reads our output; then it goes nowhere, so that the exit is silent."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _own_error(error: BaseException) -> AblationError | None:

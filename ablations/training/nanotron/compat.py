@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import sys
 import types
 import warnings
@@ -59,12 +60,12 @@ def _lend_logging_its_config() -> None:
     """Import ``nanotron.logging`` beside a stand-in for the config module that it annotates with."""
     _stand_in("nanotron.config").__path__ = []
     _stand_in("nanotron.config.config", LoggingArgs=object)
-    import nanotron.logging
-
+    importlib.import_module("nanotron.logging")
     for name in ("nanotron.config.config", "nanotron.config"):
         del sys.modules[name]
-    if hasattr(nanotron, "config"):
-        delattr(nanotron, "config")
+    package = sys.modules["nanotron"]
+    if hasattr(package, "config"):
+        delattr(package, "config")
 
 
 def _stub_bundled_models() -> None:
@@ -83,8 +84,7 @@ def nanotron_trainer() -> Any:
         warnings.simplefilter("ignore")  # "Datasets and/or Transformers not installed", as meant
         _lend_logging_its_config()
         _stub_bundled_models()
-
-    return sys.modules["nanotron.trainer"]
+        return importlib.import_module("nanotron.trainer")
 
 
 class CudaToCpu(TorchFunctionMode):
@@ -130,11 +130,10 @@ def use_one_rank() -> None:
     * Methods of torch's optimizers that must not be compiled import torch._dynamo at their first
       call, to ask it to leave them alone: they take this answer instead. Not for a process that compiles.
     """
-    import nanotron.serialize.optimizer
-
     module = nanotron_trainer()
     module.save = functools.partial(module.save, sanity_checks=False)
-    nanotron.serialize.optimizer.check_optim_state_in_sync = lambda *_: None
+    optimizer = importlib.import_module("nanotron.serialize.optimizer")
+    optimizer.check_optim_state_in_sync = lambda *_: None
     for kind in torch.optim.AdamW.__mro__:
         for member in vars(kind).values():
             code = getattr(member, "__code__", None)
