@@ -71,11 +71,14 @@ def run_in_worker(task: Task, poll: Callable[[], None] | None = None) -> WorkerR
         answer = Path(folder) / "answer.pkl"
         request.write_bytes(pickle.dumps(task))
         launch = _forked if task.ranks == 1 else _torchrun
-        with launch(task, request, answer) as ended:
-            while (status := ended()) is None:
-                if poll:
-                    poll()
-                time.sleep(_POLL_SECONDS)
+        try:
+            with launch(task, request, answer) as ended:
+                while (status := ended()) is None:
+                    if poll:
+                        poll()
+                    time.sleep(_POLL_SECONDS)
+        except BrokenPipeError:
+            return WorkerResult(died=f"the server of its workers ended; {task.log} may say why")
         if poll:
             poll()
         if answer.exists():
@@ -121,15 +124,17 @@ _THIS_MODULE = (sys.executable, "-m", "ablations.training.worker")
 class _Server:
     """A process that has the imports behind it and forks a worker for each request."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, log: Path) -> None:
         self.module = module
-        self._process = subprocess.Popen(
-            [*_THIS_MODULE, "serve", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        with log.open("ab") as stderr:
+            self._process = subprocess.Popen(
+                [*_THIS_MODULE, "serve", module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                start_new_session=True,
+            )
 
     @property
     def alive(self) -> bool:
@@ -163,7 +168,7 @@ class _Server:
         process.stdin.flush()
         reply = process.stdout.readline()
         if not reply:
-            raise BrokenPipeError("the worker server ended")
+            raise BrokenPipeError
         answer: dict[str, Any] = json.loads(reply)
         return answer
 
@@ -172,15 +177,15 @@ _idle: list[_Server] = []
 _idle_lock = threading.Lock()
 
 
-def _take_server(module: str) -> _Server:
+def _take_server(task: Task) -> _Server:
     with _idle_lock:
         for server in list(_idle):
-            if server.module == module or not server.alive:
+            if server.module == task.module or not server.alive:
                 _idle.remove(server)
                 if server.alive:
                     return server
                 server.close()
-    return _Server(module)
+    return _Server(task.module, task.log)
 
 
 @atexit.register
@@ -193,7 +198,7 @@ def close_servers() -> None:
 
 @contextlib.contextmanager
 def _forked(task: Task, request: Path, answer: Path) -> Iterator[Ended]:
-    server = _take_server(task.module)
+    server = _take_server(task)
     pid: int | None = None
     try:
         pid = server.fork(task, request, answer)

@@ -142,3 +142,9 @@ def _alive_after(pids: list[int], seconds: float) -> list[int]:
             return []
         time.sleep(0.05)
     return alive
+
+
+def test_a_server_that_cannot_start_is_told_with_its_log(module: str, tmp_path: Path) -> None:
+    result = run_in_worker(task("no_such_module", tmp_path))
+    assert "worker.log" in (result.died or "")
+    assert "no_such_module" in (tmp_path / "worker.log").read_text()

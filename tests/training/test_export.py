@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ablations.errors import CheckpointError
+from ablations.training.export import export_checkpoint, read_weights
+from ablations.training.nanotron.trainer import NanotronTrainer
+from ablations.training.trainer import TrainJob
+from tests.oracles.jobs import TINY, losses_of, make_job, steps_of
+
+
+@pytest.fixture(scope="module", params=["tied", "not tied"])
+def trained(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    stores: dict[str, Path],
+) -> TrainJob:
+    model = replace(TINY, tie_word_embeddings=request.param == "tied", rope_theta=500.0)
+    job = make_job(
+        tmp_path_factory.mktemp("trained"), stores, steps=6, model=model, checkpoint_steps=(5,)
+    )
+    assert NanotronTrainer().train(job).status == "done"
+    return job
+
+
+def load(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder).eval()
+
+
+def test_an_exported_model_has_the_loss_that_training_went_on_with(
+    trained: TrainJob, tmp_path: Path
+) -> None:
+    model = load(export_checkpoint(trained.checkpoints_dir / "5", tmp_path / "5", None))
+    tokens = torch.from_numpy(list(steps_of(trained))[5])
+    with torch.no_grad():
+        logits = model(tokens[:, :-1]).logits
+    loss = F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
+    assert float(loss) == pytest.approx(losses_of(trained)[5], rel=1e-6)
+
+
+def test_an_exported_config_says_what_the_model_is(trained: TrainJob, tmp_path: Path) -> None:
+    folder = export_checkpoint(trained.checkpoints_dir / "6", tmp_path / "6", None)
+    config = load(folder).config
+    assert config.rope_parameters["rope_theta"] == 500.0
+    assert config.max_position_embeddings == 64
+    assert config.tie_word_embeddings is trained.model.tie_word_embeddings
+    stored = json.loads((folder / "config.json").read_text())
+    assert ("lm_head.weight" in _tensor_names(folder)) is not stored["tie_word_embeddings"]
+
+
+def test_every_weight_of_the_checkpoint_is_exported_once(trained: TrainJob, tmp_path: Path) -> None:
+    folder = export_checkpoint(trained.checkpoints_dir / "6", tmp_path / "6", None)
+    assert sum(p.numel() for p in load(folder).parameters()) == trained.model.parameters
+    weights = read_weights(trained.checkpoints_dir / "6")
+    assert sum(tensor.numel() for tensor in weights.values()) == trained.model.parameters
+
+
+def test_tokenizer_files_are_copied_and_its_config_is_not(
+    trained: TrainJob, tmp_path: Path
+) -> None:
+    tokenizer = tmp_path / "tokenizer"
+    tokenizer.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+        (tokenizer / name).write_text('{"from": "tokenizer"}')
+    folder = export_checkpoint(trained.checkpoints_dir / "6", tmp_path / "6", tokenizer)
+    assert (folder / "tokenizer.json").exists()
+    assert "from" not in json.loads((folder / "config.json").read_text())
+
+
+def test_an_export_that_is_there_is_left_alone(trained: TrainJob, tmp_path: Path) -> None:
+    folder = export_checkpoint(trained.checkpoints_dir / "5", tmp_path / "x", None)
+    before = (folder / "model.safetensors").read_bytes()
+    assert export_checkpoint(trained.checkpoints_dir / "6", tmp_path / "x", None) == folder
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_an_export_that_failed_leaves_nothing_under_its_name(
+    trained: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.torch.save_file", fail)
+        with pytest.raises(OSError, match="disk full"):
+            export_checkpoint(trained.checkpoints_dir / "6", tmp_path / "6", None)
+    assert not (tmp_path / "6").exists()
+    assert export_checkpoint(trained.checkpoints_dir / "6", tmp_path / "6", None).is_dir()
+
+
+def test_a_checkpoint_without_a_tensor_is_refused_by_its_name(
+    trained: TrainJob, tmp_path: Path
+) -> None:
+    import shutil
+
+    copy = tmp_path / "5"
+    shutil.copytree(trained.checkpoints_dir / "5", copy)
+    shutil.rmtree(copy / "model" / "layers" / "1")
+    with pytest.raises(CheckpointError, match=r"layers\.1\.attn\.qkv_proj"):
+        export_checkpoint(copy, tmp_path / "export", None)
+
+
+def _tensor_names(folder: Path) -> set[str]:
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", framework="pt") as stream:
+        return set(stream.keys())
