@@ -30,7 +30,7 @@ from ablations.files import read_json, sync_folder
 __all__ = ["Finish"]
 
 _INDEX_ENTRY_BYTES = 8
-_SCRATCH = ("counts", "heldout", "logs", "slurm", "asked.json")
+_SCRATCH = ("counts", "heldout", "asked.json")
 
 
 @dataclass(frozen=True, kw_only=True)

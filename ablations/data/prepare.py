@@ -1,7 +1,7 @@
 """``prepare``: sources in, token stores out.
 
     data/tokenizers/<name>/                made first, where it is not there
-    data/<tokenizer>/.<source>.partial/    built here, rank by rank
+    data/<tokenizer>/.<source>.partial/    built here, rank by rank (and .<source>.jobs/: which are done)
     data/<tokenizer>/<source>/             appears by one rename, whole
 
 Running it again skips the stores that are there and the ranks that are done. A process killed at any
@@ -24,6 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ablations.data.catalogue import HubOrigin, SourceSpec, SyntheticOrigin, load_source
+from ablations.data.jobs import SlurmSpec, Work, run_here, store_folder, submit
 from ablations.data.manifest import StoreManifest
 from ablations.data.packages import mirror_folder
 from ablations.data.readers import Place, heldout, read_source, resolve_revision
@@ -63,46 +64,6 @@ class Progress:
     expected_tokens: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class SlurmSpec:
-    """How the ranks of a source run as Slurm jobs (datatrove's ``SlurmPipelineExecutor``)."""
-
-    partition: str
-    time: str = "24:00:00"
-    cpus_per_task: int = 2
-    mem_per_cpu_gb: int = 4
-    env_command: str | None = None
-    """Command that activates the Python environment inside a job."""
-    sbatch_args: Mapping[str, str] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Work:
-    """One source to prepare, and everything its ranks need."""
-
-    name: str
-    spec: SourceSpec
-    tokenizer: Tokenizer
-    data_dir: Path
-    mirror: Path | None
-
-    @property
-    def folder(self) -> Path:
-        return store_folder(self.data_dir, self.tokenizer.name, self.name)
-
-    @property
-    def partial(self) -> Path:
-        return self.folder.with_name(f".{self.name}.partial")
-
-    def place(self) -> Place:
-        return Place(downloads=self.data_dir / "downloads", mirror=self.mirror)
-
-
-def store_folder(data_dir: Path, tokenizer: str, source: str) -> Path:
-    """Where the token store of ``source`` is, or will be."""
-    return Path(data_dir) / tokenizer / source
-
-
 def prepare(
     sources: Mapping[str, SourceSpec],
     tokenizer: TokenizerSpec,
@@ -135,7 +96,7 @@ def prepare(
     data_dir.mkdir(parents=True, exist_ok=True)
     made = _tokenizer(sources, tokenizer, data_dir, from_mirror, force=force, tell=tell)
     works = [
-        _Work(name=name, spec=spec, tokenizer=made, data_dir=data_dir, mirror=from_mirror)
+        Work(name=name, spec=spec, tokenizer=made, data_dir=data_dir, mirror=from_mirror)
         for name, spec in sources.items()
     ]
     standing = {work.name: None if force else _standing(work) for work in works}
@@ -189,7 +150,7 @@ def _tokenizer(
         return make_tokenizer(spec, folder, sample(), force=force)
 
 
-def _standing(work: _Work) -> StoreManifest | None:
+def _standing(work: Work) -> StoreManifest | None:
     """The manifest of the store that is there; None where there is none.
 
     Raises:
@@ -213,7 +174,7 @@ def _standing(work: _Work) -> StoreManifest | None:
     return manifest
 
 
-def _check_disk(works: list[_Work], data_dir: Path) -> None:
+def _check_disk(works: list[Work], data_dir: Path) -> None:
     needed = sum(expected_bytes(work.spec, work.tokenizer.token_bytes) for work in works)
     free = shutil.disk_usage(data_dir).free
     if works and needed + _DISK_RESERVE_BYTES > free:
@@ -244,7 +205,7 @@ def expected_bytes(spec: SourceSpec, token_bytes: int) -> int:
 
 
 def _prepare_one(
-    work: _Work,
+    work: Work,
     workers: int,
     slurm: SlurmSpec | None,
     *,
@@ -257,11 +218,11 @@ def _prepare_one(
         with lock:
             resolved = _begin(work, force=force)
             if slurm is not None:
-                _submit(resolved, workers, slurm)
+                submit(resolved, workers, slurm)
                 tell(Progress(source=work.name, phase="submitted"))
                 return None
             with _watch(resolved, tell):
-                _run_here(resolved, workers)
+                run_here(resolved, workers)
             manifest = StoreManifest.read(work.folder)
     except Timeout as error:
         raise HeldError(
@@ -271,7 +232,7 @@ def _prepare_one(
     return manifest
 
 
-def _begin(work: _Work, *, force: bool) -> _Work:
+def _begin(work: Work, *, force: bool) -> Work:
     """The partial folder, kept from a killed attempt with the same settings, else a new one.
 
     A hub revision is resolved once and recorded there, so that every rank and every attempt reads
@@ -285,7 +246,8 @@ def _begin(work: _Work, *, force: bool) -> _Work:
     origin = work.spec.origin
     revision = before.get("revision")
     if force or {key: before.get(key) for key in asked} != asked:
-        shutil.rmtree(work.partial, ignore_errors=True)
+        for folder in (work.jobs, work.partial):
+            shutil.rmtree(folder, ignore_errors=True)
         work.partial.mkdir(parents=True)
         revision = None
         if isinstance(origin, HubOrigin) and work.mirror is None:
@@ -296,93 +258,8 @@ def _begin(work: _Work, *, force: bool) -> _Work:
     return work
 
 
-def _pipeline(work: _Work) -> list[Any]:
-    from ablations.data.contamination import TaskIndex, read_tasks
-    from ablations.data.steps import DropContaminated, HoldOut, ReadSource, WriteTokens
-
-    place = work.place()
-    before: list[Any] = [ReadSource(work.spec, place.downloads, place.mirror)]
-    if work.spec.decontaminate:
-        tasks = read_tasks(_items(work), work.spec.decontaminate)
-        before.append(DropContaminated(TaskIndex(tasks)))
-    return [
-        *before,
-        HoldOut(work.partial, work.spec.heldout_share, tuple(before)),
-        WriteTokens(work.partial, work.tokenizer),
-    ]
-
-
-def _items(work: _Work) -> Path:
-    """``data/benchmarks``, with the tasks to decontaminate against fetched where they are missing."""
-    from ablations.data.benchmarks import TASKS, prepare_benchmarks
-
-    folder = work.data_dir / "benchmarks"
-    missing = [task for task in work.spec.decontaminate if not (folder / f"{task}.jsonl").is_file()]
-    if set(missing) & {*TASKS, "gsm8k_overlap"}:
-        prepare_benchmarks(work.data_dir, mirror=work.mirror)
-    return folder
-
-
-def _finish(work: _Work) -> Any:
-    from ablations.data.finish import Finish
-
-    return Finish(
-        name=work.name,
-        spec=work.spec,
-        tokenizer=work.tokenizer,
-        partial=work.partial,
-        folder=work.folder,
-    )
-
-
-def _run_here(work: _Work, workers: int) -> None:
-    from ablations.data.steps import InProcess
-
-    InProcess(
-        pipeline=_pipeline(work),
-        tasks=work.spec.shards,
-        workers=min(workers, work.spec.shards),
-        logging_dir=str(work.partial / "logs"),
-    ).run()
-    _finish(work)()
-
-
-def _submit(work: _Work, workers: int, slurm: SlurmSpec) -> None:
-    from datatrove.executor import SlurmPipelineExecutor
-
-    shared: dict[str, Any] = {
-        "time": slurm.time,
-        "partition": slurm.partition,
-        "cpus_per_task": slurm.cpus_per_task,
-        "mem_per_cpu_gb": slurm.mem_per_cpu_gb,
-        "env_command": slurm.env_command,
-        "sbatch_args": dict(slurm.sbatch_args or {}),
-    }
-    ranks = SlurmPipelineExecutor(
-        pipeline=_pipeline(work),
-        tasks=work.spec.shards,
-        workers=workers,
-        job_name=f"prepare-{work.name}",
-        logging_dir=str(work.partial / "logs"),
-        slurm_logs_folder=str(work.partial / "slurm"),
-        **shared,
-    )
-    # Its log lies outside the partial folder, which the last job moves away.
-    finish_logs = work.folder.with_name(f".{work.name}.finish")
-    shutil.rmtree(finish_logs, ignore_errors=True)
-    SlurmPipelineExecutor(
-        pipeline=[_finish(work)],
-        tasks=1,
-        job_name=f"finish-{work.name}",
-        logging_dir=str(finish_logs),
-        slurm_logs_folder=str(finish_logs / "slurm"),
-        depends=ranks,
-        **shared,
-    ).run()
-
-
 @contextlib.contextmanager
-def _watch(work: _Work, tell: Callable[[Progress], None]) -> Iterator[None]:
+def _watch(work: Work, tell: Callable[[Progress], None]) -> Iterator[None]:
     """Report the tokens written so far while the ranks run, in whatever process they do."""
     stop = threading.Event()
     expected = expected_tokens(work.spec)

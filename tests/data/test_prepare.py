@@ -20,7 +20,7 @@ from filelock import FileLock
 from ablations.data import prepare as module
 from ablations.data.catalogue import FilesOrigin, SourceSpec
 from ablations.data.manifest import StoreManifest
-from ablations.data.prepare import Prepared, Progress, prepare, store_folder
+from ablations.data.prepare import Prepared, Progress, SlurmSpec, prepare, store_folder
 from ablations.data.readers import heldout
 from ablations.data.store import TokenStore
 from ablations.data.synthetic import documents, prepare_skills
@@ -238,12 +238,12 @@ prepare({"talk": source(Path(sys.argv[1]), shards=4)}, TOKENIZER, Path(sys.argv[
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_to_the_same_store(made: Made, tmp_path: Path) -> None:
-    texts = write_texts(tmp_path / "texts", files=4, each=6_000)
+    texts = write_texts(tmp_path / "texts", files=4, each=3_000)
     data = tmp_path / "data"
     shutil.copytree(made.data / "tokenizers", data / "tokenizers")
     command = [sys.executable, "-c", RUN, str(texts), str(data), str(Path(__file__).parent)]
     folder, partial = data / "t" / "talk", data / "t" / ".talk.partial"
-    for kill in range(4):
+    for kill in range(3):
         process = subprocess.Popen(command, start_new_session=True)
         deadline = time.monotonic() + 120
         # Later each time: as it starts, while ranks write, after the first rank, near the end.
@@ -267,3 +267,44 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_store(made: Made, tmp_path:
     ours = [file.sha256 for file in store.manifest.files]
     assert ours == [file.sha256 for file in manifest(fresh).files]
     assert store.manifest.heldout == manifest(fresh).heldout
+
+
+SBATCH = """#!/bin/bash
+# Runs the script at once, a task of its array after another, as a cluster would.
+echo "$@" >> "$SLURM_FAKE/calls"
+script=${@: -1}
+tasks=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
+for task in $(seq 0 $tasks); do
+    SLURM_ARRAY_TASK_ID=$task SLURM_NODELIST=node0 bash "$script" >> "$SLURM_FAKE/log" 2>&1 || exit 1
+done
+echo "Submitted batch job $(wc -l < "$SLURM_FAKE/calls")"
+"""
+SRUN = '#!/bin/bash\nwhile [[ $1 == -* ]]; do [[ $1 == -n ]] && shift; shift; done\nexec "$@"\n'
+
+
+@pytest.mark.slow
+def test_slurm_jobs_make_the_same_store(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, text in (
+        ("sbatch", SBATCH),
+        ("srun", SRUN),
+        ("scontrol", "#!/bin/bash\necho node0\n"),
+    ):
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    path = f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    monkeypatch.setenv("PATH", path)
+    monkeypatch.setenv("SLURM_FAKE", str(tmp_path))
+    data = tmp_path / "data"
+    shutil.copytree(made.data / "tokenizers", data / "tokenizers")
+    spec = source(made.texts, shards=2)
+    slurm = SlurmSpec(partition="cpu", sbatch_args={"account": "us"})
+    (submitted,) = prepare({"talk": spec}, TOKENIZER, data, slurm=slurm, workers=2)
+    assert submitted.manifest is None
+    assert TokenStore.open(submitted.folder, full=True).num_tokens == manifest(made.store).tokens
+    assert "afterok:1" in (tmp_path / "calls").read_text()
+    (again,) = prepare({"talk": spec}, TOKENIZER, data)
+    assert again.skipped
