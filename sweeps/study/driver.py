@@ -150,7 +150,7 @@ class Driver:
         self, run: Run, returned: Returned, raised: BaseException | None
     ) -> Outcome | None:
         """The outcome of a run whose folder holds no result; None = launch it again."""
-        if raised is not None and not isinstance(returned, BaseException):
+        if raised is not None and not _was_ended(returned, raised):
             return Outcome(seed=run.seed, status="failed", reason=_said(raised))
         if self._launches[run] < self._study.spec.attempts:
             return None
@@ -195,6 +195,12 @@ def _raised(returned: Returned) -> BaseException | None:
         return returned
     value = getattr(returned, "_return_value", None)
     return value if isinstance(value, BaseException) else None
+
+
+def _was_ended(returned: Returned, raised: BaseException) -> bool:
+    """Whether something outside ended the job: its launcher says so, or its queue's signal did."""
+    by_the_queue = type(raised).__module__.partition(".")[0] == "submitit"
+    return isinstance(returned, BaseException) or by_the_queue
 
 
 def _said(error: BaseException) -> str:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Literal
 
+from sweeps.study.queue_watch import watch_queue
+
 __all__ = ["Launching", "Returned", "launching_of"]
 
 Returned = Any
@@ -84,7 +86,10 @@ class Launching:
 
 def launching_of(launcher: Any, workers: int | None) -> Launching:
     """How ``launcher`` is called; ``workers`` is ``search.workers``."""
-    mode = _MODES.get(type(launcher).__name__, "batch")
+    name = type(launcher).__name__
+    mode = _MODES.get(name, "batch")
+    if name == "SlurmLauncher":
+        watch_queue()
     if mode == "inline":
         return Launching(launcher, mode, 1)
     return Launching(launcher, mode, workers or _width(launcher))

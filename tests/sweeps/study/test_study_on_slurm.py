@@ -1,0 +1,115 @@
+"""A study on a real one-node Slurm, left alone and disturbed: the same trials, the same scores."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.sweeps.study.conftest import StudyApp, app_in
+from tests.tools.slurm_local import Slurm, missing, slurm
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(missing() is not None, reason=str(missing())),
+]
+
+STUDY = (
+    "search=app_mixture",
+    "search.budget.trials=4",
+    "search.strategy.design_trials=2",
+    "search.confirm.finalists=0",
+)
+ON_SLURM = (*STUDY, "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Slurm]:
+    # Not under pytest's own folder: munge's user must be able to walk there.
+    home = Path(tempfile.mkdtemp(prefix="slurm-"))
+    home.chmod(0o711)
+    try:
+        with slurm(home) as started:
+            yield started
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def app(study_app: StudyApp, cluster: Slurm) -> StudyApp:
+    talking = {name: cluster.environment[name] for name in ("PATH", "SLURM_CONF")}
+    return replace(study_app, environment={**study_app.environment, **talking})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """The scores of the same study on this machine, where nothing happens."""
+    app = app_in(tmp_path_factory.mktemp("undisturbed"))
+    app.run(*STUDY)
+    return app.results()
+
+
+def _finish(process: subprocess.Popen[str], cluster: Slurm) -> None:
+    """Wait for a study whose jobs are requeued; a controller would hold those back for minutes."""
+    end = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < end:
+        for job in cluster.jobs():
+            cluster.release(job)
+        time.sleep(0.5)
+    said, _ = process.communicate(timeout=10)
+    assert process.returncode == 0, said
+
+
+def _await_work(app: StudyApp) -> None:
+    """Until a run is in the middle of its work."""
+    end = time.monotonic() + 120
+    while not any((run / "work.jsonl").exists() for run in app.runs()):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def test_runs_through_submitit_slurm(app: StudyApp, undisturbed: dict[str, float]) -> None:
+    app.run(*ON_SLURM)
+    app.assert_whole()
+    assert app.results() == undisturbed
+
+
+def test_preempted_and_cancelled_runs_resume_to_the_same_result(
+    app: StudyApp, cluster: Slurm, undisturbed: dict[str, float]
+) -> None:
+    process = app.start(*ON_SLURM, "seconds=8")
+    _await_work(app)
+    running = [job for job, state in cluster.jobs().items() if state == "RUNNING"]
+    cluster.run("scancel", "--signal=USR2", running[0])  # what a queue sends before it preempts
+    cluster.run("scancel", list(cluster.jobs())[-1])
+    _finish(process, cluster)
+    app.assert_whole()
+    assert app.results() == undisturbed
+
+
+def test_goes_on_when_the_controller_restarts(
+    app: StudyApp, cluster: Slurm, undisturbed: dict[str, float]
+) -> None:
+    process = app.start(*ON_SLURM, "seconds=6")
+    _await_work(app)
+    cluster.restart_controller()
+    _finish(process, cluster)
+    app.assert_whole()
+    assert app.results() == undisturbed
+
+
+def test_a_run_past_its_time_limit_is_requeued_and_resumes(
+    app: StudyApp, cluster: Slurm, undisturbed: dict[str, float]
+) -> None:
+    # Slurm counts minutes; submitit's warning comes 50 s before the end of one.
+    limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=50")
+    process = app.start(*ON_SLURM, "search.budget.trials=2", "seconds=24", *limits)
+    _finish(process, cluster)
+    app.assert_whole()
+    assert app.results() == {name: undisturbed[name] for name in ("trial-0000-0", "trial-0001-0")}
