@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from analysis.report.card import model_card
 from analysis.report.content import ReportContent, gather_report
 from analysis.report.html import render_html
+from analysis.report.markdown import render_markdown
 
-__all__ = ["ReportContent", "gather_report", "render_html"]
+__all__ = ["ReportContent", "gather_report", "model_card", "render_html", "render_markdown"]

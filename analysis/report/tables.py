@@ -53,6 +53,8 @@ class Cell:
     more: str = ""
     """Text that is folded away."""
     more_label: str = ""
+    long: bool = False
+    """Whether it may break into lines."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ def candidates(content: ReportContent) -> Table | None:
             Row(
                 [
                     _text(row.name),
-                    _text(mixture),
+                    Cell(mixture, long=True),
                     _number(len(row.seeds), form="d"),
                     _number(row.mean),
                     Cell(interval(advantage), advantage.value if advantage else ""),
@@ -342,5 +344,5 @@ def left_out(content: ReportContent) -> Table | None:
     verdict = content.judged.verdict
     if verdict is None or not verdict.left_out:
         return None
-    rows = [Row([_text(run), _text(why)]) for run, why in verdict.left_out.items()]
+    rows = [Row([_text(run), Cell(why, long=True)]) for run, why in verdict.left_out.items()]
     return Table([Heading("run"), Heading("why")], rows)

@@ -81,11 +81,11 @@ class Browser:
         return [m["message"] for m in self.log("browser") if m["level"] in ("SEVERE", "WARNING")]
 
     def requests(self) -> list[str]:
-        """Addresses requested that are not the page itself or data inside it."""
+        """Addresses on a network that a page asked for."""
         events = [json.loads(entry["message"])["message"] for entry in self.log("performance")]
         sent = [e for e in events if e["method"] == "Network.requestWillBeSent"]
         urls = [event["params"]["request"]["url"] for event in sent]
-        return [url for url in urls if not url.startswith(("file:", "data:", "blob:"))]
+        return [url for url in urls if url.startswith(("http", "ws", "ftp", "//"))]
 
     def picture(self, path: Path, *, whole_page: bool = False) -> None:
         if whole_page:

@@ -1,0 +1,1 @@
+"""What `ablate report` and `ablate watch` call."""

@@ -1,0 +1,96 @@
+"""``ablate report``: one self-contained HTML file of a study; Markdown, tables and a card on request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from ablations.errors import ConfigError, Problem, unknown_name
+from ablations.files import write_text
+from ablations.schema import validate
+
+__all__ = ["ReportOptions", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What ``conf/report.yaml`` says."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    study: str
+    """Folder under ``runs_dir``."""
+    runs_dir: str = "runs"
+    """Where records are."""
+    out: str | None = None
+    """HTML file; null = ``runs_dir/study/report.html``."""
+    markdown: str | None = None
+    """Also write Markdown for a pull request to this file; ``-`` prints it."""
+    frames: str | None = None
+    """Also export every frame into this folder."""
+    frames_format: Literal["parquet", "csv"] = "parquet"
+    """Format of the exported frames."""
+    card: str | None = None
+    """A promotion folder: also write its model and data card there, as ``model_card.md``."""
+    verdict: Literal["auto", "stored", "none"] = "auto"
+    """auto = the stored verdict, else one made now and not kept; stored = only a stored one."""
+    surrogates: str | tuple[str, ...] = "quick"
+    """``quick``, ``none``, or families by name."""
+
+    def families(self) -> tuple[str, ...]:
+        """The families to compare.
+
+        Raises:
+            ConfigError: a name that no family has.
+        """
+        # Imported here: `--help` needs no surrogate.
+        from analysis.predictions import QUICK_FAMILIES
+        from sweeps.surrogates import FAMILIES
+
+        asked = (self.surrogates,) if isinstance(self.surrogates, str) else self.surrogates
+        if asked in (("quick",), ("none",)):
+            return QUICK_FAMILIES if asked == ("quick",) else ()
+        problems = [
+            unknown_name("surrogates", "surrogate", name, [*FAMILIES, "quick", "none"])
+            for name in asked
+            if name not in FAMILIES
+        ]
+        if problems:
+            raise ConfigError(problems)
+        return tuple(asked)
+
+
+def main(config: Mapping[str, Any]) -> int:
+    """Write the report and say where it is."""
+    own = {key: value for key, value in config.items() if key not in ("config_dirs", "hydra")}
+    options = validate(ReportOptions, own)
+    families = options.families()
+    runs_dir = Path(options.runs_dir)
+
+    from analysis.report import gather_report, model_card, render_html, render_markdown
+
+    content = gather_report(runs_dir, options.study, verdict=options.verdict, surrogates=families)
+    page = Path(options.out) if options.out else runs_dir / options.study / "report.html"
+    _write(page, render_html(content), "out")
+    if options.markdown == "-":
+        print(render_markdown(content), end="")
+    elif options.markdown:
+        _write(Path(options.markdown), render_markdown(content), "markdown")
+    if options.frames:
+        content.frames.export(Path(options.frames), options.frames_format)
+        print(f"{options.frames}: every frame as {options.frames_format}")
+    if options.card:
+        folder = Path(options.card)
+        _write(folder / "model_card.md", model_card(folder, runs_dir), "card")
+    return 0
+
+
+def _write(path: Path, text: str, key: str) -> None:
+    """Write one file of the report, and say where."""
+    if path.is_dir():
+        raise ConfigError(Problem(key, "is a folder", found=path, allowed="a file"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+    print(f"{path}: {len(text.encode()) / 1e6:.1f} MB" if len(text) > 1e5 else path)

@@ -1,0 +1,215 @@
+"""The model and data card of a promoted schedule, in the form that model hubs read.
+
+A promotion's own card argues the decision; this one goes with the weights: what the model is, what it
+was trained on under which licence, how it scored, what it is not for. What is not known yet (a full
+run that has not been trained) is said to be missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ablations.errors import DataError, Problem
+from analysis.figures.theme import number
+from analysis.frames import Frames, finals
+from analysis.records import read_json_or_none
+from analysis.report.markdown import escaped
+
+__all__ = ["model_card"]
+
+
+def model_card(promotion: Path, runs_dir: Path | None = None) -> str:
+    """The card of a promotion folder.
+
+    Args:
+        promotion: The folder that `ablate promote` wrote.
+        runs_dir: Where to look for the full run; its scores are on the card where it is done.
+
+    Raises:
+        DataError: the folder holds no promotion.
+    """
+    record = read_json_or_none(Path(promotion) / "promotion.json")
+    if not isinstance(record, Mapping):
+        raise DataError(
+            Problem(
+                str(promotion),
+                "not a promotion",
+                allowed="a folder that `ablate promote` wrote, with a promotion.json",
+            )
+        )
+    conf = Path(promotion) / "conf"
+    sources = _yaml(conf / "experiment" / "promoted.yaml").get("source") or {}
+    model, training = (_yaml(conf / group / "promoted.yaml") for group in ("model", "training"))
+    lines = [
+        *_front_matter(record, sources),
+        *_summary(record),
+        *_model(record, model, training),
+        *_data(record, sources),
+        *_scores(record, runs_dir),
+        *_limits(record),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        return {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def _front_matter(
+    record: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """The block that hubs index; only what is known, licences of the data as tags."""
+    repositories = [
+        str(spec["origin"]["repo"])
+        for name, spec in sources.items()
+        if name in record["sources"] and (spec.get("origin") or {}).get("repo")
+    ]
+    front: dict[str, Any] = {"library_name": "transformers", "tags": ["ablations", "pretraining"]}
+    if repositories:
+        front["datasets"] = sorted(set(repositories))
+    yield "---"
+    yield yaml.safe_dump(front, sort_keys=False).rstrip()
+    yield "---"
+    yield ""
+
+
+def _summary(record: Mapping[str, Any]) -> Iterator[str]:
+    yield f"# {record['name']}"
+    yield ""
+    yield (
+        f"{record['parameters'] / 1e6:,.1f}M parameters, {_count(record['full']['total_tokens'])} "
+        f"tokens in {len(record['stages'])} stage{'s' if len(record['stages']) > 1 else ''}. The "
+        f"mixture is **{escaped(record['candidate']['name'])}** of the study `{record['study']}`."
+    )
+    yield ""
+    yield f"> {escaped(record['verdict']['sentence'])}"
+    yield ""
+
+
+def _model(
+    record: Mapping[str, Any], model: Mapping[str, Any], training: Mapping[str, Any]
+) -> Iterator[str]:
+    rate = record["learning_rate"]
+    shape = ", ".join(
+        f"{key.replace('num_', '').replace('_', ' ')} {model[key]}"
+        for key in (
+            "num_hidden_layers",
+            "hidden_size",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "intermediate_size",
+            "vocab_size",
+            "rope_theta",
+        )
+        if key in model
+    )
+    yield "## Model and training"
+    yield ""
+    yield f"- Llama architecture: {shape or 'see the config'}"
+    yield (
+        f"- {rate['total_steps']:,} steps of {record['tokens_per_step']:,} tokens"
+        + (
+            f", sequence length {training['sequence_length']}"
+            if "sequence_length" in training
+            else ""
+        )
+    )
+    yield (
+        f"- learning rate {rate['peak']:g}: {rate['warmup_steps']:,} steps of warm-up, "
+        f"{rate['shape']} decay over the last {rate['decay_steps']:,}"
+    )
+    yield f"- estimated at {record['cost']['flops']:.3g} FLOPs"
+    yield ""
+
+
+def _data(record: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    stages = record["stages"]
+    yield "## Data"
+    yield ""
+    yield "Shares of tokens, stage by stage; epochs over the whole schedule."
+    yield ""
+    names = " | ".join(escaped(stage["name"]) for stage in stages)
+    yield f"| source | domain | licence | {names} | tokens | epochs |"
+    yield "|---|---|---|" + "--:|" * (len(stages) + 2)
+    for name, row in record["sources"].items():
+        spec = sources.get(name) or {}
+        shares = [stage["weights"].get(name, 0.0) for stage in stages]
+        cells = " | ".join(f"{share:.2%}" if share else "–" for share in shares)
+        epochs = "unknown" if row["epochs"] is None else f"{row['epochs']:.2f}"
+        yield (
+            f"| {name} | {spec.get('domain', 'unknown')} | {spec.get('licence', 'unknown')} "
+            f"| {cells} | {_count(row['tokens'])} | {epochs} |"
+        )
+    yield ""
+    for name in record["sources"]:
+        spec = sources.get(name) or {}
+        about = " ".join(str(spec.get(key) or "") for key in ("url", "note")).strip()
+        if about:
+            yield f"- {name}: {escaped(about)}"
+    yield ""
+
+
+def _scores(record: Mapping[str, Any], runs_dir: Path | None) -> Iterator[str]:
+    yield "## Evaluation"
+    yield ""
+    table = _full_scores(str(record["name"]), runs_dir)
+    if table is None or table.empty:
+        yield "The full run has not been scored yet."
+    else:
+        yield "| task | metric | value | stderr | items |"
+        yield "|---|---|--:|--:|--:|"
+        for row in table.to_dict("records"):
+            items = "–" if row["n"] != row["n"] else f"{int(row['n']):,}"
+            yield (
+                f"| {row['task']} | {row['metric']} | {number(row['value'])} "
+                f"| {number(row['stderr'], 2)} | {items} |"
+            )
+    yield ""
+    yield "What the proxies promised, pick against reference:"
+    yield ""
+    yield "| task | metric | reference | pick | effect |"
+    yield "|---|---|--:|--:|---|"
+    for row in record["verdict"]["tasks"]:
+        yield (
+            f"| {row['task']} | {row['metric']} | {number(row['reference'])} | {number(row['pick'])} "
+            f"| {row['effect']} |"
+        )
+    yield ""
+
+
+def _full_scores(name: str, runs_dir: Path | None) -> Any:
+    """Scores of the last checkpoint of the full run; None where it was not run."""
+    if runs_dir is None:
+        return None
+    try:
+        return finals(Frames.read(runs_dir, name).scores)
+    except DataError:
+        return None
+
+
+def _limits(record: Mapping[str, Any]) -> Iterator[str]:
+    yield "## Limits"
+    yield ""
+    yield "- A base model: not aligned, not instruction-tuned, and it repeats what its sources hold."
+    yield "- The mixture was chosen on smaller proxies; its effect at this size is an extrapolation."
+    for caveat in record["verdict"]["caveats"]:
+        yield f"- {escaped(caveat)}"
+    for gate in record["gates"]:
+        if gate["override"]:
+            said = f"The gate {gate['name'].replace('_', ' ')} was overridden: {gate['override']}"
+            yield f"- {escaped(said)}"
+
+
+def _count(tokens: float) -> str:
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if tokens >= size:
+            return f"{tokens / size:,.3g}{unit}"
+    return f"{tokens:,.0f}"

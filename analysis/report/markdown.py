@@ -1,0 +1,100 @@
+"""The report as Markdown for a pull request: short, without figures, with the same caution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from analysis import figures
+from analysis.report import sentences, tables
+from analysis.report.content import ReportContent
+
+__all__ = ["escaped", "render_markdown"]
+
+MOST_ROWS = 12
+"""Rows of a table; a pull request is read on a page, the HTML report holds the rest."""
+
+
+def render_markdown(content: ReportContent) -> str:
+    """The report in GitHub's Markdown."""
+    return "\n".join(_lines(content)).rstrip() + "\n"
+
+
+def _lines(content: ReportContent) -> Iterator[str]:
+    _, _, sentence = sentences.headline(content)
+    yield f"## {escaped(content.question)}"
+    yield ""
+    for notice in sentences.notices(content):
+        yield f"> [!NOTE]\n> {escaped(notice)}\n"
+    yield f"**{escaped(sentence)}**"
+    yield ""
+    for line in sentences.under_headline(content):
+        yield f"{escaped(line)}\n"
+    yield "### Evidence"
+    yield ""
+    yield from _bullets(sentences.evidence(content))
+    yield from _bullets(sentences.caveats(content))
+    yield ""
+    yield from _table("Candidates", tables.candidates(content))
+    yield from _table("Who gains, who pays", tables.gains(content), most=40)
+    yield from _table("Surrogates of the score", tables.surrogates(content))
+    yield from _bullets(sentences.surrogates(content))
+    yield ""
+    yield "### Signal, audit, cost"
+    yield ""
+    yield from _bullets(sentences.signal(content))
+    realised = figures.realised_frame(content.frames.audits)
+    yield from _bullets(sentences.audit(content, realised))
+    yield from _bullets(sentences.cost(content))
+    yield ""
+    yield from _reproduce(content)
+
+
+def _bullets(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        yield f"- {escaped(line)}"
+
+
+def _table(title: str, table: tables.Table | None, most: int = MOST_ROWS) -> Iterator[str]:
+    if table is None:
+        return
+    yield f"### {title}"
+    yield ""
+    yield "| " + " | ".join(escaped(head.title) for head in table.columns) + " |"
+    yield "|" + "|".join("--:" if head.number else "---" for head in table.columns) + "|"
+    for row in islice(table.rows, most):
+        yield "| " + " | ".join(escaped(cell.text) for cell in row.cells) + " |"
+    if len(table.rows) > most:
+        yield ""
+        yield f"… and {len(table.rows) - most} more in the HTML report."
+    yield ""
+
+
+def _reproduce(content: ReportContent) -> Iterator[str]:
+    """The commands of the trials that matter: what the verdict compares, or the best seen."""
+    from analysis.report.charts import shown_trials
+
+    labels = shown_trials(content)
+    yield "<details><summary>Commands that repeat the runs</summary>"
+    yield ""
+    yield "```sh"
+    for run in content.frames.files:
+        trial = str(run.manifest.get("trial"))
+        if trial in labels and content.commands.get(run.run):
+            yield f"# {labels[trial]}, {run.run}"
+            yield content.commands[run.run]
+    yield "```"
+    yield ""
+    yield "</details>"
+    yield ""
+    versions = ", ".join(
+        f"{name} {' / '.join(values)}" for name, values in content.provenance.items()
+    )
+    yield f"Made with {escaped(versions)}."
+
+
+def escaped(text: str) -> str:
+    """``text`` without what Markdown would take for a table, emphasis or HTML."""
+    for sign in ("\\", "|", "*", "<"):
+        text = text.replace(sign, "\\" + sign if sign != "<" else "&lt;")
+    return text.replace("\n", " ")
