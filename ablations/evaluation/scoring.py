@@ -119,7 +119,8 @@ class _Suite:
         self.failed: dict[str, str] = {}
         self.tasks: dict[str, SuiteTask] = {}
         self._identity = _identity(folder)
-        window = int(getattr(network.model.config, "max_position_embeddings", 2048))
+        positions = int(getattr(network.model.config, "max_position_embeddings", 2048))
+        window = min(positions, spec.window_tokens or positions)
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         except (OSError, ValueError) as error:

@@ -222,7 +222,13 @@ class ScoreRule:
             raise ConfigError(Problem("score.terms", "a score needs at least one term"))
 
 
-_LIMITS = ("max_items", "heldout_max_items", "heldout_max_chars", "batch_tokens")
+_LIMITS = (
+    "max_items",
+    "heldout_max_items",
+    "heldout_max_chars",
+    "window_tokens",
+    "batch_tokens",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,6 +251,9 @@ class EvaluationSpec:
     """Documents of a held-out task scored at most, cut the same way."""
     heldout_max_chars: int | None = None
     """Characters of a held-out document scored at most, from its beginning."""
+    window_tokens: int | None = None
+    """Positions fed at most; set it to the sequence length of a training shorter than the model's
+    positions, which it has never seen the rest of. Null = all that the model has."""
     mirror: str | None = None
     """Directory that holds hub data sets as ``<owner>/<name>/``; nothing is downloaded when set."""
     batch_tokens: int = 8192
