@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,8 +66,10 @@ def _read(file: Path, metrics: Sequence[str]) -> tuple[list[str], dict[str, Floa
 def _other_items(
     task: str, records: Sequence[RunRecord], ids: Sequence[Sequence[str]]
 ) -> list[Problem]:
-    """The problems of runs whose items are not those of the first."""
-    first, name = set(ids[0]), records[0].path.name
+    """The problems of runs whose items are not those of most."""
+    sets = [frozenset(own) for own in ids]
+    first = Counter(sets).most_common(1)[0][0]
+    name = records[sets.index(first)].path.name
     problems = []
     for record, own in zip(records, ids, strict=True):
         if len(set(own)) < len(own):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -157,10 +158,10 @@ def _nothing(study: str, left_out: Mapping[str, str]) -> Observations:
 
 def _refuse_mixed(runs: Sequence[_Run]) -> None:
     """Refuse runs that no statistics can compare; every reason at once, each by name."""
-    first = runs[0]
     problems: list[Problem] = []
     for part, say in (("tokenizer", "another tokenizer"), ("evaluation", "another evaluation")):
-        for run in runs[1:]:
+        first = _most(runs, [_canonical(run.config.get(part)) for run in runs])
+        for run in runs:
             if _canonical(run.config.get(part)) != _canonical(first.config.get(part)):
                 problems.append(
                     Problem(
@@ -170,7 +171,8 @@ def _refuse_mixed(runs: Sequence[_Run]) -> None:
                         do="score them alike, or keep them in two studies",
                     )
                 )
-    for run in runs[1:]:
+    first = _most(runs, [str(run.result["direction"]) for run in runs])
+    for run in runs:
         if run.result["direction"] != first.result["direction"]:
             problems.append(
                 Problem(
@@ -183,6 +185,11 @@ def _refuse_mixed(runs: Sequence[_Run]) -> None:
     problems += _mixed_trials(runs)
     if problems:
         raise UserError(problems)
+
+
+def _most(runs: Sequence[_Run], keys: Sequence[str]) -> _Run:
+    """The first of the runs that agree with most others: it is the odd one that is named."""
+    return runs[keys.index(Counter(keys).most_common(1)[0][0])]
 
 
 def _mixed_trials(runs: Sequence[_Run]) -> list[Problem]:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from sweeps.verdict.noise import Floats
@@ -57,44 +58,55 @@ def transfer(
 ) -> Transfer:
     """Compare the scores of the mixtures that both arms have."""
     shared = [name for name in small_scores if name in large_scores]
-    x = np.array([small_scores[name] for name in shared])
-    y = np.array([large_scores[name] for name in shared])
-    pairs, accuracy = _decisions(x, y)
-    samples = _resample(x, y, draws) if len(shared) >= FEWEST_FOR_INTERVAL else None
+    x = np.array([[small_scores[name] for name in shared]])
+    y = np.array([[large_scores[name] for name in shared]])
+    pairs = int((_agreement(x, y) != 0).sum())
+    accuracy = _accuracies(x, y)[0]
+    enough = len(shared) >= FEWEST_FOR_INTERVAL
+    a, b = _resample(x, y, draws if enough else 1) if shared else (x, y)
     return Transfer(
         small=small,
         large=large,
         mixtures=len(shared),
         pairs=pairs,
-        rank_correlation=_known(_spearman(x, y)) if len(shared) >= 3 else None,
-        rank_interval=_interval([_spearman(a, b) for a, b in samples]) if samples else None,
+        rank_correlation=_known(_spearmans(x, y)[0]) if len(shared) >= 3 else None,
+        rank_interval=_interval(_spearmans(a, b)) if enough else None,
         decision_accuracy=_known(accuracy),
-        decision_interval=_interval([_decisions(a, b)[1] for a, b in samples]) if samples else None,
+        decision_interval=_interval(_accuracies(a, b)) if enough else None,
     )
 
 
-def _decisions(x: Floats, y: Floats) -> tuple[int, float]:
-    first, second = np.triu_indices(len(x), 1)
+def _agreement(x: Floats, y: Floats) -> NDArray[np.int8]:
+    """Samples x pairs: 1 = same order, -1 = the other, 0 = equal on a side."""
+    first, second = np.triu_indices(x.shape[1], 1)
     # A mixture drawn twice by the bootstrap makes no pair with itself: equal scores are left out.
-    agree = np.sign(x[first] - x[second]) * np.sign(y[first] - y[second])
-    told = int((agree != 0).sum())
-    return told, float((agree > 0).sum()) / told if told else math.nan
+    sides = [np.sign(side[:, first] - side[:, second]).astype(np.int8) for side in (x, y)]
+    return np.asarray(sides[0] * sides[1], dtype=np.int8)
 
 
-def _spearman(x: Floats, y: Floats) -> float:
-    a, b = stats.rankdata(x), stats.rankdata(y)
-    if np.ptp(a) == 0.0 or np.ptp(b) == 0.0:
-        return math.nan
-    return float(np.corrcoef(a, b)[0, 1])
+def _accuracies(x: Floats, y: Floats) -> Floats:
+    agreement = _agreement(x, y)
+    return _divided((agreement > 0).sum(axis=1), (agreement != 0).sum(axis=1))
 
 
-def _resample(x: Floats, y: Floats, draws: int) -> list[tuple[Floats, Floats]]:
-    rows = np.random.default_rng(0).integers(0, len(x), size=(draws, len(x)))
-    return [(x[row], y[row]) for row in rows]
+def _spearmans(x: Floats, y: Floats) -> Floats:
+    a, b = (stats.rankdata(side, axis=1) for side in (x, y))
+    a, b = (side - side.mean(axis=1, keepdims=True) for side in (a, b))
+    return _divided((a * b).sum(axis=1), np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1)))
 
 
-def _interval(values: list[float]) -> tuple[float, float] | None:
-    known = np.array([value for value in values if math.isfinite(value)])
+def _divided(above: Floats, below: Floats) -> Floats:
+    """Quotients; NaN where there is nothing to divide by."""
+    return np.where(below > 0, above / np.where(below > 0, below, 1), math.nan)
+
+
+def _resample(x: Floats, y: Floats, draws: int) -> tuple[Floats, Floats]:
+    rows = np.random.default_rng(0).integers(0, x.shape[1], size=(draws, x.shape[1]))
+    return x[0][rows], y[0][rows]
+
+
+def _interval(values: Floats) -> tuple[float, float] | None:
+    known = values[np.isfinite(values)]
     if not len(known):
         return None
     low, high = np.quantile(known, [0.025, 0.975])

@@ -1,0 +1,125 @@
+"""The published web table: a trade-off, not a proven winner."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from ablations.errors import ConfigError, DataError, UserError
+from sweeps.verdict.decide import VerdictOptions, decide
+from sweeps.verdict.published import published_noise, published_table
+from sweeps.verdict.record import read_verdict, write_verdict
+
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "noise" / "variance.csv"
+
+
+def test_the_published_web_table_is_a_tie() -> None:
+    verdict = decide(published_table("smollm2_web_ratio"))
+    assert (verdict.outcome, verdict.tie_kind) == ("tie", "undecided")
+    assert (verdict.pick, verdict.baseline) == ("60/40", "fineweb_edu")
+    assert verdict.advantage.value == pytest.approx(0.433, abs=0.001)
+    # recipe: the difference of two such means has SD about 0.26 points, z about 1.7
+    assert verdict.advantage.standard_error == pytest.approx(0.26, abs=0.005)
+    assert verdict.advantage.t == pytest.approx(1.7, abs=0.05)
+    assert verdict.sentence.startswith("Tie: 60/40")
+    assert "5 fresh seeds each of 60/40 and fineweb_edu" in verdict.settle_text
+
+
+def test_it_says_who_gains_and_who_pays() -> None:
+    effects = {row.task: row.effect for row in decide(published_table("smollm2_web_ratio")).tasks}
+    assert {task for task, effect in effects.items() if effect == "gains"} == {
+        "hellaswag",
+        "commonsense_qa",
+    }
+    assert {task for task, effect in effects.items() if effect == "pays"} == {"mmlu", "arc"}
+
+
+@pytest.mark.parametrize("baseline", ["dclm", "fineweb_edu"])
+def test_neither_source_alone_is_beaten(baseline: str) -> None:
+    options = VerdictOptions(baseline=baseline)
+    assert decide(published_table("smollm2_web_ratio"), options).outcome == "tie"
+
+
+def test_a_verdict_reads_back_as_written(tmp_path: Path) -> None:
+    verdict = decide(published_table("smollm2_web_ratio"))
+    write_verdict(tmp_path, verdict)
+    assert read_verdict(tmp_path) == verdict
+    with pytest.raises(UserError, match="no verdict yet"):
+        read_verdict(tmp_path / "elsewhere")
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.exists(), reason="the development data is not here")
+def test_the_shipped_noise_is_the_published_noise() -> None:
+    with SHARED.open() as stream:
+        theirs = {
+            row["Task"].lower().replace(" ", "_").replace("-", "_"): float(row["Accuracy SD"])
+            for row in csv.DictReader(stream)
+        }
+    theirs["commonsense_qa"] = theirs.pop("commonsenseqa")
+    assert dict(published_noise("olmo_ladder_1b").sds) == pytest.approx(theirs, rel=1e-5)
+
+
+def test_anyones_table_is_judged(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text(
+        "# noise: olmo_ladder_1b\n# scale: 100\n"
+        "task,noise_tasks,old,new\nmmlu,mmlu,40,45\npiqa,piqa,70,75\n"
+    )
+    verdict = decide(published_table(str(table)), VerdictOptions(baseline="old"))
+    assert (verdict.outcome, verdict.pick) == ("winner", "new")
+
+
+def test_a_table_without_noise_names_no_winner(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("task,old,new\nmmlu,40,95\n")
+    verdict = decide(published_table(str(table)), VerdictOptions(baseline="old"))
+    assert verdict.outcome == "tie"
+    assert "nothing in the study says how large the training noise is" in verdict.sentence
+    assert (
+        decide(published_table(str(table)), VerdictOptions(baseline="old", run_sd=0.2)).outcome
+        == "winner"
+    )
+
+
+def test_a_missing_value_stays_missing(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text(
+        "# noise: olmo_ladder_1b\n# scale: 100\n"
+        "task,noise_tasks,old,new,other\nmmlu,mmlu,40,41,\npiqa,piqa,70,71,72\n"
+    )
+    verdict = decide(published_table(str(table)), VerdictOptions(baseline="old"))
+    assert {row.name for row in verdict.candidates} == {"old", "new"}
+    assert any("lack a metric" in caveat for caveat in verdict.caveats)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        ("task,a\nmmlu,1\n", DataError, "two candidates"),
+        ("task,a,b\nmmlu,1,two\n", DataError, "not a number"),
+    ],
+)
+def test_a_broken_table_is_refused(
+    tmp_path: Path, text: str, error: type[Exception], says: str
+) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(error, match=says):
+        published_table(str(tmp_path / "t.csv"))
+
+
+def test_an_unknown_table_and_an_unknown_baseline_suggest_the_nearest() -> None:
+    with pytest.raises(UserError, match="smollm2_web_ratio"):
+        published_table("smollm2_web")
+    with pytest.raises(ConfigError, match="did you mean 'dclm'"):
+        decide(published_table("smollm2_web_ratio"), VerdictOptions(baseline="dclmm"))
+    with pytest.raises(ConfigError, match="baseline itself"):
+        decide(published_table("smollm2_web_ratio"), VerdictOptions(pick="fineweb_edu"))
+
+
+def test_all_bad_options_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        VerdictOptions(alpha=2.0, margin=-1.0, effect=0.0, last_checkpoints=1, run_sd=0.0)
+    assert len(caught.value.problems) == 5

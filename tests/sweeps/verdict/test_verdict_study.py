@@ -1,0 +1,345 @@
+"""Verdicts on study folders: what counts, what is refused, what is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablations.errors import ConfigError, UserError
+from sweeps.commands.verdict import main
+from sweeps.verdict.decide import VerdictOptions, decide
+from sweeps.verdict.record import Verdict, read_verdict
+from sweeps.verdict.study import gather
+
+NATURAL = {"edu": 0.7, "dclm": 0.3}
+MIXED = {"edu": 0.6, "dclm": 0.4}
+
+
+def judged(study: Any, **options: Any) -> Verdict:
+    return decide(gather(study.runs_dir, study.study), VerdictOptions(**options))
+
+
+def two_arms(study: Any, effect: Mapping[str, float] | float, seeds: int = 3) -> Any:
+    for seed in range(seeds):
+        asked = range(seeds)
+        study.run(
+            "trial-0000", seed, weights=NATURAL, phase="baseline", name="natural", asked_seeds=asked
+        )
+        study.run(
+            "trial-0001", seed, weights=MIXED, phase="design", asked_seeds=asked, effect=effect
+        )
+    return study
+
+
+def test_a_clear_gain_is_a_winner(make_study: Callable[..., Any]) -> None:
+    verdict = judged(two_arms(make_study(), 0.2))
+    assert (verdict.outcome, verdict.pick, verdict.baseline) == ("winner", "trial-0001", "natural")
+    assert verdict.advantage.value == pytest.approx(0.2, abs=0.03)
+    assert verdict.noise.source == "seeds"
+    assert verdict.noise.item_error is not None
+    assert verdict.noise.bootstrap is not None
+    low, high = verdict.noise.bootstrap
+    assert low < verdict.advantage.value < high
+    assert verdict.noise.permutation_p == pytest.approx(0.1)
+    assert verdict.candidates[0].weights == MIXED
+    assert len(verdict.runs) == 6
+
+
+def test_equal_arms_are_a_tie_and_what_would_settle_it_is_said(
+    make_study: Callable[..., Any],
+) -> None:
+    verdict = judged(two_arms(make_study(), 0.0), effect=0.02)
+    assert verdict.outcome == "tie"
+    assert set(verdict.finalists) == {"natural", "trial-0001"}
+    assert [one.effect for one in verdict.settle][1] == 0.02
+    assert "fresh seeds each" in verdict.settle_text
+
+
+def test_a_worse_candidate_keeps_the_baseline(make_study: Callable[..., Any]) -> None:
+    verdict = judged(two_arms(make_study(), -0.2))
+    assert verdict.outcome == "keep-baseline"
+    assert verdict.sentence.startswith("Keep natural")
+
+
+def test_who_gains_and_who_pays_is_told_by_task(make_study: Callable[..., Any]) -> None:
+    verdict = judged(two_arms(make_study(), {"arc": 0.2, "wiki": -0.2}))
+    assert {row.task: row.effect for row in verdict.tasks} == {"arc": "gains", "wiki": "pays"}
+    assert verdict.outcome == "tie"
+    assert "gains on arc and pays on wiki" in verdict.sentence
+    assert all(row.items == 200 for row in verdict.tasks)
+
+
+def test_lower_is_better_turns_the_advantage(make_study: Callable[..., Any]) -> None:
+    study = make_study(tasks={"wiki": "bpb"})
+    score = {"direction": "minimize", "terms": {"bpb": {"metrics": "*/bpb"}}}
+    config = {"evaluation": {"tasks": {"wiki": {}}, "score": score}}
+    for seed in range(3):
+        for trial, weights, effect in (("base", NATURAL, 0.0), ("mix", MIXED, 0.3)):
+            bpb = 2.0 - effect + 0.001 * seed
+            study.run(
+                trial,
+                seed,
+                weights=weights,
+                effect=effect,
+                config=config,
+                result={"score": bpb, "direction": "minimize"},
+            )
+    verdict = judged(study, baseline="base")
+    assert verdict.outcome == "winner"
+    assert verdict.advantage.value == pytest.approx(0.3, abs=0.03)
+    assert verdict.difference == pytest.approx(-0.3, abs=0.03)
+    assert {row.name: round(row.mean, 1) for row in verdict.candidates} == {"base": 2.0, "mix": 1.7}
+
+
+def test_one_seed_names_no_winner_on_item_noise_alone(make_study: Callable[..., Any]) -> None:
+    study = make_study()
+    study.run("base", 0, weights=NATURAL, steps=(500,))
+    study.run("mix", 0, weights=MIXED, effect=0.5, steps=(500,))
+    verdict = judged(study, baseline="base")
+    assert verdict.outcome == "tie"
+    assert verdict.noise.source == "none"
+    assert verdict.noise.item_error is not None
+    assert any("item noise alone names no winner" in caveat for caveat in verdict.caveats)
+    assert judged(study, baseline="base", run_sd=0.01).outcome == "winner"
+
+
+def test_one_seed_rests_on_checkpoints_and_says_so(make_study: Callable[..., Any]) -> None:
+    study = make_study()
+    study.run("base", 0, weights=NATURAL)
+    study.run("mix", 0, weights=MIXED, effect=0.3)
+    verdict = judged(study, baseline="base")
+    assert (verdict.outcome, verdict.noise.source) == ("winner", "checkpoints")
+    assert any("late checkpoints" in caveat for caveat in verdict.caveats)
+
+
+def test_fresh_seeds_replace_the_scores_a_pick_was_chosen_by(
+    make_study: Callable[..., Any],
+) -> None:
+    study = make_study()
+    study.run("trial-0000", 0, weights=NATURAL, phase="baseline", name="natural")
+    for k in range(1, 5):
+        lucky = 0.3 if k == 2 else 0.0
+        weights = {"edu": 0.1 * k, "dclm": 1 - 0.1 * k}
+        study.run(f"trial-{k:04d}", 0, weights=weights, phase="search", effect=lucky)
+    for seed in (1, 2, 3):
+        study.run("trial-0000", seed, weights=NATURAL, phase="baseline", name="natural")
+        study.run("trial-0002", seed, weights={"edu": 0.2, "dclm": 0.8}, phase="search", effect=0.0)
+    verdict = judged(study)
+    assert verdict.confirmed
+    assert {row.name: row.seeds for row in verdict.candidates} == {
+        "natural": (0, 1, 2, 3),
+        "trial-0002": (1, 2, 3),
+    }
+    assert verdict.outcome == "tie"
+    assert abs(verdict.advantage.value) < 0.05
+
+
+def test_without_fresh_seeds_the_pick_is_said_to_be_flattered(
+    make_study: Callable[..., Any],
+) -> None:
+    study = make_study()
+    for k in range(5):
+        study.run(
+            f"trial-{k:04d}", 0, weights={"edu": 0.1 * k, "dclm": 1 - 0.1 * k}, phase="design"
+        )
+    verdict = judged(study)
+    assert not verdict.confirmed
+    assert verdict.baseline is None
+    assert any("flattered" in caveat for caveat in verdict.caveats)
+
+
+def test_a_task_without_signal_is_reported_and_has_no_vote(make_study: Callable[..., Any]) -> None:
+    study = make_study(tasks={"arc": "acc", "flat": "acc", "wiki": "bpb"})
+    for seed in range(3):
+        study.run("base", seed, weights=NATURAL, flat=("flat",))
+        study.run("mix", seed, weights=MIXED, flat=("flat",), effect={"flat": 0.4})
+    verdict = judged(study, baseline="base")
+    votes = {row.task: row.votes for row in verdict.tasks}
+    assert votes == {"arc": True, "flat": False, "wiki": True}
+    assert verdict.outcome == "tie"
+    assert any("flat/acc" in caveat for caveat in verdict.caveats)
+    assert {row.task: row.effect for row in verdict.tasks}["flat"] == "gains"
+
+
+def test_when_no_task_has_signal_nobody_wins(make_study: Callable[..., Any]) -> None:
+    study = make_study(tasks={"flat": "acc"})
+    for seed in range(3):
+        study.run("base", seed, weights=NATURAL, flat=("flat",))
+        study.run("mix", seed, weights=MIXED, flat=("flat",), effect=0.4)
+    verdict = judged(study, baseline="base")
+    assert verdict.outcome == "tie"
+    assert any("No task of the score carries signal" in caveat for caveat in verdict.caveats)
+
+
+def test_a_missing_score_leaves_its_run_out_by_name(make_study: Callable[..., Any]) -> None:
+    study = two_arms(make_study(), 0.2)
+    study.run("trial-0002", 0, weights={"edu": 0.5, "dclm": 0.5}, missing=("arc",))
+    verdict = judged(study)
+    assert verdict.left_out == {"trial-0002-0": "its score is missing"}
+    assert "trial-0002" not in {row.name for row in verdict.candidates}
+
+
+def test_failed_unfinished_and_unaudited_runs_are_left_out_with_the_reason(
+    make_study: Callable[..., Any],
+) -> None:
+    study = two_arms(make_study(), 0.2)
+    other = {"edu": 0.5, "dclm": 0.5}
+    study.run("a", 0, weights=other, result={"status": "failed", "reason": "step 3: NaN"})
+    study.run("b", 0, weights=other, result={"audit_ok": False})
+    (study.run("c", 0, weights=other).path / "result.json").unlink()
+    verdict = judged(study)
+    assert verdict.left_out["a-0"] == "failed: step 3: NaN"
+    assert "audit" in verdict.left_out["b-0"]
+    assert verdict.left_out["c-0"].startswith("not finished")
+    assert any("not finished" in caveat for caveat in verdict.caveats)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"tokenizer": {"name": "other"}}, "another tokenizer"),
+        ({"evaluation": {"tasks": {"arc": {}}, "score": {"terms": {}}}}, "another evaluation"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_refused_by_name(
+    make_study: Callable[..., Any], change: dict[str, Any], says: str
+) -> None:
+    study = two_arms(make_study(), 0.0)
+    study.run("odd", 0, weights=MIXED, config=change)
+    with pytest.raises(UserError, match=says) as caught:
+        judged(study)
+    assert str(caught.value).startswith("trial-0") or "odd-0" in str(caught.value)
+
+
+def test_replicates_of_another_fingerprint_are_refused(make_study: Callable[..., Any]) -> None:
+    study = two_arms(make_study(), 0.0)
+    study.run("trial-0001", 9, weights={"edu": 0.9, "dclm": 0.1})
+    with pytest.raises(UserError, match="differ in more than the seed") as caught:
+        judged(study)
+    assert "mixture.weights.dclm" in str(caught.value)
+
+
+def test_other_items_are_refused_by_name(make_study: Callable[..., Any]) -> None:
+    study = two_arms(make_study(), 0.0)
+    ids = [f"x-{i}" for i in range(study.items)]
+    study.run("odd", 0, weights={"edu": 0.5, "dclm": 0.5}, item_ids=ids)
+    with pytest.raises(UserError, match=r"odd-0: did not answer the same items of arc"):
+        judged(study)
+
+
+def test_an_item_answered_twice_is_refused(make_study: Callable[..., Any]) -> None:
+    study = make_study()
+    ids = ["same", "same", *(f"x-{i}" for i in range(study.items - 2))]
+    study.run("base", 0, weights=NATURAL, item_ids=ids)
+    study.run("mix", 0, weights=MIXED, item_ids=ids)
+    with pytest.raises(UserError, match="twice"):
+        judged(study)
+
+
+def test_without_details_item_noise_is_said_not_to_count(make_study: Callable[..., Any]) -> None:
+    study = make_study()
+    for seed in range(3):
+        study.run("base", seed, weights=NATURAL, details=False)
+        study.run("mix", seed, weights=MIXED, details=False)
+    verdict = judged(study, baseline="base")
+    assert verdict.noise.item_error is None
+    assert any("item noise is not counted" in caveat for caveat in verdict.caveats)
+
+
+def test_replicates_are_found_though_their_trials_are_named_apart(
+    make_study: Callable[..., Any],
+) -> None:
+    study = make_study()
+    for seed in range(2):
+        study.run(f"a{seed}", seed, weights=NATURAL)
+        study.run(f"b{seed}", seed, weights=MIXED)
+    assert [row.seeds for row in judged(study).candidates] == [(0, 1), (0, 1)]
+
+
+def test_identical_replicates_are_no_measure_of_noise(make_study: Callable[..., Any]) -> None:
+    study = make_study()
+    for seed in range(2):
+        study.run("base", seed, weights=NATURAL, steps=(500,), result={"score": 1.0})
+        study.run("mix", seed, weights=MIXED, steps=(500,), result={"score": 2.0})
+    verdict = judged(study, baseline="base")
+    assert verdict.outcome == "tie"
+    assert any("identical to the last bit" in caveat for caveat in verdict.caveats)
+
+
+def test_a_second_proxy_size_shows_transfer_and_stays_out_of_the_means(
+    make_study: Callable[..., Any],
+) -> None:
+    study = make_study()
+    large = {"model": {"hidden_size": 128, "num_hidden_layers": 4}}
+    for k in range(5):
+        weights = {"edu": 0.1 * k, "dclm": 1 - 0.1 * k}
+        study.run(f"s{k}", 0, weights=weights, effect=0.1 * k)
+        study.run(f"l{k}", 0, weights=weights, effect=0.1 * k + 0.3, config=large)
+    verdict = judged(study)
+    assert {row.name for row in verdict.candidates} == {f"l{k}" for k in range(5)}
+    (found,) = verdict.transfer
+    assert (found.mixtures, found.rank_correlation, found.decision_accuracy) == (5, 1.0, 1.0)
+    assert "width 64" in found.small
+    assert "another proxy" in verdict.left_out["s0-0"]
+
+
+def test_models_alone_under_test_are_compared_with_each_other(
+    make_study: Callable[..., Any],
+) -> None:
+    study = make_study()
+    for seed in range(2):
+        study.run("small", seed, weights=MIXED)
+        model = {"model": {"hidden_size": 128, "num_hidden_layers": 4}}
+        study.run("large", seed, weights=MIXED, effect=0.3, config=model)
+    verdict = judged(study, baseline="small")
+    assert (verdict.pick, verdict.transfer) == ("large", ())
+
+
+def test_the_command_writes_prints_and_a_tie_is_no_failure(
+    make_study: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = two_arms(make_study(), 0.0)
+    config = {"study": study.study, "runs_dir": str(study.runs_dir), "baseline": "natural"}
+    assert main(config) == 0
+    assert capsys.readouterr().out.startswith("Tie:")
+    folder = study.runs_dir / study.study
+    stored = json.loads((folder / "verdict.json").read_text())
+    assert stored["outcome"] == "tie"
+    assert read_verdict(folder).sentence == stored["sentence"]
+    assert [f.name for f in folder.iterdir() if f.name.endswith(".tmp")] == []
+
+
+def test_the_command_does_not_write_when_told_so(make_study: Callable[..., Any]) -> None:
+    study = two_arms(make_study(), 0.0)
+    main({"study": study.study, "runs_dir": str(study.runs_dir), "write": False})
+    assert not (study.runs_dir / study.study / "verdict.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({}, "name a study, or a published table"),
+        ({"study": "a", "table": "b"}, "name a study, or a published table"),
+        ({"study": "weeb"}, "did you mean 'web'"),
+        ({"study": "web", "alpha": 3.0}, "alpha: out of range"),
+        ({"study": "web", "aplha": 0.1}, "did you mean 'alpha'"),
+    ],
+)
+def test_a_mistake_is_told(
+    make_study: Callable[..., Any], config: dict[str, Any], says: str
+) -> None:
+    study = make_study()
+    study.run("base", 0)
+    with pytest.raises(ConfigError, match=says):
+        main({"runs_dir": str(study.runs_dir), **config})
+
+
+def test_one_candidate_is_not_a_study(make_study: Callable[..., Any], tmp_path: Path) -> None:
+    study = make_study()
+    study.run("base", 0)
+    with pytest.raises(UserError, match="at least two candidates"):
+        judged(study)
