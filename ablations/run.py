@@ -168,13 +168,13 @@ def make_job(config: RunConfig, plan: Plan, directory: Path) -> TrainJob:
     warm = _warm_start(config)
     schedule = plan.schedule
     return TrainJob(
-        directory=directory,
+        directory=directory.absolute(),  # a warm worker may have been started elsewhere
         model=config.model,
         training=config.training,
         execution=config.execution,
         schedule=schedule,
         learning_rate=plan.learning_rate,
-        stores={name: store_folder(config, name) for name in schedule.sources},
+        stores={name: store_folder(config, name).absolute() for name in schedule.sources},
         slices=plan.slices,
         seed=config.seed,
         checkpoint_steps=config.training.checkpoint_steps(
@@ -264,24 +264,25 @@ class _Work:
         assert self.outcome is not None
         self.record.set_status("scoring")
         scored = {row["step"] for row in self.record.scores()}
-        wanted = make_job(self.config, self.plan, self.record.path).checkpoint_steps
+        job = make_job(self.config, self.plan, self.record.path)
+        wanted = job.checkpoint_steps
         steps = tuple(step for step in wanted if step not in scored)
-        job = ScoringJob(
-            directory=self.record.path,
+        scoring = ScoringJob(
+            directory=self.record.path.absolute(),
             steps=steps,
             tokens_per_step=self.plan.schedule.tokens_per_step,
             evaluation=self.config.evaluation,
-            tokenizer=tokenizer_folder(self.config),
-            data_dir=Path(self.config.data_dir),
-            stores={n: store_folder(self.config, n) for n in self.plan.schedule.sources},
+            tokenizer=tokenizer_folder(self.config).absolute(),
+            data_dir=Path(self.config.data_dir).absolute(),
+            stores=job.stores,
             keep=self.config.training.keep_checkpoints,
             last_step=wanted[-1],
             threads=self.config.execution.threads,
             device=self.config.execution.device,
         )
         if steps:
-            self.progress.phase("scoring", len(steps) * max(1, job.task_count))
-        self.scoring_cpu_seconds = score_run(job, here=self.here, advance=self.progress.advance)
+            self.progress.phase("scoring", len(steps) * max(1, scoring.task_count))
+        self.scoring_cpu_seconds = score_run(scoring, here=self.here, advance=self.progress.advance)
 
     def result(self) -> dict[str, Any]:
         """The content of ``result.json`` of a run that is done."""
