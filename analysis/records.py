@@ -191,9 +191,9 @@ def _parse(
     try:
         table = arrow_json.read_json(pa.BufferReader(b"".join(parts)), read_options=options)
     except pa.ArrowInvalid:
-        # Rows whose types disagree, or an unreadable row: slower, and row by row.
+        # An unreadable row, or rows whose types disagree: slower, and row by row.
         lines = [line for part in parts for line in part.split(b"\n")[:-1]]
-        table = pa.Table.from_pylist([_row(line) for line in lines])
+        table = pa.Table.from_pylist(_agreeing([_row(line) for line in lines]))
     owner = np.repeat(np.asarray(owners, dtype=np.int64), counts)
     if table.num_rows != len(owner):
         # Blank lines are skipped by the parser and counted by us.
@@ -208,3 +208,19 @@ def _row(line: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _agreeing(values: Sequence[Any]) -> list[Any]:
+    """``values`` with what is not of the leading kind made missing: objects, numbers, then texts."""
+    if any(isinstance(value, dict) for value in values):
+        inner = [value if isinstance(value, dict) else None for value in values]
+        keys = dict.fromkeys(key for value in inner if value for key in value)
+        columns = {key: _agreeing([v.get(key) if v else None for v in inner]) for key in keys}
+        return [
+            None if value is None else {key: columns[key][place] for key in keys}
+            for place, value in enumerate(inner)
+        ]
+    for kind in ((int, float), str):
+        if any(isinstance(value, kind) for value in values):
+            return [value if isinstance(value, kind) else None for value in values]
+    return [None] * len(values)

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 __all__ = ["snapshot_table"]
 
-_BAR = 5
 SILENT_SECONDS = 120.0
 """Without a new row for so long, a run at work is said to be silent: scoring may take as long."""
 
@@ -34,20 +33,21 @@ def snapshot_table(snapshot: Snapshot, rows: int) -> Table:
         caption=_caption(snapshot, rows),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    for heading in ("run", "what", "status", "progress"):
+    for heading in ("run", "what", "status"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("loss", "tokens/s", "score"):
+    for heading in ("read", "loss", "tokens/s", "score"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("note", overflow="fold")
+    table.add_column("note", no_wrap=True, min_width=10)
     for run in _shown(snapshot, rows):
         table.add_row(
             run.run,
             run.name or run.phase,
             run.status,
-            _bar(run.share),
-            _number(run.loss, ".3f"),
+            f"{run.share:.0%}",
+            _number(run.loss, ".2f"),
             _number(run.tokens_per_second, ",.0f"),
             _number(run.score, ".4f"),
             _note(run),
@@ -85,16 +85,11 @@ def _caption(snapshot: Snapshot, rows: int) -> str:
     return "; ".join(parts)
 
 
-def _bar(share: float) -> str:
-    full = round(share * _BAR)
-    return "█" * full + "░" * (_BAR - full) + f" {share:4.0%}"
-
-
 def _note(run: RunState) -> str:
     if run.status == "failed":
         return run.reason.splitlines()[0] if run.reason else ""
     if run.working and run.silent_seconds is not None and run.silent_seconds > SILENT_SECONDS:
-        return f"silent for {clock(run.silent_seconds)}"
+        return f"silent {clock(run.silent_seconds)}"
     if run.taken_seconds is not None:
         return f"took {clock(run.taken_seconds)}"
     return ""
