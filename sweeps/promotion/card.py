@@ -93,6 +93,14 @@ def _chain(record: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "    bash launch/ablate.sh"
     yield ""
+    if "baseline" in record:
+        yield (
+            f"The same run on the baseline's mixture ({record['baseline']['name']}), if the "
+            "comparison is worth its price:"
+        )
+        yield ""
+        yield "    ablate run --config-dir conf experiment=baseline"
+        yield ""
     yield "With nanotron's main branch, one file a stage (`launch/submit.sh` for Slurm):"
     yield ""
     yield "| file | trains steps | starts from |"

@@ -80,7 +80,19 @@ def promote(plain: Mapping[str, Any], config_dirs: tuple[Path, ...] = ()) -> Pro
     evidence = gather(spec, config, study=study, verdict=verdict, candidate=candidate)
     gates = judge_gates(evidence, spec.limits, spec.override)
     require_open(gates)
-    return _write(spec, values, evidence, gates)
+    return _write(spec, values, _baseline_values(plain, spec, evidence), evidence, gates)
+
+
+def _baseline_values(
+    plain: Mapping[str, Any], spec: PromotionSpec, evidence: Evidence
+) -> dict[str, Any] | None:
+    """The same full run on the baseline's mixture, for those who can afford the comparison."""
+    rows = {row.name: row for row in evidence.verdict.candidates}
+    baseline = rows.get(evidence.verdict.baseline or "")
+    if baseline is None or baseline.name == evidence.candidate.name:
+        return None
+    runs = picked_runs(Path(evidence.config.runs_dir), evidence.study, baseline)
+    return {**_full_values(plain, spec, runs[0]), "trial": "baseline", "candidate": baseline}
 
 
 def _full_values(plain: Mapping[str, Any], spec: PromotionSpec, run: RunRecord) -> dict[str, Any]:
@@ -97,6 +109,7 @@ def _full_values(plain: Mapping[str, Any], spec: PromotionSpec, run: RunRecord) 
 def _write(
     spec: PromotionSpec,
     values: Mapping[str, Any],
+    baseline: Mapping[str, Any] | None,
     evidence: Evidence,
     gates: tuple[GateResult, ...],
 ) -> Promoted:
@@ -111,8 +124,14 @@ def _write(
             continue
         shutil.rmtree(building, ignore_errors=True)
         record = _record(folder.name, spec, evidence, gates)
+        if baseline is not None:
+            other = baseline["candidate"]
+            record["baseline"] = {"name": other.name, "trial": other.trial}
         try:
-            _fill(building, record, spec, values, evidence)
+            _fill(building, record, spec, evidence)
+            _fill_conf(
+                building / "conf", folder, record, {"promoted": values, "baseline": baseline}
+            )
             building.rename(folder)
         except OSError:
             if not folder.exists():
@@ -259,15 +278,13 @@ def _fill(
     folder: Path,
     record: Mapping[str, Any],
     spec: PromotionSpec,
-    values: Mapping[str, Any],
     evidence: Evidence,
 ) -> None:
-    """Write everything into ``folder``, which no one else sees yet."""
+    """Write card, record, chain, scripts and evidence into ``folder``, which no one else sees yet."""
     for name in ("conf/experiment", "nanotron", "launch", "evidence"):
         (folder / name).mkdir(parents=True)
     write_text(folder / "card.md", card(record))
     write_json(folder / "promotion.json", record)
-    _fill_conf(folder / "conf", record, values)
     run = chain_run(evidence.config, spec.full, str(record["name"]))
     for number, (name, file) in enumerate(chain_files(run).items(), start=1):
         heading = (
@@ -282,27 +299,45 @@ def _fill(
     shutil.copyfile(study / VERDICT_FILE, folder / "evidence" / VERDICT_FILE)
 
 
-def _fill_conf(folder: Path, record: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+def _fill_conf(
+    conf: Path,
+    folder: Path,
+    record: Mapping[str, Any],
+    runs: Mapping[str, Mapping[str, Any] | None],
+) -> None:
+    """Config groups and an experiment of every run; ``folder`` is where the promotion will lie."""
     heading = f"# Frozen by the promotion {record['name']}; a change is a new promotion.\n"
-    for group in _GROUPS:
-        (folder / group).mkdir()
-        text = yaml.safe_dump(dict(values[group]), sort_keys=False, width=100)
-        write_text(folder / group / "promoted.yaml", heading + text)
-    experiment = {
+    for experiment, values in runs.items():
+        if values is None:
+            continue
+        for group in _GROUPS:
+            (conf / group).mkdir(exist_ok=True)
+            text = yaml.safe_dump(dict(values[group]), sort_keys=False, width=100)
+            write_text(conf / group / f"{experiment}.yaml", heading + text)
+        plain = _experiment(experiment, folder, record, values)
+        text = yaml.safe_dump(plain, sort_keys=False, width=100)
+        write_text(
+            conf / "experiment" / f"{experiment}.yaml", "# @package _global_\n" + heading + text
+        )
+
+
+def _experiment(
+    name: str, folder: Path, record: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
         "defaults": [
-            *({f"override /{group}": "promoted"} for group in _GROUPS),
+            *({f"override /{group}": name} for group in _GROUPS),
             {"override /search": "none"},
         ],
         "study": record["name"],
-        "trial": "full",
+        "trial": values["trial"],
         "seed": values.get("seed", 0),
         "source": dict(values.get("source") or {}),
         "labels": {
-            "role": "full",
+            "role": values["trial"],
             "promotion": record["name"],
             "from_study": record["study"],
             "candidate": record["candidate"]["name"],
         },
+        "after": {"module": "sweeps.promotion.compare", "promotion": str(folder.absolute())},
     }
-    text = yaml.safe_dump(experiment, sort_keys=False, width=100)
-    write_text(folder / "experiment" / "promoted.yaml", "# @package _global_\n" + heading + text)
