@@ -115,7 +115,7 @@ class TokenStore:
             return
         # searchsorted over file ends: an empty file has the same end as the one before it.
         which = np.searchsorted(ends, index, side="right") - 1
-        for file in np.unique(which).tolist():
+        for file in sorted(set(which.tolist())):
             mine = np.flatnonzero(which == file)
             _gather(views[file], index[mine] - ends[file], out, target[mine])
 
