@@ -1,0 +1,102 @@
+"""Every shipped config is accepted by the code that reads it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ablations.data.catalogue import load_catalogue, load_source
+from ablations.mixture.specs import LearningRateSpec, MixtureSpec
+from ablations.schema import conf_dir, load
+from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
+
+CONF = conf_dir()
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF)):
+        config = OmegaConf.to_container(compose("run", overrides=list(overrides)), resolve=True)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def options(group: str) -> list[str]:
+    names = [path.stem for path in sorted((CONF / group).glob("*.yaml"))]
+    return [name for name in names if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", load_catalogue())
+def test_every_source_loads(name: str) -> None:
+    assert load_source(name).tokens_available > 0
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_every_experiment_is_a_valid_run(name: str) -> None:
+    run = load(composed(f"experiment={name}"))
+    assert run.build_schedule().total_steps > 0
+
+
+@pytest.mark.parametrize("name", options("schedule"))
+def test_every_schedule_builds(name: str) -> None:
+    base = ("mixture=smollm2", "model=smollm2_1b7", "tokenizer=cosmo2", "training=smollm2_1b7")
+    demo = name.startswith("demo")
+    run = load(composed(f"schedule={name}", *(() if demo else base)))
+    assert run.build_schedule().total_tokens > 0
+
+
+@pytest.mark.parametrize("name", options("evaluation"))
+def test_every_suite_is_valid(name: str) -> None:
+    load(composed(f"evaluation={name}"))
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_every_model_is_valid(name: str) -> None:
+    assert load(composed(f"model={name}")).model.parameters > 0
+
+
+@pytest.mark.parametrize("name", options("training"))
+def test_every_training_is_valid(name: str) -> None:
+    load(composed(f"training={name}", "model=smollm2_1b7", "schedule.total_tokens=1e9"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [
+        (MixtureSpec, ("mixture",)),
+        (LearningRateSpec, ("schedule", "lr")),
+        (ModelSpec, ("model",)),
+        (TrainingSpec, ("training",)),
+        (ExecutionSpec, ("execution",)),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_the_run_config_lists_every_default_so_that_no_override_needs_a_plus(
+    kind: type, where: tuple[str, ...]
+) -> None:
+    listed: Any = yaml.safe_load((CONF / "run.yaml").read_text())
+    for key in where:
+        listed = listed[key]
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(kind)
+        if field.default is not dataclasses.MISSING
+    }
+    assert {
+        name: type(value)(listed[name]) if value is not None else listed[name]
+        for name, value in defaults.items()
+    } == defaults
+    assert set(listed) <= {field.name for field in dataclasses.fields(kind)}
+
+
+def test_no_config_names_a_path_of_this_machine() -> None:
+    for path in CONF.rglob("*.yaml"):
+        assert str(Path.home()) not in path.read_text(), path
