@@ -19,6 +19,7 @@ import contextlib
 import gc
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RunFiles",
     "collector_paused",
+    "command_line",
     "read_json_or_none",
     "read_lines",
     "scan",
@@ -224,3 +226,10 @@ def _agreeing(values: Sequence[Any]) -> list[Any]:
         if any(isinstance(value, kind) for value in values):
             return [value if isinstance(value, kind) else None for value in values]
     return [None] * len(values)
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """Arguments as they are typed; the command itself may be one argument, such as `ablate run`."""
+    if not arguments:
+        return ""
+    return " ".join([str(arguments[0]), shlex.join(map(str, arguments[1:]))]).strip()

@@ -7,13 +7,13 @@ verdict yet, and both still deserve a report.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ablations.errors import UserError
-from analysis.records import RunFiles, read_json_or_none
+from analysis.records import RunFiles, command_line
 
 if TYPE_CHECKING:
     from sweeps.study.definition import Definition
@@ -22,18 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Judged", "VerdictMode", "definition_of", "judged", "question_of", "rerun_command"]
 
 VerdictMode = Literal["auto", "stored", "none"]
-
-_NOT_REPEATED = (
-    "study=",
-    "trial=",
-    "seed=",
-    "runs_dir=",
-    "data_dir=",
-    "progress=",
-    "hydra",
-    "search",
-)
-"""Arguments of a study's command that a single run does not take over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,33 +105,16 @@ def _computed(runs_dir: Path, study: str) -> Judged:
     return Judged(verdict=verdict, origin="computed", note=note)
 
 
-def rerun_command(run: RunFiles, definition: Definition | None) -> str:
-    """The command that repeats one run, into a study of its own: a record is never overwritten."""
-    ask = read_json_or_none(f"{run.folder}/ask.json")
-    if not isinstance(ask, Mapping):
-        return shlex.join(map(str, run.manifest.get("command") or ()))
-    overrides = [*_fixed(ask, definition), *_point(ask.get("point") or {})]
-    seed = run.manifest.get("seed", 0)
-    return shlex.join(["ablate", "run", *overrides, f"seed={seed}", f"study={run.study}_again"])
+def rerun_command(run: RunFiles) -> str:
+    """The command that repeats one run from its record, into a study of its own.
 
-
-def _fixed(ask: Mapping[str, Any], definition: Definition | None) -> list[str]:
-    """What all trials share; a combination of a plain sweep brings its own."""
-    arguments = ask.get("overrides") or (definition.arguments if definition else ())
-    return [
-        str(argument)
-        for argument in arguments
-        if "=" in str(argument) and not str(argument).lstrip("+~").startswith(_NOT_REPEATED)
-    ]
-
-
-def _point(point: Mapping[str, Any]) -> list[str]:
-    from sweeps.study.job import quoted
-
-    overrides = []
-    for path, value in point.items():
-        if isinstance(value, Mapping):
-            overrides += [f"++{path}.{name}={float(weight)!r}" for name, weight in value.items()]
-        else:
-            overrides.append(f"{path}={quoted(value)}")
-    return overrides
+    A record is never overwritten, hence the other study. ``stores`` is what the run added to its
+    config: the tokens that were found prepared.
+    """
+    if not Path(run.folder, "config.yaml").exists():
+        return command_line(run.manifest.get("command") or ())
+    arguments = ["--config-dir", run.folder, "--config-name", "config"]
+    if "stores" in (run.manifest.get("config") or {}):
+        arguments.append("~stores")
+    arguments += [f"study={run.study}_again", "hydra.run.dir=.", "hydra.output_subdir=null"]
+    return shlex.join(["ablate", "run", *arguments])

@@ -7,6 +7,7 @@ front when no other is at least as good in both domains and better in one.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,15 +22,25 @@ if TYPE_CHECKING:
 __all__ = ["domain_values", "most_opposed", "on_front", "pareto_frame", "pareto_front"]
 
 
-def domain_values(values: pd.DataFrame, tasks: pd.DataFrame) -> pd.DataFrame:
-    """Trial × domain: the mean of the domain's tasks, of those whose metric is the commonest in it."""
+def domain_values(
+    values: pd.DataFrame, tasks: pd.DataFrame, metric_of: Mapping[str, str]
+) -> pd.DataFrame:
+    """Trial × domain: the mean of the domain's tasks, of those whose metric is the commonest in it.
+
+    Args:
+        values: Trial × task, of `frames.task_values`.
+        tasks: The frame of tasks: which domain each belongs to.
+        metric_of: Task → the metric that `values` holds.
+    """
     import pandas as pd
 
-    known = tasks.drop_duplicates("task").set_index("task")
+    known = tasks.drop_duplicates("task").astype({"task": "str", "domain": "str"})
+    known = known[known["task"].isin(list(metric_of))].set_index("task")
+    known["metric"] = [metric_of[task] for task in known.index]
     columns: dict[str, Any] = {}
     for domain, members in known.groupby("domain", observed=True):
-        metric = members["metric"].astype("str").mode().iloc[0]
-        names = members.index[members["metric"].astype("str") == metric].astype("str")
+        metric = members["metric"].mode().iloc[0]
+        names = members.index[members["metric"] == metric]
         present = [name for name in names if name in values.columns]
         if present:
             columns[f"{domain} ({unit_of(str(metric))})"] = values[present].mean(

@@ -6,7 +6,6 @@ from :data:`analysis.frames.columns.COLUMNS`.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from analysis.frames.columns import empty, shaped
 from analysis.frames.config import parameters, planned_sources, planned_tasks, total_tokens
-from analysis.records import RunFiles, collector_paused
+from analysis.records import RunFiles, collector_paused, command_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +54,7 @@ def runs_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
             "tokens_asked": [total_tokens(config) for config in configs],
             "parameters": _per_model(configs),
             "wall_seconds": of(costs, "wall_seconds"),
-            "command": [shlex.join(map(str, m.get("command") or ())) for m in manifests],
+            "command": [command_line(m.get("command") or ()) for m in manifests],
         },
     )
 

@@ -73,7 +73,7 @@ _RUNS = (
     Column("host", "category", "", "Machine that last wrote the record."),
     Column("fingerprint", "text", "", "SHA-256 of what defines the result."),
     Column("git_commit", "category", "", "Commit of the platform; + where it had been changed."),
-    Column("command", "text", "", "Arguments of the process that began the run."),
+    Column("command", "text", "", "Command that began the run."),
 )
 
 _TRIALS = (
@@ -128,7 +128,7 @@ _TASKS = (
     Column("task", "category", "", "Evaluation set."),
     Column("domain", "category", "", "What the task measures: english, math, code, …"),
     Column("form", "category", "", "cloze, letters, generative, code or rolling."),
-    Column("metric", "category", "", "The task's headline metric: what figures show of it."),
+    Column("metric", "category", "", "First metric asked for: the task's headline."),
 )
 
 _SAMPLES = (

@@ -135,7 +135,7 @@ def _task_charts(content: ReportContent) -> Iterator[Chart]:
             "proportion, by a linear fit over all mixtures. In brackets: not clear of the noise.",
             figure=figures.effect_matrix(effects),
         )
-    domains = figures.domain_values(values, frames.tasks)
+    domains = figures.domain_values(values, frames.tasks, main_metric(frames.scores))
     directions = {name: "bits per byte" not in str(name) for name in domains.columns}
     pair = figures.most_opposed(domains, directions)
     if pair is not None:

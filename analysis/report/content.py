@@ -119,7 +119,7 @@ def gather_report(
         fit=fit,
         score=_score(verdict_found, frames),
         seed_sd=pooled_seed_sd(frames.trials),
-        commands={run.run: rerun_command(run, definition) for run in frames.files},
+        commands={run.run: rerun_command(run) for run in frames.files},
         provenance=_provenance(frames),
         created=time.time(),
         arguments=tuple(map(str, definition.arguments)) if definition else (),
