@@ -1,23 +1,37 @@
-"""Which proposer a search was asked to use."""
+"""Who proposes points once the design is run: the surrogate, an Optuna sampler, or chance."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from sweeps.space import SearchSpace
 from sweeps.study.confirm import Pick
 from sweeps.study.samplers import optuna_proposer, random_proposer
-from sweeps.study.spec import StrategySpec
+from sweeps.study.spec import SearchSpec
 from sweeps.study.strategy import Propose
 
-__all__ = ["pick_of", "proposer_of"]
+__all__ = ["Proposals", "proposals_of"]
 
 
-def proposer_of(spec: StrategySpec, space: SearchSpace) -> Propose:
-    """The proposer named in ``search.strategy.proposer``."""
-    if spec.proposer in ("random", "surrogate"):
-        return random_proposer(space, spec.seed)
-    return optuna_proposer(space, spec.proposer, spec.seed)
+@dataclass(frozen=True)
+class Proposals:
+    """The proposer of a search, and its own optimum where it has one."""
+
+    propose: Propose
+    pick: Pick | None = None
 
 
-def pick_of(spec: StrategySpec, space: SearchSpace) -> Pick | None:
-    """The surrogate's optimum as a finalist; None for the other proposers."""
-    return None
+def proposals_of(spec: SearchSpec, space: SearchSpace, config: Mapping[str, Any]) -> Proposals:
+    """The proposer named in ``search.strategy.proposer``.
+
+    Args:
+        spec: The search.
+        space: Where it looks.
+        config: The runs' composed config: its score rule tells the surrogate what a score is made of.
+    """
+    kind, seed = spec.strategy.proposer, spec.strategy.seed
+    if kind in ("random", "surrogate"):
+        return Proposals(random_proposer(space, seed))
+    return Proposals(optuna_proposer(space, kind, seed))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import ConfigError, Problem
+from sweeps.slots.devices import visible_gpus
 from sweeps.space.caps import EpochCaps
 from sweeps.space.spec import SearchSpaceSpec
 
@@ -57,7 +58,8 @@ def resources_of(
         shares=shares,
         outside=_outside(space, plan),
     )
-    device = "2 CPU cores" if run.execution.device == "cpu" else "H100 at 40% MFU"
+    on_gpu = run.execution.device == "cuda" or (run.execution.device == "auto" and visible_gpus())
+    device = "H100 at 40% MFU" if on_gpu else "2 CPU cores"
     hours = plan.seconds.get(device, 0.0) / 3600.0
     price = {"tokens": float(plan.schedule.total_tokens), "flops": plan.flops, "gpu_hours": hours}
     return Resources(tokens=plan.available_tokens, caps=caps, run_price=price)

@@ -7,7 +7,7 @@ Hydra's objects and the study's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +15,19 @@ from ablations.errors import ConfigError, Problem
 from ablations.schema import dump, validate
 from sweeps.space import SearchSpace
 from sweeps.study.agenda import Agenda, SearchAgenda, SweepAgenda
+from sweeps.study.bill import make_bill, show_bill
 from sweeps.study.budget import affordable_trials
+from sweeps.study.confirm import Pick
 from sweeps.study.definition import Definition, settle_definition, shared_config
 from sweeps.study.driver import Driver
 from sweeps.study.job import Command, job_overrides, read_command
 from sweeps.study.launching import launching_of
 from sweeps.study.lease import drive
-from sweeps.study.proposers import pick_of, proposer_of
+from sweeps.study.proposers import proposals_of
 from sweeps.study.resources import Resources, resources_of
 from sweeps.study.spec import SearchSpec
 from sweeps.study.state import Run, StudyState
-from sweeps.study.strategy import plan_strategy
+from sweeps.study.strategy import Strategy, plan_strategy
 from sweeps.study.view import view_for
 
 if TYPE_CHECKING:
@@ -33,51 +35,128 @@ if TYPE_CHECKING:
 
     from hydra.plugins.launcher import Launcher
 
-__all__ = ["run_study"]
+__all__ = ["Request", "plan_study", "read_request", "run_study"]
 
 
-def run_study(
-    base: Mapping[str, Any],
-    arguments: Sequence[str],
-    launcher: Launcher,
-    check: Callable[[list[str]], None],
-    config_dirs: Sequence[Path] = (),
-) -> StudyState:
-    """Run the study of one command; returns when everything asked for has ended.
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What one command asks for, checked; nothing has been written."""
+
+    study: str
+    folder: Path
+    seed: int
+    """The runs' own seed."""
+    spec: SearchSpec
+    command: Command
+    resources: Resources
+    affordable: int | None
+    """Trials that the budget pays for, None where it does not say."""
+    strategy: Strategy | None
+    """None for a plain sweep."""
+    pick: Pick | None = None
+    progress: bool = True
+
+    def agenda(self) -> Agenda:
+        """The phases of a search, or the combinations of a plain sweep."""
+        if self.strategy is not None:
+            return SearchAgenda(self.strategy, self.pick)
+        fixed = self.command.fixed
+        combinations = [(*fixed, *swept) for swept in self.command.combinations]
+        return SweepAgenda(combinations, self.spec.seeds or (self.seed,))
+
+
+def read_request(
+    base: Mapping[str, Any], arguments: Sequence[str], config_dirs: Sequence[Path] = ()
+) -> Request:
+    """Check a command.
 
     Args:
         base: The config that the runs share, composed from the arguments that are not swept.
         arguments: The command's task overrides.
-        launcher: Hydra's, set up.
-        check: Raises where a job's overrides do not compose.
         config_dirs: Folders of the user's own configs.
 
     Raises:
-        HeldError: another driver runs the study.
-        ConfigError: the study was begun otherwise, or cannot be done as said.
-        StudyError: too many trials failed.
+        ConfigError: it cannot be done as said.
     """
     spec = _directed(validate(SearchSpec, _without_nulls(base.get("search") or {})), base)
     command = read_command(arguments)
     _refuse_both(spec, command)
-    study = str(base.get("study", "study"))
-    folder = Path(str(base.get("runs_dir", "runs"))) / study
-    seed = int(base.get("seed", 0))
     if command.seeds:
         spec = replace(spec, seeds=command.seeds)
-    resources = _resources(spec, base, config_dirs)
-    agenda = _agenda(spec, command, resources, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    with drive(folder, study):
-        settle_definition(folder, _definition(study, spec, base, arguments))
-        state = StudyState(folder, study, spec, seed)
+    study = str(base.get("study", "study"))
+    request = Request(
+        study=study,
+        folder=Path(str(base.get("runs_dir", "runs"))) / study,
+        seed=int(base.get("seed", 0)),
+        spec=spec,
+        command=command,
+        resources=Resources(),
+        affordable=None,
+        strategy=None,
+        progress=bool(base.get("progress", True)),
+    )
+    if spec.space is None:
+        return request
+    resources = resources_of(base, spec.space, tuple(config_dirs))
+    space = SearchSpace.build(spec.space, resources.caps)
+    affordable = affordable_trials(spec.budget, resources.run_price, len(spec.seeds) or 1)
+    proposals = proposals_of(spec, space, base)
+    strategy = plan_strategy(spec.strategy, space, resources, affordable, proposals.propose)
+    return replace(
+        request,
+        resources=resources,
+        affordable=affordable,
+        strategy=strategy,
+        pick=proposals.pick,
+    )
+
+
+def plan_study(request: Request) -> None:
+    """Print the bill of a study; nothing is touched."""
+    if request.strategy is None:
+        count = len(request.command.combinations)
+        seeds = len(request.spec.seeds) or 1
+        print(
+            f"a plain sweep: {count} trials, {count * seeds} runs; `ablate plan` tells one run's bill"
+        )
+        return
+    spec, strategy = request.spec, request.strategy
+    bill = make_bill(spec, strategy, request.resources.run_price, request.affordable)
+    show_bill(spec, strategy, bill)
+
+
+def run_study(
+    request: Request,
+    base: Mapping[str, Any],
+    arguments: Sequence[str],
+    launcher: Launcher,
+    check: Callable[[list[str]], None],
+) -> StudyState:
+    """Run the study of one command; returns when everything asked for has ended.
+
+    Args:
+        request: The command, checked.
+        base: The config that the runs share.
+        arguments: The command's task overrides.
+        launcher: Hydra's, set up.
+        check: Raises where a job's overrides do not compose.
+
+    Raises:
+        HeldError: another driver runs the study.
+        ConfigError: the study was begun otherwise.
+        StudyError: too many trials failed.
+    """
+    request.folder.mkdir(parents=True, exist_ok=True)
+    with drive(request.folder, request.study):
+        settle_definition(request.folder, _definition(request, base, arguments))
+        state = StudyState(request.folder, request.study, request.spec, request.seed)
         driver = Driver(
             state,
-            agenda,
-            launching_of(launcher, spec.workers),
-            overrides=lambda run: _overrides(state, run, command.fixed),
+            request.agenda(),
+            launching_of(launcher, request.spec.workers),
+            overrides=lambda run: _overrides(state, run, request.command.fixed),
             check=check,
-            view=view_for(bool(base.get("progress", True))),
+            view=view_for(request.progress),
         )
         driver.run()
     return state
@@ -130,32 +209,12 @@ def _directed(spec: SearchSpec, base: Mapping[str, Any]) -> SearchSpec:
     return replace(spec, objectives=directed)
 
 
-def _resources(spec: SearchSpec, base: Mapping[str, Any], config_dirs: Sequence[Path]) -> Resources:
-    if spec.space is None:
-        return Resources()
-    return resources_of(base, spec.space, tuple(config_dirs))
-
-
-def _agenda(spec: SearchSpec, command: Command, resources: Resources, seed: int) -> Agenda:
-    """The phases of a search, or the combinations of a plain sweep."""
-    if spec.space is None:
-        combinations = [(*command.fixed, *combination) for combination in command.combinations]
-        return SweepAgenda(combinations, spec.seeds or (seed,))
-    space = SearchSpace.build(spec.space, resources.caps)
-    affordable = affordable_trials(spec.budget, resources.run_price, len(spec.seeds) or 1)
-    propose = proposer_of(spec.strategy, space)
-    strategy = plan_strategy(spec.strategy, space, resources, affordable, propose)
-    return SearchAgenda(strategy, pick_of(spec.strategy, space))
-
-
-def _definition(
-    study: str, spec: SearchSpec, base: Mapping[str, Any], arguments: Sequence[str]
-) -> Definition:
-    plain = dump(spec)
-    searched = [*spec.space.mixtures, *spec.space.parameters] if spec.space else []
+def _definition(request: Request, base: Mapping[str, Any], arguments: Sequence[str]) -> Definition:
+    plain, space = dump(request.spec), request.spec.space
+    searched = [*space.mixtures, *space.parameters] if space else []
     return Definition(
-        study=study,
-        question=spec.question,
+        study=request.study,
+        question=request.spec.question,
         space=plain["space"],
         strategy=plain["strategy"],
         objectives=plain["objectives"],

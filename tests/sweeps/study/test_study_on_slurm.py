@@ -26,6 +26,8 @@ STUDY = (
     "search.strategy.design_trials=2",
     "search.confirm.finalists=0",
 )
+_LET_GO_SECONDS = 8.0
+"""Past Slurm's KillWait: a job let go while its first life still ends fails at its start."""
 ON_SLURM = (*STUDY, "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1")
 
 
@@ -56,11 +58,15 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
 
 
 def _finish(process: subprocess.Popen[str], cluster: Slurm) -> None:
-    """Wait for a study whose jobs are requeued; a controller would hold those back for minutes."""
+    """Wait for a study; jobs back in the queue are let go once what they left has ended."""
     end = time.monotonic() + 240
+    pending_since: dict[str, float] = {}
     while process.poll() is None and time.monotonic() < end:
-        for job in cluster.jobs():
-            cluster.release(job)
+        pending = [job for job, state in cluster.jobs().items() if state == "PENDING"]
+        pending_since = {job: pending_since.get(job, time.monotonic()) for job in pending}
+        for job, since in pending_since.items():
+            if time.monotonic() - since > _LET_GO_SECONDS:
+                cluster.release(job)
         time.sleep(0.5)
     said, _ = process.communicate(timeout=10)
     assert process.returncode == 0, said

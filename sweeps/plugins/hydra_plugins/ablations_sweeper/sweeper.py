@@ -35,28 +35,37 @@ class AblationsSweeper(Sweeper):
         self.config: Optional[DictConfig] = None  # noqa: UP045 - Hydra declares it so
         self.hydra_context: Optional[HydraContext] = None  # noqa: UP045
         self.launcher: Optional[Launcher] = None  # noqa: UP045
+        self._task_function: Optional[TaskFunction] = None  # noqa: UP045
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what the jobs are made of, and set the launcher up."""
-        from hydra.core.plugins import Plugins
-
+        """Keep what the jobs are made of; the launcher is made when there is something to launch."""
         self.config, self.hydra_context = config, hydra_context
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self._task_function = task_function
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the study; returns its state, as other sweepers return their jobs' values."""
         from sweeps.study.job import read_command
-        from sweeps.study.sweep import run_study
+        from sweeps.study.sweep import plan_study, read_request, run_study
+
+        base = self._compose(read_command(arguments).fixed)
+        request = read_request(base, arguments, self._config_dirs())
+        if getattr(self._task_function, "command", None) == "plan":
+            return plan_study(request)
+        self.launcher = self._make_launcher()
+        return run_study(request, base, arguments, self.launcher, self._check)
+
+    def _make_launcher(self) -> Launcher:
+        from hydra.core.plugins import Plugins
 
         assert self.config is not None
-        assert self.launcher is not None
-        fixed = read_command(arguments).fixed
-        return run_study(
-            self._compose(fixed), arguments, self.launcher, self._check, self._config_dirs()
+        assert self.hydra_context is not None
+        assert self._task_function is not None
+        return Plugins.instance().instantiate_launcher(
+            hydra_context=self.hydra_context,
+            task_function=self._task_function,
+            config=self.config,
         )
 
     def _compose(self, overrides: Sequence[str]) -> dict[str, Any]:

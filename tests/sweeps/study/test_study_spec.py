@@ -1,0 +1,70 @@
+"""What a search config may say, and what it is told when it may not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ablations.errors import ConfigError
+from ablations.schema import validate
+from sweeps.study.spec import SearchSpec
+from sweeps.study.sweep import read_request
+
+
+@pytest.mark.parametrize(
+    ("search", "where"),
+    [
+        ({"max_failures": -1}, "search.max_failures"),
+        ({"attempts": 0}, "search.attempts"),
+        ({"workers": 0}, "search.workers"),
+        ({"objectives": {}}, "search.objectives"),
+        ({"budget": {"tokens": 0}}, "search.budget.tokens"),
+        ({"budget": {"confirm_share": 1.0}}, "search.budget.confirm_share"),
+        ({"strategy": {"batch": 0}}, "search.strategy.batch"),
+        ({"strategy": {"baseline": "mine"}}, "search.strategy.baseline"),
+        ({"strategy": {"mixtures": {"uniform": {"a": 1.0}}}}, "search.strategy.mixtures"),
+        ({"strategy": {"proposer": "oracle"}}, "strategy.proposer"),
+        ({"constraints": {"code": {"metrics": ["code/bpb"]}}}, "search.constraints"),
+        (
+            {"space": {"mixtures": {"mixture.weights": {"sources": ["a", "b"]}}}},
+            "search.budget",
+        ),
+        ({"budgets": {}}, "budgets"),
+    ],
+)
+def test_refuses_by_name(search: dict[str, Any], where: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        validate(SearchSpec, search)
+    assert any(where in problem.where for problem in raised.value.problems)
+
+
+def test_an_objective_without_a_direction_takes_the_run_s() -> None:
+    base = {"evaluation": {"score": {"direction": "maximize"}}}
+    assert read_request(base, []).spec.objectives["score"].direction == "maximize"
+
+
+@pytest.mark.parametrize(
+    "objectives",
+    [{"score": {}}, {"english": {"metrics": ["web/bpb"]}}],
+)
+def test_an_objective_that_nobody_directs_is_refused(objectives: dict[str, Any]) -> None:
+    told = {"score": {"direction": "maximize"}} if "english" in objectives else {}
+    base = {"evaluation": told, "search": {"objectives": objectives}}
+    with pytest.raises(ConfigError, match="which way is better"):
+        read_request(base, [])
+
+
+def test_a_null_objective_is_taken_back() -> None:
+    named = {"score": None, "english": {"metrics": ["web/bpb"], "direction": "minimize"}}
+    assert list(read_request({"search": {"objectives": named}}, []).spec.objectives) == ["english"]
+
+
+def test_a_swept_value_beside_a_search_is_refused() -> None:
+    search = {
+        "space": {"mixtures": {"mixture.weights": {"sources": ["a", "b"]}}},
+        "budget": {"trials": 3},
+        "objectives": {"score": {"direction": "minimize"}},
+    }
+    with pytest.raises(ConfigError, match="beside a search"):
+        read_request({"search": search}, ["peak_lr=1,2"])

@@ -1,0 +1,159 @@
+"""The phases of a search as functions of its trials."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ablations.errors import ConfigError
+from sweeps.space import SearchSpace
+from sweeps.study.agenda import SearchAgenda
+from sweeps.study.confirm import finalists, pareto_front
+from sweeps.study.samplers import optuna_proposer, random_proposer
+from sweeps.study.spec import BudgetSpec, ConfirmSpec, ConstraintSpec, ObjectiveSpec, StrategySpec
+from sweeps.study.strategy import History, design_size
+from sweeps.study.trial import Ask, Phase, Trial
+from tests.sweeps.study.builders import (
+    SPACE,
+    all_runs,
+    finish_as,
+    outcome,
+    spec,
+    strategy,
+    study,
+    trial,
+)
+
+OBJECTIVE = {"score": ObjectiveSpec(direction="minimize")}
+
+
+def history(*trials: Trial, **changes: object) -> History:
+    values = {"trials": trials, "objectives": OBJECTIVE, "baseline": "uniform", **changes}
+    return History(**values)  # type: ignore[arg-type]
+
+
+def test_baselines_then_design_then_proposals_then_seeds(tmp_path: Path) -> None:
+    search = spec()
+    state = study(tmp_path, search)
+    agenda = SearchAgenda(strategy(search), None)
+    runs = all_runs(state, agenda.next_runs)
+    phases: list[Phase] = [state.trial(n).ask.phase for n in range(10)]
+    assert phases == ["baseline"] * 2 + ["design"] * 3 + ["search"] * 5
+    assert [state.trial(n).ask.name for n in (0, 1)] == ["uniform", "half"]
+    assert len(state.trials) == 10
+    confirmed = {run.number for run in runs if run.seed}
+    assert 2 <= len(confirmed) <= 3
+    assert 0 in confirmed
+    assert all(set(state.trial(n).outcomes) == {0, 1, 2} for n in confirmed)
+
+
+def test_a_study_reopened_after_every_run_asks_the_same(tmp_path: Path) -> None:
+    search = spec()
+    whole = study(tmp_path / "whole", search)
+    all_runs(whole, SearchAgenda(strategy(search), None).next_runs, room=1)
+    while True:
+        state = study(tmp_path / "cut", search)
+        runs = SearchAgenda(strategy(search), None).next_runs(state, set(), 1)
+        if not runs:
+            break
+        finish_as(state, runs[0])
+    assert [t.ask for t in state.trials] == [t.ask for t in whole.trials]
+    assert [t.outcomes for t in state.trials] == [t.outcomes for t in whole.trials]
+
+
+@pytest.mark.parametrize(
+    ("said", "affordable", "expected"),
+    [(None, None, 20), (None, 12, 7), (None, 100, 20), (4, 12, 4), (30, 12, 10), (0, 12, 0)],
+)
+def test_the_design_is_what_was_said_or_what_the_budget_leaves(
+    said: int | None, affordable: int | None, expected: int
+) -> None:
+    space = SearchSpace.build(SPACE)
+    assert design_size(StrategySpec(design_trials=said), space, 2, affordable) == expected
+
+
+def test_a_named_mixture_of_foreign_sources_is_refused() -> None:
+    named = StrategySpec(baselines=(), mixtures={"x": {"wikki": 1.0}}, baseline="x")
+    with pytest.raises(ConfigError, match="wikki"):
+        strategy(spec(strategy=named))
+
+
+def test_natural_weights_need_token_counts() -> None:
+    asked = StrategySpec(baselines=("natural",), baseline="natural", proposer="random")
+    with pytest.raises(ConfigError, match="token counts are missing"):
+        strategy(spec(strategy=asked))
+    planned = strategy(spec(strategy=asked), tokens={"web": 6.0, "math": 3.0, "code": 1.0})
+    weights = planned.baselines["natural"]["mixture.weights"]
+    assert weights == pytest.approx({"web": 0.6, "math": 0.3, "code": 0.1})
+
+
+@pytest.mark.parametrize("kind", ["tpe", "cmaes", "qmc"])
+def test_optuna_proposes_feasible_points_from_the_trials_alone(kind: str) -> None:
+    space = SearchSpace.build(SPACE)
+    points = space.points(space.from_unit(random_box(space, 8)))
+    seen = history(*(trial(i, 1.0 + i, point=point) for i, point in enumerate(points)))
+    first = optuna_proposer(space, kind, 0)(seen, 3)  # type: ignore[arg-type]
+    again = optuna_proposer(space, kind, 0)(seen, 3)  # type: ignore[arg-type]
+    assert first == again
+    assert all(space.contains(point) for point in first)
+    longer = history(*seen.trials, trial(8, 2.0, point=points[0]))
+    assert optuna_proposer(space, kind, 0)(longer, 3) != first  # type: ignore[arg-type]
+
+
+def random_box(space: SearchSpace, n: int):  # type: ignore[no-untyped-def]
+    import numpy as np
+
+    return np.random.default_rng(0).random((n, len(space.unit_names)))
+
+
+def test_random_proposals_differ_from_call_to_call() -> None:
+    propose = random_proposer(SearchSpace.build(SPACE), 0)
+    assert propose(history(), 2) != propose(history(trial(0)), 2)
+
+
+def test_finalists_are_the_best_and_the_baseline() -> None:
+    ended = [trial(i, score) for i, score in enumerate([3.0, 1.0, 2.0, 4.0])]
+    base = trial(4, 5.0, phase="baseline", name="uniform")
+    chosen = finalists(history(*ended, base), ConfirmSpec(finalists=2))
+    assert [t.number for t in chosen] == [1, 2, 4]
+
+
+def test_what_breaks_a_constraint_is_no_finalist() -> None:
+    limits = {"cap": ConstraintSpec(metrics=("score",), bound=2.5)}
+    ended = [trial(i, score) for i, score in enumerate([3.0, 1.0, 2.0])]
+    chosen = finalists(history(*ended, constraints=limits), ConfirmSpec(finalists=3))
+    assert [t.number for t in chosen] == [1, 2]
+
+
+def test_the_pareto_front_comes_first() -> None:
+    import numpy as np
+
+    losses = np.array([[1.0, 4.0], [2.0, 2.0], [3.0, 3.0], [4.0, 1.0]])
+    assert pareto_front(losses).tolist() == [True, True, False, True]
+    both = {
+        "a": ObjectiveSpec(metrics=("a/x",), direction="minimize"),
+        "b": ObjectiveSpec(metrics=("b/x",), direction="minimize"),
+    }
+    ended = [
+        Trial(
+            ask=Ask(number=i, phase="design"),
+            outcomes={0: outcome(metrics={"a/x": row[0], "b/x": row[1]})},
+        )
+        for i, row in enumerate(losses.tolist())
+    ]
+    chosen = finalists(history(*ended, objectives=both), ConfirmSpec(finalists=3))
+    assert {t.number for t in chosen} == {0, 1, 3}
+
+
+@pytest.mark.parametrize("limit", ["tokens", "flops", "gpu_hours"])
+def test_a_budget_in_anything_ends_exploring_and_pays_for_seeds(tmp_path: Path, limit: str) -> None:
+    prices = {"tokens": 100.0, "flops": 10.0, "gpu_hours": 1.0 / 3600}
+    budget = BudgetSpec(**{limit: 12 * prices[limit]}, confirm_share=0.25)  # type: ignore[arg-type]
+    search = replace(spec(), budget=budget)
+    state = study(tmp_path, search)
+    all_runs(state, SearchAgenda(strategy(search), None).next_runs, room=2)
+    ledger = state.ledger()
+    assert ledger.explore.runs == 9
+    assert ledger.confirm.runs == 3
