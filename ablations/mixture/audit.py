@@ -107,7 +107,8 @@ def audit(
         total = int(read.sum())
         if not total:
             continue  # a run stopped before this stage
-        allowed = tolerance + (np.log2(max(total, 2)) / 2 + 2) / total
+        # A plain float: the verdict below goes into JSON, which knows no numpy.
+        allowed = tolerance + float(np.log2(max(total, 2)) / 2 + 2) / total
         for name, count in zip(schedule.sources, read.tolist(), strict=True):
             asked, realised = stage.mixture.get(name, 0.0), count / total
             ok = ok and abs(realised - asked) <= allowed and (asked > 0 or count == 0)
