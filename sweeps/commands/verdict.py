@@ -16,7 +16,7 @@ from sweeps.verdict.study import gather
 
 __all__ = ["main"]
 
-_OF_COMMAND = ("study", "runs_dir", "table", "write", "config_dirs")
+_OF_COMMAND = ("study", "runs_dir", "table", "objective", "write", "config_dirs")
 
 
 def main(config: Mapping[str, Any]) -> int:
@@ -37,7 +37,7 @@ def main(config: Mapping[str, Any]) -> int:
         show(decide(published_table(str(table)), options))
         return 0
     runs_dir = Path(config.get("runs_dir") or "runs")
-    verdict = decide(gather(runs_dir, str(study)), options)
+    verdict = decide(gather(runs_dir, str(study), config.get("objective")), options)
     if config.get("write", True):
         write_verdict(runs_dir / str(study), verdict)
     show(verdict)

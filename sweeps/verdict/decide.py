@@ -108,7 +108,8 @@ def decide(observed: Observations, options: VerdictOptions | None = None) -> Ver
     if pick is not None and pick == baseline:
         raise ConfigError(Problem("pick", "is the baseline itself", found=pick))
     signals = task_signals(observed, options.last_checkpoints)
-    counted, confirmed = _fresh_runs(observed, baseline)
+    counted, confirmed = _fresh_runs(_allowed(observed, baseline), baseline)
+    _require_counted(pick, observed, counted)
     case = _case(counted, signals, options)
     judged = judge(
         case.evidence, baseline=baseline, pick=pick, margin=options.margin, shrink=not confirmed
@@ -133,6 +134,38 @@ def _candidate(where: str, asked: str | None, names: Mapping[str, str]) -> str |
     if asked not in names:
         raise ConfigError(unknown_name(where, "candidate", asked, {*names, *names.values()}))
     return names[asked]
+
+
+def _require_counted(pick: str | None, observed: Observations, counted: Observations) -> None:
+    """Refuse a pick whose runs do not count, with the reason."""
+    if pick is None or any(candidate.name == pick for candidate in counted.candidates):
+        return
+    candidate = next(c for c in observed.candidates if c.name == pick)
+    raise ConfigError(
+        Problem(
+            "pick",
+            f"{pick} cannot be judged",
+            found=candidate.breaks or "it has no fresh seeds, and others have",
+            allowed=", ".join(candidate.name for candidate in counted.candidates),
+        )
+    )
+
+
+def _allowed(observed: Observations, baseline: str | None) -> Observations:
+    """Without the candidates that break a constraint of the study: they cannot be picked."""
+    out = [c.breaks is not None and c.name != baseline for c in observed.candidates]
+    if not any(out):
+        return observed
+    kept = observed.keep([not out[run.candidate] for run in observed.runs])
+    why = {
+        run.name: str(observed.candidates[run.candidate].breaks)
+        for run in observed.runs
+        if out[run.candidate]
+    }
+    kept = replace(kept, left_out={**observed.left_out, **why})
+    if len(kept.candidates) < 2:
+        raise UserError(_too_few(kept))
+    return kept
 
 
 def _fresh_runs(observed: Observations, baseline: str | None) -> tuple[Observations, bool]:

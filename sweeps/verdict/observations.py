@@ -30,6 +30,8 @@ class Candidate:
     """The trial's name in the run folders."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Source → weight; empty where the candidate is not a mixture."""
+    breaks: str | None = None
+    """The study's constraint that it breaks, and by how much; None where it keeps them all."""
 
 
 @dataclass(frozen=True, kw_only=True)

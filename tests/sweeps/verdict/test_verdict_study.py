@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ablations.errors import ConfigError, UserError
+from ablations.files import write_json
 from sweeps.commands.verdict import main
 from sweeps.verdict.decide import VerdictOptions, decide
 from sweeps.verdict.record import Verdict, read_verdict
@@ -297,6 +298,91 @@ def test_models_alone_under_test_are_compared_with_each_other(
         study.run("large", seed, weights=MIXED, effect=0.3, config=model)
     verdict = judged(study, baseline="small")
     assert (verdict.pick, verdict.transfer) == ("large", ())
+
+
+def define(study: Any, **said: Any) -> None:
+    """Write the study.json that a search would have left."""
+    definition = {
+        "study": study.study,
+        "question": "",
+        "space": None,
+        "strategy": {"baseline": "natural"},
+        "objectives": {"score": {"metrics": ["score"], "direction": "maximize"}},
+        "constraints": {},
+        "seeds": [],
+        "config": {},
+        "arguments": [],
+        **said,
+    }
+    write_json(study.runs_dir / study.study / "study.json", definition)
+
+
+def test_the_study_says_which_baseline(make_study: Callable[..., Any]) -> None:
+    study = make_study()
+    for seed in (0, 1):
+        for k, name in enumerate(("uniform", "natural")):
+            weights = {"edu": 0.5 + 0.2 * k, "dclm": 0.5 - 0.2 * k}
+            study.run(
+                f"trial-000{k}",
+                seed,
+                weights=weights,
+                phase="baseline",
+                name=name,
+                asked_seeds=(0, 1),
+            )
+    assert judged(study).baseline == "uniform"
+    define(study)
+    assert judged(study).baseline == "natural"
+
+
+def test_an_objective_of_the_study_is_judged_in_its_own_direction(
+    make_study: Callable[..., Any],
+) -> None:
+    study = two_arms(make_study(), {"arc": -0.2, "wiki": 0.2})
+    define(
+        study,
+        objectives={
+            "english": {"metrics": ["wiki/bpb"], "direction": "minimize"},
+            "questions": {"metrics": ["arc/acc"], "direction": "maximize"},
+        },
+    )
+    first = judged(study)
+    assert (first.outcome, first.direction, first.score) == ("winner", "minimize", "1 × wiki/bpb")
+    assert [row.task for row in first.tasks if row.votes] == ["wiki"]
+    second = decide(gather(study.runs_dir, study.study, "questions"))
+    assert second.outcome == "keep-baseline"
+    with pytest.raises(ConfigError, match="did you mean 'english'"):
+        gather(study.runs_dir, study.study, "englsh")
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        {"metrics": ["wiki/bpb"], "direction": "minimize", "margin": 0.1},
+        {"metrics": ["wiki/bpb"], "direction": "minimize", "bound": 2.1},
+    ],
+    ids=["margin", "bound"],
+)
+def test_what_breaks_a_constraint_cannot_win(
+    make_study: Callable[..., Any], constraint: dict[str, Any]
+) -> None:
+    study = two_arms(make_study(), {"arc": 0.9, "wiki": -0.3})
+    for seed in range(3):
+        study.run("trial-0002", seed, weights={"edu": 0.5, "dclm": 0.5}, effect=0.1)
+    define(study, constraints={"english": constraint})
+    verdict = judged(study)
+    assert verdict.pick == "trial-0002"
+    assert "breaks english" in verdict.left_out["trial-0001-0"]
+    with pytest.raises(ConfigError, match="breaks english"):
+        judged(study, pick="trial-0001")
+
+
+def test_a_score_made_of_other_metrics_is_refused(make_study: Callable[..., Any]) -> None:
+    study = two_arms(make_study(), 0.0)
+    odd = {"wiki/bpb": 2.0, "arc/acc": 0.6, "code/bpb": 1.0}
+    study.run("odd", 0, weights={"edu": 0.5, "dclm": 0.5}, result={"metrics": odd})
+    with pytest.raises(UserError, match=r"odd-0: its score is made of other metrics.*code/bpb"):
+        judged(study)
 
 
 def test_the_command_writes_prints_and_a_tie_is_no_failure(

@@ -1,0 +1,200 @@
+"""Runs of a study as the verdict sees them, and the refusal of those that cannot be compared."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+from ablations.errors import Problem, UserError
+from ablations.files import read_json
+from ablations.runs import RunRecord
+from sweeps.verdict.question import Question
+
+__all__ = ["Direction", "LoadedRun", "load_run", "refuse_mixed", "score_terms"]
+
+Direction = Literal["maximize", "minimize"]
+
+_ELSEWHERE = ("runs_dir", "data_dir", "study", "trial", "seed", "execution", "labels", "progress")
+"""Top-level config keys in which replicates may differ."""
+
+_NO_RESULT = ("batch_tokens", "mirror")
+"""Keys of the evaluation that change where items come from and how fast they are scored, no score."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedRun:
+    """One finished run, with what the study says of it."""
+
+    record: RunRecord
+    name: str
+    trial: str
+    seed: int
+    config: Mapping[str, Any]
+    """What defines the result, the seed left out."""
+    result: Mapping[str, Any]
+    score: float
+    """What is judged, in its own direction."""
+    direction: Direction
+    """Which way it is better."""
+    rows: tuple[Mapping[str, Any], ...]
+    """scores.jsonl up to the step of the result."""
+    ask: Mapping[str, Any]
+    """Name, phase and first seeds of the trial; empty for runs that no study asked for."""
+
+    @property
+    def identity(self) -> str:
+        """What a candidate is: the config less the seed and where it ran."""
+        return _canonical(self.config)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """``task/metric`` of everything that it was scored on."""
+        return tuple(self.result.get("metrics") or {})
+
+    @property
+    def confirms(self) -> bool:
+        """Whether this seed was added after its trial had been chosen."""
+        return self.ask.get("phase") == "confirm" or (
+            "seeds" in self.ask and self.seed not in self.ask["seeds"]
+        )
+
+
+def load_run(record: RunRecord, question: Question, left_out: dict[str, str]) -> LoadedRun | None:
+    """The run of a record; None, with the reason in ``left_out``, where it does not count."""
+    manifest, result = record.manifest, record.result()
+    name = record.path.name
+    if result is None or result.get("status") != "done":
+        reason = (result or {}).get("reason") or manifest.reason or manifest.status
+        state = "failed" if result else "not finished"
+        left_out[name] = f"{state}: {str(reason).splitlines()[0]}"
+        return None
+    score, direction = question.value(result), question.direction or result.get("direction")
+    if score is None or direction not in ("maximize", "minimize"):
+        left_out[name] = "its score is missing"
+        return None
+    if result.get("audit_ok") is False:
+        left_out[name] = "it did not read the mixture that it was asked to (audit)"
+        return None
+    ask_file = record.path / "ask.json"
+    ask = dict(read_json(ask_file)) if ask_file.exists() else {}
+    labels = {key: manifest.labels[key] for key in ("name", "phase") if manifest.labels.get(key)}
+    last = result.get("step")
+    return LoadedRun(
+        record=record,
+        name=name,
+        trial=manifest.trial,
+        seed=manifest.seed,
+        config=_defining(manifest.config),
+        result=result,
+        score=float(score),
+        direction=direction,
+        rows=tuple(row for row in record.scores() if last is None or row["step"] <= last),
+        ask={**labels, **ask},
+    )
+
+
+def _defining(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a config that replicates share."""
+    kept = {key: value for key, value in config.items() if key not in _ELSEWHERE}
+    evaluation = kept.get("evaluation")
+    if isinstance(evaluation, Mapping):
+        kept["evaluation"] = {k: v for k, v in evaluation.items() if k not in _NO_RESULT}
+    return kept
+
+
+def refuse_mixed(runs: Sequence[LoadedRun], question: Question) -> None:
+    """Refuse runs that no statistics can compare; every reason at once, each by name."""
+    problems: list[Problem] = []
+    for part, say in (("tokenizer", "another tokenizer"), ("evaluation", "another evaluation")):
+        first = _most(runs, [_canonical(run.config.get(part)) for run in runs])
+        for run in runs:
+            if _canonical(run.config.get(part)) != _canonical(first.config.get(part)):
+                problems.append(
+                    Problem(
+                        run.name,
+                        f"was run with {say} than {first.name}",
+                        found=_difference(run.config.get(part), first.config.get(part), part),
+                        do="score them alike, or keep them in two studies",
+                    )
+                )
+    problems += _mixed_trials(runs)
+    if not problems:
+        problems = [*_mixed_directions(runs), *_mixed_metrics(runs, question)]
+    if problems:
+        raise UserError(problems)
+
+
+def _mixed_directions(runs: Sequence[LoadedRun]) -> Iterator[Problem]:
+    first = _most(runs, [run.direction for run in runs])
+    for run in runs:
+        if run.direction != first.direction:
+            yield Problem(
+                run.name,
+                f"its score goes another way than that of {first.name}",
+                found=run.direction,
+                allowed=first.direction,
+            )
+
+
+def _mixed_metrics(runs: Sequence[LoadedRun], question: Question) -> Iterator[Problem]:
+    """Runs whose score is made of other metrics: held-out tasks follow the sources of a run."""
+    made_of = []
+    for run in runs:
+        terms = question.terms(score_terms(run.config), run.keys, run.direction).values()
+        made_of.append({k for k in run.keys if any(fnmatchcase(k, t["metrics"]) for t in terms)})
+    first = _most(runs, [_canonical(sorted(own)) for own in made_of])
+    expected = made_of[runs.index(first)]
+    for run, own in zip(runs, made_of, strict=True):
+        if own != expected:
+            yield Problem(
+                run.name,
+                f"its score is made of other metrics than that of {first.name}",
+                found=", ".join(sorted(own ^ expected)),
+                do="score all runs on the same tasks, those of weight 0 included",
+            )
+
+
+def score_terms(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The terms of a config's score rule, plain."""
+    return dict(((config.get("evaluation") or {}).get("score") or {}).get("terms") or {})
+
+
+def _most(runs: Sequence[LoadedRun], keys: Sequence[str]) -> LoadedRun:
+    """The first of the runs that agree with most others: it is the odd one that is named."""
+    return runs[keys.index(Counter(keys).most_common(1)[0][0])]
+
+
+def _mixed_trials(runs: Sequence[LoadedRun]) -> list[Problem]:
+    """Trials whose replicates differ in more than the seed."""
+    first: dict[str, LoadedRun] = {}
+    problems = []
+    for run in runs:
+        other = first.setdefault(run.trial, run)
+        if run.identity != other.identity:
+            problems.append(
+                Problem(
+                    run.name,
+                    f"is not a replicate of {other.name}: their fingerprints differ in more "
+                    "than the seed",
+                    found=_difference(run.config, other.config, ""),
+                    do="give it a trial name of its own",
+                )
+            )
+    return problems
+
+
+def _difference(mine: Any, other: Any, where: str) -> str:
+    """The first config key in which two values differ."""
+    if isinstance(mine, Mapping) and isinstance(other, Mapping):
+        for key in sorted({*mine, *other}):
+            if _canonical(mine.get(key)) != _canonical(other.get(key)):
+                return _difference(mine.get(key), other.get(key), f"{where}.{key}".strip("."))
+    return f"{where} = {mine!r}, not {other!r}"
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
