@@ -1,0 +1,59 @@
+"""What the pages say is held to the code: references made again, links followed, commands known."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ablations.cli import COMMANDS
+from ablations.demo import STEPS
+from ablations.reference import field_docs, render
+from ablations.schema import RunConfig, conf_dir
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def test_the_config_reference_is_what_the_code_makes() -> None:
+    assert (ROOT / "docs/config.md").read_text() == render()
+
+
+def test_every_field_of_a_run_is_documented() -> None:
+    assert set(field_docs(RunConfig)) == set(RunConfig.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_and_options_that_a_page_shows_exist(page: Path) -> None:
+    text = page.read_text()
+    for command in re.findall(r"\bablate ([a-z]+)\b", text):
+        assert command in COMMANDS, command
+    for group, option in re.findall(
+        r"\b(experiment|schedule|model|training|mixture|evaluation|full|search)=([a-z]\w+)", text
+    ):
+        assert (conf_dir() / group / f"{option}.yaml").exists() or option == "promoted", option
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    for name in re.findall(
+        r"`((?:benchmarks|conf|ablations|sweeps|analysis|tests)/[\w/.]+\.\w+)", page.read_text()
+    ):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_demo_calls_commands_that_exist() -> None:
+    assert {words[0] for _, words in STEPS} <= set(COMMANDS)
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)\b", (ROOT / "README.md").read_text())) <= targets
