@@ -10,14 +10,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from ablations.files import read_json, write_json
+from sweeps.space import Point
 from sweeps.study.confirm import Pick, finalists
 from sweeps.study.job import identity
 from sweeps.study.state import Run, StudyState
-from sweeps.study.strategy import Draft, Strategy
-from sweeps.study.trial import Phase, Trial
+from sweeps.study.strategy import Draft, History, Strategy
+from sweeps.study.trial import Phase, Trial, trial_name
 
 __all__ = ["Agenda", "SearchAgenda", "SweepAgenda"]
+
+_SAME_WEIGHT = 0.01
+"""Largest difference of any weight between two mixtures that no run could tell apart."""
 
 
 class Agenda(Protocol):
@@ -112,7 +118,7 @@ class SearchAgenda:
         for seed in seeds:  # seed by seed: a budget that ends early leaves even replicates
             for number in chosen:
                 trial = study.trial(number)
-                if seed not in trial.outcomes and trial.state == "done":
+                if seed not in trial.outcomes and trial.state in ("running", "done"):
                     runs.append(Run(number, seed))
         ledger = study.ledger()
         return [run for i, run in enumerate(runs[:room]) if ledger.may_confirm(i)]
@@ -124,20 +130,38 @@ class SearchAgenda:
         kept = _kept(path, explored, spec.finalists)
         if kept is not None:
             return kept
-        if spec.finalists and spec.pick and self._pick is not None:
-            self._ask_pick(study)
+        picked = self._ask_pick(study) if spec.finalists and spec.pick else None
         chosen = [trial.number for trial in finalists(study.history(), spec)]
+        if picked is not None and picked not in chosen:
+            chosen.append(picked)
         write_json(path, {"explored": explored, "asked": spec.finalists, "finalists": chosen})
         return chosen
 
-    def _ask_pick(self, study: StudyState) -> None:
-        assert self._pick is not None
-        point = self._pick(study.history())
-        if point is not None:
-            name = f"pick-{study.ledger().explored_trials}"
-            if all(trial.ask.name != name for trial in study.trials):
-                draft = Draft(phase="confirm", point=point, name=name)
-                study.ask(draft, seeds=study.spec.confirm.seeds)
+    def _ask_pick(self, study: StudyState) -> int | None:
+        """The trial of the surrogate's optimum: one that was run there already, else a new one."""
+        history, name = study.history(), f"pick-{study.ledger().explored_trials}"
+        asked = [trial.number for trial in history.trials if trial.ask.name == name]
+        if asked or self._pick is None:  # asked by a driver that was killed before it said so
+            return asked[0] if asked else None
+        picked = self._pick(history)
+        if picked is None:
+            return None
+        number = self._nearest(history, picked.point)
+        if number is None:
+            draft = Draft(phase="confirm", point=picked.point, name=name)
+            number = study.ask(draft, seeds=study.spec.confirm.seeds).number
+        content = {"trial": trial_name(number), "point": picked.point, **picked.notes}
+        write_json(study.folder / "pick.json", content)
+        return number
+
+    def _nearest(self, history: History, point: Point) -> int | None:
+        """The done trial that is the same mixture for all that a run can tell."""
+        space, done = self._strategy.space, history.done
+        gaps = np.abs(
+            space.coordinates([trial.ask.point for trial in done], check=False)
+            - space.coordinates([point], check=False)
+        ).max(axis=1)
+        return done[int(gaps.argmin())].number if gaps.min() < _SAME_WEIGHT else None
 
 
 def _unfinished(trials: Iterable[Trial], busy: set[Run]) -> list[Run]:

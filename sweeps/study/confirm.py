@@ -6,7 +6,9 @@ optimum, and the baseline — are run with further seeds, and the verdict compar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +17,20 @@ from sweeps.study.spec import ConfirmSpec
 from sweeps.study.strategy import History
 from sweeps.study.trial import Trial
 
-__all__ = ["Pick", "finalists", "pareto_front"]
+__all__ = ["Pick", "Recommendation", "finalists", "pareto_front"]
 
-Pick = Callable[[History], Point | None]
-"""The surrogate's optimum; None where it cannot say, or lies on a trial that was run."""
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """The surrogate's own optimum."""
+
+    point: Point
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """What it believes of it, as JSON: predicted loss, interval, which surrogate."""
+
+
+Pick = Callable[[History], Recommendation | None]
+"""Asks the surrogate for its optimum; None where it cannot say."""
 
 
 def finalists(history: History, spec: ConfirmSpec) -> list[Trial]:

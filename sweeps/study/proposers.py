@@ -11,6 +11,7 @@ from sweeps.study.confirm import Pick
 from sweeps.study.samplers import optuna_proposer, random_proposer
 from sweeps.study.spec import SearchSpec
 from sweeps.study.strategy import Propose
+from sweeps.study.surrogate import surrogate_pick, surrogate_proposer
 
 __all__ = ["Proposals", "proposals_of"]
 
@@ -32,6 +33,9 @@ def proposals_of(spec: SearchSpec, space: SearchSpace, config: Mapping[str, Any]
         config: The runs' composed config: its score rule tells the surrogate what a score is made of.
     """
     kind, seed = spec.strategy.proposer, spec.strategy.seed
-    if kind in ("random", "surrogate"):
+    if kind == "random":
         return Proposals(random_proposer(space, seed))
+    if kind == "surrogate":
+        rule = (config.get("evaluation") or {}).get("score") or {}
+        return Proposals(surrogate_proposer(space, seed, rule), surrogate_pick(space, seed, rule))
     return Proposals(optuna_proposer(space, kind, seed))

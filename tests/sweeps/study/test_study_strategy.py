@@ -10,10 +10,11 @@ import pytest
 from ablations.errors import ConfigError
 from sweeps.space import SearchSpace
 from sweeps.study.agenda import SearchAgenda
-from sweeps.study.confirm import finalists, pareto_front
+from sweeps.study.confirm import Recommendation, finalists, pareto_front
 from sweeps.study.samplers import optuna_proposer, random_proposer
 from sweeps.study.spec import BudgetSpec, ConfirmSpec, ConstraintSpec, ObjectiveSpec, StrategySpec
 from sweeps.study.strategy import History, design_size
+from sweeps.study.surrogate import evidence_of
 from sweeps.study.trial import Ask, Phase, Trial
 from tests.sweeps.study.builders import (
     SPACE,
@@ -157,3 +158,85 @@ def test_a_budget_in_anything_ends_exploring_and_pays_for_seeds(tmp_path: Path, 
     ledger = state.ledger()
     assert ledger.explore.runs == 9
     assert ledger.confirm.runs == 3
+
+
+RULE = {
+    "direction": "minimize",
+    "terms": {"text": {"metrics": "*/bpb", "weight": 3}, "skill": {"metrics": "*/acc"}},
+}
+
+
+def rated(number: int, web: float, math: float, acc: float) -> Trial:
+    """A trial whose score is what RULE makes of its metrics."""
+    score = (3 * (web + math) / 2 - acc) / 4
+    metrics = {"web/bpb": web, "math/bpb": math, "math/acc": acc}
+    point = {"mixture.weights": {"web": 0.5, "math": 0.5, "code": 0.0}}
+    ask = Ask(number=number, phase="design", point=point)
+    return Trial(ask=ask, outcomes={0: outcome(score, metrics=metrics)})
+
+
+def test_the_surrogate_sees_the_metrics_that_a_score_is_made_of() -> None:
+    space = SearchSpace.build(SPACE)
+    seen = history(rated(0, 2.0, 3.0, 0.25), rated(1, 2.5, 2.0, 0.5), trial_running(2))
+    evidence = evidence_of(space, seen, RULE)
+    assert evidence.values.shape == (2, 3)
+    assert evidence.losses[:, 0] == pytest.approx([t.outcomes[0].score for t in seen.done])
+    assert len(evidence.pending) == 1
+
+
+def test_a_rule_that_does_not_give_the_scores_back_is_not_used() -> None:
+    space = SearchSpace.build(SPACE)
+    evidence = evidence_of(space, history(trial(0, 1.5), trial(1, 2.5)), RULE)
+    assert evidence.values.tolist() == [[1.5], [2.5]]
+
+
+def test_maximised_objectives_are_turned() -> None:
+    space = SearchSpace.build(SPACE)
+    upward = {"score": ObjectiveSpec(direction="maximize")}
+    evidence = evidence_of(space, history(trial(0, 1.5), objectives=upward), {})
+    assert evidence.losses.tolist() == [[-1.5]]
+
+
+@pytest.mark.parametrize(
+    ("constraint", "kept"),
+    [
+        (ConstraintSpec(metrics=("score",), bound=2.0), [True, False]),
+        (ConstraintSpec(metrics=("score",), margin=0.2), [True, False]),
+        (ConstraintSpec(metrics=("score",), bound=2.0, direction="maximize"), [False, True]),
+    ],
+)
+def test_constraints_reach_the_surrogate_as_limits(
+    constraint: ConstraintSpec, kept: list[bool]
+) -> None:
+    space = SearchSpace.build(SPACE)
+    base = trial(0, 1.5, phase="baseline", name="uniform")
+    seen = history(base, trial(1, 2.5), constraints={"x": constraint})
+    evidence = evidence_of(space, seen, {})
+    within = [evidence.values @ limit.weights <= limit.bound for limit in evidence.limits]
+    assert [row.tolist() for row in within] == [kept]
+
+
+def trial_running(number: int) -> Trial:
+    point = {"mixture.weights": {"web": 1.0, "math": 0.0, "code": 0.0}}
+    return Trial(ask=Ask(number=number, phase="search", point=point))
+
+
+def test_the_surrogate_s_pick_is_confirmed_with_every_seed(tmp_path: Path) -> None:
+    search = spec(confirm=ConfirmSpec(finalists=1, pick=True, seeds=(0, 1)))
+    state = study(tmp_path, search)
+    picked = Recommendation(point={"mixture.weights": {"web": 0.9, "math": 0.1, "code": 0.0}})
+    all_runs(state, SearchAgenda(strategy(search), lambda _: picked).next_runs)
+    last = state.trials[-1]
+    assert (last.ask.phase, last.ask.name, sorted(last.outcomes)) == ("confirm", "pick-10", [0, 1])
+    again = study(tmp_path, search)
+    assert SearchAgenda(strategy(search), lambda _: picked).next_runs(again, set(), 4) == []
+
+
+def test_a_pick_that_was_run_already_is_confirmed_there(tmp_path: Path) -> None:
+    search = spec(confirm=ConfirmSpec(finalists=1, pick=True, seeds=(0, 1)))
+    state = study(tmp_path, search)
+    planned = strategy(search)
+    picked = Recommendation(point=planned.design[0])
+    all_runs(state, SearchAgenda(planned, lambda _: picked).next_runs)
+    assert len(state.trials) == 10
+    assert sorted(state.trial(2).outcomes) == [0, 1]
