@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from ablations.data.store import TokenStore
-from ablations.data.synthetic import write_random_store
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.reader import BatchReader
 from ablations.mixture.sampler import Sampler
 from ablations.mixture.schedule import Schedule, Stage
+from tests.oracles.stores import write_store
 
 LENGTH, BATCH = 1024, 32
 WEIGHTS = {"a": 0.5, "b": 0.25, "c": 0.15, "d": 0.1}
@@ -113,7 +113,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         stores = {}
         for seed, name in enumerate(WEIGHTS):
-            write_random_store(Path(folder) / name, tokens=options.tokens_per_source, seed=seed)
+            write_store(
+                Path(folder) / name,
+                vocab_size=50_000,
+                tokens=options.tokens_per_source,
+                seed=seed,
+                document_tokens=1000,
+            )
             stores[name] = TokenStore.open(Path(folder) / name)
         readers: dict[str, Callable[[], Iterator[object]]] = {
             "sampler": lambda: ours(stores, options.batches),
