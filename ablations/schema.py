@@ -32,7 +32,16 @@ _FORBID: dict[str, Any] = {"extra": "forbid"}
 _OTHER_KEYS = frozenset(
     (
         *("search", "hydra", "checkpoint", "out", "progress", "experiment", "promotion"),
-        *("config_dirs", "workers", "force", "mirror", "slurm", "program", "after"),
+        *(
+            "config_dirs",
+            "workers",
+            "force",
+            "mirror",
+            "slurm",
+            "contamination",
+            "program",
+            "after",
+        ),
     )
 )
 """Top-level keys of a composed config that belong to commands or to the sweeper, not to the run."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from ablations.schema import RunConfig, load, validate
 
 if TYPE_CHECKING:
     from ablations.data.jobs import SlurmSpec
+    from ablations.data.prepare import Prepared
     from ablations.data.prepare import Progress as Told
 
 __all__ = ["main"]
@@ -47,7 +48,25 @@ def main(config: Mapping[str, Any]) -> int:
         print(f"{source.folder}: {state}  {tokens}")
     if items:
         print(f"{Path(run.data_dir) / 'benchmarks'}: {len(items)} task files")
+    if config.get("contamination"):
+        _print_overlaps(run, [source for source in made if source.manifest is not None])
     return 0
+
+
+def _print_overlaps(run: RunConfig, made: Sequence[Prepared]) -> None:
+    """What the sources hold of the suite, a line a source and task; kept beside each store."""
+    from ablations.data.overlaps import overlaps
+
+    data_dir = Path(run.data_dir)
+    wanted = sorted({task.items for task in run.evaluation.tasks.values() if task.items})
+    there = [name for name in wanted if (data_dir / "benchmarks" / f"{name}.jsonl").is_file()]
+    for source, reports in overlaps({s.name: s.folder for s in made}, data_dir, there).items():
+        found = [report for report in reports if report.contaminated]
+        for report in found:
+            share = f"{len(report.contaminated)} of {report.items} items in {report.documents} documents"
+            print(f"{source}: contains {report.task}: {share}, e.g. item {report.examples[0][0]}")
+        if not found:
+            print(f"{source}: contains no item of {len(there)} tasks")
 
 
 def _slurm(config: Mapping[str, Any]) -> SlurmSpec | None:
