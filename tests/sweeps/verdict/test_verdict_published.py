@@ -95,6 +95,13 @@ def test_a_missing_value_stays_missing(tmp_path: Path) -> None:
     assert any("lack a metric" in caveat for caveat in verdict.caveats)
 
 
+def test_a_baseline_without_a_score_is_refused_by_name(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("task,old,new,other\nmmlu,,41,42\n")
+    with pytest.raises(ConfigError, match="baseline: old cannot be judged"):
+        decide(published_table(str(table)), VerdictOptions(baseline="old"))
+
+
 @pytest.mark.parametrize(
     ("text", "error", "says"),
     [

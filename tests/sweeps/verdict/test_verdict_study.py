@@ -166,6 +166,19 @@ def test_a_task_without_signal_is_reported_and_has_no_vote(make_study: Callable[
     assert {row.task: row.effect for row in verdict.tasks}["flat"] == "gains"
 
 
+def test_one_seed_takes_its_noise_from_the_tasks_that_vote(make_study: Callable[..., Any]) -> None:
+    study = make_study(tasks={"flat": "acc", "wiki": "bpb"}, run_sd=0.001)
+    study.run("base", 0, weights=NATURAL, flat=("flat",))
+    study.run("mix", 0, weights=MIXED, flat=("flat",), effect={"wiki": 0.1})
+    verdict = judged(study, baseline="base")
+    assert verdict.noise.source == "checkpoints"
+    assert (verdict.outcome, [row.task for row in verdict.tasks if row.votes]) == (
+        "winner",
+        ["wiki"],
+    )
+    assert verdict.advantage.value == pytest.approx(0.1, abs=0.01)
+
+
 def test_when_no_task_has_signal_nobody_wins(make_study: Callable[..., Any]) -> None:
     study = make_study(tasks={"flat": "acc"})
     for seed in range(3):

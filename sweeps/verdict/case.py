@@ -1,0 +1,188 @@
+"""A case: the runs that count, fitted, with the noise of every difference between candidates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ablations.errors import ConfigError, Problem, UserError
+from sweeps.verdict import words
+from sweeps.verdict.contrasts import Evidence
+from sweeps.verdict.items import item_covariance
+from sweeps.verdict.noise import (
+    Floats,
+    MeansFit,
+    TrainingNoise,
+    checkpoint_noise,
+    combine,
+    fit_means,
+    mean_noise,
+)
+from sweeps.verdict.observations import Observations, TaskData, score_weights, weighted
+from sweeps.verdict.signal import Signal
+
+__all__ = ["Case", "VerdictOptions", "build_case", "too_few"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictOptions:
+    """How a verdict is asked for."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    baseline: str | None = None
+    """Candidate to beat, by name or trial; null = the first baseline of the study, or none."""
+    pick: str | None = None
+    """Candidate proposed; null = the best mean."""
+    alpha: float = 0.05
+    """Two-sided error rate of the study as a whole."""
+    margin: float = 0.0
+    """Differences within it do not matter, in score units; 0 = every difference matters."""
+    effect: float | None = None
+    """A difference for which to say what would show it, in score units; null = the one seen."""
+    last_checkpoints: int = 5
+    """Checkpoints of each run that count as late, for noise and the stability of rankings."""
+    run_sd: float | None = None
+    """Declared training noise (SD of the score of one run), where the study has none of its own."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            Problem(name, "out of range", found=value, allowed=allowed)
+            for name, value, good, allowed in (
+                ("alpha", self.alpha, 0.0 < self.alpha < 1.0, "0 < alpha < 1"),
+                ("margin", self.margin, self.margin >= 0.0, ">= 0"),
+                ("effect", self.effect, self.effect is None or self.effect > 0.0, "> 0"),
+                ("last_checkpoints", self.last_checkpoints, self.last_checkpoints >= 3, ">= 3"),
+                ("run_sd", self.run_sd, self.run_sd is None or self.run_sd > 0.0, "> 0"),
+            )
+            if not good
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Observations with what was worked out of them on the way to the verdict."""
+
+    observed: Observations
+    """The runs that count."""
+    scores: Floats
+    """Score of each run over the tasks that vote; higher is better."""
+    fit: MeansFit
+    evidence: Evidence
+    weights: Mapping[str, float]
+    """What one unit of each voting metric is worth in the oriented score."""
+    caveats: tuple[str, ...]
+
+
+def build_case(
+    observed: Observations, signals: tuple[Signal, ...], options: VerdictOptions
+) -> Case:
+    """Fit the runs that count, over the tasks that vote."""
+    caveats = []
+    mute = {signal.task for signal in signals if not signal.votes}
+    full, _ = score_weights(observed.rule, observed.direction, observed.tasks)
+    voting = [task for task in observed.tasks if task.key not in mute]
+    weights, constant = score_weights(observed.rule, observed.direction, voting)
+    scores = np.array([run.score for run in observed.runs])
+    silent = bool(full) and not weights
+    if silent:
+        weights = full
+        caveats.append("No task of the score carries signal: the scores say little.")
+    elif set(weights) != set(full):
+        scores = constant + weighted(voting, weights)
+        observed = replace(observed, score_trajectories=_trajectories(voting, weights))
+        caveats.append(words.without_vote(sorted(set(full) - set(weights))))
+    observed, scores, lost = _without_missing(observed, scores)
+    if lost:
+        caveats.append(f"{lost} run(s) lack a metric of the score and were left out.")
+    oriented = {key: observed.sign * weight for key, weight in weights.items()}
+    fit = fit_means(observed.run_scores(observed.sign * scores))
+    noise, said = _noise(observed, fit, oriented, options)
+    items, item_df = _items(observed, oriented)
+    evidence = Evidence(
+        names=tuple(candidate.name for candidate in observed.candidates),
+        means=fit.means,
+        unit=fit.unit,
+        noise=noise,
+        item_covariance=items,
+        item_df=item_df,
+        alpha=options.alpha,
+    )
+    if silent:
+        evidence = replace(evidence, noise=TrainingNoise.unknown())
+    return Case(
+        observed=observed,
+        scores=observed.sign * scores,
+        fit=fit,
+        evidence=evidence,
+        weights=oriented,
+        caveats=(*caveats, *said),
+    )
+
+
+def _trajectories(
+    tasks: Sequence[TaskData], weights: Mapping[str, float]
+) -> tuple[tuple[Floats, Floats], ...]:
+    """(tokens, score) of each run, the score built from the metrics that vote, up to a constant."""
+    paths = [[(weights[t.key], path) for path in t.trajectories] for t in tasks if t.key in weights]
+    return tuple(
+        (of_run[0][1][0], np.sum([weight * values for weight, (_, values) in of_run], axis=0))
+        for of_run in zip(*paths, strict=True)
+    )
+
+
+def _without_missing(observed: Observations, scores: Floats) -> tuple[Observations, Floats, int]:
+    known = np.isfinite(scores)
+    if known.all():
+        return observed, scores, 0
+    kept = observed.keep(known.tolist())
+    if len(kept.candidates) < 2:
+        raise UserError(too_few(kept))
+    return kept, scores[known], int((~known).sum())
+
+
+def _noise(
+    observed: Observations, fit: MeansFit, weights: Mapping[str, float], options: VerdictOptions
+) -> tuple[TrainingNoise, list[str]]:
+    """The training noise of the score, and what has to be said of it."""
+    seeds, said = fit.noise, []
+    if seeds.known and seeds.variance <= 0.0:
+        said.append("Replicates are identical to the last bit, so they say nothing of the noise.")
+        seeds = TrainingNoise.unknown()
+    late = checkpoint_noise(observed.score_trajectories, options.last_checkpoints)
+    if options.run_sd is not None:
+        declared = TrainingNoise(
+            variance=options.run_sd**2, df=observed.published_df, source="published"
+        )
+        late = late if seeds.known else TrainingNoise.unknown()
+    else:
+        sds = {t.key: t.published_sd for t in observed.tasks if t.published_sd is not None}
+        declared = mean_noise(sds, weights, observed.published_df)
+    noise = combine(seeds, late if late.variance > 0.0 else TrainingNoise.unknown(), declared)
+    return noise, said + words.noise_caveats(noise)
+
+
+def _items(observed: Observations, weights: Mapping[str, float]) -> tuple[Floats | None, float]:
+    voting = [task for task in observed.tasks if task.key in weights]
+    tables = [task.items for task in voting if task.items is not None]
+    if not tables or len(tables) < len(voting):
+        return None, math.inf
+    owner = np.array([run.candidate for run in observed.runs])
+    return item_covariance(tables, [weights[task.key] for task in voting], owner)
+
+
+def too_few(observed: Observations) -> Problem:
+    """The problem of a study without two candidates."""
+    left = "; ".join(f"{run}: {why}" for run, why in list(observed.left_out.items())[:5])
+    return Problem(
+        f"study {observed.study!r}",
+        "a verdict compares at least two candidates with scores",
+        found=f"{len(observed.candidates)} ({left})" if left else len(observed.candidates),
+        do="run more trials of it",
+    )
