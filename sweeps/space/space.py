@@ -140,7 +140,9 @@ class SearchSpace:
         Raises:
             ConfigError: unknown or missing names; a point outside the space when ``check``.
         """
-        rows = np.array([self._row(point) for point in points]).reshape(len(points), -1)
+        rows = np.array([self._row(point) for point in points]).reshape(
+            len(points), len(self.names)
+        )
         if check:
             for point, row in zip(points, rows, strict=True):
                 self._check_row(point, row)

@@ -1,9 +1,9 @@
 """Surrogates: fitted models mixture → metric, one interface, calibrated intervals, a leaderboard."""
 
 from sweeps.surrogates.base import Family, Surrogate, TaskModel
-from sweeps.surrogates.laws import LawFamily
+from sweeps.surrogates.laws import LawFamily, log_linear, mixed_law, mixing_law, power_law
 from sweeps.surrogates.leaderboard import Entry, Leaderboard, leaderboard
-from sweeps.surrogates.linear import LinearFamily
+from sweeps.surrogates.linear import LinearFamily, linear, ridge_sqrt, scheffe
 from sweeps.surrogates.process import ProcessFamily
 from sweeps.surrogates.registry import FAMILIES, family
 from sweeps.surrogates.stack import StackFamily
@@ -23,4 +23,11 @@ __all__ = [
     "TreesFamily",
     "family",
     "leaderboard",
+    "linear",
+    "log_linear",
+    "mixed_law",
+    "mixing_law",
+    "power_law",
+    "ridge_sqrt",
+    "scheffe",
 ]

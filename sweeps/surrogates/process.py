@@ -144,21 +144,22 @@ class _Posterior:
         return covariance, correlation, slope
 
     def __call__(self, settings: Floats) -> tuple[float, Floats]:
-        from scipy.linalg import LinAlgError, cho_solve, cholesky
+        from scipy.linalg import lapack
 
         covariance, correlation, slope = self.covariance(settings)
-        try:
-            lower = cholesky(covariance, lower=True)
-        except LinAlgError:
+        # LAPACK without its wrappers: at 50 runs they cost more than the factorisation.
+        lower, failed = lapack.dpotrf(covariance, lower=1)
+        if failed:
             return 1e10, np.zeros_like(settings)
-        inverse = cho_solve((lower, True), np.eye(len(lower)))
+        inverse = lapack.dpotri(lower, lower=1)[0]
+        inverse = np.tril(inverse) + np.tril(inverse, -1).T
         weights = inverse @ self.values
         away = (settings - self.prior) / self.widths
         value = 0.5 * self.values @ weights + np.log(np.diag(lower)).sum() + 0.5 * away @ away
         outer = np.outer(weights, weights) - inverse
         gradient = np.empty_like(settings)
         gradient[:-2] = self._by_length(settings, outer * slope)
-        gradient[-2] = -0.5 * np.exp(settings[-2]) * (outer * correlation).sum()
+        gradient[-2] = -0.5 * np.exp(settings[-2]) * np.vdot(outer, correlation)
         gradient[-1] = -0.5 * np.exp(settings[-1]) * np.trace(outer)
         return float(value), gradient + away / self.widths
 
@@ -166,9 +167,7 @@ class _Posterior:
         """Derivative by log lengths. The squared distance along one source is a product of sums,
         so no ``[n, n, m]`` array is made."""
         rows = self.features * np.exp(-settings[:-2])
-        squares = (rows**2).T @ pull.sum(axis=1) - np.einsum(
-            "ik,ij,jk->k", rows, pull, rows, optimize=True
-        )
+        squares = (rows**2).T @ pull.sum(axis=1) - ((pull @ rows) * rows).sum(axis=0)
         gradient: Floats = 2.0 * np.exp(settings[-2]) * squares
         return gradient
 
@@ -186,7 +185,7 @@ def _maximise(
         posterior.prior,
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": family.iterations},
+        options={"maxiter": family.iterations, "ftol": 1e-6},
     )
     lower = cholesky(posterior.covariance(found.x)[0], lower=True)
     scale = np.exp(-found.x[:-2])

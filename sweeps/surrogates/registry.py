@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ablations.errors import ConfigError, unknown_name
 from sweeps.surrogates.base import Family
-from sweeps.surrogates.laws import log_linear, mixing_law, power_law
+from sweeps.surrogates.laws import log_linear, mixed_law, mixing_law, power_law
 from sweeps.surrogates.linear import linear, ridge_sqrt, scheffe
 from sweeps.surrogates.process import ProcessFamily
 from sweeps.surrogates.stack import StackFamily
@@ -35,6 +35,7 @@ FAMILIES: dict[str, Callable[[], Family]] = {
     "log-linear": log_linear,
     "mixing-law": mixing_law,
     "power-law": power_law,
+    "mixed-law": mixed_law,
     "gp": ProcessFamily,
     "lightgbm": TreesFamily,
     "stack": _stack,

@@ -1,0 +1,75 @@
+"""The surrogate that cross-validation prefers for a study's own score.
+
+One choice for all metrics: with 20 noisy runs a choice per metric follows the noise, and the errors
+of all metrics together tell families apart sooner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sweeps.proposals.evidence import Evidence
+from sweeps.space import Floats, SearchSpace
+from sweeps.surrogates.base import Family, Surrogate, folds
+
+__all__ = ["believe", "choose"]
+
+_FOLDS = 5
+
+
+def choose(
+    space: SearchSpace, evidence: Evidence, families: Sequence[Family], seed: int
+) -> tuple[Family, dict[str, float]]:
+    """The family of least error on left-out runs, and every family's error.
+
+    The error is that of the losses, in their standard deviations, plus that of the metrics they are
+    made of: the first is what is asked for, the second is less noisy.
+    """
+    if len(families) == 1:
+        return families[0], {families[0].name: float("nan")}
+    errors = {family.name: _error(space, evidence, family, seed) for family in families}
+    best = min(families, key=lambda family: errors[family.name])
+    return best, errors
+
+
+def believe(
+    space: SearchSpace, evidence: Evidence, family: Family, seed: int, points: Floats | None = None
+) -> Surrogate:
+    """The family fitted to all finished runs, and to its own predictions at further points.
+
+    Points that are running or just proposed are believed to turn out as predicted, so that the next
+    proposal does not repeat them (kriging believer, Ginsbourger et al. 2010).
+    """
+    inputs = space.inputs(evidence.coordinates)
+    model = Surrogate(family, seed=seed).fit(inputs, evidence.values, evidence.noise)
+    if points is None or not len(points):
+        return model
+    more = space.inputs(points)
+    noise = evidence.noise
+    if noise is not None:
+        noise = np.r_[noise, np.tile(np.nanmean(noise, axis=0), (len(more), 1))]
+    values = np.r_[evidence.values, model.predict(more)]
+    return Surrogate(family, seed=seed).fit(np.r_[inputs, more], values, noise)
+
+
+def _error(space: SearchSpace, evidence: Evidence, family: Family, seed: int) -> float:
+    inputs, values = space.inputs(evidence.coordinates), evidence.values
+    count = min(_FOLDS, len(inputs))
+    fold = folds(len(inputs), count, seed)
+    predicted = np.zeros_like(values)
+    for number in range(count):
+        held = fold == number
+        known = None if evidence.noise is None else evidence.noise[~held]
+        model = Surrogate(family, seed=seed).fit(inputs[~held], values[~held], known)
+        predicted[held] = model.predict(inputs[held])
+    by_loss = _relative(predicted @ evidence.objectives.T, evidence.losses)
+    return by_loss + 0.5 * _relative(predicted, values)
+
+
+def _relative(predicted: Floats, values: Floats) -> float:
+    """Root mean square error in standard deviations, errors cut at five of them."""
+    scale = np.nanstd(values, axis=0)
+    errors = (predicted - values) / np.where(scale > 0.0, scale, 1.0)
+    return float(np.sqrt(np.nanmean(np.clip(errors, -5.0, 5.0) ** 2)))
