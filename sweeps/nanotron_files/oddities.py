@@ -8,7 +8,6 @@ several stages in one file        only the last is trained, and it wants its che
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterator
@@ -129,16 +128,13 @@ def _renames(before: StageSection, after: StageSection) -> Iterator[Oddity]:
 
 
 def _heir(folder: str, candidates: list[str]) -> str | None:
-    """The new folder that a vanished one lives on in: same name, or same last word and alike."""
-    name = source_name(folder)
-    best, score = None, 0.6
+    """The new folder that a vanished one lives on in: its name, with words added or left out."""
+    words = set(source_name(folder).split("_"))
     for candidate in candidates:
-        other = source_name(candidate)
-        same_end = name.split("_")[-1] == other.split("_")[-1]
-        alike = difflib.SequenceMatcher(None, name, other).ratio()
-        if (name == other or same_end) and alike >= score:
-            best, score = candidate, alike
-    return best
+        other = set(source_name(candidate).split("_"))
+        if words <= other or other <= words:
+            return candidate
+    return None
 
 
 def _chain_oddities(file: NanotronFile) -> Iterator[Oddity]:

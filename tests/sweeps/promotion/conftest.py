@@ -8,6 +8,7 @@ would have left.
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -153,15 +154,22 @@ GOOD = weights(0.6, 0.3, 0.1)
 PLAIN = weights(0.2, 0.3, 0.5)
 
 
-@pytest.fixture
-def study(workspace: Path) -> MadeStudy:
-    """A study whose second trial clearly beats its first, the baseline."""
-    made = MadeStudy(workspace / "runs")
+@pytest.fixture(scope="session")
+def won(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of a study whose second trial clearly beats its first, the baseline; made once."""
+    made = MadeStudy(tmp_path_factory.mktemp("won"))
     for seed in (0, 1, 2):
         made.run("trial-0000", seed, PLAIN)
         made.run("trial-0001", seed, GOOD, effect=0.4)
     made.judge()
-    return made
+    return made.runs_dir
+
+
+@pytest.fixture
+def study(workspace: Path, won: Path) -> MadeStudy:
+    """That study in a workspace of the test's own."""
+    shutil.copytree(won, workspace / "runs")
+    return MadeStudy(workspace / "runs")
 
 
 FULL = (
