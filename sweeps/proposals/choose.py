@@ -21,17 +21,21 @@ _FOLDS = 5
 
 def choose(
     space: SearchSpace, evidence: Evidence, families: Sequence[Family], seed: int
-) -> tuple[Family, dict[str, float]]:
-    """The family of least error on left-out runs, and every family's error.
+) -> tuple[Surrogate, dict[str, float]]:
+    """The family of least error on left-out runs, fitted to all runs, and every family's error.
 
     The error is that of the losses, in their standard deviations, plus that of the metrics they are
     made of: the first is what is asked for, the second is less noisy.
     """
-    if len(families) == 1:
-        return families[0], {families[0].name: float("nan")}
-    errors = {family.name: _error(space, evidence, family, seed) for family in families}
-    best = min(families, key=lambda family: errors[family.name])
-    return best, errors
+    found: dict[str, float] = {}
+    fitted: dict[str, Surrogate] = {}
+    for family in families:
+        model = believe(space, evidence, family, seed)
+        errors = _errors(space, evidence, model)
+        by_loss = _relative(errors @ evidence.objectives.T, evidence.losses)
+        found[family.name] = by_loss + 0.5 * _relative(errors, evidence.values)
+        fitted[family.name] = model
+    return fitted[min(found, key=lambda name: found[name])], found
 
 
 def believe(
@@ -54,22 +58,25 @@ def believe(
     return Surrogate(family, seed=seed).fit(np.r_[inputs, more], values, noise)
 
 
-def _error(space: SearchSpace, evidence: Evidence, family: Family, seed: int) -> float:
+def _errors(space: SearchSpace, evidence: Evidence, fitted: Surrogate) -> Floats:
+    """Prediction minus value of every run by a fit without it: one at a time where the family has
+    that for free, by folds otherwise."""
+    if (errors := fitted.left_out()) is not None:
+        return errors
     inputs, values = space.inputs(evidence.coordinates), evidence.values
     count = min(_FOLDS, len(inputs))
-    fold = folds(len(inputs), count, seed)
+    fold = folds(len(inputs), count, fitted.seed)
     predicted = np.zeros_like(values)
     for number in range(count):
         held = fold == number
         known = None if evidence.noise is None else evidence.noise[~held]
-        model = Surrogate(family, seed=seed).fit(inputs[~held], values[~held], known)
+        model = Surrogate(fitted.family).fit(inputs[~held], values[~held], known)
         predicted[held] = model.predict(inputs[held])
-    by_loss = _relative(predicted @ evidence.objectives.T, evidence.losses)
-    return by_loss + 0.5 * _relative(predicted, values)
+    return predicted - values
 
 
-def _relative(predicted: Floats, values: Floats) -> float:
-    """Root mean square error in standard deviations, errors cut at five of them."""
+def _relative(errors: Floats, values: Floats) -> float:
+    """Root mean square error in standard deviations of the values, cut at five of them."""
     scale = np.nanstd(values, axis=0)
-    errors = (predicted - values) / np.where(scale > 0.0, scale, 1.0)
-    return float(np.sqrt(np.nanmean(np.clip(errors, -5.0, 5.0) ** 2)))
+    scaled = errors / np.where(scale > 0.0, scale, 1.0)
+    return float(np.sqrt(np.nanmean(np.clip(scaled, -5.0, 5.0) ** 2)))

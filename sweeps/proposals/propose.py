@@ -98,8 +98,10 @@ def propose(
         explored = count
     found = np.zeros((0, len(space.names)))
     if explored < count:
-        family, _ = choose(space, evidence, chosen.families, seed)
-        found = _exploit(space, evidence, family, count - explored, chosen, rng, seed)
+        model, _ = choose(space, evidence, chosen.families, seed)
+        if len(evidence.pending):
+            model = believe(space, evidence, model.family, seed, evidence.pending)
+        found = _exploit(space, evidence, model, count - explored, chosen, rng)
     taken = np.concatenate([evidence.coordinates, evidence.pending, found])
     filling = _farthest(space, space.sample(32 * max(1, explored), rng), taken, explored)
     return space.points(np.concatenate([found, filling]))
@@ -123,8 +125,7 @@ def pick(
         objective: Which objective, where there are several.
     """
     chosen = options or ProposalOptions()
-    family, errors = choose(space, evidence, chosen.families, seed)
-    surrogate = believe(space, evidence, family, seed)
+    surrogate, errors = choose(space, evidence, chosen.families, seed)
     goal = _goal(space, surrogate, evidence, evidence.objectives[objective], chosen)
     rng = np.random.default_rng((seed, len(evidence.coordinates), 0x91C4))
     drawn = candidates(space, evidence.coordinates, chosen.candidates, rng)
@@ -135,7 +136,7 @@ def pick(
         loss=loss,
         low=low,
         high=high,
-        surrogate=family.name,
+        surrogate=surrogate.family.name,
         errors=errors,
     )
 
@@ -148,14 +149,12 @@ def _explored(count: int, asked: int, share: float) -> int:
 def _exploit(
     space: SearchSpace,
     evidence: Evidence,
-    family: Family,
+    surrogate: Surrogate,
     count: int,
     options: ProposalOptions,
     rng: np.random.Generator,
-    seed: int,
 ) -> Floats:
     """One optimum for every objective's turn, then near-optimal points far from everything."""
-    surrogate = believe(space, evidence, family, seed, evidence.pending)
     drawn = candidates(space, evidence.coordinates, options.candidates, rng)
     found = np.zeros((0, len(space.names)))
     turns = 1 if len(evidence.objectives) == 1 else count
@@ -167,8 +166,8 @@ def _exploit(
     if turns < count:
         near = drawn[np.argsort(goal(drawn))[: max(20, int(options.near_optimal * len(drawn)))]]
         taken = np.concatenate([evidence.coordinates, evidence.pending, found])
-        found = np.concatenate([found, _farthest(space, near, taken, count - turns)])
-    return found
+        return np.concatenate([found, _farthest(space, near, taken, count - turns)])
+    return np.asarray(found, dtype=np.float64)
 
 
 def _turn(evidence: Evidence, turn: int, rng: np.random.Generator) -> Floats:

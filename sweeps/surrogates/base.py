@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ablations.errors import ConfigError, Problem
 from sweeps.space import Floats
 
-__all__ = ["Family", "Surrogate", "TaskModel", "folds"]
+__all__ = ["Family", "LeavesOut", "Surrogate", "TaskModel", "folds"]
 
 _FOLDS = 5
 
@@ -60,6 +60,14 @@ class _SelfCalibrated(Protocol):
 
     ratios: Floats
     """Absolute errors over claimed spreads, sorted."""
+
+
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A task model that knows its errors at runs left out one at a time, without fitting again."""
+
+    left_out: Floats
+    """Prediction minus value at every run of the fit, ``[n]``."""
 
 
 class Surrogate:
@@ -111,6 +119,17 @@ class Surrogate:
         spreads = np.stack([task.spread(inputs) for task in self._tasks], axis=1)
         scaled: Floats = self._scale * spreads
         return scaled
+
+    def left_out(self) -> Floats | None:
+        """Errors ``[n, t]`` of every run when it is left out of the fit, where the family knows them
+        without fitting again (None where not); NaN where a value is missing."""
+        errors = np.full(self._values.shape, np.nan)
+        for column, task in enumerate(self._tasks):
+            if not isinstance(task, LeavesOut):
+                return None
+            known = np.isfinite(self._values[:, column])
+            errors[known, column] = self._scale[column] * task.left_out
+        return errors
 
     def predict_interval(self, inputs: Floats, level: float = 0.9) -> tuple[Floats, Floats]:
         """Bounds ``[n, t]`` that hold a new run's value with probability ``level``.

@@ -69,11 +69,14 @@ class LawModel:
     """Of the parameters, in units of the error's variance."""
     error: float
     """Standard deviation of the residuals, corrected for the parameters used."""
+    left_out: Floats
+    """Errors at the runs when each is left out, by linearising at the fit."""
 
     def predict(self, inputs: Floats) -> Floats:
         """The law at ``inputs``."""
         rows = _rows(self.family, self.offset, inputs)
-        return _law(rows, self.sign, self.parameters, self.family.terms)[0]
+        predicted: Floats = _law(rows, self.sign, self.parameters, self.family.terms)[0]
+        return predicted
 
     def spread(self, inputs: Floats) -> Floats:
         """Error of a run and doubt about the parameters, linearised."""
@@ -88,7 +91,8 @@ def _rows(family: LawFamily, offset: float, inputs: Floats) -> Floats:
     if family.features == "weights":
         return inputs
     logs = np.log((np.maximum(inputs, 0.0) + offset) / (1.0 + offset))
-    return np.c_[logs, np.ones(len(logs)) if family.features == "logs" else inputs]
+    beside = np.ones((len(logs), 1)) if family.features == "logs" else inputs
+    return np.concatenate([logs, beside], axis=1)
 
 
 def _law(rows: Floats, sign: float, parameters: Floats, terms: int) -> tuple[Floats, Floats]:
@@ -147,12 +151,14 @@ class _Fit:
     def model(self) -> LawModel:
         """The law at the parameters found."""
         normal, _ = self._normal()
-        inverse = np.linalg.inv(normal)
+        inverse: Floats = np.asarray(np.linalg.inv(normal), dtype=np.float64)
         fitted, slopes = _law(self.rows, self.sign, self.parameters, self.family.terms)
         # Effective parameters: a penalised law uses up fewer degrees of freedom than it has.
-        used = float(np.einsum("ij,jk,ik->", slopes, inverse, slopes))
-        free = max(len(self.values) - used, 0.2 * len(self.values))
-        error = float(np.sqrt(((self.weight * (fitted - self.values)) ** 2).sum() / free))
+        weighed = self.weight[:, None] * slopes
+        leverage = np.einsum("ij,jk,ik->i", weighed, inverse, weighed)
+        free = max(len(self.values) - float(leverage.sum()), 0.2 * len(self.values))
+        misfit = fitted - self.values
+        error = float(np.sqrt(((self.weight * misfit) ** 2).sum() / free))
         return LawModel(
             family=self.family,
             offset=self.offset,
@@ -160,6 +166,7 @@ class _Fit:
             parameters=self.parameters,
             covariance=inverse,
             error=max(error, 1e-6),
+            left_out=misfit / np.maximum(1.0 - leverage, 0.05),
         )
 
     def _normal(self) -> tuple[Floats, Floats]:
@@ -202,7 +209,8 @@ class _Fit:
         exponents = np.linalg.lstsq(design, np.r_[logs, np.zeros(width)], rcond=None)[0]
         # Terms that begin equal stay equal: a fixed tilt tells them apart.
         tilt = np.random.default_rng(0).normal(0.0, 0.5, (terms, width)) * (terms > 1)
-        return np.r_[self.sign * floor, (exponents - np.log(terms) + tilt).ravel()]
+        start: Floats = np.r_[self.sign * floor, (exponents - np.log(terms) + tilt).ravel()]
+        return start
 
 
 def log_linear() -> LawFamily:

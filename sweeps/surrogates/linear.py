@@ -40,16 +40,25 @@ class LinearFamily:
         left, singular, right = np.linalg.svd(design[:, 1:] * root, full_matrices=False)
         mean = float(np.average(values, weights=weight))
         target = (values - mean) * root[:, 0]
-        error, penalty = min(_left_out(left, singular, target, p) for p in _PENALTIES)
+        penalty, errors = min(
+            ((p, _left_out(left, singular, target, p)) for p in _PENALTIES),
+            key=lambda tried: float(np.mean(tried[1] ** 2)),
+        )
         shrunk = singular / (singular**2 + penalty)
         slopes = right.T @ (shrunk * (left.T @ target))
         covariance = right.T @ np.diag(1.0 / (singular**2 + penalty)) @ right
         return _LinearModel(
-            self.features, centre, scale, np.r_[mean, slopes], covariance, float(np.sqrt(error))
+            features=self.features,
+            centre=centre,
+            scale=scale,
+            coefficients=np.r_[mean, slopes],
+            covariance=covariance,
+            error=float(np.sqrt(np.mean(errors**2))),
+            left_out=errors / root[:, 0],
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _LinearModel:
     features: Callable[[Floats], Floats]
     centre: Floats
@@ -58,6 +67,8 @@ class _LinearModel:
     covariance: Floats
     error: float
     """Root mean square of the leave-one-out errors."""
+    left_out: Floats
+    """Errors at the runs when each is left out, by the hat matrix."""
 
     def predict(self, inputs: Floats) -> Floats:
         predicted: Floats = self.coefficients[0] + self._rows(inputs) @ self.coefficients[1:]
@@ -76,19 +87,17 @@ class _LinearModel:
 
 def _precision(noise: Floats) -> Floats:
     """Weights in proportion to the precision of every run, a tenth of the variance being shared."""
-    weight: Floats = 1.0 / (np.square(noise) + 0.1)
-    return weight / weight.mean()
+    weight = 1.0 / (np.square(noise) + 0.1)
+    return np.asarray(weight / weight.mean(), dtype=np.float64)
 
 
-def _left_out(
-    left: Floats, singular: Floats, target: Floats, penalty: float
-) -> tuple[float, float]:
-    """Mean squared leave-one-out error of a penalty, by the hat matrix, and the penalty."""
+def _left_out(left: Floats, singular: Floats, target: Floats, penalty: float) -> Floats:
+    """Leave-one-out errors under a penalty, by the hat matrix."""
     shrink = singular**2 / (singular**2 + penalty)
     hat = (left**2 * shrink).sum(axis=1) + 1.0 / len(target)
     fitted = left @ (shrink * (left.T @ target))
-    errors = (target - fitted) / np.maximum(1.0 - hat, 1e-3)
-    return float(np.mean(errors**2)), penalty
+    errors: Floats = (fitted - target) / np.maximum(1.0 - hat, 1e-3)
+    return errors
 
 
 def _same(inputs: Floats) -> Floats:

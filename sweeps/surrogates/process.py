@@ -69,6 +69,8 @@ class ProcessModel:
     weights: Floats
     """The covariance's inverse times the values."""
     mean: float
+    left_out: Floats
+    """Errors at the runs when each is left out, settings kept (Rasmussen & Williams, eq. 5.12)."""
     objective: float
     """Negative log posterior of the settings found."""
 
@@ -188,6 +190,8 @@ def _maximise(
         options={"maxiter": family.iterations, "ftol": 1e-6},
     )
     lower = cholesky(posterior.covariance(found.x)[0], lower=True)
+    inverse = cho_solve((lower, True), np.eye(len(lower)))
+    weights = inverse @ posterior.values
     scale = np.exp(-found.x[:-2])
     return ProcessModel(
         kernel=family.kernel,
@@ -197,7 +201,8 @@ def _maximise(
         signal=float(np.exp(found.x[-2])),
         noise=float(np.exp(found.x[-1])),
         lower=lower,
-        weights=cho_solve((lower, True), posterior.values),
+        weights=weights,
         mean=posterior.mean,
+        left_out=-weights / np.diag(inverse),
         objective=float(found.fun),
     )

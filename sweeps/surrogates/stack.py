@@ -112,6 +112,6 @@ def _blend(means: Floats, values: Floats, pull: float) -> Floats:
     total = 1e3 * np.ones((1, count))
     design = np.r_[means, pulled, total]
     target = np.r_[values, pulled.sum(axis=1) / count, 1e3]
-    weights: Floats = nnls(design, target)[0]
-    weights = np.where(weights < 0.02 * weights.sum(), 0.0, weights)
-    return weights / weights.sum()
+    found = nnls(design, target)[0]
+    kept: Floats = np.where(found < 0.02 * found.sum(), 0.0, found)
+    return np.asarray(kept / kept.sum(), dtype=np.float64)
