@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,10 @@ from sweeps.study.trial import Ask
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-__all__ = ["Command", "job_overrides", "read_command"]
+__all__ = ["Command", "identity", "job_overrides", "quoted", "read_command"]
+
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
+_RESERVED = ("true", "false", "null", "nan", "inf")
 
 _NOT_A_TRIAL = ("trial", "study", "labels", "runs_dir", "data_dir", "progress", "search", "hydra")
 """Keys of overrides that do not make one combination differ from another."""
@@ -104,9 +108,10 @@ def quoted(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     text = str(value)
-    if text and all(character.isalnum() or character in "_-./" for character in text):
+    if _WORD.fullmatch(text) and text.lower() not in _RESERVED:
         return text
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    # In quotes a backslash is itself, except where a quote follows it: there it is doubled.
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text)
     return f"'{escaped}'"
 
 
