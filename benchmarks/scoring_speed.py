@@ -231,9 +231,7 @@ def _clock(work: Callable[[], object]) -> float:
 
 def _best_batch_size(stock: Any, case: Case) -> int:
     """The fastest of several on a third of the items."""
-    third = [
-        SuiteTask(task.name, task.spec, task.docs[::3], task.metrics) for task in case.tasks
-    ]
+    third = [SuiteTask(task.name, task.spec, task.docs[::3], task.metrics) for task in case.tasks]
     sample = Case(case.folder, case.model, case.tokenizer, third)
     spent = {}
     for size in BATCH_SIZES:

@@ -10,7 +10,27 @@ from typing import Any
 
 import pytest
 
-WORDS = ["the", "cat", "sat", "on", "a", "mat", "dog", "ran", "blue", "sky", "red", "two", "plus", "four", "makes", "six", "and", "then", "home"]
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "dog",
+    "ran",
+    "blue",
+    "sky",
+    "red",
+    "two",
+    "plus",
+    "four",
+    "makes",
+    "six",
+    "and",
+    "then",
+    "home",
+]
 WINDOW = 64
 
 Rows = Sequence[Mapping[str, Any]]

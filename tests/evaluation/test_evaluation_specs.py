@@ -21,7 +21,24 @@ from ablations.schema import conf_dir, validate
 
 CONF = conf_dir() / "evaluation"
 SUITES = sorted(path.stem for path in CONF.glob("*.yaml"))
-SMOLLM2 = ["hellaswag", "arc_easy", "arc_challenge", "mmlu", "mmlu_letters", "mmlu_pro", "piqa", "winogrande", "openbookqa", "commonsenseqa", "triviaqa", "gsm8k", "math", "humaneval", "boolq", "siqa"]
+SMOLLM2 = [
+    "hellaswag",
+    "arc_easy",
+    "arc_challenge",
+    "mmlu",
+    "mmlu_letters",
+    "mmlu_pro",
+    "piqa",
+    "winogrande",
+    "openbookqa",
+    "commonsenseqa",
+    "triviaqa",
+    "gsm8k",
+    "math",
+    "humaneval",
+    "boolq",
+    "siqa",
+]
 
 
 def composed(suite: str, *overrides: str) -> dict[str, Any]:

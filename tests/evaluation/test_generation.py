@@ -1,0 +1,61 @@
+"""Greedy text: what transformers itself would write, stopped where it should stop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ablations.evaluation.engine import Network
+from ablations.evaluation.generation import Generated, generate
+
+
+def ours(model: Any, tokenizer: Any, contexts: list[list[int]], **changes: Any) -> list[Generated]:
+    options = {"max_new_tokens": 12, "stop": (), "window": 64, "batch_tokens": 4096, **changes}
+    return generate(Network(model), tokenizer, contexts, **options)
+
+
+def theirs(model: Any, tokenizer: Any, context: list[int], count: int) -> list[int]:
+    prompt = torch.tensor([context])
+    with torch.no_grad():
+        out = model.generate(
+            input_ids=prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=count,
+            do_sample=False,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.eos_token_id,
+        )
+    tokens: list[int] = out[0, len(context) :].tolist()
+    return tokens
+
+
+CONTEXTS = [[5, 9, 11], [7], [30, 31, 32, 33, 34, 35, 36, 37], [40, 41]]
+
+
+def test_a_batch_writes_what_each_prompt_would_alone(model: Any, tokenizer: Any) -> None:
+    for batch_tokens in (1, 4096):
+        made = ours(model, tokenizer, CONTEXTS, batch_tokens=batch_tokens)
+        for context, one in zip(CONTEXTS, made, strict=True):
+            assert list(one.tokens) == theirs(model, tokenizer, context, 12)
+            assert one.cut_tokens == 0
+
+
+def test_a_stop_text_ends_its_row_and_is_not_part_of_it(model: Any, tokenizer: Any) -> None:
+    free = ours(model, tokenizer, CONTEXTS)
+    stop = free[0].text[len(free[0].text) // 2]
+    made = ours(model, tokenizer, CONTEXTS, stop=(stop,))
+    for before, after in zip(free, made, strict=True):
+        assert after.text == before.text.split(stop)[0]
+        assert len(after.tokens) <= len(before.tokens)
+    assert len(made[0].tokens) < len(free[0].tokens)
+
+
+def test_a_long_prompt_keeps_its_end(model: Any, tokenizer: Any) -> None:
+    (long,) = ours(model, tokenizer, [list(range(3, 63))], max_new_tokens=8)
+    assert long.cut_tokens == 4
+    assert list(long.tokens) == theirs(model, tokenizer, list(range(7, 63)), 8)
+
+
+def test_nothing_asked_nothing_written(model: Any, tokenizer: Any) -> None:
+    assert ours(model, tokenizer, []) == []
