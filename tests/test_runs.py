@@ -1,0 +1,120 @@
+"""Records are never overwritten, held by one process, and read without opening a checkpoint."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablations.errors import ConfigError, HeldError
+from ablations.files import append_json_line, read_json, write_json
+from ablations.runs import RunRecord, fingerprint, list_runs
+
+CONFIG: dict[str, Any] = {"mixture": {"weights": {"web": 1.0}}, "seed": 0, "runs_dir": "runs"}
+
+
+def make(root: Path, trial: str = "a", **changes: Any) -> RunRecord:
+    config = {**CONFIG, **changes}
+    return RunRecord.create(root, study="s", trial=trial, seed=0, config=config)
+
+
+@pytest.mark.parametrize(
+    "key", ["runs_dir", "data_dir", "study", "trial", "execution", "labels", "progress"]
+)
+def test_where_and_how_a_run_is_executed_is_not_its_identity(key: str) -> None:
+    assert fingerprint({**CONFIG, key: "elsewhere"}) == fingerprint(CONFIG)
+
+
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"mixture": {"weights": {"web": 0.9}}}])
+def test_what_defines_the_result_is_its_identity(changed: dict[str, Any]) -> None:
+    assert fingerprint({**CONFIG, **changed}) != fingerprint(CONFIG)
+
+
+def test_the_order_of_keys_is_not() -> None:
+    assert fingerprint(dict(reversed(CONFIG.items()))) == fingerprint(CONFIG)
+
+
+def test_a_record_of_another_config_is_refused_with_what_differs(tmp_path: Path) -> None:
+    make(tmp_path)
+    before = (tmp_path / "s/a-0/manifest.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"mixture\.weights\.web"):
+        make(tmp_path, mixture={"weights": {"web": 0.5}})
+    assert (tmp_path / "s/a-0/manifest.json").read_bytes() == before
+
+
+def test_the_same_config_opens_the_same_record(tmp_path: Path) -> None:
+    assert make(tmp_path).path == make(tmp_path).path
+
+
+def test_a_record_from_the_future_is_refused(tmp_path: Path) -> None:
+    path = make(tmp_path).path / "manifest.json"
+    write_json(path, {**read_json(path), "format": 99})
+    with pytest.raises(ConfigError, match="newer version"):
+        _ = RunRecord(path.parent).status
+
+
+def test_of_a_step_trained_twice_the_last_row_counts(tmp_path: Path) -> None:
+    record = make(tmp_path)
+    for step, loss in ((1, 5.0), (2, 4.0), (3, 3.0), (2, 4.5), (3, 3.5)):
+        append_json_line(record.path / "metrics.jsonl", {"step": step, "loss": loss})
+    assert [row["loss"] for row in record.metrics()] == [5.0, 4.5, 3.5]
+
+
+def test_status_keeps_the_first_start(tmp_path: Path) -> None:
+    record = make(tmp_path)
+    record.set_status("training")
+    started = record.manifest.started
+    record.set_status("failed", "out of memory")
+    record.set_status("training")
+    assert record.manifest.started == started
+    assert record.manifest.finished is None
+    assert record.manifest.reason is None
+
+
+def test_a_second_process_is_told_who_holds_the_run(tmp_path: Path) -> None:
+    record = make(tmp_path)
+    code = (
+        "import sys, time; from pathlib import Path; from ablations.runs import RunRecord\n"
+        f"with RunRecord(Path({str(record.path)!r})).hold():\n"
+        "    print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process, process.stdout:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(HeldError, match=f"process {process.pid} on"), record.hold():
+            pass
+        process.kill()
+        process.wait()
+    with record.hold():  # the kernel freed the lock of the killed process
+        assert read_json(record.path / "holder.json")["pid"] == os.getpid()
+
+
+def test_holding_mends_torn_lines(tmp_path: Path) -> None:
+    record = make(tmp_path)
+    append_json_line(record.path / "metrics.jsonl", {"step": 1})
+    with (record.path / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 2')
+    with record.hold():
+        assert (record.path / "metrics.jsonl").read_text() == '{"step": 1}\n'
+
+
+def test_runs_are_listed_by_study_and_name(tmp_path: Path) -> None:
+    make(tmp_path, "b")
+    make(tmp_path, "a")
+    RunRecord.create(tmp_path, study="t", trial="c", seed=3, config=CONFIG)
+    assert [record.name for record in list_runs(tmp_path)] == ["s/a-0", "s/b-0", "t/c-3"]
+    assert [record.name for record in list_runs(tmp_path, "t")] == ["t/c-3"]
+
+
+def test_an_unfinished_record_has_no_result(tmp_path: Path) -> None:
+    record = make(tmp_path)
+    assert record.result() is None
+    assert record.audit() is None
+    assert record.scores() == []
+    record.write_result({"status": "done"})
+    assert record.result() == {"status": "done"}
