@@ -57,9 +57,22 @@ def learning_frame(
 
 
 def learning_curve(
-    frame: pd.DataFrame, task: str, *, order: Sequence[str] = (), height: int = 300
+    frame: pd.DataFrame,
+    task: str,
+    *,
+    order: Sequence[str] = (),
+    height: int = 300,
+    named: bool = True,
 ) -> go.Figure:
-    """One task's curves; ``order`` fixes which label has which colour over several figures."""
+    """One task's curves.
+
+    Args:
+        frame: Of :func:`learning_frame`.
+        task: The task.
+        order: Labels, in the order of their colours: the same over several figures.
+        height: Pixels.
+        named: Whether the axis names the task; a page may do that in a heading.
+    """
     part = frame[frame["task"] == task]
     if part.empty:
         return empty_figure(f"{task} has no scored checkpoint")
@@ -78,10 +91,12 @@ def learning_curve(
             annotation_text="chance",
             annotation_font={"size": 11, "color": GREY},
         )
-    figure.update_xaxes(
-        **axis("training so far", "tokens", tickformat="~s", nticks=6, rangemode="tozero")
+    figure.update_xaxes(**axis("training so far", "tokens", tickformat="~s", nticks=5))
+    figure.update_yaxes(
+        **axis(shorten(task, 24), unit_of(metric), nticks=6)
+        if named
+        else axis(unit_of(metric), nticks=6)
     )
-    figure.update_yaxes(**axis(shorten(task, 24), unit_of(metric), nticks=6))
     return figure
 
 
@@ -171,6 +186,6 @@ def loss_curve(frame: pd.DataFrame, *, order: Sequence[str] = ()) -> go.Figure:
             "<br>%{x:,.0f} tokens<extra></extra>",
         )
         shown.add(str(label))
-    figure.update_xaxes(**axis("training so far", "tokens", tickformat="~s", rangemode="tozero"))
+    figure.update_xaxes(**axis("training so far", "tokens", tickformat="~s"))
     figure.update_yaxes(**axis("training loss", "nats a token"))
     return figure

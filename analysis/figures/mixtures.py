@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["mixture_frame", "ratio_curve", "ratio_seeds_frame", "ternary_map"]
 
-_KINDS = ("baseline", "best", "trial")
-
 
 def mixture_frame(
     trials: pd.DataFrame, sources: pd.DataFrame, *, stage: str | None = None
@@ -231,9 +229,11 @@ def indistinct(prediction: pd.DataFrame, *, minimised: bool) -> pd.Series[bool]:
     return prediction["high"] >= prediction["mean"].max()
 
 
-def ratio_seeds_frame(runs: pd.DataFrame, sources: pd.DataFrame, source: str) -> pd.DataFrame:
+def ratio_seeds_frame(
+    runs: pd.DataFrame, sources: pd.DataFrame, source: str, *, stage: str | None = None
+) -> pd.DataFrame:
     """One row a scored run: the weight of ``source`` and the score, for the points of a curve."""
-    shares = weights(sources, per="run")
+    shares = weights(sources, stage=stage, per="run")
     if source not in shares:
         return runs.iloc[0:0].assign(weight=[])
     scored = runs[runs["score"].notna()][["run", "trial", "seed", "name", "score"]]

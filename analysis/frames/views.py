@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["METRIC_ORDER", "finals", "main_metric", "score_direction", "task_values", "weights"]
+__all__ = [
+    "METRIC_ORDER",
+    "finals",
+    "main_metric",
+    "score_direction",
+    "searched_stage",
+    "task_values",
+    "weights",
+]
 
 METRIC_ORDER = ("bpb", "acc_char", "acc", "exact_match", "pass_at_1")
 """Which metric stands for a task where none is named: the smoothest first (recipe.md)."""
@@ -36,6 +44,15 @@ def weights(sources: pd.DataFrame, *, stage: str | None = None, per: str = "tria
     wide.columns = wide.columns.astype("str")
     wide.index = wide.index.astype("str")
     return wide
+
+
+def searched_stage(sources: pd.DataFrame) -> str | None:
+    """The one stage whose mixture differs between trials; None where no or several stages do."""
+    stages = [str(stage) for stage in sources["stage"].unique()]
+    if len(stages) < 2:
+        return None
+    varied = [s for s in stages if (weights(sources, stage=s).round(9).nunique() > 1).any()]
+    return varied[0] if len(varied) == 1 else None
 
 
 def _has_no_budget(sources: pd.DataFrame) -> bool:

@@ -61,8 +61,11 @@ def _mixture_charts(content: ReportContent) -> Iterator[Chart]:
         if fit
         else ""
     )
+    said += f" Weights are those of stage {content.stage}." if content.stage else ""
     if len(names) == 2:
-        seeds = figures.ratio_seeds_frame(content.frames.runs, content.frames.sources, names[0])
+        seeds = figures.ratio_seeds_frame(
+            content.frames.runs, content.frames.sources, names[0], stage=content.stage
+        )
         verdict = content.judged.verdict
         yield Chart(
             key="ratio",
@@ -125,7 +128,9 @@ def _task_charts(content: ReportContent) -> Iterator[Chart]:
     if frames.scores.empty or not content.searched:
         return
     values, better = task_values(frames.scores), _better(content)
-    effects = figures.effects_frame(values, weights(frames.sources)[list(content.searched)], better)
+    effects = figures.effects_frame(
+        values, weights(frames.sources, stage=content.stage)[list(content.searched)], better
+    )
     if not effects.empty:
         yield Chart(
             key="effects",
@@ -189,7 +194,7 @@ def _learning_charts(content: ReportContent) -> Iterator[Chart]:
             section="learning",
             title=str(task),
             caption="",
-            figure=figures.learning_curve(frame, task, order=order),
+            figure=figures.learning_curve(frame, task, order=order, named=False),
             small=True,
         )
 

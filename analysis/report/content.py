@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.errors import DataError, Problem
 from analysis.figures.mixtures import mixture_frame, pooled_seed_sd
 from analysis.frames import Frames
+from analysis.frames.views import searched_stage
 from analysis.predictions import QUICK_FAMILIES, ScoreFit, fit_score
 from analysis.study import (
     Judged,
@@ -45,6 +46,8 @@ class ReportContent:
     """Of `figures.mixture_frame`."""
     sources: tuple[str, ...]
     """Sources that the mixtures are made of."""
+    stage: str | None
+    """The stage whose weights these are; None = shares of the whole schedule."""
     searched: tuple[str, ...]
     """Those whose weight differs between trials."""
     judged: Judged
@@ -104,7 +107,8 @@ def gather_report(
             Problem(f"study {study!r}", "holds no run yet", found=str(Path(runs_dir) / study))
         )
     definition = definition_of(Path(runs_dir) / study)
-    mixtures, names = mixture_frame(frames.trials, frames.sources)
+    stage = searched_stage(frames.sources)
+    mixtures, names = mixture_frame(frames.trials, frames.sources, stage=stage)
     searched = tuple(name for name in names if mixtures[name].nunique() > 1)
     fit = fit_score(mixtures, names, families=surrogates) if surrogates and searched else None
     verdict_found = judged(runs_dir, study, frames.files, verdict)
@@ -114,6 +118,7 @@ def gather_report(
         frames=frames,
         mixtures=mixtures,
         sources=tuple(names),
+        stage=stage,
         searched=searched,
         judged=verdict_found,
         fit=fit,

@@ -69,6 +69,11 @@ def evidence(content: ReportContent) -> Iterator[str]:
     verdict = content.judged.verdict
     if verdict is None:
         return
+    if any(row.in_score and not row.votes for row in verdict.tasks):
+        yield (
+            "The candidates' scores below are over the metrics that vote, so they differ from those "
+            "in the table of trials."
+        )
     chance = verdict.regret.chance
     if chance is not None:
         yield (
@@ -96,8 +101,9 @@ def surrogates(content: ReportContent) -> Iterator[str]:
         yield "Too few scored mixtures for a surrogate, or none was asked for."
         return
     best = fit.leaderboard.iloc[0]
+    drawn = f" drawn from {len(content.mixtures)}" if fit.trials < len(content.mixtures) else ""
     yield (
-        f"Fitted to the score of {fit.trials} trials, compared by {fit.folds}-fold cross-validation. "
+        f"Fitted to the score of {fit.trials} trials{drawn}, compared by {fit.folds}-fold cross-validation. "
         f"{fit.best} errs least: {best['rmse']:.2f} standard deviations of the score, rank "
         f"correlation {best['rank_correlation']:.2f}."
     )
