@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +95,8 @@ def test_killed_ranks_resume_bit_identically(
 
 
 def test_a_refusal_on_the_ranks_reaches_the_caller(tmp_path: Path, stores: dict[str, Path]) -> None:
-    job = job_of(tmp_path, stores, dp=2)
-    outcome = NanotronTrainer().train(
-        replace(job, training=replace(job.training, peak_lr=1e4, diverged_patience_steps=2))
-    )
+    job = make_job(tmp_path, stores, steps=40, peak_lr=1e3, diverged_patience_steps=3)
+    outcome = NanotronTrainer().train(with_execution(job, dp=2))
     assert outcome.status == "failed"
     assert "loss" in (outcome.reason or "")
 

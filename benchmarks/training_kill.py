@@ -1,0 +1,114 @@
+"""kill -9 at random moments, checkpoint writes included: is anything of the run different?
+
+    python benchmarks/training_kill.py [--kills 25] [--seed 0]
+
+One run is left alone. The other is killed, worker after worker, at moments drawn at random: some
+time after its worker began or wrote its first to third checkpoint (half of them), or while the next
+one is being written (the other half). Then it is left to finish. Losses, windows read and final
+weights must be equal to the last bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import psutil
+import torch
+
+from ablations.training.checkpoints import PARTIAL
+from ablations.training.export import read_weights
+from ablations.training.nanotron.trainer import NanotronTrainer
+from ablations.training.trainer import TrainJob
+from tests.oracles.jobs import kinds_of, losses_of, make_job
+from tests.oracles.stores import write_stores
+
+STEPS = 400
+
+
+def kill_worker(job: TrainJob, moments: random.Random, seen: dict[str, int]) -> None:
+    """Kill this process's worker once, a few checkpoints into its work."""
+    before, wanted = _events(job), moments.randint(1, 4)
+    while _events(job) < before + wanted:  # its start, and up to three checkpoints
+        if job.checkpoints_dir.joinpath(str(STEPS)).exists():
+            return
+        time.sleep(0.001)
+    if moments.random() < 0.5:
+        while not (job.checkpoints_dir / PARTIAL).exists():
+            if job.checkpoints_dir.joinpath(str(STEPS)).exists():
+                return
+            time.sleep(0.0002)
+        time.sleep(moments.uniform(0.0, 0.03))
+    else:
+        time.sleep(moments.uniform(0.0, 0.1))
+    for server in psutil.Process().children():
+        for child in server.children():
+            os.kill(child.pid, signal.SIGKILL)
+            child.wait(5)
+            seen["in a checkpoint write"] += (job.checkpoints_dir / PARTIAL).exists()
+            seen["kills"] += 1
+
+
+def _events(job: TrainJob) -> int:
+    return len(kinds_of(job))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    moments = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        stores = write_stores(root / "stores", vocab_size=64)
+        jobs = [
+            make_job(
+                root / name,
+                stores,
+                steps=STEPS,
+                checkpoint_steps=tuple(range(8, STEPS, 8)),
+                peak_lr=3e-3,
+            )
+            for name in ("undisturbed", "killed")
+        ]
+        left_alone = NanotronTrainer().train(jobs[0])
+        seen = {"kills": 0, "in a checkpoint write": 0}
+        finished = False
+        while seen["kills"] < arguments.kills and not finished:
+            killer = threading.Thread(
+                target=kill_worker, args=(jobs[1], moments, seen), daemon=True
+            )
+            killer.start()
+            finished = NanotronTrainer().train(jobs[1]).status == "done"
+            killer.join(timeout=3)
+        outcome = NanotronTrainer().train(jobs[1])
+        weights = [read_weights(job.checkpoints_dir / str(STEPS)) for job in jobs]
+        resumed = kinds_of(jobs[1]).count("resume")
+        equal = {
+            "losses": losses_of(jobs[0]) == losses_of(jobs[1]),
+            "windows": outcome.windows == left_alone.windows,
+            "weights": all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]),
+        }
+    print(
+        f"{seen['kills']} kills, {seen['in a checkpoint write']} of them in a checkpoint write; resumed {resumed} times"
+    )
+    print(
+        "bit-identical:",
+        ", ".join(f"{name} {'yes' if same else 'NO'}" for name, same in equal.items()),
+    )
+    if not all(equal.values()):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

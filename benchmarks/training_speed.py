@@ -1,0 +1,124 @@
+"""CPU time of a training step through nanotron, over that of the same network in plain PyTorch.
+
+    python benchmarks/training_speed.py [--steps 12] [--rounds 5] [--models 1m 11m]
+
+Both train the same samples from the same initial weights in one process and thread, a round of
+steps of one after a round of the other; the ratio is of the medians over rounds. The plain loop is
+the test oracle: fused AdamW, clip_grad_norm_, no logging, no checkpoints. The other side does all
+that a run does, rows and verdicts included. A vocabulary of 1,024 keeps the embedding small, as in
+the demo: "1m" and "11m" count everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from ablations.training.feed import Feed, Share
+from ablations.training.nanotron import rank
+from ablations.training.nanotron.engine import Engine
+from ablations.training.plan import cut_batch
+from ablations.training.specs import ModelSpec
+from ablations.training.start import Start
+from ablations.training.trainer import TrainJob
+from tests.oracles.jobs import make_job, steps_of
+from tests.oracles.plain import plain_losses
+from tests.oracles.stores import write_stores
+
+VOCABULARY = 1024
+SHAPES = {
+    "demo": {"hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 2},
+    "1m": {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4},
+    "11m": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6},
+}
+BATCHES = {"demo": (64, 8), "1m": (256, 8), "11m": (256, 8)}
+
+
+def job_of(name: str, folder: Path, stores: dict[str, Path], steps: int) -> TrainJob:
+    model = ModelSpec(
+        **SHAPES[name], vocab_size=VOCABULARY, num_attention_heads=4, num_key_value_heads=4
+    )
+    length, batch = BATCHES[name]
+    job = make_job(
+        folder / name,
+        stores,
+        steps=steps,
+        model=model,
+        sequence_length=length,
+        batch_size=batch,
+        peak_lr=1e-3,
+    )
+    return replace(job, checkpoint_steps=())
+
+
+def engine_steps(job: TrainJob) -> Iterator[None]:
+    """Run the engine, stopping after each step."""
+    cut = cut_batch(job.model, job.training, job.execution)
+    feed = Feed(job, Share(0, 1, cut.micro_batch_size))
+    start = Start(kind="start", step=0)
+    engine = Engine(job, cut, start, feed=feed, device=torch.device("cpu"))
+    batches = engine.batches()
+    engine.n_micro_batches_per_batch = cut.micro_batches
+    for step in range(1, job.schedule.total_steps):  # the last would save a checkpoint
+        engine.iteration_step, engine.iteration_start_time = step, time.time()
+        outputs, loss = engine.training_step(batches)
+        engine.train_step_logs(outputs, loss)
+        yield
+
+
+def cpu_seconds(steps: Iterator[object], count: int) -> float:
+    began = time.process_time()
+    for _ in itertools.islice(steps, count):
+        pass
+    return (time.process_time() - began) / count
+
+
+def measure(job: TrainJob, steps: int, rounds: int) -> None:
+    plain = plain_losses(job, (torch.from_numpy(tokens) for tokens in steps_of(job)))
+    ours = engine_steps(job)
+    for loop in (plain, ours):
+        cpu_seconds(loop, 3)  # warm up
+    times: dict[str, list[float]] = {"plain": [], "ours": []}
+    for _ in range(rounds):
+        times["plain"].append(cpu_seconds(plain, steps))
+        times["ours"].append(cpu_seconds(ours, steps))
+    middle = {name: statistics.median(values) for name, values in times.items()}
+    best = {name: min(values) for name, values in times.items()}
+    tokens = job.training.tokens_per_step / middle["ours"]
+    print(
+        f"{job.directory.name:>5} {job.model.parameters / 1e6:6.2f}M"
+        f"  plain {middle['plain'] * 1e3:7.1f} ms/step  ours {middle['ours'] * 1e3:7.1f} ms/step"
+        f"  ratio {middle['ours'] / middle['plain']:.3f} (of minima {best['ours'] / best['plain']:.3f})"
+        f"  {tokens:,.0f} tokens per CPU-second"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=12, help="steps of a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--models", nargs="+", default=["1m", "11m"], choices=list(SHAPES))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rank.use_one_rank()
+    with tempfile.TemporaryDirectory() as folder, rank._ranks(torch.device("cpu")):
+        root = Path(folder)
+        stores = write_stores(root / "stores", vocab_size=VOCABULARY, tokens=200_000)
+        steps = 4 + arguments.steps * arguments.rounds
+        for name in arguments.models:
+            measure(job_of(name, root, stores, steps + 1), arguments.steps, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
