@@ -100,13 +100,11 @@ def main() -> None:
             "weights": all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]),
         }
     print(
+        f"{seen['kills']} kills, {seen['in a checkpoint write']} of them in a checkpoint write;"
+        f" resumed {resumed} times"
+    )
     verdicts = ", ".join(f"{name} {'yes' if same else 'NO'}" for name, same in equal.items())
     print(f"bit-identical: {verdicts}")
-    )
-    print(
-        "bit-identical:",
-        ", ".join(f"{name} {'yes' if same else 'NO'}" for name, same in equal.items()),
-    )
     if not all(equal.values()):
         raise SystemExit(1)
 
