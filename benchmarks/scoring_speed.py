@@ -25,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
+
 from ablations.evaluation.adapter import MemoryModel, SuiteTask, build_task, sample_metrics
 from ablations.evaluation.engine import Network
 from ablations.evaluation.items import ItemSources, Pool, load_items, rank

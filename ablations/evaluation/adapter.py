@@ -10,6 +10,7 @@ window is reported instead of crashing, and metrics are built directly so that t
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import string
@@ -50,6 +51,9 @@ with preload.undisturbed():
     from lighteval.tasks.prompt_manager import PromptManager
     from lighteval.tasks.requests import Doc, SamplingMethod
     from lighteval.utils.language import Language
+
+# It warns of every generated answer without an expression in it, which for a small model is every one.
+logging.getLogger("lighteval").setLevel(logging.ERROR)
 
 __all__ = ["MemoryModel", "SuiteTask", "build_task", "sample_metrics"]
 

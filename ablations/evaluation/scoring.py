@@ -10,6 +10,7 @@ A task that fails is missing, with its reason, and the others go on. lighteval i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -193,12 +194,27 @@ def _load(folder: Path, place: ScoringPlace) -> Network:
     cuda = place.device.startswith("cuda")
     dtype = getattr(torch, place.dtype or ("bfloat16" if cuda else "float32"))
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=dtype, attn_implementation="sdpa", local_files_only=True
-        )
+        with _no_progress_bar():
+            model = AutoModelForCausalLM.from_pretrained(
+                str(folder), dtype=dtype, attn_implementation="sdpa", local_files_only=True
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _unloadable(folder, "not a model that transformers can load", error) from error
     return Network(model.to(place.device))
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing its own bar through ours."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _unloadable(folder: Path, what: str, error: Exception) -> CheckpointError:

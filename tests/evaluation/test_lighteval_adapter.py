@@ -179,6 +179,7 @@ def test_numbers_and_expressions_match_by_value(match: Any, text: str, expected:
     assert task.metrics[0].sample_level_fn.compute(task.docs[0], response) == expected
 
 
+@pytest.mark.slow
 def test_importing_the_adapter_changes_nothing_and_loads_no_built_in_task() -> None:
     code = (
         "import random, sys, numpy, torch\n"

@@ -186,7 +186,7 @@ def test_answers_that_no_window_holds_are_counted(
     exports: dict[int, Path], place: ScoringPlace, tmp_path: Path
 ) -> None:
     task = {"quiz": TASKS["quiz"]}
-    scores = scored({10: exports[10]}, place, tmp_path, tasks=task, window_tokens=6)[0]
+    scores = scored({10: exports[10]}, place, tmp_path, tasks=task, window_tokens=4)[0]
     quiz = scores.tasks["quiz"]
     assert 0 < quiz.too_long < 12
     assert quiz.metrics["acc"].n == 12 - quiz.too_long
