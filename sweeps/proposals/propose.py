@@ -173,7 +173,7 @@ def _exploit(
 def _turn(evidence: Evidence, turn: int, rng: np.random.Generator) -> Floats:
     """The loss of one proposal: the objective, or a random weighing of several."""
     if len(evidence.objectives) == 1:
-        return evidence.objectives[0]
+        return np.asarray(evidence.objectives[0], dtype=np.float64)
     spread = np.nanstd(evidence.losses, axis=0)
     shares = rng.dirichlet(np.ones(len(spread))) / np.where(spread > 0.0, spread, 1.0)
     weighed: Floats = shares @ evidence.objectives
