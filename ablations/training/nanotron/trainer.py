@@ -48,9 +48,7 @@ class NanotronTrainer:
         result = run_in_worker(task, tail.read)
         if result.error is None and result.died is None:
             return result.value  # type: ignore[no-any-return]
-        if isinstance(result.error, AblationError) and not isinstance(result.error, TrainingError):
-            raise result.error
-        return _failure(job, result.died or f"{result.error}")
+        return _failure(job, result.died or _reason(result.error, task.log))
 
     def train_here(self, job: TrainJob, watch: Watch | None = None) -> TrainOutcome:
         """As :meth:`train` for one rank, in this process, which must be a disposable one.
@@ -67,7 +65,7 @@ class NanotronTrainer:
         try:
             return train_rank((job, start))
         except TrainingError as error:
-            return _failure(job, str(error))
+            return _failure(job, error.reason)
         finally:
             tail.read()
 
@@ -130,6 +128,15 @@ def outcome_of(job: TrainJob) -> TrainOutcome:
         checkpoints=checkpoint_steps(job.checkpoints_dir),
         windows=state.windows if state else None,
     )
+
+
+def _reason(error: BaseException | None, log: Path) -> str:
+    """Why a worker failed; what the user has to put right is raised instead."""
+    if isinstance(error, TrainingError):
+        return error.reason
+    if isinstance(error, AblationError):
+        raise error
+    return f"{type(error).__name__}: {error}; {log} has the traceback"
 
 
 def _failure(job: TrainJob, reason: str) -> TrainOutcome:
