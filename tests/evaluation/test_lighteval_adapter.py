@@ -16,22 +16,7 @@ from ablations.evaluation.engine import Network
 from ablations.evaluation.items import Pool
 from ablations.evaluation.specs import TaskSpec
 
-WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "dog",
-    "ran",
-    "blue",
-    "sky",
-    "red",
-    "two",
-    "plus",
-    "four",
-]
+WORDS = "the cat sat on a mat dog ran blue sky red two plus four"
 
 
 def rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -39,8 +24,10 @@ def rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
     return [
         {
             "id": f"q{index}",
-            "query": f"Question: {' '.join(draw.choices(WORDS, k=8))}\nAnswer:",
-            "choices": [" ".join(draw.choices(WORDS, k=draw.randint(1, 5))) for _ in range(4)],
+            "query": f"Question: {' '.join(draw.choices(WORDS.split(), k=8))}\nAnswer:",
+            "choices": [
+                " ".join(draw.choices(WORDS.split(), k=draw.randint(1, 5))) for _ in range(4)
+            ],
             "gold": draw.randrange(4),
         }
         for index in range(count)
