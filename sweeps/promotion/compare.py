@@ -233,24 +233,25 @@ def rank_correlation(
     first, second = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if len(first) < 3:
         return None, None
-    found = _spearman(first, second)
+    found = float(_spearman(first[None, :], second[None, :])[0])
     if not math.isfinite(found):
         return None, None
     if len(first) < FEWEST_TASKS:
         return found, None
     draws = np.random.default_rng(0).integers(0, len(first), size=(_DRAWS, len(first)))
-    values = np.array([_spearman(first[draw], second[draw]) for draw in draws])
+    values = _spearman(first[draws], second[draws])
     low, high = np.quantile(values[np.isfinite(values)], [0.025, 0.975])
     return found, (float(low), float(high))
 
 
-def _spearman(x: Any, y: Any) -> float:
+def _spearman(x: Any, y: Any) -> Any:
+    """Spearman's rank correlation of every row; NaN where a row has no spread."""
     from scipy import stats
 
-    a, b = stats.rankdata(x), stats.rankdata(y)
-    if np.ptp(a) == 0.0 or np.ptp(b) == 0.0:
-        return math.nan
-    return float(np.corrcoef(a, b)[0, 1])
+    a, b = (stats.rankdata(values, axis=1) for values in (x, y))
+    a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (a, b))
+    spread = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    return np.divide((a * b).sum(axis=1), spread, out=np.full(len(a), math.nan), where=spread > 0)
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> Path:
