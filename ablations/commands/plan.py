@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ def main(config: Mapping[str, Any]) -> int:
     run = load(config, config.get("config_dirs", ()))
     plan = make_plan(run)
     show(run, plan)
+    if program := config.get("program"):
+        importlib.import_module(program["module"]).show_plan(config, run)
     plan.require()
     return 0
 

@@ -29,7 +29,7 @@ from ablations.runs import run_name
 from ablations.schema import RunConfig, load, validate
 from sweeps.promotion.calls import Caller, mapping_override, newest_checkpoint
 
-__all__ = ["CONTROL", "ArmsSpec", "arm_mixtures", "main", "require_fork"]
+__all__ = ["CONTROL", "ArmsSpec", "arm_mixtures", "main", "require_fork", "show_plan"]
 
 CONTROL = "control"
 """Name of the arm that goes on with the mixture before."""
@@ -98,6 +98,29 @@ def require_fork(schedule: ScheduleSpec) -> tuple[str, str]:
             allowed="a first stage with weights, a second one with weights: null (the arm's)",
         )
     )
+
+
+def show_plan(config: Mapping[str, Any], run: RunConfig) -> None:
+    """What ``ablate plan`` adds: every arm, and how often it reads what it tests."""
+    from rich.console import Console
+    from rich.table import Table
+
+    spec = validate(ArmsSpec, config["program"])
+    _, after = require_fork(run.schedule)
+    tokens = run.schedule.budgets()[after]
+    table = Table(title=f"arms: {tokens / 1e9:,.4g}B tokens each from one checkpoint")
+    for heading in ("arm", "under test", "of the arm", "most repeated", "epochs in the arm"):
+        table.add_column(heading)
+    for name, mixture in arm_mixtures(run.mixture.weights, spec).items():
+        tested = {source: mixture[source] for source in spec.arms.get(name, {})}
+        epochs = {s: w * tokens / run.source[s].tokens_available for s, w in mixture.items() if w}
+        most = max(epochs, key=lambda source: epochs[source])
+        shown = ", ".join(list(tested)[:3]) + (", …" if len(tested) > 3 else "")
+        share = f"{sum(tested.values()):.0%}" if tested else "–"
+        table.add_row(name, shown or "the mixture before", share, most, f"{epochs[most]:.2f}")
+    Console(width=120).print(table)
+    runs = (len(spec.arms) + 1) * len(spec.seeds)
+    print(f"{runs} runs: {len(spec.arms)} arms and the control, seeds {list(spec.seeds)}")
 
 
 def main(config: Mapping[str, Any]) -> int:

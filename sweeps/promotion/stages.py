@@ -31,7 +31,7 @@ from sweeps.promotion.evidence import choose, picked_runs
 from sweeps.promotion.weak_spots import report, weak_spots
 from sweeps.verdict.record import Verdict, write_verdict
 
-__all__ = ["StagesSpec", "Won", "main", "study_name"]
+__all__ = ["StagesSpec", "Won", "main", "show_plan", "study_name"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,19 @@ class Won:
 def study_name(study: str, number: int, stage: str) -> str:
     """Name of the study of stage number ``number`` (from 1)."""
     return f"{study}-{number}-{slug(stage)}"
+
+
+def show_plan(config: Mapping[str, Any], run: RunConfig) -> None:
+    """What ``ablate plan`` adds: the studies that there will be."""
+    spec = validate(StagesSpec, config["program"])
+    _require_stages(run, spec)
+    trials = ((config.get("search") or {}).get("budget") or {}).get("trials")
+    for number, (stage, tokens) in enumerate(run.schedule.budgets().items(), start=1):
+        start = "from scratch" if number == 1 else "from the winner's checkpoint before"
+        print(
+            f"study {study_name(run.study, number, stage)}: {spec.trials.get(stage, trials)} trials "
+            f"of {tokens:,.0f} tokens, {start}"
+        )
 
 
 def main(config: Mapping[str, Any]) -> int:
