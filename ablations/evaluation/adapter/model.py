@@ -133,7 +133,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
         return groups, self._prepare(requests, self._window), requests
 
     def _pairs(self, doc: Doc) -> list[tuple[str, list[str]]]:
-        prompt, context = prompt_of(doc), self._prompts.prepareprompt_of(doc)
+        prompt, context = prompt_of(doc), self._prompts.prepare_prompt(doc)
         # Of generated tasks the first reference alone is measured; its aliases only count as matches.
         single = len(prompt.gold) == len(prompt.choices)
         choices = doc.choices[:1] if single else doc.choices
@@ -163,7 +163,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
         return groups, self._prepare(requests, self._window + 1)
 
     def _contexts(self, docs: list[Doc]) -> list[list[int]]:
-        return self._encode([self._prompts.prepareprompt_of(doc) for doc in docs], special=True)
+        return self._encode([self._prompts.prepare_prompt(doc) for doc in docs], special=True)
 
     def _prepare(self, requests: list[Request], window: int) -> Prepared:
         pack = self.network.packs
