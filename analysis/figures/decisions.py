@@ -101,9 +101,9 @@ def rank_transfer(frame: pd.DataFrame, *, small: str, large: str, agreement: str
             showarrow=False,
             font={"size": 12},
         )
-        figure.update_layout(margin={"t": 30 + 18 * text.count("<br>")})
-    figure.update_xaxes(**axis(f"rank at {small}", "1 = best", range=[0, edge]))
-    figure.update_yaxes(**axis(f"rank at {large}", "1 = best", range=[0, edge]))
+        figure.layout.margin.t = 30 + 18 * text.count("<br>")
+    figure.layout.xaxis = axis(f"rank at {small}", "1 = best", range=[0, edge])
+    figure.layout.yaxis = axis(f"rank at {large}", "1 = best", range=[0, edge])
     return figure
 
 
@@ -178,16 +178,14 @@ def task_signal(frame: pd.DataFrame) -> go.Figure:
         textfont={"size": 11},
         colorscale=[[0, "#F3C7A5"], [0.5, "#F2F2F2"], [1, "#BFDDF0"]],
     )
-    figure.update_xaxes(
-        **axis(
-            "criterion, its unit, its least value",
-            showgrid=False,
-            side="top",
-            tickangle=0,
-            tickfont={"size": 9},
-        )
+    figure.layout.xaxis = axis(
+        "criterion, its unit, its least value",
+        showgrid=False,
+        side="top",
+        tickangle=0,
+        tickfont={"size": 9},
     )
-    figure.update_yaxes(**axis("task", "", showgrid=False))
+    figure.layout.yaxis = axis("task", "", showgrid=False)
     return figure
 
 
@@ -264,7 +262,7 @@ def cost_ledger(frame: pd.DataFrame) -> go.Figure:
             ],
             hoverinfo="text",
         )
-    figure.update_layout(barmode="stack", bargap=0.35)
-    figure.update_xaxes(**axis("CPU time", f"CPU {unit}", rangemode="tozero"))
-    figure.update_yaxes(**axis("phase · runs", "", showgrid=False, autorange="reversed"))
+    figure.layout.barmode, figure.layout.bargap = "stack", 0.35
+    figure.layout.xaxis = axis("CPU time", f"CPU {unit}", rangemode="tozero")
+    figure.layout.yaxis = axis("phase · runs", "", showgrid=False, autorange="reversed")
     return figure

@@ -135,8 +135,8 @@ def effect_matrix(frame: pd.DataFrame) -> go.Figure:
         ygap=2,
         colorbar=colour_bar("SD over mixtures per +10 points, + = better"),
     )
-    figure.update_xaxes(
-        **axis("source", "", showgrid=False, tickangle=0 if wide.shape[1] < 5 else -40)
+    figure.layout.xaxis = axis(
+        "source", "", showgrid=False, tickangle=0 if wide.shape[1] < 5 else -40
     )
-    figure.update_yaxes(**axis("task", "", showgrid=False))
+    figure.layout.yaxis = axis("task", "", showgrid=False)
     return figure

@@ -91,12 +91,9 @@ def learning_curve(
             annotation_text="chance",
             annotation_font={"size": 11, "color": GREY},
         )
-    figure.update_xaxes(**axis("training so far", "tokens", tickformat="~s", nticks=5))
-    figure.update_yaxes(
-        **axis(shorten(task, 24), unit_of(metric), nticks=6)
-        if named
-        else axis(unit_of(metric), nticks=6)
-    )
+    figure.layout.xaxis = axis("training so far", "tokens", tickformat="~s", nticks=5)
+    unit = unit_of(metric)
+    figure.layout.yaxis = axis(*((shorten(task, 24), unit) if named else (unit,)), nticks=6)
     return figure
 
 
@@ -186,6 +183,6 @@ def loss_curve(frame: pd.DataFrame, *, order: Sequence[str] = ()) -> go.Figure:
             "<br>%{x:,.0f} tokens<extra></extra>",
         )
         shown.add(str(label))
-    figure.update_xaxes(**axis("training so far", "tokens", tickformat="~s"))
-    figure.update_yaxes(**axis("training loss", "nats a token"))
+    figure.layout.xaxis = axis("training so far", "tokens", tickformat="~s")
+    figure.layout.yaxis = axis("training loss", "nats a token")
     return figure

@@ -312,16 +312,14 @@ def ratio_curve(
             align="left",
             font={"size": 12},
         )
-        figure.update_layout(margin={"t": 18 * (1 + wrapped(verdict).count("<br>")) + 12})
-    figure.update_xaxes(
-        **axis(
-            f"weight of {source}; the rest is {other}",
-            "share of tokens",
-            tickformat=".0%",
-            range=span(frame[source].tolist()),
-        )
+        figure.layout.margin.t = 18 * (1 + wrapped(verdict).count("<br>")) + 12
+    figure.layout.xaxis = axis(
+        f"weight of {source}; the rest is {other}",
+        "share of tokens",
+        tickformat=".0%",
+        range=span(frame[source].tolist()),
     )
-    figure.update_yaxes(**axis(score))
+    figure.layout.yaxis = axis(score)
     return figure
 
 

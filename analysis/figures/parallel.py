@@ -56,20 +56,18 @@ def parallel_coordinates(
             marker={"size": 6 if band == 0 else 4},
             hoverinfo="text",
         )
-    figure.update_layout(legend={"title": {"text": f"trials by {score}", "side": "top"}})
+    figure.layout.legend.title = {"text": f"trials by {score}", "side": "top"}
     top = float(frame[names].to_numpy().max())
-    figure.update_xaxes(
-        **axis(
-            "source",
-            "",
-            type="category",
-            tickangle=0 if len(names) < 6 else -40,
-            categoryorder="array",
-            categoryarray=labels,
-        )
+    figure.layout.xaxis = axis(
+        "source",
+        "",
+        type="category",
+        tickangle=0 if sum(map(len, labels)) < 28 else -40,
+        categoryorder="array",
+        categoryarray=labels,
     )
-    figure.update_yaxes(
-        **axis("weight", "share of tokens", tickformat=".0%", range=[-0.02, min(1.02, 1.08 * top)])
+    figure.layout.yaxis = axis(
+        "weight", "share of tokens", tickformat=".0%", range=[-0.02, min(1.02, 1.08 * top)]
     )
     return figure
 

@@ -122,12 +122,9 @@ def pareto_front(
                 "line": {"color": INK if symbol != "circle-open" else GREY, "width": 1},
             },
         )
-    for which, name in zip(("x", "y"), pair, strict=True):
-        arrow = "→ better" if higher_is_better.get(name, True) else "← better"
-        if which == "y":
-            arrow = arrow.replace("→", "↑").replace("←", "↓")
-        title = axis(f"{name}, {arrow}")
-        figure.update_xaxes(**title) if which == "x" else figure.update_yaxes(**title)
+    better = [higher_is_better.get(name, True) for name in pair]
+    figure.layout.xaxis = axis(f"{pair[0]}, {'→' if better[0] else '←'} better")
+    figure.layout.yaxis = axis(f"{pair[1]}, {'↑' if better[1] else '↓'} better")
     return figure
 
 

@@ -98,14 +98,14 @@ def stage_timeline(stages: pd.DataFrame, curve: pd.DataFrame) -> go.Figure:
         "training so far", "tokens", tickformat="~s", range=[0, float(stages["end"].max())]
     )
     title["title"]["text"] += "<br>stages: " + wrapped(legend, 38)
-    figure.update_layout(barmode="stack", bargap=0, margin={"t": 16}, xaxis=title)
-    figure.update_layout(
-        yaxis=axis(
-            "share of the stage's tokens",
-            tickformat=".0%",
-            range=[0, 1.12],
-            tickvals=[0, 0.25, 0.5, 0.75, 1.0],
-        )
+    figure.layout.update(barmode="stack", bargap=0)
+    figure.layout.margin.t = 16
+    figure.layout.xaxis = title
+    figure.layout.yaxis = axis(
+        "share of the stage's tokens",
+        tickformat=".0%",
+        range=[0, 1.12],
+        tickvals=[0, 0.25, 0.5, 0.75, 1.0],
     )
     return figure
 
@@ -152,15 +152,13 @@ def _add_learning_rate(figure: go.Figure, curve: pd.DataFrame) -> None:
             hovertemplate="learning rate %{y:.3g}<extra></extra>",
         )
     top = 1.25 * float(curve["lr"].max())
-    figure.update_layout(
-        yaxis2=axis(
-            "learning rate",
-            overlaying="y",
-            side="right",
-            showgrid=False,
-            tickformat=".0e",
-            range=[0, top],
-        )
+    figure.layout.yaxis2 = axis(
+        "learning rate",
+        overlaying="y",
+        side="right",
+        showgrid=False,
+        tickformat=".0e",
+        range=[0, top],
     )
 
 
@@ -219,9 +217,9 @@ def epochs_against_cap(frame: pd.DataFrame) -> go.Figure:
         annotation_text=f"cap {cap:g}",
         annotation_position="top",
     )
-    figure.update_layout(margin={"t": 28})
-    figure.update_xaxes(**axis("tokens read / tokens available", "epochs", rangemode="tozero"))
-    figure.update_yaxes(**axis("source", "", showgrid=True))
+    figure.layout.margin.t = 28
+    figure.layout.xaxis = axis("tokens read / tokens available", "epochs", rangemode="tozero")
+    figure.layout.yaxis = axis("source", "", showgrid=True)
     return figure
 
 
@@ -270,10 +268,10 @@ def realised_against_asked(frame: pd.DataFrame) -> go.Figure:
             ],
             hoverinfo="text",
         )
-    figure.update_xaxes(
-        **axis("realised − asked; grey passes", "points of 100", nticks=5, tickangle=0)
+    figure.layout.xaxis = axis(
+        "realised − asked; grey passes", "points of 100", nticks=5, tickangle=0
     )
-    figure.update_yaxes(
-        **axis("source", ""), categoryorder="array", categoryarray=[shorten(r, 20) for r in rows]
+    figure.layout.yaxis = axis(
+        "source", "", categoryorder="array", categoryarray=[shorten(r, 20) for r in rows]
     )
     return figure

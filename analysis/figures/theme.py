@@ -59,6 +59,18 @@ SEQUENTIAL = "Viridis"
 DIVERGING = ((0.0, "#D55E00"), (0.5, "#FFFFFF"), (1.0, "#0072B2"))
 """Vermilion = worse, white = no change, blue = better."""
 
+_FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+_HOVER = {"bgcolor": "white", "font": {"color": INK, "size": 12}, "align": "left"}
+_LEGEND = {
+    "orientation": "h",
+    "yref": "container",
+    "y": 0,
+    "yanchor": "bottom",
+    "x": 0,
+    "xanchor": "left",
+    "font": {"size": 12},
+    "itemsizing": "constant",
+}
 _MARGIN = {"l": 8, "r": 12, "t": 12, "b": 8}
 
 
@@ -71,34 +83,22 @@ def blank(*, height: int = 420, legend: bool = True) -> go.Figure:
     """
     import plotly.graph_objects as go
 
-    figure = go.Figure()
-    figure.update_layout(
-        template="none",
-        height=height,
-        autosize=True,
-        margin=_MARGIN,
-        font={
-            "family": "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif",
-            "size": 13,
-            "color": INK,
-        },
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        colorway=PALETTE,
-        hoverlabel={"bgcolor": "white", "font": {"color": INK, "size": 12}, "align": "left"},
-        showlegend=legend,
-        legend={
-            "orientation": "h",
-            "yref": "container",
-            "y": 0,
-            "yanchor": "bottom",
-            "x": 0,
-            "xanchor": "left",
-            "font": {"size": 12},
-            "itemsizing": "constant",
-        },
+    # Given to the constructor: plotly's update methods take ten times as long (20 ms a figure).
+    return go.Figure(
+        layout={
+            "template": "none",
+            "height": height,
+            "autosize": True,
+            "margin": _MARGIN,
+            "font": {"family": _FONT, "size": 13, "color": INK},
+            "paper_bgcolor": "white",
+            "plot_bgcolor": "white",
+            "colorway": PALETTE,
+            "hoverlabel": _HOVER,
+            "showlegend": legend,
+            "legend": _LEGEND,
+        }
     )
-    return figure
 
 
 def axis(title: str, unit: str = "", **more: Any) -> dict[str, Any]:
@@ -139,8 +139,8 @@ def colour_bar(title: str, **more: Any) -> dict[str, Any]:
 def empty_figure(reason: str, *, height: int = 160) -> go.Figure:
     """A figure that says why there is nothing to show."""
     figure = blank(height=height, legend=False)
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
+    figure.layout.xaxis = {"visible": False}
+    figure.layout.yaxis = {"visible": False}
     figure.add_annotation(
         text=reason, showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5, font={"color": GREY}
     )

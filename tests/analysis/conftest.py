@@ -72,6 +72,14 @@ class Browser:
         body = {"script": script, "args": []}
         return self._call("POST", f"{self.session}/execute/sync", body)
 
+    def wait_for(self, script: str, seconds: float = 120.0) -> None:
+        """Until ``script`` returns true."""
+        end = time.monotonic() + seconds
+        while not self.run(script):
+            if time.monotonic() > end:
+                raise TimeoutError(script)
+            time.sleep(0.1)
+
     def log(self, kind: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._call("POST", f"{self.session}/se/log", {"type": kind})
         return found

@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ablations.cli import main
+from ablations.errors import DataError
+from analysis.report import gather_report, model_card, render_html, render_markdown
+from analysis.report.markdown import escaped
+from analysis.study import judged, rerun_command
+
+if TYPE_CHECKING:
+    from analysis.report import ReportContent
+
+QUICK = ("linear", "scheffe")
+
+
+@pytest.fixture(scope="module")
+def content(runs_dir: Path) -> ReportContent:
+    return gather_report(runs_dir, "ratio", surrogates=QUICK)
+
+
+@pytest.fixture(scope="module")
+def page(content: ReportContent) -> str:
+    return render_html(content)
+
+
+def without_scripts(page: str) -> str:
+    return re.sub(r"<script.*?</script>", "", page, flags=re.S)
+
+
+def test_the_page_answers_in_the_order_of_the_questions(page: str) -> None:
+    wanted = [
+        "verdict",
+        "evidence",
+        "mixtures",
+        "tasks",
+        "learning",
+        "trials",
+        "surrogates",
+        "signal",
+        "data",
+        "cost",
+        "provenance",
+    ]
+    found = re.findall(r'<section id="(\w+)"', page)
+    assert found == wanted
+    assert list(re.findall(r'<a href="#(\w+)"', page)) == wanted
+
+
+def test_the_page_refers_to_nothing_outside_itself(page: str) -> None:
+    assert page.count("<script>") == 2
+    assert "Content-Security-Policy" in page
+    assert not re.findall(r'(?:src|href)="(?!#|data:)', without_scripts(page))
+
+
+def test_the_page_says_that_the_study_runs_and_that_it_is_made_up(page: str) -> None:
+    assert "still running: 18 of 20" in page
+    assert "nothing here was trained" in page
+
+
+def test_the_verdict_stands_first_and_a_tie_is_called_a_tie(
+    page: str, content: ReportContent
+) -> None:
+    verdict = content.judged.verdict
+    assert verdict is not None
+    assert verdict.outcome == "tie"
+    text = without_scripts(page)
+    assert text.index("<h2>Verdict</h2>") < text.index(escape(verdict.sentence))
+    assert "Cannot be told apart from the best" in text
+
+
+def escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("'", "&#39;").replace("<", "&lt;")
+
+
+def test_every_trial_has_a_row_and_every_run_its_command(page: str, runs_dir: Path) -> None:
+    rows = re.search(r'<table id="trials-table".*?</table>', page, flags=re.S)
+    assert rows is not None
+    assert rows[0].count("<tr") == 1 + 12
+    for run in (runs_dir / "ratio").iterdir():
+        assert f"# {run.name}" in rows[0]
+    assert "step 20: loss is not finite" in rows[0]
+
+
+def test_figures_are_json_without_an_early_end(page: str) -> None:
+    found = re.search(r'id="figures">(.*?)</script>', page, flags=re.S)
+    assert found is not None
+    figures = json.loads(found[1])
+    assert {"ratio", "effects", "loss", "timeline", "epochs", "realised", "signal", "cost"} <= set(
+        figures
+    )
+    for figure in figures.values():
+        assert "template" not in figure["layout"]
+        assert f'id="figure-{next(k for k, v in figures.items() if v is figure)}"' in page
+
+
+def test_text_of_users_cannot_break_the_page(runs_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs_dir / "ratio", tmp_path / "ratio")
+    manifest = tmp_path / "ratio" / "trial-0002-0" / "manifest.json"
+    values = json.loads(manifest.read_text())
+    values["labels"]["name"] = "</script><b>60/40</b>"
+    manifest.write_text(json.dumps(values))
+    page = render_html(gather_report(tmp_path, "ratio", surrogates=()))
+    assert "</script><b>" not in page
+    assert "&lt;b&gt;60/40" in page
+
+
+def test_a_study_of_one_run_is_reported(runs_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs_dir / "ratio" / "trial-0002-0", tmp_path / "one" / "trial-0002-0")
+    content = gather_report(tmp_path, "one", surrogates=QUICK)
+    assert content.judged.verdict is None
+    assert "at least two candidates" in content.judged.note
+    assert content.fit is None
+    assert "no verdict" in render_html(content)
+
+
+def test_a_study_that_has_only_begun_is_reported(runs_dir: Path, tmp_path: Path) -> None:
+    run = tmp_path / "new" / "trial-0000-0"
+    run.mkdir(parents=True)
+    shutil.copy(runs_dir / "ratio" / "trial-0000-0" / "manifest.json", run)
+    values = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps(values | {"status": "pending"}))
+    page = render_html(gather_report(tmp_path, "new"))
+    assert "0 of 1 recorded runs" in page
+    assert "No run has recorded its cost yet" in page
+
+
+def test_a_study_without_runs_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no run yet"):
+        gather_report(tmp_path, "empty")
+
+
+def test_a_stored_verdict_is_used_and_said_to_be_old_when_runs_ended_since(
+    runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(runs_dir / "ratio", tmp_path / "ratio")
+    assert main(["verdict", "study=ratio", f"runs_dir={tmp_path}"]) == 0
+    capsys.readouterr()
+    first = gather_report(tmp_path, "ratio", surrogates=())
+    assert (first.judged.origin, first.judged.note) == ("stored", "")
+    stored = tmp_path / "ratio" / "verdict.json"
+    values = json.loads(stored.read_text())
+    stored.write_text(json.dumps(values | {"created": 1.0}))
+    old = judged(tmp_path, "ratio", first.frames.files, "auto")
+    assert "19 runs ended after this verdict" in old.note
+
+
+@pytest.mark.parametrize(
+    ("mode", "note"), [("none", "No verdict was asked for"), ("stored", "No verdict was given yet")]
+)
+def test_no_verdict_is_made_where_none_is_wanted(runs_dir: Path, mode: Any, note: str) -> None:
+    found = judged(runs_dir, "ratio", (), mode)
+    assert found.verdict is None
+    assert note in found.note
+
+
+def test_a_run_is_repeated_from_its_own_config(runs_dir: Path, content: ReportContent) -> None:
+    run = content.frames.files[0]
+    assert rerun_command(run) == content.frames.runs["command"].iloc[0]
+    (run.path / "config.yaml").write_text("study: ratio\n")
+    try:
+        command = rerun_command(run)
+    finally:
+        (run.path / "config.yaml").unlink()
+    assert command.startswith(f"ablate run --config-dir {run.folder} --config-name config ")
+    assert " study=ratio_again " in command
+
+
+def test_markdown_says_what_the_page_says(content: ReportContent) -> None:
+    text = render_markdown(content)
+    assert text.startswith("## How do the runs of ratio compare?\n")
+    assert content.judged.verdict is not None
+    assert f"**{escaped(content.judged.verdict.sentence)}**" in text
+    assert "| scheffe |" in text
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert tables
+    for first, second in itertools.pairwise(tables):
+        if set(second) <= set("|-:"):
+            assert first.count("|") == second.count("|")
+
+
+def test_markdown_is_escaped() -> None:
+    assert escaped("a|b *c* <d>\ne") == "a\\|b \\*c\\* &lt;d> e"
+
+
+def test_the_command_writes_page_markdown_and_frames(
+    runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["report", "study=ratio", f"runs_dir={runs_dir}", f"out={tmp_path / 'r.html'}"]
+    arguments += [f"markdown={tmp_path / 'r.md'}", f"frames={tmp_path / 'f'}", "frames_format=csv"]
+    assert main([*arguments, "surrogates=[linear]", "verdict=none"]) == 0
+    assert (tmp_path / "r.html").stat().st_size > 1e6
+    assert (tmp_path / "r.md").exists()
+    assert (tmp_path / "f" / "trials.csv").exists()
+    assert str(tmp_path / "r.html") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("study=ratoi", "did you mean 'ratio'"),
+        ("surrogates=[lightgb]", "did you mean 'lightgbm'"),
+        ("verdict=old", "verdict"),
+        ("frames_format=xlsx", "frames_format"),
+        ("outt=x", "outt"),
+    ],
+)
+def test_a_mistake_is_told_and_exits_with_2(
+    runs_dir: Path, argument: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["report", "study=ratio", f"runs_dir={runs_dir}", argument]
+    assert main(given) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_a_folder_cannot_be_overwritten_by_the_page(
+    runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["report", "study=three", f"runs_dir={runs_dir}", f"out={tmp_path}"]
+    assert main([*given, "surrogates=none", "verdict=none"]) == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_promotion_has_no_card(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a promotion"):
+        model_card(tmp_path)
+
+
+@pytest.mark.parametrize(("width", "height", "phone"), [(1280, 800, False), (390, 844, True)])
+def test_the_page_opens_without_an_error_a_request_or_a_sideways_scroll(
+    page: str, tmp_path: Path, browsers: Any, width: int, height: int, phone: bool
+) -> None:
+    (tmp_path / "report.html").write_text(page)
+    window = browsers.open(width, height, phone=phone)
+    try:
+        window.open(tmp_path / "report.html")
+        window.wait_for("return document.body.dataset.drawn === 'yes'")
+        assert window.errors() == []
+        assert window.requests() == []
+        assert window.run("return document.documentElement.scrollWidth") <= width
+        drawn = window.run("return document.querySelectorAll('[data-drawn=yes] .main-svg').length")
+        assert drawn > 10
+    finally:
+        window.close()
+
+
+def test_the_table_of_trials_sorts_and_searches(page: str, tmp_path: Path, browsers: Any) -> None:
+    (tmp_path / "report.html").write_text(page)
+    window = browsers.open()
+    try:
+        window.open(tmp_path / "report.html")
+        table = "document.getElementById('trials-table')"
+        click = f"[...{table}.tHead.rows[0].cells].find((c) => c.textContent === 'score').click();"
+        first = f"return [...{table}.tBodies[0].rows].map((r) => r.cells[5].dataset.value)"
+        rising = window.run(click + first)
+        known = [float(value) for value in rising if value]
+        assert known == sorted(known)
+        assert rising[len(known) :] == [""] * (12 - len(known))
+        falling = window.run(click + first)
+        assert [float(value) for value in falling if value] == known[::-1]
+        search = (
+            "const box = document.querySelector('input[type=search]'); box.value = 'uniform done';"
+            "box.dispatchEvent(new Event('input'));"
+            "return document.getElementById('trials-table-count').textContent"
+        )
+        assert window.run(search) == "1 of 12"
+    finally:
+        window.close()
+
+
+def test_labels_do_not_overlap(page: str, tmp_path: Path, browsers: Any) -> None:
+    """Boxes of axis titles, tick labels and legends of each figure, measured in the page."""
+    (tmp_path / "report.html").write_text(page)
+    window = browsers.open(390, 844, phone=True)
+    try:
+        window.open(tmp_path / "report.html")
+        window.wait_for("return document.body.dataset.drawn === 'yes'")
+        assert window.run(OVERLAPS) == []
+    finally:
+        window.close()
+
+
+OVERLAPS = """
+const found = [];
+for (const plot of document.querySelectorAll("[data-drawn=yes]")) {
+  const area = plot.getBoundingClientRect();
+  const boxes = [...plot.querySelectorAll(".xtitle, .ytitle, .xtick text, .ytick text, .legend")]
+    .map((item) => [item.textContent.slice(0, 20), item.getBoundingClientRect()])
+    .filter(([, box]) => box.width > 0);
+  for (let i = 0; i < boxes.length; i++) {
+    const [name, a] = boxes[i];
+    if (a.left < area.left - 1 || a.right > area.right + 1) found.push(plot.id + ": cut " + name);
+    for (let j = i + 1; j < boxes.length; j++) {
+      const [other, b] = boxes[j];
+      const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (wide > 2 && high > 2) found.push(plot.id + ": " + name + " / " + other);
+    }
+  }
+}
+return found;
+"""
