@@ -1,0 +1,239 @@
+"""The driver's loop over runs that end in every way that a run can end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from ablations.errors import ConfigError, HeldError, Problem, TrainingError
+from sweeps.study.agenda import SearchAgenda, SweepAgenda
+from sweeps.study.driver import Driver, StudyError
+from sweeps.study.launching import Launching, launching_of
+from sweeps.study.spec import ConfirmSpec, SearchSpec
+from sweeps.study.state import Run, StudyState
+from sweeps.study.view import PlainView, SilentView, study_table
+from tests.sweeps.study.builders import finish_as, spec, strategy, study
+
+Behaviour = Callable[[StudyState, Run, int], Any]
+"""What the launch number of a run does: returns what Hydra would, or raises."""
+
+
+class Returned:
+    """Hydra's JobReturn, as far as a driver looks."""
+
+    def __init__(self, value: Any = None) -> None:
+        self._return_value = value
+
+
+class ScriptedLauncher:
+    """Runs that end as a test says."""
+
+    def __init__(self, state: StudyState, behaviour: Behaviour) -> None:
+        self.state, self.behaviour = state, behaviour
+        self.launched: list[Run] = []
+        self.width = 2
+
+    def launch(self, jobs: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
+        returned = []
+        for job in jobs:
+            named = dict(override.split("=", 1) for override in job)
+            run = Run(int(named["trial"].removeprefix("trial-")), int(named["seed"]))
+            self.launched.append(run)
+            returned.append(self.behaviour(self.state, run, self.launched.count(run)))
+        return returned
+
+
+def works(state: StudyState, run: Run, launch: int) -> Returned:
+    finish_as(state, run)
+    return Returned(0)
+
+
+def drive(
+    folder: Path, behaviour: Behaviour, search: SearchSpec | None = None, mode: Any = "inline"
+) -> ScriptedLauncher:
+    search = search or spec(confirm=ConfirmSpec(finalists=0))
+    state = study(folder, search)
+    launcher = ScriptedLauncher(state, behaviour)
+    Driver(
+        state,
+        SearchAgenda(strategy(search), None),
+        Launching(launcher, mode, 2),
+        overrides=lambda run: [f"trial=trial-{run.number:04d}", f"seed={run.seed}"],
+        check=lambda _: None,
+        view=SilentView(),
+    ).run()
+    return launcher
+
+
+@pytest.mark.parametrize("mode", ["inline", "thread", "batch"])
+def test_runs_everything_once(tmp_path: Path, mode: str) -> None:
+    launcher = drive(tmp_path, works, mode=mode)
+    assert sorted(run.number for run in launcher.launched) == list(range(10))
+    again = drive(tmp_path, works, mode=mode)
+    assert again.launched == []
+
+
+def test_a_larger_budget_goes_on_with_the_same_study(tmp_path: Path) -> None:
+    drive(tmp_path, works)
+    more = spec(budget=type(spec().budget)(trials=12), confirm=ConfirmSpec(finalists=0))
+    assert sorted(run.number for run in drive(tmp_path, works, more).launched) == [10, 11]
+
+
+def test_a_run_that_was_killed_is_launched_again(tmp_path: Path) -> None:
+    def killed_once(state: StudyState, run: Run, launch: int) -> Any:
+        if run.number == 3 and launch == 1:
+            raise RuntimeError("worker died")
+        return works(state, run, launch)
+
+    launcher = drive(tmp_path, killed_once)
+    assert launcher.launched.count(Run(3, 0)) == 2
+    assert launcher.state.trial(3).state == "done"
+
+
+def test_a_run_that_keeps_dying_fails_with_its_reason(tmp_path: Path) -> None:
+    def dies(state: StudyState, run: Run, launch: int) -> Any:
+        if run.number == 3:
+            raise RuntimeError("out of memory")
+        return works(state, run, launch)
+
+    launcher = drive(tmp_path, dies)
+    assert launcher.launched.count(Run(3, 0)) == 3
+    trial = launcher.state.trial(3)
+    assert trial.state == "failed"
+    assert trial.reason == "ended 3 times without a result; last: RuntimeError: out of memory"
+    assert len(launcher.state.trials) == 10
+    assert drive(tmp_path, works).launched == []
+
+
+def test_a_run_that_raised_is_not_tried_again(tmp_path: Path) -> None:
+    def diverges(state: StudyState, run: Run, launch: int) -> Any:
+        if run.number == 4:
+            return Returned(TrainingError("NaN", step=3))
+        return works(state, run, launch)
+
+    launcher = drive(tmp_path, diverges)
+    assert launcher.launched.count(Run(4, 0)) == 1
+    assert launcher.state.trial(4).reason == "TrainingError: step 3: NaN"
+
+
+def test_too_many_failures_end_the_study(tmp_path: Path) -> None:
+    def diverges(state: StudyState, run: Run, launch: int) -> Any:
+        if run.number >= 2:
+            return Returned(TrainingError("NaN", step=3))
+        return works(state, run, launch)
+
+    with pytest.raises(StudyError, match=r"4 trials failed, more than search\.max_failures=3"):
+        drive(tmp_path, diverges)
+    with pytest.raises(StudyError, match="trial-0005: TrainingError"):
+        drive(tmp_path, works)
+
+
+def test_a_mistake_in_the_first_run_is_told_and_leaves_no_failed_trial(tmp_path: Path) -> None:
+    def mistaken(state: StudyState, run: Run, launch: int) -> Any:
+        return Returned(ConfigError(Problem("model.hidden_size", "not even")))
+
+    with pytest.raises(ConfigError, match="hidden_size"):
+        drive(tmp_path, mistaken)
+    launcher = drive(tmp_path, works)
+    assert all(trial.state == "done" for trial in launcher.state.trials)
+    assert len(launcher.state.trials) == 10
+
+
+def test_a_run_that_an_orphan_works_on_is_waited_for(tmp_path: Path) -> None:
+    orphan = FileLock(tmp_path / "runs/s/trial-0000-0/lock", thread_local=False)
+
+    def refused(state: StudyState, run: Run, launch: int) -> Any:
+        if run.number == 0:
+            orphan.acquire()
+            return Returned(HeldError(Problem("run", "held")))
+        if run.number == 1:  # meanwhile the orphan ends, with a result
+            finish_as(state, Run(0, 0))
+            orphan.release()
+        return works(state, run, launch)
+
+    launcher = drive(tmp_path, refused)
+    assert launcher.launched.count(Run(0, 0)) == 1
+    assert launcher.state.trial(0).state == "done"
+
+
+def test_a_run_that_is_held_when_a_driver_begins_is_not_launched(tmp_path: Path) -> None:
+    def dies(state: StudyState, run: Run, launch: int) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        drive(tmp_path, dies)
+    orphan = FileLock(tmp_path / "runs/s/trial-0000-0/lock", thread_local=False)
+    orphan.acquire()
+
+    def ends_it(state: StudyState, run: Run, launch: int) -> Any:
+        if orphan.is_locked:
+            finish_as(state, Run(0, 0))
+            orphan.release()
+        return works(state, run, launch)
+
+    launcher = drive(tmp_path, ends_it, mode="thread")
+    assert Run(0, 0) not in launcher.launched
+    assert launcher.state.trial(0).state == "done"
+
+
+def test_what_submitit_ended_is_launched_again(tmp_path: Path) -> None:
+    from submitit.core.utils import UncompletedJobError
+
+    def timed_out(state: StudyState, run: Run, launch: int) -> Any:
+        if run.number == 1 and launch == 1:
+            return Returned(UncompletedJobError("timed-out too many times"))
+        return works(state, run, launch)
+
+    assert drive(tmp_path, timed_out).state.trial(1).state == "done"
+
+
+def test_a_sweep_adds_only_what_is_missing(tmp_path: Path) -> None:
+    def sweep(combinations: list[tuple[str, ...]], seeds: tuple[int, ...]) -> ScriptedLauncher:
+        state = study(tmp_path, SearchSpec(objectives=spec().objectives))
+        launcher = ScriptedLauncher(state, works)
+        Driver(
+            state,
+            SweepAgenda(combinations, seeds),
+            Launching(launcher, "inline", 1),
+            overrides=lambda run: [f"trial=trial-{run.number:04d}", f"seed={run.seed}"],
+            check=lambda _: None,
+            view=SilentView(),
+        ).run()
+        return launcher
+
+    assert len(sweep([("model=a",), ("model=b",)], (0,)).launched) == 2
+    assert sweep([("model=a",), ("model=b",)], (0,)).launched == []
+    assert sweep([("model=b",), ("model=c",)], (0, 1)).launched == [Run(1, 1), Run(2, 0), Run(2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes", "workers", "expected"),
+    [
+        ("SlotsLauncher", {"width": 3}, None, ("thread", 3)),
+        ("LocalLauncher", {}, 5, ("thread", 5)),
+        ("JoblibLauncher", {"joblib": {"n_jobs": 4}}, None, ("batch", 4)),
+        ("BasicLauncher", {}, 9, ("inline", 1)),
+    ],
+)
+def test_launchers_are_called_as_they_may_be(
+    name: str, attributes: dict[str, Any], workers: int | None, expected: tuple[str, int]
+) -> None:
+    launching = launching_of(type(name, (), attributes)(), workers)
+    assert (launching.mode, launching.width) == expected
+
+
+def test_views_tell_what_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    launcher = drive(tmp_path, works)
+    view = PlainView()
+    view.show(launcher.state, {}, 10)
+    assert "10 runs have ended already" in capsys.readouterr().out
+    from rich.console import Console
+
+    Console(width=200).print(study_table(launcher.state, {Run(0, 1): 0.0}, 10))
+    shown = capsys.readouterr().out
+    assert "trial-0000" in shown
+    assert "10 of 10 trials, 1 runs in flight" in shown
