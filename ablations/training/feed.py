@@ -9,7 +9,9 @@ Which samples a step trains depends on the step alone; ranks and micro-batches o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +21,7 @@ from ablations.data.store import TokenStore
 from ablations.errors import DataError, Problem
 from ablations.mixture.audit import WindowCounts
 from ablations.mixture.reader import BatchReader
-from ablations.mixture.sampler import Sampler
+from ablations.mixture.sampler import Placement, Sampler
 from ablations.training.trainer import TrainJob
 
 __all__ = ["Feed", "Share", "sampler_of"]
@@ -73,10 +75,35 @@ class Feed:
 
     def step(self, step: int) -> Tokens:
         """Tokens [micro-batches, samples, length + 1] of optimiser step ``step``, counted from 0."""
+        tokens, placement = self._read(step)
+        self.counts.add(placement)
+        return tokens
+
+    def steps(self, first: int, stop: int, *, ahead: int = 0) -> Iterator[Tokens]:
+        """The steps ``first`` to ``stop - 1``, ``ahead`` of them read before they are asked for.
+
+        A step is counted when it is handed over, so that a checkpoint counts what was trained.
+        """
+        if not ahead:
+            yield from map(self.step, range(first, stop))
+            return
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed") as reader:
+            coming = deque(
+                reader.submit(self._read, s) for s in range(first, min(stop, first + ahead))
+            )
+            for step in range(first + ahead, stop + ahead):
+                tokens, placement = coming.popleft().result()
+                if step < stop:
+                    coming.append(reader.submit(self._read, step))
+                self.counts.add(placement)
+                yield tokens
+                if not coming:
+                    return
+
+    def _read(self, step: int) -> tuple[Tokens, Placement]:
         indices = step * self._batch_size + self._rows
         tokens, placement = self._reader.read(indices.reshape(-1))
-        self.counts.add(placement)
-        return tokens.reshape(*indices.shape, -1)
+        return tokens.reshape(*indices.shape, -1), placement
 
 
 def _end_token(job: TrainJob, stores: Mapping[str, TokenStore]) -> int:

@@ -7,15 +7,19 @@ A sample is a window of L tokens cut from a stream of documents, an end token af
     positions   0 1 2 3 0 1 2 0 1 2         with intra-document masking; 0 … 9 without
 
 Without masking every token sees all before it (one cached table, ``is_causal``). With it, attention
-is causal and block-diagonal (SmolLM3 and Llama 3 train so; arXiv 2402.13991 measures it).
+is causal and block-diagonal (SmolLM3 and Llama 3 train so; arXiv 2402.13991 measures it): a dense mask
+on a CPU; on a GPU flex attention (arXiv 2412.05496), which keeps only which blocks of 128 x 128 meet.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 __all__ = ["PositionMaker", "Positions", "documents_of", "rotary_tables"]
 
@@ -29,6 +33,8 @@ class Positions:
     sin: torch.Tensor
     mask: torch.Tensor | None = None
     """[batch, 1, length, length], True where a query may see a key; None = causal."""
+    blocks: BlockMask | None = None
+    """The same for flex attention, instead of ``mask``."""
 
     def rotate(self, x: torch.Tensor) -> torch.Tensor:
         """``x`` [batch, heads, length, width] turned by its positions (halves, as transformers)."""
@@ -37,6 +43,8 @@ class Positions:
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Grouped-query attention of [batch, heads, length, width]."""
+        if self.blocks is not None:
+            return _flex(q, k, v, self.blocks)
         return F.scaled_dot_product_attention(
             q,
             k,
@@ -45,6 +53,20 @@ class Positions:
             is_causal=self.mask is None,
             enable_gqa=q.shape[1] != k.shape[1],
         )
+
+
+def _flex(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, blocks: BlockMask) -> torch.Tensor:
+    """Flex attention: compiled, unless an outer compilation takes it in or there is no GPU."""
+    attend = flex_attention
+    if q.device.type == "cuda" and not torch.compiler.is_compiling():
+        attend = _compiled_flex()
+    mixed: torch.Tensor = attend(q, k, v, block_mask=blocks, enable_gqa=q.shape[1] != k.shape[1])
+    return mixed
+
+
+@functools.cache
+def _compiled_flex() -> Any:
+    return torch.compile(flex_attention, dynamic=False)
 
 
 def rotary_tables(
@@ -75,6 +97,7 @@ class PositionMaker:
         width: Width of a head.
         theta: Base of the rotary wavelengths.
         eos_id: The token that ends a document, to mask by documents; None = attend across them.
+        flex: Mask by flex attention; None = on CUDA.
     """
 
     def __init__(
@@ -86,9 +109,11 @@ class PositionMaker:
         eos_id: int | None,
         device: torch.device | str,
         dtype: torch.dtype,
+        flex: bool | None = None,
     ) -> None:
         self._cos, self._sin = rotary_tables(length, width, theta, device=device, dtype=dtype)
         self._eos_id = eos_id
+        self._flex = torch.device(device).type == "cuda" if flex is None else flex
         self._causal = Positions(cos=self._cos, sin=self._sin)
 
     def of(self, tokens: torch.Tensor) -> Positions:
@@ -96,7 +121,26 @@ class PositionMaker:
         if self._eos_id is None:
             return self._causal
         documents, positions = documents_of(tokens, self._eos_id)
-        same = documents[:, :, None] == documents[:, None, :]
-        mask = same.tril().unsqueeze(1)
         cos, sin = self._cos[positions].unsqueeze(1), self._sin[positions].unsqueeze(1)
-        return Positions(cos=cos, sin=sin, mask=mask)
+        if self._flex:
+            return Positions(cos=cos, sin=sin, blocks=_blocks_of(documents))
+        same = documents[:, :, None] == documents[:, None, :]
+        return Positions(cos=cos, sin=sin, mask=same.tril().unsqueeze(1))
+
+
+def _blocks_of(documents: torch.Tensor) -> BlockMask:
+    """Which blocks of queries and keys hold a pair of one document, for [batch, length] numbers."""
+    batch, length = documents.shape
+
+    def visible(b: torch.Tensor, _: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        return (documents[b, q] == documents[b, k]) & (q >= k)
+
+    return create_block_mask(
+        visible,
+        batch,
+        None,
+        length,
+        length,
+        device=documents.device.type,
+        _compile=documents.is_cuda,
+    )

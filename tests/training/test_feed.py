@@ -42,3 +42,15 @@ def test_tokens_beyond_the_embedding_are_refused(tmp_path: Path, stores: dict[st
     job = replace(make_job(tmp_path, stores), model=replace(TINY, vocab_size=32))
     with pytest.raises(DataError, match="beyond the model's vocabulary"):
         Feed(job, Share(0, 1, 8))
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3, 20])
+def test_reading_ahead_changes_neither_steps_nor_counts(
+    tmp_path: Path, stores: dict[str, Path], ahead: int
+) -> None:
+    job = make_job(tmp_path, stores)
+    feed, plain = Feed(job, Share(0, 1, 4)), Feed(job, Share(0, 1, 4))
+    for number, tokens in enumerate(feed.steps(2, 7, ahead=ahead), start=2):
+        np.testing.assert_array_equal(tokens, plain.step(number))
+        np.testing.assert_array_equal(feed.counts.array, plain.counts.array)
+    assert number == 6

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -212,8 +213,6 @@ def test_a_run_is_not_resumed_as_another(
 
 
 def test_a_store_that_was_cut_is_refused_by_name(tmp_path: Path, stores: dict[str, Path]) -> None:
-    import shutil
-
     broken = {name: tmp_path / name for name in stores}
     for name, folder in stores.items():
         shutil.copytree(folder, broken[name])
@@ -328,3 +327,15 @@ def _kill_worker(job: TrainJob, after: float) -> None:
     for server in psutil.Process().children():
         for child in server.children():
             os.kill(child.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("masking", [False, True])
+def test_a_compiled_layer_trains_to_the_same_losses(
+    tmp_path: Path, stores: dict[str, Path], masking: bool
+) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on CPU")
+    job = make_job(tmp_path, stores, steps=6, peak_lr=3e-3, intra_document_masking=masking)
+    assert train(with_execution(job, compile=True)).status == "done"
+    assert losses_of(job) == pytest.approx(plain(job, EOS if masking else None), rel=1e-6)

@@ -81,3 +81,22 @@ def test_the_chunked_loss_never_holds_all_logits(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(F, "linear", counted)
     mean_cross_entropy(torch.randn(20, 4), torch.randn(9, 4), torch.randint(9, (20,)), 6)
     assert rows == [6, 6, 6, 2]
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_masks_as_the_dense_mask_does() -> None:
+    torch.manual_seed(0)
+    tokens = torch.randint(0, 12, (2, 40))
+    results = []
+    for flex in (False, True):
+        maker = PositionMaker(
+            length=40, width=16, theta=100.0, eos_id=0, device="cpu", dtype=torch.float32, flex=flex
+        )
+        positions = maker.of(tokens)
+        assert (positions.mask is None) is flex
+        torch.manual_seed(1)
+        q = torch.randn(2, 4, 40, 16)
+        k, v = torch.randn(2, 2, 2, 40, 16)
+        # Flex attention has no backward pass on a CPU.
+        results.append(positions.attend(positions.rotate(q), positions.rotate(k), v))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)

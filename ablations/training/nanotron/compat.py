@@ -132,7 +132,7 @@ def use_one_rank() -> None:
     """
     module = nanotron_trainer()
     module.save = functools.partial(module.save, sanity_checks=False)
-    optimizer = importlib.import_module("nanotron.serialize.optimizer")
+    optimizer: Any = importlib.import_module("nanotron.serialize.optimizer")
     optimizer.check_optim_state_in_sync = lambda *_: None
     for kind in torch.optim.AdamW.__mro__:
         for member in vars(kind).values():

@@ -43,6 +43,7 @@ from ablations.training.logbook import Logbook
 from ablations.training.nanotron.compat import CudaToCpu, nanotron_trainer
 from ablations.training.nanotron.config import DTYPES, nanotron_config
 from ablations.training.nanotron.model import Llama, Slot
+from ablations.training.nanotron.readings import Reading, Readings
 from ablations.training.nanotron.steps import Stepper
 from ablations.training.packing import PositionMaker
 from ablations.training.plan import Cut
@@ -57,6 +58,9 @@ from nanotron.serialize.metadata import CheckpointMetadata  # noqa: E402
 
 __all__ = ["Engine"]
 
+_AHEAD = 2
+"""Steps that a thread reads ahead of a GPU; a CPU's own cores would do the reading."""
+
 
 class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
     """One rank's trainer of one job."""
@@ -67,6 +71,7 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
         self.job, self.cut, self.start = job, cut, start
         self.feed, self.device = feed, device
         self.logbook = Logbook(job.directory)
+        self.readings = Readings()
         self.health = Health(job.training, job.model.vocab_size)
         self.slot = Slot(
             recompute=job.execution.recompute,
@@ -147,9 +152,13 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
 
     def train_step_logs(self, outputs: Any, loss_avg: torch.Tensor | None) -> None:
         """Write the step down, judge it, and save a checkpoint where one is due."""
+        due = self.iteration_step in self.saved_steps or self._recovery_due()
         if loss_avg is not None and self.is_writer:
-            self._write_row(float(loss_avg), float(self.stepper.grad_norm))
-        if self.iteration_step in self.saved_steps or self._recovery_due():
+            seconds = time.time() - self.iteration_start_time
+            self.readings.add(self.iteration_step, seconds, loss_avg, self.stepper.grad_norm)
+            for reading in self.readings.ready(everything=due):
+                self._write_row(reading)
+        if due:
             self.save_checkpoint()
 
     # ----------------------------------------------------------------------------------- the work
@@ -159,20 +168,20 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
         """Whether this rank has the loss, and is the one of those that do to write it down."""
         return dist.get_rank(self.parallel_context.world_pg) in self.logger_ranks
 
-    def _write_row(self, loss: float, grad_norm: float) -> None:
-        step, training = self.iteration_step, self.job.training
-        seconds = time.time() - self.iteration_start_time
+    def _write_row(self, reading: Reading) -> None:
+        step, training = reading.step, self.job.training
         row = StepRow(
             step=step,
             tokens=step * training.tokens_per_step,
-            loss=loss,
+            loss=reading.loss,
             lr=self.job.learning_rate.at(step - 1),
-            grad_norm=grad_norm,
-            tokens_per_second=training.tokens_per_step / seconds,
-            seconds=seconds,
+            grad_norm=reading.grad_norm,
+            tokens_per_second=training.tokens_per_step / reading.seconds,
+            seconds=reading.seconds,
         )
         self.logbook.row(row)
-        verdict = self.health.judge(loss, grad_norm if training.clip_norm else 0.0)
+        grad_norm = reading.grad_norm if training.clip_norm else 0.0
+        verdict = self.health.judge(reading.loss, grad_norm)
         if verdict is None:
             return
         if isinstance(verdict, Diverged):
@@ -186,8 +195,13 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
         at = dist.get_rank(context.pp_pg)
         reads = at == model.input_pp_rank
         judges = at == model.output_pp_rank
-        for step in range(self.start.step, self.job.schedule.total_steps):
-            for micro in torch.from_numpy(self.feed.step(step)).to(self.device):
+        on_cuda = self.device.type == "cuda"
+        stop = self.job.schedule.total_steps
+        for tokens in self.feed.steps(self.start.step, stop, ahead=_AHEAD if on_cuda else 0):
+            whole = torch.from_numpy(tokens)
+            if on_cuda:
+                whole = whole.pin_memory().to(self.device, non_blocking=True)
+            for micro in whole:
                 inputs = micro[:, :-1].contiguous()
                 yield {
                     "input_ids": inputs if reads else TensorPointer(model.input_pp_rank),

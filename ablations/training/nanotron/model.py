@@ -135,7 +135,8 @@ class Layer(nn.Module):
         self.attn = Attention(shape, parallel, tp)
         self.post_attention_layernorm = RMSNorm(shape.hidden_size, shape.rms_norm_eps)
         self.mlp = FeedForward(shape, parallel, tp)
-        self.run = torch.compile(self.body) if slot.compile else self.body
+        # All layers share one compiled graph: their parameters are its inputs, shapes are fixed.
+        self.run = torch.compile(self.body, dynamic=False) if slot.compile else self.body
 
     def body(self, hidden: torch.Tensor, positions: Positions) -> torch.Tensor:
         hidden = hidden + self.attn(self.input_layernorm(hidden), positions)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 import torch.distributed
@@ -16,12 +17,15 @@ from ablations.training.feed import Feed, Share
 from ablations.training.nanotron.compat import nanotron_trainer, use_cpu, use_one_rank
 from ablations.training.nanotron.engine import Engine
 from ablations.training.nanotron.trainer import outcome_of, training_lock
-from ablations.training.plan import cut_batch
+from ablations.training.plan import Cut, cut_batch
 from ablations.training.specs import ExecutionSpec
 from ablations.training.start import Start
 from ablations.training.trainer import TrainJob, TrainOutcome
 
 __all__ = ["choose_device", "cpu_threads", "train_rank"]
+
+_CUDA_LOSS_CHUNK_TOKENS = 4096
+"""At a vocabulary of 49,152: 0.8 GB of float32 logits at once, and matrices still large enough."""
 
 
 def train_rank(argument: tuple[TrainJob, Start]) -> TrainOutcome:
@@ -34,10 +38,7 @@ def train_rank(argument: tuple[TrainJob, Start]) -> TrainOutcome:
         use_one_rank()
     first = os.environ.get("RANK", "0") == "0"
     with training_lock(job.directory) if first else contextlib.nullcontext(), _ranks(device):
-        memory = (
-            torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
-        )
-        cut = cut_batch(job.model, job.training, job.execution, memory_bytes=memory)
+        job, cut = _fit(job, device)
         share = Share(_dp_rank(job.execution), job.execution.dp, cut.micro_batch_size)
         feed = Feed(job, share, start.windows)
         engine = Engine(job, cut, start, feed=feed, device=device)
@@ -51,6 +52,18 @@ def train_rank(argument: tuple[TrainJob, Start]) -> TrainOutcome:
     return TrainOutcome(
         **{**vars(done), "cpu_seconds": time.process_time() - began, "device": name}
     )
+
+
+def _fit(job: TrainJob, device: torch.device) -> tuple[TrainJob, Cut]:
+    """The job with what it leaves open settled for a device, and its batch cut to fit."""
+    if device.type == "cpu":
+        return job, cut_batch(job.model, job.training, job.execution)
+    execution = job.execution
+    if execution.loss_chunk_tokens is None:
+        execution = replace(execution, loss_chunk_tokens=_CUDA_LOSS_CHUNK_TOKENS)
+    memory = torch.cuda.get_device_properties(device).total_memory
+    cut = cut_batch(job.model, job.training, execution, memory_bytes=memory)
+    return replace(job, execution=execution), cut
 
 
 def choose_device(execution: ExecutionSpec) -> torch.device:
