@@ -33,6 +33,9 @@ class _TaskFit:
     task: TaskData
     fit: MeansFit
     noise: TrainingNoise
+    """What the task's interval rests on: seeds first."""
+    signal_noise: TrainingNoise
+    """What the task's signal is measured by: anything but seeds first (see signal.py)."""
 
 
 def task_signals(observed: Observations, last: int) -> tuple[Signal, ...]:
@@ -46,7 +49,7 @@ def task_signals(observed: Observations, last: int) -> tuple[Signal, ...]:
                 fitted.task.trajectories
                 or [(np.zeros(1), np.array([value])) for value in fitted.task.values],
                 [run.candidate for run in fitted.observed.runs],
-                fitted.noise,
+                fitted.signal_noise,
                 higher_is_better=task.higher_is_better,
                 chance=task.chance,
                 last=last,
@@ -103,12 +106,18 @@ def _fit(observed: Observations, task: TaskData, last: int) -> _TaskFit:
         fit = MeansFit(
             means=nothing, unit=np.zeros((0, 0)), noise=TrainingNoise.unknown(), blocked=False
         )
-        return _TaskFit(observed=kept, task=own, fit=fit, noise=fit.noise)
+        return _TaskFit(observed=kept, task=own, fit=fit, noise=fit.noise, signal_noise=fit.noise)
     fit = fit_means(kept.run_scores(sign * own.values))
     noises = [fit.noise, checkpoint_noise(own.trajectories, last), _published(observed, task)]
     # Zero scatter is a task stuck at one value, not one measured without noise.
     seeds, late, declared = (n if n.variance > 0.0 else TrainingNoise.unknown() for n in noises)
-    return _TaskFit(observed=kept, task=own, fit=fit, noise=combine(seeds, late, declared))
+    return _TaskFit(
+        observed=kept,
+        task=own,
+        fit=fit,
+        noise=combine(seeds, late, declared),
+        signal_noise=next((n for n in (late, declared) if n.known), seeds),
+    )
 
 
 def _published(observed: Observations, task: TaskData) -> TrainingNoise:

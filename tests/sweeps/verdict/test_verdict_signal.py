@@ -12,7 +12,7 @@ from sweeps.verdict.signal import Signal, measure_signal
 from sweeps.verdict.transfer import transfer
 
 TOKENS = np.arange(1.0, 6.0)
-QUIET = TrainingNoise(variance=0.005**2, df=10.0, source="seeds")
+QUIET = TrainingNoise(variance=0.005**2, df=10.0, source="checkpoints")
 
 
 def measured(values: list[list[float]], **settings: object) -> Signal:
@@ -38,7 +38,7 @@ def test_a_rising_quiet_task_above_chance_votes() -> None:
     [
         ([0.4, 0.3, 0.4, 0.3, 0.31], {}, "not monotone in tokens"),
         ([0.4] * 5, {}, "not monotone in tokens"),
-        (RISING, {"noise": TrainingNoise(variance=0.03**2, df=9, source="seeds")}, "noisy"),
+        (RISING, {"noise": TrainingNoise(variance=0.03**2, df=9, source="checkpoints")}, "noisy"),
         (RISING, {"chance": 0.39}, "not above chance"),
     ],
 )
@@ -48,6 +48,12 @@ def test_each_fault_costs_the_vote(
     found = measured([values, values], **settings)
     assert fault in found.faults
     assert not found.votes
+
+
+def test_noise_known_from_seeds_alone_only_warns() -> None:
+    found = measured([RISING], noise=TrainingNoise(variance=0.03**2, df=4, source="seeds"))
+    assert found.votes
+    assert found.warnings == ("noisy",)
 
 
 def test_lower_is_better_is_monotone_when_it_falls() -> None:
