@@ -17,7 +17,7 @@ from typing import Any
 
 from analysis.frames.build import label
 from analysis.frames.config import total_tokens
-from analysis.records import RunFiles, scan
+from analysis.records import RunFiles, read_json_or_none, scan
 
 __all__ = ["RunState", "Snapshot", "look"]
 
@@ -112,16 +112,11 @@ def look(runs_dir: Path, study: str) -> Snapshot:
 
 
 def _planned(folder: Path) -> int | None:
-    """The budget of trials in ``study.json``, wherever the study keeps it."""
-    try:
-        stored = json.loads((folder / "study.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    for place in (stored, stored.get("strategy") or {}):
-        budget = place.get("budget") if isinstance(place, Mapping) else None
-        if isinstance(budget, Mapping) and isinstance(budget.get("trials"), int):
-            return int(budget["trials"])
-    return None
+    """The budget of trials in the study's ledger."""
+    ledger = read_json_or_none(folder / "ledger.json")
+    budget = ledger.get("budget") if isinstance(ledger, Mapping) else None
+    trials = budget.get("trials") if isinstance(budget, Mapping) else None
+    return trials if isinstance(trials, int) else None
 
 
 def _state(run: RunFiles, now: float) -> RunState:

@@ -36,12 +36,15 @@ def snapshot_table(snapshot: Snapshot, rows: int) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    for heading in ("run", "what", "status"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("read", "loss", "tokens/s", "score"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("note", no_wrap=True, min_width=10)
-    for run in _shown(snapshot, rows):
+    shown = _shown(snapshot, rows)
+    longest = max((len(run.run) for run in shown), default=0)
+    # A long reason must not squeeze the other columns: they have least widths, the note has none.
+    for heading, least in (("run", min(longest, 24)), ("what", 8), ("status", 8)):
+        table.add_column(heading, no_wrap=True, min_width=least)
+    for heading, least in (("read", 4), ("loss", 4), ("tokens/s", 8), ("score", 6)):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=least)
+    table.add_column("note", no_wrap=True)
+    for run in shown:
         table.add_row(
             run.run,
             run.name or run.phase,

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from ablations.errors import DataError, Problem
+from ablations.errors import ConfigError, DataError, Problem
 from analysis.figures.theme import number
 from analysis.frames import Frames, finals
 from analysis.records import read_json_or_none
@@ -42,7 +42,8 @@ def model_card(promotion: Path, runs_dir: Path | None = None) -> str:
             )
         )
     conf = Path(promotion) / "conf"
-    sources = _yaml(conf / "experiment" / "promoted.yaml").get("source") or {}
+    overrides = _yaml(conf / "experiment" / "promoted.yaml").get("source") or {}
+    sources = {name: _source(name, overrides.get(name) or {}) for name in record["sources"]}
     model, training = (_yaml(conf / group / "promoted.yaml") for group in ("model", "training"))
     lines = [
         *_front_matter(record, sources),
@@ -63,14 +64,25 @@ def _yaml(path: Path) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def _source(name: str, override: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the catalogue says of a source, the promotion's overrides over it."""
+    from ablations.data.catalogue import load_source
+    from ablations.schema import conf_dir
+
+    try:
+        return {**load_source(name, [conf_dir() / "source"]), **override}
+    except ConfigError:
+        return override
+
+
 def _front_matter(
     record: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
     """The block that hubs index; only what is known, licences of the data as tags."""
     repositories = [
         str(spec["origin"]["repo"])
-        for name, spec in sources.items()
-        if name in record["sources"] and (spec.get("origin") or {}).get("repo")
+        for spec in sources.values()
+        if (spec.get("origin") or {}).get("repo")
     ]
     front: dict[str, Any] = {"library_name": "transformers", "tags": ["ablations", "pretraining"]}
     if repositories:

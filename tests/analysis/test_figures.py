@@ -101,7 +101,7 @@ def drawn(runs_dir: Path) -> dict[str, go.Figure]:
     return every_figure(runs_dir)
 
 
-NAMES = [
+NAMES = (
     "ratio",
     "ternary",
     "parallel",
@@ -115,7 +115,7 @@ NAMES = [
     "transfer",
     "signal",
     "cost",
-]
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
