@@ -42,9 +42,10 @@ def generate(
 ) -> list[Generated]:
     """Greedy continuations of ``contexts``, in their order.
 
-    A prompt keeps its last ``window - max_new_tokens`` tokens, at least one.
+    Where prompt and text do not both fit, the text gets half of the window at most, the prompt loses its
+    beginning, and the text ends with the window: each by its own length, whatever it is batched with.
     """
-    room = max(1, window - max_new_tokens)
+    room = max(1, window - min(max_new_tokens, window // 2))
     order = sorted(range(len(contexts)), key=lambda index: -len(contexts[index]))
     made: dict[int, Generated] = {}
     start = 0
@@ -52,9 +53,9 @@ def generate(
         longest = min(room, len(contexts[order[start]])) + max_new_tokens
         chosen = order[start : start + max(1, batch_tokens // longest)]
         rows = [list(contexts[index][-room:]) for index in chosen]
-        for index, tokens in zip(
-            chosen, _greedy(network, tokenizer, rows, max_new_tokens, stop), strict=True
-        ):
+        limits = [min(max_new_tokens, window - len(row)) for row in rows]
+        written = _greedy(network, tokenizer, rows, limits, stop)
+        for index, tokens in zip(chosen, written, strict=True):
             cut = max(0, len(contexts[index]) - room)
             made[index] = Generated(_text(tokenizer, tokens, stop), tuple(tokens), cut)
         start += len(chosen)
@@ -63,13 +64,17 @@ def generate(
 
 @torch.inference_mode()
 def _greedy(
-    network: Network, tokenizer: Any, rows: list[list[int]], limit: int, stop: tuple[str, ...]
+    network: Network,
+    tokenizer: Any,
+    rows: list[list[int]],
+    limits: list[int],
+    stop: tuple[str, ...],
 ) -> list[list[int]]:
     tokens, mask = _left_padded(rows, network.device)
     written: list[list[int]] = [[] for _ in rows]
     alive = list(range(len(rows)))
     cache = None
-    for _ in range(limit):
+    for count in range(1, max(limits) + 1):
         positions = (mask.cumsum(-1) - 1).clamp_(min=0)[:, -tokens.shape[1] :]
         out = network.model(
             input_ids=tokens,
@@ -83,7 +88,11 @@ def _greedy(
         chosen = out.logits[:, -1].argmax(-1)
         for row, token in zip(alive, chosen.tolist(), strict=True):
             written[row].append(token)
-        kept = [i for i, row in enumerate(alive) if not _over(tokenizer, written[row], stop)]
+        kept = [
+            i
+            for i, row in enumerate(alive)
+            if count < limits[row] and not _over(tokenizer, written[row], stop)
+        ]
         if not kept:
             break
         if len(kept) < len(alive):

@@ -57,5 +57,15 @@ def test_a_long_prompt_keeps_its_end(model: Any, tokenizer: Any) -> None:
     assert list(long.tokens) == theirs(model, tokenizer, list(range(7, 63)), 8)
 
 
+def test_a_text_longer_than_the_window_leaves_its_prompt_half(model: Any, tokenizer: Any) -> None:
+    long, short = [5 + n for n in range(50)], [5, 9, 11]
+    for batch_tokens in (1, 4096):
+        options = {"max_new_tokens": 64, "batch_tokens": batch_tokens}
+        first, second = ours(model, tokenizer, [long, short], **options)
+        assert (first.cut_tokens, second.cut_tokens) == (18, 0)
+        assert list(first.tokens) == theirs(model, tokenizer, long[-32:], 32)
+        assert list(second.tokens) == theirs(model, tokenizer, short, 61)
+
+
 def test_nothing_asked_nothing_written(model: Any, tokenizer: Any) -> None:
     assert ours(model, tokenizer, []) == []
