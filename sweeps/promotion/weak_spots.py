@@ -24,6 +24,9 @@ Movement = Literal["gained", "stalled", "fell", "new"]
 SHIFT = 0.1
 """Share of the stage's tokens that the surrogate is asked to move to one source."""
 
+TELLING = 1e-3
+"""Smallest predicted gain that the report tells."""
+
 FEWEST_TRIALS = 5
 """Below this many trials no surrogate is fitted: it would be noise read aloud."""
 
@@ -189,7 +192,7 @@ def report(found: WeakSpots) -> str:
         "|---|--:|--:|---|---|---|",
     ]
     for spot in rows:
-        best = [f"{source} ({gain:+.4f})" for source, gain in spot.movers[:2] if gain > 0.0]
+        best = [f"{source} ({gain:+.4f})" for source, gain in spot.movers[:2] if gain >= TELLING]
         target = "" if spot.target is None else f"{spot.target:g}"
         if spot.reached is not None:
             target += " reached" if spot.reached else " **not reached**"

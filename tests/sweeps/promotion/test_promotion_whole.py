@@ -38,10 +38,13 @@ def command(folder: Path, *overrides: str) -> list[str]:
 
 def train_until(arguments: list[str], record: Path, step: int) -> bool:
     """Kill the command as soon as ``step`` is written down; whether it was killed."""
-    process = subprocess.Popen(
-        arguments, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+    said = record.parent.parent / "said.txt"
+    said.parent.mkdir(exist_ok=True)
     metrics = record / "metrics.jsonl"
+    with said.open("wb") as stream:
+        process = subprocess.Popen(
+            arguments, start_new_session=True, stdout=stream, stderr=subprocess.STDOUT
+        )
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         rows = metrics.read_bytes().splitlines() if metrics.exists() else []
@@ -50,8 +53,7 @@ def train_until(arguments: list[str], record: Path, step: int) -> bool:
             process.wait()
             return True
         time.sleep(0.005)
-    _, said = process.communicate()
-    assert process.returncode == 0, said.decode()
+    assert process.wait() == 0, said.read_text()
     return False
 
 
