@@ -21,7 +21,7 @@ from ablations.training.start import Start, find_start
 from ablations.training.trainer import StepRow, TrainJob, TrainOutcome, Watch
 from ablations.training.worker import Task, run_in_worker
 
-__all__ = ["NanotronTrainer"]
+__all__ = ["NanotronTrainer", "failure", "outcome_of", "prepare", "training_lock"]
 
 _WORKER = "ablations.training.nanotron.rank"
 _LOCK_SECONDS = 30.0
@@ -48,7 +48,7 @@ class NanotronTrainer:
         result = run_in_worker(task, tail.read)
         if result.error is None and result.died is None:
             return result.value  # type: ignore[no-any-return]
-        return _failure(job, result.died or _reason(result.error, task.log))
+        return failure(job, result.died or _reason(result.error, task.log))
 
     def train_here(self, job: TrainJob, watch: Watch | None = None) -> TrainOutcome:
         """As :meth:`train` for one rank, in this process, which must be a disposable one.
@@ -65,7 +65,7 @@ class NanotronTrainer:
         try:
             return train_rank((job, start))
         except TrainingError as error:
-            return _failure(job, error.reason)
+            return failure(job, error.reason)
         finally:
             tail.read()
 
@@ -139,7 +139,7 @@ def _reason(error: BaseException | None, log: Path) -> str:
     return f"{type(error).__name__}: {error}; {log} has the traceback"
 
 
-def _failure(job: TrainJob, reason: str) -> TrainOutcome:
+def failure(job: TrainJob, reason: str) -> TrainOutcome:
     """The outcome of a training that ended early: nothing on disk is lost."""
     mend_lines(job.directory / "metrics.jsonl")
     steps = [row["step"] for row in read_json_lines(job.directory / "metrics.jsonl")]
