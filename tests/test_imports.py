@@ -10,7 +10,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-HEAVY = ("torch", "transformers", "lighteval", "datatrove", "datasets", "optuna", "pandas", "plotly")
+HEAVY = (
+    "torch",
+    "transformers",
+    "lighteval",
+    "datatrove",
+    "datasets",
+    "optuna",
+    "pandas",
+    "plotly",
+)
 
 
 def test_the_import_contract_holds() -> None:
@@ -31,5 +40,7 @@ def test_commands_that_only_look_import_nothing_heavy(command: list[str], tmp_pa
         f"heavy = sorted(set(sys.modules) & set({HEAVY!r}))\n"
         "sys.exit(f'exit {code}, imported {heavy}' if heavy or code else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
