@@ -20,7 +20,17 @@ __all__ = ["Command", "identity", "job_overrides", "quoted", "read_command"]
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _RESERVED = ("true", "false", "null", "nan", "inf")
 
-_NOT_A_TRIAL = ("trial", "study", "labels", "runs_dir", "data_dir", "progress", "search", "hydra")
+_NOT_A_TRIAL = (
+    "trial",
+    "seed",
+    "study",
+    "labels",
+    "runs_dir",
+    "data_dir",
+    "progress",
+    "search",
+    "hydra",
+)
 """Keys of overrides that do not make one combination differ from another."""
 
 
