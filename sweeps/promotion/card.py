@@ -6,6 +6,7 @@ overridden by whom and why; what to watch.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -116,8 +117,8 @@ def _cost(record: Mapping[str, Any]) -> Iterator[str]:
     yield "## Bill (an estimate)"
     yield ""
     yield (
-        f"{cost['flops']:.3g} FLOPs; {cost['device_hours']:,.0f} device-hours; "
-        f"{cost['wall_days']:,.1f} days on {cost['devices']} devices; {cost['usd']:,.0f} dollars."
+        f"{cost['flops']:.3g} FLOPs; {_hours(cost['device_hours'])} of one device; "
+        f"{_hours(24.0 * cost['wall_days'])} on all {cost['devices']}; {cost['usd']:,.0f} dollars."
     )
     yield ""
     yield (
@@ -126,8 +127,8 @@ def _cost(record: Mapping[str, Any]) -> Iterator[str]:
         "FLOPs a token: 6 a matrix parameter and 12 · layers · width · length for attention."
     )
     yield ""
-    hours = ", ".join(f"{name} {value:,.0f}" for name, value in record["stage_hours"].items())
-    yield f"Device-hours by stage: {hours}."
+    hours = ", ".join(f"{name} {_hours(value)}" for name, value in record["stage_hours"].items())
+    yield f"Of one device, by stage: {hours}."
     yield ""
 
 
@@ -136,11 +137,18 @@ def _provenance(record: Mapping[str, Any]) -> Iterator[str]:
     yield "## Provenance"
     yield ""
     yield f"- by {made['by']} on {made['host']}, {made['created']}"
-    yield f"- command: `{' '.join(made['command'])}`"
+    yield f"- command: `{shlex.join(made['command'])}`"
     yield f"- code: {made['git_commit'] or 'not a git checkout'}"
     for run in made["runs"]:
         yield f"- run `{run['name']}`, fingerprint {run['fingerprint'][:12]}"
     yield "- everything above, for programs: `promotion.json`; the verdict: `evidence/verdict.json`"
+
+
+def _hours(hours: float) -> str:
+    if hours >= 1.0:
+        days = f" ({hours / 24.0:,.1f} days)" if hours >= 48.0 else ""
+        return f"{hours:,.0f} hours{days}"
+    return f"{60.0 * hours:,.1f} minutes"
 
 
 def _tokens(count: float) -> str:

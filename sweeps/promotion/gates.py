@@ -104,10 +104,8 @@ def _beats_baseline(evidence: Evidence, limits: LimitSpec) -> GateResult:
         sentence = f"{candidate.name!r} is the baseline itself: nothing has to be beaten"
         return GateResult(name="beats_baseline", state="passed", sentence=sentence, evidence=facts)
     won = verdict.outcome == "winner" and candidate.name == verdict.pick
-    if won:
+    if won or candidate.name == verdict.pick:
         sentence = verdict.sentence
-    elif candidate.name == verdict.pick:
-        sentence = f"the verdict is {verdict.outcome}: {verdict.sentence}"
     else:
         sentence = f"{candidate.name!r} is not the verdict's pick, {verdict.pick!r}"
     state: GateState = "passed" if won else "failed"

@@ -169,8 +169,8 @@ def _judge(runs_dir: Path, study: str) -> Verdict:
 
 
 def _winner(runs_dir: Path, study: str, stage: str, verdict: Verdict) -> Won:
-    """The verdict's pick; on a tie too: of equals, the one with the best mean goes on."""
-    row = choose(verdict, None)
+    """The verdict's winner or its baseline; of equals, the one with the best mean goes on."""
+    row = verdict.candidates[0] if verdict.outcome == "tie" else choose(verdict, None)
     record = picked_runs(runs_dir, study, row)[0]
     weights = record.manifest.config["schedule"]["stages"][stage]["weights"]
     return Won(

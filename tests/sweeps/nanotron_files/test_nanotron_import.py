@@ -11,6 +11,7 @@ from ablations.schema import load
 from sweeps.nanotron_files import meaning, read
 from sweeps.nanotron_files.importing import import_file, read_sidecar, write_import
 from sweeps.nanotron_files.writing import Specs, write_back
+from tests.conftest import Ablate
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "promotion" / "published"
 SHARED = Path(__file__).parents[3].parent / "shared" / "data" / "nanotron_configs"
@@ -95,3 +96,20 @@ def test_a_mixture_of_text_on_the_hub_is_refused(tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(ConfigError, match="tokenised on the fly"):
         import_file(path, "hub")
+
+
+def test_the_command_imports_and_says_what_is_odd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ablate: Ablate
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = GOLDEN / "two_stages.yaml"
+    answer = ablate("import", f"file={path}", "name=example")
+    assert answer.code == 0, answer.err
+    assert "weights sum to 1.00005" in answer.out
+    assert "experiment=example" in answer.out
+    planned = ablate("plan", "--config-dir", "imports/example/conf", "experiment=example")
+    assert planned.code == 0, planned.err
+    assert "decay_stage" in planned.out
+    refused = ablate("import", f"file={path}", "name=example")
+    assert refused.code == 2
+    assert "nothing is overwritten" in refused.err
