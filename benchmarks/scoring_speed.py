@@ -11,6 +11,7 @@ and plans inside the clock, as stock does at every checkpoint; "further" reuses 
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import random
 import sys
@@ -67,6 +68,10 @@ def main() -> int:
     for name in ("first checkpoint", "further checkpoints"):
         print(f"ours, {name}: {times[name]:.2f} CPU-s, ratio {base / times[name]:.2f}x")
     print(f"largest difference of a log-probability: {agreement['logprob']:.1e}")
+    print(
+        f"largest error against double precision, {agreement['checked']} continuations: "
+        f"ours {agreement['ours']:.1e}, stock {agreement['stock']:.1e}"
+    )
     print(f"accuracies equal: {agreement['equal']} ({agreement['compared']} compared)")
     good = base / times["first checkpoint"] >= 2.0 and agreement["logprob"] < 1e-4
     return 0 if good and agreement["equal"] else 1
@@ -255,6 +260,8 @@ def _agreement(case: Case, stock: Any, options: argparse.Namespace) -> dict[str,
     from lighteval.metrics import apply_metric
 
     model = _memory_model(case, options)
+    doubled = copy.deepcopy(case.model).double()
+    errors: dict[str, list[float]] = {"ours": [], "stock": []}
     worst, equal, compared = 0.0, True, 0
     for task, theirs in zip(case.tasks, _stock(stock, case), strict=True):
         ours = model.loglikelihood(task.docs)
@@ -264,7 +271,32 @@ def _agreement(case: Case, stock: Any, options: argparse.Namespace) -> dict[str,
         metrics = [metric for metric in task.metrics if metric.metric_name.startswith("acc")]
         left, right = (apply_metric(side, task.docs, metrics) for side in (ours, theirs))
         equal, compared = equal and left == right, compared + len(left) * len(metrics)
-    return {"logprob": worst, "equal": equal, "compared": compared}
+        for doc, *answers in list(zip(task.docs, ours, theirs, strict=True))[:10]:
+            for index, true in enumerate(_in_double(doubled, model, doc, options.window)):
+                for side, answer in zip(("ours", "stock"), answers, strict=True):
+                    errors[side].append(abs(answer.logprobs[index] - true))
+    return {
+        "logprob": worst,
+        "equal": equal,
+        "compared": compared,
+        "checked": len(errors["ours"]),
+        **{side: max(found) for side, found in errors.items()},
+    }
+
+
+def _in_double(doubled: Any, model: MemoryModel, doc: Any, window: int) -> list[float]:
+    """Log-probabilities of a document's choices, one forward pass each, in double precision."""
+    (context,) = model._encode([model._prompts.prepare_prompt(doc)], special=True)
+    found = []
+    for branch in model._encode(list(doc.choices)):
+        text = [*context, *branch][-window:]
+        with torch.no_grad():
+            logits = doubled(input_ids=torch.tensor([text])).logits[0]
+        first = len(text) - len(branch)
+        targets = torch.tensor(text[first:])[:, None]
+        logprobs = torch.log_softmax(logits[first - 1 : -1], -1)
+        found.append(float(logprobs.gather(1, targets).sum()))
+    return found
 
 
 if __name__ == "__main__":
