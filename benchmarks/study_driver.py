@@ -67,9 +67,7 @@ def drive(folder: Path, trials: int) -> float:
     spec = search(trials)
     assert spec.space is not None
     space = SearchSpace.build(spec.space)
-    planned = plan_strategy(
-        spec.strategy, space, Resources(), trials, random_proposer(space, 0)
-    )
+    planned = plan_strategy(spec.strategy, space, Resources(), trials, random_proposer(space, 0))
     launcher = InstantLauncher(folder)
     began = time.process_time()
     state = StudyState(folder, "s", spec, seed=0)

@@ -47,7 +47,7 @@ class SlotPool:
             self._free.put(slot)
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
-        self._running: set[int] = set()
+        self._running: dict[int, str] = {}
         self._lock = threading.Lock()
 
     def warm(self) -> None:
@@ -71,7 +71,7 @@ class SlotPool:
     def stop(self) -> None:
         """End every run, its children included."""
         with self._lock:
-            running = set(self._running)
+            running = list(self._running)
         for pid in running:
             _signal(pid, signal.SIGTERM)
 
@@ -82,6 +82,13 @@ class SlotPool:
         timer = threading.Timer(_GRACE_SECONDS, end)
         timer.daemon = True
         timer.start()
+
+    def end(self, name: str) -> None:
+        """End the run whose folder is called ``name``, its children included."""
+        with self._lock:
+            running = [pid for pid, run in self._running.items() if run == name]
+        for pid in running:
+            _signal(pid, signal.SIGKILL)
 
     def _run_on(self, slot: Slot, job: Job, log: Path) -> Any:
         import cloudpickle
@@ -98,13 +105,13 @@ class SlotPool:
         pid = process.pid
         assert pid is not None
         with self._lock:
-            self._running.add(pid)
+            self._running[pid] = log.parent.name
         try:
             answer = _answer(here, process.sentinel)
             process.join()
         finally:
             with self._lock:
-                self._running.discard(pid)
+                self._running.pop(pid, None)
             here.close()
         if answer is None:
             # What the dead worker started may live on: its session dies with it.

@@ -14,12 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
 from typing import Protocol
 
 from ablations.errors import HeldError, UserError, WorkError
 from sweeps.study.agenda import Agenda
 from sweeps.study.harvest import is_held, run_folder
 from sweeps.study.launching import Launching, Returned
+from sweeps.study.pruning import Pruner
 from sweeps.study.state import Run, StudyState
 from sweeps.study.trial import Outcome, Trial
 
@@ -50,6 +52,7 @@ class Driver:
         overrides: Run → the task overrides of its job.
         check: Called once with the first job, to raise what is wrong with its config.
         view: Who watches.
+        pruner: Ends runs that fall behind; None = nothing does.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Driver:
         overrides: Callable[[Run], list[str]],
         check: Callable[[list[str]], None],
         view: View,
+        pruner: Pruner | None = None,
     ) -> None:
         self._study, self._agenda, self._launching = study, agenda, launching
         self._overrides, self._check, self._view = overrides, check, view
@@ -69,6 +73,7 @@ class Driver:
         self._since: dict[Run, float] = {}
         self._launches: Counter[Run] = Counter()
         self._stopping: str | None = None
+        self._pruner = pruner
 
     def run(self) -> None:
         """Until everything asked for has ended.
@@ -83,6 +88,7 @@ class Driver:
                 for future in self._landed():
                     self._settle(self._flying.pop(future), future.result())
                 self._look_at_held()
+                self._prune()
         except BaseException:
             self._launching.stop()
             raise
@@ -105,8 +111,7 @@ class Driver:
 
     def _hold_back(self, run: Run) -> bool:
         """Whether somebody works on the run already: then it is watched, not launched."""
-        folder = run_folder(self._study.folder, self._study.trial(run.number).ask, run.seed)
-        if not is_held(folder):
+        if not is_held(self._folder(run)):
             return False
         self._held.add(run)
         self._since.setdefault(run, time.time())
@@ -165,14 +170,28 @@ class Driver:
 
     def _look_at_held(self) -> None:
         for run in sorted(self._held, key=lambda run: (run.number, run.seed)):
-            folder = run_folder(self._study.folder, self._study.trial(run.number).ask, run.seed)
-            if is_held(folder):
+            if is_held(self._folder(run)):
                 continue
             self._held.discard(run)
             outcome = self._study.harvest(run)
             self._since.pop(run, None)
             if outcome is not None:
                 self._study.record(run, outcome)
+
+    def _prune(self) -> None:
+        if self._pruner is None:
+            return
+        folders = {self._folder(run): run for run in self._flying.values()}
+        done = [
+            self._folder(Run(trial.number, outcome.seed))
+            for trial in self._study.trials
+            for outcome in trial.replicates
+        ]
+        for folder in self._pruner.look(list(folders), done):
+            self._launching.end(folder.name)
+
+    def _folder(self, run: Run) -> Path:
+        return run_folder(self._study.folder, self._study.trial(run.number).ask, run.seed)
 
     def _too_many_failures(self) -> str | None:
         failed = self._study.failures(self._agenda.phases)

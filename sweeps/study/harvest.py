@@ -20,7 +20,6 @@ from ablations.runs import RunRecord, run_name
 from sweeps.study.trial import Ask, Outcome
 
 __all__ = [
-    "PRUNED",
     "asks_in",
     "is_held",
     "outcome_of",
@@ -30,9 +29,6 @@ __all__ = [
     "wait_while_held",
     "write_ask",
 ]
-
-PRUNED = "pruned"
-"""First word of the reason of a run that the study's own rule ended."""
 
 _RUN = re.compile(r"trial-(\d{4,})-(\d+)")
 
@@ -77,14 +73,11 @@ def outcome_of(folder: Path, ask: Ask, seed: int) -> Outcome | None:
     record = RunRecord(run_folder(folder, ask, seed))
     result = record.result()
     if result is None:
-        return None
+        return _pruned(record.path, seed)
     cost = result.get("cost") or {}
-    status = result["status"]
-    if status == "failed" and str(result.get("reason") or "").startswith(PRUNED):
-        status = "pruned"
     return Outcome(
         seed=seed,
-        status=status,
+        status=result["status"],
         reason=result.get("reason"),
         score=result.get("score"),
         direction=result.get("direction"),
@@ -93,6 +86,14 @@ def outcome_of(folder: Path, ask: Ask, seed: int) -> Outcome | None:
         flops=float(cost.get("flops") or 0.0),
         device_seconds=float(cost.get("wall_seconds") or 0.0) * _devices(record),
     )
+
+
+def _pruned(run: Path, seed: int) -> Outcome | None:
+    """The outcome of a run that the study ended by its own rule."""
+    path = run / "pruned.json"
+    if not path.exists() or is_held(run):
+        return None
+    return Outcome(seed=seed, status="pruned", reason=read_json(path)["reason"])
 
 
 def outcomes_of(folder: Path, ask: Ask, seeds: Iterable[int]) -> dict[int, Outcome]:

@@ -63,6 +63,15 @@ class Launching:
         if stop is not None:
             stop()
 
+    @property
+    def can_end(self) -> bool:
+        """Whether a single run can be ended."""
+        return hasattr(self._launcher, "end")
+
+    def end(self, name: str) -> None:
+        """End the run in the folder ``name``."""
+        self._launcher.end(name)
+
     def _together(self, jobs: Sequence[Sequence[str]], index: int) -> list[Future[Returned]]:
         futures: list[Future[Returned]] = [Future() for _ in jobs]
 

@@ -21,9 +21,10 @@ from sweeps.study.confirm import Pick
 from sweeps.study.definition import Definition, settle_definition, shared_config
 from sweeps.study.driver import Driver
 from sweeps.study.job import Command, job_overrides, read_command
-from sweeps.study.launching import launching_of
+from sweeps.study.launching import Launching, launching_of
 from sweeps.study.lease import drive
 from sweeps.study.proposers import proposals_of
+from sweeps.study.pruning import Pruner
 from sweeps.study.resources import Resources, resources_of
 from sweeps.study.spec import SearchSpec
 from sweeps.study.state import Run, StudyState
@@ -80,7 +81,7 @@ def read_request(
     """
     spec = _directed(validate(SearchSpec, _without_nulls(base.get("search") or {})), base)
     command = read_command(arguments)
-    _refuse_both(spec, command)
+    _refuse_what_does_not_go_together(spec, command)
     if command.seeds:
         spec = replace(spec, seeds=command.seeds)
     study = str(base.get("study", "study"))
@@ -150,13 +151,15 @@ def run_study(
     with drive(request.folder, request.study):
         settle_definition(request.folder, _definition(request, base, arguments))
         state = StudyState(request.folder, request.study, request.spec, request.seed)
+        launching = launching_of(launcher, request.spec.workers)
         driver = Driver(
             state,
             request.agenda(),
-            launching_of(launcher, request.spec.workers),
+            launching,
             overrides=lambda run: _overrides(state, run, request.command.fixed),
             check=check,
             view=view_for(request.progress),
+            pruner=_pruner(request.spec, launching),
         )
         driver.run()
     return state
@@ -166,7 +169,30 @@ def _overrides(state: StudyState, run: Run, fixed: Sequence[str]) -> list[str]:
     return job_overrides(state.trial(run.number).ask, run.seed, state.study, fixed)
 
 
-def _refuse_both(spec: SearchSpec, command: Command) -> None:
+def _pruner(spec: SearchSpec, launching: Launching) -> Pruner | None:
+    if spec.strategy.pruner == "none":
+        return None
+    if not launching.can_end:
+        raise ConfigError(
+            Problem(
+                "search.strategy.pruner",
+                "needs a launcher that can end a single run",
+                allowed="hydra/launcher=slots",
+            )
+        )
+    return Pruner()
+
+
+def _refuse_what_does_not_go_together(spec: SearchSpec, command: Command) -> None:
+    if spec.space is not None and spec.space.mixtures and spec.strategy.pruner != "none":
+        raise ConfigError(
+            Problem(
+                "search.strategy.pruner",
+                "compares training losses, which do not compare between mixtures",
+                found=spec.strategy.pruner,
+                allowed="none, where a mixture is searched",
+            )
+        )
     if spec.space is not None and command.sweeps:
         raise ConfigError(
             Problem(

@@ -84,6 +84,10 @@ class SlotsLauncher(Launcher):
         """End the runs in flight."""
         self._pool.stop()
 
+    def end(self, name: str) -> None:
+        """End the run in the folder ``name``."""
+        self._pool.end(name)
+
     def _launch_one(self, overrides: Sequence[str], index: int) -> JobReturn:
         from hydra.core.singleton import Singleton
 

@@ -1,0 +1,75 @@
+"""Ending runs that fall behind, on request: the median rule.
+
+A run is ended when its training loss, averaged over a twentieth of the run, is worse than the median
+of the finished runs at the same step. It has until a third of its steps to get going, and five runs
+must have finished. Losses compare only where all runs read the same text: a search over mixtures
+refuses the rule (and its curves cross early anyway: docs/search.md).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ablations.files import write_json
+from ablations.runs import RunRecord
+
+__all__ = ["Curve", "Pruner", "behind", "curve_of"]
+
+Curve = Mapping[int, float]
+"""Step → loss."""
+
+_LEAST_RUNS = 5
+_GRACE_SHARE = 1.0 / 3.0
+_WINDOW_SHARE = 0.05
+
+
+def behind(curve: Curve, finished: Sequence[Curve]) -> str | None:
+    """Why the run of ``curve`` should end, None while it should not."""
+    if len(finished) < _LEAST_RUNS or not curve:
+        return None
+    step, last = max(curve), max(max(other) for other in finished)
+    if step < _GRACE_SHARE * last or step >= last:
+        return None
+    window = max(1, round(_WINDOW_SHARE * last))
+    mine = _mean_until(curve, step, window)
+    theirs = [loss for other in finished if (loss := _mean_until(other, step, window)) is not None]
+    if mine is None or len(theirs) < _LEAST_RUNS:
+        return None
+    middle = statistics.median(theirs)
+    if mine <= middle:
+        return None
+    return f"pruned: loss {mine:.4f} at step {step} is above the median {middle:.4f}"
+
+
+def curve_of(run: Path) -> Curve:
+    """The losses that a run recorded so far."""
+    rows = RunRecord(run).metrics()
+    return {row["step"]: row["loss"] for row in rows if row.get("loss") is not None}
+
+
+class Pruner:
+    """Applies the rule to runs in flight; remembers the curves of finished ones."""
+
+    def __init__(self) -> None:
+        self._finished: dict[Path, Curve] = {}
+
+    def look(self, flying: Sequence[Path], finished: Sequence[Path]) -> dict[Path, str]:
+        """Runs to end now → why; what is returned is on disk before the run is ended."""
+        for run in finished:
+            if run not in self._finished:
+                self._finished[run] = curve_of(run)
+        whole = [curve for curve in self._finished.values() if curve]
+        ended = {}
+        for run in flying:
+            reason = behind(curve_of(run), whole)
+            if reason is not None and not (run / "pruned.json").exists():
+                write_json(run / "pruned.json", {"reason": reason})
+                ended[run] = reason
+        return ended
+
+
+def _mean_until(curve: Curve, step: int, window: int) -> float | None:
+    losses = [curve[s] for s in range(step - window + 1, step + 1) if s in curve]
+    return sum(losses) / len(losses) if losses else None
