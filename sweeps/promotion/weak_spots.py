@@ -1,7 +1,8 @@
 """The weak-spot report after a stage: what it gained, what stalled, what fell, and what would help.
 
 "Adapt the mixture to measured weak spots" is SmolLM2's first principle (arXiv 2502.02737, section 4).
-A metric counts as moved when it changed by more than twice the standard error that its items leave.
+A metric counts as moved when it changed by more than twice its standard error over items, the same
+items compared in pairs where their scores were kept.
 What would move it is read off a surrogate of the stage's own trials: the predicted change when a
 tenth of the stage's tokens goes to one more source, taken evenly from the others.
 """
@@ -11,13 +12,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from ablations.runs import RunRecord
 
-__all__ = ["Movement", "WeakSpot", "WeakSpots", "movements", "movers", "report", "weak_spots"]
+__all__ = [
+    "Movement",
+    "WeakSpot",
+    "WeakSpots",
+    "movements",
+    "movers",
+    "paired_error",
+    "report",
+    "weak_spots",
+]
 
 Movement = Literal["gained", "stalled", "fell", "new"]
 
@@ -81,7 +92,8 @@ def weak_spots(
         targets: ``task/metric`` → value wanted.
     """
     now, then = _metrics(after), {} if before is None else _metrics(before)
-    moved = movements(then, now)
+    errors = {} if before is None else {name: paired_error(before, after, name) for name in now}
+    moved = movements(then, now, errors)
     shown = movers(trials, {name: bool(row["higher_is_better"]) for name, row in now.items()})
     spots = [
         WeakSpot(
@@ -118,10 +130,40 @@ def _reached(row: Mapping[str, Any], target: float | None) -> bool | None:
     return bool(row["value"] >= target if row["higher_is_better"] else row["value"] <= target)
 
 
+def paired_error(before: RunRecord, after: RunRecord, name: str) -> float | None:
+    """Standard error of the change of ``task/metric`` over the items that both runs scored."""
+    task, metric = name.split("/", 1)
+    columns = []
+    for record in (before, after):
+        path = record.details(record.scores()[-1]["step"]).get(task)
+        found = None if path is None else _items(path, metric)
+        if found is None:
+            return None
+        columns.append(found)
+    shared = [item for item in columns[0] if item in columns[1]]
+    changes = np.array([columns[1][item] - columns[0][item] for item in shared])
+    changes = changes[np.isfinite(changes)]
+    return float(changes.std(ddof=1) / math.sqrt(len(changes))) if len(changes) > 1 else None
+
+
+def _items(path: Path, metric: str) -> dict[str, float] | None:
+    """Item → value of a metric; None where it was not kept."""
+    # Imported here: plans need no parquet.
+    import pyarrow.parquet as pq
+
+    if metric not in pq.read_schema(path).names:
+        return None
+    table = pq.read_table(path, columns=["item_id", metric])
+    values = [math.nan if value is None else value for value in table[metric].to_pylist()]
+    return dict(zip(table["item_id"].to_pylist(), values, strict=True))
+
+
 def movements(
-    before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]
+    before: Mapping[str, Mapping[str, Any]],
+    after: Mapping[str, Mapping[str, Any]],
+    errors: Mapping[str, float | None] | None = None,
 ) -> dict[str, Movement]:
-    """Metric → what became of it."""
+    """Metric → what became of it; ``errors`` are those of the changes, where they are known."""
     found: dict[str, Movement] = {}
     for name, row in after.items():
         if name not in before:
@@ -129,8 +171,10 @@ def movements(
             continue
         change = row["value"] - before[name]["value"]
         change = change if row["higher_is_better"] else -change
-        noise = math.hypot(row.get("stderr") or 0.0, before[name].get("stderr") or 0.0)
-        # The same items are scored twice, so this errs on the side of "stalled".
+        noise = (errors or {}).get(name)
+        if noise is None:
+            # As if other items had been scored the second time: errs on the side of "stalled".
+            noise = math.hypot(row.get("stderr") or 0.0, before[name].get("stderr") or 0.0)
         found[name] = (
             "stalled" if abs(change) <= 2.0 * noise else "gained" if change > 0 else "fell"
         )

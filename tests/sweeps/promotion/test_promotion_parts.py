@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.errors import ConfigError
 from ablations.mixture.specs import LearningRateSpec, ScheduleSpec
+from ablations.runs import RunRecord
 from ablations.schema import load, validate
 from ablations.training.specs import ModelSpec
 from sweeps.promotion.arms import CONTROL, ArmsSpec, arm_mixtures, require_fork
@@ -18,7 +21,14 @@ from sweeps.promotion.cost import estimate, stage_hours
 from sweeps.promotion.freeze import freeze
 from sweeps.promotion.spec import FullSpec, FullStage, PriceSpec
 from sweeps.promotion.stages import StagesSpec, Won, _overrides, _require_stages
-from sweeps.promotion.weak_spots import WeakSpot, WeakSpots, movements, movers, report
+from sweeps.promotion.weak_spots import (
+    WeakSpot,
+    WeakSpots,
+    movements,
+    movers,
+    paired_error,
+    report,
+)
 from tests.sweeps.promotion.conftest import composed
 
 FULL = FullSpec(
@@ -227,6 +237,32 @@ def test_a_metric_moved_when_it_left_the_noise_of_its_items() -> None:
         "d/acc": "gained",
         "e/bpb": "new",
     }
+
+
+def test_the_same_items_in_pairs_tell_more(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    level = np.linspace(1.0, 5.0, 40)
+    records = []
+    for name, shift in (("before", 0.0), ("after", -0.1)):
+        record = RunRecord(tmp_path / name)
+        details = record.path / "details" / "8"
+        details.mkdir(parents=True)
+        values = level + shift + 0.01 * np.cos(np.arange(40) + shift)
+        ids = [f"item-{place}" for place in range(40)]
+        pq.write_table(pa.table({"item_id": ids, "bpb": values}), details / "a.parquet")
+        record.add_scores({"step": 8, "metrics": {"a": {"bpb": row(float(values.mean()), 0.18)}}})
+        records.append(record)
+    first, second = records
+    error = paired_error(first, second, "a/bpb")
+    assert error is not None
+    assert error < 0.01
+    before, after = ({"a/bpb": r.scores()[-1]["metrics"]["a"]["bpb"]} for r in records)
+    assert movements(before, after) == {"a/bpb": "stalled"}
+    assert movements(before, after, {"a/bpb": error}) == {"a/bpb": "gained"}
+    assert paired_error(first, second, "a/acc") is None
+    assert paired_error(first, second, "b/bpb") is None
 
 
 def test_the_surrogate_names_the_source_that_helps() -> None:
