@@ -66,7 +66,9 @@ class SyntheticStudy:
     failed: int = 0
     """Trials that diverged."""
     seed: int = 0
-    """Seeds the truth and the noise."""
+    """Seeds the truth, and with ``luck`` the noise."""
+    luck: int = 0
+    """Another number draws other noise from the same truth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +93,7 @@ class _Truth:
         self.floor = draw.uniform(1.2, 2.2, study.tasks)
         self.gain = draw.uniform(0.5, 1.2, study.tasks)
         self.pull = draw.uniform(2.0, 4.0, study.tasks)
-        # A deeper or wider proxy sits lower, and a little reordered: ranking transfers, not perfectly.
+        # A wider proxy sits lower; the order of the mixtures stays.
         self.size = 1.0 - 0.08 * math.log2(study.hidden_size / 64.0)
 
     def bpb(self, weights: np.ndarray[Any, Any], progress: float) -> np.ndarray[Any, Any]:
@@ -105,7 +107,10 @@ def synthetic_trials(study: SyntheticStudy) -> list[SyntheticTrial]:
     count = len(study.sources)
     draw = np.random.default_rng(study.seed + 1)
     natural = np.arange(count, 0, -1) / np.arange(count, 0, -1).sum()
-    points = [("natural", natural), ("uniform", np.full(count, 1.0 / count))]
+    points: list[tuple[str | None, Any]] = [
+        ("natural", natural),
+        ("uniform", np.full(count, 1.0 / count)),
+    ]
     if count == 2:
         inside = np.linspace(0.1, 0.9, max(2, study.trials - 2))
         points += [(None, np.array([x, 1.0 - x])) for x in inside]
@@ -144,7 +149,7 @@ def write_study(runs_dir: Path, study: SyntheticStudy) -> Path:
     truth = _Truth(study)
     for number, trial in enumerate(synthetic_trials(study)):
         for seed in range(trial.seeds):
-            draw = np.random.default_rng([study.seed, number, seed])
+            draw = np.random.default_rng([study.seed, study.luck, number, seed])
             _write_run(folder / f"{trial.trial}-{seed}", study, trial, seed, truth, draw)
     return folder
 
@@ -320,7 +325,12 @@ def _items(
     study: SyntheticStudy, task: int, value: float, draw: np.random.Generator
 ) -> dict[str, Any]:
     """Item values around ``value``: difficulty belongs to the item, so that runs can be paired."""
-    count = max(1, study.items)
+    if not study.items:
+        return {
+            "bpb": np.array([value]),
+            "acc_char": np.array([min(0.95, max(0.05, 1 - value / 4))]),
+        }
+    count = study.items
     hard = np.random.default_rng([study.seed, 7, task]).normal(0.0, 0.5, count)
     bpb = value + (hard - hard.mean()) + draw.normal(0.0, 0.02, count)
     right = draw.random(count) < np.clip(0.25 + 0.35 * (3.0 - bpb), 0.05, 0.95)
@@ -375,7 +385,7 @@ def _result(
     done = trial.status == "done"
     tokens = reached * study.tokens_per_step
     last = rows[-1] if done and rows else None
-    metrics = {}
+    metrics: dict[str, float] = {}
     if last:
         for task, cells in last["metrics"].items():
             metrics |= {f"{task}/{metric}": cell["value"] for metric, cell in cells.items()}

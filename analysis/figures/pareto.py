@@ -63,8 +63,9 @@ def most_opposed(
 
 def on_front(points: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which rows no other row dominates; larger is better in every column."""
-    better = (points[None] >= points[:, None]).all(-1) & (points[None] > points[:, None]).any(-1)
-    dominated: np.ndarray[Any, np.dtype[np.bool_]] = better.any(axis=1)
+    as_good = np.all(points[None] >= points[:, None], axis=-1)
+    better = np.any(points[None] > points[:, None], axis=-1)
+    dominated: np.ndarray[Any, np.dtype[np.bool_]] = np.any(as_good & better, axis=1)
     return ~dominated
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "Column", "Kind", "describe", "empty", "shaped", "unit"]
+__all__ = ["COLUMNS", "Column", "Kind", "describe", "empty", "markdown", "shaped", "unit"]
 
 Kind = Literal["category", "text", "whole", "number", "flag", "time"]
 
@@ -220,6 +220,16 @@ def describe(frame: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["column", "type", "unit", "meaning"])
 
 
+def markdown() -> str:
+    """Every frame's documentation as Markdown: what `docs/analysis.md` holds between its markers."""
+    lines = []
+    for frame, columns in COLUMNS.items():
+        lines += [f"**{frame}**", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
+        lines += [f"| `{c.name}` | {c.kind} | {c.unit or '–'} | {c.text} |" for c in columns]
+        lines.append("")
+    return "\n".join(lines)
+
+
 def empty(frame: str) -> pd.DataFrame:
     """``frame`` without rows, typed."""
     return shaped(frame, {column.name: [] for column in COLUMNS[frame]})
@@ -255,4 +265,4 @@ def _typed(values: Any, kind: Kind, length: int) -> Any:
     if kind in ("category", "text"):
         series = pd.Series(values, dtype="str")
         return series.astype("category") if kind == "category" else series
-    return pd.Series(values, dtype=_DTYPES[kind], copy=False)  # type: ignore[call-overload]
+    return pd.Series(values, dtype=_DTYPES[kind], copy=False)

@@ -67,10 +67,10 @@ def _yaml(path: Path) -> Mapping[str, Any]:
 def _source(name: str, override: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the catalogue says of a source, the promotion's overrides over it."""
     from ablations.data.catalogue import load_source
-    from ablations.schema import conf_dir
+    from ablations.schema import conf_dir, dump
 
     try:
-        return {**load_source(name, [conf_dir() / "source"]), **override}
+        return {**dump(load_source(name, [conf_dir() / "source"])), **override}
     except ConfigError:
         return override
 

@@ -133,10 +133,9 @@ def gather_report(
 
 def _score(found: Judged, frames: Frames) -> str:
     """The score's rule in words: from the verdict, else from the config."""
+    rule, direction = _rule(frames.files[0].manifest.get("config") or {})
     if found.verdict is not None:
-        rule, direction = found.verdict.score, found.verdict.direction
-    else:
-        rule, direction = _rule(frames.files[0].manifest.get("config") or {})
+        rule, direction = found.verdict.score, str(found.verdict.direction)
     better = "lower" if direction == "minimize" else "higher"
     return f"{rule}; {better} is better"
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ablations.errors import ConfigError, DataError
 from ablations.runs import RunRecord, list_runs
 from analysis.frames import COLUMNS, Frames, describe, empty, finals, task_values, unit, weights
-from analysis.frames.columns import shaped
+from analysis.frames.columns import markdown, shaped
 from analysis.frames.views import main_metric
 from analysis.records import read_lines, scan
 from analysis.synthetic import SyntheticStudy, write_study
@@ -47,6 +47,12 @@ def test_every_number_has_a_unit_and_every_column_a_line_of_documentation(name: 
     assert table["meaning"].str.endswith((".", "…")).all()
     numbers = table[table["type"].isin(["number", "whole"]) & (table["column"] != "seed")]
     assert (numbers["unit"] != "").all()
+
+
+def test_the_documentation_prints_the_columns_as_they_are() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "analysis.md").read_text()
+    printed = text.split("<!-- columns -->\n")[1].split("<!-- /columns -->")[0]
+    assert printed == markdown()
 
 
 def test_a_unit_is_found_by_frame_and_column() -> None:
