@@ -98,8 +98,10 @@ def open_record(config: RunConfig, config_yaml: str | None = None) -> RunRecord:
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """The plain config, with the tokens that the prepared stores really hold."""
+    """What defines the result: the plain config, with the tokens that the prepared stores really hold."""
     plain = dump(config)
+    for where in ("mirror", "batch_tokens"):  # where items come from and how they are batched
+        plain["evaluation"].pop(where)
     plain["stores"] = {
         name: _store_identity(store_folder(config, name))
         for name in config.build_schedule().sources
