@@ -74,7 +74,8 @@ def main() -> None:
             write_study(folder, study)
             verdict = "from ablations.cli import main; import sys; sys.exit(main(['verdict', "
             verdict += "'study=big', 'runs_dir=' + sys.argv[1]]))"
-            print("verdict %.1f s, %.1f CPU s" % timed(verdict, folder))
+            wall, cpu = timed(verdict, folder)
+            print(f"verdict {wall:.1f} s, {cpu:.1f} CPU s")
         rows = [(timed(REPORT, folder), timed(FIT, folder)) for _ in range(options.repeats)]
         size = (folder / "big" / "report.html").stat().st_size
     report, fit = (min(column) for column in zip(*rows, strict=True))

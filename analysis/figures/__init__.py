@@ -12,12 +12,7 @@ from analysis.figures.decisions import (
 )
 from analysis.figures.effects import effect_matrix, effects_frame
 from analysis.figures.learning import learning_curve, learning_frame, loss_curve, loss_frame
-from analysis.figures.mixtures import (
-    mixture_frame,
-    ratio_curve,
-    ratio_seeds_frame,
-    ternary_map,
-)
+from analysis.figures.mixtures import mixture_frame
 from analysis.figures.parallel import parallel_coordinates
 from analysis.figures.pareto import (
     domain_values,
@@ -25,6 +20,7 @@ from analysis.figures.pareto import (
     pareto_frame,
     pareto_front,
 )
+from analysis.figures.ratio import ratio_curve, ratio_seeds_frame
 from analysis.figures.schedules import (
     epochs_against_cap,
     epochs_frame,
@@ -33,6 +29,7 @@ from analysis.figures.schedules import (
     stage_timeline,
     timeline_frame,
 )
+from analysis.figures.ternary import ternary_map
 
 __all__ = [
     "cost_ledger",

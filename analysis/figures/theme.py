@@ -35,6 +35,7 @@ __all__ = [
     "number",
     "shorten",
     "source_styles",
+    "span",
     "translucent",
     "wrapped",
 ]

@@ -60,26 +60,32 @@ class Frames:
 
     @cached_property
     def runs(self) -> pd.DataFrame:
+        """One row a run."""
         return build.runs_frame(self.files)
 
     @cached_property
     def trials(self) -> pd.DataFrame:
+        """One row a trial."""
         return build.trials_frame(self.runs, self.cost)
 
     @cached_property
     def sources(self) -> pd.DataFrame:
+        """One row a run, stage and source: what was asked for."""
         return build.sources_frame(self.files)
 
     @cached_property
     def audits(self) -> pd.DataFrame:
+        """One row a run, stage and source: what was read."""
         return build.audits_frame(self.files)
 
     @cached_property
     def tasks(self) -> pd.DataFrame:
+        """One row a study and task."""
         return build.tasks_frame(self.files)
 
     @cached_property
     def cost(self) -> pd.DataFrame:
+        """One row a run: what it cost."""
         return build.cost_frame(self.files)
 
     @cached_property
@@ -88,14 +94,17 @@ class Frames:
 
     @property
     def checkpoints(self) -> pd.DataFrame:
+        """One row a scored checkpoint."""
         return self._from_scores[0]
 
     @property
     def scores(self) -> pd.DataFrame:
+        """One row a run, checkpoint, task and metric."""
         return self._from_scores[1]
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
+        """One row a run and step."""
         return lines.metrics_frame(self.files)
 
     def samples(

@@ -27,8 +27,8 @@ import pandas as pd
 
 from analysis import figures
 from analysis.figures import theme
-from analysis.report.charts import agreement
 from analysis.frames import Frames
+from analysis.report.charts import agreement
 from analysis.synthetic import SyntheticStudy, write_study
 from sweeps.verdict.transfer import transfer
 

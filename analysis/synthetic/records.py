@@ -1,15 +1,4 @@
-"""Studies that nobody trained: records in the platform's layout, from a known truth.
-
-Tests, benchmarks and the first notebook need studies of every size and state within seconds. A task
-of domain d costs ``floor + gain · exp(-pull · w_d)`` bits per byte at weight ``w_d`` of its source,
-falls with the tokens seen, and is noisy over seeds and items, so that optimum, noise and ranking are
-known in advance::
-
-    study = SyntheticStudy(name="made_up", sources=("wiki", "chat"), trials=12)
-    write_study(Path("runs"), study)
-
-Nothing here is a result: every manifest carries the label ``synthetic: true``, and reports say so.
-"""
+"""The records of a made-up study, file by file, in the layout of `docs/architecture.md`."""
 
 from __future__ import annotations
 
@@ -17,136 +6,28 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["SyntheticStudy", "SyntheticTrial", "synthetic_trials", "write_study"]
+from analysis.frames.config import planned_sources
+from analysis.synthetic.study import (
+    DOMAINS,
+    START,
+    SyntheticStudy,
+    SyntheticTrial,
+    Truth,
+    synthetic_trials,
+)
 
-_DOMAINS = ("english", "dialogue", "math", "code", "science", "law", "books")
-
-_START = 1_790_000_000.0
-"""A fixed time (seconds since the epoch): a made-up study is the same on every machine."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyntheticStudy:
-    """What to make up."""
-
-    name: str
-    """Folder of the study."""
-    sources: tuple[str, ...] = ("wiki", "chat")
-    """Sources on the simplex; source i serves domain i."""
-    trials: int = 12
-    """Trials, baselines included."""
-    tasks: int = 6
-    """Tasks, dealt out to the domains in turn; every third is scored by accuracy too."""
-    checkpoints: int = 4
-    """Scored checkpoints of a run, evenly spaced."""
-    steps: int = 40
-    """Optimiser steps of a run."""
-    tokens_per_step: int = 512
-    """Trained tokens of a step."""
-    confirmed: int = 2
-    """Best trials that get ``seeds`` runs instead of one."""
-    seeds: int = 3
-    """Runs of a confirmed trial and of a baseline."""
-    items: int = 40
-    """Items of a task; 0 = no details."""
-    stages: tuple[str, ...] = ("main",)
-    """Stages of equal length; the mixture leans to the last source from stage to stage."""
-    hidden_size: int = 64
-    """Width of the proxy: names the model size where several are compared."""
-    noise: float = 0.01
-    """Standard deviation over seeds, bits per byte; seen by every task of a run alike."""
-    running: int = 0
-    """Trials left in the middle of training."""
-    failed: int = 0
-    """Trials that diverged."""
-    seed: int = 0
-    """Seeds the truth, and with ``luck`` the noise."""
-    luck: int = 0
-    """Another number draws other noise from the same truth."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyntheticTrial:
-    """One point of a made-up search."""
-
-    trial: str
-    name: str | None
-    phase: str
-    weights: Mapping[str, float]
-    seeds: int
-    status: str
-
-
-class _Truth:
-    """Bits per byte of every task at a mixture; half the pull of a task comes from one source."""
-
-    def __init__(self, study: SyntheticStudy) -> None:
-        draw = np.random.default_rng(study.seed)
-        self.tasks = [f"task_{number:02d}" for number in range(study.tasks)]
-        self.home = np.arange(study.tasks) % len(study.sources)
-        self.floor = draw.uniform(1.2, 2.2, study.tasks)
-        self.gain = draw.uniform(0.5, 1.2, study.tasks)
-        self.pull = draw.uniform(2.0, 4.0, study.tasks)
-        # A wider proxy sits lower; the order of the mixtures stays.
-        self.size = 1.0 - 0.08 * math.log2(study.hidden_size / 64.0)
-
-    def bpb(self, weights: np.ndarray[Any, Any], progress: float) -> np.ndarray[Any, Any]:
-        reach = np.exp(-self.pull * weights[self.home] * progress)
-        values: np.ndarray[Any, Any] = (self.floor + self.gain * reach) * self.size
-        return values + 0.8 * (1.0 - progress) ** 2
-
-
-def synthetic_trials(study: SyntheticStudy) -> list[SyntheticTrial]:
-    """The trials of ``study``: baselines, a space-filling design, confirmed finalists."""
-    count = len(study.sources)
-    draw = np.random.default_rng(study.seed + 1)
-    natural = np.arange(count, 0, -1) / np.arange(count, 0, -1).sum()
-    points: list[tuple[str | None, Any]] = [
-        ("natural", natural),
-        ("uniform", np.full(count, 1.0 / count)),
-    ]
-    if count == 2:
-        inside = np.linspace(0.1, 0.9, max(2, study.trials - 2))
-        points += [(None, np.array([x, 1.0 - x])) for x in inside]
-    else:
-        points += [(None, draw.dirichlet(np.ones(count))) for _ in range(study.trials - 2)]
-    truth = _Truth(study)
-    costs = [float(truth.bpb(w, 1.0).mean()) for _, w in points]
-    best = set(np.argsort(costs[2:])[: study.confirmed] + 2) if study.confirmed else set()
-    trials = []
-    for number, (name, w) in enumerate(points[: study.trials]):
-        phase = "baseline" if name else "confirm" if number in best else "design"
-        many = study.seeds if phase != "design" else 1
-        trials.append(
-            SyntheticTrial(
-                trial=f"trial-{number:04d}",
-                name=name,
-                phase=phase,
-                weights=dict(zip(study.sources, (float(x) for x in w), strict=True)),
-                seeds=many,
-                status=_state(study, number),
-            )
-        )
-    return trials
-
-
-def _state(study: SyntheticStudy, number: int) -> str:
-    from_end = study.trials - 1 - number
-    if from_end < study.running:
-        return "training"
-    return "failed" if from_end < study.running + study.failed else "done"
+__all__ = ["write_study"]
 
 
 def write_study(runs_dir: Path, study: SyntheticStudy) -> Path:
     """Write every record of ``study`` under ``runs_dir``; the study's folder."""
     folder = Path(runs_dir) / study.name
-    truth = _Truth(study)
+    truth = Truth(study)
     for number, trial in enumerate(synthetic_trials(study)):
         for seed in range(trial.seeds):
             draw = np.random.default_rng([study.seed, study.luck, number, seed])
@@ -159,7 +40,7 @@ def _write_run(
     study: SyntheticStudy,
     trial: SyntheticTrial,
     seed: int,
-    truth: _Truth,
+    truth: Truth,
     draw: np.random.Generator,
 ) -> None:
     path.mkdir(parents=True, exist_ok=True)
@@ -179,12 +60,12 @@ def _write_run(
 
 
 def _config(
-    study: SyntheticStudy, trial: SyntheticTrial, seed: int, truth: _Truth
+    study: SyntheticStudy, trial: SyntheticTrial, seed: int, truth: Truth
 ) -> dict[str, Any]:
     """A config in the schema's names, with what the analysis reads of it."""
     count = len(study.sources)
     total = study.steps * study.tokens_per_step
-    domains = {s: _DOMAINS[i % len(_DOMAINS)] for i, s in enumerate(study.sources)}
+    domains = {s: DOMAINS[i % len(DOMAINS)] for i, s in enumerate(study.sources)}
     stages = {}
     for place, stage in enumerate(study.stages):
         lean = place / max(1, len(study.stages)) * 0.5
@@ -239,7 +120,7 @@ def _manifest(
     study: SyntheticStudy, trial: SyntheticTrial, seed: int, config: Mapping[str, Any]
 ) -> dict[str, Any]:
     number = int(trial.trial.rsplit("-", 1)[1])
-    started = _START + 60.0 * number + 5.0 * seed
+    started = START + 60.0 * number + 5.0 * seed
     over = trial.status in ("done", "failed")
     command = ["ablate", "run", f"study={study.name}", f"trial={trial.trial}", f"seed={seed}"]
     command += [f"++mixture.weights.{s}={w!r}" for s, w in trial.weights.items()]
@@ -288,7 +169,7 @@ def _score_rows(
     study: SyntheticStudy,
     trial: SyntheticTrial,
     reached: int,
-    truth: _Truth,
+    truth: Truth,
     draw: np.random.Generator,
 ) -> tuple[list[dict[str, Any]], dict[tuple[int, str], dict[str, Any]]]:
     weights = np.array([trial.weights[s] for s in study.sources])
@@ -359,8 +240,6 @@ def _cell(
 def _audit(
     study: SyntheticStudy, config: Mapping[str, Any], draw: np.random.Generator
 ) -> dict[str, Any]:
-    from analysis.frames.config import planned_sources
-
     rows = []
     epochs: dict[str, float] = {}
     for plan in planned_sources(config):
