@@ -33,7 +33,7 @@ __all__ = ["Pick", "ProposalOptions", "pick", "propose", "search_families"]
 def search_families() -> tuple[Family, ...]:
     """What a search chooses from: two laws that extrapolate, and a process that assumes neither."""
     # More noise is expected than in a swarm of well-trained runs: a search sees 20 runs, one seed.
-    process = ProcessFamily(kernel="matern52", powers=(0.4, 1.0), noise=0.1)
+    process = ProcessFamily(kernel="matern52", powers=(0.4, 1.0), length=1.0, noise=0.1)
     return replace(power_law(), penalty=0.15), log_linear(), process
 
 

@@ -15,12 +15,10 @@ from sweeps.surrogates.trees import TreesFamily
 __all__ = ["FAMILIES", "family"]
 
 
-def _smooth_members() -> tuple[Family, ...]:
-    return ProcessFamily(), ProcessFamily(name="gp-52", kernel="matern52"), power_law()
-
-
 def _stack() -> StackFamily:
-    return StackFamily(name="stack", members=(*_smooth_members(), ridge_sqrt(), TreesFamily()))
+    smoother = ProcessFamily(name="gp-52", kernel="matern52")
+    members = (ProcessFamily(), smoother, power_law(), TreesFamily(fold_count=2))
+    return StackFamily(name="stack", members=members)
 
 
 def _choice() -> StackFamily:

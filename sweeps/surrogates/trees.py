@@ -16,8 +16,6 @@ from sweeps.surrogates.base import folds
 
 __all__ = ["TreesFamily"]
 
-_FOLDS = 4
-
 
 @dataclass(frozen=True, kw_only=True)
 class TreesFamily:
@@ -32,15 +30,17 @@ class TreesFamily:
     """Leaves of a tree."""
     runs_per_leaf: int = 5
     """Fewest runs of a leaf; fewer where there are under 30 runs."""
+    fold_count: int = 4
+    """Folds that the spread is measured on."""
     seed: int = 0
-    """Seed of the folds that the spread is measured on."""
+    """Seed of the folds."""
 
     def fit_task(self, inputs: Floats, values: Floats, noise: Floats | None) -> _TreesModel:
         """Fit one metric; the spread is the error on left-out folds, the same everywhere."""
         weight = np.ones(len(values)) if noise is None else 1.0 / (np.square(noise) + 0.1)
-        fold = folds(len(values), _FOLDS, self.seed)
+        fold = folds(len(values), self.fold_count, self.seed)
         errors = np.zeros(len(values))
-        for number in range(_FOLDS):
+        for number in range(self.fold_count):
             held = fold == number
             booster = self._boost(inputs[~held], values[~held], weight[~held])
             errors[held] = values[held] - _TreesModel(booster, 0.0).predict(inputs[held])

@@ -1,0 +1,242 @@
+"""Swarms: mixtures and what runs of them measured, from our studies or from anyone's tables.
+
+    ratios.csv     run, name, index, <source>, <source>, …      Olmix's pair of tables: one row a run
+    metrics.csv    run, name, index, <metric>, <metric>, …
+
+RegMix's tables (``index, train_<source>…`` and ``index, metric/<metric>…``) are read as well: rows
+are matched by ``run`` where both tables have it, else by ``index``. Published weights are rounded,
+so that rows of RegMix sum to 0.996–1.003: they are renormalised, and a note says so.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ablations.errors import DataError, Problem
+from ablations.files import write_text
+from ablations.runs import list_runs
+from sweeps.space import Floats
+
+__all__ = ["Swarm", "read_pair", "read_study", "write_pair"]
+
+_KEYS = ("run", "index")
+"""Columns that name a row, the better one first."""
+
+_LABELS = frozenset(("", "Unnamed: 0", "run", "name", "index"))
+"""Columns that are not sources or metrics."""
+
+_ROUNDING = 0.01
+"""Largest distance of a published row's sum from one that is put down to rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swarm:
+    """Runs of mixtures, in the order of the tables."""
+
+    runs: tuple[str, ...]
+    """What each row is called."""
+    sources: tuple[str, ...]
+    """Columns of the weights; ``<config path>.<source>`` where several stages were varied."""
+    weights: Floats
+    """``[runs, sources]``; each mixture sums to one."""
+    metrics: tuple[str, ...]
+    values: Floats
+    """``[runs, metrics]``; NaN where a run has no value."""
+    notes: tuple[str, ...] = ()
+    """What was done to the tables while they were read."""
+
+    @property
+    def mixtures(self) -> dict[str, tuple[int, ...]]:
+        """Config path of every mixture (empty for a table's only one) → its columns."""
+        found: dict[str, list[int]] = {}
+        for column, name in enumerate(self.sources):
+            found.setdefault(name.rpartition(".")[0], []).append(column)
+        return {path: tuple(columns) for path, columns in found.items()}
+
+
+def read_pair(ratios: Path, metrics: Path) -> Swarm:
+    """The swarm of a pair of tables.
+
+    Raises:
+        DataError: tables that do not belong together, or rows that are not mixtures.
+    """
+    left, right = _Table.read(ratios), _Table.read(metrics)
+    key = next((key for key in _KEYS if key in left.header and key in right.header), None)
+    if key is None:
+        raise DataError(
+            Problem(
+                str(metrics),
+                "no column names the rows of both tables",
+                found=", ".join(right.header[:4]),
+                allowed="a column 'run' or 'index' in both",
+            )
+        )
+    left_rows, right_rows = left.by(key), right.by(key)
+    shared = [name for name in left_rows if name in right_rows]
+    if not shared:
+        raise DataError(Problem(str(metrics), f"shares no {key!r} with {ratios}"))
+    sources, measured = left.columns(), right.columns()
+    weights = _numbers([left_rows[name] for name in shared], sources, ratios)
+    weights, notes = _normalised(np.nan_to_num(weights), shared, ratios)
+    if left_out := len(left_rows) + len(right_rows) - 2 * len(shared):
+        notes.append(f"{left_out} rows are in one of the two tables only: left out")
+    return Swarm(
+        runs=tuple(shared),
+        sources=tuple(name.removeprefix("train_") for name in sources),
+        weights=weights,
+        metrics=tuple(name.removeprefix("metric/") for name in measured),
+        values=_numbers([right_rows[name] for name in shared], measured, metrics),
+        notes=tuple(notes),
+    )
+
+
+def read_study(runs_dir: Path, study: str) -> Swarm:
+    """The finished runs of a study, one row each; replicates are rows of the same mixture.
+
+    Raises:
+        DataError: no run of the study has finished, or their mixtures are not alike.
+    """
+    rows: list[tuple[str, dict[str, float], dict[str, float]]] = []
+    for record in list_runs(runs_dir, study):
+        result = record.result()
+        if result is None or result.get("status") != "done":
+            continue
+        measured = {k: math.nan if v is None else float(v) for k, v in result["metrics"].items()}
+        if result.get("score") is not None:
+            measured["score"] = float(result["score"])
+        rows.append((record.path.name, _varied(record.manifest.config), measured))
+    if not rows:
+        where = str(Path(runs_dir) / study)
+        raise DataError(Problem(where, "no finished run", do="name another study or wait"))
+    sources = tuple(dict.fromkeys(name for _, weights, _ in rows for name in weights))
+    metrics = tuple(dict.fromkeys(name for _, _, measured in rows for name in measured))
+    return _plain_names(
+        Swarm(
+            runs=tuple(name for name, _, _ in rows),
+            sources=sources,
+            weights=np.array([[weights.get(s, 0.0) for s in sources] for _, weights, _ in rows]),
+            metrics=metrics,
+            values=np.array([[row.get(m, math.nan) for m in metrics] for _, _, row in rows]),
+        )
+    )
+
+
+def write_pair(folder: Path, swarm: Swarm) -> tuple[Path, Path]:
+    """Write ``ratios.csv`` and ``metrics.csv`` in Olmix's form, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ratios, metrics = folder / "ratios.csv", folder / "metrics.csv"
+    write_text(ratios, _csv(swarm.runs, swarm.sources, swarm.weights))
+    write_text(metrics, _csv(swarm.runs, swarm.metrics, swarm.values))
+    return ratios, metrics
+
+
+@dataclass(frozen=True)
+class _Table:
+    path: Path
+    header: tuple[str, ...]
+    rows: tuple[dict[str, str], ...]
+
+    @classmethod
+    def read(cls, path: Path) -> _Table:
+        if not path.is_file():
+            raise DataError(Problem(str(path), "no such table"))
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            rows = tuple(reader)
+        return cls(path, tuple(reader.fieldnames or ()), rows)
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are not labels."""
+        return tuple(name for name in self.header if name not in _LABELS)
+
+    def by(self, key: str) -> dict[str, dict[str, str]]:
+        """Rows by their key; a key that comes twice is refused."""
+        found = {row[key]: row for row in self.rows}
+        if len(found) < len(self.rows):
+            raise DataError(Problem(str(self.path), f"the same {key!r} in several rows"))
+        return found
+
+
+def _numbers(rows: Sequence[Mapping[str, str]], columns: Sequence[str], path: Path) -> Floats:
+    values = np.full((len(rows), len(columns)), np.nan)
+    for i, row in enumerate(rows):
+        for j, name in enumerate(columns):
+            text = (row.get(name) or "").strip()
+            try:
+                values[i, j] = float(text) if text else math.nan
+            except ValueError:
+                raise DataError(
+                    Problem(str(path), "not a number", found=f"{text!r} in column {name!r}")
+                ) from None
+    return values
+
+
+def _normalised(weights: Floats, runs: Sequence[str], path: Path) -> tuple[Floats, list[str]]:
+    """Rows that sum to one, and a note where they did not."""
+    sums = weights.sum(axis=1)
+    bad = (weights < 0.0).any(axis=1) | ~(np.abs(sums - 1.0) <= _ROUNDING)
+    if bad.any():
+        shown = ", ".join(f"{runs[i]}: sum {sums[i]:.4g}" for i in np.flatnonzero(bad)[:5])
+        raise DataError(
+            Problem(
+                str(path),
+                f"{int(bad.sum())} rows are not mixtures",
+                found=shown,
+                allowed=f"weights >= 0 that sum to 1 within {_ROUNDING:g}",
+            )
+        )
+    notes = []
+    if np.abs(sums - 1.0).max(initial=0.0) > 1e-6:
+        notes.append(f"rows summed to {sums.min():.4g}–{sums.max():.4g}: renormalised to 1")
+    return weights / sums[:, None], notes
+
+
+def _varied(config: Mapping[str, object]) -> dict[str, float]:
+    """Weights of a run by ``<config path>.<source>``: those of its stages, else its one mixture."""
+    schedule = config.get("schedule")
+    stages = schedule.get("stages") if isinstance(schedule, Mapping) else None
+    found: dict[str, float] = {}
+    for name, stage in (stages or {}).items():
+        for source, weight in (stage.get("weights") or {}).items():
+            found[f"schedule.stages.{name}.weights.{source}"] = float(weight)
+    mixture = config.get("mixture")
+    weights = mixture.get("weights") if isinstance(mixture, Mapping) else None
+    if len(found) == 0 or any(not stage.get("weights") for stage in (stages or {}).values()):
+        total = math.fsum((weights or {}).values())
+        found |= {f"mixture.weights.{s}": float(w) / total for s, w in (weights or {}).items()}
+    return found
+
+
+def _plain_names(swarm: Swarm) -> Swarm:
+    """Without mixtures that no run varied; a single mixture's columns by source alone."""
+    varied = [
+        columns
+        for columns in swarm.mixtures.values()
+        if np.ptp(swarm.weights[:, columns], axis=0).max() > 0.0
+    ] or list(swarm.mixtures.values())[:1]
+    kept = [column for columns in varied for column in columns]
+    names = [swarm.sources[column] for column in kept]
+    return Swarm(
+        runs=swarm.runs,
+        sources=tuple(n.rpartition(".")[2] if len(varied) == 1 else n for n in names),
+        weights=swarm.weights[:, kept],
+        metrics=swarm.metrics,
+        values=swarm.values,
+        notes=swarm.notes,
+    )
+
+
+def _csv(runs: Sequence[str], columns: Sequence[str], values: Floats) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["", "run", "name", "index", *columns])
+    for i, (run, row) in enumerate(zip(runs, values, strict=True)):
+        writer.writerow([i, run, run, i, *("" if math.isnan(v) else repr(float(v)) for v in row)])
+    return stream.getvalue()
