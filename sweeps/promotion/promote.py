@@ -80,11 +80,21 @@ def promote(plain: Mapping[str, Any], config_dirs: tuple[Path, ...] = ()) -> Pro
     evidence = gather(spec, config, study=study, verdict=verdict, candidate=candidate)
     gates = judge_gates(evidence, spec.limits, spec.override)
     require_open(gates)
-    return _write(spec, values, _baseline_values(plain, spec, evidence), evidence, gates)
+    baseline = _baseline_values(plain, spec, evidence, config_dirs)
+    return _write(spec, _frozen(values, config), baseline, evidence, gates)
+
+
+def _frozen(values: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
+    """``values`` with every default written out: what a default becomes later changes nothing."""
+    whole = dump(config)
+    return {**values, **{key: whole[key] for key in (*_GROUPS, "source")}}
 
 
 def _baseline_values(
-    plain: Mapping[str, Any], spec: PromotionSpec, evidence: Evidence
+    plain: Mapping[str, Any],
+    spec: PromotionSpec,
+    evidence: Evidence,
+    config_dirs: tuple[Path, ...],
 ) -> dict[str, Any] | None:
     """The same full run on the baseline's mixture, for those who can afford the comparison."""
     rows = {row.name: row for row in evidence.verdict.candidates}
@@ -92,7 +102,8 @@ def _baseline_values(
     if baseline is None or baseline.name == evidence.candidate.name:
         return None
     runs = picked_runs(Path(evidence.config.runs_dir), evidence.study, baseline)
-    return {**_full_values(plain, spec, runs[0]), "trial": "baseline", "candidate": baseline}
+    values = {**_full_values(plain, spec, runs[0]), "trial": "baseline"}
+    return {**_frozen(values, load(values, config_dirs)), "candidate": baseline}
 
 
 def _full_values(plain: Mapping[str, Any], spec: PromotionSpec, run: RunRecord) -> dict[str, Any]:
