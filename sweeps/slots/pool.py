@@ -50,12 +50,6 @@ class SlotPool:
         self._running: dict[int, str] = {}
         self._lock = threading.Lock()
 
-    def warm(self) -> None:
-        """Start the server, so that it imports while the driver composes its first jobs."""
-        from multiprocessing.forkserver import ensure_running
-
-        ensure_running()
-
     def run(self, job: Job, log: Path) -> Any:
         """Run one job on the next free slot; what Hydra's ``run_job`` returned.
 

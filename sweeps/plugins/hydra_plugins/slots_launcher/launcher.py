@@ -64,9 +64,8 @@ class SlotsLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what jobs are made of, and warm the server."""
+        """Keep what jobs are made of; the first job starts the warm server."""
         self._context, self._task_function, self._config = hydra_context, task_function, config
-        self._pool.warm()
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int

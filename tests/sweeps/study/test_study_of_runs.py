@@ -1,0 +1,61 @@
+"""A study of real runs: trained, scored and harvested through the slots launcher."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SHORT_SOURCES, TINY
+
+pytestmark = pytest.mark.slow
+
+SOURCES = ("synthetic_facts", "synthetic_arithmetic", "synthetic_junk")
+STUDY = (
+    *TINY,
+    *SHORT_SOURCES,
+    "study=real",
+    "search=mixture",
+    "search.strategy.design_trials=2",
+    "search.confirm.finalists=1",
+    "search.confirm.seeds=[0,1]",
+)
+
+
+def ablate(folder: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "ablations.cli", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=550
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def results(folder: Path, study: str) -> dict[str, dict[str, object]]:
+    paths = sorted((folder / "runs" / study).glob("*/result.json"))
+    return {path.parent.name: json.loads(path.read_text()) for path in paths}
+
+
+def test_one_command_trains_scores_and_confirms(workspace: Path) -> None:
+    ablate(workspace, "run", "-m", *STUDY, "search.budget.trials=5")
+    ended = results(workspace, "real")
+    assert {name.rpartition("-")[0] for name in ended} >= {f"trial-{i:04d}" for i in range(5)}
+    assert all(result["status"] == "done" for result in ended.values())
+    assert all(result["audit_ok"] for result in ended.values())
+    assert any(name.endswith("-1") for name in ended)
+    first = (workspace / "runs/real/study.json").read_text()
+    assert json.loads(first)["config"]["mixture"]["weights"] == "searched"
+    ablate(workspace, "run", "-m", *STUDY, "search.budget.trials=5")
+    assert results(workspace, "real") == ended
+
+
+def test_several_ranks_run_under_torchrun_inside_a_job(workspace: Path) -> None:
+    shared = (*TINY, *SHORT_SOURCES, "study=ranks", "hydra.launcher.slots=1")
+    ablate(workspace, "run", "-m", *shared, "execution.dp=1,2")
+    one, two = results(workspace, "ranks").values()
+    assert one["score"] == pytest.approx(two["score"], rel=1e-3)
