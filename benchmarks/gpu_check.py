@@ -43,7 +43,10 @@ MODEL = ModelSpec(
     num_key_value_heads=2,
     max_position_embeddings=256,
 )
-TRAINING = {"sequence_length": 256, "batch_size": 16, "peak_lr": 1e-3}
+TRAINING = {
+    "cuda": {"sequence_length": 256, "batch_size": 16, "peak_lr": 1e-3},
+    "cpu": {"sequence_length": 32, "batch_size": 4, "peak_lr": 1e-3},  # bfloat16 crawls on CPUs
+}
 
 
 class NeedsGpuError(Exception):
@@ -61,7 +64,10 @@ class Bench:
     def job(self, name: str, *, device: str | None = None, **values: Any) -> TrainJob:
         execution = values.pop("execution", {})
         job = make_job(
-            self.root / name, self.stores, model=MODEL, **{"steps": 20, **TRAINING, **values}
+            self.root / name,
+            self.stores,
+            model=MODEL,
+            **{"steps": 20, **TRAINING[self.device], **values},
         )
         return with_execution(job, device=device or self.device, **execution)
 

@@ -26,6 +26,8 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
+from ablations.training.lean import spare_dynamo
+
 __all__ = ["CudaToCpu", "nanotron_trainer", "on_cpu", "use_cpu", "use_one_rank"]
 
 P = ParamSpec("P")
@@ -127,18 +129,13 @@ def use_one_rank() -> None:
     """Spare a process that is the only rank 1.5 CPU-seconds of imports, for the rest of its life.
 
     * Comparing tensors with other ranks' imports torch.distributed.tensor and sympy: there are none.
-    * Methods of torch's optimizers that must not be compiled import torch._dynamo at their first
-      call, to ask it to leave them alone: they take this answer instead. Not for a process that compiles.
+    * torch's optimizers import torch._dynamo to keep compilers off. Not for a process that compiles.
     """
     module = nanotron_trainer()
     module.save = functools.partial(module.save, sanity_checks=False)
     optimizer: Any = importlib.import_module("nanotron.serialize.optimizer")
     optimizer.check_optim_state_in_sync = lambda *_: None
-    for kind in torch.optim.AdamW.__mro__:
-        for member in vars(kind).values():
-            code = getattr(member, "__code__", None)
-            if code is not None and code.co_filename.endswith("_compile.py"):
-                member.__wrapped__.__dynamo_disable = member.__wrapped__
+    spare_dynamo()
 
 
 def use_cpu() -> None:

@@ -7,7 +7,6 @@ form does the same arithmetic without them.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 import torch.distributed
 from torch.nn.parallel import DistributedDataParallel
 
+from ablations.training.lean import bare_step
 from ablations.training.nanotron.compat import nanotron_trainer
 
 _trainer = nanotron_trainer()
@@ -38,8 +38,7 @@ class Stepper:
         self._dp, self._mp, self._pp = context.dp_pg, context.mp_pg, context.pp_pg
         self._parameters = [p for p in trainer.unwrapped_model.parameters() if p.requires_grad]
         self._base_optimizer = trainer.optimizer.get_base_optimizer()
-        # The wrappers around it open profiler ranges and import torch._dynamo: 1.5 CPU-seconds.
-        self._bare_update = inspect.unwrap(type(self._base_optimizer).step)
+        self._bare_update = bare_step(self._base_optimizer)
 
     def step(self, batches: Iterator[dict[str, Any]], lr: float) -> torch.Tensor | None:
         """Train one batch; its mean loss, on the ranks that compute it."""

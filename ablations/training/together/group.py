@@ -18,6 +18,7 @@ from ablations.training.checkpoints import (
 )
 from ablations.training.feed import Feed, Share
 from ablations.training.health import Diverged, Health
+from ablations.training.lean import spare_dynamo
 from ablations.training.logbook import Logbook
 from ablations.training.nanotron.files import OneRank, read_one_rank, write_one_rank
 from ablations.training.nanotron.trainer import outcome_of, training_lock
@@ -36,6 +37,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def train_group(argument: tuple[Sequence[TrainJob], Sequence[Start]]) -> list[TrainOutcome]:
     """Train the jobs of a group, all from the same step; their outcomes."""
     jobs, starts = argument
+    spare_dynamo()
     with ExitStack() as locks:
         for job in jobs:
             locks.enter_context(training_lock(job.directory))

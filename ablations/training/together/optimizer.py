@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ablations.training.lean import bare_step
 from ablations.training.specs import TrainingSpec
 
 __all__ = ["StackedAdamW"]
@@ -39,6 +40,7 @@ class StackedAdamW:
             weight_decay=training.weight_decay,
             fused=True,
         )
+        self._bare_update = bare_step(self.adamw)
 
     def take_gradients(self) -> None:
         """After a backward pass: add the bfloat16 gradients to the float32 ones."""
@@ -57,8 +59,9 @@ class StackedAdamW:
         norms = self._clip([w.grad for w in updated if w.grad is not None])
         for group in self.adamw.param_groups:
             group["lr"] = lr
-        self.adamw.step()
-        self.adamw.zero_grad()
+        self._bare_update(self.adamw)
+        for weight in updated:
+            weight.grad = None
         if self.masters is not None:
             for name, master in self.masters.items():
                 self._weights[name].copy_(master)
