@@ -1,9 +1,10 @@
 """Training: what a model and a training are, the trainer behind one interface, checkpoints, export.
 
-specs.py        ModelSpec, TrainingSpec, ExecutionSpec: plain values, no torch
-trainer.py      TrainJob in, TrainOutcome out: the ``Trainer`` protocol
-worker.py       the process that trains, and the one that waits for it
-nanotron/       the adapter: the only code that knows nanotron 0.4
-checkpoints.py  which checkpoints are whole, which may go
-export.py       checkpoint → a transformers Llama folder
+Values, without torch: ``specs`` (ModelSpec, TrainingSpec, ExecutionSpec), ``plan`` (what fits
+together, micro-batches), ``trainer`` (TrainJob in, TrainOutcome out), ``start`` (where a job begins),
+``checkpoints`` (which are whole, which may go).
+
+Work: ``worker`` (the processes that train), ``nanotron`` (the adapter, alone in knowing nanotron 0.4),
+``together`` (several proxies as one batched model), ``export`` (checkpoint to transformers), and what
+they share: ``feed``, ``packing``, ``loss``, ``initial``, ``lean``, ``health``, ``logbook``.
 """
