@@ -13,7 +13,7 @@ linear: sampling and optimising happen there. The unit box is for samplers that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +23,7 @@ import numpy as np
 from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.mixture.mixture import SUM_TOLERANCE
 from sweeps.space.caps import EpochCaps
+from sweeps.space.limits import centre_of, polytope_of, shared_caps, upper_bounds
 from sweeps.space.parameter import Parameter, Value
 from sweeps.space.polytope import Polytope
 from sweeps.space.simplex import BoundedSimplex, Floats
@@ -36,6 +37,9 @@ Point = dict[str, "Value | dict[str, float]"]
 _WALK_STEPS = 60
 """Hit-and-run steps of :meth:`SearchSpace.sample`. It starts from draws that are even but for upper
 bounds, so few steps are enough: docs/decisions/surrogates.md."""
+
+_REDRAWS = 20
+"""Rounds in which Dirichlet draws outside the bounds are drawn again before they are pulled in."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +64,21 @@ class SearchSpace:
         Raises:
             ConfigError: bounds that no mixture satisfies.
         """
-        upper = {path: _upper(spec, path, caps) for path in spec.mixtures}
+        upper = {path: upper_bounds(spec, path, caps) for path in spec.mixtures}
         mixtures = {
             path: BoundedSimplex(simplex, upper[path], path)
             for path, simplex in spec.mixtures.items()
         }
         parameters = {path: Parameter(path, value) for path, value in spec.parameters.items()}
         width = sum(len(m.sources) for m in mixtures.values()) + len(parameters)
-        shared = _shared_caps(mixtures, width, caps)
-        polytope = _polytope(mixtures, len(parameters), shared)
+        shared = shared_caps(mixtures, width, caps)
+        polytope = polytope_of(mixtures, len(parameters), shared)
         coupled = bool(shared)
         return cls(
             MappingProxyType(mixtures),
             MappingProxyType(parameters),
             polytope,
-            _centre(mixtures, len(parameters), polytope, coupled),
+            centre_of(mixtures, len(parameters), polytope, coupled),
             coupled,
         )
 
@@ -199,16 +203,16 @@ class SearchSpace:
             concentration: Dirichlet parameters are ``concentration × weight``: large is close.
             sparse_below: Weights under this become exact zeros (RegMix's swarm is 45% zeros).
         """
-        centre = self.polytope.pull(self.coordinates([prior], check=False), self.centre)[0]
-        drawn = self.snap(rng.random((n, len(self.names))))
-        for cut in self.blocks().values():
-            # A source of prior weight 0 would never appear: it gets a thousandth.
-            shape = np.maximum(centre[cut], 1e-3) * concentration
-            gammas = np.maximum(rng.standard_gamma(np.tile(shape, (n, 1))), 1e-300)
-            weights = gammas / gammas.sum(1, keepdims=True)
-            weights = np.where(weights < sparse_below, 0.0, weights)
-            drawn[:, cut] = weights / weights.sum(1, keepdims=True)
-        return self._inside(drawn, 0.9 * centre + 0.1 * self.centre)
+        centre = self.nearest(self.coordinates([prior], check=False))[0]
+        drawn = np.zeros((0, len(self.names)))
+        for _ in range(_REDRAWS):
+            more = self._dirichlet(centre, n, rng, concentration, sparse_below)
+            drawn = np.concatenate([drawn, more[self.polytope.violation(more) <= 1e-9]])[:n]
+            if len(drawn) == n:
+                return drawn
+        more = self._dirichlet(centre, n - len(drawn), rng, concentration, sparse_below)
+        inside = self._pull(more, 0.9 * centre + 0.1 * self.centre)
+        return np.concatenate([drawn, inside])
 
     def nearest(self, coordinates: Floats) -> Floats:
         """The point of the space nearest to every row; rows inside stay put."""
@@ -224,11 +228,24 @@ class SearchSpace:
     def _first_parameter(self) -> int:
         return sum(len(mixture.sources) for mixture in self.mixtures.values())
 
-    def _inside(self, drawn: Floats, inside: Floats) -> Floats:
-        """Draws made feasible: fixed columns held, the rest pulled towards ``inside``."""
+    def _dirichlet(
+        self,
+        centre: Floats,
+        n: int,
+        rng: np.random.Generator,
+        concentration: float,
+        sparse_below: float,
+    ) -> Floats:
+        """Draws whose sums and fixed weights are right; other bounds are not looked at."""
+        drawn = self.snap(rng.random((n, len(self.names))))
         for path, cut in self.blocks().items():
-            drawn[:, cut] = self.mixtures[path].rescale(drawn[:, cut], inside[cut])
-        return self._pull(drawn, inside)
+            # A source of prior weight 0 would never appear: it gets a thousandth.
+            shape = np.maximum(centre[cut], 1e-3) * concentration
+            gammas = np.maximum(rng.standard_gamma(np.tile(shape, (n, 1))), 1e-300)
+            weights = gammas / gammas.sum(1, keepdims=True)
+            weights = np.where(weights < sparse_below, 0.0, weights)
+            drawn[:, cut] = self.mixtures[path].rescale(weights, centre[cut])
+        return drawn
 
     def _pull(self, outside: Floats, inside: Floats) -> Floats:
         """Weights moved towards those of ``inside`` until they are feasible; parameters stay."""
@@ -271,116 +288,3 @@ class SearchSpace:
 def _weights(row: Floats) -> list[float]:
     """Plain floats that sum to one to the last bit that matters."""
     return [float(weight) for weight in np.maximum(row, 0.0) / np.maximum(row, 0.0).sum()]
-
-
-def _upper(spec: SearchSpaceSpec, path: str, caps: EpochCaps | None) -> dict[str, float]:
-    """The most that each source of one mixture may weigh when all others read their least of it."""
-    upper = {}
-    for source in spec.mixtures[path].sources if caps else ():
-        assert caps is not None
-        others = sum(
-            caps.share(other) * simplex.bounds(source)[0]
-            for other, simplex in spec.mixtures.items()
-            if other != path and source in simplex.sources
-        )
-        upper[source] = max(0.0, caps.limit(source) - others) / caps.share(path)
-    return {source: bound for source, bound in upper.items() if bound < 1.0}
-
-
-def _shared_caps(
-    mixtures: Mapping[str, BoundedSimplex], width: int, caps: EpochCaps | None
-) -> list[tuple[Floats, float]]:
-    """Coefficients and limit of every epoch cap that several mixtures can break together."""
-    if caps is None:
-        return []
-    found = []
-    for source in dict.fromkeys(name for m in mixtures.values() for name in m.sources):
-        row, most, start = np.zeros(width), 0.0, 0
-        for path, mixture in mixtures.items():
-            if source in mixture.sources:
-                column = mixture.sources.index(source)
-                row[start + column] = caps.share(path)
-                most += caps.share(path) * mixture.high[column]
-            start += len(mixture.sources)
-        if np.count_nonzero(row) > 1 and most > caps.limit(source):
-            found.append((row, caps.limit(source)))
-    return found
-
-
-def _polytope(
-    mixtures: Mapping[str, BoundedSimplex], parameters: int, shared: list[tuple[Floats, float]]
-) -> Polytope:
-    """Bounds, sums, group weights and shared caps as limits on coordinates."""
-    low = np.concatenate([*(m.low for m in mixtures.values()), np.zeros(parameters)])
-    high = np.concatenate([*(m.high for m in mixtures.values()), np.ones(parameters)])
-    sums: list[Floats] = []
-    start = 0
-    for mixture in mixtures.values():
-        sums.append(_indicator(len(low), range(start, start + len(mixture.sources))))
-        for columns, least, most in mixture.groups.values():
-            row = _indicator(len(low), [start + column for column in columns])
-            if most > least:
-                shared = [*shared, (row, most), (-row, -least)]
-            else:
-                sums.append(row)
-        start += len(mixture.sources)
-    return Polytope(
-        low=low,
-        high=high,
-        rows=np.array([row for row, _ in shared]).reshape(-1, len(low)),
-        limits=np.array([limit for _, limit in shared]),
-        sums=np.array(sums).reshape(-1, len(low)),
-    )
-
-
-def _indicator(width: int, columns: Iterable[int]) -> Floats:
-    row = np.zeros(width)
-    row[list(columns)] = 1.0
-    return row
-
-
-def _centre(
-    mixtures: Mapping[str, BoundedSimplex], parameters: int, polytope: Polytope, coupled: bool
-) -> Floats:
-    """A point inside: the mean of fixed draws, or, under shared caps, the point of most slack."""
-    rng = np.random.default_rng(0)
-    draws = [m.from_unit(rng.random((256, len(m.unit_names)))).mean(0) for m in mixtures.values()]
-    centre: Floats = np.concatenate([*draws, np.full(parameters, 0.5)])
-    if not coupled or polytope.violation(centre[None])[0] <= 0.0:
-        return centre
-    slackest = _slackest(polytope, polytope.sums @ centre)
-    slackest[len(slackest) - parameters :] = 0.5
-    return slackest
-
-
-def _slackest(polytope: Polytope, totals: Floats) -> Floats:
-    """The point whose smallest distance to a limit is largest, by linear programming."""
-    from scipy.optimize import linprog
-
-    width = len(polytope.low)
-    free = (polytope.high - polytope.low > 1e-12).astype(float)[:, None]
-    eye = np.eye(width)
-    result = linprog(
-        np.r_[np.zeros(width), -1.0],
-        A_ub=np.block(
-            [
-                [polytope.rows, np.linalg.norm(polytope.rows, axis=1, keepdims=True)],
-                [eye, free],
-                [-eye, free],
-            ]
-        ),
-        b_ub=np.concatenate([polytope.limits, polytope.high, -polytope.low]),
-        A_eq=np.c_[polytope.sums, np.zeros(len(totals))],
-        b_eq=totals,
-        bounds=[(None, None)] * width + [(0.0, None)],
-    )
-    if result.status != 0:
-        raise ConfigError(
-            Problem(
-                "search.space",
-                "no point keeps the epoch caps of all stages together",
-                do="allow more epochs, widen bounds, or give the capped sources more tokens",
-            )
-        )
-    centre: Floats = np.clip(result.x[:width], polytope.low, polytope.high)
-    return centre

@@ -1,0 +1,209 @@
+"""Surrogates: each recovers its own truth, keeps the interface, and says honestly what it knows."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.optimize import check_grad
+
+from ablations.errors import ConfigError
+from sweeps.surrogates import (
+    FAMILIES,
+    Family,
+    ProcessFamily,
+    StackFamily,
+    Surrogate,
+    TreesFamily,
+    family,
+    leaderboard,
+    log_linear,
+    power_law,
+    scheffe,
+)
+from sweeps.surrogates.leaderboard import rank_correlation
+from sweeps.surrogates.process import Kernel, _Posterior
+
+Floats = NDArray[np.float64]
+
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "swarms"
+
+
+def mixtures(n: int, sources: int = 4, seed: int = 0) -> Floats:
+    return np.random.default_rng(seed).dirichlet(np.ones(sources), n)
+
+
+def exponential(weights: Floats) -> Floats:
+    return 2.0 + np.exp(weights @ np.array([0.5, -2.0, 0.3, -0.5]))
+
+
+def power(weights: Floats) -> Floats:
+    return 2.0 + np.exp(np.log(weights + 0.02) @ np.array([-0.05, -0.3, -0.02, -0.1]))
+
+
+def blend(weights: Floats) -> Floats:
+    return weights @ np.array([1.0, 2.0, 3.0, 4.0]) - 4.0 * weights[:, 0] * weights[:, 1]
+
+
+def small(name: str) -> Family:
+    """The family with settings that fit in a second."""
+    if name == "lightgbm":
+        return TreesFamily(trees=60)
+    if name in ("stack", "choice"):
+        rule = "weigh" if name == "stack" else "choose"
+        return StackFamily(name=name, members=(power_law(), scheffe()), rule=rule)  # type: ignore[arg-type]
+    return family(name)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_keeps_the_interface(name: str) -> None:
+    inputs, unseen = mixtures(40), mixtures(30, seed=1)
+    values = np.stack([exponential(inputs), -10.0 * blend(inputs), np.full(40, 7.0)], axis=1)
+    values[3, 0] = np.nan
+    model = Surrogate(small(name)).fit(inputs, values)
+    predicted = model.predict(unseen)
+    low, high = model.predict_interval(unseen, 0.9)
+    assert predicted.shape == low.shape == high.shape == model.spread(unseen).shape == (30, 3)
+    assert (low <= predicted).all()
+    assert (predicted <= high).all()
+    np.testing.assert_allclose(predicted[:, 2], 7.0, atol=1e-3)
+    assert rank_correlation(predicted[:, 0], exponential(unseen)) > 0.8
+    again = Surrogate(small(name)).fit(inputs, values).predict(unseen)
+    np.testing.assert_array_equal(again, predicted)
+
+
+@pytest.mark.parametrize(
+    ("name", "truth"),
+    [
+        ("linear", lambda w: w @ np.array([1.0, 2.0, 3.0, 4.0])),
+        ("scheffe", blend),
+        ("log-linear", exponential),
+        ("mixing-law", lambda w: exponential(w) + np.exp(w @ np.array([-3.0, 0.0, 0.0, 1.0]))),
+        ("power-law", power),
+        ("mixed-law", power),
+        ("gp", exponential),
+    ],
+)
+def test_a_family_recovers_its_own_truth(name: str, truth) -> None:  # type: ignore[no-untyped-def]
+    inputs, unseen = mixtures(60), mixtures(200, seed=1)
+    noise = 0.02 * truth(inputs).std() * np.random.default_rng(2).normal(size=60)
+    model = Surrogate(family(name)).fit(inputs, truth(inputs) + noise)
+    error = model.predict(unseen)[:, 0] - truth(unseen)
+    assert np.sqrt(np.mean(error**2)) < 0.1 * truth(unseen).std()
+
+
+def test_a_law_turns_itself_round_for_accuracies() -> None:
+    inputs, unseen = mixtures(60), mixtures(100, seed=1)
+    model = Surrogate(log_linear()).fit(inputs, 1.0 - 0.2 * exponential(inputs))
+    np.testing.assert_allclose(
+        model.predict(unseen)[:, 0], 1.0 - 0.2 * exponential(unseen), atol=0.02
+    )
+
+
+@pytest.mark.parametrize("kernel", ["matern32", "matern52", "rbf"])
+def test_the_gradient_of_the_posterior_is_exact(kernel: Kernel) -> None:
+    inputs = mixtures(25)
+    values = exponential(inputs)
+    settings = ProcessFamily(kernel=kernel)
+    posterior = _Posterior(settings, inputs**0.35, values - values.mean(), np.full(25, 0.01))
+    at = posterior.prior + np.random.default_rng(1).normal(0.0, 0.3, len(posterior.prior))
+    assert check_grad(lambda x: posterior(x)[0], lambda x: posterior(x)[1], at) < 1e-3
+
+
+@pytest.mark.parametrize("made", [ProcessFamily(), power_law(), log_linear(), scheffe()])
+def test_free_leave_one_out_errors_agree_with_refits(made: Family) -> None:
+    inputs = mixtures(40)
+    values = exponential(inputs) + np.random.default_rng(0).normal(0.0, 0.1, 40)
+    values = (values - values.mean()) / values.std()
+    free = made.fit_task(inputs, values, None).left_out  # type: ignore[attr-defined]
+    refits = [
+        made.fit_task(np.delete(inputs, i, 0), np.delete(values, i), None).predict(inputs[[i]])[0]
+        - values[i]
+        for i in range(0, 40, 4)
+    ]
+    assert np.corrcoef(free[::4], refits)[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("name", ["gp", "scheffe", "power-law"])
+def test_intervals_hold_what_they_promise(name: str) -> None:
+    held = []
+    for seed in range(6):
+        inputs, unseen = mixtures(50, seed=seed), mixtures(300, seed=100 + seed)
+        rng = np.random.default_rng(seed)
+        noise = 0.3 * blend(inputs).std()
+        model = Surrogate(family(name)).fit(inputs, blend(inputs) + rng.normal(0.0, noise, 50))
+        low, high = model.predict_interval(unseen, 0.9)
+        new = blend(unseen) + rng.normal(0.0, noise, 300)
+        held.append(np.mean((low[:, 0] <= new) & (new <= high[:, 0])))
+    assert 0.84 < np.mean(held) < 0.96
+
+
+def test_known_noise_weighs_runs() -> None:
+    inputs = mixtures(60)
+    noise = np.where(np.arange(60) % 2, 1.0, 0.02)
+    values = blend(inputs) + noise * np.random.default_rng(0).normal(size=60)
+    unseen = mixtures(200, seed=1)
+    told = Surrogate(scheffe()).fit(inputs, values, noise).predict(unseen)[:, 0]
+    untold = Surrogate(scheffe()).fit(inputs, values).predict(unseen)[:, 0]
+    truth = blend(unseen)
+    assert np.std(told - truth) < 0.6 * np.std(untold - truth)
+
+
+def test_a_stack_is_not_worse_than_its_worst_and_a_choice_takes_the_right_law() -> None:
+    inputs = mixtures(50)
+    values = power(inputs) + np.random.default_rng(0).normal(0.0, 0.01, 50)
+    scaled = (values - values.mean()) / values.std()
+    members = (log_linear(), power_law())
+    choice = StackFamily(name="c", members=members, rule="choose").fit_task(inputs, scaled, None)
+    stack = StackFamily(name="s", members=members).fit_task(inputs, scaled, None)
+    assert choice.weights.tolist() == [0.0, 1.0]
+    assert stack.weights[1] > 0.6
+    assert stack.weights.sum() == pytest.approx(1.0)
+
+
+def test_the_leaderboard_ranks_the_right_family_first_and_prints() -> None:
+    inputs = mixtures(60)
+    values = np.stack([power(inputs), 2.0 * power(inputs[:, ::-1])], axis=1)
+    values += np.random.default_rng(0).normal(0.0, 0.01, values.shape)
+    board = leaderboard([family(n) for n in ("linear", "power-law", "scheffe")], inputs, values)
+    assert board.best == "power-law"
+    assert board.entries[0].regret <= board.entries[-1].regret
+    assert "60 runs, 2 metrics, 5-fold" in str(board)
+    assert board.rows()[0]["name"] == "power-law"
+
+
+def test_few_values_and_bad_inputs_are_refused() -> None:
+    inputs = mixtures(10)
+    values = np.full((10, 2), np.nan)
+    values[:, 0], values[:2, 1] = 1.0, 1.0
+    with pytest.raises(ConfigError, match=r"too few runs .* metric columns \[1\]"):
+        Surrogate(family("linear")).fit(inputs, values)
+    inputs[0, 0] = np.inf
+    with pytest.raises(ConfigError, match="not a finite matrix"):
+        Surrogate(family("linear")).fit(inputs, values[:, :1])
+
+
+def test_an_unknown_family_is_named_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'scheffe'"):
+        family("schefe")
+
+
+def table(name: str) -> Floats:
+    with (SHARED / "regmix" / name).open() as stream:
+        rows = list(csv.reader(stream))[1:]
+    return np.array([[float(cell) for cell in row[1:]] for row in rows])
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the public swarms in ../shared")
+def test_the_process_ranks_regmix_from_64_runs() -> None:
+    weights, losses = table("train_mixture_1m.csv"), table("train_pile_loss_1m.csv")
+    unseen, truth = table("test_mixture_1m.csv"), table("test_pile_loss_60m.csv")
+    weights, unseen = (w / w.sum(axis=1, keepdims=True) for w in (weights, unseen))
+    rows = np.random.default_rng(0).permutation(512)[:64]
+    predicted = Surrogate(ProcessFamily()).fit(weights[rows], losses[rows]).predict(unseen)
+    ranks = [rank_correlation(predicted[:, t], truth[:, t]) for t in range(13)]
+    assert np.mean(ranks) > 0.976
