@@ -11,7 +11,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Job", "Workplace", "run_in_child"]
+__all__ = ["CPU_LINE", "Job", "Workplace", "run_in_child"]
+
+CPU_LINE = "CPU time of this job: "
+"""Begins the last line of a job's log."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +81,10 @@ def run_in_child(payload: bytes, place: Workplace, results: Connection) -> None:
         returned.cfg = returned.hydra_cfg = None  # the driver has them
     except Exception as error:
         returned = error
+    # Since the fork, waited-for children included: what a run costs beyond its training and scoring.
+    used = os.times()
+    seconds = used.user + used.system + used.children_user + used.children_system
+    print(f"{CPU_LINE}{seconds:.2f} s", flush=True)
     # A driver that died in the meantime reads the run's folder when it comes back.
     with contextlib.suppress(BrokenPipeError):
         results.send_bytes(_portable(returned))
