@@ -137,7 +137,9 @@ def load(config: Mapping[str, Any], config_dirs: Iterable[Path] = ()) -> RunConf
         ConfigError: every problem found.
     """
     values = {key: value for key, value in config.items() if key not in _OTHER_KEYS}
-    directories = [Path(path) / "source" for path in (*config_dirs, conf_dir())]
+    # Hydra lists its own primary folder before the command line's: ours must come last to be overridden.
+    added = [Path(path) for path in config_dirs if Path(path) != conf_dir()]
+    directories = [path / "source" for path in (*added, conf_dir())]
     values["source"], problems = _sources(values, directories)
     try:
         loaded: RunConfig = validate(RunConfig, values)

@@ -100,3 +100,12 @@ def test_the_run_config_lists_every_default_so_that_no_override_needs_a_plus(
 def test_no_config_names_a_path_of_this_machine() -> None:
     for path in CONF.rglob("*.yaml"):
         assert str(Path.home()) not in path.read_text(), path
+
+
+def test_a_users_source_goes_before_the_platforms_own(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    own = (CONF / "source/wiki.yaml").read_text().replace("domain: english", "domain: mine")
+    (tmp_path / "source/wiki.yaml").write_text(own)
+    run = load(composed(), [CONF, tmp_path])
+    assert run.source["wiki"].domain == "mine"
+    assert run.source["chat"].domain == "english"

@@ -104,7 +104,9 @@ def test_a_group_goes_on_from_its_newest_common_step(
     assert train_together(jobs) == [NanotronTrainer().train(job) for job in jobs]
 
 
-def test_proxies_that_diverge_fail_with_their_steps(tmp_path: Path, stores: dict[str, Path]) -> None:
+def test_proxies_that_diverge_fail_with_their_steps(
+    tmp_path: Path, stores: dict[str, Path]
+) -> None:
     jobs = swarm(tmp_path, stores, 2, spike_window_steps=2)
     broken = replace(jobs[0].training, diverged_ratio=0.99, diverged_patience_steps=2)
     outcomes = train_together([replace(job, training=broken) for job in jobs])
