@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from ablations.cli import main
 from ablations.errors import DataError
@@ -310,3 +311,31 @@ for (const plot of document.querySelectorAll("[data-drawn=yes]")) {
 }
 return found;
 """
+
+
+@pytest.fixture(scope="module")
+def card() -> str:
+    fixtures = Path(__file__).parent / "fixtures"
+    return model_card(fixtures / "promotions" / "quick-demo_full-001", fixtures / "runs")
+
+
+def test_a_card_says_what_was_trained_on_which_data_under_which_licence(card: str) -> None:
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["library_name"] == "transformers"
+    assert "| chat | english | MIT | 25.00% | 22.50% | 20.00% | 15.00% |" in card
+    assert "1,200 steps of 1,024 tokens, sequence length 64" in card
+    assert "hidden size 192" in card
+
+
+def test_a_card_says_what_is_not_known_and_what_was_overridden(card: str) -> None:
+    assert "The full run has not been scored yet." in card
+    assert "The gate beats baseline was overridden: a trial of the machinery" in card
+    assert "Tie: uniform is" in card
+
+
+def test_a_card_has_the_scores_of_a_full_run_that_is_done(runs_dir: Path, tmp_path: Path) -> None:
+    fixtures = Path(__file__).parent / "fixtures" / "promotions" / "quick-demo_full-001"
+    shutil.copytree(runs_dir / "ratio" / "trial-0000-0", tmp_path / fixtures.name / "full-0")
+    text = model_card(fixtures, tmp_path)
+    assert "| task_00 | bpb |" in text
+    assert "not been scored" not in text
