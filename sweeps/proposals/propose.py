@@ -30,6 +30,11 @@ from sweeps.surrogates.base import Surrogate
 __all__ = ["Pick", "ProposalOptions", "pick", "propose", "search_families"]
 
 
+_SAME = 0.05
+"""Distance of square roots of weights within which a running point is the optimum already: a law
+that believes in it proposes it again."""
+
+
 def search_families() -> tuple[Family, ...]:
     """What a search chooses from: two laws that extrapolate, and a process that assumes neither."""
     # More noise is expected than in a swarm of well-trained runs: a search sees 20 runs, one seed.
@@ -161,12 +166,14 @@ def _exploit(
     for turn in range(turns):
         weights = _turn(evidence, turn, rng)
         goal = _goal(space, surrogate, evidence, weights, options)
-        best, _ = optimise(goal, space, drawn, rng)
-        found = np.concatenate([found, best[None]])
-    if turns < count:
+        best = optimise(goal, space, drawn, rng)[0][None]
+        waiting = distances(space, best, evidence.pending)[1].min(initial=np.inf)
+        if waiting > _SAME or turns > 1:
+            found = np.concatenate([found, best])
+    if len(found) < count:
         near = drawn[np.argsort(goal(drawn))[: max(20, int(options.near_optimal * len(drawn)))]]
         taken = np.concatenate([evidence.coordinates, evidence.pending, found])
-        return np.concatenate([found, _farthest(space, near, taken, count - turns)])
+        return np.concatenate([found, _farthest(space, near, taken, count - len(found))])
     return np.asarray(found, dtype=np.float64)
 
 

@@ -73,7 +73,8 @@ class ProcessModel:
     """The covariance's inverse times the values."""
     mean: float
     left_out: Floats
-    """Errors at the runs when each is left out, settings kept (Rasmussen & Williams, eq. 5.12)."""
+    """Errors at the runs when each is left out (Rasmussen & Williams, eq. 5.12), made larger by
+    what the settings learned from the runs themselves."""
     objective: float
     """Negative log posterior of the settings found."""
 
@@ -198,6 +199,9 @@ def _maximise(
     inverse = cho_solve((lower, True), np.eye(len(lower)))
     weights = inverse @ posterior.values
     scale = np.exp(-found.x[:-2])
+    # The settings stay when a run is left out, which flatters: ten folds with settings found anew
+    # gave errors 1.24 times as large at 20 runs of 7 sources, 1.1 at 50. This says 1.23 and 1.09.
+    flattery = 1.0 + len(found.x) / (2.0 * len(values))
     return ProcessModel(
         kernel=family.kernel,
         power=power,
@@ -208,6 +212,6 @@ def _maximise(
         lower=lower,
         weights=weights,
         mean=posterior.mean,
-        left_out=-weights / np.diag(inverse),
+        left_out=-flattery * weights / np.diag(inverse),
         objective=float(found.fun),
     )
