@@ -1,0 +1,50 @@
+"""The analysis on records that the platform's own demo left behind, thinned (fixtures/README.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ablations.runs import list_runs
+from analysis.frames import Frames, task_values
+from analysis.report import ReportContent, gather_report, render_html, render_markdown
+
+RUNS = Path(__file__).parent / "fixtures" / "runs"
+
+
+@pytest.fixture(scope="module")
+def content() -> ReportContent:
+    return gather_report(RUNS, "demo_ratio", surrogates=("linear", "ridge-sqrt"))
+
+
+def test_every_recorded_run_is_read() -> None:
+    frames = Frames.read(RUNS, "demo_ratio")
+    assert len(frames.runs) == len(list_runs(RUNS, "demo_ratio")) == 15
+    assert (frames.runs["status"] == "done").all()
+    assert frames.runs["audit_ok"].all()
+    assert frames.trials["phase"].isin(["baseline", "design", "search"]).all()
+    assert {"natural", "uniform"} <= set(frames.trials["name"].dropna())
+    assert set(frames.sources["source"]) == {"wiki", "chat"}
+
+
+def test_more_encyclopedic_text_helps_its_held_out_documents() -> None:
+    frames = Frames.read(RUNS, "demo_ratio")
+    values = task_values(frames.scores)
+    wiki = frames.sources[frames.sources["source"] == "wiki"].groupby("trial", observed=True)
+    share = wiki["weight"].first()
+    share.index = share.index.astype("str")
+    assert values["heldout_wiki"].corr(share, method="spearman") < -0.5
+    assert values["heldout_chat"].corr(share, method="spearman") > 0.5
+
+
+def test_the_recorded_tie_is_reported_as_one(content: ReportContent) -> None:
+    verdict = content.judged.verdict
+    assert verdict is not None
+    assert content.judged.origin == "stored"
+    assert verdict.outcome == "tie"
+    assert "encyclopedic text to conversations" in content.question
+    page = render_html(content)
+    assert "The study is still running" not in page
+    assert "nothing here was trained" not in page
+    assert "Tie: " in render_markdown(content)
