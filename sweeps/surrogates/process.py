@@ -193,6 +193,8 @@ def _maximise(
         part.prior,
         jac=True,
         method="L-BFGS-B",
+        # A line search may try a step that overflows; six deviations of the prior are no limit.
+        bounds=np.stack([part.prior - 6.0 * part.widths, part.prior + 6.0 * part.widths], axis=1),
         options={"maxiter": family.iterations, "ftol": 1e-6},
     )
     lower = cholesky(posterior.covariance(found.x)[0], lower=True)
