@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_a_run_without_news_is_said_to_be_silent(study: Path) -> None:
     metrics = study / "ratio" / "trial-0011-0" / "metrics.jsonl"
     old = metrics.stat().st_mtime - 600
     os.utime(metrics, (old, old))
-    assert "silent 10:0" in text_of(study)
+    assert re.search(r"silent 1\d:\d\d", text_of(study))  # ten minutes, and what the test took
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(5.4, "0:05"), (125, "2:05"), (3725, "1:02:05")])
