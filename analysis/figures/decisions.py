@@ -157,7 +157,7 @@ def task_signal(frame: pd.DataFrame) -> go.Figure:
     mark = {True: " ✓", False: " ✗"}
     level = [[_level(cells[t, c]) for c in criteria] for t in tasks]
     text = [
-        [f"{number(cells[t, c].value, 2)}{mark.get(cells[t, c].passes, '')}" for c in criteria]
+        [f"{_short(cells[t, c].value)}{mark.get(cells[t, c].passes, '')}" for c in criteria]
         for t in tasks
     ]
     hover = [[_signal_hover(cells[t, c]) for c in criteria] for t in tasks]
@@ -187,6 +187,11 @@ def task_signal(frame: pd.DataFrame) -> go.Figure:
     )
     figure.layout.yaxis = axis("task", "", showgrid=False)
     return figure
+
+
+def _short(value: float) -> str:
+    """Two digits, never an exponent: four columns have to fit a phone."""
+    return f"{value:.0f}" if abs(value) >= 10 else number(value, 2)
 
 
 def _level(cell: Any) -> int:

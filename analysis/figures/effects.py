@@ -133,7 +133,7 @@ def effect_matrix(frame: pd.DataFrame) -> go.Figure:
         hoverinfo="text",
         xgap=2,
         ygap=2,
-        colorbar=colour_bar("SD over mixtures per +10 points, + = better"),
+        colorbar=colour_bar("SD per +10 points, + = better"),
     )
     figure.layout.xaxis = axis(
         "source", "", showgrid=False, tickangle=0 if wide.shape[1] < 5 else -40

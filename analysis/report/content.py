@@ -149,12 +149,17 @@ def _rule(config: Mapping[str, Any]) -> tuple[str, str]:
     return " + ".join(terms) or "the score of the runs", str(rule.get("direction", "maximize"))
 
 
+def _commit(full: str | None) -> str:
+    """Twelve digits of a commit, and the + of a changed checkout."""
+    return "unknown" if not full else full[:12] + ("+" if full.endswith("+") else "")
+
+
 def _provenance(frames: Frames) -> dict[str, list[str]]:
     """Every version, commit and machine that occurs among the runs."""
     found: dict[str, set[str]] = {}
     for run in frames.files:
         for name, version in (run.manifest.get("versions") or {}).items():
             found.setdefault(str(name), set()).add(str(version))
-        found.setdefault("commit", set()).add(str(run.manifest.get("git_commit") or "unknown"))
+        found.setdefault("commit", set()).add(_commit(run.manifest.get("git_commit")))
         found.setdefault("machine", set()).add(str(run.manifest.get("host") or "unknown"))
     return {name: sorted(values) for name, values in sorted(found.items())}

@@ -73,7 +73,7 @@ def render_html(content: ReportContent, *, report_command: str = "") -> str:
         plotly=Markup(get_plotlyjs()),
         figures=Markup(figures_json(drawn)),
         report_command=report_command or shlex.join(["ablate", "report", f"study={content.study}"]),
-        study_command=shlex.join(["ablate", "run", *content.arguments])
+        study_command=shlex.join(["ablate", "run", "-m", *content.arguments])
         if content.arguments
         else "",
     )
