@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from sweeps.proposals.evidence import Limit
 from sweeps.space import Floats, SearchSpace
-from sweeps.surrogates.base import Surrogate
 
 __all__ = ["Goal", "candidates", "optimise"]
 
@@ -28,12 +27,20 @@ _STEP = 1e-6
 _SCALES = (0.1, 0.03, 0.01, 0.003)
 
 
+class Predictor(Protocol):
+    """Whatever predicts metrics ``[n, t]`` of a surrogate's inputs."""
+
+    def predict(self, inputs: Floats) -> Floats:
+        """Means."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Goal:
     """What is minimised: a predicted loss, a pull to the prior, and what limits forbid."""
 
     space: SearchSpace
-    surrogate: Surrogate
+    surrogate: Predictor
     weights: Floats
     """Weight of every metric in the loss, ``[t]``."""
     limits: tuple[Limit, ...] = ()

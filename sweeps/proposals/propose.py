@@ -20,12 +20,11 @@ from typing import Any
 import numpy as np
 
 from sweeps.designs.design import distances
-from sweeps.proposals.choose import believe, choose
+from sweeps.proposals.choose import Preferred, prefer
 from sweeps.proposals.evidence import Evidence
 from sweeps.proposals.optimum import Goal, candidates, optimise
 from sweeps.space import Floats, Point, SearchSpace
 from sweeps.surrogates import Family, ProcessFamily, log_linear, power_law
-from sweeps.surrogates.base import Surrogate
 
 __all__ = ["Pick", "ProposalOptions", "pick", "propose", "search_families"]
 
@@ -47,7 +46,7 @@ class ProposalOptions:
     """How a batch is made up."""
 
     families: tuple[Family, ...] = field(default_factory=search_families)
-    """Surrogates to choose from by cross-validation."""
+    """Surrogates to weigh by their errors on left-out runs."""
     explore: float = 0.2
     """Share of a batch that is drawn to fill the space instead."""
     candidates: int = 2000
@@ -72,7 +71,7 @@ class Pick:
     high: float
     """Upper bound of a new run's loss at 90%."""
     surrogate: str
-    """Name of the family that was preferred."""
+    """Name of the family of most weight."""
     errors: dict[str, float]
     """Family → error on left-out runs."""
 
@@ -103,9 +102,7 @@ def propose(
         explored = count
     found = np.zeros((0, len(space.names)))
     if explored < count:
-        model, _ = choose(space, evidence, chosen.families, seed)
-        if len(evidence.pending):
-            model = believe(space, evidence, model.family, seed, evidence.pending)
+        model = prefer(space, evidence, chosen.families, seed)
         found = _exploit(space, evidence, model, count - explored, chosen, rng)
     taken = np.concatenate([evidence.coordinates, evidence.pending, found])
     filling = _farthest(space, space.sample(32 * max(1, explored), rng), taken, explored)
@@ -130,7 +127,7 @@ def pick(
         objective: Which objective, where there are several.
     """
     chosen = options or ProposalOptions()
-    surrogate, errors = choose(space, evidence, chosen.families, seed)
+    surrogate = prefer(space, evidence, chosen.families, seed)
     goal = _goal(space, surrogate, evidence, evidence.objectives[objective], chosen)
     rng = np.random.default_rng((seed, len(evidence.coordinates), 0x91C4))
     drawn = candidates(space, evidence.coordinates, chosen.candidates, rng)
@@ -141,8 +138,8 @@ def pick(
         loss=loss,
         low=low,
         high=high,
-        surrogate=surrogate.family.name,
-        errors=errors,
+        surrogate=surrogate.name,
+        errors=surrogate.errors,
     )
 
 
@@ -154,7 +151,7 @@ def _explored(count: int, asked: int, share: float) -> int:
 def _exploit(
     space: SearchSpace,
     evidence: Evidence,
-    surrogate: Surrogate,
+    surrogate: Preferred,
     count: int,
     options: ProposalOptions,
     rng: np.random.Generator,
@@ -189,7 +186,7 @@ def _turn(evidence: Evidence, turn: int, rng: np.random.Generator) -> Floats:
 
 def _goal(
     space: SearchSpace,
-    surrogate: Surrogate,
+    surrogate: Preferred,
     evidence: Evidence,
     weights: Floats,
     options: ProposalOptions,
@@ -218,7 +215,7 @@ def _farthest(space: SearchSpace, drawn: Floats, taken: Floats, count: int) -> F
 
 
 def _interval(
-    space: SearchSpace, surrogate: Surrogate, weights: Floats, best: Floats
+    space: SearchSpace, surrogate: Preferred, weights: Floats, best: Floats
 ) -> tuple[float, float, float]:
     """Loss at a point with its 90% interval; metrics are taken to err together, to be safe."""
     inputs = space.inputs(best[None])
