@@ -106,12 +106,12 @@ def test_a_second_driver_is_refused_by_name(study_app: StudyApp) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_the_runs_and_the_same_command_goes_on(study_app: StudyApp) -> None:
-    process = study_app.start(*SEARCH, "seconds=8")
+    process = study_app.start(*SEARCH, "seconds=2")
     _await(lambda: any((run / "work.jsonl").exists() for run in study_app.runs()))
     os.kill(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode != 0
-    study_app.run(*SEARCH, "seconds=0")
+    study_app.run(*SEARCH, "seconds=2")
     study_app.assert_whole()
 
 
