@@ -7,6 +7,7 @@ the overrides the same commands run at full length.
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ _SHORT_STUDY = (
     "search.confirm.seeds=[0,1]",
 )
 _SHORT_FULL = ("promotion.full.total_tokens=307200",)
-_WHY = "promotion.override={beats_baseline: a demo promotes whatever it finds}"
+_WHY = "+promotion.override.beats_baseline='a demo promotes whatever it finds'"
 
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("real text into token stores, real items into task files", ("prepare",)),
@@ -52,7 +53,7 @@ def main() -> int:
         if words[0] == "promote" and "compare" not in words[1] and _PROMOTION.exists():
             continue  # a second promotion would be a new folder
         arguments = [word.format(promotion=_PROMOTION) if "{p" in word else word for word in words]
-        shown = " ".join(f"'{word}'" if " " in word else word for word in arguments)
+        shown = shlex.join(arguments)
         print(f"\n# {said}\n$ ablate {shown}", flush=True)
         code = subprocess.call([sys.executable, "-m", "ablations.cli", *arguments])
         if code:

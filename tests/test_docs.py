@@ -12,6 +12,7 @@ from ablations.cli import COMMANDS
 from ablations.demo import STEPS
 from ablations.reference import field_docs, render
 from ablations.schema import RunConfig, conf_dir
+from tests.conftest import Ablate
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -53,6 +54,17 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
 
 def test_the_demo_calls_commands_that_exist() -> None:
     assert {words[0] for _, words in STEPS} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [words for _, words in STEPS if not any("{promotion}" in word for word in words)],
+    ids=" ".join,
+)
+def test_what_the_demo_types_composes(words: tuple[str, ...], ablate: Ablate) -> None:
+    arguments = [word for word in words if word != "-m"]
+    answer = ablate(*arguments, "--cfg", "job")
+    assert answer.code == 0, answer.err
 
 
 def test_make_targets_of_the_readme_exist() -> None:
