@@ -17,7 +17,7 @@ __all__ = ["STEPS", "main"]
 
 _SHORT_STUDY = (
     "schedule.total_tokens=102400",
-    "training.checkpoints=1",
+    "training.checkpoints=2",  # a prediction needs a change over the run
     "search.strategy.design_trials=3",
     "search.budget.trials=5",
     "search.confirm.finalists=1",
