@@ -216,6 +216,7 @@ class _Work:
     ) -> None:
         self.config, self.plan, self.record = config, plan, record
         self.here, self.progress = here, progress
+        self.job = make_job(config, plan, record.path)
         self.began = time.time()
         self.outcome: TrainOutcome | None = None
         self.scoring_cpu_seconds = 0.0
@@ -235,12 +236,11 @@ class _Work:
         """Train to the end of the schedule, in a worker process unless told otherwise."""
         from ablations.training.nanotron.trainer import NanotronTrainer
 
-        job = make_job(self.config, self.plan, self.record.path)
         self.record.set_status("training")
-        self.progress.phase("training", job.schedule.total_steps)
+        self.progress.phase("training", self.job.schedule.total_steps)
         trainer = NanotronTrainer()
         train = trainer.train_here if self.here else trainer.train
-        self.outcome = train(job, self.progress.step)
+        self.outcome = train(self.job, self.progress.step)
         if self.outcome.status == "failed":
             raise TrainingError(self.outcome.reason or "failed", step=self.outcome.last_step)
 
@@ -266,8 +266,7 @@ class _Work:
         assert self.outcome is not None
         self.record.set_status("scoring")
         scored = {row["step"] for row in self.record.scores()}
-        job = make_job(self.config, self.plan, self.record.path)
-        wanted = job.checkpoint_steps
+        wanted = self.job.checkpoint_steps
         steps = tuple(step for step in wanted if step not in scored)
         scoring = ScoringJob(
             directory=self.record.path.absolute(),
@@ -276,7 +275,7 @@ class _Work:
             evaluation=self.config.evaluation,
             tokenizer=tokenizer_folder(self.config).absolute(),
             data_dir=Path(self.config.data_dir).absolute(),
-            stores=job.stores,
+            stores=self.job.stores,
             keep=self.config.training.keep_checkpoints,
             last_step=wanted[-1],
             threads=self.config.execution.threads,

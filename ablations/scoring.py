@@ -21,7 +21,7 @@ from ablations.runs import RunRecord
 from ablations.training.specs import Device, KeepCheckpoints
 from ablations.training.worker import Task, run_in_worker
 
-__all__ = ["ScoringJob", "score_here", "score_run"]
+__all__ = ["ScoringJob", "resolved_device", "score_here", "score_run"]
 
 Advance = Callable[[str], None]
 """Told of every task that is begun."""
@@ -110,7 +110,9 @@ def score_here(job: ScoringJob, advance: Advance) -> float:
         )
         for step in job.steps
     }
-    place = ScoringPlace(data_dir=job.data_dir, stores=job.stores, device=_device(job.device))
+    place = ScoringPlace(
+        data_dir=job.data_dir, stores=job.stores, device=resolved_device(job.device)
+    )
 
     def watch(step: int, task: str, _number: int, _count: int) -> None:
         advance(f"step {step}: {task}")
@@ -123,7 +125,8 @@ def score_here(job: ScoringJob, advance: Advance) -> float:
     return time.process_time() - began
 
 
-def _device(asked: Device) -> str:
+def resolved_device(asked: Device) -> str:
+    """The device to score on: ``auto`` takes a CUDA device where torch sees one."""
     import torch
 
     if asked != "auto":

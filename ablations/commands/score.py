@@ -9,6 +9,7 @@ from typing import Any
 from ablations.errors import CheckpointError, Problem
 from ablations.plan import store_folder
 from ablations.schema import RunConfig, load
+from ablations.scoring import resolved_device
 
 __all__ = ["main"]
 
@@ -31,7 +32,7 @@ def main(config: Mapping[str, Any]) -> int:
     place = ScoringPlace(
         data_dir=Path(run.data_dir),
         stores={name: path for name, path in stores.items() if (path / "manifest.json").exists()},
-        device=_device(run),
+        device=resolved_device(run.execution.device),
     )
     scores = score_folder(folder, run.evaluation, out, place=place)
     write_json(out / "scores.json", scores.row())
@@ -54,11 +55,3 @@ def _as_transformers(checkpoint: Path, run: RunConfig, out: Path) -> Path:
 
     require_whole(checkpoint)
     return export_checkpoint(checkpoint, out / "export", tokenizer_folder(run))
-
-
-def _device(run: RunConfig) -> str:
-    if run.execution.device != "auto":
-        return run.execution.device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
