@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 __all__ = [
     "append_json_line",
+    "free_bytes",
     "mend_lines",
     "read_json",
     "read_json_lines",
@@ -84,6 +86,14 @@ def mend_lines(path: Path) -> None:
             end = start
         if end != size:
             stream.truncate(end)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space where ``folder`` is, or where it would be made."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    return shutil.disk_usage(there).free
 
 
 def sync_folder(folder: Path) -> None:

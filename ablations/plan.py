@@ -15,11 +15,12 @@ from ablations.errors import ConfigError, DataError, Problem
 from ablations.mixture.constraints import broken_caps, simulated_slices
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.schema import RunConfig
+from ablations.training.checkpoints import read_state
 
 if TYPE_CHECKING:
     from ablations.data.store import TokenStore
 
-__all__ = ["Plan", "PlanRow", "make_plan", "store_folder"]
+__all__ = ["Plan", "PlanRow", "make_plan"]
 
 _CPU_FLOPS = 60e9
 """FLOP/s of two laptop cores on a model of some million parameters in float32 (measured: 11M
@@ -66,6 +67,8 @@ class Plan:
     """Device → estimated seconds of training on one of it."""
     disk_bytes: float
     """Checkpoints and exports that the run keeps at most."""
+    first_step: int
+    """Steps of the schedule that a warm start leaves out; 0 without one."""
     checkpoint_steps: tuple[int, ...]
     tasks: tuple[str, ...]
     problems: tuple[Problem, ...]
@@ -75,11 +78,6 @@ class Plan:
         """Raise :class:`ConfigError` with every rule broken."""
         if self.problems:
             raise ConfigError(self.problems)
-
-
-def store_folder(config: RunConfig, source: str) -> Path:
-    """Where the token store of a source lives."""
-    return Path(config.data_dir) / config.tokenizer.name / source
 
 
 def make_plan(config: RunConfig) -> Plan:
@@ -97,10 +95,10 @@ def make_plan(config: RunConfig) -> Plan:
     }
     problems += broken_caps(schedule, readable, epoch_cap=config.mixture.epoch_cap)
     problems += _full_run_caps(config, schedule)
-    steps = config.training.checkpoint_steps(
-        schedule.total_steps, config.warm_start.first_step or 0
-    )
-    flops = float(config.model.flops_per_token(schedule.sequence_length) * schedule.total_tokens)
+    first = _first_step(config)
+    steps = config.training.checkpoint_steps(schedule.total_steps, first)
+    trained = schedule.total_tokens - first * schedule.tokens_per_step
+    flops = float(config.model.flops_per_token(schedule.sequence_length) * trained)
     per_checkpoint = config.model.parameters * (_BYTES_PER_PARAMETER[config.training.dtype] + 4)
     return Plan(
         schedule=schedule,
@@ -115,10 +113,20 @@ def make_plan(config: RunConfig) -> Plan:
         flops=flops,
         seconds={"2 CPU cores": flops / _CPU_FLOPS, "H100 at 40% MFU": flops / _GPU_FLOPS},
         disk_bytes=float(per_checkpoint * len(steps)),
+        first_step=first,
         checkpoint_steps=steps,
         tasks=tuple(config.evaluation.tasks),
         problems=tuple(problems),
     )
+
+
+def _first_step(config: RunConfig) -> int:
+    """The step that training goes on from: as told, else the warm start's own, else 0."""
+    start = config.warm_start
+    if start.checkpoint is None or start.first_step is not None:
+        return start.first_step or 0
+    state = read_state(Path(start.checkpoint))
+    return state.step if state else 0
 
 
 def _rows(schedule: Schedule) -> tuple[PlanRow, ...]:
@@ -141,7 +149,7 @@ def _open_stores(
     stores: dict[str, TokenStore] = {}
     problems: list[Problem] = []
     for name in schedule.sources:
-        folder = store_folder(config, name)
+        folder = config.store_folder(name)
         if not (folder / "manifest.json").exists():
             continue
         # Imported here: numpy is a fifth of the time of a plan without prepared sources.

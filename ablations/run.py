@@ -22,13 +22,15 @@ import numpy as np
 
 from ablations.data.manifest import StoreManifest
 from ablations.data.tokenizer import open_tokenizer
-from ablations.errors import DataError, Problem, TrainingError, WorkError
+from ablations.errors import ConfigError, DataError, Problem, TrainingError, WorkError
+from ablations.files import free_bytes
 from ablations.mixture.audit import Audit, audit
-from ablations.plan import Plan, make_plan, store_folder
+from ablations.plan import Plan, make_plan
 from ablations.progress import Quiet, Watcher
 from ablations.runs import RunRecord, fingerprint
 from ablations.schema import RunConfig, dump
 from ablations.scoring import ScoringJob, score_run
+from ablations.training.checkpoints import checkpoint_steps, require_whole
 from ablations.training.trainer import TrainJob, TrainOutcome, WarmStart
 
 __all__ = ["Finished", "execute", "identity", "make_job", "open_record", "trial_name"]
@@ -68,11 +70,12 @@ def execute(
     plan = make_plan(config)
     plan.require()
     _require_prepared(config, plan)
-    _warm_start(config)
+    _warm_start(config, plan)
     record = open_record(config, config_yaml)
     done = record.result()
     if done is not None and done["status"] == "done":
         return Finished(record, done, skipped=True)
+    _require_room(config, plan, record)
     with record.hold():
         work = _Work(config, plan, record, here, progress or Quiet())
         try:
@@ -103,8 +106,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
     for where in ("mirror", "batch_tokens"):  # where items come from and how they are batched
         plain["evaluation"].pop(where)
     plain["stores"] = {
-        name: _store_identity(store_folder(config, name))
-        for name in config.build_schedule().sources
+        name: _store_identity(config.store_folder(name)) for name in config.build_schedule().sources
     }
     return plain
 
@@ -136,7 +138,7 @@ def _require_prepared(config: RunConfig, plan: Plan) -> None:
                 Problem(
                     f"source.{name}",
                     "not prepared with this tokenizer",
-                    found=f"no token store at {store_folder(config, name)}",
+                    found=f"no token store at {config.store_folder(name)}",
                     do="give the same overrides to `ablate prepare` first",
                 )
                 for name in missing
@@ -145,7 +147,7 @@ def _require_prepared(config: RunConfig, plan: Plan) -> None:
     tokenizer = open_tokenizer(tokenizer_folder(config))
     foreign = []
     for name in plan.prepared:
-        manifest = StoreManifest.read(store_folder(config, name))
+        manifest = StoreManifest.read(config.store_folder(name))
         if manifest.tokenizer_hash != tokenizer.hash:
             foreign.append(
                 Problem(
@@ -167,7 +169,6 @@ def tokenizer_folder(config: RunConfig) -> Path:
 
 def make_job(config: RunConfig, plan: Plan, directory: Path) -> TrainJob:
     """The training of a run."""
-    warm = _warm_start(config)
     schedule = plan.schedule
     return TrainJob(
         directory=directory.absolute(),  # a warm worker may have been started elsewhere
@@ -176,17 +177,15 @@ def make_job(config: RunConfig, plan: Plan, directory: Path) -> TrainJob:
         execution=config.execution,
         schedule=schedule,
         learning_rate=plan.learning_rate,
-        stores={name: store_folder(config, name).absolute() for name in schedule.sources},
+        stores={name: config.store_folder(name).absolute() for name in schedule.sources},
         slices=plan.slices,
         seed=config.seed,
-        checkpoint_steps=config.training.checkpoint_steps(
-            schedule.total_steps, warm.first_step if warm else 0
-        ),
-        warm_start=warm,
+        checkpoint_steps=plan.checkpoint_steps,
+        warm_start=_warm_start(config, plan),
     )
 
 
-def _warm_start(config: RunConfig) -> WarmStart | None:
+def _warm_start(config: RunConfig, plan: Plan) -> WarmStart | None:
     """The checkpoint that a run begins from, if any.
 
     Raises:
@@ -195,17 +194,35 @@ def _warm_start(config: RunConfig) -> WarmStart | None:
     start = config.warm_start
     if start.checkpoint is None:
         return None
-    from ablations.training.checkpoints import read_state, require_whole
-
     folder = Path(start.checkpoint)
     require_whole(folder, "warm_start.checkpoint")
-    first = start.first_step
-    if first is None:
-        state = read_state(folder)
-        first = state.step if state else 0
     return WarmStart(
-        checkpoint=folder.absolute(), load_optimizer=start.load_optimizer, first_step=first
+        checkpoint=folder.absolute(),
+        load_optimizer=start.load_optimizer,
+        first_step=plan.first_step,
     )
+
+
+def _require_room(config: RunConfig, plan: Plan, record: RunRecord) -> None:
+    """Refuse a run whose checkpoints the disk cannot hold, before anything is trained.
+
+    Raises:
+        ConfigError: there is less room than the checkpoints and exports still to be written take.
+    """
+    there = set(checkpoint_steps(record.checkpoints_dir))
+    left = sum(step not in there for step in plan.checkpoint_steps)
+    needed = plan.disk_bytes * left / len(plan.checkpoint_steps)
+    free = free_bytes(record.path)
+    if needed > free:
+        raise ConfigError(
+            Problem(
+                "runs_dir",
+                f"too little disk for {left} checkpoints",
+                found=f"{free / 1e9:,.1f} GB free at {config.runs_dir}",
+                allowed=f"about {needed / 1e9:,.1f} GB",
+                do="set runs_dir to a larger disk, or lower training.checkpoints",
+            )
+        )
 
 
 class _Work:
@@ -317,7 +334,6 @@ class _Work:
     def _common(self, status: str, reason: str | None) -> dict[str, Any]:
         schedule = self.plan.schedule
         step = self.outcome.last_step if self.outcome else 0
-        first = self.config.warm_start.first_step or 0
         tokens = step * schedule.tokens_per_step
         per_token = self.config.model.flops_per_token(schedule.sequence_length)
         return {
@@ -329,7 +345,9 @@ class _Work:
                 "train_cpu_seconds": self.outcome.cpu_seconds if self.outcome else 0.0,
                 "eval_cpu_seconds": self.scoring_cpu_seconds,
                 "wall_seconds": time.time() - self.began,
-                "flops": float(per_token * (tokens - first * schedule.tokens_per_step)),
+                "flops": float(
+                    per_token * (tokens - self.plan.first_step * schedule.tokens_per_step)
+                ),
                 "device": self.outcome.device if self.outcome else None,
             },
         }

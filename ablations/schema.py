@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from ablations.data.catalogue import SourceSpec, load_catalogue
+from ablations.data.manifest import store_folder
 from ablations.data.tokenizer import TokenizerSpec
 from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.evaluation.specs import EvaluationSpec
@@ -97,6 +98,10 @@ class RunConfig:
     """The checkpoint to begin from, if any."""
     labels: Mapping[str, Any] = field(default_factory=dict)
     """Free notes that a study keeps with the run; not part of the fingerprint."""
+
+    def store_folder(self, source: str) -> Path:
+        """Where the token store of ``source`` is, or will be."""
+        return store_folder(Path(self.data_dir), self.tokenizer.name, source)
 
     def build_schedule(self) -> Schedule:
         """The schedule in whole steps."""

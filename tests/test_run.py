@@ -147,3 +147,18 @@ def test_a_warm_start_goes_on_from_the_checkpoint(workspace: Path, ablate: Ablat
     assert answer.code == 0, answer.err
     (record,) = list_runs(workspace / "runs", "arms")
     assert [row["step"] for row in record.metrics()] == [5, 6, 7, 8]
+    whole, arm_result = first.result(), record.result()
+    assert whole is not None
+    assert arm_result is not None
+    assert arm_result["cost"]["flops"] == whole["cost"]["flops"] / 2
+    assert "steps 1 to 8" in ablate("plan", *arm[1:]).out
+
+
+def test_a_run_that_the_disk_cannot_hold_is_refused_before_it_trains(
+    workspace: Path, ablate: Ablate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ablations.run.free_bytes", lambda folder: 1_000)
+    answer = ablate(*RUN)
+    assert answer.code == 2
+    assert "too little disk for 2 checkpoints" in answer.err
+    assert not only_record(workspace).metrics()

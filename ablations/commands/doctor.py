@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from ablations.files import free_bytes
+
 __all__ = ["Finding", "examine", "main"]
 
 
@@ -138,10 +140,7 @@ def _hardware() -> Iterator[Finding]:
 
 def _disk(data_dir: Path, runs_dir: Path) -> Iterator[Finding]:
     for name, folder in (("data_dir", data_dir), ("runs_dir", runs_dir)):
-        there = folder
-        while not there.exists():
-            there = there.absolute().parent
-        free = shutil.disk_usage(there).free
+        free = free_bytes(folder)
         low = free < 2 * 2**30
         do = f"free some space or set {name}=" if low else ""
         yield Finding(name, "note" if low else "ok", f"{folder}: {free / 2**30:.0f} GiB free", do)

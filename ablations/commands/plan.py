@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from ablations.files import free_bytes
 from ablations.plan import Plan, make_plan
 from ablations.schema import RunConfig, load
+from ablations.terminal import table_console
 
 __all__ = ["main", "show"]
-
-
-_FILE_WIDTH = 160
-"""Columns of tables that go to a file or a pipe."""
 
 
 def main(config: Mapping[str, Any]) -> int:
@@ -32,9 +31,7 @@ def main(config: Mapping[str, Any]) -> int:
 
 def show(run: RunConfig, plan: Plan, console: Console | None = None) -> None:
     """Print ``plan`` as tables."""
-    out = console or Console()
-    if not out.is_terminal:
-        out.width = _FILE_WIDTH
+    out = console or table_console()
     out.print(_stages(plan))
     out.print(_sources(run, plan))
     out.print(_totals(run, plan))
@@ -95,7 +92,8 @@ def _totals(run: RunConfig, plan: Plan) -> Table:
         "training FLOPs": f"{plan.flops:.3g}",
         "time, estimated": "; ".join(f"{duration(s)} on {d}" for d, s in plan.seconds.items()),
         "checkpoints": f"{len(plan.checkpoint_steps)}, the last at step {plan.checkpoint_steps[-1]:,}",
-        "disk": f"{count(plan.disk_bytes)}B at most",
+        "disk": f"{gigabytes(plan.disk_bytes)} at most; "
+        f"{gigabytes(free_bytes(Path(run.runs_dir)))} free here",
         "tasks": ", ".join(plan.tasks) or "none",
     }
     if plan.slices is not None and run.schedule.full_tokens is not None:
@@ -113,6 +111,11 @@ def count(number: float) -> str:
         if abs(number) >= size:
             return f"{number / size:.4g}{suffix}"
     return f"{number:.4g}"
+
+
+def gigabytes(size: float) -> str:
+    """Bytes in GB, three digits."""
+    return f"{size / 1e9:,.3g} GB" if size < 1e12 else f"{size / 1e9:,.0f} GB"
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import CheckpointError, Problem
-from ablations.plan import store_folder
 from ablations.schema import RunConfig, load
 from ablations.scoring import resolved_device
 
@@ -28,7 +27,7 @@ def main(config: Mapping[str, Any]) -> int:
         )
     folder = _as_transformers(checkpoint, run, out)
     out.mkdir(parents=True, exist_ok=True)
-    stores = {name: store_folder(run, name) for name in run.source}
+    stores = {name: run.store_folder(name) for name in run.source}
     place = ScoringPlace(
         data_dir=Path(run.data_dir),
         stores={name: path for name, path in stores.items() if (path / "manifest.json").exists()},

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ablations.data.catalogue import SourceSpec
+from ablations.data.manifest import store_folder
 from ablations.data.readers import Place
 from ablations.data.tokenizer import Tokenizer
 
-__all__ = ["SlurmSpec", "Work", "run_here", "store_folder", "submit"]
+__all__ = ["SlurmSpec", "Work", "run_here", "submit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +64,6 @@ class Work:
     def place(self) -> Place:
         """Where its readers find packages and mirrors."""
         return Place(downloads=self.data_dir / "downloads", mirror=self.mirror)
-
-
-def store_folder(data_dir: Path, tokenizer: str, source: str) -> Path:
-    """Where the token store of ``source`` is, or will be."""
-    return Path(data_dir) / tokenizer / source
 
 
 def _pipeline(work: Work) -> list[Any]:

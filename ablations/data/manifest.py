@@ -27,6 +27,7 @@ __all__ = [
     "StoreManifest",
     "edges_sha256",
     "file_sha256",
+    "store_folder",
 ]
 
 FORMAT = 1
@@ -36,6 +37,11 @@ TRAIN = "train"
 """The folder of token files inside a store: what datatrove and nanotron read."""
 
 _EDGE_BYTES = 64 * 1024
+
+
+def store_folder(data_dir: Path, tokenizer: str, source: str) -> Path:
+    """Where the token store of ``source`` is, or will be."""
+    return Path(data_dir) / tokenizer / source
 
 
 @dataclass(frozen=True, kw_only=True)

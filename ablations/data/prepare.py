@@ -24,16 +24,16 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ablations.data.catalogue import HubOrigin, SourceSpec, SyntheticOrigin, load_source
-from ablations.data.jobs import SlurmSpec, Work, run_here, store_folder, submit
+from ablations.data.jobs import SlurmSpec, Work, run_here, submit
 from ablations.data.manifest import StoreManifest
 from ablations.data.packages import mirror_folder
 from ablations.data.readers import Place, heldout, read_source, resolve_revision
 from ablations.data.store import TokenStore
 from ablations.data.tokenizer import Tokenizer, TokenizerSpec, make_tokenizer
 from ablations.errors import DataError, HeldError, Problem
-from ablations.files import read_json, write_json
+from ablations.files import free_bytes, read_json, write_json
 
-__all__ = ["Prepared", "Progress", "SlurmSpec", "prepare", "store_folder"]
+__all__ = ["Prepared", "Progress", "SlurmSpec", "prepare"]
 
 _POLL_SECONDS = 0.5
 _BYTES_A_TOKEN = 2.0
@@ -176,7 +176,7 @@ def _standing(work: Work) -> StoreManifest | None:
 
 def _check_disk(works: list[Work], data_dir: Path) -> None:
     needed = sum(expected_bytes(work.spec, work.tokenizer.token_bytes) for work in works)
-    free = shutil.disk_usage(data_dir).free
+    free = free_bytes(data_dir)
     if works and needed + _DISK_RESERVE_BYTES > free:
         names = ", ".join(work.name for work in works)
         raise DataError(

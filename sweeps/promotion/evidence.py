@@ -13,7 +13,6 @@ from typing import Any
 
 from ablations.data.manifest import StoreManifest
 from ablations.errors import DataError, Problem, UserError, unknown_name
-from ablations.plan import store_folder
 from ablations.runs import RunRecord, list_runs
 from ablations.schema import RunConfig
 from sweeps.promotion.spec import PromotionSpec
@@ -103,7 +102,7 @@ def gather(
 ) -> Evidence:
     """Read the evidence for promoting ``candidate`` to the full run ``config``."""
     runs_dir = Path(config.runs_dir)
-    stores = {name: _store(store_folder(config, name)) for name in config.build_schedule().sources}
+    stores = {name: _store(config.store_folder(name)) for name in config.build_schedule().sources}
     found, unchecked = find_contamination(spec, config, stores)
     second = None if spec.second_study is None else read_verdict(runs_dir / spec.second_study)
     return Evidence(
@@ -143,7 +142,7 @@ def find_contamination(
         if manifest is None:
             unchecked[source] = "not prepared here"
             continue
-        texts = store_texts(store_folder(config, source), data / "tokenizers")
+        texts = store_texts(config.store_folder(source), data / "tokenizers")
         found += [
             Contamination(
                 source=source,

@@ -19,8 +19,8 @@ from filelock import FileLock
 
 from ablations.data import prepare as module
 from ablations.data.catalogue import FilesOrigin, SourceSpec
-from ablations.data.manifest import StoreManifest
-from ablations.data.prepare import Prepared, Progress, SlurmSpec, prepare, store_folder
+from ablations.data.manifest import StoreManifest, store_folder
+from ablations.data.prepare import Prepared, Progress, SlurmSpec, prepare
 from ablations.data.readers import heldout
 from ablations.data.store import TokenStore
 from ablations.data.synthetic import documents, prepare_skills
