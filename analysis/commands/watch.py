@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from ablations.errors import ConfigError, Problem
 from ablations.schema import validate
+from ablations.terminal import table_console
 from analysis.exporters import Mirror, TrackerName, open_mirror
 from analysis.live.snapshot import Snapshot, look
 from analysis.live.table import snapshot_table
@@ -69,9 +70,7 @@ def main(config: Mapping[str, Any]) -> int:
 
 
 def _print(snapshot: Snapshot, rows: int) -> None:
-    from rich.console import Console
-
-    Console().print(snapshot_table(snapshot, rows))
+    table_console().print(snapshot_table(snapshot, rows))
 
 
 def _follow(runs_dir: Path, options: WatchOptions, mirror: Mirror | None) -> None:

@@ -27,6 +27,7 @@ from ablations.mixture.mixture import Mixture
 from ablations.mixture.specs import ScheduleSpec
 from ablations.runs import run_name
 from ablations.schema import RunConfig, load, validate
+from ablations.terminal import table_console
 from sweeps.promotion.calls import Caller, mapping_override, newest_checkpoint
 
 __all__ = ["CONTROL", "ArmsSpec", "arm_mixtures", "main", "require_fork", "show_plan"]
@@ -102,7 +103,6 @@ def require_fork(schedule: ScheduleSpec) -> tuple[str, str]:
 
 def show_plan(config: Mapping[str, Any], run: RunConfig) -> None:
     """What ``ablate plan`` adds: every arm, and how often it reads what it tests."""
-    from rich.console import Console
     from rich.table import Table
 
     spec = validate(ArmsSpec, config["program"])
@@ -118,7 +118,7 @@ def show_plan(config: Mapping[str, Any], run: RunConfig) -> None:
         shown = ", ".join(list(tested)[:3]) + (", …" if len(tested) > 3 else "")
         share = f"{sum(tested.values()):.0%}" if tested else "–"
         table.add_row(name, shown or "the mixture before", share, most, f"{epochs[most]:.2f}")
-    Console(width=120).print(table)
+    table_console().print(table)
     runs = (len(spec.arms) + 1) * len(spec.seeds)
     print(f"{runs} runs: {len(spec.arms)} arms and the control, seeds {list(spec.seeds)}")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+from ablations.terminal import table_console
 from sweeps.study.spec import SearchSpec
 from sweeps.study.strategy import Strategy
 
@@ -59,7 +60,7 @@ def show_bill(
     spec: SearchSpec, strategy: Strategy, bill: StudyBill, console: Console | None = None
 ) -> None:
     """Print the bill and the trials that are known beforehand."""
-    out = console or Console()
+    out = console or table_console()
     table = Table(title=spec.question or "the study", title_justify="left")
     for heading in ("phase", "runs", "tokens", "FLOPs", "device hours"):
         table.add_column(heading, justify="left" if heading == "phase" else "right")

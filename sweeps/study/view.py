@@ -118,8 +118,11 @@ def _shown(study: StudyState, flying: dict[Run, float]) -> list[Trial]:
 def _title(study: StudyState, flying: dict[Run, float], total: int | None) -> str:
     ended = sum(trial.state != "running" for trial in study.trials)
     failed = sum(trial.state == "failed" for trial in study.trials)
-    of = f" of {max(total, len(study.trials))}" if total is not None else ""
-    parts = [f"study {study.study}", f"{ended}{of} trials", f"{len(flying)} runs in flight"]
+    parts = [
+        f"study {study.study}",
+        f"{ended}{_of(study, total)} trials",
+        f"{len(flying)} runs in flight",
+    ]
     if failed:
         parts.append(f"{failed} failed")
     expected = _mean_seconds(study)
@@ -133,11 +136,17 @@ def _line(study: StudyState, trial: Trial, seed: int, flying: int, total: int | 
     outcome = trial.outcomes[seed]
     end = outcome.status if outcome.reason is None else f"{outcome.status}: {outcome.reason}"
     ended = sum(t.state != "running" for t in study.trials)
-    of = f"/{total}" if total is not None else ""
+    runs = sum(len(t.outcomes) for t in study.trials)
     return (
-        f"[{ended}{of}] {trial.ask.trial}-{seed} {trial.ask.phase} {_what(trial)}: "
+        f"[trial {ended}{_of(study, total)}, run {runs}] "
+        f"{trial.ask.trial}-{seed} {trial.ask.phase} {_what(trial)}: "
         f"{end}, score {_number(outcome.score)}, {outcome.device_seconds:.0f} s, {flying} in flight"
     )
+
+
+def _of(study: StudyState, total: int | None) -> str:
+    """Confirmation may add the surrogate's pick to the trials that the budget counts."""
+    return f" of {max(total, len(study.trials))}" if total is not None else ""
 
 
 def _what(trial: Trial) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from ablations.terminal import named_column, table_console
 from sweeps.verdict.contrasts import Estimate
 from sweeps.verdict.record import Verdict
 from sweeps.verdict.words import number
@@ -22,10 +23,9 @@ _EFFECT = {"gains": "green", "pays": "red", "not shown": "", "unknown": "dim"}
 def show(verdict: Verdict, console: Console | None = None) -> None:
     """Print ``verdict``."""
     # Imported here, as in every command: reading a verdict needs no terminal.
-    from rich.console import Console
     from rich.text import Text
 
-    out = console or Console()
+    out = console or table_console()
     out.print(Text(verdict.sentence, style=f"bold {_COLOUR[verdict.outcome]}"))
     if verdict.settle_text:
         out.print(Text(f"What would settle it: {verdict.settle_text}"))
@@ -62,11 +62,14 @@ def _regret(verdict: Verdict) -> str:
 
 
 def _candidates(verdict: Verdict) -> Table:
-    table = _table(f"candidates ({verdict.score}, {verdict.direction})")
+    table = _table(
+        f"candidates ({verdict.score}, {verdict.direction}; 95% intervals; p corrected for all candidates)"
+    )
     mixtures = any(row.weights for row in verdict.candidates)
-    for heading in ("candidate", *(["mixture"] if mixtures else []), "seeds"):
+    named_column(table, "candidate")
+    for heading in (*(["mixture"] if mixtures else []), "seeds"):
         table.add_column(heading)
-    for heading in ("score", f"over {verdict.reference}", "interval", "corrected p"):
+    for heading in ("score", f"better than {verdict.reference} by", "p"):
         table.add_column(heading, justify="right")
     table.add_column("may be best")
     for row in verdict.candidates:
@@ -83,14 +86,17 @@ def _candidates(verdict: Verdict) -> Table:
 
 
 def _tasks(verdict: Verdict) -> Table:
-    table = _table(f"{verdict.pick} against {verdict.reference}, task by task")
-    table.add_column("task")
-    for heading in (verdict.reference, verdict.pick, "better by", "interval", "corrected p"):
+    table = _table(
+        f"{verdict.pick} against {verdict.reference}, task by task "
+        "(95% intervals; p corrected for all tasks)"
+    )
+    named_column(table, "task")
+    for heading in (verdict.reference, verdict.pick, "better by", "p"):
         table.add_column(heading, justify="right")
     table.add_column("effect")
-    table.add_column("vote")
+    table.add_column("votes")
     for row in verdict.tasks:
-        vote = "yes" if row.votes else ("no signal" if row.in_score else "not in score")
+        vote = "yes" if row.votes else ("no signal" if row.in_score else "–")
         table.add_row(
             f"{row.task} {row.metric}",
             number(row.reference, 4),
@@ -102,18 +108,17 @@ def _tasks(verdict: Verdict) -> Table:
     return table
 
 
-def _cells(estimate: Estimate | None) -> tuple[str, str, str]:
+def _cells(estimate: Estimate | None) -> tuple[str, str]:
+    """A difference with its interval, in one cell that a narrow terminal may break, and its p."""
     if estimate is None:
-        return "", "", ""
-    interval = (
-        f"{number(estimate.low)} to {number(estimate.high)}" if math.isfinite(estimate.low) else "–"
-    )
-    return number(estimate.value), interval, number(estimate.p_corrected, 2)
+        return "", ""
+    interval = (estimate.low, estimate.high) if math.isfinite(estimate.low) else None
+    return _with_interval(estimate.value, interval), number(estimate.p_corrected, 2)
 
 
 def _signal(verdict: Verdict) -> Table:
     table = _table("signal of tasks")
-    table.add_column("task")
+    named_column(table, "task")
     for heading in ("monotone", "signal / noise", "above chance", "stable ranking"):
         table.add_column(heading, justify="right")
     table.add_column("verdict")
@@ -167,6 +172,7 @@ def _noise(verdict: Verdict) -> str:
 
 
 def _table(title: str) -> Table:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    return Table(title=title, title_justify="left")
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
