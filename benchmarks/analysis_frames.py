@@ -104,7 +104,7 @@ def measure(how: str, folder: Path) -> None:
     """Time the work and, apart from it, the imports it needs."""
     began = time.perf_counter()
     if how == "frames":
-        import duckdb  # noqa: F401
+        import orjson  # noqa: F401
         import pandas  # noqa: F401
         import pyarrow.json  # noqa: F401
     imports = time.perf_counter() - began

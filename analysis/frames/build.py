@@ -6,7 +6,8 @@ from :data:`analysis.frames.columns.COLUMNS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,7 +132,7 @@ def trials_frame(runs: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
     spent = grouped[["tokens", "flops", "cpu_seconds"]].sum(min_count=1)
     first = grouped[["name", "phase", "direction"]].first()
     index = sums.index
-    frame = shaped(
+    return shaped(
         "trials",
         {
             "study": index.get_level_values(0),
@@ -146,13 +147,9 @@ def trials_frame(runs: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
             "tokens": pd.array(spent["tokens"].round(), dtype="Float64").astype("Int64"),
             "cpu_seconds": spent["cpu_seconds"].to_numpy(),
             "flops": spent["flops"].to_numpy(),
+            "last_finished": grouped["finished"].max().array,
         },
     )
-    frame["last_finished"] = grouped["finished"].max().to_numpy()
-    frame["last_finished"] = pd.to_datetime(frame["last_finished"], utc=True).astype(
-        "datetime64[ns, UTC]"
-    )
-    return frame
 
 
 def _trial_status(sums: pd.DataFrame, sizes: pd.Series) -> np.ndarray[Any, Any]:
@@ -184,46 +181,30 @@ def cost_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
 
 def sources_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
     """One row a run, stage and source: what was asked for."""
+    columns = ("stage", "source", "domain", "weight", "tokens", "available", "epochs", "epoch_cap")
 
-    def rows(run: RunFiles) -> list[dict[str, Any]]:
-        planned = planned_sources(_mapping(run.manifest, "config"))
-        return [
-            {
-                "stage": row.stage,
-                "source": row.source,
-                "domain": row.domain,
-                "weight": row.weight,
-                "tokens": row.tokens,
-                "available": row.available,
-                "epochs": row.tokens / row.available if row.available else None,
-                "epoch_cap": row.epoch_cap,
-            }
-            for row in planned
-        ]
+    def rows(run: RunFiles) -> Iterator[tuple[Any, ...]]:
+        for row in planned_sources(_mapping(run.manifest, "config")):
+            epochs = row.tokens / row.available if row.available else None
+            asked = (row.stage, row.source, row.domain, row.weight, row.tokens, row.available)
+            yield (*asked, epochs, row.epoch_cap)
 
-    return _tidy("sources", runs, rows)
+    return _tidy("sources", runs, columns, rows)
 
 
 def audits_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
     """One row a run, stage and source: what was really read."""
+    read = ("stage", "source", "asked", "realised", "tokens", "windows")
 
-    def rows(run: RunFiles) -> list[dict[str, Any]]:
+    def rows(run: RunFiles) -> Iterator[tuple[Any, ...]]:
         audit = run.audit or {}
         epochs = _mapping(audit, "epochs")
-        return [
-            {
-                **{key: row.get(key) for key in ("stage", "source", "asked", "realised")},
-                "gap": _difference(row.get("realised"), row.get("asked")),
-                "tolerance": audit.get("tolerance"),
-                "tokens": row.get("tokens"),
-                "windows": row.get("windows"),
-                "epochs": epochs.get(row.get("source", "")),
-                "ok": audit.get("ok"),
-            }
-            for row in audit.get("stages") or ()
-        ]
+        tolerance, ok = audit.get("tolerance"), audit.get("ok")
+        for row in audit.get("stages") or ():
+            gap = _difference(row.get("realised"), row.get("asked"))
+            yield (*map(row.get, read), gap, tolerance, epochs.get(row.get("source", "")), ok)
 
-    return _tidy("audits", runs, rows)
+    return _tidy("audits", runs, [*read, "gap", "tolerance", "epochs", "ok"], rows)
 
 
 def tasks_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
@@ -249,19 +230,20 @@ def tasks_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
 
 
 def _tidy(
-    frame: str, runs: Sequence[RunFiles], rows: Callable[[RunFiles], list[dict[str, Any]]]
+    frame: str,
+    runs: Sequence[RunFiles],
+    columns: Sequence[str],
+    rows: Callable[[RunFiles], Iterable[tuple[Any, ...]]],
 ) -> pd.DataFrame:
-    collected: dict[str, list[Any]] = {}
-    owner: list[int] = []
+    """A frame of the ``rows`` of every run, whose values are those of ``columns``."""
     with collector_paused():
-        for position, run in enumerate(runs):
-            for row in rows(run):
-                owner.append(position)
-                for key, value in row.items():
-                    collected.setdefault(key, []).append(value)
-    if not owner:
+        of_runs = [list(rows(run)) for run in runs]
+        values = zip(*itertools.chain.from_iterable(of_runs), strict=True)
+        collected = dict(zip(columns, map(list, values), strict=False))
+    if not collected:
         return empty(frame)
-    return shaped(frame, identity(runs, np.asarray(owner)) | collected)
+    owner = np.repeat(np.arange(len(runs)), [len(of_run) for of_run in of_runs])
+    return shaped(frame, identity(runs, owner) | collected)
 
 
 def _difference(left: Any, right: Any) -> float | None:

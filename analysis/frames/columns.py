@@ -259,6 +259,8 @@ def _typed(values: Any, kind: Kind, length: int) -> Any:
         values = [None] * length
     if isinstance(values, pd.Categorical) and kind == "category":
         return values
+    if kind == "time" and isinstance(values, pd.api.extensions.ExtensionArray):
+        return values.astype(_DTYPES["time"])
     if kind == "time":
         seconds = pd.to_numeric(pd.Series(values, dtype="object"), errors="coerce")
         return pd.to_datetime(seconds.astype("float64"), unit="s", utc=True).astype(_DTYPES["time"])

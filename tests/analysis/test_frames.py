@@ -254,6 +254,34 @@ def test_chunks_do_not_change_what_is_read(
     pd.testing.assert_frame_equal(again.metrics, ratio.metrics)
 
 
+def test_a_table_outlives_the_buffer_that_it_was_read_from(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = scan(runs_dir, "ratio")
+    monkeypatch.setattr("analysis.records.CHUNK_BYTES", 1)
+    kept = [(table, table.to_pylist()) for table, _ in read_lines(files, "scores.jsonl")]
+    assert len(kept) > 2
+    for table, as_first_seen in kept:
+        assert table.to_pylist() == as_first_seen
+
+
+@pytest.mark.parametrize("bad", ["", "not JSON at all\n"])
+def test_blank_lines_are_no_rows(one_run: Path, bad: str) -> None:
+    for name in ("metrics.jsonl", "scores.jsonl"):
+        lines = (one_run / name).read_text().replace("\n", "\n\n  \n")
+        (one_run / name).write_text("\n" + lines + bad)
+    frames = Frames.read(one_run.parents[1], "ratio")
+    assert frames.checkpoints["step"].tolist() == [10, 20, 30, 40]
+    assert len(frames.metrics) == 40
+
+
+def test_runs_share_the_sections_of_their_configs_that_are_equal(runs_dir: Path) -> None:
+    first, second = (run.manifest["config"] for run in scan(runs_dir, "four")[:2])
+    assert first["source"] is second["source"]
+    for run in scan(runs_dir, "four"):
+        assert run.manifest == json.loads((run.path / "manifest.json").read_bytes())
+
+
 def test_a_made_up_study_is_the_same_every_time(tmp_path: Path) -> None:
     study = SyntheticStudy(name="s", trials=3, items=0, confirmed=0, seeds=1)
     first, second = (write_study(tmp_path / name, study) for name in ("a", "b"))
