@@ -42,7 +42,8 @@ def _missing_option(error: Any) -> Problem:
     """A group has no such option: the nearest one, and all of them."""
     missing = str(error.missing_cfg_file or "")
     group, _, name = missing.rpartition("/")
-    options = sorted(error.options or ())
+    # A leading underscore marks what other options are made of.
+    options = sorted(option for option in error.options or () if not option.startswith("_"))
     if not options:
         return Problem(missing or "config", "no such config", found=_first_line(error))
     close = nearest(name, options)

@@ -27,13 +27,13 @@ from ablations.files import free_bytes
 from ablations.mixture.audit import Audit, audit
 from ablations.plan import Plan, make_plan
 from ablations.progress import Quiet, Watcher
-from ablations.runs import RunRecord, fingerprint
+from ablations.runs import RunRecord, fingerprint, run_name
 from ablations.schema import RunConfig, dump
 from ablations.scoring import ScoringJob, score_run
 from ablations.training.checkpoints import checkpoint_steps, require_whole
 from ablations.training.trainer import TrainJob, TrainOutcome, WarmStart
 
-__all__ = ["Finished", "execute", "identity", "make_job", "open_record", "trial_name"]
+__all__ = ["Finished", "execute", "identity", "make_job", "trial_name"]
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,22 @@ def execute(
     plan.require()
     _require_prepared(config, plan)
     _warm_start(config, plan)
-    record = open_record(config, config_yaml)
+    plain = identity(config)
+    trial = trial_name(config, plain)
+    place = Path(config.runs_dir) / config.study / run_name(trial, config.seed)
+    _require_room(config, plan, RunRecord(place))
+    record = RunRecord.create(
+        Path(config.runs_dir),
+        study=config.study,
+        trial=trial,
+        seed=config.seed,
+        config=plain,
+        config_yaml=config_yaml if config_yaml is not None else _yaml(plain),
+        labels=config.labels,
+    )
     done = record.result()
     if done is not None and done["status"] == "done":
         return Finished(record, done, skipped=True)
-    _require_room(config, plan, record)
     with record.hold():
         work = _Work(config, plan, record, here, progress or Quiet())
         try:
@@ -84,20 +95,6 @@ def execute(
             record.set_status("failed", str(error))
             record.write_result(work.failure(str(error)))
             raise
-
-
-def open_record(config: RunConfig, config_yaml: str | None = None) -> RunRecord:
-    """The record of a run, made where it is new."""
-    plain = identity(config)
-    return RunRecord.create(
-        Path(config.runs_dir),
-        study=config.study,
-        trial=trial_name(config, plain),
-        seed=config.seed,
-        config=plain,
-        config_yaml=config_yaml if config_yaml is not None else _yaml(plain),
-        labels=config.labels,
-    )
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
@@ -209,8 +206,10 @@ def _require_room(config: RunConfig, plan: Plan, record: RunRecord) -> None:
     Raises:
         ConfigError: there is less room than the checkpoints and exports still to be written take.
     """
-    there = set(checkpoint_steps(record.checkpoints_dir))
-    left = sum(step not in there for step in plan.checkpoint_steps)
+    if (record.result() or {}).get("status") == "done":
+        return
+    written = {*checkpoint_steps(record.checkpoints_dir), *(row["step"] for row in record.scores())}
+    left = sum(step not in written for step in plan.checkpoint_steps)
     needed = plan.disk_bytes * left / len(plan.checkpoint_steps)
     free = free_bytes(record.path)
     if needed > free:

@@ -30,8 +30,9 @@ def main(config: Mapping[str, Any]) -> int:
     score = result.get("score")
     print(f"{finished.record.path}: {result['status']}", end="")
     print("" if score is None else f", score {score:.4f} ({result['direction']})")
+    width = max(map(len, result["metrics"]), default=0)
     for name, value in sorted(result["metrics"].items()):
-        print(f"  {name:<36} {'missing' if value is None else format(value, '.4f')}")
+        print(f"  {name:<{width}}  {'missing' if value is None else format(value, '.4f')}")
     if after := config.get("after"):
         importlib.import_module(after["module"]).after_run(config, finished.record)
     return 0

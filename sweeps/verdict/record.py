@@ -15,7 +15,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ablations.errors import Problem, UserError
+from ablations.errors import Problem, UserError, unknown_name
 from ablations.files import read_json, write_json
 from sweeps.verdict.contrasts import Estimate
 from sweeps.verdict.decision import Outcome, Regret, TieKind
@@ -177,6 +177,9 @@ def read_verdict(folder: Path) -> Verdict:
     """
     path = folder / VERDICT_FILE
     if not path.exists():
+        studies = [entry.name for entry in folder.parent.glob("*") if entry.is_dir()]
+        if folder.name not in studies:
+            raise UserError(unknown_name("study", "study", folder.name, studies))
         raise UserError(
             Problem(str(path), "no verdict yet", do=f"run `ablate verdict study={folder.name}`")
         )
