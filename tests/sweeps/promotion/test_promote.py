@@ -139,7 +139,7 @@ def test_an_override_goes_on_and_is_recorded(workspace: Path) -> None:
         ("++promotion.override.beats_baseline=yes", "needs its reason"),
         ("++promotion.override.beats_bseline='a long enough reason'", "no such gate"),
         ("promotion.pick=trial-0007", "unknown candidate"),
-        ("study=none_such", "no verdict yet"),
+        ("study=none_such", "unknown study"),
         ("++promotion.full.cluster.tp=3", "do not divide"),
     ],
 )

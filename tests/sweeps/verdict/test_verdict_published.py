@@ -46,8 +46,11 @@ def test_a_verdict_reads_back_as_written(tmp_path: Path) -> None:
     verdict = decide(published_table("smollm2_web_ratio"))
     write_verdict(tmp_path, verdict)
     assert read_verdict(tmp_path) == verdict
+    (tmp_path / "elsewhere").mkdir()
     with pytest.raises(UserError, match="no verdict yet"):
         read_verdict(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="did you mean 'elsewhere'"):
+        read_verdict(tmp_path / "elswhere")
 
 
 @pytest.mark.shared
