@@ -8,12 +8,15 @@ for bits per byte is too small by the square root of its 1,000 rounds.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablations.evaluation.specs import HIGHER_IS_BETTER, Direction, TaskSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = [
     "CheckpointScores",
@@ -21,6 +24,7 @@ __all__ = [
     "MetricScore",
     "TaskScores",
     "missing",
+    "read_details",
     "summarise",
     "write_details",
 ]
@@ -213,3 +217,29 @@ def write_details(path: Path, items: Sequence[ItemScore], metrics: Sequence[str]
     temporary = path.with_name(f".{path.name}.tmp")
     pq.write_table(pa.table(columns), temporary)
     temporary.replace(path)
+
+
+_ABOUT_ITEMS = (
+    "item_id",
+    "gold",
+    "choice_logprobs",
+    "length_baseline",
+    "num_bytes",
+    "cut_tokens",
+    "text",
+)
+"""Columns of a details file that are no metric."""
+
+
+def read_details(path: Path, metrics: Collection[str] | None = None) -> pa.Table:
+    """``item_id`` and the metrics of a details file: those of ``metrics`` that it kept, or all."""
+    # Imported here: plans and published tables need no parquet.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # Opened once and read on this thread: pyarrow's read_table took 0.65 ms a file of 100 items, this
+    # takes 0.05, and a study of 500 trials on 20 tasks has 10,000 files.
+    with pa.OSFile(str(path)) as stream, pq.ParquetFile(stream, pre_buffer=False) as file:
+        kept = [name for name in file.schema_arrow.names if name not in _ABOUT_ITEMS]
+        wanted = [name for name in kept if metrics is None or name in metrics]
+        return file.read(columns=["item_id", *wanted], use_threads=False)

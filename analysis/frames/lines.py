@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ablations.evaluation.results import read_details
 from analysis.frames.build import identity
 from analysis.frames.columns import empty, shaped
 from analysis.records import RunFiles, read_lines
@@ -28,9 +29,6 @@ Array = np.ndarray[Any, Any]
 
 _FIELDS = ("value", "stderr", "n", "higher_is_better", "chance")
 """What a cell of `scores.jsonl` holds."""
-
-_NOT_METRICS = ("item_id", "gold", "choice_logprobs", "length_baseline")
-"""Columns of a details file that are not one float a metric."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,14 +237,7 @@ def _detail_files(folder: Path, step: int | None) -> Iterator[tuple[int, Path]]:
 
 
 def _items(file: Path, metrics: set[str] | None) -> pd.DataFrame:
-    from pyarrow import parquet
-
-    names = [
-        name
-        for name in parquet.read_schema(file).names
-        if name not in _NOT_METRICS and (metrics is None or name in metrics)
-    ]
-    table = parquet.read_table(file, columns=["item_id", *names]).to_pandas()
+    table = read_details(file, metrics).to_pandas()
     table["item_id"] = table["item_id"].astype("str")
     tidy = table.melt(id_vars="item_id", var_name="metric", value_name="value")
     return tidy.rename(columns={"item_id": "item"})

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ablations.evaluation.results import read_details
 from ablations.runs import RunRecord
 
 __all__ = [
@@ -148,12 +149,9 @@ def paired_error(before: RunRecord, after: RunRecord, name: str) -> float | None
 
 def _items(path: Path, metric: str) -> dict[str, float] | None:
     """Item → value of a metric; None where it was not kept."""
-    # Imported here: plans need no parquet.
-    import pyarrow.parquet as pq
-
-    if metric not in pq.read_schema(path).names:
+    table = read_details(path, [metric])
+    if metric not in table.column_names:
         return None
-    table = pq.read_table(path, columns=["item_id", metric])
     values = [math.nan if value is None else value for value in table[metric].to_pylist()]
     return dict(zip(table["item_id"].to_pylist(), values, strict=True))
 

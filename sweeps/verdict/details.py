@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ablations.errors import Problem, UserError
+from ablations.evaluation.results import read_details
 from ablations.runs import RunRecord
 from sweeps.verdict.noise import Floats
 
@@ -49,16 +50,12 @@ def item_tables(
 
 def _read(file: Path, metrics: Sequence[str]) -> tuple[list[str], dict[str, Floats]]:
     """Item ids in order, and each metric's values in that order; a null is NaN."""
-    # Imported here: a published table has no parquet files.
-    import pyarrow.parquet as pq
-
-    known = set(pq.read_schema(file).names)
-    columns = [metric for metric in metrics if metric in known]
-    table = pq.read_table(file, columns=["item_id", *columns])
+    table = read_details(file, metrics)
     ids = [str(item) for item in table.column("item_id").to_pylist()]
     order = np.argsort(np.array(ids, dtype=object), kind="stable")
     values = {
-        name: np.asarray(table.column(name).to_numpy(), dtype=np.float64)[order] for name in columns
+        name: np.asarray(table.column(name).to_numpy(), dtype=np.float64)[order]
+        for name in table.column_names[1:]
     }
     return [ids[i] for i in order], values
 

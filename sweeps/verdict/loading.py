@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any, Literal
 
 from ablations.errors import Problem, UserError
@@ -45,7 +46,7 @@ class LoadedRun:
     ask: Mapping[str, Any]
     """Name, phase and first seeds of the trial; empty for runs that no study asked for."""
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """What a candidate is: the config less the seed and where it ran."""
         return _canonical(self.config)

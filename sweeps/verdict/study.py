@@ -99,18 +99,21 @@ def _arm_means(
 def _observe(
     study: str, question: Question, runs: Sequence[LoadedRun], left_out: Mapping[str, str]
 ) -> Observations:
-    identities = list(dict.fromkeys(run.identity for run in runs))
-    firsts = [next(run for run in runs if run.identity == mark) for mark in identities]
+    place = {mark: n for n, mark in enumerate(dict.fromkeys(run.identity for run in runs))}
+    members: list[list[LoadedRun]] = [[] for _ in place]
+    for run in runs:
+        members[place[run.identity]].append(run)
+    firsts = [of_candidate[0] for of_candidate in members]
     names = _names(firsts)
     direction = runs[0].direction
     rule = question.terms(score_terms(runs[0].config), runs[0].keys, direction)
     tasks = task_data(runs, rule)
     baseline = _baseline(question, firsts, names)
-    of_candidate = {
-        name: [run.result for run in runs if run.identity == mark]
-        for name, mark in zip(names, identities, strict=True)
+    results = {
+        name: [run.result for run in of_candidate]
+        for name, of_candidate in zip(names, members, strict=True)
     }
-    breaks = broken(question, of_candidate, baseline)
+    breaks = broken(question, results, baseline)
     return Observations(
         study=study,
         direction=direction,
@@ -125,7 +128,7 @@ def _observe(
         runs=tuple(
             ObservedRun(
                 name=run.name,
-                candidate=identities.index(run.identity),
+                candidate=place[run.identity],
                 seed=run.seed,
                 score=run.score,
                 confirms=run.confirms,

@@ -28,6 +28,13 @@ def test_every_recorded_run_is_read() -> None:
     assert set(frames.sources["source"]) == {"wiki", "chat"}
 
 
+def test_items_are_read_by_metric_and_not_by_what_else_is_kept_of_them() -> None:
+    samples = Frames.read(RUNS, "demo_ratio").samples()
+    of_task = {task: set(rows["metric"]) for task, rows in samples.groupby("task", observed=True)}
+    assert of_task == {"arc_easy": {"acc", "acc_char", "bpb"}, "heldout_wiki": {"bpb"}}
+    assert samples["value"].notna().all()
+
+
 def test_more_encyclopedic_text_helps_its_held_out_documents() -> None:
     frames = Frames.read(RUNS, "demo_ratio")
     values = task_values(frames.scores)

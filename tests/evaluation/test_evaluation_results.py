@@ -17,6 +17,7 @@ from ablations.evaluation.results import (
     CheckpointScores,
     ItemScore,
     missing,
+    read_details,
     summarise,
     write_details,
 )
@@ -126,3 +127,17 @@ def test_details_have_the_columns_of_the_contract(tmp_path: Path) -> None:
     assert rows[0]["choice_logprobs"] == [-1.0, -2.0]
     assert math.isnan(rows[1]["acc"])
     assert [file.name for file in path.parent.iterdir()] == ["quiz.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [(None, ["acc", "bpb"]), (["bpb", "exact_match"], ["bpb"]), ([], []), (["text"], [])],
+)
+def test_details_are_read_by_metric(
+    tmp_path: Path, asked: list[str] | None, found: list[str]
+) -> None:
+    path = tmp_path / "quiz.parquet"
+    write_details(path, [item(0), item(1)], ("acc", "bpb"))
+    table = read_details(path, asked)
+    assert table.column_names == ["item_id", *found]
+    assert table.equals(pq.read_table(path, columns=table.column_names))

@@ -6,6 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 
 from sweeps.verdict.noise import TrainingNoise
 from sweeps.verdict.signal import Signal, measure_signal
@@ -54,6 +57,21 @@ def test_noise_known_from_seeds_alone_only_warns() -> None:
     found = measured([RISING], noise=TrainingNoise(variance=0.03**2, df=4, source="seeds"))
     assert found.votes
     assert found.warnings == ("noisy",)
+
+
+VALUE = st.sampled_from([0.1, 0.2, 0.3, 0.4, math.nan])
+
+
+@given(st.lists(st.lists(VALUE, min_size=3, max_size=5), min_size=1, max_size=6))
+def test_monotonicity_is_the_mean_rank_correlation_of_the_runs(runs: list[list[float]]) -> None:
+    wanted = []
+    for run in runs:
+        known = [(t, v) for t, v in zip(TOKENS.tolist(), run, strict=False) if not math.isnan(v)]
+        if len(known) >= 3:
+            flat = len({v for _, v in known}) == 1
+            wanted.append(0.0 if flat else stats.spearmanr(*zip(*known, strict=True)).statistic)
+    found = measured(runs).monotonicity
+    assert found == (pytest.approx(np.mean(wanted), abs=1e-12) if wanted else None)
 
 
 def test_lower_is_better_is_monotone_when_it_falls() -> None:
