@@ -91,8 +91,9 @@ def _plain(config: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    sources = HydraConfig.get().runtime.config_sources
-    found = [source.path for source in sources if source.schema == "file"]
+    sources = [s for s in HydraConfig.get().runtime.config_sources if s.schema == "file"]
+    # The command's own folder last (in a study it is a copy): the others' sources come before its.
+    found = [s.path for s in sorted(sources, key=lambda source: source.provider == "main")]
     return {"config_dirs": found, **plain}
 
 

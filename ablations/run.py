@@ -13,7 +13,7 @@ checkpoint; a failed one is tried again::
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ablations.data.manifest import StoreManifest
-from ablations.data.tokenizer import open_tokenizer
+from ablations.data.tokenizer import Tokenizer, open_tokenizer
 from ablations.errors import ConfigError, DataError, Problem, TrainingError, WorkError
 from ablations.files import free_bytes
 from ablations.mixture.audit import Audit, audit
@@ -142,21 +142,30 @@ def _require_prepared(config: RunConfig, plan: Plan) -> None:
             ]
         )
     tokenizer = open_tokenizer(tokenizer_folder(config))
-    foreign = []
-    for name in plan.prepared:
-        manifest = StoreManifest.read(config.store_folder(name))
-        if manifest.tokenizer_hash != tokenizer.hash:
-            foreign.append(
-                Problem(
-                    f"source.{name}",
-                    "prepared with another tokenizer than the run's",
-                    found=f"{manifest.tokenizer} {manifest.tokenizer_hash[:12]}",
-                    allowed=f"{tokenizer.name} {tokenizer.hash[:12]}",
-                    do="prepare it again with force=true",
-                )
-            )
+    foreign = [problem for name in plan.prepared for problem in _foreign(config, name, tokenizer)]
     if foreign:
         raise DataError(foreign)
+
+
+def _foreign(config: RunConfig, name: str, tokenizer: Tokenizer) -> Iterator[Problem]:
+    """What makes a store that is there not the one that the config describes."""
+    manifest = StoreManifest.read(config.store_folder(name))
+    if manifest.tokenizer_hash != tokenizer.hash:
+        yield Problem(
+            f"source.{name}",
+            "prepared with another tokenizer than the run's",
+            found=f"{manifest.tokenizer} {manifest.tokenizer_hash[:12]}",
+            allowed=f"{tokenizer.name} {tokenizer.hash[:12]}",
+            do="prepare it again with force=true",
+        )
+    if manifest.source_fingerprint not in ("", config.source[name].fingerprint()):
+        yield Problem(
+            f"source.{name}",
+            "prepared from other settings of the source than the run's",
+            found=f"the store at {config.store_folder(name)}",
+            do="give the run the settings that it was prepared with, or prepare it again with "
+            "force=true",
+        )
 
 
 def tokenizer_folder(config: RunConfig) -> Path:

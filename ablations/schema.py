@@ -24,7 +24,16 @@ from ablations.mixture.specs import MixtureSpec, ScheduleSpec
 from ablations.training.plan import training_problems
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 
-__all__ = ["RunConfig", "WarmStartSpec", "conf_dir", "dump", "load", "named_sources", "validate"]
+__all__ = [
+    "RunConfig",
+    "WarmStartSpec",
+    "conf_dir",
+    "dump",
+    "load",
+    "named_sources",
+    "source_values",
+    "validate",
+]
 
 T = TypeVar("T")
 
@@ -142,10 +151,7 @@ def load(config: Mapping[str, Any], config_dirs: Iterable[Path] = ()) -> RunConf
         ConfigError: every problem found.
     """
     values = {key: value for key, value in config.items() if key not in _OTHER_KEYS}
-    # Hydra lists its own primary folder before the command line's: ours must come last to be overridden.
-    added = [Path(path) for path in config_dirs if Path(path) != conf_dir()]
-    directories = [path / "source" for path in (*added, conf_dir())]
-    values["source"], problems = _sources(values, directories)
+    values["source"], problems = _sources(values, _source_dirs(config_dirs))
     try:
         loaded: RunConfig = validate(RunConfig, values)
     except ConfigError as error:
@@ -154,6 +160,20 @@ def load(config: Mapping[str, Any], config_dirs: Iterable[Path] = ()) -> RunConf
         raise ConfigError(problems)
     _check_together(loaded)
     return loaded
+
+
+def source_values(
+    config: Mapping[str, Any], config_dirs: Iterable[Path] = ()
+) -> dict[str, Mapping[str, Any]]:
+    """The plain values of the sources that a plain config names and that are known."""
+    return _sources(config, _source_dirs(config_dirs))[0]
+
+
+def _source_dirs(config_dirs: Iterable[Path]) -> list[Path]:
+    """Folders of sources, the first to be asked first."""
+    # Hydra lists its own primary folder before the command line's: ours must come last to be overridden.
+    added = [Path(path) for path in config_dirs if Path(path) != conf_dir()]
+    return [path / "source" for path in (*added, conf_dir())]
 
 
 def _sources(

@@ -79,6 +79,13 @@ def test_a_store_of_another_tokenizer_is_refused(workspace: Path, ablate: Ablate
     assert "prepared with another tokenizer" in answer.err
 
 
+def test_a_store_of_other_source_settings_is_refused(workspace: Path, ablate: Ablate) -> None:
+    answer = ablate("run", *TINY, *SHORT_SOURCES, "+source.synthetic_facts.max_documents=10")
+    assert answer.code == 2
+    assert "synthetic_facts: prepared from other settings of the source" in answer.err
+    assert not (workspace / "runs").exists()
+
+
 def test_a_cut_token_file_is_refused_by_name(workspace: Path, ablate: Ablate) -> None:
     (file,) = (workspace / "data/synthetic_bpe/synthetic_facts/train").glob("*.ds")
     content = file.read_bytes()

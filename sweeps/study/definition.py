@@ -16,11 +16,20 @@ from typing import Any
 from ablations.errors import ConfigError, Problem
 from ablations.files import read_json, write_json
 
-__all__ = ["FORMAT", "Definition", "load_definition", "settle_definition"]
+__all__ = [
+    "FORMAT",
+    "Definition",
+    "differences",
+    "load_definition",
+    "settle_definition",
+    "shared_config",
+]
 
-FORMAT = 1
-"""Version of ``study.json``; a reader refuses a newer one."""
+FORMAT = 2
+"""Version of ``study.json``; a reader refuses a newer one. From 2 on ``config.source`` holds every
+source that the runs name, not the overrides alone."""
 
+_WITH_SOURCES = 2
 _COMPARED = ("space", "strategy", "objectives", "constraints", "seeds", "config")
 _ELSEWHERE = ("runs_dir", "data_dir", "study", "trial", "seed", "execution", "labels", "progress")
 """Top-level config keys that say where and how runs are executed; ``seed`` is the replicates'."""
@@ -102,7 +111,8 @@ def settle_definition(folder: Path, asked: Definition) -> Definition:
     changes = [
         change
         for name in compared
-        for change in _differences(getattr(stored, name), getattr(asked, name), name)
+        for change in differences(getattr(stored, name), getattr(asked, name), name)
+        if stored.format >= _WITH_SOURCES or not change[0].startswith("config.source")
     ]
     if changes:
         raise ConfigError(
@@ -121,7 +131,7 @@ def settle_definition(folder: Path, asked: Definition) -> Definition:
 
 
 def _with_objectives_of(stored: Definition, asked: Definition) -> Definition:
-    if changes := list(_differences(stored.objectives, asked.objectives, "objectives")):
+    if changes := list(differences(stored.objectives, asked.objectives, "objectives")):
         where, old, new = changes[0]
         raise ConfigError(
             Problem(
@@ -135,10 +145,11 @@ def _with_objectives_of(stored: Definition, asked: Definition) -> Definition:
     return asked
 
 
-def _differences(old: Any, new: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
+def differences(old: Any, new: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
+    """Path, old and new value of everything in which two plain values differ."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*old, *new]):
-            yield from _differences(old.get(key), new.get(key), f"{where}.{key}")
+            yield from differences(old.get(key), new.get(key), f"{where}.{key}")
     elif isinstance(old, Sequence) and isinstance(new, Sequence) and not isinstance(old, str):
         if list(old) != list(new):
             yield where, old, new

@@ -62,7 +62,7 @@ class Driver:
         launching: Launching,
         *,
         overrides: Callable[[Run], list[str]],
-        check: Callable[[list[str]], None],
+        check: Callable[[list[str]], object],
         view: View,
         pruner: Pruner | None = None,
     ) -> None:

@@ -3,7 +3,7 @@
 A trial is one line when it is asked and two when it ends, so a killed driver leaves a trial asked or
 not asked, ended or not ended, never half. A torn last line is cut off before the log is opened: it
 would make every later read of it fail. Nothing here is the only copy of a result: with the journal
-lost, the same trials are read back from the run folders (:mod:`sweeps.study.recovery`).
+lost, the same trials are read back from the run folders (:class:`~sweeps.study.state.StudyState`).
 
     optuna-dashboard runs/<study>/journal.log
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.files import mend_lines
+from sweeps.space.spec import ParameterSpec
 from sweeps.study.spec import Direction
 from sweeps.study.trial import Ask, Outcome, Trial
 
@@ -33,10 +34,17 @@ class Journal:
     Args:
         folder: The study's folder.
         study: Its name.
-        directions: ``minimize`` or ``maximize``, one an objective.
+        objectives: Name → which way is better.
+        parameters: Config path → what is searched there beside the mixtures.
     """
 
-    def __init__(self, folder: Path, study: str, directions: Sequence[Direction]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        study: str,
+        objectives: Mapping[str, Direction],
+        parameters: Mapping[str, ParameterSpec],
+    ) -> None:
         # Imported here: Optuna takes 0.6 s, and a plugin module must load at once.
         import optuna
         from optuna.storages import JournalStorage
@@ -52,9 +60,11 @@ class Journal:
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=study,
-            directions=list(directions),
+            directions=list(objectives.values()),
             load_if_exists=True,
         )
+        _name_objectives(self._study, list(objectives))
+        self._parameters = {path: _distribution(spec) for path, spec in parameters.items()}
         self._trials: dict[int, Trial] = {}
         self._ids: dict[int, int] = {}
         for frozen in self._study.get_trials(deepcopy=False):
@@ -81,10 +91,15 @@ class Journal:
         import optuna
         from optuna.distributions import FloatDistribution
 
+        weights = _weights(ask)
+        searched = {path: ask.point[path] for path in self._parameters if path in ask.point}
         started = optuna.trial.create_trial(
             state=optuna.trial.TrialState.RUNNING,
-            params=(params := _weights(ask)),
-            distributions=dict.fromkeys(params, FloatDistribution(0.0, 1.0)),
+            params={**weights, **searched},
+            distributions={
+                **dict.fromkeys(weights, FloatDistribution(0.0, 1.0)),
+                **{path: self._parameters[path] for path in searched},
+            },
             user_attrs=_attributes(ask),
         )
         started.datetime_start = datetime.now()
@@ -119,7 +134,7 @@ class Journal:
 
 
 def _weights(ask: Ask) -> dict[str, float]:
-    """The weights of a trial, as the parameters that the dashboard plots."""
+    """The weights of a trial as parameters: the dashboard plots these."""
     return {
         f"{path}.{source}": weight
         for path, weights in ask.point.items()
@@ -129,9 +144,38 @@ def _weights(ask: Ask) -> dict[str, float]:
 
 
 def _attributes(ask: Ask) -> dict[str, Any]:
-    """What the dashboard shows beside the weights, and the ask itself."""
-    plain = {path: value for path, value in ask.point.items() if not isinstance(value, dict)}
-    return {"trial": ask.trial, "phase": ask.phase, "name": ask.name, **plain, "ask": ask.plain()}
+    """What the dashboard shows beside the parameters, and the ask itself."""
+    swept = {"overrides": " ".join(ask.overrides)} if ask.overrides else {}
+    return {
+        "trial": ask.trial,
+        "phase": ask.phase,
+        "name": ask.name,
+        **swept,
+        "ask": ask.plain(),
+    }
+
+
+def _name_objectives(study: optuna.Study, names: list[str]) -> None:
+    """Say what each value is, once: the dashboard calls it by its name."""
+    import warnings
+
+    with warnings.catch_warnings():
+        # Optuna calls the names of metrics experimental at each use.
+        warnings.simplefilter("ignore")
+        if study.metric_names != names:
+            study.set_metric_names(names)
+
+
+def _distribution(spec: ParameterSpec) -> optuna.distributions.BaseDistribution:
+    from optuna import distributions
+
+    if spec.kind == "choice":
+        return distributions.CategoricalDistribution(spec.choices)
+    assert spec.low is not None
+    assert spec.high is not None
+    if spec.kind == "int":
+        return distributions.IntDistribution(int(spec.low), int(spec.high))
+    return distributions.FloatDistribution(spec.low, spec.high, log=spec.kind == "log")
 
 
 def _mend(path: Path) -> None:

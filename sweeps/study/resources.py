@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablations.errors import ConfigError, Problem
+from ablations.errors import ConfigError, Problem, unknown_name
 from sweeps.slots.devices import visible_gpus
 from sweeps.space.caps import EpochCaps
 from sweeps.space.spec import SearchSpaceSpec
 
-__all__ = ["Resources", "resources_of"]
+__all__ = ["Resources", "is_run_config", "naming_every_source", "require_paths", "resources_of"]
 
 _STAGES = "schedule.stages."
 _MIXTURE = "mixture.weights"
@@ -42,13 +42,13 @@ def resources_of(
     Raises:
         ConfigError: the config breaks a rule, or the space names sources that its mixtures lack.
     """
-    if not {"schedule", "model", "mixture", "evaluation"} <= config.keys():
+    if not is_run_config(config):
         return Resources()
     # Imported here: a study of another application needs no schema.
     from ablations.plan import make_plan
     from ablations.schema import load
 
-    run = load(_naming_every_source(config, space), config_dirs)
+    run = load(naming_every_source(config, space), config_dirs)
     plan = make_plan(run)
     shares = _shares(space, run.schedule.budgets(), run.schedule.stages)
     caps = EpochCaps(
@@ -65,7 +65,12 @@ def resources_of(
     return Resources(tokens=plan.available_tokens, caps=caps, run_price=price)
 
 
-def _naming_every_source(config: Mapping[str, Any], space: SearchSpaceSpec) -> dict[str, Any]:
+def is_run_config(config: Mapping[str, Any]) -> bool:
+    """Whether a composed config is that of one of our runs."""
+    return config.keys() >= {"schedule", "model", "mixture", "evaluation"}
+
+
+def naming_every_source(config: Mapping[str, Any], space: SearchSpaceSpec) -> dict[str, Any]:
     """The config with every searched source in its mixture, at an even weight: the plan's subject."""
     plain: dict[str, Any] = {key: value for key, value in config.items() if key != "search"}
     problems = []
@@ -92,6 +97,25 @@ def _opened(plain: dict[str, Any], parents: list[str]) -> dict[str, Any] | None:
         node[key] = dict(node[key])
         node = node[key]
     return node
+
+
+def require_paths(config: Mapping[str, Any], space: SearchSpaceSpec) -> None:
+    """Refuse searched paths that the runs' config does not have.
+
+    Raises:
+        ConfigError: every such path, with the nearest of its neighbours.
+    """
+    problems = []
+    for path in space.parameters:
+        where = f"search.space.parameters.{path}"
+        *parents, last = path.split(".")
+        node = _opened(dict(config), parents)
+        if node is None:
+            problems.append(Problem(where, "not in the run's config"))
+        elif last not in node:
+            problems.append(unknown_name(where, "key", last, node))
+    if problems:
+        raise ConfigError(problems)
 
 
 def _left_out(path: str, extra: list[str], sources: tuple[str, ...]) -> Problem:

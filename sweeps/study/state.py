@@ -48,8 +48,9 @@ class StudyState:
     def __init__(self, folder: Path, study: str, spec: SearchSpec, seed: int) -> None:
         self.folder, self.study, self.spec = folder, study, spec
         self.seeds = spec.seeds or (seed,)
-        directions = [objective.direction or "minimize" for objective in spec.objectives.values()]
-        self._journal = Journal(folder, study, directions)
+        objectives = {name: o.direction or "minimize" for name, o in spec.objectives.items()}
+        parameters = spec.space.parameters if spec.space else {}
+        self._journal = Journal(folder, study, objectives, parameters)
         self._ledger_due = 0.0
         runs = runs_in(folder)
         self._recover_asks(runs)

@@ -12,20 +12,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import ConfigError, Problem
-from ablations.schema import dump, validate
+from ablations.schema import dump, source_values, validate
 from sweeps.space import SearchSpace
 from sweeps.study.agenda import Agenda, SearchAgenda, SweepAgenda
 from sweeps.study.bill import make_bill, show_bill
 from sweeps.study.budget import affordable_trials
 from sweeps.study.confirm import Pick
-from sweeps.study.definition import Definition, settle_definition, shared_config
+from sweeps.study.definition import (
+    Definition,
+    differences,
+    settle_definition,
+    shared_config,
+)
 from sweeps.study.driver import Driver
 from sweeps.study.job import Command, job_overrides, read_command
 from sweeps.study.launching import Launching, launching_of
 from sweeps.study.lease import drive
+from sweeps.study.pin import Pinned, keep_as_latest, pin_config, pinned_before
 from sweeps.study.proposers import proposals_of
 from sweeps.study.pruning import Pruner
-from sweeps.study.resources import Resources, resources_of
+from sweeps.study.resources import (
+    Resources,
+    is_run_config,
+    naming_every_source,
+    require_paths,
+    resources_of,
+)
 from sweeps.study.spec import SearchSpec
 from sweeps.study.state import Run, StudyState
 from sweeps.study.strategy import Strategy, plan_strategy
@@ -34,9 +46,23 @@ from sweeps.study.view import view_for
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hydra.core.config_loader import ConfigLoader
     from hydra.plugins.launcher import Launcher
+    from omegaconf import DictConfig
 
-__all__ = ["Request", "plan_study", "read_request", "run_study"]
+__all__ = ["Hydra", "Request", "plan_study", "read_request", "run_study"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hydra:
+    """What a multirun's jobs are made of."""
+
+    loader: ConfigLoader
+    """Reads the user's config folders."""
+    config: DictConfig
+    """The multirun's own config."""
+    make_launcher: Callable[[ConfigLoader, DictConfig], Launcher]
+    """A launcher whose jobs are composed by a loader, from a multirun's config."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +82,7 @@ class Request:
     """None for a plain sweep."""
     pick: Pick | None = None
     progress: bool = True
+    data_dir: str = "data"
 
     def agenda(self) -> Agenda:
         """The phases of a search, or the combinations of a plain sweep."""
@@ -95,9 +122,11 @@ def read_request(
         affordable=None,
         strategy=None,
         progress=bool(base.get("progress", True)),
+        data_dir=str(base.get("data_dir", "data")),
     )
     if spec.space is None:
         return request
+    require_paths(base, spec.space)
     resources = resources_of(base, spec.space, tuple(config_dirs))
     space = SearchSpace.build(spec.space, resources.caps)
     affordable = affordable_trials(spec.budget, resources.run_price, len(spec.seeds) or 1)
@@ -126,43 +155,78 @@ def plan_study(request: Request) -> None:
     show_bill(spec, strategy, bill)
 
 
-def run_study(
-    request: Request,
-    base: Mapping[str, Any],
-    arguments: Sequence[str],
-    launcher: Launcher,
-    check: Callable[[list[str]], None],
-) -> StudyState:
+def run_study(request: Request, arguments: Sequence[str], hydra: Hydra) -> StudyState:
     """Run the study of one command; returns when everything asked for has ended.
 
     Args:
         request: The command, checked.
-        base: The config that the runs share.
         arguments: The command's task overrides.
-        launcher: Hydra's, set up.
-        check: Raises where a job's overrides do not compose.
+        hydra: What its jobs are made of.
 
     Raises:
         HeldError: another driver runs the study.
-        ConfigError: the study was begun otherwise.
+        ConfigError: the study was begun otherwise, or its config files were edited since.
         StudyError: too many trials failed.
     """
     request.folder.mkdir(parents=True, exist_ok=True)
     with drive(request.folder, request.study):
-        settle_definition(request.folder, _definition(request, base, arguments))
+        pinned = _pin(request, hydra)
+        base = pinned.compose(request.command.fixed)
+        settle_definition(request.folder, _definition(request, base, arguments, pinned))
         state = StudyState(request.folder, request.study, request.spec, request.seed)
-        launching = launching_of(launcher, request.spec.workers)
+        before = pinned_before(hydra.loader, hydra.config, request.folder, pinned)
+        if before is not None:
+            _refuse_edited(state, before, pinned)
+        keep_as_latest(pinned)
+        launching = launching_of(
+            hydra.make_launcher(pinned.loader, pinned.config), request.spec.workers
+        )
         driver = Driver(
             state,
             request.agenda(),
             launching,
             overrides=lambda run: _overrides(state, run, request.command.fixed),
-            check=check,
+            check=pinned.compose,
             view=view_for(request.progress),
             pruner=_pruner(request.spec, launching),
         )
         driver.run()
     return state
+
+
+def _pin(request: Request, hydra: Hydra) -> Pinned:
+    outside = [request.folder.parent, Path(request.data_dir)]
+    return pin_config(hydra.loader, hydra.config, request.folder, outside=outside)
+
+
+def _refuse_edited(state: StudyState, before: Pinned, now: Pinned) -> None:
+    """The combinations of a plain sweep must still be what was run: config files may have changed.
+
+    A search needs none of this: study.json holds all that its runs share.
+    """
+    problems = [
+        Problem(
+            f"study {state.study!r}: {trial.ask.trial}: {where}",
+            "its config files were edited since it was run",
+            found=repr(new),
+            allowed=repr(old),
+            do="restore them, or name a new study=",
+        )
+        for trial in state.trials
+        if trial.ask.overrides
+        for where, old, new in differences(
+            _shared(before, trial.ask.overrides), _shared(now, trial.ask.overrides), "config"
+        )
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _shared(pinned: Pinned, overrides: Sequence[str]) -> dict[str, Any]:
+    plain = pinned.compose(overrides)
+    if is_run_config(plain):
+        plain = {**plain, "source": source_values(plain, pinned.config_dirs)}
+    return shared_config(plain, ())
 
 
 def _overrides(state: StudyState, run: Run, fixed: Sequence[str]) -> list[str]:
@@ -235,9 +299,14 @@ def _directed(spec: SearchSpec, base: Mapping[str, Any]) -> SearchSpec:
     return replace(spec, objectives=directed)
 
 
-def _definition(request: Request, base: Mapping[str, Any], arguments: Sequence[str]) -> Definition:
+def _definition(
+    request: Request, base: Mapping[str, Any], arguments: Sequence[str], pinned: Pinned
+) -> Definition:
     plain, space = dump(request.spec), request.spec.space
     searched = [*space.mixtures, *space.parameters] if space else []
+    if is_run_config(base):
+        named = naming_every_source(base, space) if space else base
+        base = {**base, "source": source_values(named, pinned.config_dirs)}
     return Definition(
         study=request.study,
         question=request.spec.question,

@@ -26,6 +26,8 @@ from pathlib import Path
 NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
 _SEARCHED = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 _START_SECONDS = 60.0
+_SAVE_SECONDS = 6.0
+"""The controller writes its state at most five seconds after a change."""
 
 _CONF = """\
 ClusterName=local
@@ -51,11 +53,16 @@ SchedulerType=sched/backfill
 JobRequeue=1
 KillWait=5
 ReturnToService=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SlurmctldParameters=preempt_send_user_signal
 MpiDefault=none
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=YES:8
+PartitionName=DEFAULT Nodes=ALL MaxTime=INFINITE State=UP
+PartitionName=main Default=YES OverSubscribe=YES:8 PriorityTier=1 GraceTime=30
+PartitionName=urgent PriorityTier=9 PreemptMode=OFF
 """
 
 
@@ -112,8 +119,26 @@ class Slurm:
         """Start a requeued job at once: the controller holds it back for two minutes otherwise."""
         self.run("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
 
+    def preempt(self, seconds: float = 60.0) -> None:
+        """Take the node with a job of a higher partition: what runs there is warned and requeued."""
+        submit = ("sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null")
+        urgent = self.run(*submit, "--wrap=sleep 1").strip()
+        end = time.monotonic() + seconds
+        while urgent in self.jobs():
+            if time.monotonic() > end:
+                raise TimeoutError(f"no job gave way in {seconds:.0f} s: {self.jobs()}")
+            time.sleep(0.2)
+
     def restart_controller(self) -> None:
-        """Kill the controller without warning and start it again from its saved state."""
+        """Kill the controller without warning and start it again from its saved state.
+
+        It saves what changed every few seconds. A job submitted since would be forgotten, and its number
+        given to another: then Slurm itself drains the node.
+        """
+        saved, asked = self.home / "state" / "job_state", time.time()
+        end = time.monotonic() + _SAVE_SECONDS
+        while time.monotonic() < end and not (saved.exists() and saved.stat().st_mtime > asked):
+            time.sleep(0.1)
         _kill(self.home / "slurmctld.pid", signal.SIGKILL)
         _daemon(self, "slurmctld", "-f", str(self.conf))
         _await_idle(self)

@@ -24,9 +24,10 @@ class StudyApp:
 
     folder: Path
     environment: dict[str, str]
+    script: Path = _APP
 
     def command(self, *overrides: str) -> list[str]:
-        return [sys.executable, "-W", "ignore", str(_APP), "-m", *overrides]
+        return [sys.executable, "-W", "ignore", str(self.script), "-m", *overrides]
 
     def start(self, *overrides: str) -> subprocess.Popen[str]:
         """Start a multirun in a session of its own."""

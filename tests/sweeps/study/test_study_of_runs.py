@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ablations.schema import conf_dir
 from tests.conftest import SHORT_SOURCES, TINY
 
 pytestmark = pytest.mark.slow
@@ -26,14 +27,14 @@ STUDY = (
 )
 
 
-def ablate(folder: Path, *arguments: str) -> str:
+def ablate(folder: Path, *arguments: str, code: int = 0) -> str:
     command = [sys.executable, "-m", "ablations.cli", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=550
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def results(folder: Path, study: str) -> dict[str, dict[str, object]]:
@@ -59,3 +60,20 @@ def test_several_ranks_run_under_torchrun_inside_a_job(workspace: Path) -> None:
     ablate(workspace, "run", "-m", *shared, "execution.dp=1,2")
     one, two = results(workspace, "ranks").values()
     assert one["score"] == pytest.approx(two["score"], rel=1e-3)
+
+
+def test_an_edited_source_is_refused_by_name(workspace: Path) -> None:
+    own = workspace / "own" / "source"
+    own.mkdir(parents=True)
+    source = (conf_dir() / "source" / "synthetic_facts.yaml").read_text()
+    assert "documents: 20_000" in source
+    source = source.replace("documents: 20_000", "documents: 400")
+    (own / "synthetic_facts.yaml").write_text(source)
+    given = ["--config-dir", "own", *(o for o in STUDY if "synthetic_facts" not in o)]
+    given += ["search.budget.trials=1", "search.confirm.finalists=0"]
+    ablate(workspace, "run", "-m", *given)
+    pinned = json.loads((workspace / "runs/real/study.json").read_text())["config"]["source"]
+    assert pinned["synthetic_facts"]["origin"]["documents"] == 400
+    (own / "synthetic_facts.yaml").write_text(source.replace("documents: 400", "documents: 401"))
+    said = ablate(workspace, "run", "-m", *given, code=2)
+    assert "config.source.synthetic_facts.origin.documents: not what the study was begun" in said

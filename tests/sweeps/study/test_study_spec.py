@@ -68,3 +68,22 @@ def test_a_swept_value_beside_a_search_is_refused() -> None:
     }
     with pytest.raises(ConfigError, match="beside a search"):
         read_request({"search": search}, ["peak_lr=1,2"])
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("training.peak_lrr", "unknown key 'peak_lrr'; allowed: batch_size, peak_lr; did you mean"),
+        ("trainin.peak_lr", "not in the run's config"),
+        ("training.peak_lr.low", "not in the run's config"),
+    ],
+)
+def test_a_searched_path_that_the_run_lacks_is_refused(path: str, said: str) -> None:
+    search = {
+        "space": {"parameters": {path: {"kind": "log", "low": 1e-4, "high": 1e-2}}},
+        "budget": {"trials": 3},
+        "objectives": {"score": {"direction": "minimize"}},
+    }
+    base = {"search": search, "training": {"peak_lr": 1e-3, "batch_size": 8}}
+    with pytest.raises(ConfigError, match=f"search.space.parameters.{path}: {said}"):
+        read_request(base, [])

@@ -4,16 +4,16 @@ Hydra's scanner runs this module at every start, before it is in ``sys.modules``
 heavy, and postponed annotations beside a dataclass would crash every Hydra application.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
 
 @dataclass
@@ -47,40 +47,31 @@ class AblationsSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Run the study; returns its state, as other sweepers return their jobs' values."""
         from sweeps.study.job import read_command
-        from sweeps.study.sweep import plan_study, read_request, run_study
+        from sweeps.study.pin import plain_config
+        from sweeps.study.sweep import Hydra, plan_study, read_request, run_study
 
-        base = self._compose(read_command(arguments).fixed)
+        assert self.config is not None
+        assert self.hydra_context is not None
+        loader = self.hydra_context.config_loader
+        base = plain_config(loader, self.config, read_command(arguments).fixed)
         request = read_request(base, arguments, self._config_dirs())
         if getattr(self._task_function, "command", None) == "plan":
             return plan_study(request)
-        self.launcher = self._make_launcher()
-        return run_study(request, base, arguments, self.launcher, self._check)
+        hydra = Hydra(loader=loader, config=self.config, make_launcher=self._make_launcher)
+        return run_study(request, arguments, hydra)
 
-    def _make_launcher(self) -> Launcher:
+    def _make_launcher(self, loader: ConfigLoader, config: DictConfig) -> Launcher:
+        """The launcher of the command, its jobs composed by ``loader``."""
         from hydra.core.plugins import Plugins
 
-        assert self.config is not None
         assert self.hydra_context is not None
         assert self._task_function is not None
-        return Plugins.instance().instantiate_launcher(
-            hydra_context=self.hydra_context,
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=replace(self.hydra_context, config_loader=loader),
             task_function=self._task_function,
-            config=self.config,
+            config=config,
         )
-
-    def _compose(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """The config that all runs share, as plain values."""
-        assert self.config is not None
-        assert self.hydra_context is not None
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        with open_dict(config):
-            del config["hydra"]
-        plain = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(plain, dict)
-        return {str(key): value for key, value in plain.items()}
-
-    def _check(self, overrides: list[str]) -> None:
-        self.validate_batch_is_legal([overrides])
+        return self.launcher
 
     def _config_dirs(self) -> list[Path]:
         assert self.config is not None

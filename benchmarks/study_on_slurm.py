@@ -1,0 +1,327 @@
+"""The demo study on a real one-node Slurm, disturbed: is anything of it different?
+
+    python benchmarks/study_on_slurm.py DATA_DIR [--steps 600] [--trials 5] [--short] [OVERRIDE …]
+
+DATA_DIR holds the demo's prepared sources (`ablate prepare`). The same study of ``experiment=demo_ratio``
+(real text, nanotron, lighteval; the demo's steps, fewer items and trials) runs three times: on this
+machine's slots, through Slurm left alone, and through Slurm with
+
+    one job preempted by a job of a higher partition, one cancelled, one past its time limit,
+    and the controller killed and started again.
+
+Trials, losses of every step, scores of every checkpoint, items, and the verdict must be equal to the
+last bit. Then one run trains under torchrun inside a job (``execution.dp=2``): its score must be that of
+one rank within a thousandth. Wants root, slurm-wlm and munge. ``--short`` leaves out confirmation, the
+study left alone on Slurm, the time limit (a minute at least) and torchrun.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ablations.files import read_json
+from ablations.runs import RunRecord, list_runs
+from tests.tools.slurm_local import Slurm, missing, slurm
+
+STUDY = "disturbed"
+TOKENS_A_STEP = 512
+_LET_GO_SECONDS = 8.0
+"""Past Slurm's KillWait: a job let go while its first life still ends fails at its start."""
+_PATIENCE_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class Length:
+    """How much of the demo study is run."""
+
+    steps: int
+    trials: int
+    confirm: bool
+
+    def overrides(self, data: Path) -> list[str]:
+        return [
+            f"study={STUDY}",
+            f"data_dir={data}",
+            "training.sequence_length=64",
+            "training.batch_size=8",
+            f"schedule.total_tokens={self.steps * TOKENS_A_STEP}",
+            "training.checkpoints=2",
+            f"training.recovery_interval_steps={max(1, self.steps // 6)}",
+            "evaluation.max_items=16",
+            "evaluation.heldout_max_items=8",
+            "execution.threads=1",
+            "search.workers=2",
+            f"search.budget.trials={self.trials}",
+            f"search.strategy.design_trials={self.trials}",
+            f"search.confirm.finalists={int(self.confirm)}",
+            "search.confirm.seeds=[0,1]",
+        ]
+
+
+def ablate(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "ablations.cli", *arguments]
+
+
+def environment(cluster: Slurm | None) -> dict[str, str]:
+    talking = cluster.environment if cluster else os.environ
+    return {**talking, "OMP_NUM_THREADS": "1"}
+
+
+def start(folder: Path, overrides: list[str], cluster: Slurm | None) -> subprocess.Popen[bytes]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "out.log").open("ab") as log:
+        return subprocess.Popen(
+            ablate("run", "-m", *overrides),
+            cwd=folder,
+            env=environment(cluster),
+            stdout=log,
+            stderr=log,
+        )
+
+
+# ------------------------------------------------------------------------------ what a study found
+
+
+def findings(folder: Path) -> dict[str, Any]:
+    """Everything that a study found, by run; what may differ (times, hosts) left out."""
+    records = list_runs(folder / "runs", STUDY)
+    return {record.path.name: of_run(record) for record in records}
+
+
+def of_run(record: RunRecord) -> dict[str, Any]:
+    import pandas as pd
+
+    result = {key: value for key, value in (record.result() or {}).items() if key != "cost"}
+    scores = [{**row, "cpu_seconds": None} for row in record.scores()]
+    ask = read_json(record.path / "ask.json")
+    losses = [(row["step"], row["loss"], row["lr"], row["grad_norm"]) for row in record.metrics()]
+    details = {
+        str(path.relative_to(record.path)): pd.read_parquet(path).to_json(double_precision=15)
+        for path in sorted(record.path.glob("details/*/*.parquet"))
+    }
+    return {
+        "ask": ask,
+        "result": result,
+        "losses": losses,
+        "scores": scores,
+        "details": details,
+        "audit": read_json(record.path / "audit.json"),
+    }
+
+
+def verdict(folder: Path) -> Any:
+    """The study's verdict, the moment at which it was given left out."""
+    command = ablate("verdict", f"study={STUDY}")
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    return {**read_json(folder / "runs" / STUDY / "verdict.json"), "created": None}
+
+
+def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
+    """Paths at which two plain values differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in {**one, **other}:
+            yield from differences(one.get(key), other.get(key), f"{where}/{key}")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for number, pair in enumerate(zip(one, other, strict=True)):
+            yield from differences(*pair, f"{where}/{number}")
+    elif one != other and not (one != one and other != other):
+        yield f"{where}: {str(one)[:80]} against {str(other)[:80]}"
+
+
+# ------------------------------------------------------------------------------------ disturbances
+
+
+@dataclass
+class Disturber:
+    """Does each disturbance once, each to another run, in the middle of its training."""
+
+    cluster: Slurm
+    folder: Path
+    steps: int
+    with_limit: bool
+    done: dict[str, str] = field(default_factory=dict)
+    """Disturbance → the run that it happened to."""
+    _limited: str = ""
+    _pending_since: dict[str, float] = field(default_factory=dict)
+
+    def look(self) -> None:
+        """Disturb what can be disturbed now, and let requeued jobs go."""
+        self._release()
+        self._heal()
+        for name, (act, progress) in self._plan().items():
+            if name in self.done:
+                continue
+            found = self._training(progress)
+            if found is not None:
+                job, run = found
+                self.done[name] = run
+                print(f"{name}: {run}, job {job}", flush=True)
+                act(job)
+            return
+
+    def _plan(self) -> dict[str, tuple[Callable[[str], object], float]]:
+        """What to do, and how far a run must have come before."""
+        limit = {"past its time limit": (self._shorten, 0.05)} if self.with_limit else {}
+        return {
+            **limit,  # first: Slurm counts minutes, a run takes one
+            "preempted": (lambda job: self.cluster.preempt(), 0.4),
+            "cancelled": (lambda job: self.cluster.run("scancel", job), 0.4),
+            "controller restarted": (lambda job: self.cluster.restart_controller(), 0.2),
+        }
+
+    def _shorten(self, job: str) -> None:
+        self.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=1")
+        self._limited = job
+
+    def _heal(self) -> None:
+        """Give the shortened job its time back once it was requeued."""
+        if self._limited and self.cluster.jobs().get(self._limited) == "PENDING":
+            self.cluster.run("scontrol", "update", f"JobId={self._limited}", "TimeLimit=30")
+            self._limited = ""
+
+    def _training(self, progress: float) -> tuple[str, str] | None:
+        """A job and its run, in the middle of training and not disturbed before."""
+        jobs = self.cluster.jobs()
+        for record in list_runs(self.folder / "runs", STUDY):
+            run = record.path.name
+            if record.result() is not None or run in self.done.values():
+                continue
+            job = _job_of(record)
+            there = len(record.metrics()) >= progress * self.steps
+            if there and job and jobs.get(job) == "RUNNING" and record.status == "training":
+                return job, run
+        return None
+
+    def _release(self) -> None:
+        pending = [job for job, state in self.cluster.jobs().items() if state == "PENDING"]
+        now = time.monotonic()
+        self._pending_since = {job: self._pending_since.get(job, now) for job in pending}
+        for job, since in self._pending_since.items():
+            if now - since > _LET_GO_SECONDS:
+                self.cluster.release(job)
+
+
+def _job_of(record: RunRecord) -> str | None:
+    """The Slurm job whose process works on a run."""
+    try:
+        pid = record.manifest.pid
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    marked = [word.partition(b"=")[2] for word in words if word.startswith(b"SLURM_JOB_ID=")]
+    return marked[0].decode() if marked else None
+
+
+def disturb(folder: Path, overrides: list[str], disturber: Disturber) -> set[str]:
+    """Run the study through Slurm while everything happens to it; what did not happen."""
+    _attend(start(folder, overrides, disturber.cluster), disturber.look, folder)
+    for name, run in disturber.done.items():
+        record = RunRecord(folder / "runs" / STUDY / run)
+        resumed = [event["step"] for event in record.events() if event["kind"] == "resume"]
+        print(f"{name}: {run} resumed from step {resumed or 0}")
+    return disturber._plan().keys() - disturber.done.keys()
+
+
+def _attend(process: subprocess.Popen[bytes], look: Callable[[], None], folder: Path) -> None:
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while process.poll() is None:
+        if time.monotonic() > end:
+            process.terminate()
+            break
+        look()
+        time.sleep(0.2)
+    if process.wait() != 0:
+        sys.exit(f"the study ended with {process.returncode}:\n{(folder / 'out.log').read_text()}")
+
+
+@contextmanager
+def one_node() -> Iterator[Slurm]:
+    # Not in a private folder: munge's user must be able to walk there.
+    home = Path(tempfile.mkdtemp(prefix="slurm-"))
+    home.chmod(0o711)
+    try:
+        with slurm(home) as cluster:
+            yield cluster
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def compare(name: str, calm: Path, other: Path) -> int:
+    """Print how a study differs from the one left alone; the number of differences."""
+    found = list(differences(findings(calm), findings(other)))
+    found += differences(verdict(calm), verdict(other), "verdict")
+    runs = len(findings(other))
+    print(f"{name}: {runs} runs, {len(found)} differences from the study left alone on the slots")
+    for line in found[:20]:
+        print(f"  {line}")
+    return len(found)
+
+
+def ranks(folder: Path, overrides: list[str], cluster: Slurm) -> float:
+    """Relative difference of the scores of one rank, and of two under torchrun inside a job."""
+    sweep = [o for o in overrides if not o.startswith("search.")]
+    sweep += ["search=none", "study=ranks", "execution.dp=1,2"]
+    _attend(start(folder, sweep, cluster), lambda: None, folder)
+    scores = [(record.result() or {})["score"] for record in list_runs(folder / "runs", "ranks")]
+    one, two = map(float, scores)
+    print(f"torchrun in a job: score {two:.6f} with two ranks, {one:.6f} with one")
+    return abs(two - one) / abs(one)
+
+
+ON_SLURM = [
+    "hydra/launcher=slurm",
+    "hydra.launcher.cpus_per_task=2",
+    "hydra.launcher.timeout_min=30",
+    "hydra.launcher.signal_delay_s=10",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--trials", type=int, default=5)
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--keep", type=Path, help="where the studies stay")
+    options, given = parser.parse_known_args()
+    if reason := missing():
+        sys.exit(reason)
+    length = Length(options.steps, options.trials, confirm=not options.short)
+    overrides = [*(given or ["experiment=demo_ratio"]), *length.overrides(options.data.resolve())]
+    root = (options.keep or Path(tempfile.mkdtemp(prefix="study-"))).resolve()
+    calm = root / "slots"
+    here = ["hydra.launcher.slots=1", "hydra.launcher.threads=1"]
+    _attend(start(calm, [*overrides, *here], None), lambda: None, calm)
+    bad = 0
+    with one_node() as cluster:
+        queued = [*overrides, *ON_SLURM]
+        if not options.short:
+            _attend(start(root / "slurm", queued, cluster), lambda: None, root / "slurm")
+            bad += compare("left alone on Slurm", calm, root / "slurm")
+        disturber = Disturber(cluster, root / "disturbed", length.steps, not options.short)
+        missed = disturb(root / "disturbed", queued, disturber)
+        bad += compare("disturbed on Slurm", calm, root / "disturbed")
+        if not options.short:
+            bad += ranks(root / "ranks", queued, cluster) > 1e-3
+    if options.keep is None:
+        shutil.rmtree(root)
+    if missed:
+        sys.exit(f"the study ended before this happened: {', '.join(sorted(missed))}; more steps")
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
