@@ -30,7 +30,7 @@ def test_a_search_asks_runs_confirms_and_is_done_once(study_app: StudyApp) -> No
     results = study_app.results()
     assert {name.rpartition("-")[0] for name in results} == {f"trial-{i:04d}" for i in range(6)}
     assert sum(name.endswith("-1") for name in results) >= 2
-    assert "[6/6]" in said
+    assert "[trial 6 of 6, run " in said
     ledger = json.loads((study_app.folder / "runs/app/ledger.json").read_text())
     assert ledger["total"]["runs"] == len(results)
     assert ledger["explored_trials"] == 6
