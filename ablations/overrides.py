@@ -62,7 +62,9 @@ def _unknown_key(key: str, config_name: str, overrides: Sequence[str], text: str
     name = where.rpartition(".")[2]
     close = nearest(name, siblings)
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else ""
-    open_ended = re.match(r"(mixture\.weights|schedule\.stages|source|evaluation\.tasks)\b", where)
+    open_ended = re.match(
+        r"(mixture\.weights|schedule\.stages|source|evaluation\.tasks|promotion\.override)\b", where
+    )
     adding = f"to add a new entry write +{where}=…" if open_ended else ""
     return Problem(
         where,

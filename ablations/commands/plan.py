@@ -94,7 +94,7 @@ def _totals(run: RunConfig, plan: Plan) -> Table:
         "checkpoints": f"{len(plan.checkpoint_steps)}, the last at step {plan.checkpoint_steps[-1]:,}",
         "disk": f"{gigabytes(plan.disk_bytes)} at most; "
         f"{gigabytes(free_bytes(Path(run.runs_dir)))} free here",
-        "tasks": ", ".join(plan.tasks) or "none",
+        "tasks": ", ".join([*plan.tasks, *_heldout(run)]) or "none",
     }
     if plan.slices is not None and run.schedule.full_tokens is not None:
         rows["simulated epoching"] = (
@@ -114,8 +114,12 @@ def count(number: float) -> str:
 
 
 def gigabytes(size: float) -> str:
-    """Bytes in GB, three digits."""
+    """Bytes in GB, three digits or whole ones."""
     return f"{size / 1e9:,.3g} GB" if size < 1e12 else f"{size / 1e9:,.0f} GB"
+
+
+def _heldout(run: RunConfig) -> list[str]:
+    return ["held-out text of every source"] if run.evaluation.heldout else []
 
 
 def duration(seconds: float) -> str:

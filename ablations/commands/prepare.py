@@ -60,6 +60,8 @@ def _print_overlaps(run: RunConfig, made: Sequence[Prepared]) -> None:
     data_dir = Path(run.data_dir)
     wanted = sorted({task.items for task in run.evaluation.tasks.values() if task.items})
     there = [name for name in wanted if (data_dir / "benchmarks" / f"{name}.jsonl").is_file()]
+    if not there:
+        return
     for source, reports in overlaps({s.name: s.folder for s in made}, data_dir, there).items():
         found = [report for report in reports if report.contaminated]
         for report in found:

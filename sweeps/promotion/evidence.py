@@ -125,9 +125,14 @@ def _store(folder: Path) -> StoreManifest | None:
 def find_contamination(
     spec: PromotionSpec, config: RunConfig, stores: Mapping[str, StoreManifest | None]
 ) -> tuple[list[Contamination], dict[str, str]]:
-    """Seek the task items in every prepared source; also which sources could not be searched."""
+    """Seek the task items in every prepared source; also which sources could not be searched.
+
+    Both are empty where the evaluation names no task: held-out text has no items.
+    """
     from ablations.data.contamination import TaskIndex, read_tasks, scan, store_texts
 
+    if not (spec.contamination_tasks or config.evaluation.tasks):
+        return [], {}
     data = Path(config.data_dir)
     tasks = spec.contamination_tasks or _tasks_with_items(config, data / "benchmarks")
     if not tasks:

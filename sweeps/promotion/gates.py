@@ -79,7 +79,7 @@ def require_open(gates: tuple[GateResult, ...]) -> None:
             f"gate {gate.name}",
             gate.state,
             found=gate.sentence,
-            do=f"put it right, or record why not: 'promotion.override.{gate.name}=\"…\"'",
+            do=f"put it right, or record why not: '+promotion.override.{gate.name}=\"…\"'",
         )
         for gate in gates
         if gate.stops
@@ -225,6 +225,8 @@ def _contamination(evidence: Evidence, limits: LimitSpec) -> GateResult:
         sources = ", ".join(list(evidence.unchecked)[:6])
         why = next(iter(evidence.unchecked.values()))
         sentence = f"{len(evidence.unchecked)} sources not searched ({sources}): {why}"
+    elif not searched:
+        state, sentence = "not run", "the evaluation names no task whose items could be in the text"
     return GateResult(name="contamination", state=state, sentence=sentence, evidence=facts)
 
 

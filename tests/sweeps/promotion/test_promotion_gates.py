@@ -169,6 +169,8 @@ def test_contamination_over_the_limit_fails(evidence: Evidence) -> None:
 def test_a_source_that_was_not_searched_is_unknown_not_clean(evidence: Evidence) -> None:
     unchecked = replace(evidence, unchecked={"web": "not prepared here"})
     assert judged(unchecked)["contamination"].state == "unknown"
+    without_tasks = replace(evidence, contamination=(), unchecked={})
+    assert judged(without_tasks)["contamination"].state == "not run"
 
 
 def test_items_in_the_text_are_found(evidence: Evidence) -> None:
