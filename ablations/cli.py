@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,26 @@ class Task:
                 raise
             self.error = error
         return self.code
+
+    @property
+    def trains_together(self) -> bool:
+        """Whether several configs of this command can be worked on as one; see :meth:`ahead`."""
+        return self.command == "run"
+
+    def ahead(self, composes: Sequence[Callable[[], Any]]) -> list[str | None]:
+        """Do what several jobs share, before this task is called with each.
+
+        Args:
+            composes: Each composes one job's config, and makes it Hydra's current one.
+
+        Returns:
+            For each job the reason that it failed for; None = call the task with it.
+        """
+        module = importlib.import_module(COMMANDS[self.command].module)
+        answers: list[str | None] = module.train_ahead(
+            [lambda compose=compose: _plain(compose()) for compose in composes]
+        )
+        return answers
 
 
 def _plain(config: Any) -> dict[str, Any]:

@@ -33,7 +33,10 @@ from ablations.scoring import ScoringJob, score_run
 from ablations.training.checkpoints import checkpoint_steps, require_whole
 from ablations.training.trainer import TrainJob, TrainOutcome, WarmStart
 
-__all__ = ["Finished", "execute", "identity", "make_job", "trial_name"]
+__all__ = ["Finished", "Work", "execute", "identity", "make_job", "open_work", "trial_name"]
+
+TRAINED_TOGETHER = "trained_together"
+"""Kind of the event that says what a run cost while it was trained with others; see ablations/swarm.py."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,31 @@ def execute(
         UserError: the run cannot be done as asked; nothing was written, or nothing more.
         WorkError: training or scoring failed; the record says where and why.
     """
+    work = open_work(config, here=here, progress=progress, config_yaml=config_yaml)
+    record = work.record
+    done = record.result()
+    if done is not None and done["status"] == "done":
+        return Finished(record, done, skipped=True)
+    with record.hold():
+        try:
+            return Finished(record, work.run())
+        except WorkError as error:
+            work.fail(str(error))
+            raise
+
+
+def open_work(
+    config: RunConfig,
+    *,
+    here: bool = False,
+    progress: Watcher | None = None,
+    config_yaml: str | None = None,
+) -> Work:
+    """What :func:`execute` would do, checked and its record opened; nothing of it is done.
+
+    Raises:
+        UserError: the run cannot be done as asked.
+    """
     plan = make_plan(config)
     plan.require()
     _require_prepared(config, plan)
@@ -84,17 +112,7 @@ def execute(
         config_yaml=config_yaml if config_yaml is not None else _yaml(plain),
         labels=config.labels,
     )
-    done = record.result()
-    if done is not None and done["status"] == "done":
-        return Finished(record, done, skipped=True)
-    with record.hold():
-        work = _Work(config, plan, record, here, progress or Quiet())
-        try:
-            return Finished(record, work.run())
-        except WorkError as error:
-            record.set_status("failed", str(error))
-            record.write_result(work.failure(str(error)))
-            raise
+    return Work(config, plan, record, here, progress or Quiet())
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
@@ -233,7 +251,7 @@ def _require_room(config: RunConfig, plan: Plan, record: RunRecord) -> None:
         )
 
 
-class _Work:
+class Work:
     """The steps of one run, in order."""
 
     def __init__(
@@ -328,6 +346,11 @@ class _Work:
             "audit_ok": self.audited.ok if self.audited is not None else None,
         }
 
+    def fail(self, reason: str) -> None:
+        """Record that the run failed."""
+        self.record.set_status("failed", reason)
+        self.record.write_result(self.failure(reason))
+
     def failure(self, reason: str) -> dict[str, Any]:
         """The content of ``result.json`` of a run that failed."""
         rule = self.config.evaluation.score
@@ -340,22 +363,30 @@ class _Work:
         }
 
     def _common(self, status: str, reason: str | None) -> dict[str, Any]:
-        schedule = self.plan.schedule
         step = self.outcome.last_step if self.outcome else 0
-        tokens = step * schedule.tokens_per_step
-        per_token = self.config.model.flops_per_token(schedule.sequence_length)
         return {
             "status": status,
             "reason": reason,
             "step": step,
-            "tokens": tokens,
-            "cost": {
-                "train_cpu_seconds": self.outcome.cpu_seconds if self.outcome else 0.0,
-                "eval_cpu_seconds": self.scoring_cpu_seconds,
-                "wall_seconds": time.time() - self.began,
-                "flops": float(
-                    per_token * (tokens - self.plan.first_step * schedule.tokens_per_step)
-                ),
-                "device": self.outcome.device if self.outcome else None,
-            },
+            "tokens": step * self.plan.schedule.tokens_per_step,
+            "cost": self._cost(step),
+        }
+
+    def _cost(self, step: int) -> dict[str, Any]:
+        """What the run took, its share of a training together with others included."""
+        schedule = self.plan.schedule
+        tokens = (step - self.plan.first_step) * schedule.tokens_per_step
+        flops = self.config.model.flops_per_token(schedule.sequence_length) * tokens
+        shared = [event for event in self.record.events() if event["kind"] == TRAINED_TOGETHER]
+        before = {
+            name: sum(event[name] for event in shared) for name in ("wall_seconds", "cpu_seconds")
+        }
+        trained = self.outcome.cpu_seconds if self.outcome else 0.0
+        device = self.outcome.device if self.outcome else None
+        return {
+            "train_cpu_seconds": trained + before["cpu_seconds"],
+            "eval_cpu_seconds": self.scoring_cpu_seconds,
+            "wall_seconds": time.time() - self.began + before["wall_seconds"],
+            "flops": float(flops),
+            "device": shared[-1]["device"] if shared else device,
         }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ablations.errors import ConfigError, Problem
 from ablations.progress import RunProgress
 from ablations.schema import RunConfig, load
 
-__all__ = ["main"]
+__all__ = ["main", "train_ahead"]
 
 
 def main(config: Mapping[str, Any]) -> int:
@@ -36,6 +37,29 @@ def main(config: Mapping[str, Any]) -> int:
     if after := config.get("after"):
         importlib.import_module(after["module"]).after_run(config, finished.record)
     return 0
+
+
+def train_ahead(configs: Sequence[Callable[[], Mapping[str, Any]]]) -> list[str | None]:
+    """Train runs of one shape together, before ``main`` is called for each.
+
+    Args:
+        configs: Each composes the config of one run.
+
+    Returns:
+        For each run the reason that it failed for; None = ``main`` goes on with it.
+    """
+    from ablations.swarm import train_ahead as train
+
+    def reader(compose: Callable[[], Mapping[str, Any]]) -> Callable[[], RunConfig]:
+        return lambda: _single(compose())
+
+    return train([reader(compose) for compose in configs])
+
+
+def _single(config: Mapping[str, Any]) -> RunConfig:
+    if config.get("program"):
+        raise ConfigError(Problem("program", "gives out runs of its own"))
+    return load(config, config.get("config_dirs", ()))
 
 
 def _disposable(run: RunConfig) -> bool:

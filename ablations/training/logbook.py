@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablations.files import append_json_line, mend_lines, read_json_lines
-from ablations.training.trainer import StepRow
+from ablations.training.trainer import StepRow, TrainJob
 
-__all__ = ["Logbook"]
+if TYPE_CHECKING:
+    from ablations.training.readings import Reading
+
+__all__ = ["Logbook", "row_of"]
+
+
+def row_of(job: TrainJob, reading: Reading, model: int = 0) -> StepRow:
+    """The row of a step; ``model`` is the job's place in a group that is trained together."""
+    tokens = job.training.tokens_per_step
+    return StepRow(
+        step=reading.step,
+        tokens=reading.step * tokens,
+        loss=reading.losses[model],
+        lr=job.learning_rate.at(reading.step - 1),
+        grad_norm=reading.grad_norms[model],
+        tokens_per_second=tokens / reading.seconds,
+        seconds=reading.seconds,
+    )
 
 
 class Logbook:

@@ -15,6 +15,10 @@ from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 
 __all__ = ["Cut", "activation_bytes", "cut_batch", "state_bytes", "training_problems"]
 
+CUDA_LOSS_CHUNK_TOKENS = 4096
+"""Tokens of a loss chunk on CUDA where the config is silent: at a vocabulary of 49,152, 0.8 GB of float32
+logits at once, and matrices still large enough."""
+
 CPU_ACTIVATION_BYTES = 1 << 30
 """Memory for the activations of a micro-batch on CPU; not the host's, so that a batch is cut, and its
 losses are rounded, alike everywhere."""

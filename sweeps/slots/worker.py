@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CPU_LINE", "Job", "Workplace", "run_in_child"]
+__all__ = ["CPU_LINE", "Job", "JobsAhead", "Workplace", "run_in_child"]
 
 CPU_LINE = "CPU time of this job: "
 """Begins the last line of a job's log."""
@@ -32,9 +32,23 @@ class Job:
 
     def run(self) -> Any:
         """Compose the job's config and call the task; a raised exception is in the return value."""
+        from hydra.core.utils import run_job
+
+        returned = run_job(
+            hydra_context=self.context,
+            config=self.composed(),
+            task_function=self.task_function,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+        returned.cfg = returned.hydra_cfg = None  # the driver has them
+        return returned
+
+    def composed(self) -> Any:
+        """The job's config, which is Hydra's current one from now on."""
         from hydra.core.hydra_config import HydraConfig
         from hydra.core.singleton import Singleton
-        from hydra.core.utils import run_job, setup_globals
+        from hydra.core.utils import setup_globals
         from omegaconf import open_dict
 
         setup_globals()
@@ -45,13 +59,30 @@ class Job:
             config.hydra.job.id = f"{config.hydra.job.name}_{self.index}"
             config.hydra.job.num = self.index
         HydraConfig.instance().set_config(config)
-        return run_job(
-            hydra_context=self.context,
-            config=config,
-            task_function=self.task_function,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
+        return config
+
+    def task_config(self) -> Any:
+        """:meth:`composed` as a task sees it: without Hydra's own part."""
+        from omegaconf import open_dict
+
+        config = self.composed().copy()
+        with open_dict(config):
+            del config["hydra"]
+        return config
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobsAhead:
+    """What several jobs do together before each is run: see ``ablations.cli.Task.ahead``."""
+
+    jobs: Sequence[Job]
+
+    def run(self) -> list[str | None]:
+        """For each job the reason that it failed for; None = run it."""
+        reasons: list[str | None] = self.jobs[0].task_function.ahead(
+            [job.task_config for job in self.jobs]
         )
+        return reasons
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +107,8 @@ def run_in_child(payload: bytes, place: Workplace, results: Connection) -> None:
     _bind(place.cores)
     returned: Any
     try:
-        job: Job = cloudpickle.loads(payload)
+        job: Job | JobsAhead = cloudpickle.loads(payload)
         returned = job.run()
-        returned.cfg = returned.hydra_cfg = None  # the driver has them
     except Exception as error:
         returned = error
     # Since the fork, waited-for children included: what a run costs beyond its training and scoring.

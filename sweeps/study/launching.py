@@ -65,8 +65,8 @@ class Launching:
 
     @property
     def can_end(self) -> bool:
-        """Whether a single run can be ended."""
-        return hasattr(self._launcher, "end")
+        """Whether a single run can be ended: not one that is trained together with others."""
+        return hasattr(self._launcher, "end") and getattr(self._launcher, "together", 1) == 1
 
     def end(self, name: str) -> None:
         """End the run in the folder ``name``."""

@@ -241,7 +241,7 @@ def _pruner(spec: SearchSpec, launching: Launching) -> Pruner | None:
             Problem(
                 "search.strategy.pruner",
                 "needs a launcher that can end a single run",
-                allowed="hydra/launcher=slots",
+                allowed="hydra/launcher=slots, hydra.launcher.together=1",
             )
         )
     return Pruner()

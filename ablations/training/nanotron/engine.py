@@ -39,16 +39,16 @@ from ablations.training.checkpoints import (
 )
 from ablations.training.feed import Feed
 from ablations.training.health import Diverged, Health
-from ablations.training.logbook import Logbook
+from ablations.training.logbook import Logbook, row_of
 from ablations.training.nanotron.compat import CudaToCpu, nanotron_trainer
 from ablations.training.nanotron.config import DTYPES, nanotron_config
 from ablations.training.nanotron.model import Llama, Slot
-from ablations.training.nanotron.readings import Reading, Readings
 from ablations.training.nanotron.steps import Stepper
 from ablations.training.packing import PositionMaker
 from ablations.training.plan import Cut
+from ablations.training.readings import Reading, Readings
 from ablations.training.start import Start
-from ablations.training.trainer import StepRow, TrainJob
+from ablations.training.trainer import TrainJob
 
 _trainer = nanotron_trainer()
 
@@ -169,19 +169,11 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
         return dist.get_rank(self.parallel_context.world_pg) in self.logger_ranks
 
     def _write_row(self, reading: Reading) -> None:
-        step, training = reading.step, self.job.training
-        row = StepRow(
-            step=step,
-            tokens=step * training.tokens_per_step,
-            loss=reading.loss,
-            lr=self.job.learning_rate.at(step - 1),
-            grad_norm=reading.grad_norm,
-            tokens_per_second=training.tokens_per_step / reading.seconds,
-            seconds=reading.seconds,
-        )
+        step = reading.step
+        row = row_of(self.job, reading)
         self.logbook.row(row)
-        grad_norm = reading.grad_norm if training.clip_norm else 0.0
-        verdict = self.health.judge(reading.loss, grad_norm)
+        grad_norm = row.grad_norm if self.job.training.clip_norm else 0.0
+        verdict = self.health.judge(row.loss, grad_norm)
         if verdict is None:
             return
         if isinstance(verdict, Diverged):

@@ -148,7 +148,7 @@ class Layer(nn.Module):
         assert positions is not None  # Llama.hidden sets them before any block runs
         if self.slot.recompute:
             hidden: torch.Tensor = checkpoint(
-                self.run, hidden_states, positions, use_reentrant=False
+                self.run, hidden_states, positions, use_reentrant=False, preserve_rng_state=False
             )
         else:
             hidden = self.run(hidden_states, positions)

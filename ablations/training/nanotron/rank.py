@@ -7,25 +7,23 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.distributed
 from torch._C._distributed_c10d import HashStore
 
-from ablations.errors import ConfigError, Problem
 from ablations.training.feed import Feed, Share
+from ablations.training.graphs import why_no_graph
 from ablations.training.nanotron.compat import nanotron_trainer, use_cpu, use_one_rank
 from ablations.training.nanotron.engine import Engine
 from ablations.training.nanotron.trainer import outcome_of, training_lock
-from ablations.training.plan import Cut, cut_batch
+from ablations.training.placement import choose_device, cpu_threads, device_name, fit
 from ablations.training.specs import ExecutionSpec
 from ablations.training.start import Start
 from ablations.training.trainer import TrainJob, TrainOutcome
 
-__all__ = ["choose_device", "cpu_threads", "train_rank"]
-
-_CUDA_LOSS_CHUNK_TOKENS = 4096
-"""At a vocabulary of 49,152: 0.8 GB of float32 logits at once, and matrices still large enough."""
+__all__ = ["train_rank"]
 
 
 def train_rank(argument: tuple[TrainJob, Start]) -> TrainOutcome:
@@ -38,64 +36,19 @@ def train_rank(argument: tuple[TrainJob, Start]) -> TrainOutcome:
         use_one_rank()
     first = os.environ.get("RANK", "0") == "0"
     with training_lock(job.directory) if first else contextlib.nullcontext(), _ranks(device):
-        job, cut = _fit(job, device)
+        job, cut = fit(job, device)
         share = Share(_dp_rank(job.execution), job.execution.dp, cut.micro_batch_size)
         feed = Feed(job, share, start.windows)
         engine = Engine(job, cut, start, feed=feed, device=device)
         if engine.is_writer:
-            engine.logbook.event(
-                start.kind, step=start.step, device=str(device), threads=torch.get_num_threads()
-            )
+            note: dict[str, Any] = {"device": str(device), "threads": torch.get_num_threads()}
+            no_graph = why_no_graph(job.execution, job.training, device)
+            if job.execution.cuda_graph and no_graph is not None:
+                note["cuda_graph"] = f"not used: {no_graph}"
+            engine.logbook.event(start.kind, step=start.step, **note)
         engine.run()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    done = outcome_of(job)
-    return TrainOutcome(
-        **{**vars(done), "cpu_seconds": time.process_time() - began, "device": name}
-    )
-
-
-def _fit(job: TrainJob, device: torch.device) -> tuple[TrainJob, Cut]:
-    """The job with what it leaves open settled for a device, and its batch cut to fit."""
-    if device.type == "cpu":
-        return job, cut_batch(job.model, job.training, job.execution)
-    execution = job.execution
-    if execution.loss_chunk_tokens is None:
-        execution = replace(execution, loss_chunk_tokens=_CUDA_LOSS_CHUNK_TOKENS)
-    memory = torch.cuda.get_device_properties(device).total_memory
-    cut = cut_batch(job.model, job.training, execution, memory_bytes=memory)
-    return replace(job, execution=execution), cut
-
-
-def choose_device(execution: ExecutionSpec) -> torch.device:
-    """The device of this rank.
-
-    Raises:
-        ConfigError: CUDA was asked for and there is none, or not one for every rank.
-    """
-    if execution.device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # nanotron takes CUDA wherever it sees it
-        return torch.device("cpu")
-    seen = torch.cuda.device_count()
-    if seen >= execution.ranks:
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    if execution.device == "cuda":
-        raise ConfigError(
-            Problem(
-                "execution.device",
-                "not a CUDA device for every rank",
-                found=f"{seen} devices",
-                allowed=f"{execution.ranks}",
-                do="set execution.device=cpu, or fewer ranks",
-            )
-        )
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    return torch.device("cpu")
-
-
-def cpu_threads(execution: ExecutionSpec) -> int:
-    """This process's cores, shared over the ranks; more than 8 slow the small models of a CPU."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(8, (cores or 1) // execution.ranks))
+    seconds = time.process_time() - began
+    return replace(outcome_of(job), cpu_seconds=seconds, device=device_name(device))
 
 
 def _dp_rank(execution: ExecutionSpec) -> int:

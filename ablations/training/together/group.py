@@ -2,208 +2,191 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import numpy as np
 import torch
 
-from ablations.training.checkpoints import (
-    PARTIAL,
-    CheckpointState,
-    Topology,
-    write_state,
-)
+from ablations.training.checkpoints import CheckpointState, Topology
 from ablations.training.feed import Feed, Share
-from ablations.training.health import Diverged, Health
+from ablations.training.graphs import StaticPass, why_no_graph
 from ablations.training.lean import spare_dynamo
-from ablations.training.logbook import Logbook
-from ablations.training.nanotron.files import OneRank, read_one_rank, write_one_rank
-from ablations.training.nanotron.trainer import outcome_of, training_lock
+from ablations.training.logbook import row_of
+from ablations.training.nanotron.files import OneRank, read_one_rank
+from ablations.training.nanotron.trainer import training_lock
 from ablations.training.packing import PositionMaker
-from ablations.training.plan import Cut, cut_batch
+from ablations.training.placement import choose_device, cpu_threads, device_name, fit
+from ablations.training.readings import Readings
 from ablations.training.start import Start
+from ablations.training.together.member import Member, one_of
 from ablations.training.together.model import StackedLlama, stacked
 from ablations.training.together.optimizer import StackedAdamW
-from ablations.training.trainer import StepRow, TrainJob, TrainOutcome
+from ablations.training.trainer import TrainJob, TrainOutcome
 
-__all__ = ["train_group"]
+__all__ = ["Group", "train_group"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+_AHEAD = 2
+"""Steps that threads read ahead of a GPU; a CPU's own cores would do the reading."""
 
 
 def train_group(argument: tuple[Sequence[TrainJob], Sequence[Start]]) -> list[TrainOutcome]:
     """Train the jobs of a group, all from the same step; their outcomes."""
     jobs, starts = argument
-    spare_dynamo()
+    began = time.process_time()
+    execution = jobs[0].execution
+    device = choose_device(execution)
+    torch.set_num_threads(execution.threads or starts[0].threads or cpu_threads(execution))
+    if not execution.compile:
+        spare_dynamo()
     with ExitStack() as locks:
         for job in jobs:
             locks.enter_context(training_lock(job.directory))
-        members = [_Member(job, start) for job, start in zip(jobs, starts, strict=True)]
-        _Group(members).train()
-    return [member.outcome() for member in members]
+        members = [Member(job, start) for job, start in zip(jobs, starts, strict=True)]
+        Group(members, device).train()
+    share = (time.process_time() - began) / len(members)
+    return [member.outcome(share, device_name(device)) for member in members]
 
 
-class _Member:
-    """One proxy's own part: samples, rows, verdicts."""
-
-    def __init__(self, job: TrainJob, start: Start) -> None:
-        self.job, self.start = job, start
-        self.logbook = Logbook(job.directory)
-        self.health = Health(job.training, job.model.vocab_size)
-        self.diverged: tuple[int, str] | None = None
-        if start.kind == "resume":
-            self.health.recall(self.logbook.losses(before=start.step, last=256))
-
-    def row(self, row: StepRow) -> None:
-        """Write a step down and judge it; a diverged proxy is left to itself from then on."""
-        if self.diverged:
-            return
-        self.logbook.row(row)
-        norm = row.grad_norm if self.job.training.clip_norm else 0.0
-        verdict = self.health.judge(row.loss, norm)
-        if isinstance(verdict, Diverged):
-            self.diverged = (row.step, str(verdict))
-            self.logbook.event("diverged", step=row.step, reason=str(verdict))
-        elif verdict is not None:
-            self.logbook.event("spike", step=row.step, reason=str(verdict))
-
-    def outcome(self) -> TrainOutcome:
-        done = outcome_of(self.job)
-        if self.diverged is None:
-            return done
-        step, reason = self.diverged
-        return TrainOutcome(
-            **{**vars(done), "status": "failed", "reason": reason, "last_step": step}
-        )
-
-
-class _Group:
+class Group:
     """The stacked model of the members, and its steps."""
 
-    def __init__(self, members: Sequence[_Member]) -> None:
-        self.members = members
-        job = members[0].job
-        self.model_spec, self.training, self.execution = job.model, job.training, job.execution
-        cpu = self.execution.device == "cpu" or not torch.cuda.is_available()
-        self.device = torch.device("cpu" if cpu else "cuda")
-        if self.execution.threads:
-            torch.set_num_threads(self.execution.threads)
-        self.cut = self._cut(len(members))
+    def __init__(self, members: Sequence[Member], device: torch.device) -> None:
+        self.members, self.device = members, device
+        # A device's memory is shared by the proxies.
+        job, self.cut = fit(members[0].job, device, shared_by=len(members))
+        self.job = job
+        self.readings = Readings()
         share = Share(0, 1, self.cut.micro_batch_size)
         self.feeds = [Feed(m.job, share, m.start.windows) for m in members]
+        dtype = _DTYPES[job.training.dtype]
         self.model = StackedLlama.initial(
-            self.model_spec,
-            [m.job.seed for m in members],
-            self.device,
-            _DTYPES[self.training.dtype],
+            job.model, [m.job.seed for m in members], job.execution, device=device, dtype=dtype
         )
-        self.optimizer = StackedAdamW(self.model.weights, self.training)
+        self.optimizer = StackedAdamW(self.model.weights, job.training)
         self.positions = PositionMaker(
-            length=self.training.sequence_length,
-            width=self.model_spec.head_dim,
-            theta=self.model_spec.rope_theta,
-            eos_id=self.feeds[0].eos_id if self.training.intra_document_masking else None,
-            device=self.device,
-            dtype=_DTYPES[self.training.dtype],
+            length=job.training.sequence_length,
+            width=job.model.head_dim,
+            theta=job.model.rope_theta,
+            eos_id=self.feeds[0].eos_id if job.training.intra_document_masking else None,
+            device=device,
+            dtype=dtype,
         )
+        self._no_graph = why_no_graph(job.execution, job.training, device)
+        self._static: StaticPass | None = None
 
-    def _cut(self, members: int) -> Cut:
-        """A micro-batch that fits: a device's memory is shared by the proxies."""
-        memory = None
-        if self.device.type == "cuda":
-            memory = torch.cuda.get_device_properties(self.device).total_memory // members
-        return cut_batch(self.model_spec, self.training, self.execution, memory_bytes=memory)
+    @property
+    def first_step(self) -> int:
+        """Steps that count as done before the group's first."""
+        return self.members[0].start.step
 
     def train(self) -> None:
         """All steps from the common start."""
-        first = self.members[0].start.step
-        if first:
+        if self.first_step:
             self._restore()
-        job = self.members[0].job
-        saved = {*job.checkpoint_steps, job.schedule.total_steps}
-        for member in self.members:
-            kind = member.start.kind
-            member.logbook.event(
-                kind, step=first, device=str(self.device), together=len(self.members)
-            )
-        for step in range(first, job.schedule.total_steps):
-            began = time.time()
-            losses, norms = self._step(step)
-            self._write_rows(step + 1, losses, norms, time.time() - began)
-            if step + 1 in saved:
-                self._save(step + 1)
+        self._begin()
+        last = self.job.schedule.total_steps
+        saved = {*self.job.checkpoint_steps, last}
+        recovery = self.job.training.recovery_interval_steps
+        began = time.time()
+        for step, batch in enumerate(self.batches(), self.first_step + 1):
+            losses, norms = self.step(step, batch)
+            now = time.time()
+            self.readings.add(step, now - began, losses, norms)
+            began = now
+            due = step in saved or (recovery is not None and step % recovery == 0)
+            self.write_rows(everything=due or step == last)
             if all(member.diverged for member in self.members):
                 return
+            if due:
+                self._save(step)
+                began = time.time()
 
-    def _step(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        batches = torch.from_numpy(np.stack([feed.step(step) for feed in self.feeds]))
-        passes = batches.shape[1]
+    def _begin(self) -> None:
+        note = {"together": len(self.members), "device": str(self.device)}
+        if self.job.execution.cuda_graph and self._no_graph is not None:
+            note["cuda_graph"] = f"not used: {self._no_graph}"
+        for member in self.members:
+            threads = torch.get_num_threads()
+            member.logbook.event(member.start.kind, step=self.first_step, threads=threads, **note)
+
+    # --------------------------------------------------------------------------------- the steps
+
+    def batches(self) -> Iterator[torch.Tensor]:
+        """Tokens [proxies, micro-batches, samples, length + 1] of every step, on the device."""
+        on_cuda = self.device.type == "cuda"
+        span, ahead = (self.first_step, self.job.schedule.total_steps), _AHEAD if on_cuda else 0
+        for parts in zip(*(feed.steps(*span, ahead=ahead) for feed in self.feeds), strict=True):
+            batch = torch.from_numpy(np.stack(parts))
+            if on_cuda:
+                batch = batch.pin_memory().to(self.device, non_blocking=True)
+            yield batch
+
+    def step(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Train one step, counted from 1; losses and gradient norms [proxies], on the device."""
         total = torch.zeros(len(self.members), device=self.device)
-        for i in range(passes):
-            tokens = batches[:, i].to(self.device, non_blocking=True)
-            ids, labels = tokens[..., :-1].contiguous(), tokens[..., 1:].contiguous()
-            losses = self.model.losses(ids, labels, self.positions.of(ids.flatten(0, 1))) / passes
-            losses.sum().backward()  # type: ignore[no-untyped-call]
+        for i in range(batch.shape[1]):
+            total += self._pass(batch[:, i])
             self.optimizer.take_gradients()
-            total += losses.detach()
-        return total, self.optimizer.step(self.members[0].job.learning_rate.at(step))
+        norms = self.optimizer.step(self.job.learning_rate.at(step - 1))
+        return total, norms
 
-    def _write_rows(
-        self, step: int, losses: torch.Tensor, norms: torch.Tensor, seconds: float
-    ) -> None:
-        pairs = zip(self.members, losses.tolist(), norms.tolist(), strict=True)
-        for member, loss, norm in pairs:
-            tokens = self.training.tokens_per_step
-            member.row(
-                StepRow(
-                    step=step,
-                    tokens=step * tokens,
-                    loss=loss,
-                    lr=member.job.learning_rate.at(step - 1),
-                    grad_norm=norm,
-                    tokens_per_second=tokens / seconds,
-                    seconds=seconds,
+    def _pass(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Forward and backward of a micro-batch [proxies, samples, length + 1]; losses [proxies]."""
+        if self.job.execution.cuda_graph and self._no_graph is None:
+            if self._static is None:
+                self._static = StaticPass(
+                    self._losses,
+                    [tokens],
+                    self.optimizer.trained,
+                    record=self.device.type == "cuda",
                 )
-            )
+                self.optimizer.keep_buffers()
+            return self._static(tokens)
+        losses = self._losses(tokens)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        return losses.detach()
+
+    def _losses(self, tokens: torch.Tensor) -> torch.Tensor:
+        ids, labels = tokens[..., :-1].contiguous(), tokens[..., 1:].contiguous()
+        positions = self.positions.of(ids.flatten(0, 1))
+        return self.model.losses(ids, labels, positions) / self.cut.micro_batches
+
+    def write_rows(self, *, everything: bool = False) -> None:
+        """Write down the steps whose numbers have arrived; wait for all that were taken if ``everything``."""
+        for reading in self.readings.ready(everything=everything):
+            for k, member in enumerate(self.members):
+                member.row(row_of(member.job, reading, k))
 
     # -------------------------------------------------------------------------------- checkpoints
 
     def _save(self, step: int) -> None:
         first, second, updates = self.optimizer.moments()
-        group = {k: v for k, v in self.optimizer.adamw.param_groups[0].items() if k != "params"}
-        for k, member in enumerate(self.members):
-            final = member.job.checkpoints_dir / str(step)
-            if member.diverged or final.exists():
-                continue
-            masters = self.optimizer.masters
-            state = OneRank(
-                weights=_of(self.model.weights, k),
-                exp_avg=_of(first, k),
-                exp_avg_sq=_of(second, k),
-                masters=None if masters is None else _of(masters, k),
+        masters = self.optimizer.masters
+        settings = {k: v for k, v in self.optimizer.adamw.param_groups[0].items() if k != "params"}
+        well = [(k, member) for k, member in enumerate(self.members) if not member.diverged]
+        for k, member in well:
+            weights = OneRank(
+                weights=one_of(self.model.weights, k),
+                exp_avg=one_of(first, k),
+                exp_avg_sq=one_of(second, k),
+                masters=None if masters is None else one_of(masters, k),
                 updates=updates,
             )
-            partial = member.job.checkpoints_dir / PARTIAL
-            shutil.rmtree(partial, ignore_errors=True)
-            written = partial / str(step)
-            written.mkdir(parents=True)
-            samples = step * self.training.batch_size
-            write_one_rank(
-                written, state, model=self.model_spec, step=step, samples=samples, group=group
-            )
-            write_state(written, self._state(step, samples, self.feeds[k]))
-            written.rename(final)
-            shutil.rmtree(partial)
-            member.logbook.event("checkpoint", step=step)
+            member.save(weights, self._state(step, self.feeds[k]), settings)
+        # After the last of them: a kill between two saves leaves a step that all have.
+        for _, member in well:
+            member.drop_recovery_checkpoints()
 
-    def _state(self, step: int, samples: int, feed: Feed) -> CheckpointState:
+    def _state(self, step: int, feed: Feed) -> CheckpointState:
+        training = self.job.training
         return CheckpointState(
             step=step,
-            samples=samples,
-            topology=Topology.of(self.execution, self.training.dtype),
+            samples=step * training.batch_size,
+            topology=Topology.of(self.job.execution, training.dtype),
             threads=torch.get_num_threads(),
             micro_batch_size=self.cut.micro_batch_size,
             windows=tuple(tuple(row) for row in feed.counts.array.tolist()),
@@ -223,8 +206,3 @@ class _Group:
             states[0].updates,
             stacked(masters) if masters else None,
         )
-
-
-def _of(tensors: dict[str, torch.Tensor], k: int) -> dict[str, torch.Tensor]:
-    """One proxy's own tensors, on the CPU."""
-    return {name: tensor[k].detach().cpu().clone() for name, tensor in tensors.items()}

@@ -10,11 +10,16 @@ import torch.nn.functional as F
 from ablations.training.initial import initial_weights
 from ablations.training.loss import mean_cross_entropy
 from ablations.training.packing import Positions
-from ablations.training.specs import ModelSpec
+from ablations.training.specs import ExecutionSpec, ModelSpec
 
 __all__ = ["StackedLlama", "stacked"]
 
 Tensors = dict[str, torch.Tensor]
+
+_LAYER = (
+    *("input_layernorm", "attn.qkv_proj", "attn.o_proj"),
+    *("post_attention_layernorm", "mlp.gate_up_proj", "mlp.down_proj"),
+)
 
 
 def stacked(parts: Sequence[Mapping[str, torch.Tensor]]) -> Tensors:
@@ -27,21 +32,39 @@ class StackedLlama:
 
     Args:
         weights: Canonical name → [K, …].
+        execution: Whether layers are compiled, and in how many tokens the loss is cut.
     """
 
     def __init__(
-        self, spec: ModelSpec, weights: Tensors, *, loss_chunk_tokens: int | None = None
+        self, spec: ModelSpec, weights: Tensors, execution: ExecutionSpec | None = None
     ) -> None:
-        self.spec, self._chunk = spec, loss_chunk_tokens
+        self.spec, self._execution = spec, execution or ExecutionSpec()
         self.weights = {name: tensor.requires_grad_() for name, tensor in weights.items()}
+        self._layers = [
+            {name: self.weights[f"layers.{layer}.{name}.weight"] for name in _LAYER}
+            for layer in range(spec.num_hidden_layers)
+        ]
+        # All layers share one compiled graph: their weights are its inputs, shapes are fixed.
+        self._layer = (
+            torch.compile(self._one_layer, dynamic=False)
+            if self._execution.compile
+            else self._one_layer
+        )
 
     @classmethod
     def initial(
-        cls, spec: ModelSpec, seeds: Sequence[int], device: torch.device, dtype: torch.dtype
+        cls,
+        spec: ModelSpec,
+        seeds: Sequence[int],
+        execution: ExecutionSpec,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> StackedLlama:
         """Each proxy with the initial weights of its seed."""
         parts = stacked([initial_weights(spec, seed) for seed in seeds])
-        return cls(spec, {name: tensor.to(device, dtype) for name, tensor in parts.items()})
+        weights = {name: tensor.to(device, dtype) for name, tensor in parts.items()}
+        return cls(spec, weights, execution)
 
     def losses(self, ids: torch.Tensor, labels: torch.Tensor, positions: Positions) -> torch.Tensor:
         """Mean loss [K] of every proxy on its own samples [K, batch, length]."""
@@ -49,40 +72,40 @@ class StackedLlama:
         tables = self.weights["embed.token_embedding.weight"]
         offsets = torch.arange(count, device=ids.device)[:, None, None] * self.spec.vocab_size
         x = F.embedding(ids + offsets, tables.flatten(0, 1)).view(count, batch * length, -1)
-        for layer in range(self.spec.num_hidden_layers):
-            x = self._layer(x, f"layers.{layer}.", batch, positions)
-        x = self._norm(x, "head.norm")
+        for weights in self._layers:
+            x = self._layer(x, weights, batch, positions)
+        x = self._norm(x, self.weights["head.norm.weight"])
         heads = self.weights.get("head.lm_head.weight", tables)
+        chunk = self._execution.loss_chunk_tokens
         return torch.stack(
-            [
-                mean_cross_entropy(x[k], heads[k], labels[k].flatten(), self._chunk)
-                for k in range(count)
-            ]
+            [mean_cross_entropy(x[k], heads[k], labels[k].flatten(), chunk) for k in range(count)]
         )
 
-    def _layer(
-        self, x: torch.Tensor, prefix: str, batch: int, positions: Positions
+    def _one_layer(
+        self, x: torch.Tensor, weights: Tensors, batch: int, positions: Positions
     ) -> torch.Tensor:
-        x = x + self._attention(self._norm(x, f"{prefix}input_layernorm"), prefix, batch, positions)
-        inner = self._norm(x, f"{prefix}post_attention_layernorm")
-        gate, up = self._linear(inner, f"{prefix}mlp.gate_up_proj").chunk(2, dim=-1)
-        return x + self._linear(F.silu(gate) * up, f"{prefix}mlp.down_proj")
+        inner = self._norm(x, weights["input_layernorm"])
+        x = x + self._attention(inner, weights, batch, positions)
+        inner = self._norm(x, weights["post_attention_layernorm"])
+        gate, up = _linear(inner, weights["mlp.gate_up_proj"]).chunk(2, dim=-1)
+        return x + _linear(F.silu(gate) * up, weights["mlp.down_proj"])
 
     def _attention(
-        self, x: torch.Tensor, prefix: str, batch: int, positions: Positions
+        self, x: torch.Tensor, weights: Tensors, batch: int, positions: Positions
     ) -> torch.Tensor:
         spec, (count, tokens, _) = self.spec, x.shape
         n, kv, width = spec.num_attention_heads, spec.num_key_value_heads, spec.head_dim
-        qkv = self._linear(x, f"{prefix}attn.qkv_proj")
+        qkv = _linear(x, weights["attn.qkv_proj"])
         heads = qkv.view(count * batch, tokens // batch, n + 2 * kv, width).transpose(1, 2)
         qk, v = torch.split(heads, [n + kv, kv], dim=1)
         q, k = torch.split(positions.rotate(qk), [n, kv], dim=1)
         mixed = positions.attend(q, k, v).transpose(1, 2).reshape(count, tokens, -1)
-        return self._linear(mixed, f"{prefix}attn.o_proj")
+        return _linear(mixed, weights["attn.o_proj"])
 
-    def _linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
-        return torch.bmm(x, self.weights[f"{name}.weight"].transpose(1, 2))
-
-    def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
+    def _norm(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         scaled = F.rms_norm(x, (x.shape[-1],), None, self.spec.rms_norm_eps)
-        return scaled * self.weights[f"{name}.weight"][:, None, :]
+        return scaled * weight[:, None, :]
+
+
+def _linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return torch.bmm(x, weight.transpose(1, 2))

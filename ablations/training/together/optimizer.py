@@ -41,30 +41,47 @@ class StackedAdamW:
             fused=True,
         )
         self._bare_update = bare_step(self.adamw)
+        self.trained = list(weights.values())
+        """The tensors that a backward pass gives gradients to."""
+        self._updated = list((self.masters or weights).values())
+        self._buffers = False
 
+    def keep_buffers(self) -> None:
+        """From now on gradients are zeroed where they are: a recorded pass adds into these tensors."""
+        self._buffers = True
+
+    @torch.no_grad()
     def take_gradients(self) -> None:
         """After a backward pass: add the bfloat16 gradients to the float32 ones."""
         if self.masters is None:
             return
-        for name, master in self.masters.items():
-            grad = self._weights[name].grad
-            assert grad is not None
-            master.grad = grad.float() if master.grad is None else master.grad.add_(grad)
-            self._weights[name].grad = None
+        for weight, master in zip(self.trained, self._updated, strict=True):
+            assert weight.grad is not None
+            master.grad = (
+                weight.grad.float() if master.grad is None else master.grad.add_(weight.grad)
+            )
+        self._forget_trained()
+
+    def _forget_trained(self) -> None:
+        if self._buffers:
+            torch._foreach_zero_([w.grad for w in self.trained if w.grad is not None])
+            return
+        for weight in self.trained:
+            weight.grad = None
 
     @torch.no_grad()
     def step(self, lr: float) -> torch.Tensor:
         """Clip, update, and forget the gradients; the norms [K] before clipping."""
-        updated = list((self.masters or self._weights).values())
-        norms = self._clip([w.grad for w in updated if w.grad is not None])
+        norms = self._clip([w.grad for w in self._updated if w.grad is not None])
         for group in self.adamw.param_groups:
             group["lr"] = lr
         self._bare_update(self.adamw)
-        for weight in updated:
-            weight.grad = None
-        if self.masters is not None:
-            for name, master in self.masters.items():
-                self._weights[name].copy_(master)
+        if self.masters is None:
+            self._forget_trained()
+            return norms
+        for master in self._updated:
+            master.grad = None
+        torch._foreach_copy_(self.trained, self._updated)
         return norms
 
     def _clip(self, grads: list[torch.Tensor]) -> torch.Tensor:

@@ -12,8 +12,9 @@ from ablations.training.start import Start
 from ablations.training.trainer import TrainJob, TrainOutcome
 from ablations.training.worker import Task, run_in_worker
 
-__all__ = ["train_together"]
+__all__ = ["together_problems", "train_together", "train_together_here"]
 
+_WORKER = "ablations.training.together.group"
 _SHARED = ("model", "training", "execution", "learning_rate", "checkpoint_steps")
 
 
@@ -30,13 +31,11 @@ def train_together(jobs: Sequence[TrainJob]) -> list[TrainOutcome]:
     """
     if not jobs:
         return []
-    if problems := _problems(jobs):
-        raise ConfigError(problems)
-    starts = _common_start(jobs, [prepare(job) for job in jobs])
+    starts = _starts(jobs)
     if starts[0].step >= jobs[0].schedule.total_steps:
         return [outcome_of(job) for job in jobs]
     task = Task(
-        module="ablations.training.together.group",
+        module=_WORKER,
         function="train_group",
         argument=(list(jobs), starts),
         log=jobs[0].directory / "worker.log",
@@ -51,7 +50,24 @@ def train_together(jobs: Sequence[TrainJob]) -> list[TrainOutcome]:
     return [failure(job, reason) for job in jobs]
 
 
-def _problems(jobs: Sequence[TrainJob]) -> list[Problem]:
+def train_together_here(jobs: Sequence[TrainJob]) -> list[TrainOutcome]:
+    """As :func:`train_together` in this process, which must be a disposable one; errors come as they are."""
+    from ablations.training.together.group import train_group
+
+    starts = _starts(jobs)
+    if starts[0].step >= jobs[0].schedule.total_steps:
+        return [outcome_of(job) for job in jobs]
+    return train_group((jobs, starts))
+
+
+def _starts(jobs: Sequence[TrainJob]) -> list[Start]:
+    if problems := together_problems(jobs):
+        raise ConfigError(problems)
+    return _common_start(jobs, [prepare(job) for job in jobs])
+
+
+def together_problems(jobs: Sequence[TrainJob]) -> list[Problem]:
+    """Why jobs cannot be trained as one batched model; empty where they can."""
     problems = [
         Problem(name, "differs between jobs that are to be trained together")
         for name in _SHARED

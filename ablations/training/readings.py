@@ -26,8 +26,9 @@ class Reading:
     step: int
     seconds: float
     """Wall time of the step, as the host saw it."""
-    loss: float
-    grad_norm: float
+    losses: tuple[float, ...]
+    """One a model: a single one, or those of a group trained together."""
+    grad_norms: tuple[float, ...]
 
 
 class Readings:
@@ -36,9 +37,10 @@ class Readings:
     def __init__(self) -> None:
         self._coming: deque[tuple[int, float, torch.Tensor, torch.cuda.Event | None]] = deque()
 
-    def add(self, step: int, seconds: float, loss: torch.Tensor, grad_norm: torch.Tensor) -> None:
-        """Begin to read a step."""
-        values = torch.stack([loss.detach().float(), grad_norm.detach().float().to(loss.device)])
+    def add(self, step: int, seconds: float, losses: torch.Tensor, norms: torch.Tensor) -> None:
+        """Begin to read a step: losses and gradient norms, scalars or [models]."""
+        both = [each.detach().float().reshape(-1) for each in (losses, norms)]
+        values = torch.stack(both)
         arrived = None
         if values.device.type == "cuda":
             arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -55,5 +57,5 @@ class Readings:
                     return
                 arrived.synchronize()
             self._coming.popleft()
-            loss, grad_norm = values.tolist()
-            yield Reading(step=step, seconds=seconds, loss=loss, grad_norm=grad_norm)
+            losses, norms = map(tuple, values.tolist())
+            yield Reading(step=step, seconds=seconds, losses=losses, grad_norms=norms)

@@ -1,0 +1,71 @@
+"""Where a training runs: its device, its CPU threads, its batch cut to the device's memory."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import torch
+
+from ablations.errors import ConfigError, Problem
+from ablations.training.plan import CUDA_LOSS_CHUNK_TOKENS, Cut, cut_batch
+from ablations.training.specs import ExecutionSpec
+from ablations.training.trainer import TrainJob
+
+__all__ = ["choose_device", "cpu_threads", "device_name", "fit"]
+
+
+def fit(job: TrainJob, device: torch.device, *, shared_by: int = 1) -> tuple[TrainJob, Cut]:
+    """The job with what it leaves open settled for a device, and its batch cut to fit.
+
+    Args:
+        shared_by: Jobs that share the device's memory evenly.
+
+    Raises:
+        ConfigError: not one sample fits.
+    """
+    if device.type == "cpu":
+        return job, cut_batch(job.model, job.training, job.execution)
+    execution = job.execution
+    if execution.loss_chunk_tokens is None:
+        execution = replace(execution, loss_chunk_tokens=CUDA_LOSS_CHUNK_TOKENS)
+    memory = torch.cuda.get_device_properties(device).total_memory // shared_by
+    cut = cut_batch(job.model, job.training, execution, memory_bytes=memory)
+    return replace(job, execution=execution), cut
+
+
+def choose_device(execution: ExecutionSpec) -> torch.device:
+    """The device of this rank.
+
+    Raises:
+        ConfigError: CUDA was asked for and there is none, or not one for every rank.
+    """
+    if execution.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # nanotron takes CUDA wherever it sees it
+        return torch.device("cpu")
+    seen = torch.cuda.device_count()
+    if seen >= execution.ranks:
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if execution.device == "cuda":
+        raise ConfigError(
+            Problem(
+                "execution.device",
+                "not a CUDA device for every rank",
+                found=f"{seen} devices",
+                allowed=f"{execution.ranks}",
+                do="set execution.device=cpu, or fewer ranks",
+            )
+        )
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    return torch.device("cpu")
+
+
+def cpu_threads(execution: ExecutionSpec) -> int:
+    """This process's cores, shared over the ranks; more than 8 slow the small models of a CPU."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(8, (cores or 1) // execution.ranks))
+
+
+def device_name(device: torch.device) -> str:
+    """As its driver names it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
