@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -73,7 +74,7 @@ def main(config: Mapping[str, Any]) -> int:
 
     content = gather_report(runs_dir, options.study, verdict=options.verdict, surrogates=families)
     page = Path(options.out) if options.out else runs_dir / options.study / "report.html"
-    _write(page, render_html(content), "out")
+    _write(page, render_html(content, report_command=_command(options)), "out")
     if options.markdown == "-":
         print(render_markdown(content), end="")
     elif options.markdown:
@@ -85,6 +86,17 @@ def main(config: Mapping[str, Any]) -> int:
         folder = Path(options.card)
         _write(folder / "model_card.md", model_card(folder, runs_dir), "card")
     return 0
+
+
+def _command(options: ReportOptions) -> str:
+    """The command that makes the page again, without what it would take by itself."""
+    said = []
+    for option in fields(options):
+        value = getattr(options, option.name)
+        if option.name == "study" or value != option.default:
+            text = f"[{','.join(value)}]" if isinstance(value, tuple) else value
+            said.append(f"{option.name}={text}")
+    return shlex.join(["ablate", "report", *said])
 
 
 def _write(path: Path, text: str, key: str) -> None:

@@ -14,7 +14,7 @@ from analysis.figures.theme import (
     blank,
     empty_figure,
     number,
-    shorten,
+    short_ticks,
     wrapped,
 )
 
@@ -165,7 +165,7 @@ def task_signal(frame: pd.DataFrame) -> go.Figure:
     figure.add_heatmap(
         z=level,
         x=[_criterion_label(cells[tasks[0], c]) for c in criteria],
-        y=[shorten(t, 20) for t in tasks],
+        y=tasks,
         text=text,
         texttemplate="%{text}",
         hovertext=hover,
@@ -185,7 +185,7 @@ def task_signal(frame: pd.DataFrame) -> go.Figure:
         tickangle=0,
         tickfont={"size": 9},
     )
-    figure.layout.yaxis = axis("task", "", showgrid=False)
+    figure.layout.yaxis = axis("task", showgrid=False, **short_ticks(tasks, 20))
     return figure
 
 
@@ -268,6 +268,7 @@ def cost_ledger(frame: pd.DataFrame) -> go.Figure:
             hoverinfo="text",
         )
     figure.layout.barmode, figure.layout.bargap = "stack", 0.35
+    figure.layout.legend.traceorder = "normal"
     figure.layout.xaxis = axis("CPU time", f"CPU {unit}", rangemode="tozero")
     figure.layout.yaxis = axis("phase · runs", "", showgrid=False, autorange="reversed")
     return figure

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.figures.theme import DIVERGING, axis, blank, colour_bar, empty_figure, shorten
+from analysis.figures.theme import (
+    DIVERGING,
+    INK,
+    axis,
+    blank,
+    colour_bar,
+    empty_figure,
+    short_ticks,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,14 +129,14 @@ def effect_matrix(frame: pd.DataFrame) -> go.Figure:
     figure = blank(height=130 + 26 * len(wide), legend=False)
     figure.add_heatmap(
         z=wide.to_numpy(),
-        x=[shorten(str(s), 14) for s in wide.columns],
-        y=[shorten(str(t), 20) for t in wide.index],
+        x=list(wide.columns),
+        y=list(wide.index),
         zmin=-limit,
         zmax=limit,
         colorscale=[list(stop) for stop in DIVERGING],
         text=text,
         texttemplate="%{text}",
-        textfont={"size": 11},
+        textfont={"size": 11, "color": INK},
         hovertext=hover,
         hoverinfo="text",
         xgap=2,
@@ -136,7 +144,11 @@ def effect_matrix(frame: pd.DataFrame) -> go.Figure:
         colorbar=colour_bar("SD per +10 points, + = better"),
     )
     figure.layout.xaxis = axis(
-        "source", "", showgrid=False, tickangle=0 if wide.shape[1] < 5 else -40
+        "source",
+        standoff=32,
+        showgrid=False,
+        tickangle=0 if wide.shape[1] < 5 else -40,
+        **short_ticks(list(wide.columns), 14),
     )
-    figure.layout.yaxis = axis("task", "", showgrid=False)
+    figure.layout.yaxis = axis("task", showgrid=False, **short_ticks(list(wide.index), 20))
     return figure

@@ -61,8 +61,8 @@ def learning_curve(
     task: str,
     *,
     order: Sequence[str] = (),
-    height: int = 300,
     named: bool = True,
+    legend: bool = True,
 ) -> go.Figure:
     """One task's curves.
 
@@ -70,19 +70,19 @@ def learning_curve(
         frame: Of :func:`learning_frame`.
         task: The task.
         order: Labels, in the order of their colours: the same over several figures.
-        height: Pixels.
         named: Whether the axis names the task; a page may do that in a heading.
+        legend: Whether it has a legend; a page may give one for several figures.
     """
     part = frame[frame["task"] == task]
     if part.empty:
         return empty_figure(f"{task} has no scored checkpoint")
     labels = list(order) or sorted(part["label"].unique())
     metric = str(part["metric"].iloc[0])
-    figure = blank(height=height)
-    for label, rows in part.groupby("label"):
-        rows = rows.sort_values("tokens")
-        place = labels.index(str(label)) if label in labels else len(labels)
-        _add_series(figure, rows, str(label), place)
+    figure = blank(height=300 if legend else 230, legend=legend)
+    for place, label in enumerate(labels):
+        rows = part[part["label"] == label].sort_values("tokens")
+        if not rows.empty:
+            _add_series(figure, rows, label, place)
     chance = part["chance"].dropna()
     if not chance.empty:
         figure.add_hline(
@@ -165,8 +165,8 @@ def loss_curve(frame: pd.DataFrame, *, order: Sequence[str] = ()) -> go.Figure:
     labels = list(order) or sorted(frame["label"].unique())
     figure = blank(height=380)
     shown: set[str] = set()
-    for (label, run), rows in frame.groupby(["label", "run"]):
-        place = labels.index(label)
+    named = frame.assign(place=frame["label"].map(labels.index))
+    for (place, label, run), rows in named.groupby(["place", "label", "run"]):
         figure.add_scatter(
             x=rows["tokens"],
             y=rows["loss"],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.figures.theme import axis, blank, empty_figure, number, shorten
+from analysis.figures.theme import axis, blank, empty_figure, number, short_ticks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,14 +40,13 @@ def parallel_coordinates(
     order = frame["score"].rank(ascending=minimised, method="first").to_numpy()
     bands = np.minimum(((order - 1) * _BANDS / len(frame)).astype(int), _BANDS - 1)
     figure = blank(height=520)
-    labels = [shorten(name, 12) for name in names]
     # The worst first, so that the best lie on top.
     for band in range(_BANDS - 1, -1, -1):
         part = frame[bands == band]
         if part.empty:
             continue
         figure.add_scatter(
-            **_lines(part, names, labels),
+            **_lines(part, names),
             mode="lines+markers",
             name=_BAND_NAMES[band],
             legendrank=band,
@@ -61,10 +60,11 @@ def parallel_coordinates(
     figure.layout.xaxis = axis(
         "source",
         "",
-        type="category",
-        tickangle=0 if sum(map(len, labels)) < 28 else -40,
+        standoff=32,
+        tickangle=0 if sum(min(len(name), 12) for name in names) < 28 else -40,
         categoryorder="array",
-        categoryarray=labels,
+        categoryarray=names,
+        **short_ticks(names, 12),
     )
     figure.layout.yaxis = axis(
         "weight", "share of tokens", tickformat=".0%", range=[-0.02, min(1.02, 1.08 * top)]
@@ -72,7 +72,7 @@ def parallel_coordinates(
     return figure
 
 
-def _lines(part: pd.DataFrame, names: list[str], labels: list[str]) -> dict[str, Any]:
+def _lines(part: pd.DataFrame, names: list[str]) -> dict[str, Any]:
     """All trials of a band as one broken line: a gap after each."""
     x: list[str | None] = []
     y: list[float | None] = []
@@ -80,11 +80,11 @@ def _lines(part: pd.DataFrame, names: list[str], labels: list[str]) -> dict[str,
     for row in part.to_dict("records"):
         title = f"{row['name']} · {row['trial']}" if isinstance(row["name"], str) else row["trial"]
         head = f"<b>{title}</b><br>score {number(row['score'], 5)}"
-        for name, label in zip(names, labels, strict=True):
-            x.append(label)
+        for name in names:
+            x.append(name)
             y.append(round(float(row[name]), 4))
             hover.append(f"{head}<br>{name} {row[name]:.1%}")
-        x.append(labels[-1])
+        x.append(names[-1])
         y.append(None)
         hover.append("")
     return {"x": x, "y": y, "hovertext": hover}

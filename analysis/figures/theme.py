@@ -33,6 +33,7 @@ __all__ = [
     "colour_bar",
     "empty_figure",
     "number",
+    "short_ticks",
     "shorten",
     "source_styles",
     "span",
@@ -57,8 +58,9 @@ INK = "#222222"
 GREY = "#767676"
 """The lightest grey with a contrast of 4.5 on white (WCAG 2.2, 1.4.3)."""
 SEQUENTIAL = "Viridis"
-DIVERGING = ((0.0, "#D55E00"), (0.5, "#FFFFFF"), (1.0, "#0072B2"))
-"""Vermilion = worse, white = no change, blue = better."""
+DIVERGING = ((0.0, "#E8863C"), (0.5, "#FFFFFF"), (1.0, "#4A9CCB"))
+"""Vermilion = worse, white = no change, blue = better; light enough for dark text on every shade (a
+contrast of 5.3, WCAG 2.2, 1.4.3). In grey the ends are alike, so the number stands in the cell."""
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 _HOVER = {"bgcolor": "white", "font": {"color": INK, "size": 12}, "align": "left"}
@@ -102,11 +104,19 @@ def blank(*, height: int = 420, legend: bool = True) -> go.Figure:
     )
 
 
-def axis(title: str, unit: str = "", **more: Any) -> dict[str, Any]:
-    """An axis with its title, the unit in brackets, and room for its labels."""
+def axis(title: str, unit: str = "", *, standoff: int = 8, **more: Any) -> dict[str, Any]:
+    """An axis with its title, the unit in brackets, and room for its labels.
+
+    Args:
+        title: What is measured.
+        unit: Its unit.
+        standoff: Pixels from the axis line to the title. plotly moves a title away from a label that
+            it would cover, but lets it stand between two: an axis of few categories needs 32.
+        more: Of plotly's axis.
+    """
     text = wrapped(f"{title} ({unit})" if unit else title, 34)
     return {
-        "title": {"text": text, "standoff": 8, "font": {"size": 13}},
+        "title": {"text": text, "standoff": standoff, "font": {"size": 13}},
         "automargin": True,
         "showgrid": True,
         "gridcolor": "#E6E6E6",
@@ -173,6 +183,19 @@ def shorten(name: str, most: int = 18) -> str:
         return name
     head = most // 2
     return f"{name[:head]}…{name[-(most - 1 - head) :]}"
+
+
+def short_ticks(names: Sequence[str], most: int = 18) -> dict[str, Any]:
+    """Ticks of a category axis whose labels are shortened; the categories keep their whole names.
+
+    Two names that are cut to the same label stay two categories.
+    """
+    return {
+        "type": "category",
+        "tickmode": "array",
+        "tickvals": list(names),
+        "ticktext": [shorten(name, most) for name in names],
+    }
 
 
 def wrapped(text: str, width: int = 46) -> str:

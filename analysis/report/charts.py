@@ -20,7 +20,7 @@ from analysis.report.content import ReportContent
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["Chart", "charts"]
+__all__ = ["Chart", "charts", "shown_trials"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,8 @@ def _mixture_charts(content: ReportContent) -> Iterator[Chart]:
     prediction = fit.prediction if fit else None
     said = (
         f" The surrogate is {fit.best}, the best of {len(fit.leaderboard)} by cross-validation; its "
-        "band holds nine new runs of ten. Grey marks what it cannot tell from its optimum."
+        "interval is calibrated to hold nine of ten trials that it was not fitted to. Mixtures that it "
+        f"cannot tell from its optimum are {'grey' if len(names) == 2 else 'ringed'}."
         if fit
         else ""
     )
@@ -194,7 +195,7 @@ def _learning_charts(content: ReportContent) -> Iterator[Chart]:
             section="learning",
             title=str(task),
             caption="",
-            figure=figures.learning_curve(frame, task, order=order, named=False),
+            figure=figures.learning_curve(frame, task, order=order, named=False, legend=False),
             small=True,
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 import time
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ from typing import Any
 
 from analysis import figures
 from analysis.report import sentences, tables
-from analysis.report.charts import Chart, charts
+from analysis.report.charts import Chart, charts, shown_trials
 from analysis.report.content import ReportContent
+from analysis.report.legend import legend
 
 __all__ = ["render_html"]
 
@@ -49,7 +51,7 @@ def render_html(content: ReportContent, *, report_command: str = "") -> str:
         report_command: The command that made it, for the page's last lines.
     """
     import jinja2
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
     from plotly.offline import get_plotlyjs
 
     drawn = charts(content)
@@ -61,6 +63,9 @@ def render_html(content: ReportContent, *, report_command: str = "") -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["coded"] = lambda text: Markup(
+        re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    )
     shown = [(k, t) for k, t in _SECTIONS if k in present or k not in _ONLY_WITH_FIGURES]
     page: str = environment.get_template("report.html.j2").render(
         **_words(content),
@@ -68,6 +73,7 @@ def render_html(content: ReportContent, *, report_command: str = "") -> str:
         sections=shown,
         present=present,
         charts=drawn,
+        learning_legend=legend(shown_trials(content).values()),
         css=Markup((_TEMPLATES / "report.css").read_text()),
         js=Markup((_TEMPLATES / "report.js").read_text()),
         plotly=Markup(get_plotlyjs()),
@@ -108,8 +114,10 @@ def _gains_note(content: ReportContent) -> str:
     if verdict is None:
         return ""
     return (
-        f"{verdict.pick} against {verdict.reference}; advantages are positive where {verdict.pick} is "
-        "better, whatever the metric's direction, and corrected for the number of tasks."
+        f"{verdict.pick} against {verdict.reference}; an advantage is positive where {verdict.pick} is "
+        "better, whatever the metric's direction. An interval is that of the task alone; p and the "
+        "effect are corrected for the number of tasks (Holm), so an interval may miss 0 where no "
+        "difference is shown."
     )
 
 
@@ -122,6 +130,7 @@ def _tables(content: ReportContent) -> dict[str, Any]:
         "audit_failures": tables.audit_failures(figures.realised_frame(content.frames.audits)),
         "ledger": tables.ledger(figures.cost_ledger_frame(content.frames.cost)),
         "left_out": tables.left_out(content),
+        "data_sources": tables.data_sources(content),
     }
 
 

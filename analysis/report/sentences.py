@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from analysis.figures.theme import number
@@ -12,7 +13,20 @@ from analysis.report.content import ReportContent
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["audit", "caveats", "cost", "evidence", "headline", "notices", "signal", "surrogates"]
+    from sweeps.verdict.record import Verdict
+
+__all__ = [
+    "audit",
+    "caveats",
+    "cost",
+    "evidence",
+    "headline",
+    "mixture_in_words",
+    "notices",
+    "signal",
+    "surrogates",
+    "under_headline",
+]
 
 _LABELS = {
     "winner": "winner",
@@ -31,14 +45,57 @@ def headline(content: ReportContent) -> tuple[str, str, str]:
 
 
 def under_headline(content: ReportContent) -> Iterator[str]:
-    """What stands under the sentence: what would settle it, and how fresh it is."""
+    """What stands under the sentence: what was compared, who gains, the risk, what would settle it."""
     verdict = content.judged.verdict
     if verdict is None:
         return
+    yield from _compared(verdict)
+    yield from _effects(verdict)
+    chance = verdict.regret.chance
+    if chance is not None:
+        yield (
+            f"Risk: the chance that {verdict.pick} is worse than {verdict.reference} is {chance:.1%}. "
+            f"Expected loss {number(verdict.regret.expected, 2)} if it is taken, "
+            f"{number(verdict.regret.expected_if_kept, 2)} if it is not."
+        )
+    if verdict.outcome == "tie" and verdict.reference == verdict.baseline:
+        yield f"A tie is an answer: the study gives no reason to leave {verdict.reference}."
     if verdict.settle_text:
         yield f"What would settle it: {verdict.settle_text}"
     if content.judged.note:
         yield content.judged.note
+
+
+def mixture_in_words(weights: Mapping[str, float]) -> str:
+    """The sources of a mixture with their shares, the largest first."""
+    ordered = sorted(weights.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {100 * weight:.1f}%" for name, weight in ordered if weight >= 5e-4)
+
+
+def _compared(verdict: Verdict) -> Iterator[str]:
+    known = {row.name: row.weights for row in verdict.candidates}
+    said = [
+        f"{name} is {mixture_in_words(known[name])}"
+        for name in (verdict.pick, verdict.reference)
+        if known.get(name)
+    ]
+    if said:
+        yield f"Compared: {'; '.join(said)}."
+
+
+def _effects(verdict: Verdict) -> Iterator[str]:
+    """How many tasks gain and pay; which ones is in the verdict's sentence, and in the table."""
+    counts = Counter(row.effect for row in verdict.tasks)
+    if not counts:
+        return
+    total, gain, pay = len(verdict.tasks), counts["gains"], counts["pays"]
+    if not gain + pay:
+        yield f"Who gains, who pays: none of {total} tasks shows a difference."
+        return
+    yield (
+        f"Who gains, who pays: of {total} tasks {gain} gain and {pay} pay with {verdict.pick}; "
+        f"{total - gain - pay} show no difference."
+    )
 
 
 def notices(content: ReportContent) -> Iterator[str]:
@@ -74,13 +131,6 @@ def evidence(content: ReportContent) -> Iterator[str]:
             "The candidates' scores below are over the metrics that vote, so they differ from those "
             "in the table of trials."
         )
-    chance = verdict.regret.chance
-    if chance is not None:
-        yield (
-            f"Chance that {verdict.pick} is worse than {verdict.reference}: {chance:.1%}. "
-            f"Expected loss {number(verdict.regret.expected, 2)} if it is taken, "
-            f"{number(verdict.regret.expected_if_kept, 2)} if it is not."
-        )
     if len(verdict.finalists) > 1:
         shown = ", ".join(verdict.finalists[:8])
         more = f" and {len(verdict.finalists) - 8} more" if len(verdict.finalists) > 8 else ""
@@ -112,8 +162,10 @@ def surrogates(content: ReportContent) -> Iterator[str]:
             f"It explains {max(0.0, best['r2']):.0%} of the variance between left-out trials: its "
             "optimum is a guess, not a result."
         )
-    mixture = ", ".join(f"{n} {100 * w:.1f}%" for n, w in fit.optimum.items() if w >= 5e-4)
-    yield f"Its optimum among the mixtures that were covered: {mixture}."
+    yield (
+        "Its optimum among the mixtures that were covered: "
+        f"{mixture_in_words(fit.optimum)}: a prediction, until it has been run."
+    )
     tied = _tied_share(content)
     if tied is not None:
         yield (
@@ -139,9 +191,9 @@ def signal(content: ReportContent) -> Iterator[str]:
         return
     voting = [found for found in verdict.signal if found.votes]
     yield f"{len(voting)} of {len(verdict.signal)} metrics vote."
-    for found in verdict.signal:
-        if not found.votes:
-            yield f"No vote: {found.task} ({', '.join(found.faults)})."
+    mute = [f"{s.task} ({', '.join(s.faults)})" for s in verdict.signal if not s.votes]
+    if mute:
+        yield f"Without a vote: {'; '.join(mute)}."
 
 
 def audit(content: ReportContent, realised: pd.DataFrame) -> Iterator[str]:

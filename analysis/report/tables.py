@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from analysis.figures.theme import number
+from analysis.frames.config import sources_of
 from analysis.report.content import ReportContent
+from analysis.report.sentences import mixture_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +24,7 @@ __all__ = [
     "Table",
     "audit_failures",
     "candidates",
+    "data_sources",
     "gains",
     "interval",
     "ledger",
@@ -177,7 +180,9 @@ def candidates(content: ReportContent) -> Table | None:
         Heading("mixture"),
         Heading("seeds", number=True),
         Heading("score", number=True),
-        Heading(f"advantage over {verdict.reference} [interval]", number=True),
+        Heading(
+            f"advantage over {verdict.reference} [{1 - verdict.alpha:.0%} interval]", number=True
+        ),
         Heading("p, corrected", number=True),
         Heading("may be best"),
     ]
@@ -188,13 +193,12 @@ def candidates(content: ReportContent) -> Table | None:
     )
     rows = []
     for row in ordered[:MOST_CANDIDATES]:
-        mixture = ", ".join(f"{name} {100 * w:.1f}%" for name, w in row.weights.items() if w > 0)
         advantage = row.advantage
         rows.append(
             Row(
                 [
                     _text(row.name),
-                    Cell(mixture, long=True),
+                    Cell(mixture_in_words(row.weights), long=True),
                     _number(len(row.seeds), form="d"),
                     _number(row.mean),
                     Cell(interval(advantage), advantage.value if advantage else ""),
@@ -208,9 +212,9 @@ def candidates(content: ReportContent) -> Table | None:
 
 
 _EFFECTS: Mapping[str, str] = {
-    "gains": "gains",
-    "pays": "pays",
-    "not shown": "no difference shown",
+    "gains": "▲ gains",
+    "pays": "▼ pays",
+    "not shown": "none shown",
     "unknown": "unknown",
 }
 
@@ -222,30 +226,33 @@ def gains(content: ReportContent) -> Table | None:
         return None
     heads = [
         Heading("task"),
-        Heading("metric"),
+        Heading("effect"),
+        Heading(f"advantage [{1 - verdict.alpha:.0%} interval]", number=True),
+        Heading("p, corrected", number=True),
         Heading(verdict.reference, number=True),
         Heading(verdict.pick, number=True),
-        Heading("advantage [interval]", number=True),
-        Heading("p, corrected", number=True),
-        Heading("effect"),
+        Heading("metric"),
         Heading("votes"),
         Heading("items", number=True),
     ]
+    order = list(_EFFECTS)
+    ordered = sorted(verdict.tasks, key=lambda row: (order.index(row.effect), row.task))
     rows = [
         Row(
             [
                 _text(row.task),
-                _text(row.metric),
-                _number(row.reference),
-                _number(row.pick),
+                _text(_EFFECTS[row.effect]),
                 Cell(interval(row.advantage), row.advantage.value if row.advantage else ""),
                 _number(row.advantage.p_corrected if row.advantage else None, 2),
-                _text(_EFFECTS[row.effect]),
+                _number(row.reference),
+                _number(row.pick),
+                _text(row.metric),
                 _text("yes" if row.votes else "no"),
                 _number(row.items, form="d"),
-            ]
+            ],
+            row.effect if row.effect in ("gains", "pays") else "",
         )
-        for row in verdict.tasks
+        for row in ordered
     ]
     return Table(heads, rows)
 
@@ -337,6 +344,36 @@ def _ledger_row(phase: str, row: Mapping[str, Any] | pd.Series[Any]) -> Row:
             _number(row["flops"], 3),
         ]
     )
+
+
+def data_sources(content: ReportContent) -> Table | None:
+    """The sources that the runs read, as their configs describe them: every value that occurs."""
+    about: dict[str, dict[str, set[str]]] = {}
+    for run in content.frames.files:
+        config = run.manifest.get("config") or {}
+        for name, spec in sources_of(config).items():
+            said = {"store": (config.get("stores") or {}).get(name), **spec}
+            for key in ("domain", "tokens_available", "licence", "url", "store"):
+                if said.get(key) not in (None, ""):
+                    about.setdefault(name, {}).setdefault(key, set()).add(str(said[key]))
+    if not about:
+        return None
+    heads = [Heading("source"), Heading("domain"), Heading("tokens available", number=True)]
+    heads += [Heading("licence"), Heading("from"), Heading("prepared store")]
+    rows = []
+    for name, found in about.items():
+        domain, tokens, licence, url, store = (
+            " / ".join(sorted(found.get(key, ())))
+            for key in ("domain", "tokens_available", "licence", "url", "store")
+        )
+        many = f"{float(tokens):,.0f}" if tokens and " / " not in tokens else tokens
+        cells = [Cell(name), Cell(domain or "–"), Cell(many or "–", tokens)]
+        rows.append(
+            Row(
+                [*cells, *(Cell(text or "not stated", long=True) for text in (licence, url, store))]
+            )
+        )
+    return Table(heads, rows)
 
 
 def left_out(content: ReportContent) -> Table | None:

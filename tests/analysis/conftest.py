@@ -1,16 +1,16 @@
-"""Made-up studies, and a headless Chromium spoken to over the WebDriver protocol."""
+"""Made-up studies, and a headless Chromium spoken to over a pipe (the DevTools protocol, no driver)."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import os
+import select
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,44 +33,102 @@ CHROMIUM_FLAGS = (
 )
 
 
-class Browser:
-    """One Chromium window: open a page, run a script, take a picture, read the logs."""
+class Chromium:
+    """One browser process; commands and events are JSON, ended by a zero byte, on two pipes."""
 
-    def __init__(self, port: int, width: int, height: int, profile: Path, phone: bool) -> None:
-        self.root = f"http://127.0.0.1:{port}"
-        arguments = [*CHROMIUM_FLAGS, f"--user-data-dir={profile}"]
-        options: dict[str, Any] = {"args": [*arguments, f"--window-size={width},{height}"]}
-        if phone:
-            metrics = {"width": width, "height": height, "pixelRatio": 2.0, "touch": False}
-            options["mobileEmulation"] = {"deviceMetrics": metrics}
-        wanted = {
-            "browserName": "chrome",
-            "goog:chromeOptions": options,
-            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
-        }
-        made = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
-        self.session = f"/session/{made['sessionId']}"
-
-    def _call(self, method: str, path: str, body: Any = None) -> Any:
-        request = urllib.request.Request(
-            self.root + path,
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
+    def __init__(self, program: str) -> None:
+        self.profile = Path(tempfile.mkdtemp())
+        to_browser, self.write_end = os.pipe()
+        self.read_end, from_browser = os.pipe()
+        # The browser reads descriptor 3 and writes descriptor 4; sh knows no descriptor above 9.
+        place = f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}'
+        settings = (f"--user-data-dir={self.profile}", "--remote-debugging-pipe")
+        self.process = subprocess.Popen(
+            ["bash", "-c", place, program, *CHROMIUM_FLAGS, *settings],
+            pass_fds=(to_browser, from_browser),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=120) as answer:
-                return json.loads(answer.read())["value"]
-        except urllib.error.HTTPError as error:
-            raise RuntimeError(error.read().decode()[:2000]) from error
+        os.close(to_browser)
+        os.close(from_browser)
+        self.asked = 0
+        self.unread = b""
+        self.events: list[dict[str, Any]] = []
+
+    def ask(self, method: str, session: str | None = None, **params: Any) -> Any:
+        """The result of a command; events that come before it are kept."""
+        self.asked += 1
+        message: dict[str, Any] = {"id": self.asked, "method": method, "params": params}
+        if session is not None:
+            message["sessionId"] = session
+        os.write(self.write_end, json.dumps(message).encode() + b"\0")
+        while True:
+            found = self._next(time.monotonic() + 120.0)
+            if found.get("id") == self.asked:
+                if "error" in found:
+                    raise RuntimeError(f"{method}: {found['error']}")
+                return found["result"]
+            self.events.append(found)
+
+    def _next(self, end: float) -> dict[str, Any]:
+        while b"\0" not in self.unread:
+            if not select.select([self.read_end], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise TimeoutError("Chromium does not answer")
+            part = os.read(self.read_end, 1 << 20)
+            if not part:
+                raise RuntimeError("Chromium has ended")
+            self.unread += part
+        message, self.unread = self.unread.split(b"\0", 1)
+        found: dict[str, Any] = json.loads(message)
+        return found
+
+    def open(self, width: int = 1280, height: int = 800, *, phone: bool = False) -> Window:
+        return Window(self, width, height, phone)
+
+    def close(self) -> None:
+        with contextlib.suppress(RuntimeError, OSError):
+            self.ask("Browser.close")
+        self.process.wait(timeout=30)
+        os.close(self.read_end)
+        os.close(self.write_end)
+        shutil.rmtree(self.profile, ignore_errors=True)
+
+
+class Window:
+    """One page: open a file, run a script, take a picture, read what it complained of."""
+
+    def __init__(self, browser: Chromium, width: int, height: int, phone: bool) -> None:
+        self.browser = browser
+        self.target = browser.ask("Target.createTarget", url="about:blank")["targetId"]
+        attached = browser.ask("Target.attachToTarget", targetId=self.target, flatten=True)
+        self.session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.ask(f"{domain}.enable")
+        self.ask(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=2 if phone else 1,
+            mobile=phone,
+        )
+
+    def ask(self, method: str, **params: Any) -> Any:
+        return self.browser.ask(method, self.session, **params)
 
     def open(self, page: Path) -> None:
-        self._call("POST", f"{self.session}/url", {"url": page.resolve().as_uri()})
+        """Open a file and wait until its scripts have begun."""
+        address = page.resolve().as_uri()
+        self.ask("Page.navigate", url=address)
+        self.wait_for(f"return location.href === {address!r} && document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
-        body = {"script": script, "args": []}
-        return self._call("POST", f"{self.session}/execute/sync", body)
+        """What the body of a function returns in the page."""
+        answer = self.ask(
+            "Runtime.evaluate", expression=f"(() => {{{script}}})()", returnByValue=True
+        )
+        if "exceptionDetails" in answer:
+            raise RuntimeError(str(answer["exceptionDetails"])[:2000])
+        return answer["result"].get("value")
 
     def wait_for(self, script: str, seconds: float = 120.0) -> None:
         """Until ``script`` returns true."""
@@ -80,76 +138,49 @@ class Browser:
                 raise TimeoutError(script)
             time.sleep(0.1)
 
-    def log(self, kind: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._call("POST", f"{self.session}/se/log", {"type": kind})
-        return found
+    def _events(self, method: str) -> list[dict[str, Any]]:
+        self.run("return 0")
+        own = [event for event in self.browser.events if event.get("sessionId") == self.session]
+        return [event["params"] for event in own if event["method"] == method]
 
     def errors(self) -> list[str]:
-        """Console messages of level SEVERE or WARNING."""
-        return [m["message"] for m in self.log("browser") if m["level"] in ("SEVERE", "WARNING")]
+        """Uncaught exceptions, and what was logged as an error or a warning."""
+        thrown = [
+            str(event["exceptionDetails"]) for event in self._events("Runtime.exceptionThrown")
+        ]
+        logged = [event["entry"] for event in self._events("Log.entryAdded")]
+        called = self._events("Runtime.consoleAPICalled")
+        return [
+            *thrown,
+            *(str(entry) for entry in logged if entry["level"] in ("error", "warning")),
+            *(str(call["args"]) for call in called if call["type"] in ("error", "warning")),
+        ]
 
     def requests(self) -> list[str]:
-        """Addresses on a network that a page asked for."""
-        events = [json.loads(entry["message"])["message"] for entry in self.log("performance")]
-        sent = [e for e in events if e["method"] == "Network.requestWillBeSent"]
-        urls = [event["params"]["request"]["url"] for event in sent]
+        """Addresses on a network that the page asked for."""
+        urls = [e["request"]["url"] for e in self._events("Network.requestWillBeSent")]
         return [url for url in urls if url.startswith(("http", "ws", "ftp", "//"))]
 
     def picture(self, path: Path, *, whole_page: bool = False) -> None:
+        """A PNG of the window, or of the page to its end."""
+        more: dict[str, Any] = {}
         if whole_page:
-            height = self.run("return document.documentElement.scrollHeight")
-            width = self.run("return window.innerWidth")
-            clip = {"x": 0, "y": 0, "width": width, "height": min(height, 16000), "scale": 1}
-            body = {
-                "cmd": "Page.captureScreenshot",
-                "params": {"captureBeyondViewport": True, "clip": clip},
-            }
-            data = self._call("POST", f"{self.session}/goog/cdp/execute", body)["data"]
-        else:
-            data = self._call("GET", f"{self.session}/screenshot")
-        path.write_bytes(base64.b64decode(data))
+            size = self.ask("Page.getLayoutMetrics")["cssContentSize"]
+            area = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+            more = {"clip": area, "captureBeyondViewport": True}
+        path.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot", **more)["data"]))
 
     def close(self) -> None:
-        self._call("DELETE", self.session)
-
-
-class Browsers:
-    """Starts chromedriver once, and a window of any size on request."""
-
-    def __init__(self, driver: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.folder = Path(tempfile.mkdtemp())
-        self.process = subprocess.Popen(
-            [driver, f"--port={self.port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        self._wait()
-
-    def _wait(self) -> None:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.1)
-        raise RuntimeError("chromedriver did not start")
-
-    def open(self, width: int = 1280, height: int = 800, *, phone: bool = False) -> Browser:
-        profile = Path(tempfile.mkdtemp(dir=self.folder))
-        return Browser(self.port, width, height, profile, phone)
-
-    def close(self) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=20)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.browser.ask("Target.closeTarget", targetId=self.target)
 
 
 @pytest.fixture(scope="session")
-def browsers() -> Iterator[Browsers]:
-    driver = shutil.which("chromedriver")
-    if driver is None or not (shutil.which("chromium") or shutil.which("google-chrome")):
-        pytest.skip("headless Chromium is absent: install chromium and chromium-driver")
-    started = Browsers(driver)
+def browsers() -> Iterator[Chromium]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.skip("headless Chromium is absent: install chromium")
+    started = Chromium(program)
     yield started
     started.close()
 

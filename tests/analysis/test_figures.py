@@ -230,6 +230,16 @@ def test_an_effect_is_turned_so_that_positive_is_better() -> None:
     assert found["a"] < 0 < found["b"]
 
 
+def test_names_that_are_cut_alike_stay_apart() -> None:
+    names = ["fineweb_edu_sample_10BT", "fineweb_edu_simple_10BT"]
+    rows = [(task, source, 1.0, 0.1, 9.0, True, 8) for task in names for source in names]
+    columns = ["task", "source", "effect", "raw", "t", "clear", "mixtures"]
+    figure = figures.effect_matrix(pd.DataFrame(rows, columns=columns))
+    for axis, values in (("xaxis", figure.data[0].x), ("yaxis", figure.data[0].y)):
+        assert sorted(values) == sorted(figure.layout[axis].tickvals) == names
+        assert len(set(figure.layout[axis].ticktext)) == 1
+
+
 def test_too_few_mixtures_have_no_effects() -> None:
     shares = pd.DataFrame({"a": [0.1, 0.9], "b": [0.9, 0.1]})
     assert figures.effects_frame(pd.DataFrame({"t": [1.0, 2.0]}), shares, {}).empty

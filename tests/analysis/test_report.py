@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import html
 import itertools
 import json
 import re
+import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +15,19 @@ import yaml
 
 from ablations.cli import main
 from ablations.errors import DataError
-from analysis.report import gather_report, model_card, render_html, render_markdown
+from analysis.figures.theme import PALETTE
+from analysis.report import (
+    gather_report,
+    model_card,
+    render_html,
+    render_markdown,
+    sentences,
+    tables,
+)
+from analysis.report.legend import legend
 from analysis.report.markdown import escaped
 from analysis.study import judged, rerun_command
+from analysis.synthetic import SyntheticStudy, write_study
 
 if TYPE_CHECKING:
     from analysis.report import ReportContent
@@ -75,6 +88,77 @@ def test_the_verdict_stands_first_and_a_tie_is_called_a_tie(
     text = without_scripts(page)
     assert text.index("<h2>Verdict</h2>") < text.index(escape(verdict.sentence))
     assert "Cannot be told apart from the best" in text
+
+
+def test_the_verdict_says_what_was_compared_who_gains_and_what_a_tie_means(
+    content: ReportContent,
+) -> None:
+    verdict = content.judged.verdict
+    assert verdict is not None
+    said = list(sentences.under_headline(content))
+    shares = {row.name: row.weights for row in verdict.candidates}[verdict.pick]
+    largest = max(shares, key=lambda name: shares[name])
+    assert said[0].startswith(f"Compared: {verdict.pick} is {largest} {100 * shares[largest]:.1f}%")
+    assert said[1] == "Who gains, who pays: none of 6 tasks shows a difference."
+    assert f"A tie is an answer: the study gives no reason to leave {verdict.reference}." in said
+    assert any(line.startswith("What would settle it:") for line in said)
+
+
+def test_gains_and_losses_are_counted_and_stand_first(content: ReportContent) -> None:
+    verdict = content.judged.verdict
+    assert verdict is not None
+    effects = ["not shown", "pays", "gains", "gains", "unknown", "not shown"]
+    rows = tuple(
+        replace(row, effect=effect) for row, effect in zip(verdict.tasks, effects, strict=True)
+    )
+    moved = replace(content, judged=replace(content.judged, verdict=replace(verdict, tasks=rows)))
+    said = list(sentences.under_headline(moved))[1]
+    assert "of 6 tasks 2 gain and 1 pay" in said
+    table = tables.gains(moved)
+    assert table is not None
+    assert [row.style for row in table.rows] == ["gains", "gains", "pays", "", "", ""]
+    assert table.columns[1].title == "effect"
+
+
+def test_the_page_names_the_command_that_made_it(
+    runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "my page.html"
+    given = ["study=three", f"runs_dir={runs_dir}", f"out={page}", "surrogates=[linear,scheffe]"]
+    assert main(["report", *given]) == 0
+    command = re.findall(r"<pre>(ablate report.*?)</pre>", page.read_text())[-1]
+    assert shlex.split(html.unescape(command)) == ["ablate", "report", *given]
+
+
+def test_the_page_says_where_its_data_comes_from() -> None:
+    fixtures = Path(__file__).parent / "fixtures" / "runs"
+    table = tables.data_sources(gather_report(fixtures, "demo_ratio", surrogates=()))
+    assert table is not None
+    rows = {row.cells[0].text: [cell.text for cell in row.cells[1:]] for row in table.rows}
+    assert rows["chat"] == [
+        "english",
+        "1,886,000",
+        "MIT",
+        "https://pypi.org/project/chitchat-dataset/",
+        "97a38aab68f2a3f6",
+    ]
+
+
+def test_small_figures_share_a_legend_of_the_marks_that_they_draw(page: str) -> None:
+    found = re.search(r'<ul class="legend">.*?</ul>', page, flags=re.S)
+    assert found is not None
+    labels = re.findall(r"</svg>(.*?)</li>", found[0])
+    drawn = json.loads(re.findall(r'id="figures">(.*?)</script>', page, flags=re.S)[0])
+    curves = drawn["learning-task_00"]
+    assert not curves["layout"]["showlegend"]
+    series = [trace for trace in curves["data"] if trace.get("name")]
+    assert [trace["name"] for trace in series] == labels
+    assert re.findall(r'fill="(#\w+)"', found[0]) == [trace["line"]["color"] for trace in series]
+
+
+def test_every_style_of_a_series_has_a_mark() -> None:
+    marks = legend([f"series {n}" for n in range(len(PALETTE))])
+    assert len({(mark.colour, mark.dashes, mark.shape) for mark in marks}) == len(PALETTE)
 
 
 def escape(text: str) -> str:
@@ -279,10 +363,39 @@ def test_the_table_of_trials_sorts_and_searches(page: str, tmp_path: Path, brows
         window.close()
 
 
-def test_labels_do_not_overlap(page: str, tmp_path: Path, browsers: Any) -> None:
+LONG = (
+    "fineweb_edu_high_quality",
+    "dclm_baseline_filtered",
+    "finemath_4plus",
+    "stack_edu_python",
+    "cosmopedia_v2",
+)
+
+
+@pytest.fixture(scope="module")
+def long_names(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a study with long names of five sources, three stages and sixteen tasks."""
+    folder = tmp_path_factory.mktemp("long")
+    stages = ("stable_phase", "math_and_code_added", "annealing")
+    study = SyntheticStudy(name="long", sources=LONG, trials=14, tasks=16, stages=stages, items=0)
+    write_study(folder, study)
+    return render_html(gather_report(folder, "long", surrogates=QUICK))
+
+
+@pytest.mark.parametrize("name", ["page", "long_names"])
+@pytest.mark.parametrize(("width", "height", "phone"), [(1280, 800, False), (390, 844, True)])
+def test_labels_do_not_overlap(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    browsers: Any,
+    name: str,
+    width: int,
+    height: int,
+    phone: bool,
+) -> None:
     """Boxes of axis titles, tick labels and legends of each figure, measured in the page."""
-    (tmp_path / "report.html").write_text(page)
-    window = browsers.open(390, 844, phone=True)
+    (tmp_path / "report.html").write_text(request.getfixturevalue(name))
+    window = browsers.open(width, height, phone=phone)
     try:
         window.open(tmp_path / "report.html")
         window.wait_for("return document.body.dataset.drawn === 'yes'")
@@ -293,16 +406,19 @@ def test_labels_do_not_overlap(page: str, tmp_path: Path, browsers: Any) -> None
 
 OVERLAPS = """
 const found = [];
-for (const plot of document.querySelectorAll("[data-drawn=yes]")) {
+// The box of a slanted label is larger than its letters: two of them may share a corner.
+const slanted = (item) => /rotate\\((?!0[,)]|-?90)/.test(item.getAttribute("transform") || "");
+for (const plot of document.querySelectorAll("figure [data-drawn=yes]")) {
   const area = plot.getBoundingClientRect();
   const boxes = [...plot.querySelectorAll(".xtitle, .ytitle, .xtick text, .ytick text, .legend")]
-    .map((item) => [item.textContent.slice(0, 20), item.getBoundingClientRect()])
+    .map((item) => [item.textContent.slice(0, 20), item.getBoundingClientRect(), slanted(item)])
     .filter(([, box]) => box.width > 0);
   for (let i = 0; i < boxes.length; i++) {
-    const [name, a] = boxes[i];
+    const [name, a, slant] = boxes[i];
     if (a.left < area.left - 1 || a.right > area.right + 1) found.push(plot.id + ": cut " + name);
     for (let j = i + 1; j < boxes.length; j++) {
-      const [other, b] = boxes[j];
+      const [other, b, slants] = boxes[j];
+      if (slant && slants) continue;
       const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
       const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
       if (wide > 2 && high > 2) found.push(plot.id + ": " + name + " / " + other);
