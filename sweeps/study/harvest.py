@@ -17,10 +17,11 @@ from typing import Any
 
 from ablations.files import read_json, write_json
 from ablations.runs import RunRecord, run_name
-from sweeps.study.trial import Ask, Outcome
+from sweeps.study.trial import Ask, Outcome, trial_name
 
 __all__ = [
     "asks_in",
+    "holds_record",
     "is_held",
     "outcome_of",
     "outcomes_of",
@@ -43,6 +44,8 @@ def write_ask(folder: Path, ask: Ask, seed: int) -> None:
     run = run_folder(folder, ask, seed)
     run.mkdir(parents=True, exist_ok=True)
     if not (run / "ask.json").exists():
+        for torn in run.glob(".ask.json.*.tmp"):  # of a driver that died while it wrote this
+            torn.unlink()
         write_json(run / "ask.json", ask.plain())
 
 
@@ -61,11 +64,16 @@ def asks_in(folder: Path, numbers: Iterable[int], runs: Mapping[int, set[int]]) 
     asks = {}
     for number in numbers:
         for seed in sorted(runs.get(number, ())):
-            path = folder / f"trial-{number:04d}-{seed}" / "ask.json"
+            path = folder / run_name(trial_name(number), seed) / "ask.json"
             if path.exists():
                 asks[number] = Ask.from_plain(read_json(path))
                 break
     return asks
+
+
+def holds_record(folder: Path, number: int, seeds: Iterable[int]) -> bool:
+    """Whether a run of trial ``number`` was begun in one of its folders."""
+    return any(RunRecord(folder / run_name(trial_name(number), seed)).exists() for seed in seeds)
 
 
 def outcome_of(folder: Path, ask: Ask, seed: int) -> Outcome | None:

@@ -15,7 +15,7 @@ from ablations.errors import ConfigError, Problem
 from ablations.files import write_json
 from sweeps.space import Point
 from sweeps.study.budget import Ledger, ledger_of
-from sweeps.study.harvest import asks_in, outcome_of, outcomes_of, runs_in, write_ask
+from sweeps.study.harvest import asks_in, holds_record, outcome_of, outcomes_of, runs_in, write_ask
 from sweeps.study.journal import Journal
 from sweeps.study.spec import SearchSpec
 from sweeps.study.strategy import Draft, History
@@ -61,7 +61,9 @@ class StudyState:
         lost = sorted(set(runs) - set(self._journal.trials))
         for ask in asks_in(self.folder, lost, runs).values():
             self._journal.add(ask)
-        self._next = max([-1, *runs, *self._journal.trials]) + 1
+        # A driver that died while it wrote the ask decided nothing: that number is given again.
+        begun = [number for number in lost if holds_record(self.folder, number, runs[number])]
+        self._next = max([-1, *begun, *self._journal.trials]) + 1
 
     def _recover_outcomes(self, runs: Mapping[int, set[int]]) -> None:
         """Runs that ended while nobody watched, and replicates added after their trial's end."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.errors import ConfigError, Problem
 from ablations.schema import dump, source_values, validate
+from ablations.terminal import runs_dir_words
 from sweeps.space import SearchSpace
 from sweeps.study.agenda import Agenda, SearchAgenda, SweepAgenda
 from sweeps.study.bill import make_bill, show_bill
@@ -191,6 +192,8 @@ def run_study(request: Request, arguments: Sequence[str], hydra: Hydra) -> Study
             pruner=_pruner(request.spec, launching),
         )
         driver.run()
+    if request.progress:
+        print(f"next: ablate verdict study={request.study}{runs_dir_words(request.folder.parent)}")
     return state
 
 

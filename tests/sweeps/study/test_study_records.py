@@ -50,6 +50,24 @@ def test_a_study_is_rebuilt_from_its_run_folders_alone(tmp_path: Path) -> None:
     assert list(study(tmp_path).trials) == trials
 
 
+def test_a_number_whose_ask_was_never_written_is_given_again(tmp_path: Path) -> None:
+    trials = ended_study(tmp_path)
+    begun = tmp_path / "runs/s" / f"trial-{len(trials):04d}-0"
+    begun.mkdir()
+    (begun / ".ask.json.77.tmp").write_text('{"number"')
+    asked = study(tmp_path).ask(DRAFT)
+    assert asked.number == len(trials)
+    assert [path.name for path in begun.iterdir()] == ["ask.json"]
+
+
+def test_a_folder_with_a_record_and_no_ask_keeps_its_number(tmp_path: Path) -> None:
+    trials = ended_study(tmp_path)
+    strange = tmp_path / "runs/s" / f"trial-{len(trials):04d}-0"
+    strange.mkdir()
+    (strange / "manifest.json").write_text("{}")
+    assert study(tmp_path).ask(DRAFT).number == len(trials) + 1
+
+
 @pytest.mark.parametrize("torn", [b'{"op_code":4,"trial_id"', b"\0\0\0\0\n", b'{"op_code":\n{"x'])
 def test_a_torn_journal_is_cut_back_to_whole_lines(tmp_path: Path, torn: bytes) -> None:
     trials = ended_study(tmp_path)
