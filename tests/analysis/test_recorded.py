@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from ablations.runs import list_runs
 from analysis.frames import Frames, task_values
 from analysis.report import ReportContent, gather_report, render_html, render_markdown
+from tests.conftest import SHORT_SOURCES, TINY, Ablate
 
 RUNS = Path(__file__).parent / "fixtures" / "runs"
 
@@ -55,3 +57,15 @@ def test_the_recorded_tie_is_reported_as_one(content: ReportContent) -> None:
     assert "The study is still running" not in page
     assert "nothing here was trained" not in page
     assert "Tie: " in render_markdown(content)
+
+
+@pytest.mark.slow
+def test_the_command_of_a_run_repeats_it(workspace: Path, ablate: Ablate) -> None:
+    assert ablate("run", *TINY, *SHORT_SOURCES, "study=first").code == 0
+    content = gather_report(workspace / "runs", "first", surrogates=(), verdict="none")
+    (command,) = content.commands.values()
+    again = ablate(*shlex.split(command)[1:])
+    assert again.code == 0, again.err
+    (one,), (two,) = (list_runs(workspace / "runs", name) for name in ("first", "first_again"))
+    assert [row["loss"] for row in two.metrics()] == [row["loss"] for row in one.metrics()]
+    assert [row["metrics"] for row in two.scores()] == [row["metrics"] for row in one.scores()]
