@@ -7,6 +7,7 @@ and the next writer cuts it off before it appends.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ __all__ = [
     "mend_lines",
     "read_json",
     "read_json_lines",
+    "replacing",
     "sync_folder",
     "write_bytes",
     "write_json",
@@ -27,14 +29,26 @@ __all__ = [
 ]
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path`` by rename; the old file stands until the new one is on disk."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A sibling to write to, which takes the name ``path`` when the block has ended well.
+
+    The old file stands until the new one is on disk; a block that raises leaves nothing behind.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path`` by rename."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ablations.files import (
     mend_lines,
     read_json,
     read_json_lines,
+    replacing,
     write_json,
     write_text,
 )
@@ -31,6 +33,20 @@ def test_an_interrupted_write_leaves_the_old_file(
     with pytest.raises(KeyboardInterrupt):
         write_json(path, {"new": 2})
     assert read_json(path) == {"old": 1}
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_what_a_block_wrote_takes_the_name_only_if_it_ended_well(
+    tmp_path: Path, fails: bool
+) -> None:
+    path = tmp_path / "table"
+    path.write_text("old")
+    with contextlib.suppress(ZeroDivisionError), replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+        1 / (not fails)
+    assert path.read_text() == ("old" if fails else "new")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_not_a_number_is_refused(tmp_path: Path) -> None:

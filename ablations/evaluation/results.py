@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.evaluation.specs import HIGHER_IS_BETTER, Direction, TaskSpec
+from ablations.files import replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -214,9 +215,8 @@ def write_details(path: Path, items: Sequence[ItemScore], metrics: Sequence[str]
     columns["cut_tokens"] = pa.array([item.cut_tokens for item in items], pa.int64())
     columns["text"] = pa.array([item.text for item in items], pa.string())
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(pa.table(columns), temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        pq.write_table(pa.table(columns), temporary)
 
 
 _ABOUT_ITEMS = (

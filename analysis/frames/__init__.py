@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ablations.errors import ConfigError, unknown_name
+from ablations.files import replacing
 from analysis.frames import build, lines
 from analysis.frames.columns import COLUMNS, Column, describe, empty, unit
 from analysis.frames.views import finals, score_direction, task_values, weights
@@ -137,12 +138,11 @@ class Frames:
         written = []
         for name in names:
             path = folder / f"{name}.{form}"
-            temporary = path.with_name(f".{path.name}.tmp")
             frame = self.frame(name)
-            if form == "parquet":
-                frame.to_parquet(temporary, index=False)
-            else:
-                frame.to_csv(temporary, index=False)
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                if form == "parquet":
+                    frame.to_parquet(temporary, index=False)
+                else:
+                    frame.to_csv(temporary, index=False)
             written.append(path)
         return written
