@@ -15,7 +15,7 @@ from analysis.figures.theme import (
     empty_figure,
     number,
     short_ticks,
-    wrapped,
+    write_over,
 )
 
 if TYPE_CHECKING:
@@ -88,20 +88,7 @@ def rank_transfer(frame: pd.DataFrame, *, small: str, large: str, agreement: str
         hoverinfo="text",
     )
     if agreement:
-        text = wrapped(agreement)
-        figure.add_annotation(
-            text=text,
-            xref="paper",
-            yref="paper",
-            x=0,
-            y=1,
-            xanchor="left",
-            yanchor="bottom",
-            align="left",
-            showarrow=False,
-            font={"size": 12},
-        )
-        figure.layout.margin.t = 30 + 18 * text.count("<br>")
+        write_over(figure, agreement)
     figure.layout.xaxis = axis(f"rank at {small}", "1 = best", range=[0, edge])
     figure.layout.yaxis = axis(f"rank at {large}", "1 = best", range=[0, edge])
     return figure

@@ -14,7 +14,7 @@ from analysis.figures.theme import (
     empty_figure,
     span,
     translucent,
-    wrapped,
+    write_over,
 )
 from analysis.frames.views import weights
 
@@ -68,7 +68,7 @@ def ratio_curve(
         _add_trials(figure, frame[frame["kind"] == kind], names, kind, PALETTE[place])
     _name_baselines(figure, frame, source)
     if verdict:
-        _write_over(figure, wrapped(verdict))
+        write_over(figure, verdict)
     title = f"weight of {source}; the rest is {other}"
     ends = span(frame[source].tolist())
     figure.layout.xaxis = axis(title, "share of tokens", tickformat=".0%", range=ends)
@@ -106,23 +106,6 @@ def _add_trials(
         marker=MARKS[kind] | {"color": colour, "line": {"color": INK, "width": 0.8}},
         error_y={"type": "data", "array": 1.96 * part["stderr"], "thickness": 1.2, "color": colour},
     )
-
-
-def _write_over(figure: go.Figure, text: str) -> None:
-    """A sentence above the plot, with the room that its lines need."""
-    figure.add_annotation(
-        text=text,
-        xref="paper",
-        yref="paper",
-        x=0.0,
-        y=1.0,
-        xanchor="left",
-        yanchor="bottom",
-        showarrow=False,
-        align="left",
-        font={"size": 12},
-    )
-    figure.layout.margin.t = 18 * (1 + text.count("<br>")) + 12
 
 
 def _add_band(figure: go.Figure, line: pd.DataFrame, source: str, lower: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from analysis.figures.theme import (
@@ -194,26 +194,20 @@ def epochs_against_cap(frame: pd.DataFrame) -> go.Figure:
         return empty_figure("no source states how many tokens it holds")
     names = sorted(frame["source"].unique(), reverse=True)
     figure = blank(height=130 + 44 * len(names))
-    parts = (
-        ("within the cap", frame[~frame["over"]], "circle-open", PALETTE[0]),
-        ("over the cap", frame[frame["over"]], "x", PALETTE[1]),
+    parts = {
+        "within the cap": frame[~frame["over"]],
+        "over the cap": frame[frame["over"]],
+    }
+    _add_marks(
+        figure,
+        parts,
+        x="epochs",
+        y="source",
+        hover=lambda r: (
+            f"<b>{r.run}</b><br>{r.source}: {r.epochs:.3g} epochs of at most {r.cap:g}"
+            f"<br>{'as read' if r.audited else 'as asked for'}"
+        ),
     )
-    for label, part, symbol, colour in parts:
-        if part.empty:
-            continue
-        figure.add_scatter(
-            x=part["epochs"],
-            y=part["source"],
-            mode="markers",
-            name=label,
-            marker={"symbol": symbol, "size": 9, "color": colour, "line": {"width": 1.2}},
-            hovertext=[
-                f"<b>{r.run}</b><br>{r.source}: {r.epochs:.3g} epochs of at most {r.cap:g}"
-                f"<br>{'as read' if r.audited else 'as asked for'}"
-                for r in part.itertuples()
-            ],
-            hoverinfo="text",
-        )
     cap = float(frame["cap"].min())
     figure.add_vline(
         x=cap,
@@ -225,6 +219,30 @@ def epochs_against_cap(frame: pd.DataFrame) -> go.Figure:
     figure.layout.xaxis = axis("tokens read / tokens available", "epochs", rangemode="tozero")
     figure.layout.yaxis = axis("source", **short_ticks(names))
     return figure
+
+
+def _add_marks(
+    figure: go.Figure,
+    parts: Mapping[str, pd.DataFrame],
+    *,
+    x: str,
+    y: str,
+    hover: Callable[[Any], str],
+) -> None:
+    """One mark a row: rings for the first of the ``parts``, which is as it should be, crosses else."""
+    styles = ((f"{SYMBOLS[0]}-open", PALETTE[0]), ("x", PALETTE[1]))
+    for (label, part), (symbol, colour) in zip(parts.items(), styles, strict=True):
+        if part.empty:
+            continue
+        figure.add_scatter(
+            x=part[x],
+            y=part[y],
+            mode="markers",
+            name=label,
+            marker={"symbol": symbol, "size": 9, "color": colour, "line": {"width": 1.2}},
+            hovertext=[hover(row) for row in part.itertuples()],
+            hoverinfo="text",
+        )
 
 
 def realised_frame(audits: pd.DataFrame) -> pd.DataFrame:
@@ -250,26 +268,16 @@ def realised_against_asked(frame: pd.DataFrame) -> go.Figure:
     figure.add_vrect(
         x0=-tolerance, x1=tolerance, fillcolor=GREY, opacity=0.15, line_width=0, layer="below"
     )
-    parts: Sequence[tuple[str, Any, str, str]] = (
-        ("passes", frame[~frame["fails"]], SYMBOLS[0] + "-open", PALETTE[0]),
-        ("fails", frame[frame["fails"]], "x", PALETTE[1]),
+    _add_marks(
+        figure,
+        {"passes": frame[~frame["fails"]], "fails": frame[frame["fails"]]},
+        x="gap",
+        y="row",
+        hover=lambda r: (
+            f"<b>{r.run}</b><br>{r.stage}, {r.source}<br>asked {r.asked:.3f}%, "
+            f"realised {r.realised:.3f}%"
+        ),
     )
-    for label, part, symbol, colour in parts:
-        if part.empty:
-            continue
-        figure.add_scatter(
-            x=part["gap"],
-            y=part["row"],
-            mode="markers",
-            name=label,
-            marker={"symbol": symbol, "size": 9, "color": colour, "line": {"width": 1.2}},
-            hovertext=[
-                f"<b>{r.run}</b><br>{r.stage}, {r.source}<br>asked {r.asked:.3f}%, "
-                f"realised {r.realised:.3f}%"
-                for r in part.itertuples()
-            ],
-            hoverinfo="text",
-        )
     figure.layout.xaxis = axis("realised − asked", "points of 100", nticks=4, tickangle=0)
     # Broken by hand: two names a row leave the plot 120 of a phone's 390 pixels.
     figure.layout.xaxis.title.text = "realised − asked<br>(points of 100)"

@@ -39,6 +39,7 @@ __all__ = [
     "span",
     "translucent",
     "wrapped",
+    "write_over",
 ]
 
 PALETTE = (
@@ -74,6 +75,8 @@ _LEGEND = {
     "font": {"size": 12},
     "itemsizing": "constant",
 }
+_AXIS_LETTERS = 34
+"""Letters of an axis title that fit a phone's plot."""
 _MARGIN = {"l": 8, "r": 12, "t": 12, "b": 8}
 
 
@@ -114,7 +117,9 @@ def axis(title: str, unit: str = "", *, standoff: int = 8, **more: Any) -> dict[
             it would cover, but lets it stand between two: an axis of few categories needs 32.
         more: Of plotly's axis.
     """
-    text = wrapped(f"{title} ({unit})" if unit else title, 34)
+    text = f"{title} ({unit})" if unit else title
+    if len(text) > _AXIS_LETTERS:
+        text = wrapped(title, _AXIS_LETTERS) + (f"<br>({unit})" if unit else "")
     return {
         "title": {"text": text, "standoff": standoff, "font": {"size": 13}},
         "automargin": True,
@@ -183,6 +188,24 @@ def shorten(name: str, most: int = 18) -> str:
         return name
     head = most // 2
     return f"{name[:head]}…{name[-(most - 1 - head) :]}"
+
+
+def write_over(figure: go.Figure, text: str) -> None:
+    """A sentence above the plot, broken for a phone, with the room that its lines need."""
+    lines = wrapped(text)
+    figure.add_annotation(
+        text=lines,
+        xref="paper",
+        yref="paper",
+        x=0.0,
+        y=1.0,
+        xanchor="left",
+        yanchor="bottom",
+        showarrow=False,
+        align="left",
+        font={"size": 12},
+    )
+    figure.layout.margin.t = 30 + 18 * lines.count("<br>")
 
 
 def short_ticks(names: Sequence[str], most: int = 18) -> dict[str, Any]:
