@@ -16,11 +16,13 @@ from ablations.mixture.constraints import broken_caps, simulated_slices
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.schema import RunConfig
 from ablations.training.checkpoints import read_state
+from ablations.training.memory import DEVICE_BYTES, Memory, memory_of
+from ablations.training.plan import Cut, cut_batch, on_cuda
 
 if TYPE_CHECKING:
     from ablations.data.store import TokenStore
 
-__all__ = ["Plan", "PlanRow", "make_plan"]
+__all__ = ["Plan", "PlanRow", "PlannedMemory", "make_plan"]
 
 _CPU_FLOPS = 60e9
 """FLOP/s of two laptop cores on a model of some million parameters in float32 (measured: 11M
@@ -45,6 +47,14 @@ class PlanRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannedMemory:
+    """One rank's part of a batch, and the memory that it takes."""
+
+    cut: Cut
+    memory: Memory
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a run will read, do, take and leave."""
 
@@ -65,6 +75,8 @@ class Plan:
     """Training FLOPs."""
     seconds: Mapping[str, float]
     """Device → estimated seconds of training on one of it."""
+    memory: Mapping[str, PlannedMemory | str]
+    """GPU → what the training takes of one of it, or why it does not fit."""
     disk_bytes: float
     """Checkpoints and exports that the run keeps at most."""
     first_step: int
@@ -112,12 +124,34 @@ def make_plan(config: RunConfig) -> Plan:
         embedding_parameters=config.model.embedding_parameters,
         flops=flops,
         seconds={"2 CPU cores": flops / _CPU_FLOPS, "H100 at 40% MFU": flops / _GPU_FLOPS},
+        memory=_memory(config),
         disk_bytes=float(per_checkpoint * len(steps)),
         first_step=first,
         checkpoint_steps=steps,
         tasks=tuple(config.evaluation.tasks),
         problems=tuple(problems),
     )
+
+
+def _memory(config: RunConfig) -> dict[str, PlannedMemory | str]:
+    """The cut that a GPU's memory allows, and its bill; without a GPU at hand."""
+    model, training, execution = config.model, config.training, on_cuda(config.execution)
+    planned: dict[str, PlannedMemory | str] = {}
+    for device, size in DEVICE_BYTES.items():
+        try:
+            cut = cut_batch(model, training, execution, memory_bytes=size)
+        except ConfigError as error:
+            planned[device] = "; ".join(str(problem) for problem in error.problems)
+            continue
+        bill = memory_of(
+            model,
+            training,
+            execution,
+            micro_batch_size=cut.micro_batch_size,
+            chunk_tokens=execution.loss_chunk_tokens,
+        )
+        planned[device] = PlannedMemory(cut=cut, memory=bill)
+    return planned
 
 
 def _first_step(config: RunConfig) -> int:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ablations.files import free_bytes
-from ablations.plan import Plan, make_plan
+from ablations.plan import Plan, PlannedMemory, make_plan
 from ablations.schema import RunConfig, load
 from ablations.terminal import table_console
 
@@ -100,9 +100,23 @@ def _totals(run: RunConfig, plan: Plan) -> Table:
         rows["simulated epoching"] = (
             f"epochs of a full run of {count(run.schedule.full_tokens)} tokens"
         )
+    rows |= {f"memory, {device}": _memory(planned) for device, planned in plan.memory.items()}
     for key, value in rows.items():
         table.add_row(key, value)
     return table
+
+
+def _memory(planned: PlannedMemory | str) -> str:
+    """A rank's memory on a GPU, part by part."""
+    if isinstance(planned, str):
+        return planned
+    bill, cut = planned.memory, planned.cut
+    parts = ("weights", "gradients", "optimizer", "activations", "loss")
+    split = ", ".join(f"{name} {getattr(bill, name) / 2**30:.3g}" for name in parts)
+    return (
+        f"{bill.total / 2**30:.3g} GiB a rank at micro-batches of {cut.micro_batch_size} × "
+        f"{cut.micro_batches} ({split})"
+    )
 
 
 def count(number: float) -> str:

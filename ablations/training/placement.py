@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from ablations.errors import ConfigError, Problem
-from ablations.training.plan import CUDA_LOSS_CHUNK_TOKENS, Cut, cut_batch
+from ablations.training.plan import Cut, cut_batch, on_cuda
 from ablations.training.specs import ExecutionSpec
 from ablations.training.trainer import TrainJob
 
@@ -26,10 +26,10 @@ def fit(job: TrainJob, device: torch.device, *, shared_by: int = 1) -> tuple[Tra
     """
     if device.type == "cpu":
         return job, cut_batch(job.model, job.training, job.execution)
-    execution = job.execution
-    if execution.loss_chunk_tokens is None:
-        execution = replace(execution, loss_chunk_tokens=CUDA_LOSS_CHUNK_TOKENS)
-    memory = torch.cuda.get_device_properties(device).total_memory // shared_by
+    execution = on_cuda(job.execution)
+    # Slots that name the same GPU say so (sweeps/slots/devices.py).
+    slots = int(os.environ.get("ABLATIONS_DEVICE_SHARED_BY", "1"))
+    memory = torch.cuda.get_device_properties(device).total_memory // (shared_by * slots)
     cut = cut_batch(job.model, job.training, execution, memory_bytes=memory)
     return replace(job, execution=execution), cut
 

@@ -8,12 +8,13 @@ none of the three can see alone. No torch: ``ablate plan`` calls it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ablations.errors import ConfigError, Problem
+from ablations.training.memory import USABLE_SHARE, memory_of
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 
-__all__ = ["Cut", "activation_bytes", "cut_batch", "state_bytes", "training_problems"]
+__all__ = ["CUDA_LOSS_CHUNK_TOKENS", "Cut", "cut_batch", "on_cuda", "training_problems"]
 
 CUDA_LOSS_CHUNK_TOKENS = 4096
 """Tokens of a loss chunk on CUDA where the config is silent: at a vocabulary of 49,152, 0.8 GB of float32
@@ -112,6 +113,13 @@ def _rank_problems(model: ModelSpec, execution: ExecutionSpec) -> list[Problem]:
     return problems
 
 
+def on_cuda(execution: ExecutionSpec) -> ExecutionSpec:
+    """The execution with what it leaves open settled as on a CUDA device."""
+    if execution.loss_chunk_tokens is not None:
+        return execution
+    return replace(execution, loss_chunk_tokens=CUDA_LOSS_CHUNK_TOKENS)
+
+
 def cut_batch(
     model: ModelSpec,
     training: TrainingSpec,
@@ -132,9 +140,7 @@ def cut_batch(
     share = training.batch_size // execution.dp
     # A pipeline of pp ranks wants at least that many micro-batches to keep every rank busy.
     most = max(1, share // execution.pp)
-    micro = execution.micro_batch_size or _largest(
-        model, training, execution, share, most, memory_bytes
-    )
+    micro = execution.micro_batch_size or _largest(model, training, execution, most, memory_bytes)
     return Cut(micro_batch_size=micro, micro_batches=share // micro)
 
 
@@ -142,57 +148,31 @@ def _largest(
     model: ModelSpec,
     training: TrainingSpec,
     execution: ExecutionSpec,
-    share: int,
     most: int,
     memory_bytes: int | None,
 ) -> int:
-    free = CPU_ACTIVATION_BYTES
-    if memory_bytes is not None:
-        # A tenth stays free: allocator fragmentation and the kernels' own buffers.
-        free = int(0.9 * memory_bytes) - state_bytes(model, training, execution)
-    one = activation_bytes(model, training, execution)
-    fits = [n for n in range(1, most + 1) if share % n == 0 and n * one <= free]
-    if not fits and memory_bytes is None:
-        return 1
+    share = training.batch_size // execution.dp
+    sizes = [n for n in range(1, most + 1) if share % n == 0]
+    chunk = execution.loss_chunk_tokens
+    needed = {
+        n: memory_of(model, training, execution, micro_batch_size=n, chunk_tokens=chunk)
+        for n in sizes
+    }
+    if memory_bytes is None:
+        fits = [n for n in sizes if needed[n].activations + needed[n].loss <= CPU_ACTIVATION_BYTES]
+        return fits[-1] if fits else 1
+    usable = int(USABLE_SHARE * memory_bytes)
+    fits = [n for n in sizes if needed[n].total <= usable]
     if not fits:
+        one = needed[1]
         raise ConfigError(
             Problem(
                 "execution.micro_batch_size",
                 "not one sample fits in the device's memory",
-                found=f"{one / 2**30:.1f} GiB a sample, {max(free, 0) / 2**30:.1f} GiB free",
+                found=f"{(one.activations + one.loss) / 2**30:.1f} GiB a sample beside "
+                f"{one.state / 2**30:.1f} GiB of weights, gradients and optimiser",
+                allowed=f"{usable / 2**30:.1f} GiB",
                 do="set execution.recompute=true, raise execution.tp or pp, or zero_stage=1",
             )
         )
     return fits[-1]
-
-
-def state_bytes(model: ModelSpec, training: TrainingSpec, execution: ExecutionSpec) -> int:
-    """Weights, gradients and AdamW's moments of one rank.
-
-    float32: 4 + 4 + 8 bytes a parameter. bfloat16 with float32 accumulation: weight and gradient 2 each,
-    float32 copy 4, float32 gradient 4, moments 8. ZeRO-1 shares copy and moments.
-    """
-    parameters = model.parameters / (execution.tp * execution.pp)
-    share = execution.dp if execution.zero_stage else 1
-    if training.dtype == "float32":
-        return int(parameters * (8 + 8 / share))
-    if training.accumulate_grad_in_fp32:
-        return int(parameters * (8 + 12 / share))
-    return int(parameters * (4 + 4 / share))
-
-
-def activation_bytes(model: ModelSpec, training: TrainingSpec, execution: ExecutionSpec) -> int:
-    """Activations that one sample keeps for the backward pass on one rank, at most.
-
-    A layer keeps about 10 values of hidden width a token (two norms, their inputs, the projections'
-    inputs, rotated heads) and 4 of the feed-forward's; with ``recompute`` its input alone. The
-    logits are held up to three times in float32: whole, or a chunk of them.
-    """
-    length, layers = training.sequence_length, model.num_hidden_layers / execution.pp
-    size = 4 if training.dtype == "float32" else 2
-    layer = (10 * model.hidden_size + 4 * model.intermediate_size) / execution.tp
-    kept = layers * model.hidden_size + layer if execution.recompute else layers * layer
-    logits = 3 * 4 * model.vocab_size / execution.tp
-    if execution.loss_chunk_tokens:
-        logits *= min(1.0, execution.loss_chunk_tokens / length)
-    return int(length * (size * kept + logits))

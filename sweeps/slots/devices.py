@@ -21,6 +21,8 @@ class Slot:
     """``CUDA_VISIBLE_DEVICES`` of the run; None leaves it as it is."""
     cores: tuple[int, ...]
     """CPU threads of the run; it is bound to them, and counts them as the machine's."""
+    shared_by: int = 1
+    """Slots that name the same devices: a run takes that part of their memory."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -29,7 +31,10 @@ class Slot:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), count)
         # Tokenizers warn at every fork unless told not to thread.
         shared = {**threads, "TOKENIZERS_PARALLELISM": "false", "ABLATIONS_SLOT": self.name}
-        return shared if self.devices is None else {**shared, "CUDA_VISIBLE_DEVICES": self.devices}
+        if self.devices is None:
+            return shared
+        part = {"ABLATIONS_DEVICE_SHARED_BY": str(self.shared_by)}
+        return {**shared, **part, "CUDA_VISIBLE_DEVICES": self.devices}
 
 
 def usable_cores() -> list[int]:
@@ -74,7 +79,12 @@ def slots_of(
         devices = [str(group) for group in slots]
         _check(len(devices), devices, False)
     return [
-        Slot(name=str(i), devices=group, cores=_share(i, len(devices), threads))
+        Slot(
+            name=str(i),
+            devices=group,
+            cores=_share(i, len(devices), threads),
+            shared_by=devices.count(group),
+        )
         for i, group in enumerate(devices)
     ]
 

@@ -217,6 +217,12 @@ def test_slots_are_what_the_machine_has(
         assert len({core for slot in slots for core in slot.cores}) == len(slots) * expected[0][1]
 
 
+def test_slots_that_name_one_gpu_share_its_memory() -> None:
+    both = slots_of(["0", "0", "1"], 1, 1)
+    shares = [slot.environment["ABLATIONS_DEVICE_SHARED_BY"] for slot in both]
+    assert shares == ["2", "2", "1"]
+
+
 @pytest.mark.parametrize("asked", [(0, None, 1), (3, None, 1)])
 def test_slots_that_are_not_there_are_refused(
     monkeypatch: pytest.MonkeyPatch, asked: tuple[int, None, int]
