@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ SIZES = {  # hidden, layers, heads, feed-forward; parameters with a vocabulary o
     "1M": (128, 4, 4, 344),
     "5M": (256, 6, 8, 688),
     "25M": (512, 8, 8, 1376),
+    "135M": (576, 30, 9, 1536),
+    "360M": (960, 32, 15, 2560),
+    "1.7B": (2048, 24, 32, 8192),
 }
 BATCH_SIZES = (16, 32, 64, 128, 256)
 
@@ -50,6 +53,8 @@ class Case:
     model: Any
     tokenizer: Any
     tasks: list[SuiteTask]
+    device: str = "cpu"
+    dtype: str = "float32"
 
 
 def main() -> int:
@@ -82,7 +87,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--items", type=Path, help="folder of item files; generated where absent")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--count", type=int, default=150, help="items of a task")
-    parser.add_argument("--size", choices=SIZES, default="1M")
+    parser.add_argument("--size", choices=list(SIZES), default="1M")
     parser.add_argument("--window", type=int, default=512)
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--repeats", type=int, default=3)
@@ -99,10 +104,11 @@ def _case(folder: Path, options: argparse.Namespace) -> Case:
     ]
     texts = [doc.query + "".join(doc.choices) for task in tasks for doc in task.docs]
     tokenizer = _tokenizer(texts)
-    model = _model(options.size, len(tokenizer), options.window)
+    device, dtype = getattr(options, "device", "cpu"), getattr(options, "dtype", "float32")
+    model = _model(options.size, len(tokenizer), options.window).to(device, getattr(torch, dtype))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return Case(folder, model, tokenizer, tasks)
+    return Case(folder, model, tokenizer, tasks, device, dtype)
 
 
 def _spec(name: str) -> TaskSpec:
@@ -198,8 +204,8 @@ def _stock_model(case: Case, window: int, batch_size: int) -> Any:
         model_name=str(case.folder),
         batch_size=batch_size,
         max_length=window,
-        device="cpu",
-        dtype="float32",
+        device=case.device,
+        dtype=case.dtype,
         cache_dir=str(case.folder / "cache"),
     )
     model = TransformersModel.from_model(model=case.model, config=config)
@@ -229,30 +235,41 @@ def _ours(model: MemoryModel, case: Case) -> None:
         sample_metrics(task, model)
 
 
-def _clock(work: Callable[[], object]) -> float:
-    start = time.process_time()
+def _clock(case: Case, work: Callable[[], object]) -> float:
+    """Seconds: of CPU time, on a GPU of wall time until all its kernels are over."""
+    if case.device == "cpu":
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+    torch.cuda.synchronize()
+    start = time.perf_counter()
     work()
-    return time.process_time() - start
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def _best_batch_size(stock: Any, case: Case) -> int:
     """The fastest of several on a third of the items."""
     third = [SuiteTask(task.name, task.spec, task.docs[::3], task.metrics) for task in case.tasks]
-    sample = Case(case.folder, case.model, case.tokenizer, third)
+    sample = replace(case, tasks=third)
     spent = {}
     for size in BATCH_SIZES:
         stock.config.batch_size = stock.batch_size = size
-        spent[size] = min(_clock(lambda: _stock(stock, sample)) for _ in range(2))
+        spent[size] = min(_clock(sample, lambda: _stock(stock, sample)) for _ in range(2))
     return min(spent, key=lambda size: spent[size])
 
 
 def _race(case: Case, stock: Any, options: argparse.Namespace) -> dict[str, float]:
     spent: dict[str, list[float]] = {}
     for _ in range(options.repeats):
-        spent.setdefault("stock", []).append(_clock(lambda: _stock(stock, case)))
+        spent.setdefault("stock", []).append(_clock(case, lambda: _stock(stock, case)))
         model = _memory_model(case, options)
-        spent.setdefault("first checkpoint", []).append(_clock(lambda m=model: _ours(m, case)))
-        spent.setdefault("further checkpoints", []).append(_clock(lambda m=model: _ours(m, case)))
+        spent.setdefault("first checkpoint", []).append(
+            _clock(case, lambda m=model: _ours(m, case))
+        )
+        spent.setdefault("further checkpoints", []).append(
+            _clock(case, lambda m=model: _ours(m, case))
+        )
     return {name: min(times) for name, times in spent.items()}
 
 
