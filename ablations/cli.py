@@ -153,6 +153,7 @@ def _run(name: str, overrides: Sequence[str]) -> int:
 
     from ablations.schema import conf_dir
 
+    _refuse_several_actions(overrides)
     task = Task(name)
     sys.argv = [f"ablate {name}", *overrides]
     application = hydra.main(config_path=str(conf_dir()), config_name=COMMANDS[name].config)(task)
@@ -168,6 +169,22 @@ def _run(name: str, overrides: Sequence[str]) -> int:
             raise cause from None
         raise UserError(explain(error, COMMANDS[name].config, overrides)) from None
     return task.code
+
+
+_ACTIONS = (("--run", "-r"), ("--multirun", "-m"), ("--cfg", "-c"), ("--info", "-i"))
+
+
+def _refuse_several_actions(overrides: Sequence[str]) -> None:
+    """Hydra does one thing at a time, and says so with a traceback."""
+    words = [word.partition("=")[0] for word in overrides]
+    given = [names[0] for names in _ACTIONS if set(names) & set(words)]
+    if len(given) > 1:
+        problem = Problem(
+            " ".join(given),
+            "only one of them can be given",
+            do="leave --multirun out: --cfg and --info show the same config without it",
+        )
+        raise UserError(problem)
 
 
 def _output_is_closed() -> bool:

@@ -237,6 +237,8 @@ class RunRecord:
             )
             for name in ("metrics.jsonl", "events.jsonl", "scores.jsonl"):
                 mend_lines(self.path / name)
+            if job := _queue_job():
+                self.event("job", **job)
             yield
         finally:
             holder.unlink(missing_ok=True)
@@ -335,6 +337,17 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
         if not prefix and key in _ELSEWHERE:
             continue
         yield from _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
+
+
+def _queue_job() -> dict[str, str]:
+    """The queue's job that this process is, and where its output goes; empty outside submitit."""
+    if not os.environ.get("SUBMITIT_EXECUTOR"):
+        return {}
+    # Imported here: submitit is there, since it started the process.
+    import submitit
+
+    job = submitit.JobEnvironment()
+    return {"queue": job.cluster, "job": str(job.job_id), "log": str(job.paths.stdout)}
 
 
 def _versions() -> dict[str, str]:

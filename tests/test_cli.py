@@ -22,6 +22,7 @@ MISTAKES = {
     "unknown key in an unknown group": (["run", "trainin.peak_lr=1"], "did you mean 'training'"),
     "wrong type": (["run", "training.batch_size=abc"], "training.batch_size"),
     "not an override": (["run", "mixture.weights=[1"], "not an override"),
+    "two actions": (["run", "-m", "--cfg", "job"], "--multirun --cfg: only one of them"),
     "missing value": (["score"], "checkpoint: missing"),
     "missing checkpoint": (["score", "checkpoint=/nowhere"], "no such folder"),
     "missing warm start": (

@@ -198,8 +198,9 @@ class Driver:
         allowed = self._study.spec.max_failures
         if len(failed) <= allowed:
             return None
+        count = f"{len(failed)} trial{'s' if len(failed) > 1 else ''} failed"
         return (
-            f"study {self._study.study!r}: {len(failed)} trials failed, more than "
+            f"study {self._study.study!r}: {count}, more than "
             f"search.max_failures={allowed}; {_last_reason(failed)}"
         )
 

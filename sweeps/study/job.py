@@ -70,7 +70,7 @@ def read_command(arguments: Sequence[str]) -> Command:
             raise ConfigError(_continuous(override))
         key, values = override.get_key_element(), list(override.sweep_string_iterator())
         if key == "seed":
-            seeds = tuple(int(value) for value in values)
+            seeds = _seeds(str(override.input_line), values)
         elif key in ("trial", "study"):
             raise ConfigError(Problem(key, "cannot be swept", found=str(override.input_line)))
         else:
@@ -123,6 +123,12 @@ def quoted(value: Any) -> str:
     # In quotes a backslash is itself, except where a quote follows it: there it is doubled.
     escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text)
     return f"'{escaped}'"
+
+
+def _seeds(said: str, values: Sequence[str]) -> tuple[int, ...]:
+    if not all(value.isdecimal() for value in values):
+        raise ConfigError(Problem(said, "not seeds", allowed="whole numbers from 0 on: seed=0,1,2"))
+    return tuple(dict.fromkeys(int(value) for value in values))
 
 
 def _continuous(override: Override) -> Problem:

@@ -216,8 +216,20 @@ class SearchSpec:
                 ("max_failures", self.max_failures, 0),
                 ("attempts", self.attempts, 1),
                 ("workers", 1 if self.workers is None else self.workers, 1),
+                ("strategy.design_trials", self.strategy.design_trials or 0, 0),
+                ("confirm.finalists", self.confirm.finalists, 0),
             )
             if value < least
+        ]
+        problems += [
+            Problem(
+                where, "not seeds", found=list(seeds), allowed="whole numbers from 0 on, each once"
+            )
+            for where, seeds in (
+                ("search.seeds", self.seeds),
+                ("search.confirm.seeds", self.confirm.seeds),
+            )
+            if len(set(seeds)) < len(seeds) or min(seeds, default=0) < 0
         ]
         if not self.objectives:
             problems.append(Problem("search.objectives", "a study needs an objective"))

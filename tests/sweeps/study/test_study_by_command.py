@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ablations.runs import RunRecord
 from tests.sweeps.study.conftest import StudyApp
 
 SEARCH = ("search=app_mixture", "search.budget.trials=6", "search.strategy.design_trials=3")
@@ -70,6 +71,9 @@ def test_other_launchers_work_too(study_app: StudyApp, launcher: str) -> None:
     )
     study_app.assert_whole()
     assert len(study_app.results()) == 3
+    jobs = [e for run in study_app.runs() for e in RunRecord(run).events() if e["kind"] == "job"]
+    assert [job["queue"] for job in jobs] == ["local"] * 3 * (launcher == "submitit_local")
+    assert all("completed successfully" in Path(job["log"]).read_text() for job in jobs)
 
 
 @pytest.mark.slow
@@ -91,7 +95,7 @@ def test_a_failed_trial_is_recorded_and_the_study_goes_on(study_app: StudyApp) -
     assert "failed: TrainingError: step 3: the loss left the rails" in said
     assert len(study_app.results()) == 5
     said = study_app.run(*SEARCH, "fail=trial-0002", "search.max_failures=0", code=1)
-    assert "1 trials failed, more than search.max_failures=0" in said
+    assert "1 trial failed, more than search.max_failures=0" in said
 
 
 @pytest.mark.slow

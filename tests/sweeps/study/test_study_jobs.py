@@ -70,7 +70,9 @@ def test_seeds_alone_sweep_nothing() -> None:
     assert not read_command(["seed=0,1", "a=1"]).sweeps
 
 
-@pytest.mark.parametrize("argument", ["peak_lr=interval(0,1)", "study=a,b", "trial=a,b"])
+@pytest.mark.parametrize(
+    "argument", ["peak_lr=interval(0,1)", "study=a,b", "trial=a,b", "seed=a,b", "seed=0,-1"]
+)
 def test_what_cannot_be_swept_is_refused(argument: str) -> None:
     with pytest.raises(ConfigError):
         read_command([argument])
