@@ -238,7 +238,7 @@ class RunRecord:
             for name in ("metrics.jsonl", "events.jsonl", "scores.jsonl"):
                 mend_lines(self.path / name)
             if job := _queue_job():
-                self.event("job", **job)
+                self.event("job", step=None, **job)
             yield
         finally:
             holder.unlink(missing_ok=True)
