@@ -110,7 +110,8 @@ class RunConfig:
 
     def store_folder(self, source: str) -> Path:
         """Where the token store of ``source`` is, or will be."""
-        return store_folder(Path(self.data_dir), self.tokenizer.name, source)
+        store = self.source[source].store or source
+        return store_folder(Path(self.data_dir), self.tokenizer.name, store)
 
     def build_schedule(self) -> Schedule:
         """The schedule in whole steps."""

@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -46,6 +47,8 @@ __all__ = [
 ]
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
+
+_FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 FileFormat = Literal["auto", "jsonl", "parquet", "arrow", "text"]
 """auto = by the file's ending."""
@@ -155,6 +158,9 @@ class SourceSpec:
     """Stop after so many UTF-8 bytes of text, held-out text included; null = all."""
     decontaminate: tuple[str, ...] = ()
     """Tasks (files of ``data/benchmarks``) whose items' documents are dropped."""
+    store: str | None = None
+    """Folder of its token store; null = the source's name. A source that is searched over a filter
+    needs one for each value: ``web_min${source.web.min_score}``."""
     shards: int = 1
     """Token files, and tasks that can be prepared side by side; part of the result."""
     licence: str
@@ -186,6 +192,8 @@ class SourceSpec:
             problems.append(
                 Problem("source.min_score", "goes with score_column: give both or neither")
             )
+        if self.store is not None and not _FOLDER.fullmatch(self.store):
+            problems.append(Problem("source.store", "not a folder's name", found=self.store))
         if isinstance(self.origin, FilesOrigin) and not self.origin.paths:
             problems.append(Problem("source.origin.paths", "names no file"))
         if problems:
@@ -193,7 +201,7 @@ class SourceSpec:
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over what decides the text of a prepared store."""
-        words = ("domain", "tokens_available", "licence", "url", "note")
+        words = ("domain", "tokens_available", "licence", "url", "note", "store")
         deciding = {key: value for key, value in asdict(self).items() if key not in words}
         text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

@@ -160,7 +160,7 @@ class Finish:
         sync_folder(self.partial)
         # A folder cannot be replaced by rename: an old store steps aside first, and a process that
         # dies between the two renames leaves no store, never half of one.
-        old = self.folder.with_name(f".{self.name}.old")
+        old = self.folder.with_name(f".{self.folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if self.folder.exists():
             self.folder.rename(old)

@@ -49,17 +49,17 @@ class Work:
     @property
     def folder(self) -> Path:
         """The store, once it is whole."""
-        return store_folder(self.data_dir, self.tokenizer.name, self.name)
+        return store_folder(self.data_dir, self.tokenizer.name, self.spec.store or self.name)
 
     @property
     def partial(self) -> Path:
         """Where the ranks write; becomes the store."""
-        return self.folder.with_name(f".{self.name}.partial")
+        return self.folder.with_name(f".{self.folder.name}.partial")
 
     @property
     def jobs(self) -> Path:
         """Which ranks are done, and datatrove's logs."""
-        return self.folder.with_name(f".{self.name}.jobs")
+        return self.folder.with_name(f".{self.folder.name}.jobs")
 
     def place(self) -> Place:
         """Where its readers find packages and mirrors."""

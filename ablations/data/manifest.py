@@ -39,9 +39,9 @@ TRAIN = "train"
 _EDGE_BYTES = 64 * 1024
 
 
-def store_folder(data_dir: Path, tokenizer: str, source: str) -> Path:
-    """Where the token store of ``source`` is, or will be."""
-    return Path(data_dir) / tokenizer / source
+def store_folder(data_dir: Path, tokenizer: str, store: str) -> Path:
+    """Where the token store ``store`` is, or will be: by default a source's name."""
+    return Path(data_dir) / tokenizer / store
 
 
 @dataclass(frozen=True, kw_only=True)

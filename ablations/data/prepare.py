@@ -213,7 +213,7 @@ def _prepare_one(
     tell: Callable[[Progress], None],
 ) -> StoreManifest | None:
     work.folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work.folder.with_name(f".{work.name}.lock"), timeout=0)
+    lock = FileLock(work.folder.with_name(f".{work.folder.name}.lock"), timeout=0)
     try:
         with lock:
             resolved = _begin(work, force=force)

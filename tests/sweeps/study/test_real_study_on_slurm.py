@@ -20,7 +20,7 @@ def test_preempted_cancelled_and_with_its_controller_killed_it_ends_the_same(
     prepared: Path,
 ) -> None:
     command = [sys.executable, str(SCRIPT), str(prepared), "--short", "--steps=500", "--trials=3"]
-    command += [*TINY, *SHORT_SOURCES, "search=mixture"]
+    command += [*TINY, *SHORT_SOURCES, "search=mixture", "mixture.epoch_cap=100"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=590)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "disturbed on Slurm: 3 runs, 0 differences" in done.stdout

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ablations.runs import list_runs
 from ablations.schema import conf_dir
 from tests.conftest import SHORT_SOURCES, TINY
 
@@ -77,3 +78,26 @@ def test_an_edited_source_is_refused_by_name(workspace: Path) -> None:
     (own / "synthetic_facts.yaml").write_text(source.replace("documents: 400", "documents: 401"))
     said = ablate(workspace, "run", "-m", *given, code=2)
     assert "config.source.synthetic_facts.origin.documents: not what the study was begun" in said
+
+
+def test_a_source_s_filter_is_searched_beside_the_mixture(workspace: Path) -> None:
+    path = "source.synthetic_facts.max_documents"
+    stores = [f"+{path}=100", f"+source.synthetic_facts.store=facts_${{{path}}}"]
+    for count in (100, 300):
+        source = [*SHORT_SOURCES, *stores, f"{path}={count}", "contamination=false"]
+        ablate(workspace, "prepare", "experiment=synthetic", *source)
+    filtered = f"+search.space.parameters={{{path}:{{kind:choice,choices:[100,300]}}}}"
+    given = ["search.budget.trials=4", "mixture.epoch_cap=100", "evaluation.heldout=false"]
+    given += ["search.confirm.finalists=0", filtered]
+    ablate(workspace, "run", "-m", *STUDY, *stores, *given)
+    records = list_runs(workspace / "runs", "real")
+    read = {
+        (found := record.manifest.config)["source"]["synthetic_facts"]["max_documents"]: found[
+            "stores"
+        ]["synthetic_facts"]
+        for record in records
+    }
+    assert len(records) == 4
+    assert set(read) == {100, 300}
+    assert read[100] != read[300]
+    assert "tie" in ablate(workspace, "verdict", "study=real").lower()
