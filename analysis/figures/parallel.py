@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["parallel_coordinates"]
 
 _BANDS = 6
+_CROWD = 120
 _BAND_NAMES = ("best 1/6", "2/6", "3/6", "4/6", "5/6", "worst 1/6")
 _COLOURS = ("#440154", "#414487", "#2A788E", "#22A884", "#7AD151", "#D8C91A")
 """Viridis at six points, its last a shade darker: pure yellow is lost on white."""
@@ -40,6 +41,8 @@ def parallel_coordinates(
     order = frame["score"].rank(ascending=minimised, method="first").to_numpy()
     bands = np.minimum(((order - 1) * _BANDS / len(frame)).astype(int), _BANDS - 1)
     figure = blank(height=520)
+    # The best of 500 trials are 84 lines: at full width they would be one dark block.
+    best = 2.5 if len(frame) <= _CROWD else 1.0
     # The worst first, so that the best lie on top.
     for band in range(_BANDS - 1, -1, -1):
         part = frame[bands == band]
@@ -50,9 +53,9 @@ def parallel_coordinates(
             mode="lines+markers",
             name=_BAND_NAMES[band],
             legendrank=band,
-            line={"color": _COLOURS[band], "width": 2.5 if band == 0 else 1.2},
+            line={"color": _COLOURS[band], "width": best if band == 0 else best / 2},
             opacity=1.0 if band == 0 else 0.55,
-            marker={"size": 6 if band == 0 else 4},
+            marker={"size": 2.4 * best if band == 0 else 4},
             hoverinfo="text",
         )
     figure.layout.legend.title = {"text": f"trials by {score}", "side": "top"}

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from analysis.report import ReportContent, gather_report, render_html
 from analysis.synthetic import SyntheticStudy, write_study
 
 CHROMIUM_FLAGS = (
@@ -199,3 +200,15 @@ def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         SyntheticStudy(name="four", sources=four, trials=20, stages=("stable", "anneal"), items=0),
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def content(runs_dir: Path) -> ReportContent:
+    """The report of the study "ratio"."""
+    return gather_report(runs_dir, "ratio", surrogates=("linear", "scheffe"))
+
+
+@pytest.fixture(scope="session")
+def page(content: ReportContent) -> str:
+    """Its page."""
+    return render_html(content)
