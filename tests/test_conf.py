@@ -11,6 +11,7 @@ import yaml
 
 from ablations.data.catalogue import load_catalogue, load_source
 from ablations.mixture.specs import LearningRateSpec, MixtureSpec
+from ablations.plan import make_plan
 from ablations.schema import conf_dir, load
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 
@@ -66,6 +67,13 @@ def test_every_model_is_valid(name: str) -> None:
 @pytest.mark.parametrize("name", options("training"))
 def test_every_training_is_valid(name: str) -> None:
     load(composed(f"training={name}", "model=smollm2_1b7", "schedule.total_tokens=1e9"))
+
+
+@pytest.mark.parametrize("name", options("execution"))
+def test_every_execution_fits_the_1_7b_model(name: str) -> None:
+    run = load(composed("experiment=smollm2_1b7", f"execution={name}"))
+    for device, planned in make_plan(run).memory.items():
+        assert not isinstance(planned, str), f"{device}: {planned}"
 
 
 @pytest.mark.parametrize(

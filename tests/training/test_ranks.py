@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import pytest
 import torch
 
 from ablations.errors import CheckpointError
+from ablations.schema import load
 from ablations.training.export import read_weights
 from ablations.training.nanotron.trainer import NanotronTrainer
 from ablations.training.trainer import TrainJob
 from tests.oracles.jobs import kinds_of, losses_of, make_job, rows_of, with_execution
+from tests.test_conf import composed
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +62,19 @@ def test_ranks_change_neither_losses_nor_samples_nor_weights(
     assert mine.keys() == theirs.keys()
     for name, tensor in mine.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gpu8", "gpu8_tp2", "gpu8_pp2"])
+def test_the_shipped_executions_of_a_node_train_as_one_rank(
+    tmp_path: Path, stores: dict[str, Path], alone: TrainJob, name: str
+) -> None:
+    """Each with two data-parallel ranks in place of its four or eight, on gloo."""
+    run = load(composed("experiment=smollm2_1b7", f"execution={name}"))
+    execution = replace(run.execution, device="cpu", threads=1, dp=2)
+    job = replace(job_of(tmp_path, stores), execution=execution)
+    outcome = NanotronTrainer().train(job)
+    assert outcome.status == "done", (tmp_path / "worker.log").read_text()[-2000:]
+    assert losses_of(job) == pytest.approx(losses_of(alone), rel=1e-6)
 
 
 def test_bfloat16_with_shared_optimiser_is_that_of_one_rank(
