@@ -66,10 +66,19 @@ def under_headline(content: ReportContent) -> Iterator[str]:
         yield content.judged.note
 
 
+MOST_SOURCES = 6
+"""Sources that a sentence names; the tables of trials hold the rest."""
+
+
 def mixture_in_words(weights: Mapping[str, float]) -> str:
     """The sources of a mixture with their shares, the largest first."""
     ordered = sorted(weights.items(), key=lambda item: -item[1])
-    return ", ".join(f"{name} {100 * weight:.1f}%" for name, weight in ordered if weight >= 5e-4)
+    present = [(name, weight) for name, weight in ordered if weight >= 5e-4]
+    shown = present if len(present) <= MOST_SOURCES else present[: MOST_SOURCES - 1]
+    said = [f"{name} {100 * weight:.1f}%" for name, weight in shown]
+    if rest := present[len(shown) :]:
+        said.append(f"{len(rest)} others {100 * sum(weight for _, weight in rest):.1f}%")
+    return ", ".join(said)
 
 
 def _compared(verdict: Verdict) -> Iterator[str]:

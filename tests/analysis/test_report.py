@@ -93,6 +93,21 @@ def test_the_verdict_says_what_was_compared_who_gains_and_what_a_tie_means(
     assert any(line.startswith("What would settle it:") for line in said)
 
 
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ({"a": 0.3, "b": 0.7, "c": 0.0}, "b 70.0%, a 30.0%"),
+        ({name: 1 / 6 for name in "abcdef"}, ", ".join(f"{name} 16.7%" for name in "abcdef")),
+        (
+            {name: 1 / 8 for name in "abcdefgh"},
+            "a 12.5%, b 12.5%, c 12.5%, d 12.5%, e 12.5%, 3 others 37.5%",
+        ),
+    ],
+)
+def test_a_mixture_is_named_by_its_largest_sources(weights: dict[str, float], said: str) -> None:
+    assert sentences.mixture_in_words(weights) == said
+
+
 def test_gains_and_losses_are_counted_and_stand_first(content: ReportContent) -> None:
     verdict = content.judged.verdict
     assert verdict is not None
