@@ -97,9 +97,9 @@ def test_the_verdict_says_what_was_compared_who_gains_and_what_a_tie_means(
     ("weights", "said"),
     [
         ({"a": 0.3, "b": 0.7, "c": 0.0}, "b 70.0%, a 30.0%"),
-        ({name: 1 / 6 for name in "abcdef"}, ", ".join(f"{name} 16.7%" for name in "abcdef")),
+        (dict.fromkeys("abcdef", 1 / 6), ", ".join(f"{name} 16.7%" for name in "abcdef")),
         (
-            {name: 1 / 8 for name in "abcdefgh"},
+            dict.fromkeys("abcdefgh", 1 / 8),
             "a 12.5%, b 12.5%, c 12.5%, d 12.5%, e 12.5%, 3 others 37.5%",
         ),
     ],
