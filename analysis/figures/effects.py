@@ -9,6 +9,7 @@ number is in brackets.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +17,12 @@ import numpy as np
 from analysis.figures.theme import (
     DIVERGING,
     INK,
+    MANY,
     axis,
     blank,
     colour_bar,
     empty_figure,
+    narrow_ticks,
     short_ticks,
 )
 
@@ -33,6 +36,9 @@ MOVED = 0.1
 """Share of tokens that is moved."""
 
 _CLEAR_T = 2.0
+
+_NUMBERS = 5
+"""Columns whose cells fit a number in brackets on a phone."""
 
 
 def effects_frame(
@@ -107,26 +113,22 @@ def _move(mean: np.ndarray[Any, Any], place: int) -> np.ndarray[Any, Any]:
 
 
 def effect_matrix(frame: pd.DataFrame) -> go.Figure:
-    """Tasks down, sources across; blue helps, vermilion hurts, brackets = not clear of noise."""
+    """Tasks down, sources across; blue helps, vermilion hurts, brackets = not clear of noise.
+
+    Many sources stand down and tasks across; with more than five columns a cell has its sign alone.
+    """
     if frame.empty:
         return empty_figure("effects need at least two more scored mixtures than sources")
-    wide = frame.pivot(index="task", columns="source", values="effect").sort_index(ascending=False)
-    clear = frame.pivot(index="task", columns="source", values="clear").loc[wide.index]
-    raw = frame.pivot(index="task", columns="source", values="raw").loc[wide.index]
+    down, across = "task", "source"
+    if MANY < frame["source"].nunique() > frame["task"].nunique():
+        down, across = across, down
+    wide = frame.pivot(index=down, columns=across, values="effect").sort_index(ascending=False)
     limit = float(np.nanmax(np.abs(wide.to_numpy()))) or 1.0
-    text = [
-        [f"{v:+.1f}" if c else f"({v:+.1f})" for v, c in zip(values, clears, strict=True)]
-        for values, clears in zip(wide.to_numpy(), clear.to_numpy(), strict=True)
-    ]
-    hover = [
-        [
-            f"<b>{task}</b> × {source}<br>{wide.loc[task, source]:+.2f} SD for +10 points"
-            f"<br>{raw.loc[task, source]:+.4g} in the metric's units"
-            for source in wide.columns
-        ]
-        for task in wide.index
-    ]
-    figure = blank(height=130 + 26 * len(wide), legend=False)
+    cells = {(row[down], row[across]): row for row in frame.to_dict("records")}
+    form = _number_in_cell if len(wide.columns) <= _NUMBERS else _sign_in_cell
+    ticks = narrow_ticks(list(wide.columns))
+    height = 130 + 26 * len(wide) + (80 if ticks["tickangle"] else 0)
+    figure = blank(height=height, legend=False)
     figure.add_heatmap(
         z=wide.to_numpy(),
         x=list(wide.columns),
@@ -134,21 +136,38 @@ def effect_matrix(frame: pd.DataFrame) -> go.Figure:
         zmin=-limit,
         zmax=limit,
         colorscale=[list(stop) for stop in DIVERGING],
-        text=text,
+        text=[[form(cells.get((y, x))) for x in wide.columns] for y in wide.index],
         texttemplate="%{text}",
         textfont={"size": 11, "color": INK},
-        hovertext=hover,
+        hovertext=[[_hover(cells.get((y, x))) for x in wide.columns] for y in wide.index],
         hoverinfo="text",
         xgap=2,
         ygap=2,
         colorbar=colour_bar("SD per +10 points, + = better"),
     )
-    figure.layout.xaxis = axis(
-        "source",
-        standoff=32,
-        showgrid=False,
-        tickangle=0 if wide.shape[1] < 5 else -40,
-        **short_ticks(list(wide.columns), 14),
-    )
-    figure.layout.yaxis = axis("task", showgrid=False, **short_ticks(list(wide.index), 20))
+    figure.layout.xaxis = axis(across, standoff=32, showgrid=False, **ticks)
+    figure.layout.yaxis = axis(down, showgrid=False, **short_ticks(list(wide.index), 20))
     return figure
+
+
+def _number_in_cell(cell: Mapping[str, Any] | None) -> str:
+    if cell is None:
+        return ""
+    return f"{cell['effect']:+.1f}" if cell["clear"] else f"({cell['effect']:+.1f})"
+
+
+def _sign_in_cell(cell: Mapping[str, Any] | None) -> str:
+    """Nothing where the effect is not clear of the noise."""
+    if cell is None or not cell["clear"]:
+        return ""
+    return "+" if cell["effect"] > 0 else "−"
+
+
+def _hover(cell: Mapping[str, Any] | None) -> str:
+    if cell is None:
+        return ""
+    return (
+        f"<b>{cell['task']}</b> × {cell['source']}<br>{cell['effect']:+.2f} SD for +10 points"
+        f"<br>{cell['raw']:+.4g} in the metric's units"
+        + ("" if cell["clear"] else "<br>not clear of the noise")
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.figures.theme import axis, blank, empty_figure, number, short_ticks
+from analysis.figures.theme import axis, blank, empty_figure, narrow_ticks, number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,10 +64,9 @@ def parallel_coordinates(
         "source",
         "",
         standoff=32,
-        tickangle=0 if sum(min(len(name), 12) for name in names) < 28 else -40,
         categoryorder="array",
         categoryarray=names,
-        **short_ticks(names, 12),
+        **narrow_ticks(names, 12),
     )
     figure.layout.yaxis = axis(
         "weight", "share of tokens", tickformat=".0%", range=[-0.02, min(1.02, 1.08 * top)]

@@ -79,8 +79,10 @@ def stage_timeline(stages: pd.DataFrame, curve: pd.DataFrame) -> go.Figure:
     """Shares of tokens stacked per stage, the learning rate over them."""
     if stages.empty:
         return empty_figure("no schedule to show")
-    figure = blank(height=460)
     names = [str(name) for name in dict.fromkeys(stages["source"])]
+    # A phone's legend has one name a line, and scrolls where it may not be higher.
+    figure = blank(height=460 + 20 * max(0, len(names) - 6))
+    figure.layout.legend.maxheight = 0.7
     for name, style in source_styles(names).items():
         _add_source(figure, stages[stages["source"] == name], name, style)
     spans = stages.drop_duplicates("stage")
@@ -216,7 +218,9 @@ def epochs_against_cap(frame: pd.DataFrame) -> go.Figure:
         annotation_position="top",
     )
     figure.layout.margin.t = 28
-    figure.layout.xaxis = axis("tokens read / tokens available", "epochs", rangemode="tozero")
+    figure.layout.xaxis = axis("tokens read / available", "epochs", rangemode="tozero")
+    # Broken by hand, as that of the audit below: long names leave a phone little plot.
+    figure.layout.xaxis.title.text = "tokens read / available<br>(epochs)"
     figure.layout.yaxis = axis("source", **short_ticks(names))
     return figure
 

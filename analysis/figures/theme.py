@@ -24,6 +24,7 @@ __all__ = [
     "DIVERGING",
     "GREY",
     "INK",
+    "MANY",
     "PALETTE",
     "PATTERNS",
     "SEQUENTIAL",
@@ -32,6 +33,7 @@ __all__ = [
     "blank",
     "colour_bar",
     "empty_figure",
+    "narrow_ticks",
     "number",
     "short_ticks",
     "shorten",
@@ -62,6 +64,9 @@ SEQUENTIAL = "Viridis"
 DIVERGING = ((0.0, "#E8863C"), (0.5, "#FFFFFF"), (1.0, "#4A9CCB"))
 """Vermilion = worse, white = no change, blue = better; light enough for dark text on every shade (a
 contrast of 5.3, WCAG 2.2, 1.4.3). In grey the ends are alike, so the number stands in the cell."""
+
+MANY = 8
+"""Columns whose labels fit a phone slanted."""
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 _HOVER = {"bgcolor": "white", "font": {"color": INK, "size": 12}, "align": "left"}
@@ -219,6 +224,17 @@ def short_ticks(names: Sequence[str], most: int = 18) -> dict[str, Any]:
         "tickvals": list(names),
         "ticktext": [shorten(name, most) for name in names],
     }
+
+
+def narrow_ticks(names: Sequence[str], most: int = 14) -> dict[str, Any]:
+    """:func:`short_ticks` of an x axis: level where they fit a phone, else slanted, else upright."""
+    ticks = short_ticks(names, most)
+    letters = sum(map(len, ticks["ticktext"]))
+    if letters < 28:
+        return ticks | {"tickangle": 0}
+    if len(names) <= MANY:
+        return ticks | {"tickangle": -40}
+    return ticks | {"tickangle": -90, "tickfont": {"size": 10}}
 
 
 def wrapped(text: str, width: int = 46) -> str:

@@ -138,7 +138,8 @@ def _task_charts(content: ReportContent) -> Iterator[Chart]:
             section="tasks",
             title="What moving tokens does to each task",
             caption="Effect of ten more points of weight for a source, taken from the others in "
-            "proportion, by a linear fit over all mixtures. In brackets: not clear of the noise.",
+            "proportion, by a linear fit over all mixtures. In brackets, or without a sign: not clear of "
+            "the noise.",
             figure=figures.effect_matrix(effects),
         )
     domains = figures.domain_values(values, frames.tasks, main_metric(frames.scores))

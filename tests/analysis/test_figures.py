@@ -240,6 +240,33 @@ def test_names_that_are_cut_alike_stay_apart() -> None:
         assert len(set(figure.layout[axis].ticktext)) == 1
 
 
+@pytest.mark.parametrize(
+    ("tasks", "sources", "down", "cell"),
+    [
+        (3, 4, "task", "+1.0"),
+        (30, 5, "task", "+1.0"),
+        (30, 6, "task", "+"),
+        (4, 9, "source", "+1.0"),
+        (7, 9, "source", "+"),
+        (20, 17, "task", "+"),
+    ],
+)
+def test_an_effect_matrix_fits_its_columns(tasks: int, sources: int, down: str, cell: str) -> None:
+    rows = [
+        (f"task {t}", f"source {s}", 1.0 if s else -1.0, 0.1, 9.0, s != 1, 40)
+        for t in range(tasks)
+        for s in range(sources)
+    ]
+    columns = ["task", "source", "effect", "raw", "t", "clear", "mixtures"]
+    heat = figures.effect_matrix(pd.DataFrame(rows, columns=columns)).data[0]
+    assert len(heat.y) == (tasks if down == "task" else sources)
+    said = {(y, x): heat.text[i][j] for i, y in enumerate(heat.y) for j, x in enumerate(heat.x)}
+    key = ("task 0", "source 2") if down == "task" else ("source 2", "task 0")
+    assert said[key] == cell
+    unclear = ("task 0", "source 1") if down == "task" else ("source 1", "task 0")
+    assert said[unclear] == ("(+1.0)" if cell == "+1.0" else "")
+
+
 def test_too_few_mixtures_have_no_effects() -> None:
     shares = pd.DataFrame({"a": [0.1, 0.9], "b": [0.9, 0.1]})
     assert figures.effects_frame(pd.DataFrame({"t": [1.0, 2.0]}), shares, {}).empty

@@ -72,7 +72,17 @@ def long_names(tmp_path_factory: pytest.TempPathFactory) -> str:
     return render_html(gather_report(folder, "long", surrogates=("linear", "scheffe")))
 
 
-@pytest.mark.parametrize("name", ["page", "long_names"])
+@pytest.fixture(scope="module")
+def many_sources(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a study with seventeen sources."""
+    folder = tmp_path_factory.mktemp("many")
+    sources = tuple(f"domain_number_{n:02d}" for n in range(17))
+    study = SyntheticStudy(name="many", sources=sources, trials=21, tasks=7, items=0, confirmed=0)
+    write_study(folder, study)
+    return render_html(gather_report(folder, "many", surrogates=(), verdict="none"))
+
+
+@pytest.mark.parametrize("name", ["page", "long_names", "many_sources"])
 @pytest.mark.parametrize(("width", "height", "phone"), [(1280, 800, False), (390, 844, True)])
 def test_labels_do_not_overlap(
     request: pytest.FixtureRequest,
