@@ -99,6 +99,18 @@ def test_preempted_and_cancelled_runs_resume_to_the_same_result(
     assert app.results() == undisturbed
 
 
+def test_a_killed_driver_leaves_its_jobs_to_the_next_one(
+    app: StudyApp, cluster: Slurm, undisturbed: dict[str, float]
+) -> None:
+    process = app.start(*ON_SLURM, "seconds=8")
+    _await_work(app)
+    process.kill()  # two jobs run, two wait in the queue
+    process.communicate()
+    _finish(app.start(*ON_SLURM, "seconds=8"), cluster)
+    app.assert_whole()
+    assert app.results() == undisturbed
+
+
 def test_goes_on_when_the_controller_restarts(
     app: StudyApp, cluster: Slurm, undisturbed: dict[str, float]
 ) -> None:
