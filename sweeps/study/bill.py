@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ablations.terminal import table_console
+from sweeps.study.budget import affordable_runs
 from sweeps.study.spec import SearchSpec
 from sweeps.study.strategy import Strategy
 
@@ -45,6 +46,9 @@ def make_bill(
         picks = int(spec.confirm.pick and spec.strategy.proposer == "surrogate")
         # The baseline is confirmed beside the finalists; the surrogate's pick is new, all its seeds are.
         confirming = (finalists + 1) * extra + picks * len(spec.confirm.seeds)
+    paid = affordable_runs(spec.budget, run_price)
+    if paid is not None and proposed is not None:
+        confirming = min(confirming, max(0, paid - (planned + proposed) * seeds))
     return StudyBill(
         runs={
             "baselines": len(strategy.baselines) * seeds,

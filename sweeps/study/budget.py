@@ -15,7 +15,7 @@ from typing import Any, Literal
 from sweeps.study.spec import BudgetSpec
 from sweeps.study.trial import Trial
 
-__all__ = ["Account", "Ledger", "affordable_trials", "ledger_of"]
+__all__ = ["Account", "Ledger", "affordable_runs", "affordable_trials", "ledger_of"]
 
 Purpose = Literal["explore", "confirm"]
 _SECONDS_PER_HOUR = 3600.0
@@ -119,4 +119,14 @@ def affordable_trials(
         limit, price = getattr(budget, name), run_price.get(name, 0.0)
         if limit is not None and price > 0.0:
             limits.append(limit * (1.0 - budget.confirm_share) / (price * runs_per_trial))
+    return math.floor(min(limits) + 1e-9) if limits else None
+
+
+def affordable_runs(budget: BudgetSpec, run_price: Mapping[str, float]) -> int | None:
+    """Runs that ``tokens``, ``flops`` and ``gpu_hours`` pay for, None where none of them says."""
+    limits = [
+        limit / price
+        for name in ("tokens", "flops", "gpu_hours")
+        if (limit := getattr(budget, name)) is not None and (price := run_price.get(name, 0.0)) > 0
+    ]
     return math.floor(min(limits) + 1e-9) if limits else None

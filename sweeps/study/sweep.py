@@ -110,6 +110,8 @@ def read_request(
     spec = _directed(validate(SearchSpec, _without_nulls(base.get("search") or {})), base)
     command = read_command(arguments)
     _refuse_what_does_not_go_together(spec, command)
+    if base.get("program"):
+        raise ConfigError(_gives_out_its_runs(base))
     if command.seeds:
         spec = replace(spec, seeds=command.seeds)
     study = str(base.get("study", "study"))
@@ -148,7 +150,8 @@ def plan_study(request: Request) -> None:
         count = len(request.command.combinations)
         seeds = len(request.spec.seeds) or 1
         print(
-            f"a plain sweep: {count} trials, {count * seeds} runs; `ablate plan` tells one run's bill"
+            f"a plain sweep: {count} trial{'s' if count > 1 else ''}, {count * seeds} "
+            f"run{'s' if count * seeds > 1 else ''}; `ablate plan` tells one run's bill"
         )
         return
     spec, strategy = request.spec, request.strategy
@@ -269,6 +272,15 @@ def _refuse_what_does_not_go_together(spec: SearchSpec, command: Command) -> Non
                 do="put it under search.space.parameters, or say search=none for a plain sweep",
             )
         )
+
+
+def _gives_out_its_runs(base: Mapping[str, Any]) -> Problem:
+    return Problem(
+        f"study {base.get('study')!r}",
+        "an experiment that gives out its runs itself",
+        found=f"program.module={base['program'].get('module')}",
+        do="leave --multirun out",
+    )
 
 
 def _without_nulls(search: Mapping[str, Any]) -> dict[str, Any]:

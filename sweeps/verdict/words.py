@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sweeps.verdict.contrasts import Evidence
 from sweeps.verdict.decision import SHRINK_FROM, Outcome
-from sweeps.verdict.noise import CHECKPOINT_INFLATION, TrainingNoise
+from sweeps.verdict.noise import CHECKPOINT_INFLATION, HIDDEN_INFLATION, TrainingNoise
 from sweeps.verdict.power import MOST_SEEDS, Settle
 from sweeps.verdict.record import Verdict
 
@@ -125,7 +125,8 @@ def noise_caveats(noise: TrainingNoise) -> list[str]:
     if noise.source == "checkpoints":
         return [
             "One seed a candidate: the noise is that of late checkpoints "
-            f"(variance times {CHECKPOINT_INFLATION:g}), which cannot show what a whole run's seed does."
+            f"(variance times {CHECKPOINT_INFLATION * HIDDEN_INFLATION:g}, as if half of it were hidden), "
+            "which cannot show what a whole run's seed does."
         ]
     if noise.source == "published":
         return [

@@ -8,8 +8,11 @@ import pytest
 
 from ablations.errors import ConfigError
 from ablations.schema import validate
-from sweeps.study.spec import SearchSpec
+from sweeps.study.bill import make_bill
+from sweeps.study.budget import affordable_trials
+from sweeps.study.spec import BudgetSpec, ConfirmSpec, SearchSpec
 from sweeps.study.sweep import read_request
+from tests.sweeps.study import builders
 
 
 @pytest.mark.parametrize(
@@ -91,3 +94,21 @@ def test_a_searched_path_that_the_run_lacks_is_refused(path: str, said: str) -> 
     base = {"search": search, "training": {"peak_lr": 1e-3, "batch_size": 8}}
     with pytest.raises(ConfigError, match=f"search.space.parameters.{path}: {said}"):
         read_request(base, [])
+
+
+def test_an_experiment_that_gives_out_its_runs_takes_no_multirun() -> None:
+    base = {"study": "arms", "program": {"module": "sweeps.promotion.arms"}, "search": {}}
+    base["evaluation"] = {"score": {"direction": "minimize"}}
+    with pytest.raises(ConfigError, match="leave --multirun out"):
+        read_request(base, [])
+
+
+def test_the_bill_confirms_no_more_than_the_budget_pays() -> None:
+    search = builders.spec(
+        budget=BudgetSpec(tokens=1000.0), confirm=ConfirmSpec(finalists=3, pick=False)
+    )
+    price = {"tokens": 100.0}
+    affordable = affordable_trials(search.budget, price, 1)
+    bill = make_bill(search, builders.strategy(search), price, affordable)
+    assert bill.total_runs == 10
+    assert bill.runs["confirmation, at most"] == 3

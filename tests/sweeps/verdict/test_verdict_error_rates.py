@@ -21,8 +21,9 @@ MOST = 13 / STUDIES
         Setting(candidates=5, seeds=3),
         Setting(candidates=5, seeds=3, baseline=False),
         Setting(candidates=12, seeds=3),
+        Setting(candidates=12, seeds=1, whole_run=0.5),
     ],
-    ids=lambda s: f"{s.candidates}-{s.seeds}-{s.baseline}",
+    ids=lambda s: f"{s.candidates}-{s.seeds}-{s.baseline}-{s.whole_run}",
 )
 def test_equal_candidates_rarely_make_a_winner(setting: Setting) -> None:
     assert rates(setting, STUDIES, seed=1).wrong <= MOST

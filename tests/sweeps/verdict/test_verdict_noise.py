@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,7 +105,8 @@ def test_seeds_come_before_checkpoints_before_declared_noise() -> None:
     declared = TrainingNoise(variance=1.0, df=9.0, source="published")
     nothing = TrainingNoise.unknown()
     assert combine(seeds, late, declared) == seeds
-    assert combine(nothing, late, declared) == late
+    # Half of the noise is taken to be hidden from checkpoints, which share their run's luck.
+    assert combine(nothing, late, declared) == replace(late, variance=18.0)
     assert combine(nothing, nothing, declared) == declared
     assert not combine(nothing, nothing, nothing).known
 
