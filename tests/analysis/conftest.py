@@ -89,7 +89,11 @@ class Chromium:
     def close(self) -> None:
         with contextlib.suppress(RuntimeError, OSError):
             self.ask("Browser.close")
-        self.process.wait(timeout=30)
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         os.close(self.read_end)
         os.close(self.write_end)
         shutil.rmtree(self.profile, ignore_errors=True)
