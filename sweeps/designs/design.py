@@ -1,9 +1,10 @@
 """Space-filling and optimal designs on a search space, the same for the same seed.
 
-sobol       low-discrepancy points of the unit box, carried onto the bounded simplexes
-dirichlet   draws around a prior, small weights made exact zeros (RegMix's swarm)
-maximin     draws thinned until the smallest distance between two is largest
-d-optimal   rows that make the least-squares fit of a feature map most certain
+sobol        low-discrepancy points of the unit box, carried onto the bounded simplexes
+sobol-edges  those, by turns with points of corners, edges and faces far from everything before
+dirichlet    draws around a prior, small weights made exact zeros (RegMix's swarm)
+maximin      draws thinned until the smallest distance between two is largest
+d-optimal    rows that make the least-squares fit of a feature map most certain
 """
 
 from __future__ import annotations
@@ -21,13 +22,17 @@ from sweeps.space import Floats, Point, SearchSpace
 
 __all__ = ["DESIGNS", "Design", "DesignOptions", "blending", "design", "distances"]
 
-Design = Literal["sobol", "dirichlet", "maximin", "d-optimal"]
+Design = Literal["sobol", "dirichlet", "maximin", "d-optimal", "sobol-edges"]
 
 DESIGNS: tuple[str, ...] = get_args(Design)
 """Names that :func:`design` knows."""
 
 _CANDIDATES_PER_POINT = 24
 """Draws that maximin and D-optimal designs choose from, per point asked for."""
+
+
+_EDGE_CANDIDATES = 1000
+"""Draws from corners, edges and faces: as many for every size, so that sizes share their beginning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +64,10 @@ def design(
         space: Where they lie.
         kind: One of :data:`DESIGNS`.
         n: How many.
-        seed: The same seed gives the same points, and fewer points of a Sobol design are a prefix.
-        taken: Coordinates that are run anyway (baselines): maximin and D-optimal fill around them.
+        seed: The same seed gives the same points, and fewer points of a ``sobol`` or
+            ``sobol-edges`` design are a prefix.
+        taken: Coordinates that are run anyway (baselines): the designs that look at distances or at
+            the information of runs fill around them.
         options: Prior, sparsity, features.
 
     Raises:
@@ -75,6 +82,8 @@ def design(
     already = np.zeros((0, len(space.names))) if taken is None else taken
     if kind == "sobol":
         return space.points(_sobol(space, n, seed))
+    if kind == "sobol-edges":
+        return space.points(_by_turns(space, _sobol(space, n - n // 2, seed), n, already, rng))
     if kind == "dirichlet":
         prior = chosen.prior or space.points(space.centre[None])[0]
         return space.points(
@@ -107,8 +116,27 @@ def distances(space: SearchSpace, left: Floats, right: Floats) -> tuple[Floats, 
 
     Square roots make a step from 0 to 1% as long as it is for a model: Hellinger's distance.
     """
-    here, there = (np.sqrt(np.maximum(space.inputs(x), 0.0)) for x in (left, right))
+    here, there = _roots(space, left), _roots(space, right)
     return _euclid(here, here), _euclid(here, there)
+
+
+def _roots(space: SearchSpace, coordinates: Floats) -> Floats:
+    roots: Floats = np.sqrt(np.maximum(space.inputs(coordinates), 0.0))
+    return roots
+
+
+def _by_turns(
+    space: SearchSpace, inner: Floats, n: int, taken: Floats, rng: np.random.Generator
+) -> Floats:
+    """Inner points in their order, after each the outermost candidate farthest from all so far."""
+    drawn = np.concatenate([space.snap(space.corners), space.edges(_EDGE_CANDIDATES, rng)])
+    roots = _roots(space, drawn)
+    gaps = _euclid(roots, _roots(space, taken)).min(axis=1, initial=np.inf)
+    rows: list[Floats] = []
+    for turn in range(n):
+        rows.append(inner[turn // 2] if turn % 2 == 0 else drawn[int(gaps.argmax())])
+        gaps = np.minimum(gaps, _euclid(roots, _roots(space, rows[-1][None]))[:, 0])
+    return np.array(rows).reshape(n, len(space.names))
 
 
 def _euclid(left: Floats, right: Floats) -> Floats:

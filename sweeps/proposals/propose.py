@@ -38,7 +38,10 @@ def search_families() -> tuple[Family, ...]:
     """What a search chooses from: two laws that extrapolate, and a process that assumes neither."""
     # More noise is expected than in a swarm of well-trained runs: a search sees 20 runs, one seed.
     process = ProcessFamily(kernel="matern52", powers=(0.4, 1.0), length=1.0, noise=0.1)
-    return replace(power_law(), penalty=0.15), log_linear(), process
+    # Metrics are turned so that less is better: returns diminish, which is a law that falls.
+    falling = (1.0,)
+    power = replace(power_law(), penalty=0.15, signs=falling)
+    return power, replace(log_linear(), signs=falling), process
 
 
 @dataclass(frozen=True, kw_only=True)

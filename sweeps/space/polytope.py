@@ -121,6 +121,32 @@ class Polytope:
         found = np.clip(found, self.low, self.high)[0]
         return found, function(found)[0]
 
+    def corners(self, inside: Floats, n: int, rng: np.random.Generator) -> Floats:
+        """Corners ``[k, d]`` of the points with the sums of ``inside``.
+
+        One linear programme each towards and away from every axis and for ``n`` random directions,
+        so that no coordinate's largest value is missed; a corner found twice is kept once.
+        """
+        from scipy.optimize import linprog
+
+        axes = np.eye(len(self.low))
+        found = [
+            linprog(
+                -towards,
+                A_ub=self.rows if len(self.rows) else None,
+                b_ub=self.limits if len(self.rows) else None,
+                A_eq=self.sums if len(self.sums) else None,
+                b_eq=self.sums @ inside if len(self.sums) else None,
+                bounds=np.stack([self.low, self.high], axis=1),
+            )
+            for towards in np.concatenate([axes, -axes, rng.normal(size=(n, len(axes)))])
+        ]
+        solved = np.array([result.x for result in found if result.status == 0])
+        tidy = self.pull(np.clip(solved, self.low, self.high), inside)
+        _, first = np.unique(tidy.round(9), axis=0, return_index=True)
+        corners: Floats = tidy[np.sort(first)]
+        return corners
+
     def project(self, outside: Floats, inside: Floats) -> Floats:
         """The nearest point within the limits, found from ``inside``."""
         equal = np.abs(self.sums @ (outside - inside)).max(initial=0.0) <= _SLACK

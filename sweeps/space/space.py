@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -37,6 +38,9 @@ Point = dict[str, "Value | dict[str, float]"]
 _WALK_STEPS = 60
 """Hit-and-run steps of :meth:`SearchSpace.sample`. It starts from draws that are even but for upper
 bounds, so few steps are enough: docs/decisions/surrogates.md."""
+
+_CORNERS = 64
+"""Random directions in which corners are looked for, beside those of the axes."""
 
 _REDRAWS = 20
 """Rounds in which Dirichlet draws outside the bounds are drawn again before they are pulled in."""
@@ -179,11 +183,24 @@ class SearchSpace:
         start = self.from_unit(rng.random((n, len(self.unit_names))))
         return self.snap(self.polytope.walk(start, _WALK_STEPS, rng))
 
+    @cached_property
+    def corners(self) -> Floats:
+        """Corners ``[k, d]``, the same for the same space; of very many, those in some directions."""
+        return self.polytope.corners(self.centre, _CORNERS, np.random.default_rng(0))
+
     def edges(self, n: int, rng: np.random.Generator) -> Floats:
-        """``n`` draws from the corners, edges and faces, of every dimension."""
-        box = rng.random((n, len(self.unit_names)))
-        extreme = rng.random(box.shape) < rng.random((n, 1))
-        return self.from_unit(np.where(extreme, box > 0.5, box).astype(np.float64))
+        """``n`` draws from the corners, edges and faces, of every dimension: even mixes of corners.
+
+        Not box points at 0 and 1: stick-breaking meets the corner of its last source alone once in
+        two to the power of the sources.
+        """
+        corners = self.corners
+        most = min(len(corners), len(self.unit_names) + 1)
+        shares = rng.standard_exponential((n, len(corners)))
+        order = rng.random(shares.shape).argsort(axis=1).argsort(axis=1)
+        shares[order >= rng.integers(1, most + 1, (n, 1))] = 0.0
+        mixed: Floats = (shares / shares.sum(axis=1, keepdims=True)) @ corners
+        return self.snap(mixed)
 
     def around(
         self,

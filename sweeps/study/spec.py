@@ -86,7 +86,7 @@ class StrategySpec:
     """Name → weights of further mixtures that are run with the baselines."""
     baseline: str = "natural"
     """The trial that the verdict compares with: a name from ``baselines`` or ``mixtures``."""
-    design: Literal["sobol", "dirichlet", "maximin", "d-optimal"] = "sobol"
+    design: Literal["sobol", "sobol-edges", "dirichlet", "maximin", "d-optimal"] = "sobol-edges"
     """How the space is filled before anything is learned."""
     design_trials: int | None = None
     """Trials of the design; None = max(20, 6 × sources), at most 2/3 of what the baselines leave."""

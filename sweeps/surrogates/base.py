@@ -10,6 +10,7 @@ intervals on runs that the fit did not see.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -70,6 +71,17 @@ class LeavesOut(Protocol):
     """Prediction minus value at every run of the fit, ``[n]``."""
 
 
+@runtime_checkable
+class _FitsTogether(Protocol):
+    """A family that fits several metrics faster together than one at a time."""
+
+    def fit_tasks(
+        self, inputs: Floats, values: Floats, noise: Floats | None
+    ) -> Sequence[TaskModel]:
+        """As ``fit_task``, with a column a metric."""
+        ...
+
+
 class Surrogate:
     """A family fitted to runs: predicts every metric of mixtures that were not run.
 
@@ -105,7 +117,7 @@ class Surrogate:
         self._scale = np.where(spread > 0.0, spread, 1.0)
         self._ratios = None
         everyone = np.ones(len(self._inputs), dtype=bool)
-        self._tasks = [self._fit_task(task, everyone) for task in range(self._values.shape[1])]
+        self._tasks = [task for task in self._fit_tasks(everyone) if task is not None]
         return self
 
     def predict(self, inputs: Floats) -> Floats:
@@ -164,32 +176,40 @@ class Surrogate:
         if problems:
             raise ConfigError(problems)
 
-    def _fit_task(self, task: int, rows: NDArray[np.bool_]) -> TaskModel:
-        known = rows & np.isfinite(self._values[:, task])
-        values = (self._values[known, task] - self._centre[task]) / self._scale[task]
-        noise = None if self._noise is None else self._noise[known, task] / self._scale[task]
-        return self.family.fit_task(self._inputs[known], values, noise)
+    def _fit_tasks(self, rows: NDArray[np.bool_]) -> Sequence[TaskModel | None]:
+        """One model a metric of some runs, None where fewer than three have a value: together where
+        the family can and every run has every value."""
+        values = (self._values[rows] - self._centre) / self._scale
+        noise = None if self._noise is None else self._noise[rows] / self._scale
+        inputs, known = self._inputs[rows], np.isfinite(values)
+        if isinstance(self.family, _FitsTogether) and known.all() and len(values) >= 3:
+            return self.family.fit_tasks(inputs, values, noise)
+        return [
+            self.family.fit_task(
+                inputs[some], values[some, task], None if noise is None else noise[some, task]
+            )
+            if some.sum() >= 3
+            else None
+            for task, some in enumerate(known.T)
+        ]
 
     def _calibrate(self) -> list[Floats]:
         """Absolute errors over claimed spreads on left-out folds, one array a metric."""
+        own = [task.ratios for task in self._tasks if isinstance(task, _SelfCalibrated)]
+        if len(own) == len(self._tasks):
+            return own
         fold = folds(len(self._inputs), _FOLDS, self.seed)
-        ratios = []
-        for task in range(self._values.shape[1]):
-            model = self._tasks[task]
-            if isinstance(model, _SelfCalibrated):
-                ratios.append(model.ratios)
-                continue
-            known = np.isfinite(self._values[:, task])
-            errors = np.full(len(fold), np.nan)
-            for number in range(_FOLDS):
-                held = (fold == number) & known
-                if held.any() and (known & ~held).sum() >= 3:
-                    model = self._fit_task(task, ~held)
+        errors = np.full(self._values.shape, np.nan)
+        for number in range(_FOLDS):
+            held = fold == number
+            models = self._fit_tasks(~held) if held.any() else []
+            for task, model in enumerate(models):
+                if model is not None:
                     values = (self._values[held, task] - self._centre[task]) / self._scale[task]
                     gap = np.abs(values - model.predict(self._inputs[held]))
-                    errors[held] = gap / np.maximum(model.spread(self._inputs[held]), 1e-9)
-            ratios.append(np.sort(errors[np.isfinite(errors)]))
-        return ratios
+                    spread = model.spread(self._inputs[held])
+                    errors[held, task] = gap / np.maximum(spread, 1e-9)
+        return [np.sort(column[np.isfinite(column)]) for column in errors.T]
 
 
 def folds(n: int, count: int, seed: int) -> NDArray[np.intp]:

@@ -12,10 +12,13 @@ sign is chosen by the fit: losses fall towards a floor, accuracies rise towards 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sweeps.space import Floats
 
@@ -41,19 +44,33 @@ class LawFamily:
     terms: int = 1
     offsets: tuple[float, ...] = (0.0,)
     """Offsets of the logarithms to choose from."""
+    signs: tuple[float, ...] = (1.0, -1.0)
+    """1 falls towards a floor, -1 rises towards a ceiling."""
     penalty: float = 0.05
     """Pull of exponents towards their mean, in residuals of one standard deviation."""
 
     def fit_task(self, inputs: Floats, values: Floats, noise: Floats | None) -> LawModel:
         """Fit one metric; the best of both signs and of all offsets."""
-        weight = np.ones(len(values)) if noise is None else 1.0 / np.sqrt(np.square(noise) + 0.1)
-        weight = weight / weight.mean()
+        return self.fit_tasks(inputs, values[:, None], None if noise is None else noise[:, None])[0]
+
+    def fit_tasks(self, inputs: Floats, values: Floats, noise: Floats | None) -> list[LawModel]:
+        """Fit several metrics ``[n, t]`` at once: a step of all fits costs little more than one's.
+
+        Every metric starts with each sign and offset; the best of them goes on.
+        """
+        tasks = values.shape[1]
+        weight = np.ones_like(values) if noise is None else 1.0 / np.sqrt(np.square(noise) + 0.1)
+        weight = weight / weight.mean(axis=0)
         starts = [
-            _Fit(self, offset, sign, inputs, values, weight).run(_TRIAL_STEPS)
+            (task, offset, sign)
+            for task in range(tasks)
             for offset in self.offsets
-            for sign in (1.0, -1.0)
+            for sign in self.signs
         ]
-        return min(starts, key=lambda fit: fit.cost).run(_STEPS).model()
+        fits = _Fits(self, starts, inputs, values.T, weight.T).run(_TRIAL_STEPS)
+        best = fits.cost.reshape(tasks, -1).argmin(axis=1)
+        chosen = best + np.arange(tasks) * (len(starts) // tasks)
+        return fits.only(chosen).run(_STEPS).models()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,17 +91,22 @@ class LawModel:
 
     def predict(self, inputs: Floats) -> Floats:
         """The law at ``inputs``."""
-        rows = _rows(self.family, self.offset, inputs)
-        predicted: Floats = _law(rows, self.sign, self.parameters, self.family.terms)[0]
-        return predicted
+        return self._law(inputs)[0]
 
     def spread(self, inputs: Floats) -> Floats:
         """Error of a run and doubt about the parameters, linearised."""
-        rows = _rows(self.family, self.offset, inputs)
-        slopes = _law(rows, self.sign, self.parameters, self.family.terms)[1]
+        slopes = self._law(inputs)[1]
         doubt = np.einsum("ij,jk,ik->i", slopes, self.covariance, slopes)
         spread: Floats = self.error * np.sqrt(1.0 + np.clip(doubt, 0.0, 25.0))
         return spread
+
+    def _rows(self, inputs: Floats) -> Floats:
+        return _rows(self.family, self.offset, inputs)
+
+    def _law(self, inputs: Floats) -> tuple[Floats, Floats]:
+        sign = np.array([self.sign])
+        values, slopes = _law(self._rows(inputs)[None], sign, self.parameters[None])
+        return values[0], slopes[0]
 
 
 def _rows(family: LawFamily, offset: float, inputs: Floats) -> Floats:
@@ -95,100 +117,129 @@ def _rows(family: LawFamily, offset: float, inputs: Floats) -> Floats:
     return np.concatenate([logs, beside], axis=1)
 
 
-def _law(rows: Floats, sign: float, parameters: Floats, terms: int) -> tuple[Floats, Floats]:
-    """Values ``[n]`` and their derivatives by the parameters ``[n, p]``."""
-    width = rows.shape[1]
-    exponents = np.clip(rows @ parameters[1:].reshape(terms, width).T, *_CLIP)
-    decayed = sign * np.exp(exponents)
-    slopes = (decayed[:, :, None] * rows[:, None, :]).reshape(len(rows), terms * width)
-    values: Floats = parameters[0] + decayed.sum(axis=1)
-    return values, np.c_[np.ones(len(rows)), slopes]
+def _law(rows: Floats, sign: Floats, parameters: Floats) -> tuple[Floats, Floats]:
+    """Values ``[b, n]`` of laws at ``rows [b, n, w]``, and their slopes by parameters ``[b, n, p]``."""
+    count, runs, width = rows.shape
+    exponents = rows @ parameters[:, 1:].reshape(count, -1, width).transpose(0, 2, 1)
+    decayed = sign[:, None, None] * np.exp(np.clip(exponents, *_CLIP))
+    slopes = np.empty((count, runs, parameters.shape[1]))
+    slopes[:, :, 0] = 1.0
+    slopes[:, :, 1:] = (decayed[:, :, :, None] * rows[:, :, None, :]).reshape(count, runs, -1)
+    values: Floats = parameters[:, :1] + decayed.sum(axis=2)
+    return values, slopes
 
 
-class _Fit:
-    """Levenberg–Marquardt with weights that shrink for outliers (soft L1), from one start."""
+class _Fits:
+    """Levenberg–Marquardt with weights that shrink for outliers (soft L1), many fits side by side.
+
+    Args:
+        family: What is fitted.
+        starts: Row of ``values``, offset and sign of every fit.
+        inputs: ``[n, m]``.
+        values: ``[t, n]``.
+        weight: ``[t, n]``, of residuals.
+    """
 
     def __init__(
         self,
         family: LawFamily,
-        offset: float,
-        sign: float,
+        starts: Sequence[tuple[int, float, float]],
         inputs: Floats,
         values: Floats,
         weight: Floats,
     ) -> None:
-        self.family, self.offset, self.sign = family, offset, sign
-        self.rows = _rows(family, offset, inputs)
-        self.values, self.weight = values, weight
+        tasks = [task for task, _, _ in starts]
+        self.family = family
+        self.offset = np.array([offset for _, offset, _ in starts])
+        self.sign = np.array([sign for _, _, sign in starts])
+        by_offset = {offset: _rows(family, offset, inputs) for offset in set(self.offset.tolist())}
+        self.rows = np.stack([by_offset[offset] for offset in self.offset.tolist()])
+        self.values, self.weight = values[tasks], weight[tasks]
         self.pull = self._penalties(inputs.shape[1])
         self.parameters = self._start()
-        self.damping = 1e-2
-        self.cost = self._cost(self.parameters)
+        self.damping = np.full(len(starts), 1e-2)
+        self.cost = self._cost(np.arange(len(starts)), self.parameters)
 
-    def run(self, steps: int) -> _Fit:
-        """At most so many accepted or refused steps."""
-        stale = False
-        normal, slope = self._normal()
+    def only(self, chosen: NDArray[np.intp]) -> _Fits:
+        """Some of the fits, as far as they got."""
+        part = copy(self)
+        for name in ("offset", "sign", "rows", "values", "weight", "parameters", "damping", "cost"):
+            setattr(part, name, getattr(self, name)[chosen])
+        return part
+
+    def run(self, steps: int) -> _Fits:
+        """At most so many accepted or refused steps of every fit."""
+        going = np.arange(len(self.cost))
+        normal, slope = self._normal(going)
         for _ in range(steps):
-            if stale:
-                normal, slope = self._normal()
-            damped = normal + self.damping * np.diag(np.diag(normal))
-            tried = self.parameters - np.linalg.solve(damped, slope)
-            cost = self._cost(tried)
-            stale = cost < self.cost
-            if not stale:
-                self.damping *= 4.0
-                if self.damping > 1e8:
-                    break
-                continue
-            gain = self.cost - cost
-            self.parameters, self.cost = tried, cost
-            self.damping = max(1e-9, self.damping / 5.0)
-            if gain < 1e-7 * (1.0 + cost):
+            diagonal = np.einsum("bii->bi", normal)
+            damped = normal.copy()
+            np.einsum("bii->bi", damped)[...] += self.damping[going, None] * diagonal
+            tried = self.parameters[going] - np.linalg.solve(damped, slope[:, :, None])[:, :, 0]
+            cost = self._cost(going, tried)
+            gain = self.cost[going] - cost
+            better = gain > 0.0
+            self.parameters[going[better]], self.cost[going[better]] = tried[better], cost[better]
+            damping = self.damping[going]
+            damping = np.where(better, np.maximum(1e-9, damping / 5.0), damping * 4.0)
+            self.damping[going] = damping
+            goes_on = np.where(better, gain >= 1e-7 * (1.0 + cost), damping <= 1e8)
+            going, moved = going[goes_on], better[goes_on]
+            if not len(going):
                 break
+            normal, slope = normal[goes_on], slope[goes_on]
+            if moved.any():
+                normal[moved], slope[moved] = self._normal(going[moved])
         return self
 
-    def model(self) -> LawModel:
-        """The law at the parameters found."""
-        normal, _ = self._normal()
-        inverse: Floats = np.asarray(np.linalg.inv(normal), dtype=np.float64)
-        fitted, slopes = _law(self.rows, self.sign, self.parameters, self.family.terms)
+    def models(self) -> list[LawModel]:
+        """The laws at the parameters found."""
+        everyone = np.arange(len(self.cost))
+        inverse: Floats = np.asarray(np.linalg.inv(self._normal(everyone)[0]), dtype=np.float64)
+        fitted, slopes = _law(self.rows, self.sign, self.parameters)
         # Effective parameters: a penalised law uses up fewer degrees of freedom than it has.
-        weighed = self.weight[:, None] * slopes
-        leverage = np.einsum("ij,jk,ik->i", weighed, inverse, weighed)
-        free = max(len(self.values) - float(leverage.sum()), 0.2 * len(self.values))
+        weighed = self.weight[:, :, None] * slopes
+        leverage = ((weighed @ inverse) * weighed).sum(axis=2)
+        runs = self.values.shape[1]
+        free = np.maximum(runs - leverage.sum(axis=1), 0.2 * runs)
         misfit = fitted - self.values
-        error = float(np.sqrt(((self.weight * misfit) ** 2).sum() / free))
-        return LawModel(
-            family=self.family,
-            offset=self.offset,
-            sign=self.sign,
-            parameters=self.parameters,
-            covariance=inverse,
-            error=max(error, 1e-6),
-            left_out=misfit / np.maximum(1.0 - leverage, 0.05),
-        )
+        error = np.sqrt(((self.weight * misfit) ** 2).sum(axis=1) / free)
+        return [
+            LawModel(
+                family=self.family,
+                offset=float(self.offset[i]),
+                sign=float(self.sign[i]),
+                parameters=self.parameters[i],
+                covariance=inverse[i],
+                error=max(float(error[i]), 1e-6),
+                left_out=misfit[i] / np.maximum(1.0 - leverage[i], 0.05),
+            )
+            for i in everyone
+        ]
 
-    def _normal(self) -> tuple[Floats, Floats]:
-        """Normal matrix and gradient, outliers weighed down."""
-        fitted, slopes = _law(self.rows, self.sign, self.parameters, self.family.terms)
-        misfit = self.weight * (fitted - self.values)
+    def _normal(self, some: NDArray[np.intp]) -> tuple[Floats, Floats]:
+        """Normal matrices and gradients, outliers weighed down."""
+        fitted, slopes = _law(self.rows[some], self.sign[some], self.parameters[some])
+        weight = self.weight[some] ** 2
+        gap = fitted - self.values[some]
         # Soft L1: rho(z) = 2 (sqrt(1 + z) - 1), whose weight is 1 / sqrt(1 + z).
-        weight = (self.weight**2 / np.sqrt(1.0 + misfit**2))[:, None]
-        normal = slopes.T @ (weight * slopes) + self.pull + 1e-9 * np.eye(len(self.parameters))
-        slope: Floats = slopes.T @ (weight[:, 0] * (fitted - self.values))
-        return normal, slope + self.pull @ self.parameters
+        weight = weight / np.sqrt(1.0 + weight * gap**2)
+        turned = slopes.transpose(0, 2, 1)
+        ridge = self.pull + 1e-9 * np.eye(len(self.pull))
+        normal = turned @ (weight[:, :, None] * slopes) + ridge
+        slope = (turned @ (weight * gap)[:, :, None])[:, :, 0]
+        return normal, slope + self.parameters[some] @ self.pull
 
-    def _cost(self, parameters: Floats) -> float:
-        fitted, _ = _law(self.rows, self.sign, parameters, self.family.terms)
-        misfit = (self.weight * (fitted - self.values)) ** 2
-        return float(
-            (np.sqrt(1.0 + misfit) - 1.0).sum() + 0.5 * parameters @ self.pull @ parameters
-        )
+    def _cost(self, some: NDArray[np.intp], parameters: Floats) -> Floats:
+        fitted, _ = _law(self.rows[some], self.sign[some], parameters)
+        misfit = (self.weight[some] * (fitted - self.values[some])) ** 2
+        pulled = 0.5 * ((parameters @ self.pull) * parameters).sum(axis=1)
+        cost: Floats = (np.sqrt(1.0 + misfit) - 1.0).sum(axis=1) + pulled
+        return cost
 
     def _penalties(self, sources: int) -> Floats:
         """Quadratic form: exponents of weights to their mean, exponents of logarithms to zero."""
-        width, terms = self.rows.shape[1], self.family.terms
+        width, terms = self.rows.shape[2], self.family.terms
         block = np.eye(width)
         if self.family.features != "logs":
             weights = slice(width - sources, width)
@@ -201,16 +252,18 @@ class _Fit:
 
     def _start(self) -> Floats:
         """A floor beyond the best run, and the exponents of the line through the logarithms."""
-        towards = self.sign * self.values
-        floor = towards.min() - 1.0
-        logs = np.log(towards - floor)
-        width, terms = self.rows.shape[1], self.family.terms
-        design = np.r_[self.rows, 0.3 * np.eye(width)]
-        exponents = np.linalg.lstsq(design, np.r_[logs, np.zeros(width)], rcond=None)[0]
+        width, terms = self.rows.shape[2], self.family.terms
         # Terms that begin equal stay equal: a fixed tilt tells them apart.
         tilt = np.random.default_rng(0).normal(0.0, 0.5, (terms, width)) * (terms > 1)
-        start: Floats = np.r_[self.sign * floor, (exponents - np.log(terms) + tilt).ravel()]
-        return start
+        starts = []
+        for rows, sign, values in zip(self.rows, self.sign, self.values, strict=True):
+            towards = sign * values
+            floor = towards.min() - 1.0
+            design = np.r_[rows, 0.3 * np.eye(width)]
+            logs = np.r_[np.log(towards - floor), np.zeros(width)]
+            exponents = np.linalg.lstsq(design, logs, rcond=None)[0]
+            starts.append(np.r_[sign * floor, (exponents - np.log(terms) + tilt).ravel()])
+        return np.array(starts)
 
 
 def log_linear() -> LawFamily:

@@ -32,8 +32,27 @@ def test_a_design_is_inside_and_the_same_for_a_seed(space: SearchSpace, kind: st
     assert points != design(space, kind, 10, seed=4)
 
 
-def test_fewer_sobol_points_are_a_prefix(space: SearchSpace) -> None:
-    assert design(space, "sobol", 12, seed=0)[:5] == design(space, "sobol", 5, seed=0)
+@pytest.mark.parametrize("kind", ["sobol", "sobol-edges"])
+@pytest.mark.parametrize("fewer", [1, 4, 5])
+def test_fewer_points_of_a_larger_study_are_a_prefix(
+    space: SearchSpace, kind: str, fewer: int
+) -> None:
+    assert design(space, kind, 12, seed=0)[:fewer] == design(space, kind, fewer, seed=0)
+
+
+def test_every_second_point_of_sobol_edges_lies_on_the_rim(space: SearchSpace) -> None:
+    found = space.coordinates(design(space, "sobol-edges", 12, seed=0))
+    room = np.minimum(found - space.polytope.low, space.polytope.high - found).min(axis=1)
+    assert (room[1::2] < 1e-9).all()
+    assert (room[::2] > 1e-4).all()
+
+
+def test_sobol_edges_reaches_the_most_of_every_source_and_keeps_from_what_is_run() -> None:
+    space = SearchSpace.build(SearchSpaceSpec(mixtures={"m": SimplexSpec(sources=tuple("abcd"))}))
+    taken = np.eye(4)[:1]
+    found = space.coordinates(design(space, "sobol-edges", 8, seed=0, taken=taken))
+    assert found.max(axis=0)[1:] == pytest.approx(1.0)
+    assert found[:, 0].max() < 0.95
 
 
 def test_maximin_points_are_farther_apart_than_draws(space: SearchSpace) -> None:

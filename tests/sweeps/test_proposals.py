@@ -8,7 +8,16 @@ from numpy.typing import NDArray
 
 from ablations.errors import ConfigError
 from sweeps.designs import design, distances
-from sweeps.proposals import Evidence, Goal, Limit, ProposalOptions, optimise, pick, propose
+from sweeps.proposals import (
+    Evidence,
+    Goal,
+    Limit,
+    ProposalOptions,
+    optimise,
+    pick,
+    prefer,
+    propose,
+)
 from sweeps.proposals.optimum import candidates
 from sweeps.space import SearchSpace, SearchSpaceSpec, SimplexSpec
 from sweeps.surrogates import Surrogate, log_linear, scheffe
@@ -93,6 +102,28 @@ def test_a_pull_moves_the_pick_to_the_prior() -> None:
     )
     assert space.coordinates([free.point])[0, 0] < 0.1
     assert space.coordinates([pulled.point])[0, 0] > 0.7
+
+
+def test_what_is_maximised_is_picked_like_what_is_minimised() -> None:
+    space = space_of()
+    seen = evidence(space)
+    turned = Evidence.of(
+        space, space.points(seen.coordinates), -seen.values, objectives=np.full(2, -0.5)
+    )
+    lower, higher = pick(space, seen, seed=0), pick(space, turned, seed=0)
+    assert space.coordinates([lower.point]) == pytest.approx(space.coordinates([higher.point]))
+    assert lower.loss == pytest.approx(higher.loss)
+    assert (lower.low, lower.high) == pytest.approx((higher.low, higher.high))
+
+
+def test_corners_do_not_decide_which_family_is_believed() -> None:
+    space = space_of()
+    points = design(space, "sobol", 24, seed=0) + space.points(np.eye(3))
+    values = losses(space.coordinates(points))
+    # One source alone is worse than the law says; everywhere else the law is exact.
+    values[-3:] += 0.5
+    seen = Evidence.of(space, points, values)
+    assert prefer(space, seen, (log_linear(), scheffe()), 0).name == "log-linear"
 
 
 def test_several_objectives_are_weighed_at_random() -> None:

@@ -107,6 +107,25 @@ def test_samples_edges_neighbours_and_priors_keep_every_bound(spec: SimplexSpec,
         assert space.coordinates(space.points(found)) == pytest.approx(found, abs=1e-9)
 
 
+def test_the_corners_of_a_simplex_are_its_sources_and_edges_favour_none() -> None:
+    names = tuple("abcdefgh")
+    space = SearchSpace.build(SearchSpaceSpec(mixtures={"m": SimplexSpec(sources=names)}))
+    assert sorted(space.corners.round(9).tolist()) == sorted(np.eye(8).tolist())
+    drawn = space.edges(4000, np.random.default_rng(0))
+    alone = (drawn > 1.0 - 1e-12).sum(axis=0)
+    assert alone.min() > 0.5 * alone.max()
+    assert set((drawn > 0.0).sum(axis=1)) == set(range(1, 9))
+
+
+@pytest.mark.parametrize("caps", [None, SHARED_CAPS], ids=["no caps", "caps over both stages"])
+def test_corners_are_inside_and_nothing_inside_is_beyond_them(caps: EpochCaps | None) -> None:
+    space = two_stages(caps)
+    assert space.polytope.violation(space.corners).max() < 1e-9
+    drawn = space.sample(500, np.random.default_rng(0))
+    assert (drawn.max(axis=0) <= space.corners.max(axis=0) + 1e-9).all()
+    assert (drawn.min(axis=0) >= space.corners.min(axis=0) - 1e-9).all()
+
+
 @pytest.mark.parametrize("caps", [None, SHARED_CAPS], ids=["no caps", "caps over both stages"])
 def test_stages_parameters_and_shared_caps_map_to_the_box_and_back(caps: EpochCaps | None) -> None:
     space = two_stages(caps)

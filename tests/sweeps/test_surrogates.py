@@ -103,6 +103,28 @@ def test_a_law_turns_itself_round_for_accuracies() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["log-linear", "power-law", "mixing-law"])
+def test_metrics_fitted_together_are_those_fitted_alone(name: str) -> None:
+    rng = np.random.default_rng(0)
+    inputs = rng.dirichlet(np.ones(4), 30)
+    values = np.stack([exponential(inputs), power(inputs), -power(inputs)], axis=1)
+    values += rng.normal(0.0, 0.02, values.shape)
+    together = Surrogate(family(name)).fit(inputs, values)
+    for column in range(3):
+        alone = Surrogate(family(name)).fit(inputs, values[:, column])
+        # Two terms may be traded for each other: what is predicted is what counts.
+        np.testing.assert_allclose(
+            together.predict(inputs)[:, column], alone.predict(inputs)[:, 0], atol=1e-5
+        )
+    gaps = values.copy()
+    gaps[0, 0] = np.nan
+    np.testing.assert_allclose(
+        Surrogate(family(name)).fit(inputs, gaps).predict(inputs)[:, 1:],
+        together.predict(inputs)[:, 1:],
+        atol=1e-5,
+    )
+
+
 @pytest.mark.parametrize("kernel", ["matern32", "matern52", "rbf"])
 def test_the_gradient_of_the_posterior_is_exact(kernel: Kernel) -> None:
     inputs = mixtures(25)
