@@ -43,8 +43,9 @@ lock:
 	mv requirements.lock.new requirements.lock
 	rm -rf .venv-lock
 
-gpu-check: setup
-	$(BIN)/python benchmarks/gpu_check.py
+# With .venv where there is one, else with $(PYTHON): a machine with a GPU often has a torch of its own, and no network.
+gpu-check:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) benchmarks/gpu_check.py --report gpu_check.json
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

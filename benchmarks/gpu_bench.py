@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,12 @@ class Bench:
         """Skip the check where there are not so many GPUs."""
         if self.device != "cuda" or torch.cuda.device_count() < devices:
             raise NeedsMoreError("needs a GPU" if devices == 1 else f"needs {devices} GPUs")
+
+    def needs_packages(self, *modules: str) -> None:
+        """Skip the check where a package is missing, as on a machine that holds what training needs alone."""
+        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        if missing:
+            raise NeedsMoreError(f"needs {', '.join(missing)}, which this Python lacks")
 
 
 def gap_of(a: list[float], b: list[float]) -> float:

@@ -44,6 +44,7 @@ def ablate(folder: Path, *arguments: str) -> str:
 
 def _workspace(bench: Bench, name: str) -> Path:
     """A folder with the generated sources prepared, once for all checks that share a bench."""
+    bench.needs_packages("hydra", "pydantic", "datatrove", "lighteval", "optuna")
     folder = bench.root / name
     data = bench.root / "data"
     folder.mkdir()
