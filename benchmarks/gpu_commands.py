@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "sweeps" / "plugins"))
 
 import torch
 
@@ -18,6 +19,8 @@ from ablations.files import read_json_lines
 from benchmarks.gpu_bench import Bench, within
 
 ROOT = Path(__file__).resolve().parents[1]
+PATHS = [str(ROOT), str(ROOT / "sweeps" / "plugins")]
+"""Where Python finds the platform and Hydra its plugins: they need not be installed."""
 
 STUDY = (
     *("experiment=synthetic", "schedule.total_tokens=16384", "training.sequence_length=64"),
@@ -34,7 +37,8 @@ STUDY = (
 def ablate(folder: Path, *arguments: str) -> str:
     """Run a command of the platform; what it printed."""
     command = [sys.executable, "-m", "ablations.cli", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    path = os.pathsep.join([*PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
         logs = [path.read_text()[-800:] for path in sorted(folder.glob("runs/*/*/worker.log"))[:2]]

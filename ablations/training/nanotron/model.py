@@ -191,8 +191,9 @@ class Head(nn.Module):
             losses = sharded_cross_entropy(logits, label_ids.contiguous(), self.tp, torch.float)
             return {"loss": losses.mean()}
         hidden = self.norm(hidden_states)
-        chunk = self.slot.loss_chunk_tokens
-        return {"loss": mean_cross_entropy(hidden, self.lm_head.weight, label_ids, chunk)}
+        chunk, compiled = self.slot.loss_chunk_tokens, self.slot.compile
+        weight = self.lm_head.weight
+        return {"loss": mean_cross_entropy(hidden, weight, label_ids, chunk, compiled=compiled)}
 
 
 class Llama(NanotronModel):  # type: ignore[misc]

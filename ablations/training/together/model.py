@@ -76,10 +76,9 @@ class StackedLlama:
             x = self._layer(x, weights, batch, positions)
         x = self._norm(x, self.weights["head.norm.weight"])
         heads = self.weights.get("head.lm_head.weight", tables)
-        chunk = self._execution.loss_chunk_tokens
-        return torch.stack(
-            [mean_cross_entropy(x[k], heads[k], labels[k].flatten(), chunk) for k in range(count)]
-        )
+        chunk, compiled = self._execution.loss_chunk_tokens, self._execution.compile
+        each = zip(x, heads, labels.flatten(1), strict=True)
+        return torch.stack([mean_cross_entropy(*one, chunk, compiled=compiled) for one in each])
 
     def _one_layer(
         self, x: torch.Tensor, weights: Tensors, batch: int, positions: Positions
