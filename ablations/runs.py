@@ -38,7 +38,16 @@ from ablations.files import (
     write_text,
 )
 
-__all__ = ["FORMAT", "Manifest", "RunRecord", "Status", "fingerprint", "list_runs", "run_name"]
+__all__ = [
+    "FORMAT",
+    "Manifest",
+    "RunRecord",
+    "Status",
+    "fingerprint",
+    "folder_problem",
+    "list_runs",
+    "run_name",
+]
 
 FORMAT = 1
 """Version of the record layout; a reader refuses a newer one."""
@@ -56,6 +65,15 @@ def fingerprint(config: Mapping[str, Any]) -> str:
     defining = {key: value for key, value in config.items() if key not in _ELSEWHERE}
     text = json.dumps(defining, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def folder_problem(where: str, name: str) -> Problem | None:
+    """What keeps ``name`` from being the name of one folder, None where nothing does."""
+    if name.strip() and name == name.strip() and name[0] != "." and not set(name) & set("/\\\0\n"):
+        return None
+    return Problem(
+        where, "not a folder's name", found=repr(name), allowed="no slash, no dot at its beginning"
+    )
 
 
 def run_name(trial: str, seed: int) -> str:

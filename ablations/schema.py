@@ -21,6 +21,7 @@ from ablations.evaluation.specs import EvaluationSpec
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.mixture.specs import MixtureSpec, ScheduleSpec
+from ablations.runs import folder_problem
 from ablations.training.plan import training_problems
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 
@@ -272,6 +273,9 @@ def _unknown_key(loc: tuple[Any, ...], kind: Any, where: str) -> Problem:
 def _check_together(config: RunConfig) -> None:
     """Rules that join several parts of a config."""
     problems = training_problems(config.model, config.training, config.execution)
+    for where, name in (("study", config.study), ("trial", config.trial)):
+        if name is not None and (problem := folder_problem(where, name)):
+            problems.append(problem)
     try:
         schedule = config.build_schedule()
         config.build_learning_rate(schedule)

@@ -22,6 +22,12 @@ MISTAKES = {
     "unknown key in an unknown group": (["run", "trainin.peak_lr=1"], "did you mean 'training'"),
     "wrong type": (["run", "training.batch_size=abc"], "training.batch_size"),
     "not an override": (["run", "mixture.weights=[1"], "not an override"),
+    "a study that is no folder": (["run", "study=../elsewhere"], "study: not a folder's name"),
+    "a trial that is no folder": (["run", "trial=60/40"], "trial: not a folder's name"),
+    "a search that is no folder": (
+        ["run", "-m", "experiment=demo_ratio", "study=a/b"],
+        "study: not a folder's name",
+    ),
     "two actions": (["run", "-m", "--cfg", "job"], "--multirun --cfg: only one of them"),
     "missing value": (["score"], "checkpoint: missing"),
     "missing checkpoint": (["score", "checkpoint=/nowhere"], "no such folder"),

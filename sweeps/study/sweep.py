@@ -6,12 +6,14 @@ Hydra's objects and the study's.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import ConfigError, Problem
+from ablations.runs import folder_problem
 from ablations.schema import dump, source_values, validate
 from ablations.terminal import runs_dir_words
 from sweeps.space import SearchSpace
@@ -26,7 +28,7 @@ from sweeps.study.definition import (
     shared_config,
 )
 from sweeps.study.driver import Driver
-from sweeps.study.job import Command, job_overrides, read_command
+from sweeps.study.job import Command, job_overrides, quoted, read_command
 from sweeps.study.launching import Launching, launching_of
 from sweeps.study.lease import drive
 from sweeps.study.pin import Pinned, keep_as_latest, pin_config, pinned_before
@@ -115,6 +117,8 @@ def read_request(
     if command.seeds:
         spec = replace(spec, seeds=command.seeds)
     study = str(base.get("study", "study"))
+    if problem := folder_problem("study", study):
+        raise ConfigError(problem)
     request = Request(
         study=study,
         folder=Path(str(base.get("runs_dir", "runs"))) / study,
@@ -196,7 +200,8 @@ def run_study(request: Request, arguments: Sequence[str], hydra: Hydra) -> Study
         )
         driver.run()
     if request.progress:
-        print(f"next: ablate verdict study={request.study}{runs_dir_words(request.folder.parent)}")
+        study = shlex.quote(f"study={quoted(request.study)}")
+        print(f"next: ablate verdict {study}{runs_dir_words(request.folder.parent)}")
     return state
 
 
