@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra_plugins.slots_launcher.launcher import SlotsLauncher
 
 from ablations.errors import ConfigError
 from ablations.files import append_json_line, read_json
@@ -72,3 +73,18 @@ def test_a_launcher_that_cannot_end_a_run_cannot_prune() -> None:
     asked = SearchSpec(strategy=StrategySpec(pruner="median"))
     with pytest.raises(ConfigError, match="hydra/launcher=slots"):
         _pruner(asked, Launching(object(), "thread", 1))
+
+
+@pytest.mark.parametrize(("together", "can_end"), [(1, True), (2, False)])
+def test_runs_that_are_trained_together_are_not_ended_one_by_one(
+    together: int, can_end: bool
+) -> None:
+    launcher = SlotsLauncher(slots=1, threads=1, devices_per_slot=1, together=together, preload=[])
+    launching = Launching(launcher, "thread", 1)
+    assert launching.can_end is can_end
+    asked = SearchSpec(strategy=StrategySpec(pruner="median"))
+    if can_end:
+        assert isinstance(_pruner(asked, launching), Pruner)
+        return
+    with pytest.raises(ConfigError, match=r"hydra\.launcher\.together=1"):
+        _pruner(asked, launching)

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra_plugins.slots_launcher.launcher import SlotsLauncher
 
+from ablations.cli import Task as ApplicationTask
 from ablations.errors import ConfigError
 from sweeps.slots import devices
 from sweeps.slots.devices import Slot, check_together, slots_of
@@ -180,6 +182,18 @@ def test_jobs_that_cannot_work_together_work_alone(tmp_path: Path) -> None:
     answers = run_all(pool, tmp_path, ["", "breaks"])
     assert all(isinstance(answer, tuple) for answer in answers)
     assert len(said(tmp_path, "not together, but alone: ValueError: not these")) == 2
+
+
+@pytest.mark.parametrize("command", ["run", "score"])
+def test_only_runs_may_ask_to_be_trained_together(command: str) -> None:
+    launcher = SlotsLauncher(slots=1, threads=1, devices_per_slot=1, together=3, preload=[])
+    assert launcher.width == 3
+    setup = {"hydra_context": None, "task_function": ApplicationTask(command), "config": None}
+    if command == "run":
+        launcher.setup(**setup)  # type: ignore[arg-type]
+        return
+    with pytest.raises(ConfigError, match="only runs train together; found: score"):
+        launcher.setup(**setup)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("together", "devices_per_slot"), [(0, 1), (2, 2)])
