@@ -53,7 +53,7 @@ class FitOptions:
 
     target: tuple[str, ...] = ("*",)
     """Patterns of metrics; the score is the plain mean of all that match."""
-    direction: Literal["minimize", "maximize"] = "minimize"
+    direction: Literal["maximize", "minimize"] = "minimize"
     """Which way the score is better."""
     families: tuple[str, ...] = tuple(name for name in FAMILIES if name not in ("stack", "choice"))
     """Surrogates to compare, by name."""

@@ -28,7 +28,7 @@ __all__ = [
     "StrategySpec",
 ]
 
-Direction = Literal["minimize", "maximize"]
+Direction = Literal["maximize", "minimize"]
 Proposer = Literal["surrogate", "tpe", "gp", "cmaes", "qmc", "random"]
 
 
