@@ -72,7 +72,13 @@ class Evidence:
         Raises:
             ConfigError: shapes that do not fit together.
         """
-        table = np.asarray(values, dtype=np.float64).reshape(len(points), -1)
+        table = np.asarray(values, dtype=np.float64)
+        if table.ndim == 1:
+            table = table[:, None]
+        if len(table) != len(points):
+            raise ConfigError(
+                Problem("values", "not one row a point", found=table.shape, allowed=len(points))
+            )
         width = table.shape[1]
         default = np.full((1, width), 1.0 / max(1, width))
         weights = default if objectives is None else np.atleast_2d(np.asarray(objectives, float))

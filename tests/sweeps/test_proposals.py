@@ -66,6 +66,19 @@ def test_with_too_few_runs_a_batch_fills_the_space() -> None:
     assert len(propose(space, evidence(space, 2), 3, seed=0)) == 3
 
 
+def test_where_every_run_failed_a_batch_fills_the_space() -> None:
+    space = space_of()
+    nothing = Evidence.of(space, [], np.zeros((0, 2)))
+    batch = space.coordinates(propose(space, nothing, 3, seed=0))
+    assert (distances(space, batch, batch)[0] + np.eye(3)).min() > 0.1
+
+
+def test_values_without_a_row_for_each_point_are_refused() -> None:
+    space = space_of()
+    with pytest.raises(ConfigError, match="not one row a point"):
+        Evidence.of(space, design(space, "sobol", 4, seed=0), np.zeros((3, 2)))
+
+
 def test_a_share_of_proposals_explores() -> None:
     space = space_of()
     greedy = propose(space, evidence(space), 5, seed=0, options=ProposalOptions(explore=0.0))
