@@ -1,8 +1,7 @@
-"""``make demo``: the whole platform on real text, in a shortened form, by the commands that a user types.
+"""``make demo``: the whole platform on real text, by the commands that a user types.
 
-Each command is printed before it runs, and left out when it was done before: the demo goes on where it was
-stopped. The searches, the confirmation and the full run are cut so that two cores finish in minutes; without
-the overrides the same commands run at full length.
+Each command is printed before it runs, and does nothing where it was done before: the demo goes on where
+it was stopped. What the verdict says decides what is promoted: the winner, or else the baseline.
 """
 
 from __future__ import annotations
@@ -13,25 +12,23 @@ import sys
 import time
 from pathlib import Path
 
-__all__ = ["STEPS", "main"]
+from ablations.files import read_json
 
-_SHORT_STUDY = (
-    # At half the tokens, and with two seeds, the verdict's interval is five times as wide.
-    "schedule.total_tokens=204800",
-    "search.strategy.design_trials=4",
-    "search.budget.trials=7",
-    "search.confirm.finalists=1",
-)
-_SHORT_FULL = ("promotion.full.total_tokens=307200",)
-_WHY = "+promotion.override.beats_baseline='a demo promotes whatever it finds'"
+__all__ = ["STEPS", "filled", "main"]
 
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("real text into token stores, real items into task files", ("prepare",)),
     ("the bill of one run", ("plan",)),
     ("one run: 600 steps, three checkpoints, eleven tasks and four held-out texts", ("run",)),
-    ("a search: wiki against chat", ("run", "-m", "experiment=demo_ratio", *_SHORT_STUDY)),
+    (
+        "a search: wiki against chat, twelve mixtures, three seeds of the finalists",
+        ("run", "-m", "experiment=demo_ratio"),
+    ),
     ("winner, tie, or keep the baseline", ("verdict", "study=demo_ratio")),
-    ("freeze the schedule", ("promote", "study=demo_ratio", "full=demo_full", *_SHORT_FULL, _WHY)),
+    (
+        "freeze the schedule of the winner, or of the baseline where nobody won",
+        ("promote", "study=demo_ratio", "full=demo_full", "promotion.pick={pick}"),
+    ),
     (
         "the full run, four stages",
         ("run", "--config-dir", "{promotion}/conf", "experiment=promoted"),
@@ -40,9 +37,17 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("the report", ("report", "study=demo_ratio")),
     ("every run", ("ls",)),
 )
-"""What is said before each command, and its words after ``ablate``."""
+"""What is said before each command, and its words after ``ablate``; braces are filled in as it goes."""
 
 _PROMOTION = Path("promotions/demo_ratio-demo_full-001")
+
+
+def filled(word: str) -> str:
+    """A word of a step with what the steps before it found."""
+    if "{pick}" in word:
+        verdict = read_json(Path("runs/demo_ratio/verdict.json"))
+        return word.format(pick=verdict["pick" if verdict["outcome"] == "winner" else "baseline"])
+    return word.replace("{promotion}", str(_PROMOTION))
 
 
 def main() -> int:
@@ -51,7 +56,7 @@ def main() -> int:
     for said, words in STEPS:
         if words[0] == "promote" and "compare" not in words[1] and _PROMOTION.exists():
             continue  # a second promotion would be a new folder
-        arguments = [word.format(promotion=_PROMOTION) if "{p" in word else word for word in words]
+        arguments = [filled(word) for word in words]
         shown = shlex.join(arguments)
         print(f"\n# {said}\n$ ablate {shown}", flush=True)
         code = subprocess.call([sys.executable, "-m", "ablations.cli", *arguments])

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ablations.cli import COMMANDS
-from ablations.demo import STEPS
+from ablations.demo import STEPS, filled
+from ablations.files import write_json
 from ablations.reference import field_docs, render
 from ablations.schema import RunConfig, conf_dir
 from tests.conftest import Ablate
@@ -60,13 +61,24 @@ def test_the_demo_calls_commands_that_exist() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [words for _, words in STEPS if not any("{promotion}" in word for word in words)],
+    [words for _, words in STEPS if not any("{" in word for word in words)],
     ids=" ".join,
 )
 def test_what_the_demo_types_composes(words: tuple[str, ...], ablate: Ablate) -> None:
     arguments = [word for word in words if word != "-m"]
     answer = ablate(*arguments, "--cfg", "job")
     assert answer.code == 0, answer.err
+
+
+@pytest.mark.parametrize(("outcome", "picked"), [("winner", "pick-12"), ("tie", "natural")])
+def test_the_demo_promotes_the_winner_or_else_the_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: str, picked: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    verdict = {"outcome": outcome, "pick": "pick-12", "baseline": "natural"}
+    (tmp_path / "runs/demo_ratio").mkdir(parents=True)
+    write_json(tmp_path / "runs/demo_ratio/verdict.json", verdict)
+    assert filled("promotion.pick={pick}") == f"promotion.pick={picked}"
 
 
 def test_make_targets_of_the_readme_exist() -> None:

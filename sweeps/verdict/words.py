@@ -22,10 +22,16 @@ __all__ = [
 ]
 
 
+_ROUNDING = 1e-12
+"""A mean of equal values may miss them by so much."""
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A number for people; a dash where it is not known."""
     if value is None or not math.isfinite(value):
         return "–"
+    if abs(value) < _ROUNDING:
+        return "0"
     return f"{value:.{digits}g}"
 
 
