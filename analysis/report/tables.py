@@ -93,8 +93,13 @@ def interval(found: Estimate | None) -> str:
     if found is None or found.value != found.value:
         return "–"
     if not math.isfinite(found.low) or not math.isfinite(found.high):
-        return f"{found.value:+.3g} (noise unknown)"
-    return f"{found.value:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
+        return f"{_signed(found.value)} (noise unknown)"
+    return f"{_signed(found.value)} [{_signed(found.low)}, {_signed(found.high)}]"
+
+
+def _signed(value: float) -> str:
+    """With its sign; what is 0 but for rounding is 0."""
+    return f"{round(value, 12):+.3g}"
 
 
 def trials(content: ReportContent) -> Table:
