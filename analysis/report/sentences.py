@@ -93,7 +93,7 @@ def _compared(verdict: Verdict) -> Iterator[str]:
 
 
 def _effects(verdict: Verdict) -> Iterator[str]:
-    """How many tasks gain and pay; which ones is in the verdict's sentence, and in the table."""
+    """How many tasks gain and pay, and which; the verdict's own sentence names them where there are both."""
     counts = Counter(row.effect for row in verdict.tasks)
     if not counts:
         return
@@ -101,8 +101,10 @@ def _effects(verdict: Verdict) -> Iterator[str]:
     if not gain + pay:
         yield f"Who gains, who pays: none of {total} tasks shows a difference."
         return
+    shown = [row.task for row in verdict.tasks if row.effect in ("gains", "pays")]
+    which = "" if gain and pay else f" ({', '.join(shown)})"
     yield (
-        f"Who gains, who pays: of {total} tasks {gain} gain and {pay} pay with {verdict.pick}; "
+        f"Who gains, who pays: of {total} tasks {gain} gain and {pay} pay with {verdict.pick}{which}; "
         f"{total - gain - pay} show no difference."
     )
 

@@ -122,6 +122,12 @@ def test_gains_and_losses_are_counted_and_stand_first(content: ReportContent) ->
     assert table is not None
     assert [row.style for row in table.rows] == ["gains", "gains", "pays", "", "", ""]
     assert table.columns[1].title == "effect"
+    paying = tuple(replace(row, effect="not shown") for row in rows[2:])
+    only = replace(verdict, tasks=(*rows[:2], *paying))
+    said = list(
+        sentences.under_headline(replace(moved, judged=replace(moved.judged, verdict=only)))
+    )[1]
+    assert f"0 gain and 1 pay with {verdict.pick} ({rows[1].task})" in said
 
 
 def test_the_page_names_the_command_that_made_it(
