@@ -76,6 +76,8 @@ class Comparison:
     """Where the full run read something else than asked; empty is good."""
     spikes: int
     """Loss spikes recorded."""
+    unseen: tuple[str, ...]
+    """Sources that the full run read and no proxy did: their effect was not foretold."""
 
     def text(self) -> str:
         """For people, as Markdown."""
@@ -93,9 +95,15 @@ class Comparison:
             "",
             f"Relative change {self.basis}, positive = better.",
             f"Realised mixture: {'; '.join(self.audit_gaps) or 'as asked in every stage'}.",
+            *self._unforetold(),
             f"Loss spikes: {self.spikes}. Score {_told(self.score)}, proxies {_told(self.proxy_score)}.",
         ]
         return "\n".join(lines) + "\n"
+
+    def _unforetold(self) -> list[str]:
+        if not self.unseen:
+            return []
+        return [f"Read by the full run and by no proxy, so not foretold: {', '.join(self.unseen)}."]
 
     def _headline(self) -> str:
         if self.correlation is None:
@@ -162,7 +170,16 @@ def compare(folder: Path, runs_dir: Path) -> Comparison:
         proxy_score=math.fsum(scores) / len(scores) if scores else None,
         audit_gaps=tuple(audit_gaps(full, tolerance)),
         spikes=sum(event["kind"] == "spike" for event in full.events()),
+        unseen=tuple(
+            s for s in _sources_read(full) if not any(s in _sources_read(p) for p in proxies)
+        ),
     )
+
+
+def _sources_read(record: RunRecord) -> list[str]:
+    """Sources that a run read, by its audit, in order."""
+    rows = (record.audit() or {}).get("stages", ())
+    return list(dict.fromkeys(row["source"] for row in rows if row["windows"]))
 
 
 def _done(records: Sequence[RunRecord]) -> list[RunRecord]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.errors import UserError
-from ablations.runs import RunRecord
+from ablations.runs import RunRecord, list_runs
 from ablations.schema import RunConfig, dump, load
 from sweeps.promotion.compare import after_run, compare, rank_correlation, write_comparison
 from sweeps.promotion.promote import promote
@@ -56,6 +56,19 @@ def test_a_prediction_that_came_true_is_told_so(promoted: Path) -> None:
     assert found.same_direction == 1.0
     assert len(found.rows) == len(TASKS)
     assert found.audit_gaps == ()
+    assert found.unseen == ()
+
+
+def test_sources_that_no_proxy_read_are_named(promoted: Path) -> None:
+    full_run(promoted, "full", GAINS)
+    for proxy in list_runs(Path("runs"), "proxies"):
+        audit = proxy.audit()
+        assert audit is not None
+        rows = [row for row in audit["stages"] if row["source"] != "synthetic_junk"]
+        proxy.write_audit({**audit, "stages": rows})
+    found = compare(promoted, Path("runs"))
+    assert found.unseen == ("synthetic_junk",)
+    assert "by no proxy, so not foretold: synthetic_junk." in found.text()
 
 
 def test_a_prediction_that_failed_is_told_so(promoted: Path) -> None:
