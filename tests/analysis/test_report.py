@@ -149,7 +149,7 @@ def test_the_page_says_where_its_data_comes_from() -> None:
         "english",
         "1,886,000",
         "MIT",
-        "https://pypi.org/project/chitchat-dataset/",
+        "https://github.com/BYU-PCCL/chitchat-dataset",
         "97a38aab68f2a3f6",
     ]
 
