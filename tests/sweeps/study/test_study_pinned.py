@@ -75,10 +75,10 @@ def test_after_a_kill_edited_files_are_refused_by_name_until_restored(app: Study
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     edit(app_yaml(app), "peak_lr: 0.01", "peak_lr: 0.5")
-    before = app.results()
+    before = app.runs()  # folders, not results: a run in flight outlives its driver and ends
     said = app.run(*SEARCH, "seconds=1", code=2)
     assert "config.peak_lr: not what the study was begun with; found: 0.5; allowed: 0.01" in said
-    assert app.results() == before
+    assert app.runs() == before
     edit(app_yaml(app), "peak_lr: 0.5", "peak_lr: 0.01  # a remark changes nothing")
     app.run(*SEARCH, "seconds=1")
     app.assert_whole()
