@@ -27,7 +27,7 @@ from ablations.files import free_bytes
 from ablations.mixture.audit import Audit, audit
 from ablations.plan import Plan, make_plan
 from ablations.progress import Quiet, Watcher
-from ablations.runs import RunRecord, fingerprint, run_name
+from ablations.runs import RunRecord, fingerprint
 from ablations.schema import RunConfig, dump
 from ablations.scoring import ScoringJob, score_run
 from ablations.training.checkpoints import checkpoint_steps, require_whole
@@ -101,10 +101,11 @@ def open_work(
     _warm_start(config, plan)
     plain = identity(config)
     trial = trial_name(config, plain)
-    place = Path(config.runs_dir) / config.study / run_name(trial, config.seed)
-    _require_room(config, plan, RunRecord(place))
+    runs_dir = Path(config.runs_dir)
+    record = RunRecord.at(runs_dir, study=config.study, trial=trial, seed=config.seed)
+    _require_room(config, plan, record)
     record = RunRecord.create(
-        Path(config.runs_dir),
+        runs_dir,
         study=config.study,
         trial=trial,
         seed=config.seed,

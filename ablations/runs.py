@@ -121,6 +121,11 @@ class RunRecord:
     # ------------------------------------------------------------------------------- identity
 
     @classmethod
+    def at(cls, runs_dir: Path, *, study: str, trial: str, seed: int) -> RunRecord:
+        """The record of a run where it is, or would be made."""
+        return cls(Path(runs_dir) / study / run_name(trial, seed))
+
+    @classmethod
     def create(
         cls,
         runs_dir: Path,
@@ -137,7 +142,7 @@ class RunRecord:
         Raises:
             ConfigError: the folder holds a run of another fingerprint; nothing is overwritten.
         """
-        record = cls(Path(runs_dir) / study / run_name(trial, seed))
+        record = cls.at(runs_dir, study=study, trial=trial, seed=seed)
         mark = fingerprint(config)
         if record.exists():
             record._refuse_other(mark, config)
