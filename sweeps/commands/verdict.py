@@ -17,13 +17,14 @@ from sweeps.verdict.study import gather
 
 __all__ = ["main"]
 
-_OF_COMMAND = ("study", "runs_dir", "table", "objective", "write", "config_dirs")
+_OF_COMMAND = ("study", "runs_dir", "table", "objective", "write", "verbose", "config_dirs")
 
 
 def main(config: Mapping[str, Any]) -> int:
     """Print the verdict on a study, or on a published table; a tie is an answer, so exit code 0."""
     own = {key: value for key, value in config.items() if key not in _OF_COMMAND}
     options = validate(VerdictOptions, own)
+    verbose = bool(config.get("verbose", False))
     study, table = config.get("study"), config.get("table")
     if (study is None) == (table is None):
         raise ConfigError(
@@ -35,13 +36,13 @@ def main(config: Mapping[str, Any]) -> int:
             )
         )
     if table is not None:
-        show(decide(published_table(str(table)), options))
+        show(decide(published_table(str(table)), options), verbose=verbose)
         return 0
     runs_dir = Path(config.get("runs_dir") or "runs")
     verdict = decide(gather(runs_dir, str(study), config.get("objective")), options)
     if config.get("write", True):
         write_verdict(runs_dir / str(study), verdict)
-    show(verdict)
+    show(verdict, verbose=verbose)
     place = runs_dir_words(runs_dir)
     print(f"next: ablate report study={study}{place}, ablate promote study={study}{place} full=…")
     return 0

@@ -16,7 +16,7 @@ from ablations.files import read_json, write_json
 from sweeps.space import Point
 from sweeps.study.confirm import Pick, finalists
 from sweeps.study.job import identity
-from sweeps.study.state import Run, StudyState
+from sweeps.study.state import DecideQuality, Run, StudyState
 from sweeps.study.strategy import Draft, History, Strategy
 from sweeps.study.trial import Phase, Trial, trial_name
 
@@ -77,25 +77,45 @@ class SearchAgenda:
 
     phases: Sequence[Phase] = ("baseline", "design", "search", "confirm")
 
-    def __init__(self, strategy: Strategy, pick: Pick | None) -> None:
-        self._strategy, self._pick = strategy, pick
+    def __init__(
+        self, strategy: Strategy, pick: Pick | None, decide: DecideQuality | None = None
+    ) -> None:
+        self._strategy, self._pick, self._decide = strategy, pick, decide
 
     def next_runs(self, study: StudyState, busy: set[Run], room: int) -> list[Run]:
         """Unfinished trials, then new ones, then the finalists' further seeds."""
         mine = [trial for trial in study.trials if trial.ask.phase in self.phases]
         runs = _unfinished(mine, busy)
+        if not self._score_is_settled(study, waiting=bool(runs or busy)):
+            runs += self._explore(study, busy, room - len(runs), planned_only=True)
+            return runs[:room]
         runs += self._explore(study, busy, room - len(runs))
         if not runs and not busy:
             runs = self._confirm(study, room)
         return runs[:room]
 
+    def _score_is_settled(self, study: StudyState, *, waiting: bool) -> bool:
+        """Decide the study's score once its planned trials have ended; False before that."""
+        if self._decide is None or study.decided:
+            return True
+        ledger = study.ledger()
+        open_plan = self._strategy.planned(study.history()) and ledger.may_explore(0)
+        if waiting or open_plan:
+            return False
+        study.decide_quality(self._decide)
+        return True
+
     def total(self, study: StudyState) -> int | None:
         """Trials of the budget."""
         return study.spec.budget.trials
 
-    def _explore(self, study: StudyState, busy: set[Run], room: int) -> list[Run]:
+    def _explore(
+        self, study: StudyState, busy: set[Run], room: int, *, planned_only: bool = False
+    ) -> list[Run]:
         runs: list[Run] = []
         while len(runs) < room:
+            if planned_only and not self._strategy.planned(study.history()):
+                break
             ledger = study.ledger()
             if not ledger.may_explore(len(busy) + len(runs)):
                 break

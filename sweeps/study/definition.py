@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,18 @@ __all__ = [
     "Definition",
     "differences",
     "load_definition",
+    "record_decision",
     "settle_definition",
     "shared_config",
 ]
 
-FORMAT = 2
+FORMAT = 3
 """Version of ``study.json``; a reader refuses a newer one. From 2 on ``config.source`` holds every
-source that the runs name, not the overrides alone."""
+source that the runs name, not the overrides alone; from 3 on ``task_quality`` is there."""
 
 _WITH_SOURCES = 2
-_COMPARED = ("space", "strategy", "objectives", "constraints", "seeds", "config")
+_WITH_QUALITY = 3
+_COMPARED = ("space", "strategy", "objectives", "constraints", "task_quality", "seeds", "config")
 _ELSEWHERE = ("runs_dir", "data_dir", "study", "trial", "seed", "execution", "labels", "progress")
 """Top-level config keys that say where and how runs are executed; ``seed`` is the replicates'."""
 _OTHER = ("search", "hydra", "experiment", "config_dirs", "out", "promotion")
@@ -55,6 +57,13 @@ class Definition:
     """The command that began the study."""
     created: float = 0.0
     format: int = FORMAT
+    task_quality: Mapping[str, Any] = field(default_factory=dict)
+    """``search.task_quality``, plain, and under ``decision`` what was decided and when."""
+
+    @property
+    def decision(self) -> Mapping[str, Any] | None:
+        """Return the decision on task quality; None where none was made."""
+        return self.task_quality.get("decision")
 
 
 def shared_config(plain: Mapping[str, Any], searched: Sequence[str]) -> dict[str, Any]:
@@ -111,8 +120,9 @@ def settle_definition(folder: Path, asked: Definition) -> Definition:
     changes = [
         change
         for name in compared
-        for change in differences(getattr(stored, name), getattr(asked, name), name)
+        for change in differences(_asked(stored, name), _asked(asked, name), name)
         if stored.format >= _WITH_SOURCES or not change[0].startswith("config.source")
+        if stored.format >= _WITH_QUALITY or not change[0].startswith("task_quality")
     ]
     if changes:
         raise ConfigError(
@@ -128,6 +138,30 @@ def settle_definition(folder: Path, asked: Definition) -> Definition:
             ]
         )
     return stored
+
+
+def _asked(definition: Definition, name: str) -> Any:
+    """Return a part of a definition without the decision, which no command asks for."""
+    value = getattr(definition, name)
+    if name == "task_quality":
+        return {key: inner for key, inner in value.items() if key != "decision"}
+    return value
+
+
+def record_decision(folder: Path, decision: Mapping[str, Any]) -> Definition:
+    """Keep the decision on task quality in ``study.json``, once.
+
+    Returns:
+        The definition with the decision that counts: an earlier one where there is one.
+    """
+    stored = load_definition(folder)
+    assert stored is not None, "a study is defined before anything is decided in it"
+    if stored.decision is not None:
+        return stored
+    quality = {**stored.task_quality, "decision": dict(decision)}
+    kept = replace(stored, task_quality=quality, format=FORMAT)
+    write_json(folder / "study.json", vars(kept))
+    return kept
 
 
 def _with_objectives_of(stored: Definition, asked: Definition) -> Definition:

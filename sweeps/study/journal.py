@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Journal"]
 
+_SCALE = "ablations:score"
+"""Attribute of the Optuna study that names the score of its values."""
+
 
 class Journal:
     """The trials of one study, on disk.
@@ -36,6 +39,7 @@ class Journal:
         study: Its name.
         objectives: Name → which way is better.
         parameters: Config path → what is searched there beside the mixtures.
+        scale: Names the score that values are told in; a journal in another one is begun anew.
     """
 
     def __init__(
@@ -44,26 +48,18 @@ class Journal:
         study: str,
         objectives: Mapping[str, Direction],
         parameters: Mapping[str, ParameterSpec],
+        scale: str = "",
     ) -> None:
-        # Imported here: Optuna takes 0.6 s, and a plugin module must load at once.
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.path = folder / "journal.log"
         _mend(self.path)
         # A lock file left by a killed driver is stale: the study's lease is ours.
         self.path.with_name("journal.log.lock").unlink(missing_ok=True)
-        backend = JournalFileBackend(str(self.path), JournalFileOpenLock(str(self.path)))
-        self._storage = JournalStorage(backend)
-        self._study = optuna.create_study(
-            storage=self._storage,
-            study_name=study,
-            directions=list(objectives.values()),
-            load_if_exists=True,
-        )
-        _name_objectives(self._study, list(objectives))
+        self._storage, self._study = _open(self.path, study, objectives)
+        if self._study.user_attrs.get(_SCALE, "") != scale:
+            # Optuna changes no finished trial, so values in another score are told once more.
+            self.path.unlink()
+            self._storage, self._study = _open(self.path, study, objectives)
+            self._study.set_user_attr(_SCALE, scale)
         self._parameters = {path: _distribution(spec) for path, spec in parameters.items()}
         self._trials: dict[int, Trial] = {}
         self._ids: dict[int, int] = {}
@@ -131,6 +127,26 @@ class Journal:
     def keep(self, trial: Trial) -> None:
         """Hold a trial's outcomes in memory: its replicates after the end are read from folders."""
         self._trials[trial.number] = trial
+
+
+def _open(
+    path: Path, study: str, objectives: Mapping[str, Direction]
+) -> tuple[optuna.storages.BaseStorage, optuna.Study]:
+    # Imported here: Optuna takes 0.6 s, and a plugin module must load at once.
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+    opened = optuna.create_study(
+        storage=storage,
+        study_name=study,
+        directions=list(objectives.values()),
+        load_if_exists=True,
+    )
+    _name_objectives(opened, list(objectives))
+    return storage, opened
 
 
 def _weights(ask: Ask) -> dict[str, float]:

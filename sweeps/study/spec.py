@@ -26,6 +26,7 @@ __all__ = [
     "Proposer",
     "SearchSpec",
     "StrategySpec",
+    "TaskQualitySpec",
 ]
 
 Direction = Literal["maximize", "minimize"]
@@ -178,6 +179,57 @@ class ConfirmSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskQualitySpec:
+    """Whether metrics that cannot tell mixtures apart leave the score of the study.
+
+    The decision is made once, before the first proposal, and kept in ``study.json``: from then on the
+    surrogate, the finalists, every table and the verdict use the same score. Held-out text and metrics
+    that a term of the score names in full always count.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    apply: bool = False
+    """Leave such metrics out of the score; false = measure and report them only."""
+    study: str | None = None
+    """Earlier study under ``runs_dir`` that decides; null = baselines and design of this study."""
+    min_variance_ratio: float = 1.0
+    """Least variance between mixtures over the noise variance of one run."""
+    min_monotonicity: float = 0.5
+    """Least mean Spearman correlation of an accuracy with tokens."""
+    min_above_chance: float = 3.0
+    """Least distance of an accuracy from guessing, in noises (SD) of one run."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            Problem(f"search.task_quality.{name}", "out of range", found=value, allowed=allowed)
+            for name, value, good, allowed in (
+                (
+                    "min_variance_ratio",
+                    self.min_variance_ratio,
+                    0.0 <= self.min_variance_ratio < float("inf"),
+                    ">= 0",
+                ),
+                (
+                    "min_monotonicity",
+                    self.min_monotonicity,
+                    -1.0 <= self.min_monotonicity <= 1.0,
+                    "-1 to 1",
+                ),
+                (
+                    "min_above_chance",
+                    self.min_above_chance,
+                    0.0 <= self.min_above_chance < float("inf"),
+                    ">= 0",
+                ),
+            )
+            if not good
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchSpec:
     """One study: its question, where it looks, how, and at what price."""
 
@@ -195,6 +247,8 @@ class SearchSpec:
     """Name → objective; more than one searches for the Pareto front. A null entry is left out."""
     constraints: Mapping[str, ConstraintSpec] = field(default_factory=dict)
     """Name → bound on a measured metric."""
+    task_quality: TaskQualitySpec = field(default_factory=TaskQualitySpec)
+    """Whether metrics that cannot tell mixtures apart leave the score."""
     budget: BudgetSpec = field(default_factory=BudgetSpec)
     """How much it may spend."""
     confirm: ConfirmSpec = field(default_factory=ConfirmSpec)
@@ -233,6 +287,7 @@ class SearchSpec:
         ]
         if not self.objectives:
             problems.append(Problem("search.objectives", "a study needs an objective"))
+        problems += self._quality_problems()
         if self.space is not None and self.budget.unlimited:
             problems.append(
                 Problem(
@@ -243,3 +298,15 @@ class SearchSpec:
             )
         if problems:
             raise ConfigError(problems)
+
+    def _quality_problems(self) -> list[Problem]:
+        if not self.task_quality.apply:
+            return []
+        where = "search.task_quality.apply"
+        if self.space is None:
+            return [
+                Problem(where, "a plain sweep has no design that could decide", allowed="false")
+            ]
+        if all(objective.metrics != ("score",) for objective in self.objectives.values()):
+            return [Problem(where, "no objective is made of the score", allowed="false")]
+        return []

@@ -6,22 +6,29 @@ journal lost are read back from the run folders, runs that ended unseen are harv
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ablations.errors import ConfigError, Problem
 from ablations.files import write_json
 from sweeps.space import Point
 from sweeps.study.budget import Ledger, ledger_of
+from sweeps.study.definition import Definition, load_definition, record_decision
 from sweeps.study.harvest import asks_in, holds_record, outcome_of, outcomes_of, runs_in, write_ask
 from sweeps.study.journal import Journal
-from sweeps.study.spec import SearchSpec
+from sweeps.study.objective import decided_form, restated
+from sweeps.study.spec import SearchSpec, TaskQualitySpec
 from sweeps.study.strategy import Draft, History
 from sweeps.study.trial import Ask, Outcome, Phase, Trial
 
-__all__ = ["Run", "StudyState"]
+__all__ = ["DecideQuality", "Run", "StudyState"]
+
+DecideQuality = Callable[[Path, str, TaskQualitySpec], Mapping[str, Any]]
+"""Decides a study's score: runs_dir, study, thresholds → the decision, plain."""
 
 _LEDGER_SECONDS = 2.0
 """``ledger.json`` is a view: written at most this often, and at the end."""
@@ -48,13 +55,25 @@ class StudyState:
     def __init__(self, folder: Path, study: str, spec: SearchSpec, seed: int) -> None:
         self.folder, self.study, self.spec = folder, study, spec
         self.seeds = spec.seeds or (seed,)
-        objectives = {name: o.direction or "minimize" for name, o in spec.objectives.items()}
-        parameters = spec.space.parameters if spec.space else {}
-        self._journal = Journal(folder, study, objectives, parameters)
         self._ledger_due = 0.0
-        runs = runs_in(folder)
+        self._open(load_definition(folder))
+
+    def _open(self, definition: Definition | None) -> None:
+        """Read the journal, then put right what a kill may have left."""
+        self._form = decided_form(definition)
+        self.decided = definition is not None and definition.decision is not None
+        objectives = {name: o.direction or "minimize" for name, o in self.spec.objectives.items()}
+        parameters = self.spec.space.parameters if self.spec.space else {}
+        scale = "" if self._form is None else json.dumps(dict(self._form.weights), sort_keys=True)
+        self._journal = Journal(self.folder, self.study, objectives, parameters, scale)
+        runs = runs_in(self.folder)
         self._recover_asks(runs)
         self._recover_outcomes(runs)
+
+    def decide_quality(self, decide: DecideQuality) -> None:
+        """Decide once which metrics make the score, keep it in ``study.json``, and go on with it."""
+        decision = decide(self.folder.parent, self.study, self.spec.task_quality)
+        self._open(record_decision(self.folder, decision))
 
     def _recover_asks(self, runs: Mapping[int, set[int]]) -> None:
         """Trials whose folders are there and whose journal lines are not."""
@@ -76,11 +95,18 @@ class StudyState:
     @property
     def trials(self) -> tuple[Trial, ...]:
         """Every trial, by number."""
-        return tuple(trial for _, trial in sorted(self._journal.trials.items()))
+        return tuple(self._restated(t) for _, t in sorted(self._journal.trials.items()))
 
     def trial(self, number: int) -> Trial:
         """Trial ``number``."""
-        return self._journal.trials[number]
+        return self._restated(self._journal.trials[number])
+
+    def _restated(self, trial: Trial) -> Trial:
+        """Return the trial with the study's score in place of the runs' own."""
+        if self._form is None:
+            return trial
+        outcomes = {seed: restated(o, self._form) for seed, o in trial.outcomes.items()}
+        return replace(trial, outcomes=outcomes)
 
     def history(self) -> History:
         """What the strategy sees."""
@@ -89,6 +115,7 @@ class StudyState:
             objectives=self.spec.objectives,
             constraints=self.spec.constraints,
             baseline=self.spec.strategy.baseline,
+            form=self._form,
         )
 
     def ledger(self) -> Ledger:
@@ -140,8 +167,9 @@ class StudyState:
         if trial.settled or trial.state == "running":
             return
         history = self.history()
-        values = history.values(trial) if trial.state == "done" else None
-        constraints = history.feasibility(trial) if self.spec.constraints else None
+        own = self._restated(trial)
+        values = history.values(own) if trial.state == "done" else None
+        constraints = history.feasibility(own) if self.spec.constraints else None
         self._journal.end(trial, values, constraints or {})
 
     def _check_direction(self, outcome: Outcome) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ablations.errors import ConfigError, Problem
+from ablations.evaluation.rule import LinearForm
 from ablations.mixture.mixture import Mixture
 from sweeps.designs import baselines as standing_baselines
 from sweeps.designs import design
@@ -47,6 +48,8 @@ class History:
     constraints: Mapping[str, ConstraintSpec] = field(default_factory=dict)
     baseline: str = ""
     """Name of the baseline."""
+    form: LinearForm | None = None
+    """The study's score as decided with its task quality; None = the score of the runs."""
 
     @property
     def searched(self) -> tuple[Trial, ...]:
@@ -107,6 +110,14 @@ class Strategy:
 
     def next_drafts(self, history: History, room: int) -> list[Draft]:
         """At most ``room`` trials to ask for now; empty when ``room`` is 0."""
+        drafts = self.planned(history)
+        if drafts or room <= 0:
+            return drafts[:room]
+        points = self.propose(history, min(room, self.batch))
+        return [Draft(phase="search", point=point) for point in points]
+
+    def planned(self, history: History) -> list[Draft]:
+        """Return the baselines and the points of the design that no trial was asked for yet."""
         named = {t.ask.name for t in history.trials if t.ask.phase == "baseline"}
         drafts = [
             Draft(phase="baseline", point=point, name=name)
@@ -114,11 +125,7 @@ class Strategy:
             if name not in named
         ]
         designed = sum(trial.ask.phase == "design" for trial in history.trials)
-        drafts += [Draft(phase="design", point=point) for point in self.design[designed:]]
-        if drafts or room <= 0:
-            return drafts[:room]
-        points = self.propose(history, min(room, self.batch))
-        return [Draft(phase="search", point=point) for point in points]
+        return drafts + [Draft(phase="design", point=p) for p in self.design[designed:]]
 
 
 def plan_strategy(

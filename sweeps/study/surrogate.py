@@ -12,7 +12,7 @@ import fnmatch
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from sweeps.study.confirm import Pick, Recommendation
 from sweeps.study.spec import ConstraintSpec, ObjectiveSpec
 from sweeps.study.strategy import History, Propose
 from sweeps.study.trial import Trial, measure
+
+if TYPE_CHECKING:
+    from ablations.evaluation.rule import LinearForm
 
 __all__ = ["evidence_of", "surrogate_pick", "surrogate_proposer"]
 
@@ -73,7 +76,10 @@ def evidence_of(space: SearchSpace, history: History, rule: Mapping[str, Any]) -
     done = history.done
     columns = _Columns()
     rows = [
-        {name: sign * weight for name, weight in _weights(objective, done, rule).items()}
+        {
+            name: sign * weight
+            for name, weight in _weights(objective, done, rule, history.form).items()
+        }
         for objective in history.objectives.values()
         for sign in (-1.0 if objective.direction == "maximize" else 1.0,)
     ]
@@ -118,10 +124,16 @@ def _value(trial: Trial, name: str) -> float:
 
 
 def _weights(
-    objective: ObjectiveSpec, trials: Sequence[Trial], rule: Mapping[str, Any]
+    objective: ObjectiveSpec,
+    trials: Sequence[Trial],
+    rule: Mapping[str, Any],
+    form: LinearForm | None = None,
 ) -> dict[str, float]:
     """Metric → its weight in the objective."""
     if objective.metrics == (_SCORE,):
+        if form is not None:
+            # A constant is in no metric: then the score itself is what is modelled.
+            return dict(form.weights) if form.constant == 0.0 else {_SCORE: 1.0}
         weights = _rule_weights(trials, rule)
         return weights if weights and _gives_back(trials, weights) else {_SCORE: 1.0}
     names = [
@@ -133,22 +145,13 @@ def _weights(
 
 
 def _rule_weights(trials: Sequence[Trial], rule: Mapping[str, Any]) -> dict[str, float]:
-    """What every metric weighs in a score of ``rule``."""
+    """Weight of each metric in a score of ``rule``."""
     # Imported here: another application's studies have no such rule.
-    from ablations.evaluation.specs import HIGHER_IS_BETTER
+    from ablations.evaluation.rule import facts_of_names, linear_form
 
-    terms, known = dict(rule.get("terms") or {}), _metrics(trials)
-    whole = sum(float((term or {}).get("weight", 1.0)) for term in terms.values())
-    weights: dict[str, float] = {}
-    for term in terms.values():
-        chosen = fnmatch.filter(known, term["metrics"])
-        for name in chosen:
-            upward = HIGHER_IS_BETTER.get(name.rpartition("/")[2], True)
-            own = term.get("direction") or ("maximize" if upward else "minimize")
-            sign = 1.0 if own == rule.get("direction") else -1.0
-            share = sign * float(term.get("weight", 1.0)) / (whole * len(chosen))
-            weights[name] = weights.get(name, 0.0) + share
-    return weights
+    direction = str(rule.get("direction"))
+    form = linear_form(rule.get("terms") or {}, direction, facts_of_names(_metrics(trials)))
+    return dict(form.weights)
 
 
 def _gives_back(trials: Sequence[Trial], weights: Mapping[str, float]) -> bool:

@@ -42,7 +42,7 @@ from sweeps.study.resources import (
     resources_of,
 )
 from sweeps.study.spec import SearchSpec
-from sweeps.study.state import Run, StudyState
+from sweeps.study.state import DecideQuality, Run, StudyState
 from sweeps.study.strategy import Strategy, plan_strategy
 from sweeps.study.view import view_for
 
@@ -87,10 +87,11 @@ class Request:
     progress: bool = True
     data_dir: str = "data"
 
-    def agenda(self) -> Agenda:
-        """The phases of a search, or the combinations of a plain sweep."""
+    def agenda(self, decide: DecideQuality | None = None) -> Agenda:
+        """Return the phases of a search, or the combinations of a plain sweep."""
         if self.strategy is not None:
-            return SearchAgenda(self.strategy, self.pick)
+            wanted = decide if self.spec.task_quality.apply else None
+            return SearchAgenda(self.strategy, self.pick, wanted)
         fixed = self.command.fixed
         combinations = [(*fixed, *swept) for swept in self.command.combinations]
         return SweepAgenda(combinations, self.spec.seeds or (self.seed,))
@@ -163,13 +164,19 @@ def plan_study(request: Request) -> None:
     show_bill(spec, strategy, bill)
 
 
-def run_study(request: Request, arguments: Sequence[str], hydra: Hydra) -> StudyState:
+def run_study(
+    request: Request,
+    arguments: Sequence[str],
+    hydra: Hydra,
+    decide: DecideQuality | None = None,
+) -> StudyState:
     """Run the study of one command; returns when everything asked for has ended.
 
     Args:
         request: The command, checked.
         arguments: The command's task overrides.
         hydra: What its jobs are made of.
+        decide: Decides which metrics make the score, where ``search.task_quality`` asks for it.
 
     Raises:
         HeldError: another driver runs the study.
@@ -191,7 +198,7 @@ def run_study(request: Request, arguments: Sequence[str], hydra: Hydra) -> Study
         )
         driver = Driver(
             state,
-            request.agenda(),
+            request.agenda(decide),
             launching,
             overrides=lambda run: _overrides(state, run, request.command.fixed),
             check=pinned.compose,
@@ -334,6 +341,7 @@ def _definition(
         strategy=plain["strategy"],
         objectives=plain["objectives"],
         constraints=plain["constraints"],
+        task_quality=plain["task_quality"],
         seeds=plain["seeds"],
         config=shared_config(base, searched),
         arguments=list(arguments),

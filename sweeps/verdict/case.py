@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,8 +22,7 @@ from sweeps.verdict.noise import (
     fit_means,
     mean_noise,
 )
-from sweeps.verdict.observations import Observations, TaskData, score_weights, weighted
-from sweeps.verdict.signal import Signal
+from sweeps.verdict.observations import Observations, score_form
 
 __all__ = ["Case", "VerdictOptions", "build_case", "too_few"]
 
@@ -72,36 +71,25 @@ class Case:
     observed: Observations
     """The runs that count."""
     scores: Floats
-    """Score of each run over the tasks that vote; higher is better."""
+    """The declared objective of each run, turned so that higher is better."""
     fit: MeansFit
     evidence: Evidence
     weights: Mapping[str, float]
-    """What one unit of each voting metric is worth in the oriented score."""
+    """Weight of each metric in the score, turned so that higher is better."""
     caveats: tuple[str, ...]
 
 
-def build_case(
-    observed: Observations, signals: tuple[Signal, ...], options: VerdictOptions
-) -> Case:
-    """Fit the runs that count, over the tasks that vote."""
+def build_case(observed: Observations, options: VerdictOptions) -> Case:
+    """Fit the runs that count on the objective that the study declares."""
     caveats = []
-    mute = {signal.task for signal in signals if not signal.votes}
-    full, _ = score_weights(observed.rule, observed.direction, observed.tasks)
-    voting = [task for task in observed.tasks if task.key not in mute]
-    weights, constant = score_weights(observed.rule, observed.direction, voting)
+    form = observed.form or score_form(observed.rule, observed.direction, observed.tasks)
     scores = np.array([run.score for run in observed.runs])
-    silent = bool(full) and not weights
-    if silent:
-        weights = full
-        caveats.append("No task of the score carries signal: the scores say little.")
-    elif set(weights) != set(full):
-        scores = constant + weighted(voting, weights)
-        observed = replace(observed, score_trajectories=_trajectories(voting, weights))
-        caveats.append(words.without_vote(sorted(set(full) - set(weights))))
     observed, scores, lost = _without_missing(observed, scores)
     if lost:
         caveats.append(f"{lost} run(s) lack a metric of the score and were left out.")
-    oriented = {key: observed.sign * weight for key, weight in weights.items()}
+    if observed.left_out_metrics:
+        caveats.append(words.left_out_of_score(observed.left_out_metrics))
+    oriented = {key: observed.sign * weight for key, weight in form.weights.items()}
     fit = fit_means(observed.run_scores(observed.sign * scores))
     noise, said = _noise(observed, fit, oriented, options)
     items, item_df = _items(observed, oriented)
@@ -114,8 +102,6 @@ def build_case(
         item_df=item_df,
         alpha=options.alpha,
     )
-    if silent:
-        evidence = replace(evidence, noise=TrainingNoise.unknown())
     return Case(
         observed=observed,
         scores=observed.sign * scores,
@@ -123,17 +109,6 @@ def build_case(
         evidence=evidence,
         weights=oriented,
         caveats=(*caveats, *said),
-    )
-
-
-def _trajectories(
-    tasks: Sequence[TaskData], weights: Mapping[str, float]
-) -> tuple[tuple[Floats, Floats], ...]:
-    """(tokens, score) of each run, the score built from the metrics that vote, up to a constant."""
-    paths = [[(weights[t.key], path) for path in t.trajectories] for t in tasks if t.key in weights]
-    return tuple(
-        (of_run[0][1][0], np.sum([weight * values for weight, (_, values) in of_run], axis=0))
-        for of_run in zip(*paths, strict=True)
     )
 
 
@@ -169,12 +144,12 @@ def _noise(
 
 
 def _items(observed: Observations, weights: Mapping[str, float]) -> tuple[Floats | None, float]:
-    voting = [task for task in observed.tasks if task.key in weights]
-    tables = [task.items for task in voting if task.items is not None]
-    if not tables or len(tables) < len(voting):
+    counted = [task for task in observed.tasks if task.key in weights]
+    tables = [task.items for task in counted if task.items is not None]
+    if not tables or len(tables) < len(counted):
         return None, math.inf
     owner = np.array([run.candidate for run in observed.runs])
-    return item_covariance(tables, [weights[task.key] for task in voting], owner)
+    return item_covariance(tables, [weights[task.key] for task in counted], owner)
 
 
 def too_few(observed: Observations) -> Problem:

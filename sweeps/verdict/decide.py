@@ -1,8 +1,8 @@
 """From observations to a verdict.
 
-    Observations ─▶ signal of tasks ─▶ score over the tasks that vote ─▶ means, noise ─▶ rule ─▶ Verdict
-                                                                          │
-                                     items: paired noise, bootstrap ──────┘
+    Observations ─▶ declared objective of each run ─▶ means, noise ─▶ rule ─▶ Verdict
+                                                        │
+                   items: paired noise, bootstrap ──────┘
 
 Where the study added fresh seeds after it had chosen its finalists, only those count for the
 candidates: the scores they were chosen by flatter them. The baseline was not chosen by its scores, so
@@ -22,7 +22,7 @@ from ablations.errors import ConfigError, Problem, UserError, unknown_name
 from sweeps.verdict import words
 from sweeps.verdict.case import Case, VerdictOptions, build_case, too_few
 from sweeps.verdict.contrasts import Estimate, Evidence
-from sweeps.verdict.decision import Judgement, best_first, equivalence_p, judge
+from sweeps.verdict.decision import Judgement, Ruling, best_first, equivalence_p, judge
 from sweeps.verdict.items import hierarchical_bootstrap, permutation_p
 from sweeps.verdict.noise import TrainingNoise
 from sweeps.verdict.observations import Observations
@@ -50,14 +50,31 @@ def decide(observed: Observations, options: VerdictOptions | None = None) -> Ver
     if pick is not None and pick == baseline:
         raise ConfigError(Problem("pick", "is the baseline itself", found=pick))
     signals = task_signals(observed, options.last_checkpoints)
-    counted, confirmed = _fresh_runs(_allowed(observed, baseline), baseline)
-    case = build_case(counted, signals, options)
+    allowed = _allowed(observed, baseline)
+    counted, confirmed = _fresh_runs(allowed, baseline)
+    case = build_case(counted, options)
     for where, name in (("baseline", baseline), ("pick", pick)):
         _require_counted(where, name, observed, case.observed)
     judged = judge(
         case.evidence, baseline=baseline, pick=pick, margin=options.margin, shrink=not confirmed
     )
-    return _verdict(case, judged, signals, options, baseline=baseline, confirmed=confirmed)
+    views = _views(case.observed, judged.ruling, "the plain mean of the runs that count")
+    if confirmed:
+        views |= _views(allowed, judged.ruling, "the mean of all its runs, search included,")
+    return _verdict(case, judged, signals, options, views, baseline=baseline, confirmed=confirmed)
+
+
+def _views(observed: Observations, ruling: Ruling, view: str) -> dict[str, float]:
+    """The advantage of the pick by the plain mean of the declared objective over ``observed``."""
+    means = []
+    for name in (ruling.pick, ruling.reference):
+        scores = [
+            run.score
+            for run in observed.runs
+            if observed.candidates[run.candidate].name == name and math.isfinite(run.score)
+        ]
+        means.append(math.fsum(scores) / len(scores))
+    return {view: observed.sign * (means[0] - means[1])}
 
 
 def _candidate(where: str, asked: str | None, names: Mapping[str, str]) -> str | None:
@@ -123,6 +140,7 @@ def _verdict(
     judged: Judgement,
     signals: tuple[Signal, ...],
     options: VerdictOptions,
+    views: Mapping[str, float],
     *,
     baseline: str | None,
     confirmed: bool,
@@ -148,7 +166,6 @@ def _verdict(
         tasks=task_rows(
             observed,
             case.weights,
-            signals,
             pick=ruling.pick,
             reference=ruling.reference,
             alpha=options.alpha,
@@ -171,7 +188,11 @@ def _verdict(
         runs=tuple(run.name for run in observed.runs),
         left_out=dict(observed.left_out),
         created=time.time(),
+        objective=observed.objective,
+        question=observed.question,
+        disagreements=words.disagreements(ruling.pick, ruling.reference, advantage.value, views),
     )
+    verdict = replace(verdict, answer=words.answer(verdict))
     return replace(verdict, sentence=words.sentence(verdict))
 
 
@@ -236,16 +257,16 @@ def _item_error(evidence: Evidence, judged: Judgement) -> float | None:
 def _bootstrap(
     case: Case, rows: list[list[int]], noise: TrainingNoise
 ) -> tuple[float, float] | None:
-    voting = [task for task in case.observed.tasks if task.key in case.weights]
-    tables = [task.items for task in voting if task.items is not None]
-    if not tables or len(tables) < len(voting) or not noise.known:
+    counted_tasks = [task for task in case.observed.tasks if task.key in case.weights]
+    tables = [task.items for task in counted_tasks if task.items is not None]
+    if not tables or len(tables) < len(counted_tasks) or not noise.known:
         return None
     first, second = ([table[rows_of] for table in tables] for rows_of in rows)
     seeds = [[case.observed.runs[i].seed for i in rows_of] for rows_of in rows]
     draws = hierarchical_bootstrap(
         first,
         second,
-        [case.weights[task.key] for task in voting],
+        [case.weights[task.key] for task in counted_tasks],
         run_sd=noise.sd,
         shared_seeds=case.fit.blocked and seeds[0] == seeds[1],
     )

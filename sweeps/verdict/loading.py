@@ -73,7 +73,8 @@ def load_run(record: RunRecord, question: Question, left_out: dict[str, str]) ->
         state = "failed" if result else "not finished"
         left_out[name] = f"{state}: {str(reason).splitlines()[0]}"
         return None
-    score, direction = question.value(result), question.direction or result.get("direction")
+    score = question.value(result)
+    direction = question.objective.direction or result.get("direction")
     if score is None or direction not in ("maximize", "minimize"):
         left_out[name] = "its score is missing"
         return None

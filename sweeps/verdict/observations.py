@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-import numpy as np
-
+from ablations.evaluation.rule import LinearForm, MetricFacts, linear_form
 from sweeps.verdict.noise import Floats, RunScores
 from sweeps.verdict.transfer import Transfer
 
-__all__ = ["Candidate", "Observations", "ObservedRun", "TaskData", "score_weights", "weighted"]
+__all__ = ["Candidate", "Observations", "ObservedRun", "TaskData", "score_form"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +82,14 @@ class Observations:
     candidates: tuple[Candidate, ...]
     runs: tuple[ObservedRun, ...]
     tasks: tuple[TaskData, ...]
+    form: LinearForm | None = None
+    """The score as decided with the study's task quality; None = as ``rule`` makes it."""
+    left_out_metrics: Mapping[str, str] = field(default_factory=dict)
+    """``task/metric`` → why the study's task quality leaves it out of the score."""
+    objective: str = "score"
+    """Name of the declared objective that is judged."""
+    question: str = ""
+    """What the study asks, in its own words."""
     score_trajectories: tuple[tuple[Floats, Floats], ...] = ()
     """(tokens, score) of each run."""
     published_df: float = 9.0
@@ -125,42 +131,10 @@ class Observations:
         )
 
 
-def score_weights(
-    rule: Mapping[str, Any], direction: str, tasks: Sequence[TaskData]
-) -> tuple[dict[str, float], float]:
-    """What one unit of each ``task/metric`` is worth in the score, and the score's constant.
-
-    The score is the weighted mean of its terms, and a term the mean of the metrics that it matches,
-    so it is linear: score = constant + sum of weight x metric.
-
-    Args:
-        rule: The terms of the score rule, plain values.
-        direction: ``maximize`` or ``minimize``.
-        tasks: The metrics that count; a term that matches none of them falls away.
-    """
-    weights: dict[str, float] = {}
-    constant, total = 0.0, 0.0
-    for term in rule.values():
-        matched = [task for task in tasks if fnmatchcase(task.key, term["metrics"])]
-        if not matched:
-            continue
-        worth = float(term.get("weight", 1.0))
-        total += worth
-        for task in matched:
-            own = term.get("direction") or ("maximize" if task.higher_is_better else "minimize")
-            chance = (task.chance or 0.0) if term.get("rescale") else 0.0
-            weight = (worth if own == direction else -worth) / len(matched) / (1.0 - chance)
-            weights[task.key] = weights.get(task.key, 0.0) + weight
-            constant -= weight * chance
-    if total == 0.0:
-        return {}, 0.0
-    return {key: weight / total for key, weight in weights.items()}, constant / total
-
-
-def weighted(tasks: Sequence[TaskData], weights: Mapping[str, float]) -> Floats:
-    """Sum of weight x metric of each run; NaN where a metric that counts is missing."""
-    parts = [weights[task.key] * task.values for task in tasks if task.key in weights]
-    return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
+def score_form(rule: Mapping[str, Any], direction: str, tasks: Sequence[TaskData]) -> LinearForm:
+    """Return the score as a linear form of the metrics, from the terms of its rule."""
+    facts = {task.key: MetricFacts(task.higher_is_better, task.chance) for task in tasks}
+    return linear_form(rule, direction, facts)
 
 
 def _task_rows(task: TaskData, rows: Sequence[int]) -> TaskData:

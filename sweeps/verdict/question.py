@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from ablations.errors import ConfigError, unknown_name
 from sweeps.study.definition import load_definition
-from sweeps.study.trial import Outcome, measure
+from sweeps.study.objective import SCORE, Objective, objective_of
 
 __all__ = ["Question", "broken", "question_of"]
 
@@ -26,48 +25,48 @@ class Question:
 
     baseline: str | None = None
     """Name of the trial that the study compares with."""
-    metrics: tuple[str, ...] = ("score",)
-    """``score``, or patterns of ``task/metric`` whose mean is judged."""
-    direction: Literal["maximize", "minimize"] | None = None
-    """Which way is better; None = as the runs say of their score."""
+    objective: Objective = field(default_factory=Objective)
+    """The declared objective that is judged."""
     constraints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Constraint → metrics, direction, and a bound or a margin to the baseline."""
+    text: str = ""
+    """``search.question`` as the study declares it."""
 
     def value(self, result: Mapping[str, Any]) -> float | None:
-        """What is judged, of one run's result; None where it is missing."""
-        return _measured(result, self.metrics)
+        """Return what is judged, of one run's result; None where it is missing."""
+        return self.objective.value(result)
 
     def terms(
         self, rule: Mapping[str, Any], keys: Sequence[str], direction: str
     ) -> dict[str, dict[str, Any]]:
-        """The rule that makes it from ``task/metric`` keys, in the form of a score's terms."""
-        if self.metrics == ("score",):
+        """Return the terms that make it from ``task/metric`` keys, in the form of a score's terms."""
+        if self.objective.metrics == (SCORE,):
             return {name: dict(term) for name, term in rule.items()}
-        return {
-            key: {"metrics": key, "direction": direction}
+        times = {
+            key: sum(fnmatch.fnmatchcase(key, pattern) for pattern in self.objective.metrics)
             for key in keys
-            if any(fnmatch.fnmatchcase(key, pattern) for pattern in self.metrics)
+        }
+        return {
+            key: {"metrics": key, "direction": direction, "weight": float(count)}
+            for key, count in times.items()
+            if count
         }
 
 
 def question_of(folder: Path, objective: str | None = None) -> Question:
-    """The question of the study in ``folder``; ``objective`` chooses among several.
+    """Return the question of the study in ``folder``; ``objective`` chooses among several.
 
     Raises:
         ConfigError: the study has no such objective.
     """
     definition = load_definition(folder)
-    objectives = definition.objectives if definition is not None else {}
-    if objective is not None and objective not in objectives:
-        raise ConfigError(unknown_name("objective", "objective", objective, objectives or ["none"]))
     if definition is None:
-        return Question()
-    chosen = objectives[objective or next(iter(objectives))] if objectives else {}
+        return Question(objective=objective_of(folder, objective))
     return Question(
         baseline=definition.strategy.get("baseline"),
-        metrics=tuple(chosen.get("metrics") or ("score",)),
-        direction=chosen.get("direction"),
+        objective=objective_of(folder, objective),
         constraints=definition.constraints,
+        text=definition.question,
     )
 
 
@@ -80,9 +79,9 @@ def broken(
     """
     found: dict[str, str] = {}
     for name, constraint in question.constraints.items():
-        metrics = tuple(constraint["metrics"])
+        measured = replace(question.objective, metrics=tuple(constraint["metrics"]))
         sign = 1.0 if constraint.get("direction", "minimize") == "minimize" else -1.0
-        means = {candidate: _mean(runs, metrics) for candidate, runs in results.items()}
+        means = {candidate: _mean(measured, runs) for candidate, runs in results.items()}
         bound = constraint.get("bound")
         if constraint.get("margin") is not None:
             theirs = means.get(baseline) if baseline else None
@@ -95,17 +94,7 @@ def broken(
     return found
 
 
-def _measured(result: Mapping[str, Any], metrics: Sequence[str]) -> float | None:
-    outcome = Outcome(
-        seed=0,
-        status="done",
-        score=result.get("score"),
-        metrics=result.get("metrics") or {},
-    )
-    return measure(outcome, metrics)
-
-
-def _mean(runs: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> float | None:
-    values = [_measured(result, metrics) for result in runs]
+def _mean(objective: Objective, runs: Sequence[Mapping[str, Any]]) -> float | None:
+    values = [objective.value(result) for result in runs]
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known and len(known) == len(values) else None

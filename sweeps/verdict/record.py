@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -79,8 +79,6 @@ class TaskRow:
     """``gains`` or ``pays`` where the corrected p is at most alpha."""
     in_score: bool
     """Whether the score is built from it."""
-    votes: bool
-    """Whether it counted in the verdict's score: in the score, and with signal."""
     items: int | None
     """Items compared in pairs; None where items were not kept."""
     item_error: float | None
@@ -155,6 +153,14 @@ class Verdict:
     created: float
     """Seconds since the epoch."""
     format: int = FORMAT
+    objective: str = "score"
+    """Name of the objective that the study declares and that is judged."""
+    question: str = ""
+    """What the study asks, in its own words; empty where it states nothing."""
+    disagreements: tuple[str, ...] = ()
+    """Views of the same runs whose sign differs from the advantage, each in a sentence."""
+    answer: str = ""
+    """The answer in weights of the mixture; empty where candidates have none."""
 
     @property
     def difference(self) -> float:
@@ -197,6 +203,10 @@ def read_verdict(folder: Path) -> Verdict:
     return verdict
 
 
+def _has_default(field: Field[Any]) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
+
+
 def _plain(value: Any) -> Any:
     """JSON values: a number that is not finite is not known, so null."""
     if isinstance(value, Mapping):
@@ -212,7 +222,9 @@ def _build(kind: Any, value: Any) -> Any:
     """The inverse of ``_plain(asdict(...))`` for the types of this module."""
     if is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)
-        return kind(**{f.name: _build(hints[f.name], value[f.name]) for f in fields(kind)})
+        # A field that came later than the record keeps its default.
+        known = [f for f in fields(kind) if f.name in value or not _has_default(f)]
+        return kind(**{f.name: _build(hints[f.name], value[f.name]) for f in known})
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         if value is None and type(None) in arguments:

@@ -20,19 +20,40 @@ _COLOUR = {"winner": "green", "tie": "yellow", "keep-baseline": "cyan"}
 _EFFECT = {"gains": "green", "pays": "red", "not shown": "", "unknown": "dim"}
 
 
-def show(verdict: Verdict, console: Console | None = None) -> None:
-    """Print ``verdict``."""
+def show(verdict: Verdict, console: Console | None = None, *, verbose: bool = False) -> None:
+    """Print the verdict: the answer, the candidates, and the tasks that differ.
+
+    Args:
+        verdict: What to print.
+        console: Where; a table console of its own where None.
+        verbose: Also print each task, task quality, transfer, noise, caveats and the rule.
+    """
     # Imported here, as in every command: reading a verdict needs no terminal.
     from rich.text import Text
 
     out = console or table_console()
     out.print(Text(verdict.sentence, style=f"bold {_COLOUR[verdict.outcome]}"))
-    if verdict.settle_text:
-        out.print(Text(f"What would settle it: {verdict.settle_text}"))
-    out.print(Text(_regret(verdict)))
+    for line in (verdict.answer, verdict.settle_text or _regret(verdict)):
+        if line:
+            out.print(Text(line))
     out.print(_candidates(verdict))
+    for line in _task_lines(verdict):
+        out.print(Text(line))
+    if verbose:
+        _show_details(verdict, out)
+    else:
+        caveats = len(verdict.caveats) + len(verdict.left_out)
+        noted = f", {caveats} caveat{'s' if caveats != 1 else ''}" if caveats else ""
+        out.print(Text(f"verbose=true also prints each task, the noise{noted}.", style="dim"))
+
+
+def _show_details(verdict: Verdict, out: Console) -> None:
+    from rich.text import Text
+
+    if verdict.settle_text:
+        out.print(Text(_regret(verdict)))
     out.print(_tasks(verdict))
-    if any(s.monotonicity is not None or s.signal_to_noise is not None for s in verdict.signal):
+    if any(s.monotonicity is not None or s.variance_ratio is not None for s in verdict.signal):
         out.print(_signal(verdict))
     if verdict.transfer:
         out.print(_transfer(verdict))
@@ -42,6 +63,25 @@ def show(verdict: Verdict, console: Console | None = None) -> None:
     for run, why in verdict.left_out.items():
         out.print(Text(f"- left out: {run}: {why}", style="dim"))
     out.print(Text(f"Rule: {verdict.rule}", style="dim"))
+
+
+def _task_lines(verdict: Verdict) -> list[str]:
+    """One line each for the tasks on which the pick is better, worse, and neither."""
+    lines = []
+    for effect, words in (("gains", "Better on"), ("pays", "Worse on")):
+        rows = [row for row in verdict.tasks if row.effect == effect and row.advantage is not None]
+        rows.sort(key=lambda row: -abs(row.advantage.value) if row.advantage else 0.0)
+        parts = [
+            f"{row.task} {row.metric} ({number(row.advantage.value)})"
+            for row in rows
+            if row.advantage
+        ]
+        if parts:
+            lines.append(f"{words}: {', '.join(parts)}")
+    same = sum(row.effect in ("not shown", "unknown") for row in verdict.tasks)
+    if same:
+        lines.append(f"No significant difference on {same} of {len(verdict.tasks)} tasks.")
+    return lines
 
 
 def _regret(verdict: Verdict) -> str:
@@ -94,16 +134,15 @@ def _tasks(verdict: Verdict) -> Table:
     for heading in (verdict.reference, verdict.pick, "better by", "p"):
         table.add_column(heading, justify="right")
     table.add_column("effect")
-    table.add_column("votes")
+    table.add_column("in score")
     for row in verdict.tasks:
-        vote = "yes" if row.votes else ("no signal" if row.in_score else "–")
         table.add_row(
             f"{row.task} {row.metric}",
             number(row.reference, 4),
             number(row.pick, 4),
             *_cells(row.advantage),
             f"[{_EFFECT[row.effect]}]{row.effect}[/]" if _EFFECT[row.effect] else row.effect,
-            vote,
+            "yes" if row.in_score else "–",
         )
     return table
 
@@ -117,20 +156,19 @@ def _cells(estimate: Estimate | None) -> tuple[str, str]:
 
 
 def _signal(verdict: Verdict) -> Table:
-    table = _table("signal of tasks")
+    table = _table("task quality (reported; the score is the study's own)")
     named_column(table, "task")
-    for heading in ("monotone", "signal / noise", "above chance", "stable ranking"):
+    for heading in ("mixtures / noise", "monotone", "above chance", "stable ranking"):
         table.add_column(heading, justify="right")
-    table.add_column("verdict")
+    table.add_column("warnings")
     for row in verdict.signal:
-        said = [*row.faults, *row.warnings]
         table.add_row(
             row.task,
+            number(row.variance_ratio),
             number(row.monotonicity, 2),
-            number(row.signal_to_noise),
             number(row.above_chance),
             number(row.stability, 2),
-            ", ".join(said) or "good",
+            ", ".join(row.warnings) or "none",
         )
     return table
 

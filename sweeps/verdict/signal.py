@@ -1,19 +1,18 @@
-"""Which tasks carry signal, decided from the study's own runs (the criteria of FineTasks, 2024).
+"""Task quality: how well each metric can tell mixtures apart, measured on a study's own runs.
 
-    monotone        mean over runs of Spearman(tokens, score) >= 0.5
-    low noise       final score / noise of one run >= 20
-    above chance    final score - chance >= 3 noises of one run
-    stable ranking  Kendall's tau of the candidates between late checkpoints >= 0.3
+    variance ratio   variance between mixtures / noise variance of one run
+    monotone         accuracies: mean over runs of Spearman(tokens, score)
+    above chance     accuracies: (final score - chance) / noise of one run
+    stable ranking   Kendall's tau of the candidates between late checkpoints
 
-A task that fails one of the first three has no vote in the verdict's score; it is reported. They
-look at all runs together and never at who leads, so leaving a task out favours nobody. The ranking
-criterion looks at exactly the differences that the verdict tests: choosing tasks by it would choose
-lucky differences, so it is reported as a warning and takes no vote. For the same reason the noise
-here is that of late checkpoints: tasks whose seeds agree by luck would be kept, and the verdict's
-interval, made from those seeds, would be too narrow (5.0% false winners among 300 studies whose tasks
-all lay at the threshold). Where seeds are all there is, the two criteria that need noise only warn.
-What was not measured (fewer than three checkpoints, no chance level, unknown noise) counts against
-nobody.
+The first is the signal-to-noise ratio that predicts whether a small run ranks two data sets as a large
+one does (Heineman et al., Signal and Noise, 2025); monotonicity and distance from chance are criteria of
+FineTasks (2024). The level of a metric over its noise is no signal: bits per byte far above zero tell
+nothing of mixtures.
+
+Task quality is reported, never applied to a score after the fact: a verdict that leaves out metrics
+answers another question than the search asked. A study that wants it applied (``search.task_quality``)
+decides once, before its first proposal (:mod:`sweeps.verdict.quality`).
 """
 
 from __future__ import annotations
@@ -25,70 +24,72 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from sweeps.verdict.noise import Floats, TrainingNoise
+from sweeps.verdict.noise import Floats, MeansFit, TrainingNoise
 
 __all__ = [
     "MIN_ABOVE_CHANCE",
     "MIN_MONOTONICITY",
-    "MIN_RATIO",
     "MIN_STABILITY",
+    "MIN_VARIANCE_RATIO",
+    "UNSTABLE",
     "Signal",
     "measure_signal",
 ]
 
+MIN_VARIANCE_RATIO = 1.0
+"""Below it the mixtures of a study differ less on a metric than two runs of one mixture do."""
 MIN_MONOTONICITY = 0.5
-MIN_RATIO = 20.0
 MIN_ABOVE_CHANCE = 3.0
 MIN_STABILITY = 0.3
+UNSTABLE = "unstable ranking"
+"""A warning that costs no metric its place: it looks at the differences that a verdict tests."""
 _FEWEST_CHECKPOINTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Signal:
-    """How far one task can be trusted to tell candidates apart; None = could not be measured."""
+    """Quality of one metric as a measure of mixtures; None = could not be measured."""
 
     task: str
+    """``task/metric``."""
     monotonicity: float | None
     """Mean over runs of Spearman(tokens, score), positive = improves with tokens."""
     noise_sd: float | None
-    """Training noise of one run on this task, in the metric's units."""
-    signal_to_noise: float | None
-    """Final score over the noise of one run."""
+    """Training noise of one run on this metric, in its units."""
     above_chance: float | None
     """Final score less chance, in noises of one run."""
     stability: float | None
     """Mean Kendall's tau of the candidates' ranking between consecutive late checkpoints."""
-    faults: tuple[str, ...]
-    """Criteria that it fails and that cost it its vote."""
     warnings: tuple[str, ...]
-    """Criteria that it fails without losing its vote."""
-
-    @property
-    def votes(self) -> bool:
-        """Whether the task counts in the verdict's score."""
-        return not self.faults
+    """Criteria that it fails, in words."""
+    variance_ratio: float | None = None
+    """Variance between mixtures over the noise variance of one run; 0 where noise explains it all."""
 
 
 def measure_signal(
     task: str,
     trajectories: Sequence[tuple[Floats, Floats]],
     candidate: Sequence[int],
+    fit: MeansFit,
     noise: TrainingNoise,
     *,
     higher_is_better: bool = True,
     chance: float | None = None,
     last: int = 5,
+    least: tuple[float, float, float] = (MIN_VARIANCE_RATIO, MIN_MONOTONICITY, MIN_ABOVE_CHANCE),
 ) -> Signal:
-    """Apply the criteria to one task.
+    """Measure the quality of one metric.
 
     Args:
-        task: Its name.
+        task: Its ``task/metric``.
         trajectories: (tokens, raw metric) of each run, ascending in tokens; missing values are NaN.
         candidate: Which candidate each run belongs to.
-        noise: Training noise of one run on this task.
+        fit: Means of the candidates on this metric.
+        noise: Training noise of one run on this metric.
         higher_is_better: Direction of the metric.
         chance: Score of guessing; None where the metric has none.
         last: Checkpoints that count as late.
+        least: Least variance ratio, monotonicity and distance from chance that earn no warning.
     """
     sign = 1.0 if higher_is_better else -1.0
     finals = [
@@ -96,38 +97,56 @@ def measure_signal(
     ]
     final = float(np.mean(finals)) if finals else math.nan
     sd = noise.sd if noise.known and noise.sd > 0.0 else math.nan
+    ratio = _variance_ratio(fit, sd)
     monotonicity = _monotonicity(trajectories, sign)
-    ratio = abs(final) / sd
     above = math.nan if chance is None else sign * (final - chance) / sd
     stability = _stability(trajectories, candidate, last)
-    noisy = _noise_faults(ratio, above)
-    judged = noise.source != "seeds"
     return Signal(
         task=task,
+        variance_ratio=_known(ratio),
         monotonicity=_known(monotonicity),
         noise_sd=_known(sd),
-        signal_to_noise=_known(ratio),
         above_chance=_known(above),
         stability=_known(stability),
-        faults=(
-            *(["not monotone in tokens"] if monotonicity < MIN_MONOTONICITY else []),
-            *(noisy if judged else []),
-        ),
-        warnings=(
-            *([] if judged else noisy),
-            *(["unstable ranking"] if stability < MIN_STABILITY else []),
+        warnings=_warnings(
+            ratio, monotonicity, above, stability, accuracy=higher_is_better, least=least
         ),
     )
 
 
-def _noise_faults(ratio: float, above: float) -> list[str]:
-    # NaN compares false, here and above: what could not be measured is no fault.
+def _variance_ratio(fit: MeansFit, sd: float) -> float:
+    """Variance between the candidates' true means, in noise variances of one run.
+
+    The observed variance of the means holds their noise as well; its expectation is taken off.
+    """
+    count = len(fit.means)
+    if count < 2 or not math.isfinite(sd):
+        return math.nan
+    centre = np.eye(count) - 1.0 / count
+    noise = float(np.trace(centre @ fit.unit @ centre)) / (count - 1)
+    return max(0.0, float(np.var(fit.means, ddof=1)) / sd**2 - noise)
+
+
+def _warnings(
+    ratio: float,
+    monotonicity: float,
+    above: float,
+    stability: float,
+    *,
+    accuracy: bool,
+    least: tuple[float, float, float],
+) -> tuple[str, ...]:
+    # NaN compares false: what could not be measured earns no warning.
     found = []
-    if ratio < MIN_RATIO:
-        found.append("noisy")
-    if above < MIN_ABOVE_CHANCE:
+    if ratio < least[0]:
+        found.append("mixtures differ by less than the noise of a run")
+    if accuracy and monotonicity < least[1]:
+        found.append("not monotone in tokens")
+    if accuracy and above < least[2]:
         found.append("not above chance")
-    return found
+    if stability < MIN_STABILITY:
+        found.append(UNSTABLE)
+    return tuple(found)
 
 
 def _monotonicity(trajectories: Sequence[tuple[Floats, Floats]], sign: float) -> float:

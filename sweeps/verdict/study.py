@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 
 from ablations.errors import ConfigError, unknown_name
+from ablations.evaluation.rule import formula
 from ablations.runs import RunRecord, list_runs
+from sweeps.study.objective import SCORE
 from sweeps.verdict.arms import Arm, arm_of, choose_arm, mixture_of, transfers
 from sweeps.verdict.loading import LoadedRun, load_run, refuse_mixed, score_terms
 from sweeps.verdict.metrics import over_checkpoints, task_data
@@ -107,6 +109,7 @@ def _observe(
     names = _names(firsts)
     direction = runs[0].direction
     rule = question.terms(score_terms(runs[0].config), runs[0].keys, direction)
+    form = question.objective.form if question.objective.metrics == (SCORE,) else None
     tasks = task_data(runs, rule)
     baseline = _baseline(question, firsts, names)
     results = {
@@ -117,8 +120,12 @@ def _observe(
     return Observations(
         study=study,
         direction=direction,
-        score=_say(rule),
+        score=formula(rule, question.objective.left_out if form else ()),
         rule=rule,
+        form=form,
+        left_out_metrics=question.objective.left_out if form else {},
+        objective=question.objective.name,
+        question=question.text,
         candidates=tuple(
             Candidate(
                 name=name, trial=run.trial, weights=_weights(run.config), breaks=breaks.get(name)
@@ -189,12 +196,3 @@ def _baseline(question: Question, firsts: Sequence[LoadedRun], names: Sequence[s
 
 def _weights(config: Mapping[str, Any]) -> dict[str, float]:
     return dict((config.get("mixture") or {}).get("weights") or {})
-
-
-def _say(rule: Mapping[str, Any]) -> str:
-    parts = [
-        f"{term.get('weight', 1.0):g} × {term['metrics']}"
-        + (" (above chance)" if term.get("rescale") else "")
-        for term in rule.values()
-    ]
-    return " + ".join(parts) or "the score of the runs"

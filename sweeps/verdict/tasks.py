@@ -1,4 +1,4 @@
-"""The verdict task by task: which tasks carry signal, who gains and who pays."""
+"""The verdict task by task: quality of each metric, and where the pick is better or worse."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ from sweeps.verdict.noise import (
     combine,
     fit_means,
 )
-from sweeps.verdict.observations import Observations, TaskData, score_weights
+from sweeps.verdict.observations import Observations, TaskData
 from sweeps.verdict.record import TaskEffect, TaskRow
-from sweeps.verdict.signal import Signal, measure_signal
+from sweeps.verdict.signal import (
+    MIN_ABOVE_CHANCE,
+    MIN_MONOTONICITY,
+    MIN_VARIANCE_RATIO,
+    Signal,
+    measure_signal,
+)
 
 __all__ = ["task_rows", "task_signals"]
 
@@ -33,13 +39,15 @@ class _TaskFit:
     task: TaskData
     fit: MeansFit
     noise: TrainingNoise
-    """What the task's interval rests on: seeds first."""
-    signal_noise: TrainingNoise
-    """What the task's signal is measured by: anything but seeds first (see signal.py)."""
+    """Noise of one run that the task's interval rests on: seeds first."""
 
 
-def task_signals(observed: Observations, last: int) -> tuple[Signal, ...]:
-    """The signal of every metric, from all runs of the study."""
+def task_signals(
+    observed: Observations,
+    last: int,
+    least: tuple[float, float, float] = (MIN_VARIANCE_RATIO, MIN_MONOTONICITY, MIN_ABOVE_CHANCE),
+) -> tuple[Signal, ...]:
+    """Return the quality of every metric, from all runs of the study."""
     found = []
     for task in observed.tasks:
         fitted = _fit(observed, task, last)
@@ -49,10 +57,12 @@ def task_signals(observed: Observations, last: int) -> tuple[Signal, ...]:
                 fitted.task.trajectories
                 or [(np.zeros(1), np.array([value])) for value in fitted.task.values],
                 [run.candidate for run in fitted.observed.runs],
-                fitted.signal_noise,
+                fitted.fit,
+                fitted.noise,
                 higher_is_better=task.higher_is_better,
                 chance=task.chance,
                 last=last,
+                least=least,
             )
         )
     return tuple(found)
@@ -61,16 +71,22 @@ def task_signals(observed: Observations, last: int) -> tuple[Signal, ...]:
 def task_rows(
     observed: Observations,
     weights: Mapping[str, float],
-    signals: tuple[Signal, ...],
     *,
     pick: str,
     reference: str,
     alpha: float,
     last: int,
 ) -> tuple[TaskRow, ...]:
-    """The pick against the reference on every metric, corrected by Holm over them."""
-    full, _ = score_weights(observed.rule, observed.direction, observed.tasks)
-    mute = {signal.task for signal in signals if not signal.votes}
+    """Compare the pick with the reference on every metric, corrected by Holm over them.
+
+    Args:
+        observed: The runs that count.
+        weights: Weight of each metric in the score; others are shown beside it.
+        pick: The candidate proposed.
+        reference: What it is compared with.
+        alpha: Error rate over all metrics.
+        last: Checkpoints that count as late.
+    """
     fits = [_fit(observed, task, last) for task in observed.tasks]
     estimates = [_advantage(fitted, pick, reference, alpha) for fitted in fits]
     known = [estimate for estimate in estimates if estimate is not None]
@@ -87,8 +103,7 @@ def task_rows(
                 pick=_mean(fitted, pick),
                 advantage=final,
                 effect=_effect(final, alpha),
-                in_score=fitted.task.key in full,
-                votes=fitted.task.key in weights and fitted.task.key not in mute,
+                in_score=fitted.task.key in weights,
                 items=items,
                 item_error=error,
             )
@@ -106,18 +121,12 @@ def _fit(observed: Observations, task: TaskData, last: int) -> _TaskFit:
         fit = MeansFit(
             means=nothing, unit=np.zeros((0, 0)), noise=TrainingNoise.unknown(), blocked=False
         )
-        return _TaskFit(observed=kept, task=own, fit=fit, noise=fit.noise, signal_noise=fit.noise)
+        return _TaskFit(observed=kept, task=own, fit=fit, noise=fit.noise)
     fit = fit_means(kept.run_scores(sign * own.values))
     noises = [fit.noise, checkpoint_noise(own.trajectories, last), _published(observed, task)]
     # Zero scatter is a task stuck at one value, not one measured without noise.
     seeds, late, declared = (n if n.variance > 0.0 else TrainingNoise.unknown() for n in noises)
-    return _TaskFit(
-        observed=kept,
-        task=own,
-        fit=fit,
-        noise=combine(seeds, late, declared),
-        signal_noise=next((n for n in (late, declared) if n.known), seeds),
-    )
+    return _TaskFit(observed=kept, task=own, fit=fit, noise=combine(seeds, late, declared))
 
 
 def _published(observed: Observations, task: TaskData) -> TrainingNoise:

@@ -1,9 +1,9 @@
-"""The verdict in words: the sentence, what would settle it, what the reader has to know beside it."""
+"""The verdict in words: the sentence, the answer in weights, what would settle it, the caveats."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sweeps.verdict.contrasts import Evidence
 from sweeps.verdict.decision import SHRINK_FROM, Outcome
@@ -12,13 +12,17 @@ from sweeps.verdict.power import MOST_SEEDS, Settle
 from sweeps.verdict.record import Verdict
 
 __all__ = [
+    "answer",
+    "called",
+    "disagreements",
+    "left_out_of_score",
+    "mixture",
     "noise_caveats",
     "number",
     "rule",
     "selection_caveats",
     "sentence",
     "settle_text",
-    "without_vote",
 ]
 
 
@@ -36,13 +40,98 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def sentence(verdict: Verdict) -> str:
-    """The verdict in one sentence, with who gains and who pays where both are shown."""
-    gains = [row.task for row in verdict.tasks if row.effect == "gains"]
-    pays = [row.task for row in verdict.tasks if row.effect == "pays"]
-    said = _outcome(verdict)
-    if gains and pays:
-        return f"{said}; {verdict.pick} gains on {_listed(gains)} and pays on {_listed(pays)}."
-    return said + "."
+    """Return the verdict in one sentence, and in a second one where another view disagrees."""
+    better = [row.task for row in verdict.tasks if row.effect == "gains"]
+    worse = [row.task for row in verdict.tasks if row.effect == "pays"]
+    text = _outcome(verdict)
+    if better and worse:
+        text += f"; better on {_listed(better)}, worse on {_listed(worse)}"
+    return " ".join([text + ".", *verdict.disagreements])
+
+
+def disagreements(
+    pick: str, reference: str, advantage: float, views: Mapping[str, float]
+) -> tuple[str, ...]:
+    """Return a sentence for each view of the same runs whose sign differs from the advantage.
+
+    Args:
+        pick: The candidate proposed.
+        reference: What it is compared with.
+        advantage: The advantage that is judged, positive = better.
+        views: Name of a view → the advantage that it shows.
+    """
+    found = []
+    for view, value in views.items():
+        if value * advantage < 0.0 and abs(value) > _ROUNDING:
+            side = "ahead of" if value > 0.0 else "behind"
+            found.append(
+                f"Note: {view} puts {pick} {number(abs(value))} {side} {reference} instead."
+            )
+    return tuple(found)
+
+
+def mixture(weights: Mapping[str, float], most: int = 4) -> str:
+    """Return the weights of a mixture as shares, e.g. ``wiki 61%, chat 39%``; largest first."""
+    shares = sorted(((w, name) for name, w in weights.items() if w > 0.0), key=lambda x: -x[0])
+    shown = [f"{name} {_share(w)}" for w, name in shares[:most]]
+    rest = sum(w for w, _ in shares[most:])
+    return ", ".join([*shown, *([f"{len(shares) - most} more {_share(rest)}"] if rest else [])])
+
+
+def answer(verdict: Verdict) -> str:
+    """Return the answer in weights: which shares may be best, and what to use."""
+    rows = {row.name: row for row in verdict.candidates}
+    chosen = rows[verdict.pick if verdict.outcome == "winner" else verdict.reference]
+    # A study that varies no weight (one fixed mixture) has its answer in the names alone.
+    varied = _varied(verdict)
+    if not varied or not chosen.weights:
+        return ""
+    if verdict.outcome == "winner":
+        advice = f"use {mixture(chosen.weights)}"
+    elif verdict.baseline is not None:
+        advice = f"keep {mixture(chosen.weights)}"
+    else:
+        advice = "nothing says which of them to use"
+    best = [rows[name] for name in verdict.finalists if name in rows]
+    if len(best) < 2:
+        return f"{advice[0].upper()}{advice[1:]}: no other mixture that was tested may be best."
+    named = varied[:1] if len(varied) == 2 else varied
+    spans = [
+        (
+            name,
+            min(row.weights.get(name, 0.0) for row in best),
+            max(row.weights.get(name, 0.0) for row in best),
+        )
+        for name in named
+    ]
+    if len(spans) == 1:
+        name, low, high = spans[0]
+        return f"Any {name} share between {_share(low)} and {_share(high)} may be best; {advice}."
+    inside = ", ".join(f"{name} {_share(low)} to {_share(high)}" for name, low, high in spans)
+    return f"The best mixture may lie anywhere within {inside}; {advice}."
+
+
+def _varied(verdict: Verdict) -> list[str]:
+    """Sources whose weight differs between candidates, in their order."""
+    sources = dict.fromkeys(name for row in verdict.candidates for name in row.weights)
+    return [
+        name
+        for name in sources
+        if len({round(row.weights.get(name, 0.0), 9) for row in verdict.candidates}) > 1
+    ]
+
+
+def _share(weight: float) -> str:
+    percent = 100.0 * weight
+    return f"{percent:.0f}%" if percent >= 1.0 or percent == 0.0 else f"{percent:.1g}%"
+
+
+def called(verdict: Verdict, name: str) -> str:
+    """Return a candidate's weights with its name, or the name alone where it has no mixture."""
+    row = next((row for row in verdict.candidates if row.name == name), None)
+    if row is None or not row.weights or not _varied(verdict):
+        return name
+    return f"{mixture(row.weights)} ({name})"
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:
@@ -53,20 +142,19 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
 def _outcome(verdict: Verdict) -> str:
     advantage = verdict.advantage
     ahead = "ahead of" if advantage.value >= 0.0 else "behind"
-    lead = f"{verdict.pick} is {number(abs(advantage.value))} {ahead} {verdict.reference}"
+    pick, reference = called(verdict, verdict.pick), called(verdict, verdict.reference)
+    lead = f"{pick} is {number(abs(advantage.value))} {ahead} {reference}"
     if not math.isfinite(advantage.standard_error):
-        return f"Tie: {lead}, but nothing in the study says how large the training noise is"
+        return f"Tie: {lead}, but the study does not show how large the training noise is"
     numbers = (
         f"{100 * (1 - verdict.alpha):g}% interval {number(advantage.low)} to "
         f"{number(advantage.high)}, corrected p = {number(advantage.p_corrected, 2)}"
     )
     if verdict.outcome == "winner":
-        over = (
-            f"{verdict.reference} by" if verdict.baseline else "every other candidate, the next by"
-        )
-        return f"Winner: {verdict.pick} beats {over} {number(advantage.value)} ({numbers})"
+        over = f"{reference} by" if verdict.baseline else "every other candidate, the next by"
+        return f"Winner: {pick} beats {over} {number(advantage.value)} ({numbers})"
     if verdict.outcome == "keep-baseline":
-        return f"Keep {verdict.reference}: no candidate is better; {lead} ({numbers})"
+        return f"Keep {reference}: no candidate is better; {lead} ({numbers})"
     if verdict.tie_kind == "equivalent":
         within = f"within the margin of {number(verdict.margin)}"
         return f"Tie: {lead}, {within}: equivalent ({numbers})"
@@ -87,9 +175,7 @@ def settle_text(outcome: Outcome, settled: Sequence[Settle], pick: str, referenc
 def _settle_one(one: Settle, pick: str, reference: str) -> str:
     size = f"A true difference of {number(one.effect)}"
     if one.seeds_needed is None:
-        needs = (
-            f"{size} between {pick} and {reference} is too small to show with {MOST_SEEDS} seeds"
-        )
+        needs = f"{size} between {pick} and {reference} would take more than {MOST_SEEDS} seeds"
     else:
         needs = (
             f"{size} would show with {one.seeds_needed} fresh seeds each of {pick} and {reference} "
@@ -98,9 +184,9 @@ def _settle_one(one: Settle, pick: str, reference: str) -> str:
     if one.items_factor is not None and one.items_factor > 1.0:
         needs += f", or with {one.items_factor:.1f} times the items"
     elif one.items_known and one.items_factor is None:
-        needs += "; more items alone would not do"
+        needs += "; more items alone would not help"
     if one.detectable_effect is not None:
-        needs += f"; the runs of now show {number(one.detectable_effect)} or more"
+        needs += f"; the current runs can detect {number(one.detectable_effect)} or more"
     return needs + "."
 
 
@@ -109,12 +195,12 @@ def rule(alpha: float, margin: float, baseline: str | None) -> str:
     many = "corrected for all candidates by the joint t distribution"
     if baseline is None:
         named = f"Winner where one candidate beats all others at one-sided {alpha / 2:g}, {many}."
-        false = f"With equal candidates a winner is named in at most {alpha:.0%} of studies."
+        false = f"If all candidates are equally good, at most {alpha:.0%} of studies name a winner."
     else:
         named = f"Winner where the two-sided p over {baseline}, {many}, is at most {alpha:g}."
         false = (
-            f"With equal candidates a winner is named in about {alpha / 2:.1%} of studies, and "
-            f"{baseline} is found better than all in at most as many."
+            f"If all candidates are equally good, about {alpha / 2:.1%} of studies still name a winner, "
+            f"and at most {alpha / 2:.1%} wrongly keep {baseline}."
         )
     within = (
         f" Equivalent where two one-sided tests put the difference within {margin:g}."
@@ -159,6 +245,9 @@ def selection_caveats(evidence: Evidence, confirmed: bool) -> list[str]:
     return [said + ". Fresh seeds of the finalists would give an unflattered difference."]
 
 
-def without_vote(keys: Sequence[str]) -> str:
-    """What has to be said of metrics that were taken out of the score."""
-    return f"Without signal, so without a vote in the score: {', '.join(keys)}."
+def left_out_of_score(reasons: Mapping[str, str]) -> str:
+    """Return the caveat of a study that applied task quality to its score."""
+    parts = "; ".join(f"{key} ({why})" for key, why in reasons.items())
+    return (
+        f"Left out of the study's score before its first proposal (search.task_quality): {parts}."
+    )

@@ -58,7 +58,7 @@ class AblationsSweeper(Sweeper):
         if getattr(self._task_function, "command", None) == "plan":
             return plan_study(request)
         hydra = Hydra(loader=loader, config=self.config, make_launcher=self._make_launcher)
-        return run_study(request, arguments, hydra)
+        return run_study(request, arguments, hydra, _decide_task_quality)
 
     def _make_launcher(self, loader: ConfigLoader, config: DictConfig) -> Launcher:
         """The launcher of the command, its jobs composed by ``loader``."""
@@ -77,3 +77,10 @@ class AblationsSweeper(Sweeper):
         assert self.config is not None
         sources = self.config.hydra.runtime.config_sources
         return [Path(source.path) for source in sources if source.schema == "file"]
+
+
+def _decide_task_quality(*asked: Any) -> Any:
+    """Decide a study's score; a function, so that the verdict's modules load only where it is asked."""
+    from sweeps.verdict.quality import decide_task_quality
+
+    return decide_task_quality(*asked)
