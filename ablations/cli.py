@@ -40,7 +40,7 @@ COMMANDS: dict[str, Command] = {
     "plan": Command("ablations.commands.plan", "run", "print the bill of a run; touches nothing"),
     "run": Command("ablations.commands.run", "run", "train and score one run; -m searches"),
     "score": Command("ablations.commands.score", "score", "score a checkpoint or a model folder"),
-    "ls": Command("ablations.commands.ls", "ls", "list runs with status and score"),
+    "ls": Command("sweeps.commands.ls", "ls", "list runs with status and score"),
     "verdict": Command(
         "sweeps.commands.verdict", "verdict", "name a winner, a tie, or the baseline"
     ),

@@ -22,7 +22,7 @@ import itertools
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,8 @@ from ablations.errors import DataError, Problem, unknown_name
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from sweeps.study.objective import Objective
+
 __all__ = [
     "RunFiles",
     "collector_paused",
@@ -41,6 +43,7 @@ __all__ = [
     "read_lines",
     "scan",
     "studies",
+    "study_objective",
 ]
 
 CHUNK_BYTES = 16 << 20
@@ -62,7 +65,8 @@ class RunFiles:
     """The folder's name, ``<trial>-<seed>``."""
     manifest: Mapping[str, Any]
     result: Mapping[str, Any] | None
-    """None while the run is not over."""
+    """None while the run is not over. Its ``score`` and ``direction`` are those of the first objective
+    that the study declares."""
     audit: Mapping[str, Any] | None
     """None before there is one."""
 
@@ -113,10 +117,30 @@ def scan(runs_dir: Path, study: str | None = None) -> list[RunFiles]:
 
 def _records(study: Path) -> Iterator[RunFiles]:
     before: dict[str, Any] = {}
+    objective = study_objective(study)
     for run in sorted(entry.name for entry in os.scandir(study) if entry.is_dir()):
         record = _open(study, run, before)
         if record is not None:
-            yield record
+            yield _judged(record, objective)
+
+
+def study_objective(folder: Path) -> Objective:
+    """Return the first objective of the study in ``folder``; the runs' score where none is declared."""
+    from sweeps.study.objective import Objective, objective_of
+
+    try:
+        return objective_of(folder)
+    except (OSError, TypeError, ValueError):
+        return Objective()
+
+
+def _judged(run: RunFiles, objective: Objective) -> RunFiles:
+    """Put the study's objective in the place of the score that the run recorded."""
+    if run.result is None or objective.is_recorded:
+        return run
+    direction = objective.direction or run.result.get("direction")
+    result = {**run.result, "score": objective.value(run.result), "direction": direction}
+    return replace(run, result=result)
 
 
 def _no_study(runs_dir: Path, study: str, names: Sequence[str]) -> Problem:

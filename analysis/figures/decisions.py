@@ -95,22 +95,22 @@ def rank_transfer(frame: pd.DataFrame, *, small: str, large: str, agreement: str
 
 
 _CRITERIA = (
+    ("variance_ratio", "mixtures over noise", "variances"),
     ("monotonicity", "monotone in tokens", "Spearman"),
-    ("signal_to_noise", "signal to noise", "ratio"),
     ("above_chance", "above chance", "run noises"),
     ("stability", "stable ranking", "Kendall τ"),
 )
 
 
 def signal_frame(signals: Sequence[Signal]) -> pd.DataFrame:
-    """One row a task and criterion: value (missing = not measured), least, passes, votes, faults."""
+    """Return one row for each task and criterion: value (missing = not measured), least, passes."""
     import pandas as pd
 
     from sweeps.verdict import signal
 
     least = {
+        "variance_ratio": signal.MIN_VARIANCE_RATIO,
         "monotonicity": signal.MIN_MONOTONICITY,
-        "signal_to_noise": signal.MIN_RATIO,
         "above_chance": signal.MIN_ABOVE_CHANCE,
         "stability": signal.MIN_STABILITY,
     }
@@ -126,18 +126,17 @@ def signal_frame(signals: Sequence[Signal]) -> pd.DataFrame:
                     "least": least[key],
                     "value": float("nan") if value is None else float(value),
                     "passes": None if value is None else value >= least[key],
-                    "votes": found.votes,
-                    "faults": ", ".join((*found.faults, *found.warnings)),
+                    "warnings": ", ".join(found.warnings),
                 }
             )
-    columns = ["task", "criterion", "unit", "least", "value", "passes", "votes", "faults"]
+    columns = ["task", "criterion", "unit", "least", "value", "passes", "warnings"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def task_signal(frame: pd.DataFrame) -> go.Figure:
     """Tasks down, criteria across: the measured value with ✓ or ✗, a dash where it was not measured."""
     if frame.empty:
-        return empty_figure("the signal of tasks is measured by the verdict")
+        return empty_figure("task quality is measured by the verdict")
     criteria = [criterion for _, criterion, _ in _CRITERIA]
     tasks = sorted(frame["task"].unique(), reverse=True)
     cells = {(r.task, r.criterion): r for r in frame.itertuples()}
@@ -191,10 +190,9 @@ def _criterion_label(cell: Any) -> str:
 
 
 def _signal_hover(cell: Any) -> str:
-    verdict = "votes" if cell.votes else "has no vote"
     return (
-        f"<b>{cell.task}</b> {verdict}<br>{cell.criterion}: {number(cell.value)} {cell.unit}, "
-        f"at least {cell.least:g}" + (f"<br>{cell.faults}" if cell.faults else "")
+        f"<b>{cell.task}</b><br>{cell.criterion}: {number(cell.value)} {cell.unit}, "
+        f"at least {cell.least:g}" + (f"<br>{cell.warnings}" if cell.warnings else "")
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from ablations.evaluation.results import read_details
 from analysis.frames.build import identity
 from analysis.frames.columns import empty, shaped
-from analysis.records import RunFiles, read_lines
+from analysis.records import RunFiles, read_lines, study_objective
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,44 @@ def score_frames(runs: Sequence[RunFiles]) -> tuple[pd.DataFrame, pd.DataFrame]:
     if not points:
         return empty("checkpoints"), empty("scores")
     joined = {key: np.concatenate([point[key] for point in points]) for key in points[0]}
-    return _checkpoints(runs, joined), _scores(runs, joined, cells)
+    scores = _scores(runs, joined, cells)
+    return _declared(runs, _checkpoints(runs, joined), scores), scores
+
+
+def _declared(
+    runs: Sequence[RunFiles], checkpoints: pd.DataFrame, scores: pd.DataFrame
+) -> pd.DataFrame:
+    """Put the objective that a study declares in the place of the runs' own score."""
+    import pandas as pd
+
+    folders = {run.study: run.path.parent for run in runs}
+    objectives = {study: study_objective(folder) for study, folder in folders.items()}
+    declared = {study: one for study, one in objectives.items() if not one.is_recorded}
+    if not declared:
+        return checkpoints
+    values = checkpoints["score"].to_numpy(dtype=float, na_value=np.nan, copy=True)
+    directions = checkpoints["direction"].astype("str").to_numpy(copy=True)
+    table = scores[scores["study"].isin(list(declared))]
+    keys = table["task"].astype("str") + "/" + table["metric"].astype("str")
+    cells = table.assign(key=keys).groupby(["study", "run", "step"], observed=True)
+    found = {
+        at: dict(zip(group["key"], group["value"].astype(float), strict=True))
+        for at, group in cells
+    }
+    places = zip(checkpoints["study"], checkpoints["run"], checkpoints["step"], strict=True)
+    for row, (study, run, step) in enumerate(places):
+        if study in declared:
+            objective = declared[study]
+            metrics = {
+                k: None if np.isnan(v) else v for k, v in found.get((study, run, step), {}).items()
+            }
+            value = objective.value({"score": values[row], "metrics": metrics})
+            values[row] = np.nan if value is None else value
+            directions[row] = objective.direction or directions[row]
+    direction = pd.Categorical(directions) if len(directions) else checkpoints["direction"]
+    return checkpoints.assign(
+        score=pd.array(values, dtype=checkpoints["score"].dtype), direction=direction
+    ).astype(checkpoints.dtypes.to_dict())
 
 
 def checkpoints_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import DataError, Problem
+from ablations.evaluation.rule import formula
 from analysis.figures.mixtures import mixture_frame, pooled_seed_sd
 from analysis.frames import Frames
 from analysis.frames.views import searched_stage
@@ -142,11 +143,7 @@ def _score(found: Judged, frames: Frames) -> str:
 
 def _rule(config: Mapping[str, Any]) -> tuple[str, str]:
     rule = (config.get("evaluation") or {}).get("score") or {}
-    terms = [
-        f"{term.get('weight', 1.0):g} × {term.get('metrics')}"
-        for term in (rule.get("terms") or {}).values()
-    ]
-    return " + ".join(terms) or "the score of the runs", str(rule.get("direction", "maximize"))
+    return formula(rule.get("terms") or {}), str(rule.get("direction", "maximize"))
 
 
 def _commit(full: str | None) -> str:

@@ -137,11 +137,6 @@ def evidence(content: ReportContent) -> Iterator[str]:
     verdict = content.judged.verdict
     if verdict is None:
         return
-    if any(row.in_score and not row.votes for row in verdict.tasks):
-        yield (
-            "The candidates' scores below are over the metrics that vote, so they differ from those "
-            "in the table of trials."
-        )
     if len(verdict.finalists) > 1:
         shown = ", ".join(verdict.finalists[:8])
         more = f" and {len(verdict.finalists) - 8} more" if len(verdict.finalists) > 8 else ""
@@ -195,16 +190,16 @@ def _tied_share(content: ReportContent) -> float | None:
 
 
 def signal(content: ReportContent) -> Iterator[str]:
-    """Which tasks can be trusted to tell mixtures apart."""
+    """Yield what task quality shows; it is reported and changes no score."""
     verdict = content.judged.verdict
     if verdict is None or not verdict.signal:
-        yield "The signal of tasks is measured with the verdict."
+        yield "Task quality is measured with the verdict."
         return
-    voting = [found for found in verdict.signal if found.votes]
-    yield f"{len(voting)} of {len(verdict.signal)} metrics vote."
-    mute = [f"{s.task} ({', '.join(s.faults)})" for s in verdict.signal if not s.votes]
-    if mute:
-        yield f"Without a vote: {'; '.join(mute)}."
+    warned = [f"{s.task} ({', '.join(s.warnings)})" for s in verdict.signal if s.warnings]
+    good = len(verdict.signal) - len(warned)
+    yield f"{good} of {len(verdict.signal)} metrics meet each criterion."
+    if warned:
+        yield f"With warnings: {'; '.join(warned)}. They count in the score all the same."
 
 
 def audit(content: ReportContent, realised: pd.DataFrame) -> Iterator[str]:

@@ -237,7 +237,7 @@ def gains(content: ReportContent) -> Table | None:
         Heading(verdict.reference, number=True),
         Heading(verdict.pick, number=True),
         Heading("metric"),
-        Heading("votes"),
+        Heading("in score"),
         Heading("items", number=True),
     ]
     order = list(_EFFECTS)
@@ -252,7 +252,7 @@ def gains(content: ReportContent) -> Table | None:
                 _number(row.reference),
                 _number(row.pick),
                 _text(row.metric),
-                _text("yes" if row.votes else "no"),
+                _text("yes" if row.in_score else "no"),
                 _number(row.items, form="d"),
             ],
             row.effect if row.effect in ("gains", "pays") else "",

@@ -39,6 +39,11 @@ class Objective:
     left_out: Mapping[str, str] = field(default_factory=dict)
     """``task/metric`` → why task quality leaves it out of the score."""
 
+    @property
+    def is_recorded(self) -> bool:
+        """Tell whether it is the very score that runs record."""
+        return self.metrics == (SCORE,) and self.form is None
+
     def value(self, result: Mapping[str, Any]) -> float | None:
         """Return the objective of one run's result (``result.json``); None where it is missing."""
         outcome = Outcome(

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from sweeps.study.state import Run, StudyState
-from sweeps.study.trial import Trial
+from sweeps.study.trial import Trial, measure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -137,10 +137,12 @@ def _line(study: StudyState, trial: Trial, seed: int, flying: int, total: int | 
     end = outcome.status if outcome.reason is None else f"{outcome.status}: {outcome.reason}"
     ended = sum(t.state != "running" for t in study.trials)
     runs = sum(len(t.outcomes) for t in study.trials)
+    name, objective = next(iter(study.spec.objectives.items()))
+    value = measure(outcome, objective.metrics)
     return (
         f"[trial {ended}{_of(study, total)}, run {runs}] "
         f"{trial.ask.trial}-{seed} {trial.ask.phase} {_what(trial)}: "
-        f"{end}, score {_number(outcome.score)}, {outcome.device_seconds:.0f} s, {flying} in flight"
+        f"{end}, {name} {_number(value)}, {outcome.device_seconds:.0f} s, {flying} in flight"
     )
 
 

@@ -87,11 +87,10 @@ def signal(**more: Any) -> Signal:
         "task": "arc",
         "monotonicity": 0.9,
         "noise_sd": 0.1,
-        "signal_to_noise": 12.0,
+        "variance_ratio": 0.5,
         "above_chance": None,
         "stability": 0.5,
-        "faults": ("noisy",),
-        "warnings": (),
+        "warnings": ("mixtures differ by less than the noise of a run",),
     }
     return Signal(**(found | more))
 
@@ -325,7 +324,7 @@ def test_ranks_count_from_the_best() -> None:
 def test_a_criterion_that_was_not_measured_neither_passes_nor_fails() -> None:
     table = figures.signal_frame([signal()]).set_index("criterion")
     assert table.loc["above chance", "passes"] is None
-    assert table.loc["signal to noise", "passes"] == False  # noqa: E712
+    assert table.loc["mixtures over noise", "passes"] == False  # noqa: E712
     assert table.loc["monotone in tokens", "passes"] == True  # noqa: E712
 
 

@@ -3,6 +3,8 @@
     <table>.csv    task, noise_tasks, one column a candidate; facts about the table in '# key: value'
     <noise>.csv    task, accuracy_sd: training noise of one run, as shares of 1
 
+The fact ``weights of <candidate>`` states its mixture: ``# weights of 60/40: web 0.6, books 0.4``.
+
 ``noise_tasks`` names the task or tasks (``a+b`` = their mean) whose noise a row has.
 """
 
@@ -72,7 +74,11 @@ def published_table(name: str) -> Observations:
         direction="maximize" if higher else "minimize",
         score=f"mean over {len(tasks)} tasks, {facts.get('unit', 'as published')}",
         rule={"mean": {"metrics": "*/*"}},
-        candidates=tuple(Candidate(name=column, trial=column) for column in names),
+        candidates=tuple(
+            Candidate(name=column, trial=column, weights=_weights(path, facts, column))
+            for column in names
+        ),
+        question=facts.get("title", ""),
         runs=tuple(
             ObservedRun(name=column, candidate=k, seed=0, score=float(means[k]))
             for k, column in enumerate(names)
@@ -121,6 +127,22 @@ def _value(path: Path, row: Mapping[str, str], column: str) -> float:
     except ValueError:
         where = f"{path.name}: {row.get('task')}, {column}"
         raise DataError(Problem(where, "not a number", found=text)) from None
+
+
+def _weights(path: Path, facts: Mapping[str, str], column: str) -> dict[str, float]:
+    """Return the mixture of a candidate from its fact ``weights of <candidate>: source 0.6, …``."""
+    text = facts.get(f"weights of {column}", "")
+    weights = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        source, _, weight = part.rpartition(" ")
+        try:
+            weights[source] = float(weight)
+        except ValueError:
+            where = f"{path.name}: weights of {column}"
+            raise DataError(
+                Problem(where, "not a weight", found=part, allowed="source 0.6, …")
+            ) from None
+    return weights
 
 
 def _noise_of(row: Mapping[str, str], noise: PublishedNoise | None, scale: float) -> float | None:

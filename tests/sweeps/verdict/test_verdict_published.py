@@ -23,7 +23,10 @@ def test_the_published_web_table_is_a_tie() -> None:
     # recipe: the difference of two such means has SD about 0.26 points, z about 1.7
     assert verdict.advantage.standard_error == pytest.approx(0.26, abs=0.005)
     assert verdict.advantage.t == pytest.approx(1.7, abs=0.05)
-    assert verdict.sentence.startswith("Tie: 60/40")
+    assert verdict.sentence.startswith("Tie: fineweb_edu 60%, dclm 40% (60/40) is 0.433 ahead of")
+    assert verdict.answer == (
+        "Any fineweb_edu share between 0% and 100% may be best; keep fineweb_edu 100%."
+    )
     assert "5 fresh seeds each of 60/40 and fineweb_edu" in verdict.settle_text
 
 
@@ -80,7 +83,7 @@ def test_a_table_without_noise_names_no_winner(tmp_path: Path) -> None:
     table.write_text("task,old,new\nmmlu,40,95\n")
     verdict = decide(published_table(str(table)), VerdictOptions(baseline="old"))
     assert verdict.outcome == "tie"
-    assert "nothing in the study says how large the training noise is" in verdict.sentence
+    assert "the study does not show how large the training noise is" in verdict.sentence
     assert (
         decide(published_table(str(table)), VerdictOptions(baseline="old", run_sd=0.2)).outcome
         == "winner"

@@ -1,4 +1,4 @@
-"""Which tasks carry signal, and whether a ranking transfers."""
+"""Task quality, and whether a ranking transfers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sweeps.verdict.noise import TrainingNoise
+from sweeps.verdict.noise import RunScores, TrainingNoise, fit_means
 from sweeps.verdict.signal import Signal, measure_signal
 from sweeps.verdict.transfer import transfer
 
@@ -21,42 +21,61 @@ QUIET = TrainingNoise(variance=0.005**2, df=10.0, source="checkpoints")
 def measured(values: list[list[float]], **settings: object) -> Signal:
     paths = [(TOKENS[: len(v)], np.array(v)) for v in values]
     noise = settings.pop("noise", QUIET)
-    owners = settings.pop("candidate", list(range(len(values))))
-    return measure_signal("task", paths, owners, noise, **settings)  # type: ignore[arg-type]
+    owners: list[int] = settings.pop("candidate", list(range(len(values))))  # type: ignore[assignment]
+    finals = [next((x for x in reversed(v) if not math.isnan(x)), 0.0) for v in values]
+    fit = fit_means(
+        RunScores(
+            candidates=[f"c{k}" for k in range(max(owners) + 1)],
+            candidate=owners,
+            seed=list(range(len(values))),
+            value=finals,
+        )
+    )
+    return measure_signal("task", paths, owners, fit, noise, **settings)  # type: ignore[arg-type]
 
 
 RISING = [0.30, 0.32, 0.35, 0.37, 0.40]
+HIGHER = [value + 0.05 for value in RISING]
 
 
-def test_a_rising_quiet_task_above_chance_votes() -> None:
-    found = measured([RISING, RISING], chance=0.25)
-    assert found.votes
+def test_a_rising_metric_that_tells_mixtures_apart_earns_no_warning() -> None:
+    found = measured([RISING, HIGHER], chance=0.25)
+    assert found.warnings == ()
     assert found.monotonicity == pytest.approx(1.0)
-    assert found.signal_to_noise == pytest.approx(80.0)
-    assert found.above_chance == pytest.approx(30.0)
+    # Two means 0.05 apart have variance 0.00125, 50 noise variances; one of them is noise.
+    assert found.variance_ratio == pytest.approx(49.0)
+    assert found.above_chance == pytest.approx(35.0)
 
 
 @pytest.mark.parametrize(
-    ("values", "settings", "fault"),
+    ("values", "settings", "warning"),
     [
         ([0.4, 0.3, 0.4, 0.3, 0.31], {}, "not monotone in tokens"),
         ([0.4] * 5, {}, "not monotone in tokens"),
-        (RISING, {"noise": TrainingNoise(variance=0.03**2, df=9, source="checkpoints")}, "noisy"),
+        (RISING, {}, "mixtures differ by less than the noise of a run"),
         (RISING, {"chance": 0.39}, "not above chance"),
     ],
 )
-def test_each_fault_costs_the_vote(
-    values: list[float], settings: dict[str, object], fault: str
+def test_each_criterion_that_fails_is_a_warning(
+    values: list[float], settings: dict[str, object], warning: str
 ) -> None:
-    found = measured([values, values], **settings)
-    assert fault in found.faults
-    assert not found.votes
+    assert warning in measured([values, values], **settings).warnings
 
 
-def test_noise_known_from_seeds_alone_only_warns() -> None:
-    found = measured([RISING], noise=TrainingNoise(variance=0.03**2, df=4, source="seeds"))
-    assert found.votes
-    assert found.warnings == ("noisy",)
+@pytest.mark.parametrize("level", [0.1, 1.0, 1000.0])
+def test_the_level_of_a_metric_over_its_noise_is_no_signal(level: float) -> None:
+    """Bits per byte lie far above zero whatever they tell of mixtures."""
+    paths = [[level + 2.0 - 0.1 * i for i in range(5)] for _ in range(2)]
+    found = measured(paths, higher_is_better=False)
+    assert found.variance_ratio == 0.0
+    apart = measured([paths[0], [v - 0.05 for v in paths[1]]], higher_is_better=False)
+    assert apart.variance_ratio == pytest.approx(49.0, rel=1e-6)
+
+
+def test_bits_per_byte_need_be_neither_monotone_nor_above_chance() -> None:
+    rising = measured([RISING, HIGHER], higher_is_better=False)
+    assert rising.monotonicity == pytest.approx(-1.0)
+    assert rising.warnings == ()
 
 
 VALUE = st.sampled_from([0.1, 0.2, 0.3, 0.4, math.nan])
@@ -77,13 +96,18 @@ def test_monotonicity_is_the_mean_rank_correlation_of_the_runs(runs: list[list[f
 def test_lower_is_better_is_monotone_when_it_falls() -> None:
     falling = [3.0, 2.8, 2.6, 2.5, 2.4]
     assert measured([falling], higher_is_better=False).monotonicity == pytest.approx(1.0)
-    assert not measured([falling], higher_is_better=True).votes
 
 
-def test_what_was_not_measured_costs_no_vote() -> None:
+def test_chance_is_beaten_from_below_where_lower_is_better() -> None:
+    falling = [3.0, 2.8, 2.6, 2.5, 2.4]
+    found = measured([falling], higher_is_better=False, chance=2.5)
+    assert found.above_chance == pytest.approx(20.0)
+
+
+def test_what_was_not_measured_earns_no_warning() -> None:
     found = measured([[0.3, 0.4]], noise=TrainingNoise.unknown())
-    assert found.votes
-    assert (found.monotonicity, found.signal_to_noise, found.above_chance) == (None, None, None)
+    assert found.warnings == ()
+    assert (found.monotonicity, found.variance_ratio, found.above_chance) == (None, None, None)
 
 
 def test_missing_checkpoints_are_skipped_not_zero() -> None:
@@ -91,15 +115,13 @@ def test_missing_checkpoints_are_skipped_not_zero() -> None:
     assert measured([holed]).monotonicity == pytest.approx(1.0)
 
 
-def test_an_unstable_ranking_warns_and_keeps_the_vote() -> None:
+def test_an_unstable_ranking_warns() -> None:
     swap = [
         [0.3, 0.31, 0.36, 0.37, 0.44],
         [0.3, 0.33, 0.34, 0.41, 0.42],
         [0.3, 0.32, 0.35, 0.39, 0.43],
     ]
-    found = measured(swap)
-    assert found.warnings == ("unstable ranking",)
-    assert found.votes
+    assert measured(swap).warnings == ("unstable ranking",)
     steady = measured([RISING, [v + 0.1 for v in RISING], [v + 0.2 for v in RISING]])
     assert steady.stability == pytest.approx(1.0)
 

@@ -1,4 +1,4 @@
-"""``ablate ls``: runs with status and score."""
+"""``ablate ls``: runs with status and the number that their study optimises."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from ablations.errors import ConfigError, unknown_name
 from ablations.runs import RunRecord, list_runs
+from sweeps.study.objective import Objective, objective_of
 
 __all__ = ["main"]
 
@@ -17,7 +18,7 @@ _KEPT_ALIVE_SECONDS = 120
 
 
 def main(config: Mapping[str, Any]) -> int:
-    """Print one line a run, of one study or of all."""
+    """Print one line for each run, of one study or of all."""
     root = Path(config["runs_dir"])
     study = config.get("study")
     records = list_runs(root, study)
@@ -26,9 +27,13 @@ def main(config: Mapping[str, Any]) -> int:
             raise ConfigError(unknown_name("study", "study", study, known))
         print(f"no runs under {root}/; `ablate run` makes one")
         return 0
-    rows = [_row(record) for record in records]
-    widths = [max(len(row[column]) for row in [_HEAD, *rows]) for column in range(len(_HEAD))]
-    for row in [_HEAD, *rows]:
+    objectives = {folder: objective_of(folder) for folder in {r.path.parent for r in records}}
+    names = {objective.name for objective in objectives.values()}
+    number = names.pop() if len(names) == 1 else "score"
+    head = tuple(number if name == "score" else name for name in _HEAD)
+    rows = [head, *(_row(record, objectives[record.path.parent]) for record in records)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    for row in rows:
         print(
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         )
@@ -38,13 +43,13 @@ def main(config: Mapping[str, Any]) -> int:
 _HEAD = ("run", "status", "step", "tokens", "score", "mixture", "reason")
 
 
-def _row(record: RunRecord) -> tuple[str, ...]:
+def _row(record: RunRecord, objective: Objective) -> tuple[str, ...]:
     manifest, result = record.manifest, record.result() or {}
     status: str = manifest.status
     if status in ("training", "scoring") and _silent(record):
         status = "interrupted"
     weights = (manifest.config.get("mixture") or {}).get("weights") or {}
-    score = result.get("score")
+    score = objective.value(result)
     step, tokens = result.get("step"), result.get("tokens")
     if step is None and (rows := record.metrics()):
         step, tokens = rows[-1]["step"], rows[-1]["tokens"]
