@@ -12,7 +12,9 @@ import pytest
 from ablations.errors import ConfigError, UserError
 from ablations.files import write_json
 from sweeps.commands.verdict import main
+from sweeps.study.spec import TaskQualitySpec
 from sweeps.verdict.decide import VerdictOptions, decide
+from sweeps.verdict.quality import decide_task_quality
 from sweeps.verdict.record import Verdict, read_verdict
 from sweeps.verdict.study import gather
 
@@ -473,3 +475,79 @@ def test_one_candidate_is_not_a_study(make_study: Callable[..., Any], tmp_path: 
     study.run("base", 0)
     with pytest.raises(UserError, match="at least two candidates"):
         judged(study)
+
+
+def test_task_quality_decides_from_the_planned_runs_what_leaves_the_score(
+    make_study: Callable[..., Any],
+) -> None:
+    study = make_study(tasks={"easy": "acc", "dice": "acc", "heldout_web": "bpb"})
+    config = {
+        "evaluation": {
+            "tasks": {},
+            "score": {
+                "direction": "maximize",
+                "terms": {
+                    "text": {"metrics": "heldout_*/bpb"},
+                    "questions": {"metrics": "*/acc", "weight": 2.0},
+                },
+            },
+        }
+    }
+    for k in range(6):
+        effect = {"easy": 0.1 * k, "dice": 0.0, "heldout_web": 0.0}
+        study.run(
+            f"trial-{k:04d}",
+            0,
+            weights={"edu": 0.1 * k, "dclm": 1.0 - 0.1 * k},
+            phase="baseline" if k == 0 else "design",
+            name="natural" if k == 0 else "",
+            effect=effect,
+            config=config,
+            flat=("dice",),
+        )
+    # A proposed run looks at nothing: only planned trials decide.
+    study.run("trial-0006", 0, weights=MIXED, phase="search", effect={"dice": 3.0}, config=config)
+    decision = decide_task_quality(study.runs_dir, study.study, TaskQualitySpec(apply=True))
+    assert set(decision["left_out"]) == {"dice/acc"}
+    assert "not monotone" in decision["left_out"]["dice/acc"]
+    assert decision["weights"] == {
+        "heldout_web/bpb": pytest.approx(-1 / 3),
+        "easy/acc": pytest.approx(2 / 3),
+    }
+    assert decision["runs"] == [f"trial-{k:04d}-0" for k in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left_out"), [("*/acc", ["dice/acc", "easy/acc"]), ("dice/acc", [])]
+)
+def test_a_metric_that_the_user_named_stays_in_the_score(
+    make_study: Callable[..., Any], pattern: str, left_out: list[str]
+) -> None:
+    """With the pattern both leave, and a score needs a metric: held-out text keeps it alive."""
+    study = make_study(tasks={"easy": "acc", "dice": "acc", "heldout_web": "bpb"})
+    terms = {"text": {"metrics": "heldout_*/bpb"}, "own": {"metrics": pattern}}
+    config = {"evaluation": {"tasks": {}, "score": {"direction": "maximize", "terms": terms}}}
+    for k in range(4):
+        study.run(
+            f"trial-{k:04d}",
+            0,
+            weights={"edu": 0.1 * k, "dclm": 1.0 - 0.1 * k},
+            phase="design",
+            config=config,
+            flat=("dice", "easy"),
+        )
+    decision = decide_task_quality(study.runs_dir, study.study, TaskQualitySpec(apply=True))
+    assert sorted(decision["left_out"]) == left_out
+
+
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "cases" / "studies"
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.exists(), reason="the development data is not here")
+def test_the_recorded_study_is_judged_by_the_score_that_it_searched() -> None:
+    verdict = decide(gather(SHARED, "mine"))
+    assert (verdict.outcome, verdict.pick, verdict.baseline) == ("winner", "trial-0010", "natural")
+    assert verdict.advantage.value == pytest.approx(0.39, abs=0.01)
+    assert verdict.advantage.p_corrected == pytest.approx(0.011, abs=0.005)
+    assert verdict.disagreements == ()
