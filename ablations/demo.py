@@ -1,7 +1,9 @@
 """``make demo``: the whole platform on real text, by the commands that a user types.
 
 Each command is printed before it runs, and does nothing where it was done before: the demo goes on where
-it was stopped. What the verdict says decides what is promoted: the winner, or else the baseline.
+it was stopped. The verdict decides what is promoted: the winner, or else the baseline. Where a mixture
+won, the full run trains the baseline too, and the comparison puts the difference between the two beside
+the one that the promotion predicted.
 """
 
 from __future__ import annotations
@@ -10,64 +12,120 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ablations.files import read_json
 
-__all__ = ["STEPS", "filled", "main"]
+__all__ = ["STEPS", "Step", "filled", "main", "skipped"]
 
-STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("real text into token stores, real items into task files", ("prepare",)),
-    ("the bill of one run", ("plan",)),
-    ("one run: 600 steps, three checkpoints, eleven tasks and four held-out texts", ("run",)),
-    (
-        "a search: wiki against chat, twelve mixtures, three seeds of the finalists",
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the demo."""
+
+    text: str
+    """Printed before the command."""
+    words: tuple[str, ...]
+    """Words after ``ablate``; braces are filled in as the demo goes."""
+    only_winner: bool = False
+    """Whether it runs only where a mixture won over the baseline."""
+    once: bool = False
+    """Whether a second call would make a second folder, so that a demo that goes on leaves it out."""
+
+
+STEPS: tuple[Step, ...] = (
+    Step("real text into token stores, real items into task files", ("prepare",)),
+    Step("the bill of one run", ("plan",)),
+    Step("one run: 600 steps, three checkpoints, eleven tasks and four held-out texts", ("run",)),
+    Step(
+        "a search: how much code beside encyclopedic text? Ten mixtures, three seeds of the finalists",
         ("run", "-m", "experiment=demo_ratio"),
     ),
-    ("winner, tie, or keep the baseline", ("verdict", "study=demo_ratio")),
-    (
+    Step("winner, tie, or keep what is trained today", ("verdict", "study=demo_ratio")),
+    Step(
         "freeze the schedule of the winner, or of the baseline where nobody won",
         ("promote", "study=demo_ratio", "full=demo_full", "promotion.pick={pick}"),
+        once=True,
     ),
-    (
-        "the full run, four stages",
+    Step(
+        "the full run: a larger model, twice the tokens, three stages",
         ("run", "--config-dir", "{promotion}/conf", "experiment=promoted"),
     ),
-    ("what the proxies predicted, what it did", ("promote", "compare={promotion}")),
-    ("the report", ("report", "study=demo_ratio")),
-    ("every run", ("ls",)),
+    Step(
+        "the same full run with what is trained today",
+        ("run", "--config-dir", "{promotion}/conf", "experiment=baseline"),
+        only_winner=True,
+    ),
+    Step(
+        "the difference that the proxies predicted, and the one that the full runs show",
+        ("promote", "compare={promotion}"),
+    ),
+    Step("the report", ("report", "study=demo_ratio")),
+    Step(
+        "for comparison, an honest tie: the published FineWeb-Edu/DCLM table",
+        ("verdict", "table=smollm2_web_ratio"),
+    ),
+    Step("every run", ("ls",)),
 )
-"""What is said before each command, and its words after ``ablate``; braces are filled in as it goes."""
+"""The commands of the demo, in order."""
 
 _PROMOTION = Path("promotions/demo_ratio-demo_full-001")
+_VERDICT = Path("runs/demo_ratio/verdict.json")
 
 
 def filled(word: str) -> str:
-    """A word of a step with what the steps before it found."""
+    """Return a word of a step with what the steps before it found."""
     if "{pick}" in word:
-        verdict = read_json(Path("runs/demo_ratio/verdict.json"))
-        return word.format(pick=verdict["pick" if verdict["outcome"] == "winner" else "baseline"])
+        verdict = _verdict()
+        return word.format(pick=verdict["pick" if _won(verdict) else "baseline"])
     return word.replace("{promotion}", str(_PROMOTION))
 
 
-def main() -> int:
-    """Run every step; the exit code of the first that fails."""
+def skipped(step: Step) -> str | None:
+    """Return why a step is left out; None where it runs."""
+    if step.once and _PROMOTION.exists():
+        return f"done before: {_PROMOTION}"
+    if step.only_winner and not _won(_verdict()):
+        return "no mixture won over what is trained today, so there is no second full run"
+    return None
+
+
+def _verdict() -> Any:
+    return read_json(_VERDICT)
+
+
+def _won(verdict: Any) -> bool:
+    return bool(verdict["outcome"] == "winner")
+
+
+def main(extra: Sequence[str] = ()) -> int:
+    """Run every step.
+
+    Args:
+        extra: Overrides that each ``run`` gets as well.
+
+    Returns:
+        The exit code of the first step that fails, else 0.
+    """
     began = time.monotonic()
-    for said, words in STEPS:
-        if words[0] == "promote" and "compare" not in words[1] and _PROMOTION.exists():
-            continue  # a second promotion would be a new folder
-        arguments = [filled(word) for word in words]
-        shown = shlex.join(arguments)
-        print(f"\n# {said}\n$ ablate {shown}", flush=True)
+    for step in STEPS:
+        if (why := skipped(step)) is not None:
+            print(f"\n# {step.text}: {why}", flush=True)
+            continue
+        arguments = [filled(word) for word in step.words]
+        arguments += extra if arguments[0] == "run" else ()
+        print(f"\n# {step.text}\n$ ablate {shlex.join(arguments)}", flush=True)
         code = subprocess.call([sys.executable, "-m", "ablations.cli", *arguments])
         if code:
             print(f"\nthe demo stopped: exit code {code}; the same command goes on from here")
             return code
-    print(
-        f"\ndone in {(time.monotonic() - began) / 60:.1f} minutes; open runs/demo_ratio/report.html"
-    )
+    minutes = (time.monotonic() - began) / 60
+    print(f"\ndone in {minutes:.1f} minutes; open runs/demo_ratio/report.html")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ablations.cli import COMMANDS
-from ablations.demo import STEPS, filled
+from ablations.demo import STEPS, filled, skipped
 from ablations.files import write_json
 from ablations.reference import field_docs, render
 from ablations.schema import RunConfig, conf_dir
@@ -43,7 +43,7 @@ def test_commands_and_options_that_a_page_shows_exist(page: Path) -> None:
         r"\b(experiment|schedule|model|training|mixture|evaluation|full|search)=([a-z]\w+)", text
     ):
         # What a page has the reader write counts too, and what a promotion writes.
-        shown = f"/{group}/{option}.yaml" in text or option == "promoted"
+        shown = f"/{group}/{option}.yaml" in text or option in ("promoted", "baseline")
         assert shown or (conf_dir() / group / f"{option}.yaml").exists(), option
 
 
@@ -56,12 +56,12 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
 
 
 def test_the_demo_calls_commands_that_exist() -> None:
-    assert {words[0] for _, words in STEPS} <= set(COMMANDS)
+    assert {step.words[0] for step in STEPS} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize(
     "words",
-    [words for _, words in STEPS if not any("{" in word for word in words)],
+    [step.words for step in STEPS if not any("{" in word for word in step.words)],
     ids=" ".join,
 )
 def test_what_the_demo_types_composes(words: tuple[str, ...], ablate: Ablate) -> None:
@@ -70,15 +70,40 @@ def test_what_the_demo_types_composes(words: tuple[str, ...], ablate: Ablate) ->
     assert answer.code == 0, answer.err
 
 
-@pytest.mark.parametrize(("outcome", "picked"), [("winner", "pick-12"), ("tie", "natural")])
-def test_the_demo_promotes_the_winner_or_else_the_baseline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: str, picked: str
+@pytest.mark.parametrize(
+    ("outcome", "picked", "runs_baseline"),
+    [
+        ("winner", "pick-12", True),
+        ("tie", "today", False),
+        ("keep-baseline", "today", False),
+    ],
+)
+def test_the_demo_promotes_what_the_verdict_names(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: str,
+    picked: str,
+    runs_baseline: bool,
 ) -> None:
+    """Nothing is tuned to win: where nobody won, the demo states it and trains the baseline."""
     monkeypatch.chdir(tmp_path)
-    verdict = {"outcome": outcome, "pick": "pick-12", "baseline": "natural"}
+    verdict = {"outcome": outcome, "pick": "pick-12", "baseline": "today"}
     (tmp_path / "runs/demo_ratio").mkdir(parents=True)
     write_json(tmp_path / "runs/demo_ratio/verdict.json", verdict)
     assert filled("promotion.pick={pick}") == f"promotion.pick={picked}"
+    (second,) = [step for step in STEPS if step.only_winner]
+    assert (skipped(second) is None) == runs_baseline
+    assert runs_baseline or "no mixture won" in str(skipped(second))
+
+
+def test_a_demo_that_goes_on_makes_no_second_promotion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (once,) = [step for step in STEPS if step.once]
+    assert skipped(once) is None
+    (tmp_path / "promotions/demo_ratio-demo_full-001").mkdir(parents=True)
+    assert "done before" in str(skipped(once))
 
 
 def test_make_targets_of_the_readme_exist() -> None:

@@ -70,7 +70,7 @@ def _mixture_charts(content: ReportContent) -> Iterator[Chart]:
         verdict = content.judged.verdict
         yield Chart(
             key="ratio",
-            section="mixtures",
+            section="verdict",
             title="Score over the ratio",
             caption="Bars are 95% of the seed noise." + said,
             figure=figures.ratio_curve(
@@ -86,7 +86,7 @@ def _mixture_charts(content: ReportContent) -> Iterator[Chart]:
     if len(names) == 3:
         yield Chart(
             key="ternary",
-            section="mixtures",
+            section="verdict",
             title="Map of mixtures",
             caption="Each corner is one source alone." + said,
             figure=figures.ternary_map(
@@ -99,7 +99,7 @@ def _mixture_charts(content: ReportContent) -> Iterator[Chart]:
         )
     yield Chart(
         key="parallel",
-        section="mixtures",
+        section="mixtures" if len(names) == 3 else "verdict",
         title="Mixtures by score",
         caption="One line a trial, coloured by its place among the scores. Where the dark lines run "
         "together, the source's weight matters; where they spread, it does not.",

@@ -28,6 +28,9 @@ def _lines(content: ReportContent) -> Iterator[str]:
         yield f"> [!NOTE]\n> {escaped(notice)}\n"
     yield f"**{escaped(sentence)}**"
     yield ""
+    verdict = content.judged.verdict
+    if verdict is not None and verdict.answer:
+        yield f"{escaped(verdict.answer)}\n"
     for line in sentences.under_headline(content):
         yield f"{escaped(line)}\n"
     yield "### Evidence"
@@ -40,7 +43,7 @@ def _lines(content: ReportContent) -> Iterator[str]:
     yield from _table("Surrogates of the score", tables.surrogates(content))
     yield from _bullets(sentences.surrogates(content))
     yield ""
-    yield "### Signal, audit, cost"
+    yield "### Task quality, audit, cost"
     yield ""
     yield from _bullets(sentences.signal(content))
     realised = figures.realised_frame(content.frames.audits)

@@ -106,9 +106,22 @@ def answer(verdict: Verdict) -> str:
     ]
     if len(spans) == 1:
         name, low, high = spans[0]
-        return f"Any {name} share between {_share(low)} and {_share(high)} may be best; {advice}."
+        out = _ruled_out(verdict, name, low, high)
+        return (
+            f"Any {name} share between {_share(low)} and {_share(high)}{out} may be best; {advice}."
+        )
     inside = ", ".join(f"{name} {_share(low)} to {_share(high)}" for name, low, high in spans)
     return f"The best mixture may lie anywhere within {inside}; {advice}."
+
+
+def _ruled_out(verdict: Verdict, name: str, low: float, high: float) -> str:
+    """Name the tested shares inside a range that cannot be best; empty where there are none."""
+    out = sorted(
+        weight
+        for row in verdict.candidates
+        if not row.finalist and low < (weight := row.weights.get(name, 0.0)) < high
+    )
+    return f" (not {', '.join(map(_share, out))})" if out else ""
 
 
 def _varied(verdict: Verdict) -> list[str]:
