@@ -157,7 +157,8 @@ def _data(record: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]) -
         cells = " | ".join(f"{share:.2%}" if share else "–" for share in shares)
         epochs = "unknown" if row["epochs"] is None else f"{row['epochs']:.2f}"
         yield (
-            f"| {name} | {spec.get('domain', 'unknown')} | {spec.get('licence', 'unknown')} "
+            f"| {escaped(name)} | {escaped(str(spec.get('domain', 'unknown')))} "
+            f"| {escaped(str(spec.get('licence', 'unknown')))} "
             f"| {cells} | {_count(row['tokens'])} | {epochs} |"
         )
     yield ""
@@ -165,7 +166,7 @@ def _data(record: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]) -
         spec = sources.get(name) or {}
         about = " ".join(str(spec.get(key) or "") for key in ("url", "note")).strip()
         if about:
-            yield f"- {name}: {escaped(about)}"
+            yield f"- {escaped(name)}: {escaped(about)}"
     yield ""
 
 
@@ -181,7 +182,7 @@ def _scores(record: Mapping[str, Any], runs_dir: Path | None) -> Iterator[str]:
         for row in table.to_dict("records"):
             items = "–" if row["n"] != row["n"] else f"{int(row['n']):,}"
             yield (
-                f"| {row['task']} | {row['metric']} | {number(row['value'])} "
+                f"| {escaped(row['task'])} | {escaped(row['metric'])} | {number(row['value'])} "
                 f"| {number(row['stderr'], 2)} | {items} |"
             )
     yield ""
@@ -191,8 +192,8 @@ def _scores(record: Mapping[str, Any], runs_dir: Path | None) -> Iterator[str]:
     yield "|---|---|--:|--:|---|"
     for row in record["verdict"]["tasks"]:
         yield (
-            f"| {row['task']} | {row['metric']} | {number(row['reference'])} | {number(row['pick'])} "
-            f"| {row['effect']} |"
+            f"| {escaped(row['task'])} | {escaped(row['metric'])} | {number(row['reference'])} "
+            f"| {number(row['pick'])} | {row['effect']} |"
         )
     yield ""
 

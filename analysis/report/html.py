@@ -142,7 +142,8 @@ def figures_json(drawn: Sequence[Chart]) -> str:
         # The look is in every layout; plotly's default template would be 7 kB a figure.
         figure["layout"].pop("template", None)
     text = json.dumps(_finite(plain), separators=(",", ":"), allow_nan=False)
-    return text.replace("</", "<\\/").replace("<!--", "<\\!--")
+    # Every "<" stands in a string, and JSON may write it as an escape: no name can end the element.
+    return text.replace("<", "\\u003c")
 
 
 def _finite(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -96,8 +97,13 @@ def _reproduce(content: ReportContent) -> Iterator[str]:
     yield f"Made with {escaped(versions)}."
 
 
+_MARKUP = re.compile(r"[\\|*\[\]~<>]|(?<!\w)_|_(?!\w)")
+"""Signs that Markdown takes for a table, emphasis, a link, a strike or HTML; an underscore inside a word
+is none. Backticks stay: our own sentences put commands into them, and no name may hold one."""
+
+
 def escaped(text: str) -> str:
-    """``text`` without what Markdown would take for a table, emphasis or HTML."""
-    for sign in ("\\", "|", "*", "<"):
-        text = text.replace(sign, "\\" + sign if sign != "<" else "&lt;")
-    return text.replace("\n", " ")
+    """Return ``text`` so that Markdown shows it as it is, on one line."""
+    html = {"<": "&lt;", ">": "&gt;"}
+    plain = _MARKUP.sub(lambda sign: html.get(sign[0], "\\" + sign[0]), text)
+    return plain.replace("\n", " ")

@@ -24,6 +24,8 @@ from analysis.report import (
     sentences,
     tables,
 )
+from analysis.report.charts import Chart
+from analysis.report.html import figures_json
 from analysis.report.legend import legend
 from analysis.report.markdown import escaped
 from analysis.study import judged, rerun_command
@@ -42,7 +44,6 @@ def test_the_page_answers_in_the_order_of_the_questions(page: str) -> None:
     wanted = [
         "verdict",
         "evidence",
-        "mixtures",
         "tasks",
         "learning",
         "trials",
@@ -54,6 +55,10 @@ def test_the_page_answers_in_the_order_of_the_questions(page: str) -> None:
     ]
     found = re.findall(r'<section id="(\w+)"', page)
     assert found == wanted
+    # A study of two sources opens with its ratio curve: the answer, the figure, then the risk.
+    verdict = page[page.index('<section id="verdict"') : page.index('<section id="evidence"')]
+    assert verdict.index('class="sentence"') < verdict.index('id="figure-ratio"')
+    assert verdict.index('id="figure-ratio"') < verdict.index('class="under"')
     assert list(re.findall(r'<a href="#(\w+)"', page)) == wanted
 
 
@@ -282,8 +287,29 @@ def test_markdown_says_what_the_page_says(content: ReportContent) -> None:
             assert first.count("|") == second.count("|")
 
 
-def test_markdown_is_escaped() -> None:
-    assert escaped("a|b *c* <d>\ne") == "a\\|b \\*c\\* &lt;d> e"
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a|b *c* <d>\ne", "a\\|b \\*c\\* &lt;d&gt; e"),
+        ("[click](http://x) ![i](y)", "\\[click\\](http://x) !\\[i\\](y)"),
+        ("_loud_ heldout_wiki ~~no~~", "\\_loud\\_ heldout_wiki \\~\\~no\\~\\~"),
+        ("back\\slash `ablate ls`", "back\\\\slash `ablate ls`"),
+    ],
+)
+def test_markdown_is_escaped(text: str, shown: str) -> None:
+    assert escaped(text) == shown
+
+
+@pytest.mark.parametrize("name", ["<!--", "</script>", "a<!--<script>b", "-->", "\u2028"])
+def test_figures_are_json_whatever_a_name_holds(name: str) -> None:
+    """A browser reads the element's text as JSON: it must parse, and must not end the element."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure().add_scatter(x=[1], y=[1], name=name)
+    chart = Chart(key="k", section="s", title="t", caption="c", figure=figure)
+    text = figures_json([chart])
+    assert json.loads(text)["k"]["data"][0]["name"] == name
+    assert "<" not in text
 
 
 def test_the_command_writes_page_markdown_and_frames(
