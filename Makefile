@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test check format lock gpu-check clean
+.PHONY: setup demo test check format lock gpu-check gpu-bundle clean
 
 setup: $(STAMP)
 
@@ -46,6 +46,12 @@ lock:
 # With .venv where there is one, else with $(PYTHON): a machine with a GPU often has a torch of its own, and no network.
 gpu-check:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) benchmarks/gpu_check.py --report gpu_check.json
+
+# For a machine with a GPU and no network: build/ablations-gpu.tar.xz. GPU_PYTHON=/path/to/python3.12, with what such a
+# machine has, imports all that is in it.
+gpu-bundle: setup
+	$(BIN)/python -m ablations.cli prepare
+	$(BIN)/python benchmarks/gpu_bundle.py $(if $(GPU_PYTHON),--python $(GPU_PYTHON))
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

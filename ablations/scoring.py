@@ -76,6 +76,10 @@ def score_run(job: ScoringJob, *, here: bool, advance: Advance) -> float:
         log=job.directory / "worker.log",
     )
     result = run_in_worker(task, said.read)
+    if isinstance(result.error, ImportError):
+        raise EvaluationError(
+            f"scoring cannot be imported here: {result.error}; install what requirements.lock lists"
+        ) from result.error
     if result.error is not None:
         raise result.error
     if result.died is not None:

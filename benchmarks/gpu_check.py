@@ -1,10 +1,12 @@
 """Does the platform work on this machine's GPU, and is it right? A line a check, exit code 1 on a failure.
 
-    python benchmarks/gpu_check.py [--device cuda] [--report gpu_check.json]
+    python benchmarks/gpu_check.py [--device cuda] [--at-once 16] [--report gpu_check.json]
 
 Run by `make gpu-check`; takes minutes, most of them compilation, and ends within --minutes. Each check has a
-process of its own: one that fails, hangs or takes the device down does not stop the others. With
-``--device cpu`` it shows what a CPU can show; the rest is "skipped". Nothing is downloaded.
+process of its own: one that fails, hangs or takes the device down does not stop the others. ``--at-once``
+runs several side by side; those begin first that take longest. Each answer is written when it is there
+(``--out``, a JSON line each). With ``--device cpu`` it shows what a CPU can show; the rest is "skipped".
+Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ import torch
 
 from benchmarks.gpu_bench import NeedsMoreError, bench_of
 from benchmarks.gpu_checks import CHECKS
+from benchmarks.gpu_figures import Figures
 
 LONGEST_SECONDS = 200.0
 """That one check may take."""
@@ -40,16 +44,26 @@ def main() -> int:
         return 2
     if arguments.one:
         return worked(arguments)
+    device = torch.device(arguments.device)
     about = {
         "device": torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu",
         "torch": torch.__version__,
         "python": platform.python_version(),
         "time": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
-    print("; ".join(f"{name} {value}" for name, value in about.items()), flush=True)
+    names = list(arguments.only or CHECKS)
     ends = time.monotonic() + 60 * arguments.minutes
-    with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
-        rows = [run(name, Path(folder), arguments, ends) for name in arguments.only or CHECKS]
+    with (
+        tempfile.TemporaryDirectory(prefix="gpu-check-") as folder,
+        Figures("gpu_check", arguments.out, arguments.minutes, device) as figures,
+        ThreadPoolExecutor(arguments.at_once) as pool,
+    ):
+        bench_of(Path(folder), arguments.device)  # the stores that all of them read
+        figures.plan(names)
+        if arguments.at_once > 1:
+            names.sort(key=lambda name: name not in LONGEST)
+        rows = list(pool.map(lambda name: run(name, Path(folder), arguments, ends, figures), names))
+    rows.sort(key=lambda row: list(CHECKS).index(row["check"]))
     counts = {status: sum(row["status"] == status for row in rows) for status in STATUSES}
     print(", ".join(f"{count} {status}" for status, count in counts.items()))
     if arguments.report:
@@ -59,6 +73,9 @@ def main() -> int:
 
 STATUSES = ("ok", "skipped", "FAILED")
 
+LONGEST = ("study", "scoring", "cuda_graph", "together")
+"""Checks to begin with where several run side by side."""
+
 
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -66,13 +83,17 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--report", type=Path, help="write the results as JSON")
     parser.add_argument("--only", nargs="+", choices=list(CHECKS), help="some checks")
     parser.add_argument("--minutes", type=float, default=9.5, help="for all checks together")
+    parser.add_argument("--at-once", type=int, default=1, help="checks side by side")
+    parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder of JSON lines")
     parser.add_argument("--one", choices=list(CHECKS), help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     return parser
 
 
-def run(name: str, root: Path, arguments: argparse.Namespace, ends: float) -> dict[str, Any]:
-    """One check in a process of its own; its row, printed."""
+def run(
+    name: str, root: Path, arguments: argparse.Namespace, ends: float, figures: Figures
+) -> dict[str, Any]:
+    """One check in a process of its own; its row, printed and written."""
     began = time.monotonic()
     limit = min(LONGEST_SECONDS, ends - began)
     command = [sys.executable, __file__, "--one", name, "--root", str(root)]
@@ -83,7 +104,8 @@ def run(name: str, root: Path, arguments: argparse.Namespace, ends: float) -> di
         )
     seconds = time.monotonic() - began
     row = {"check": name, "status": status, "said": said, "seconds": round(seconds, 1)}
-    print(f"{name:>14}  {status:7}  {seconds:6.1f} s  {said}", flush=True)
+    words = f"{status:7}  {seconds:6.1f} s  {said}"
+    figures.add(name, words, status=status, said=said, seconds=row["seconds"])
     return row
 
 

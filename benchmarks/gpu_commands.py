@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "sweeps" / "plugins"))
 
 import torch
+from filelock import FileLock
 
 from ablations.files import read_json_lines
 from benchmarks.gpu_bench import Bench, within
@@ -52,8 +53,9 @@ def _workspace(bench: Bench, name: str) -> Path:
     folder = bench.root / name
     data = bench.root / "data"
     folder.mkdir()
-    if not data.exists():
-        ablate(bench.root, "prepare", *STUDY, "workers=1")
+    with FileLock(bench.root / "prepare.lock"):  # checks may run side by side
+        if not data.exists():
+            ablate(bench.root, "prepare", *STUDY, "workers=1")
     (folder / "data").symlink_to(data, target_is_directory=True)
     return folder
 

@@ -1,12 +1,13 @@
 """Training tokens per second and MFU on one GPU, against a plain compiled PyTorch loop in the same run.
 
-    python benchmarks/gpu_training.py [--models proxy_15m smollm2_135m] [--steps 10] [--rounds 3]
+    python benchmarks/gpu_training.py [--models smollm2_135m proxy_15m] [--minutes 10]
 
 bfloat16, shipped shapes, 2,048 tokens a sample, layer compiled, warm-up left out. The plain loop is
-the test oracle's network under torch.compile and autocast with fused AdamW, at the same micro-batch.
-``graph`` is the same with ``execution.cuda_graph``, which small models want. MFU counts FLOPs as
-``ModelSpec.flops_per_token`` does. Of stock nanotron the script says why it cannot run: the release
-imports itself in a circle, and its own Llama needs flash-attn.
+the test oracle's network, its layer and its head compiled, under autocast with fused AdamW, at the same
+micro-batch. ``graph`` is the same with ``execution.cuda_graph``, which small models want. MFU counts FLOPs as
+``ModelSpec.flops_per_token`` does. Models are measured in the order given, each figure is written when it is
+there (``--out``), and the end names what was not reached. Of stock nanotron the script prints why it cannot
+run: the release imports itself in a circle, and its own Llama needs flash-attn.
 ``--device cpu`` shows that the script runs, and no figure worth keeping.
 """
 
@@ -27,7 +28,6 @@ from ablations.training.nanotron import rank
 from ablations.training.trainer import TrainJob
 from benchmarks.gpu_common import (
     fresh_memory,
-    headline,
     job_of,
     nanotron_loop,
     options,
@@ -35,11 +35,17 @@ from benchmarks.gpu_common import (
     report,
     seconds_per_turn,
     settled,
+    spec_of,
     stores_of,
 )
+from benchmarks.gpu_figures import Figures
 from tests.oracles.jobs import with_execution
 
-MODELS = ("proxy_1m", "proxy_15m", "proxy_60m", "smollm2_135m", "smollm2_360m", "smollm2_1b7")
+MODELS = ("smollm2_135m", "proxy_15m", "smollm2_360m", "smollm2_1b7", "proxy_1m", "proxy_60m")
+"""In the order of what a figure is worth: what is not reached is at the end."""
+
+GRAPH_PARAMETERS = 100_000_000
+"""Models above are not measured with a CUDA graph: their kernels are longer than their launches."""
 
 Loop = Callable[[TrainJob, torch.device], Iterator[None]]
 
@@ -48,7 +54,7 @@ def graphed(job: TrainJob, device: torch.device) -> Iterator[None]:
     return nanotron_loop(with_execution(job, cuda_graph=True), device)
 
 
-LOOPS: dict[str, Loop] = {"plain": plain_loop, "ours": nanotron_loop, "ours, graph": graphed}
+LOOPS: dict[str, Loop] = {"ours": nanotron_loop, "plain": plain_loop, "ours, graph": graphed}
 
 
 def main() -> int:
@@ -56,32 +62,53 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     arguments = settled(parser.parse_args())
     device = torch.device(arguments.device)
-    print(headline(device))
-    print(stock_nanotron())
-    with tempfile.TemporaryDirectory() as folder, rank._ranks(device):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Figures("gpu_training", arguments.out, arguments.minutes, device) as figures,
+        rank._ranks(device),
+    ):
         stores = stores_of(Path(folder), arguments)
-        for name in arguments.models:
-            measure(name, Path(folder), stores, arguments)
+        todo = [(name, loops_of(name, arguments)) for name in arguments.models]
+        figures.plan([f"{name} {label}" for name, labels in todo for label in labels])
+        for name, labels in todo:
+            measure(name, labels, Path(folder), stores, arguments, figures)
+        print(stock_nanotron())
     return 0
 
 
-def measure(name: str, root: Path, stores: dict[str, Path], arguments: argparse.Namespace) -> None:
+def loops_of(name: str, arguments: argparse.Namespace) -> list[str]:
+    small = spec_of(name, arguments).parameters < GRAPH_PARAMETERS
+    return [label for label in LOOPS if small or "graph" not in label]
+
+
+def measure(
+    name: str,
+    labels: list[str],
+    root: Path,
+    stores: dict[str, Path],
+    arguments: argparse.Namespace,
+    figures: Figures,
+) -> None:
     """One model under every loop; each loop is gone before the next begins."""
     device = torch.device(arguments.device)
     rates: dict[str, float] = {}
-    for label, loop in LOOPS.items():
+    for label in labels:
+        what = f"{name} {label}"
         fresh_memory(device)
         job = job_of(name, root / name / label.replace(", ", "_"), stores, arguments)
-        try:
-            seconds = seconds_per_turn(loop(job, device), arguments, device)
-        except torch.OutOfMemoryError as error:
-            print(f"{name + ' ' + label:>34}  out of memory: {str(error).splitlines()[0]}")
-            continue
-        rates[label] = job.training.tokens_per_step / seconds
-        report(f"{name} {label}", job, rates[label], device)
-    for label in rates:
-        if label != "plain" and "plain" in rates:
-            print(f"{name + ' ' + label:>34}  {rates[label] / rates['plain']:.3f}x the plain loop")
+        with figures.part(what) as begin:
+            if not begin:
+                continue
+            seconds, warm_up = seconds_per_turn(LOOPS[label](job, device), arguments, device)
+            rates[label] = job.training.tokens_per_step / seconds
+            report(figures, what, job, rates[label], device, warm_up_seconds=round(warm_up, 1))
+        if label != "ours" and {label, "ours"} <= rates.keys():
+            ratio = rates["ours"] / rates[label]
+            figures.add(
+                f"{name} ours / {label.removeprefix('ours, ')}",
+                f"{ratio:.3f}x",
+                ratio=round(ratio, 4),
+            )
 
 
 def stock_nanotron() -> str:

@@ -15,13 +15,17 @@ from dataclasses import dataclass
 
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 
-__all__ = ["DEVICE_BYTES", "USABLE_SHARE", "Memory", "memory_of"]
+__all__ = ["DEVICE_BYTES", "SHARING_PROCESS_BYTES", "USABLE_SHARE", "Memory", "memory_of"]
 
 DEVICE_BYTES = {"H100 80 GB": 79 << 30, "H200 141 GB": 139 << 30}
 """Memory that CUDA reports of a device, rounded down to GiB."""
 
 USABLE_SHARE = 0.9
 """A tenth stays free: the context, NCCL's and cuBLAS' buffers, the allocator's fragments."""
+
+SHARING_PROCESS_BYTES = 3 << 29
+"""What a process that shares a GPU takes beside its training: a context and libraries' buffers of its own. 16
+processes planned for 4.4 GiB each took 5 to 6 of an H100, and ran out of its 79 (2026-11-26)."""
 
 
 @dataclass(frozen=True, kw_only=True)

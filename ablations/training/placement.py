@@ -8,11 +8,12 @@ from dataclasses import replace
 import torch
 
 from ablations.errors import ConfigError, Problem
+from ablations.training.memory import SHARING_PROCESS_BYTES
 from ablations.training.plan import Cut, cut_batch, on_cuda
 from ablations.training.specs import ExecutionSpec
 from ablations.training.trainer import TrainJob
 
-__all__ = ["choose_device", "cpu_threads", "device_name", "fit"]
+__all__ = ["choose_device", "cpu_threads", "device_name", "fit", "indexed"]
 
 
 def fit(job: TrainJob, device: torch.device, *, shared_by: int = 1) -> tuple[TrainJob, Cut]:
@@ -29,8 +30,10 @@ def fit(job: TrainJob, device: torch.device, *, shared_by: int = 1) -> tuple[Tra
     execution = on_cuda(job.execution)
     # Slots that name the same GPU say so (sweeps/slots/devices.py).
     slots = int(os.environ.get("ABLATIONS_DEVICE_SHARED_BY", "1"))
-    memory = torch.cuda.get_device_properties(device).total_memory // (shared_by * slots)
-    cut = cut_batch(job.model, job.training, execution, memory_bytes=memory)
+    memory = torch.cuda.get_device_properties(device).total_memory // slots
+    if slots > 1:
+        memory = max(0, memory - SHARING_PROCESS_BYTES)
+    cut = cut_batch(job.model, job.training, execution, memory_bytes=memory // shared_by)
     return replace(job, execution=execution), cut
 
 
@@ -45,7 +48,7 @@ def choose_device(execution: ExecutionSpec) -> torch.device:
         return torch.device("cpu")
     seen = torch.cuda.device_count()
     if seen >= execution.ranks:
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return indexed(torch.device("cuda"))
     if execution.device == "cuda":
         raise ConfigError(
             Problem(
@@ -58,6 +61,16 @@ def choose_device(execution: ExecutionSpec) -> torch.device:
         )
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     return torch.device("cpu")
+
+
+def indexed(device: torch.device) -> torch.device:
+    """Return a CUDA device with an index, this rank's of its machine where it had none.
+
+    ``torch.cuda.set_device`` and ``init_process_group(device_id=…)`` refuse a device without one.
+    """
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def cpu_threads(execution: ExecutionSpec) -> int:

@@ -78,7 +78,8 @@ def run_in_worker(task: Task, poll: Callable[[], None] | None = None) -> WorkerR
                         poll()
                     time.sleep(_POLL_SECONDS)
         except BrokenPipeError:
-            return WorkerResult(died=f"the server of its workers ended; {task.log} may say why")
+            if not answer.exists():  # a server that could not import its module answers, and ends
+                return WorkerResult(died=f"the server of its workers ended; {task.log} may say why")
         if poll:
             poll()
         if answer.exists():
@@ -218,7 +219,11 @@ def _forked(task: Task, request: Path, answer: Path) -> Iterator[Ended]:
 
 def _serve(module: str) -> None:
     """Answer requests until the caller closes the pipe or is gone."""
-    __import__(module)
+    try:
+        __import__(module)
+    except Exception as error:
+        _answer_without(error)
+        raise
     parent = os.getppid()
     children: dict[int, int | None] = {}
     stdin = sys.stdin
@@ -236,6 +241,12 @@ def _serve(module: str) -> None:
         if status is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def _answer_without(error: Exception) -> None:
+    """Answer the request that is waiting with what importing its module raised."""
+    if line := sys.stdin.readline():
+        _leave(Path(json.loads(line)["answer"]), (None, _portable(error)))
 
 
 def _reply(line: dict[str, Any], children: dict[int, int | None]) -> None:

@@ -57,6 +57,16 @@ def test_a_worker_is_another_process_and_logs(module: str, tmp_path: Path) -> No
     assert "hello from the worker" in (tmp_path / "worker.log").read_text()
 
 
+def test_a_module_that_cannot_be_imported_is_the_error_of_the_task(
+    module: str, tmp_path: Path
+) -> None:
+    (tmp_path / "some_work.py").write_text("import a_package_that_is_not_here")
+    result = run_in_worker(task(module, tmp_path))
+    assert isinstance(result.error, ImportError)
+    assert "a_package_that_is_not_here" in str(result.error)
+    assert "Traceback" in (tmp_path / "worker.log").read_text()
+
+
 def test_workers_share_a_warm_server(module: str, tmp_path: Path) -> None:
     parents = set()
     for _ in range(2):

@@ -18,7 +18,13 @@ from ablations.training.graphs import why_no_graph
 from ablations.training.nanotron.compat import nanotron_trainer, use_cpu, use_one_rank
 from ablations.training.nanotron.engine import Engine
 from ablations.training.nanotron.trainer import outcome_of, training_lock
-from ablations.training.placement import choose_device, cpu_threads, device_name, fit
+from ablations.training.placement import (
+    choose_device,
+    cpu_threads,
+    device_name,
+    fit,
+    indexed,
+)
 from ablations.training.specs import ExecutionSpec
 from ablations.training.start import Start
 from ablations.training.trainer import TrainJob, TrainOutcome
@@ -60,17 +66,22 @@ def _dp_rank(execution: ExecutionSpec) -> int:
 def _ranks(device: torch.device) -> Iterator[None]:
     """The process group, made before nanotron would make one of its own (NCCL, on a free port)."""
     nanotron_trainer()
+    device = indexed(device)
     if device.type == "cpu":
         use_cpu()
     else:
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
+    # NCCL that is not given its device guesses it from the rank, and warns at every barrier.
+    bound = device if device.type == "cuda" else None
     if "RANK" in os.environ:
-        torch.distributed.init_process_group(backend)
+        torch.distributed.init_process_group(backend, device_id=bound)
     else:  # one rank, in this process alone: no port
         os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
         store = HashStore()
-        torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+        torch.distributed.init_process_group(
+            backend, store=store, rank=0, world_size=1, device_id=bound
+        )
     try:
         yield
     finally:
