@@ -142,10 +142,13 @@ def side_by_side(jobs: list[TrainJob], arguments: argparse.Namespace) -> float:
         RuntimeError: one of them failed, or not all were over in time.
     """
     context = multiprocessing.get_context("spawn")
-    ready, count = context.Barrier(len(jobs)), arguments.steps * arguments.rounds
-    answers: Any = context.Queue()
+    ready, compiled = context.Barrier(len(jobs)), context.Event()
+    count, answers = arguments.steps * arguments.rounds, context.Queue()
     each = [
-        context.Process(target=_one_of_many, args=(job, len(jobs), count, ready, answers))
+        context.Process(
+            target=_one_of_many,
+            args=(job, len(jobs), count, job is jobs[0], compiled, ready, answers),
+        )
         for job in jobs
     ]
     for process in each:
@@ -174,7 +177,10 @@ def _answers(answers: Any, count: int) -> list[tuple[float, float]]:
     return found
 
 
-def _one_of_many(job: TrainJob, many: int, count: int, ready: Any, answers: Any) -> None:
+def _one_of_many(
+    job: TrainJob, many: int, count: int, first: bool, compiled: Any, ready: Any, answers: Any
+) -> None:
+    """One process of a swarm; the first compiles, and the others find what it compiled on disk."""
     os.environ["ABLATIONS_DEVICE_SHARED_BY"] = str(many)  # as a slot is told (sweeps/slots)
     for name in (
         "RANK",
@@ -186,7 +192,11 @@ def _one_of_many(job: TrainJob, many: int, count: int, ready: Any, answers: Any)
     try:
         with rank._ranks(device):
             loop = nanotron_loop(job, device)
-            for _ in range(4):
+            if not first:
+                compiled.wait(SIDE_BY_SIDE_SECONDS)
+            next(loop)
+            compiled.set()
+            for _ in range(3):
                 next(loop)
             _wait(device)
             ready.wait()
@@ -196,6 +206,7 @@ def _one_of_many(job: TrainJob, many: int, count: int, ready: Any, answers: Any)
             _wait(device)
             answers.put((began, time.monotonic()))
     except Exception as error:
+        compiled.set()
         ready.abort()
         answers.put(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
 
