@@ -16,7 +16,8 @@ ends=$(awk -v m="$minutes" 'BEGIN { printf "%d", systime() + 60 * m - 5 }')
 here=$PWD
 export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$here:$here/sweeps/plugins" PYTHONUNBUFFERED=1
 [ -d "$here/site" ] && PYTHONPATH="$here/site:$PYTHONPATH"
-export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false ABLATIONS_OUT="$out"
+[ -d "$here/site" ] && "$python" -m compileall -q -j 0 "$here/site" >/dev/null  # else every process does, at once
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 # part NAME SECONDS ARGUMENTS...: the script benchmarks/NAME.py within its seconds and the session's.
 part() {
@@ -30,7 +31,7 @@ part() {
     fi
     echo "== $name: at most $seconds s" | tee -a "$out/session.log"
     # The script's own --minutes end it in order; TERM lets it name what it did not reach.
-    timeout --signal=TERM --kill-after=10 "$seconds" "$python" "benchmarks/$name.py" --device "$device" --out "$out" \
+    timeout --signal=TERM --kill-after=20 "$seconds" "$python" "benchmarks/$name.py" --device "$device" --out "$out" \
         --minutes "$(awk -v s="$seconds" 'BEGIN { print (s - 8) / 60 }')" "$@" 2>&1 | tee -a "$out/$name.log"
     echo "== $name: $((SECONDS - began)) s, exit code ${PIPESTATUS[0]}" | tee -a "$out/session.log"
 }
