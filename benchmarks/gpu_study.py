@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_study.py --data data [--slots 6] [--minutes 8]
 
-The demo's text (``ablate prepare``), which ``--data`` holds; encyclopedic text against conversations
+The demo's text (``ablate prepare``), which ``--data`` holds; how much code beside encyclopedic text
 (``experiment=demo_ratio``), proxies of 3.7M parameters trained on 4.2M tokens in bfloat16, several side by
 side on the GPU. A run is the platform's own: trained, audited, scored on the demo's tasks. Written are the
 runs and the wall time of each, the study's wall time, and what the verdict decides. With ``--device cpu`` the

@@ -68,7 +68,7 @@ def indexed(device: torch.device) -> torch.device:
 
     ``torch.cuda.set_device`` and ``init_process_group(device_id=…)`` refuse a device without one.
     """
-    if device.type != "cuda" or device.index is not None:
+    if device.type != "cuda" or ":" in str(device):  # torch's types know no device without an index
         return device
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 

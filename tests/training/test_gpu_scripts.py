@@ -100,6 +100,18 @@ def test_a_benchmark_runs_on_a_cpu_and_writes_each_figure(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    not (ROOT / "data" / "demo_bpe").exists(), reason="the demo's text: run `ablate prepare`"
+)
+def test_the_study_runs_on_a_cpu_from_the_demo_text_to_its_verdict(tmp_path: Path) -> None:
+    script("gpu_study.py", "--device", "cpu", "--out", str(tmp_path), "--data", str(ROOT / "data"))
+    lines = lines_of(tmp_path, "gpu_study")
+    assert lines["runs"]["done"] == lines["runs"]["runs"] >= 4
+    assert lines["verdict"]["verdict"] in ("winner", "tie", "keep-baseline")
+    assert (tmp_path / "gpu_study_records.tar.gz").exists()
+
+
+@pytest.mark.slow
 def test_side_by_side_trains_every_proxy_and_names_the_first_failure(
     tmp_path: Path, stores: dict[str, Path]
 ) -> None:
