@@ -71,20 +71,20 @@ def run_in_worker(task: Task, poll: Callable[[], None] | None = None) -> WorkerR
         answer = Path(folder) / "answer.pkl"
         request.write_bytes(pickle.dumps(task))
         launch = _forked if task.ranks == 1 else _torchrun
-        try:
-            with launch(task, request, answer) as ended:
-                while (status := ended()) is None:
-                    if poll:
-                        poll()
-                    time.sleep(_POLL_SECONDS)
-        except BrokenPipeError:
-            if not answer.exists():  # a server that could not import its module answers, and ends
-                return WorkerResult(died=f"the server of its workers ended; {task.log} may say why")
+        status: int | None = None
+        # A server that ended: one that could not import its module has answered first.
+        with contextlib.suppress(BrokenPipeError), launch(task, request, answer) as ended:
+            while (status := ended()) is None:
+                if poll:
+                    poll()
+                time.sleep(_POLL_SECONDS)
         if poll:
             poll()
         if answer.exists():
             value, error = pickle.loads(answer.read_bytes())
             return WorkerResult(value=value, error=error)
+        if status is None:
+            return WorkerResult(died=f"the server of its workers ended; {task.log} may say why")
         return WorkerResult(died=_how(status))
 
 
