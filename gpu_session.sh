@@ -16,7 +16,7 @@ ends=$(awk -v m="$minutes" 'BEGIN { printf "%d", systime() + 60 * m - 5 }')
 here=$PWD
 export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$here:$here/sweeps/plugins" PYTHONUNBUFFERED=1
 [ -d "$here/site" ] && PYTHONPATH="$here/site:$PYTHONPATH"
-[ -d "$here/site" ] && "$python" -m compileall -q -j 0 "$here/site" >/dev/null  # else every process does, at once
+[ -d "$here/site" ] && timeout 30 "$python" -m compileall -q -j 0 "$here/site" >/dev/null  # else every process does, at once
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 # part NAME SECONDS ARGUMENTS...: the script benchmarks/NAME.py within its seconds and the session's.
@@ -30,9 +30,9 @@ part() {
         return
     fi
     echo "== $name: at most $seconds s" | tee -a "$out/session.log"
-    # The script's own --minutes end it in order; TERM lets it name what it did not reach.
+    # The script's own --minutes, counted from after its imports, end it in order; TERM lets it name what it did not reach.
     timeout --signal=TERM --kill-after=20 "$seconds" "$python" "benchmarks/$name.py" --device "$device" --out "$out" \
-        --minutes "$(awk -v s="$seconds" 'BEGIN { print (s - 8) / 60 }')" "$@" 2>&1 | tee -a "$out/$name.log"
+        --minutes "$(awk -v s="$seconds" 'BEGIN { print (s - 25) / 60 }')" "$@" 2>&1 | tee -a "$out/$name.log"
     echo "== $name: $((SECONDS - began)) s, exit code ${PIPESTATUS[0]}" | tee -a "$out/session.log"
 }
 
@@ -43,8 +43,8 @@ if [ "$device" = cpu ]; then
     part gpu_together 120 --models proxy_1m --proxies 3 --no-compile --steps 1 --rounds 1
     part gpu_scoring 120 --sizes 0.5M --count 4 --repeats 1
 else
-    part gpu_check 130 --at-once 16
-    part gpu_study 150 --data "$here/data"
+    part gpu_check 140 --at-once 16
+    part gpu_study 170 --data "$here/data"
     part gpu_training 220 --steps 3 --models smollm2_135m proxy_15m smollm2_360m smollm2_1b7 proxy_1m
     part gpu_together 150 --steps 4 --rounds 2
     part gpu_scoring 90 --sizes 25M 135M
