@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -67,12 +68,23 @@ def fingerprint(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+_LONGEST = 100
+"""Characters of a name: with a seed, a suffix or a stage it stays within every file system's 255."""
+
+_FOLDER = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{_LONGEST - 1}}}")
+"""Names of studies, trials and full runs: folders, job names, and words of commands that are printed
+and run by shells."""
+
+
 def folder_problem(where: str, name: str) -> Problem | None:
     """What keeps ``name`` from being the name of one folder, None where nothing does."""
-    if name.strip() and name == name.strip() and name[0] != "." and not set(name) & set("/\\\0\n"):
+    if _FOLDER.fullmatch(name):
         return None
     return Problem(
-        where, "not a folder's name", found=repr(name), allowed="no slash, no dot at its beginning"
+        where,
+        "not a folder's name",
+        found=repr(name if len(name) <= _LONGEST else f"{name[:40]}… ({len(name)} characters)"),
+        allowed=f"letters, digits, '.', '_' and '-', no dot or dash at its beginning, at most {_LONGEST}",
     )
 
 

@@ -17,6 +17,7 @@ def card(record: Mapping[str, Any]) -> str:
     """``promotion.json`` for people, as Markdown."""
     lines = [
         *_head(record),
+        *_prediction(record),
         *_gates(record),
         *_schedule(record),
         *_chain(record),
@@ -46,6 +47,53 @@ def _head(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"- {caveat}"
     if verdict["caveats"]:
         yield ""
+
+
+_SHOWN = 12
+"""Tasks of the prediction on the card; all of them are in ``promotion.json``."""
+
+
+def _prediction(record: Mapping[str, Any]) -> Iterator[str]:
+    found = record.get("prediction")
+    if not found:
+        return
+    gap, factor = found["gap"], found["factor"]
+    yield "## Prediction (sealed before the full run)"
+    yield ""
+    yield (
+        f"{record['candidate']['name']} minus {found['baseline']}, both at full size; positive = better; "
+        "90% intervals of one full run each."
+    )
+    yield ""
+    yield "| | proxies | expected | 90% interval |"
+    yield "|---|--:|--:|--:|"
+    tasks = sorted((t for t in found["tasks"] if t["signal"]), key=lambda t: -abs(t["mean"]))
+    for row in [*filter(None, [found["score"]]), *tasks[:_SHOWN]]:
+        interval = "unknown" if row["low"] is None else f"{row['low']:+.3g} to {row['high']:+.3g}"
+        name = f"{row['task']}/{row['metric']}" if row["metric"] else "**score**"
+        yield f"| {name} | {row['proxies']:+.3g} | {row['mean']:+.3g} | {interval} |"
+    yield ""
+    silent = len(found["tasks"]) - len(tasks)
+    if len(tasks) > _SHOWN or silent:
+        yield (
+            f"{max(0, len(tasks) - _SHOWN)} more tasks in `promotion.json`; {silent} without signal "
+            "are left out: their noise is larger than the difference."
+        )
+        yield ""
+    for key, why in found["not_comparable"].items():
+        yield f"- not comparable: {key}: {why}"
+    if found["added"]:
+        added = ", ".join(f"{name} ({share:.1%})" for name, share in found["added"].items())
+        yield f"- read by the full run and by no proxy, alike in both full runs: {added}"
+    yield (
+        f"- scale: {gap['tokens']:.3g} times the tokens, {gap['parameters']:.3g} times the parameters; "
+        f"differences are multiplied by {factor['mean']:.2f} ± {factor['sd']:.2f}, and by "
+        f"{gap['share']:.2f}, the share of the difference in mixture that the full run keeps"
+    )
+    for one in found["measured"]:
+        yield f"- measured: slope {one['slope']:.2f} ± {one['error']:.2f} of {one['where']}"
+    yield f"- {found['prior']}"
+    yield ""
 
 
 def _gates(record: Mapping[str, Any]) -> Iterator[str]:
@@ -96,8 +144,8 @@ def _chain(record: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     if "baseline" in record:
         yield (
-            f"The same run on the baseline's mixture ({record['baseline']['name']}), if the "
-            "comparison is worth its price:"
+            f"The same run on the baseline's mixture ({record['baseline']['name']}): without it the "
+            "prediction above is never put to the test:"
         )
         yield ""
         yield "    ablate run --config-dir conf experiment=baseline"

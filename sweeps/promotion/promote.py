@@ -2,7 +2,7 @@
 
 promotions/<study>-<full>-001/        written whole or not at all, never changed; the next is -002
     card.md                           for people
-    promotion.json                    the same for programs: schedule, evidence, provenance
+    promotion.json                    the same for programs: schedule, evidence, prediction, provenance
     conf/                             ablate run --config-dir …/conf experiment=promoted
     nanotron/1_….yaml 2_….yaml        the chain for nanotron's main branch
     launch/                           torchrun and Slurm scripts
@@ -26,7 +26,7 @@ import yaml
 
 from ablations.errors import ConfigError, Problem
 from ablations.files import sync_folder, write_json, write_text
-from ablations.runs import RunRecord
+from ablations.runs import RunRecord, folder_problem
 from ablations.schema import RunConfig, dump, load, validate
 from sweeps.nanotron_files.document import text_of
 from sweeps.nanotron_files.sections import NanotronFile
@@ -37,8 +37,9 @@ from sweeps.promotion.freeze import freeze
 from sweeps.promotion.gates import GateResult, judge_gates, require_open
 from sweeps.promotion.launch import scripts
 from sweeps.promotion.plan import chain_files, chain_run, stage_launches
+from sweeps.promotion.prediction import Prediction, digest, predict
 from sweeps.promotion.spec import PromotionSpec
-from sweeps.verdict.record import VERDICT_FILE, read_verdict
+from sweeps.verdict.record import VERDICT_FILE, CandidateRow, read_verdict
 
 __all__ = ["FORMAT", "Promoted", "promote"]
 
@@ -72,6 +73,7 @@ def promote(plain: Mapping[str, Any], config_dirs: tuple[Path, ...] = ()) -> Pro
     """
     spec = validate(PromotionSpec, plain["promotion"])
     study, runs_dir = str(plain["study"]), Path(plain["runs_dir"])
+    _require_names(study, spec)
     verdict = read_verdict(runs_dir / study)
     candidate = choose(verdict, spec.pick)
     runs = picked_runs(runs_dir, study, candidate)
@@ -80,7 +82,7 @@ def promote(plain: Mapping[str, Any], config_dirs: tuple[Path, ...] = ()) -> Pro
     evidence = gather(spec, config, study=study, verdict=verdict, candidate=candidate)
     gates = judge_gates(evidence, spec.limits, spec.override)
     require_open(gates)
-    baseline = _baseline_values(plain, spec, evidence, config_dirs)
+    baseline = _baseline(plain, spec, evidence, config_dirs)
     return _write(spec, _frozen(values, config), baseline, evidence, gates)
 
 
@@ -90,20 +92,47 @@ def _frozen(values: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
     return {**values, **{key: whole[key] for key in (*_GROUPS, "source")}}
 
 
-def _baseline_values(
+def _require_names(study: str, spec: PromotionSpec) -> None:
+    """Refuse names that are no folders: they become folders, job names and words of commands."""
+    whole = f"{_stem(study, spec)}-{_MOST_PROMOTIONS}"
+    named = (("study", study), ("promotion.full.name", spec.full.name), ("promotion", whole))
+    problems = [problem for where, name in named if (problem := folder_problem(where, name))]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _stem(study: str, spec: PromotionSpec) -> str:
+    return f"{study}-{spec.full.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Baseline:
+    """The same full run on the baseline's mixture: what the prediction is about."""
+
+    row: CandidateRow
+    values: Mapping[str, Any]
+    """Its plain config."""
+    prediction: Prediction
+
+
+def _baseline(
     plain: Mapping[str, Any],
     spec: PromotionSpec,
     evidence: Evidence,
     config_dirs: tuple[Path, ...],
-) -> dict[str, Any] | None:
-    """The same full run on the baseline's mixture, for those who can afford the comparison."""
+) -> _Baseline | None:
+    """Freeze the baseline's full run and foretell the difference; None where it is the pick itself."""
     rows = {row.name: row for row in evidence.verdict.candidates}
-    baseline = rows.get(evidence.verdict.baseline or "")
-    if baseline is None or baseline.name == evidence.candidate.name:
+    row = rows.get(evidence.verdict.baseline or "")
+    if row is None or row.name == evidence.candidate.name:
         return None
-    runs = picked_runs(Path(evidence.config.runs_dir), evidence.study, baseline)
+    runs = picked_runs(Path(evidence.config.runs_dir), evidence.study, row)
     values = {**_full_values(plain, spec, runs[0]), "trial": "baseline"}
-    return {**_frozen(values, load(values, config_dirs)), "candidate": baseline}
+    return _Baseline(
+        row=row,
+        values=_frozen(values, load(values, config_dirs)),
+        prediction=predict(evidence, spec.full, row, runs),
+    )
 
 
 def _full_values(plain: Mapping[str, Any], spec: PromotionSpec, run: RunRecord) -> dict[str, Any]:
@@ -120,13 +149,13 @@ def _full_values(plain: Mapping[str, Any], spec: PromotionSpec, run: RunRecord) 
 def _write(
     spec: PromotionSpec,
     values: Mapping[str, Any],
-    baseline: Mapping[str, Any] | None,
+    baseline: _Baseline | None,
     evidence: Evidence,
     gates: tuple[GateResult, ...],
 ) -> Promoted:
     parent = Path(spec.out)
     parent.mkdir(parents=True, exist_ok=True)
-    stem = f"{evidence.study}-{spec.full.name}".replace("/", "_")
+    stem = _stem(evidence.study, spec)
     building = parent / f".{stem}.{os.getpid()}.tmp"
     # Another process may take the number between the look and the rename: then take the next.
     for number in range(1, _MOST_PROMOTIONS + 1):
@@ -136,13 +165,12 @@ def _write(
         shutil.rmtree(building, ignore_errors=True)
         record = _record(folder.name, spec, evidence, gates)
         if baseline is not None:
-            other = baseline["candidate"]
-            record["baseline"] = {"name": other.name, "trial": other.trial}
+            record["baseline"] = {"name": baseline.row.name, "trial": baseline.row.trial}
+            record["prediction"] = baseline.prediction.plain()
         try:
             _fill(building, record, spec, evidence)
-            _fill_conf(
-                building / "conf", folder, record, {"promoted": values, "baseline": baseline}
-            )
+            other = None if baseline is None else baseline.values
+            _fill_conf(building / "conf", folder, record, {"promoted": values, "baseline": other})
             building.rename(folder)
         except OSError:
             if not folder.exists():
@@ -349,6 +377,8 @@ def _experiment(
             "promotion": record["name"],
             "from_study": record["study"],
             "candidate": record["candidate"]["name"],
+            # A run keeps it from its start: a prediction that was changed later no longer fits.
+            **({"prediction": digest(record["prediction"])} if "prediction" in record else {}),
         },
         "after": {"module": "sweeps.promotion.compare", "promotion": str(folder.absolute())},
     }

@@ -1,0 +1,366 @@
+"""What a promotion foretells, sealed before its full run starts: winner minus baseline, at full size.
+
+    verdict ──▶ difference of the proxies, winner's curse taken out ─┐
+    runs ─────▶ spread between mixtures, slopes between scales ──────┼─▶ expected difference, 90% interval
+    config ───▶ tokens, parameters, share of the searched mixture ───┘
+
+One prediction for the study's score and one for every task that the verdict compared, all turned so
+that positive is better. The prediction stands in ``promotion.json``; its digest goes into the labels of
+the full runs, so that a prediction that was changed afterwards is found out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablations.runs import RunRecord
+from ablations.schema import RunConfig, validate
+from ablations.training.specs import ModelSpec
+from sweeps.promotion.evidence import Evidence
+from sweeps.promotion.freeze import freeze
+from sweeps.promotion.scale import (
+    PRIOR,
+    SCORE_SPREAD,
+    Carried,
+    Factor,
+    Gap,
+    Measured,
+    carry,
+    transfer_factor,
+)
+from sweeps.promotion.slopes import checkpoint_slope, other_scales, tokens_of
+from sweeps.promotion.spec import FullSpec
+from sweeps.verdict.contrasts import Estimate
+from sweeps.verdict.question import question_of
+from sweeps.verdict.record import CandidateRow, TaskRow
+
+__all__ = ["Expected", "Prediction", "digest", "predict", "read_prediction", "unseen_sources"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """The difference that the full runs are expected to show; positive = better."""
+
+    task: str
+    """Task, or ``score``."""
+    metric: str
+    """Metric of the task; empty for the score."""
+    proxies: float
+    """Difference of the proxies, winner's curse taken out."""
+    error: float | None
+    """Its standard error; None where the study shows no noise."""
+    mean: float
+    """Expected difference at the target's scale."""
+    low: float | None
+    """Lower end of the 90% interval; None where the study shows no noise."""
+    high: float | None
+    """Upper end of it."""
+    signal: bool
+    """Whether the proxies' difference is larger than its own standard error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Everything that was foretold, and what it rests on."""
+
+    baseline: str
+    """Candidate that is trained at full size for comparison."""
+    gap: Gap
+    factor: Factor
+    measured: tuple[Measured, ...]
+    """Slopes that the study measured itself; empty = the prior alone."""
+    prior: str
+    """What is assumed of every study."""
+    added: Mapping[str, float]
+    """Source that no proxy read → its share of the full run's tokens; the same in both full runs."""
+    score: Expected | None
+    """None where the full run's score is not made as the study's was."""
+    score_from: tuple[str, ...]
+    """``score``, or the patterns of metrics whose mean the study judged."""
+    direction: str
+    """Which way the score is better."""
+    tasks: tuple[Expected, ...]
+    not_comparable: Mapping[str, str] = field(default_factory=dict)
+    """Task, or ``score`` → why nothing is foretold of it."""
+
+    def plain(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def read_prediction(stored: Mapping[str, Any]) -> Prediction:
+    """Return the prediction of a ``promotion.json``."""
+    found: Prediction = validate(Prediction, stored)
+    return found
+
+
+def digest(stored: Mapping[str, Any]) -> str:
+    """Return the mark of a prediction: SHA-256 over its canonical JSON, the first 16 hex digits."""
+    text = json.dumps(stored, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def predict(
+    evidence: Evidence, full: FullSpec, baseline: CandidateRow, other: Sequence[RunRecord]
+) -> Prediction:
+    """Foretell the full run of the evidence's candidate against that of ``baseline``.
+
+    Args:
+        evidence: What the promotion rests on.
+        full: The full run.
+        baseline: The verdict's row of the baseline.
+        other: The baseline's finished runs.
+    """
+    candidate, config = evidence.candidate, evidence.config
+    runs_dir = Path(config.runs_dir)
+    proxy = evidence.runs[0].manifest.config
+    gap = _gap(proxy, other[0].manifest.config, config, full)
+    measured = (
+        *checkpoint_slope(evidence.runs, other),
+        *other_scales(runs_dir, evidence.study, evidence.second, evidence.runs[0]),
+    )
+    factor = transfer_factor(gap, measured)
+    added = unseen_sources(proxy, other[0].manifest.config, config)
+    question = question_of(runs_dir / evidence.study)
+    same = question.metrics != ("score",) or _same_score(proxy, config)
+    why = {} if same else {"score": "the full run's evaluation makes another score"}
+    rows = [row for row in evidence.verdict.tasks if row.advantage is not None]
+    for row in rows:
+        for source in added:
+            if row.task == f"heldout_{source}":
+                why[f"{row.task}/{row.metric}"] = f"text of {source}, which no proxy read"
+    curse = _Curse.of(evidence, candidate, len([row for row in rows if row.in_score]))
+    kept = [row for row in rows if f"{row.task}/{row.metric}" not in why]
+    use = _Scale(gap=gap, factor=factor)
+    return Prediction(
+        baseline=baseline.name,
+        gap=gap,
+        factor=factor,
+        measured=measured,
+        prior=PRIOR,
+        added=added,
+        score=_score(evidence, baseline, curse, use) if same else None,
+        score_from=question.metrics,
+        direction=evidence.verdict.direction,
+        tasks=_tasks(evidence, kept, baseline, curse, use),
+        not_comparable=why,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scale:
+    """The target's scale."""
+
+    gap: Gap
+    factor: Factor
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Curse:
+    """How much the choice of the pick flatters its score, and each of its tasks."""
+
+    flattery: float
+    """Score units."""
+    error: float
+    """Standard error of the score's difference."""
+    tasks: int
+    """Tasks of the score."""
+
+    @classmethod
+    def of(cls, evidence: Evidence, candidate: CandidateRow, tasks: int) -> _Curse:
+        """Read it from the verdict; nothing for a candidate that is not its pick."""
+        verdict = evidence.verdict
+        if candidate.name != verdict.pick:
+            return cls(flattery=0.0, error=math.inf, tasks=max(1, tasks))
+        return cls(
+            flattery=max(0.0, verdict.advantage.value - verdict.regret.shrunk_advantage),
+            error=verdict.advantage.standard_error,
+            tasks=max(1, tasks),
+        )
+
+    def of_task(self, row: TaskRow, error: float) -> float:
+        """Return the flattery of a task: its noise's regression on the score's.
+
+        Tasks of equal weight and independent noise correlate with their mean by 1/sqrt(tasks).
+        """
+        if not row.in_score or not self.error > 0.0 or not math.isfinite(self.error):
+            return 0.0
+        return self.flattery * error / (self.error * math.sqrt(self.tasks))
+
+
+def _score(
+    evidence: Evidence, baseline: CandidateRow, curse: _Curse, use: _Scale
+) -> Expected | None:
+    verdict, candidate = evidence.verdict, evidence.candidate
+    found = _against(candidate, baseline, verdict.direction)
+    noise = verdict.noise
+    means = [row.mean for row in verdict.candidates]
+    return _expected(
+        "score",
+        "",
+        found,
+        curse.flattery,
+        spread=SCORE_SPREAD * float(np.std(means, ddof=1)),
+        run=(noise.run_sd, noise.df),
+        use=use,
+    )
+
+
+def _against(candidate: CandidateRow, baseline: CandidateRow, direction: str) -> Estimate:
+    """Return the difference of two candidates' scores, with the noise that the verdict gives it."""
+    if baseline.advantage is None and candidate.advantage is not None:
+        return candidate.advantage
+    # The verdict compared both with a third: the errors of two such comparisons, as if independent.
+    sign = 1.0 if direction == "maximize" else -1.0
+    rows = [row.advantage for row in (candidate, baseline) if row.advantage is not None]
+    error = math.sqrt(math.fsum(row.standard_error**2 for row in rows)) if rows else math.nan
+    df = min((row.df for row in rows), default=1.0)
+    value = sign * (candidate.mean - baseline.mean)
+    nothing = {"low": math.nan, "high": math.nan, "p": math.nan, "p_corrected": math.nan}
+    return Estimate(value=value, standard_error=error, df=df, **nothing)
+
+
+def _tasks(
+    evidence: Evidence,
+    rows: Sequence[TaskRow],
+    baseline: CandidateRow,
+    curse: _Curse,
+    use: _Scale,
+) -> tuple[Expected, ...]:
+    """Return what is foretold of every task; nothing where the verdict's rows are of another pair."""
+    verdict = evidence.verdict
+    if evidence.candidate.name != verdict.pick or baseline.name != verdict.reference:
+        return ()
+    seeds = 1.0 / len(evidence.candidate.seeds or (0,)) + 1.0 / len(baseline.seeds or (0,))
+    spreads = _spreads(evidence)
+    found = []
+    for row in rows:
+        estimate = row.advantage
+        assert estimate is not None
+        error = estimate.standard_error
+        training = max(0.0, error**2 - (row.item_error or 0.0) ** 2)
+        own = spreads.get(f"{row.task}/{row.metric}", abs(estimate.value) / math.sqrt(2.0))
+        run_sd = math.sqrt(training / seeds) if math.isfinite(error) else None
+        expected = _expected(
+            row.task,
+            row.metric,
+            estimate,
+            curse.of_task(row, error),
+            spread=own,
+            run=(run_sd, estimate.df),
+            use=use,
+        )
+        found.append(expected)
+    return tuple(found)
+
+
+def _expected(
+    task: str,
+    metric: str,
+    seen: Estimate,
+    flattery: float,
+    *,
+    spread: float,
+    run: tuple[float | None, float],
+    use: _Scale,
+) -> Expected:
+    value, error, (run_sd, run_df) = seen.value - flattery, seen.standard_error, run
+    known = run_sd is not None and math.isfinite(error)
+    found: Carried = carry(
+        value,
+        error=error if known else 0.0,
+        df=seen.df,
+        spread=spread,
+        run_sd=run_sd or 0.0,
+        run_df=run_df,
+        factor=use.factor,
+        gap=use.gap,
+    )
+    return Expected(
+        task=task,
+        metric=metric,
+        proxies=value,
+        error=error if known else None,
+        mean=found.mean,
+        low=found.low if known else None,
+        high=found.high if known else None,
+        signal=known and abs(value) > error,
+    )
+
+
+def _spreads(evidence: Evidence) -> dict[str, float]:
+    """``task/metric`` → standard deviation between the verdict's candidates, noise included."""
+    trials = {row.trial for row in evidence.verdict.candidates}
+    folder = Path(evidence.config.runs_dir) / evidence.study
+    values: dict[str, dict[str, list[float]]] = {}
+    for name in evidence.verdict.runs:
+        record = RunRecord(folder / name)
+        trial = record.manifest.trial if record.exists() else None
+        if trial not in trials:
+            continue
+        for key, value in ((record.result() or {}).get("metrics") or {}).items():
+            if value is not None:
+                values.setdefault(key, {}).setdefault(str(trial), []).append(float(value))
+    return {
+        key: float(np.std([math.fsum(v) / len(v) for v in of_trial.values()], ddof=1))
+        for key, of_trial in values.items()
+        if len(of_trial) > 1
+    }
+
+
+def _gap(
+    proxy: Mapping[str, Any], other: Mapping[str, Any], config: RunConfig, full: FullSpec
+) -> Gap:
+    small: ModelSpec = validate(ModelSpec, proxy["model"])
+    alone = replace(full, stages=None)
+    near = _distance(_mixture(proxy, alone), _mixture(other, alone))
+    far = _distance(_mixture(proxy, full), _mixture(other, full))
+    return Gap(
+        tokens=full.total_tokens / max(1.0, tokens_of(proxy)),
+        parameters=config.model.parameters / small.parameters,
+        share=far / near if near > 0.0 else 1.0,
+    )
+
+
+def _mixture(proxy: Mapping[str, Any], full: FullSpec) -> dict[str, float]:
+    """Source → share of all tokens, as ``full`` would train the proxy's mixture."""
+    found: dict[str, float] = {}
+    for stage in freeze(proxy, full)["stages"].values():
+        for source, weight in stage["weights"].items():
+            found[source] = found.get(source, 0.0) + stage["share"] * weight
+    return found
+
+
+def _distance(first: Mapping[str, float], second: Mapping[str, float]) -> float:
+    names = {*first, *second}
+    return math.fsum(abs(first.get(n, 0.0) - second.get(n, 0.0)) for n in names) / 2.0
+
+
+def unseen_sources(
+    proxy: Mapping[str, Any], other: Mapping[str, Any], config: RunConfig
+) -> dict[str, float]:
+    """Source that neither proxy was asked to read → its share of the full run's tokens."""
+    read = config.build_schedule().tokens()
+    total = math.fsum(read.values())
+    asked: set[str] = set()
+    for one in (proxy, other):
+        asked.update(name for name, weight in one["mixture"]["weights"].items() if weight > 0.0)
+        for stage in one["schedule"]["stages"].values():
+            asked.update(n for n, weight in (stage.get("weights") or {}).items() if weight > 0.0)
+    return {n: tokens / total for n, tokens in read.items() if tokens > 0.0 and n not in asked}
+
+
+def _same_score(proxy: Mapping[str, Any], config: RunConfig) -> bool:
+    """Whether the full run makes its score of the same terms as the proxies."""
+    from ablations.schema import dump
+
+    ours, theirs = dump(config.evaluation).get("score"), proxy["evaluation"].get("score")
+    return json.dumps(ours, sort_keys=True) == json.dumps(theirs, sort_keys=True)

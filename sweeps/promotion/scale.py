@@ -1,0 +1,162 @@
+"""Carry a difference between two mixtures from the proxies' size to the full run's.
+
+    difference at the target  =  factor x share x difference of the proxies  +  a part of its own
+
+    ln factor     a_T ln(tokens ratio) + a_P ln(parameters ratio); both exponents have a prior, and what
+                  the study measured itself corrects them: its own checkpoints, and other proxy sizes
+    share         how far apart the two mixtures still are once the full run adds the same to both
+    of its own    what another size makes of a mixture and no factor explains, in proportion to the
+                  spread between mixtures
+
+The prior is measured on public tables (``benchmarks/transfer.py`` prints the figures and the share of
+intervals that hold). A study of one size rests on it alone, and the sealed prediction says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["LEVEL", "PRIOR", "SCORE_SPREAD", "Carried", "Factor", "Gap", "Measured", "carry", "transfer_factor"]
+
+LEVEL = 0.9
+"""Level of every sealed interval."""
+
+_TOKENS = (-0.22, 0.20)
+"""Mean and standard deviation of the exponent of the tokens."""
+_PARAMETERS = (-0.05, 0.06)
+"""The same of the parameters."""
+_BASE = 0.10
+"""Standard deviation of the factor that no ratio explains, as a share of it."""
+_OWN = (0.12, 0.06)
+"""The part of its own, in spreads between mixtures: at equal tokens, and for each ln of their ratio."""
+SCORE_SPREAD = 2.5
+"""Times the spread between mixtures that a score's own part is taken from: its metrics cancel in the
+spread, and what each makes of another size does not."""
+_CHECKPOINTS = 0.35
+"""Standard deviation that a slope between two checkpoints of the same runs keeps, in ln: the exponent
+changes along a run, and the learning rate falls at the end of one."""
+
+PRIOR = (
+    f"assumed of every study: a difference changes with tokens^({_TOKENS[0]:+.2f} ± {_TOKENS[1]:.2f}) and "
+    f"parameters^({_PARAMETERS[0]:+.2f} ± {_PARAMETERS[1]:.2f}), measured on two public swarms "
+    "(benchmarks/transfer.py)"
+)
+"""The assumption behind a factor, for the card."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """How far the target is from the proxies."""
+
+    tokens: float
+    """Tokens of the full run over those of a proxy."""
+    parameters: float
+    """Parameters of the full run over those of a proxy."""
+    share: float = 1.0
+    """Distance between the two mixtures in the full run over their distance in the proxies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A slope that the study measured itself: differences at one scale on those at a smaller one."""
+
+    where: str
+    """Which two scales, for people."""
+    tokens: float
+    """Tokens of the larger over those of the smaller."""
+    parameters: float
+    """Parameters of the larger over those of the smaller."""
+    slope: float
+    error: float
+    """Standard error of the slope from training noise."""
+    checkpoints: bool = False
+    """Whether both are checkpoints of the same runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factor:
+    """What a difference is multiplied by, without the share."""
+
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """A difference at the target's scale; positive = better."""
+
+    mean: float
+    sd: float
+    low: float
+    """Lower end of the 90% interval."""
+    high: float
+    """Upper end of it."""
+
+
+def transfer_factor(gap: Gap, measured: Sequence[Measured] = ()) -> Factor:
+    """Return the factor between the proxies and the target.
+
+    The exponents have normal priors; every measured slope is a noisy observation of their sum. A slope
+    at or below zero cannot be put in logarithms and counts as a tenth: the ranking's own gate is what
+    stops a promotion that turns over.
+    """
+    mean = np.array([_TOKENS[0], _PARAMETERS[0]])
+    covariance = np.diag([_TOKENS[1] ** 2, _PARAMETERS[1] ** 2])
+    for one in measured:
+        way = np.array([math.log(one.tokens), math.log(one.parameters)])
+        slope = max(one.slope, 0.1)
+        noise = (one.error / slope) ** 2 + _BASE**2 + (_CHECKPOINTS**2 if one.checkpoints else 0.0)
+        seen = float(way @ covariance @ way) + noise
+        gain = covariance @ way / seen
+        mean = mean + gain * (math.log(slope) - float(way @ mean))
+        covariance = covariance - np.outer(gain, way @ covariance)
+    way = np.array([math.log(gap.tokens), math.log(gap.parameters)])
+    found = math.exp(float(way @ mean))
+    spread = math.sqrt(max(0.0, float(way @ covariance @ way)) + _BASE**2)
+    return Factor(mean=found, sd=found * spread)
+
+
+def carry(
+    difference: float,
+    *,
+    error: float,
+    df: float,
+    spread: float,
+    run_sd: float,
+    run_df: float,
+    factor: Factor,
+    gap: Gap,
+) -> Carried:
+    """Return the difference that two single full runs are expected to show.
+
+    Args:
+        difference: Of the proxies, winner's curse taken out; positive = better.
+        error: Its standard error: training noise of the proxies, and items.
+        df: Degrees of freedom of that error.
+        spread: Standard deviation between mixtures on the proxies, in the same units.
+        run_sd: Training noise of one full run; two of them are compared. The proxies' own where
+            nothing better is known: noise seldom grows with size.
+        run_df: Degrees of freedom behind it.
+        factor: Between the proxies and the target.
+        gap: How far the target is.
+    """
+    from scipy import stats
+
+    scale = factor.mean * gap.share
+    # The same sources added to both arms leave a difference that need not shrink by the share exactly.
+    unsure = math.hypot(factor.sd * gap.share, factor.mean * (1.0 - gap.share) / 2.0)
+    own = (_OWN[0] + _OWN[1] * abs(math.log(gap.tokens))) * spread * scale
+    sampled = (scale * error) ** 2 + (unsure * error) ** 2
+    runs = 2.0 * run_sd**2
+    variance = sampled + runs + (unsure * difference) ** 2 + own**2
+    # Welch-Satterthwaite: what training noise is known by limits the degrees of freedom of the sum.
+    known = sampled**2 / max(df, 1.0) + runs**2 / max(run_df, 1.0)
+    degrees = variance**2 / known if known > 0.0 else math.inf
+    sd = math.sqrt(variance)
+    half = float(stats.t.ppf(0.5 + LEVEL / 2.0, max(1.0, degrees))) * sd
+    mean = scale * difference
+    return Carried(mean=mean, sd=sd, low=mean - half, high=mean + half)
