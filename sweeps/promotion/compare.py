@@ -1,45 +1,50 @@
-"""After the full run: what the proxies predicted, task by task, and what the full run did.
+"""After the full run: what was foretold of the difference between mixtures, and what came of it.
 
-    against the baseline     pick minus baseline, proxies and full size; needs a full run of the
-                             baseline too (``experiment=baseline`` of the promotion's folder)
-    over the run             last checkpoint minus first, proxies and full run; always there
+    against the baseline     pick minus baseline, both at full size: the sealed prediction is put to
+                             the test; needs the full run of the baseline too
+                             (``experiment=baseline`` of the promotion's folder)
+    over the run             last checkpoint minus first, proxies and full run: learning progress, which
+                             any mixture makes; shown where nothing better is there
 
-Changes are relative and turned so that more is better, one metric a task (bits per byte where there
-are any: accuracies of small models move in steps of an item). The figure reported is Spearman's rank
-correlation over tasks, with a bootstrap interval over tasks; and the share of tasks whose direction was
-foretold.
+Beside the sealed intervals stands Spearman's rank correlation over tasks of the relative changes, with a
+bootstrap interval over tasks. Tasks whose noise is larger than the difference are left out.
 """
 
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from ablations.errors import Problem, UserError
+from ablations.errors import ConfigError, Problem, UserError
 from ablations.files import read_json, write_json, write_text
 from ablations.runs import RunRecord, list_runs
+from sweeps.promotion.calibration import (
+    COMPARISON_FILE,
+    Calibration,
+    calibration,
+    keep_comparison,
+)
+from sweeps.promotion.changes import (
+    Values,
+    changes,
+    mean_first,
+    mean_last,
+    rank_correlation,
+)
+from sweeps.promotion.compare_text import text
 from sweeps.promotion.gates import audit_gaps
+from sweeps.promotion.prediction import Expected, Prediction, digest, read_prediction
+from sweeps.verdict.question import Question
 
-__all__ = [
-    "Comparison",
-    "TaskChange",
-    "after_run",
-    "compare",
-    "rank_correlation",
-    "write_comparison",
-]
-
-FEWEST_TASKS = 5
-"""Below this many tasks a bootstrap over tasks repeats a handful of values: no interval is given."""
-
-_DRAWS = 2000
+__all__ = ["Comparison", "Outcome", "TaskChange", "after_run", "compare", "write_comparison"]
 
 Basis = Literal["against the baseline", "over the run"]
+
+Seal = Literal["kept", "broken", "unmarked", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,131 +60,274 @@ class TaskChange:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One sealed interval, put to the test; differences in the metric's units, positive = better."""
+
+    task: str
+    """Task, or ``score``."""
+    metric: str
+    mean: float
+    """Foretold."""
+    low: float | None
+    high: float | None
+    realised: float
+    held: bool | None
+    """Whether the realised difference lies inside; None without an interval."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """The full run against its prediction."""
 
     promotion: str
+    folder: str
+    """Where the promotion lies."""
+    runs_dir: str
     basis: Basis
+    not_comparable: str | None
+    """Why the full run cannot be compared with what was foretold; None where it can."""
+    seal: Seal
+    """Whether the full run carried the prediction's mark from its start."""
+    outcomes: tuple[Outcome, ...]
+    """Score first, then the largest expected differences."""
+    left_out: Mapping[str, str]
+    """``task/metric`` → why it is not compared."""
     rows: tuple[TaskChange, ...]
     """Largest predicted gain first."""
     correlation: float | None
-    """Spearman over tasks; None below three tasks or without any spread."""
+    """Spearman over tasks; None below three tasks, without any spread, or where nothing compares."""
     interval: tuple[float, float] | None
     """95%, bootstrap over tasks; None below five tasks."""
     same_direction: float | None
     """Share of tasks whose change has the sign predicted."""
     score: float | None
     """Score of the full run."""
+    baseline_score: float | None
+    """Score of the baseline's full run."""
     proxy_score: float | None
     """Mean score of the proxies."""
     audit_gaps: tuple[str, ...]
-    """Where the full run read something else than asked; empty is good."""
+    """Where the full runs read something else than asked; empty is good."""
     spikes: int
     """Loss spikes recorded."""
-    unseen: tuple[str, ...]
-    """Sources that the full run read and no proxy did: their effect was not foretold."""
+    unseen: Mapping[str, float]
+    """Source that the full run read and no proxy did → its share of the full run's tokens."""
+    calibration: Calibration = field(default_factory=Calibration)
 
     def text(self) -> str:
-        """For people, as Markdown."""
-        lines = [
-            f"# {self.promotion}: the proxies' prediction and the full run",
-            "",
-            self._headline(),
-            "",
-            "| task | metric | predicted | realised |",
-            "|---|---|--:|--:|",
-            *(
-                f"| {row.task} | {row.metric} | {row.predicted:+.2%} | {row.realised:+.2%} |"
-                for row in self.rows
-            ),
-            "",
-            f"Relative change {self.basis}, positive = better.",
-            f"Realised mixture: {'; '.join(self.audit_gaps) or 'as asked in every stage'}.",
-            *self._unforetold(),
-            f"Loss spikes: {self.spikes}. Score {_told(self.score)}, proxies {_told(self.proxy_score)}.",
-        ]
-        return "\n".join(lines) + "\n"
+        """Return it for people, as Markdown."""
+        return text(self)
 
-    def _unforetold(self) -> list[str]:
-        if not self.unseen:
-            return []
-        return [f"Read by the full run and by no proxy, so not foretold: {', '.join(self.unseen)}."]
-
-    def _headline(self) -> str:
-        if self.correlation is None:
-            return f"{len(self.rows)} tasks: too few for a rank correlation."
-        interval = "no interval below five tasks"
-        if self.interval is not None:
-            interval = f"95% interval {self.interval[0]:.2f} to {self.interval[1]:.2f}"
-        return (
-            f"Rank correlation of per-task change {self.basis}: **{self.correlation:.2f}** "
-            f"({interval}, {len(self.rows)} tasks); {self.same_direction or 0.0:.0%} moved the way "
-            "that the proxies foretold."
-        )
-
-
-def _told(value: float | None) -> str:
-    return "missing" if value is None else f"{value:.4f}"
+    def plain(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return asdict(self)
 
 
 def compare(folder: Path, runs_dir: Path) -> Comparison:
     """Compare the full run of the promotion in ``folder`` with its prediction.
 
     Raises:
+        ConfigError: the folder holds no readable promotion.
         UserError: the full run has not finished.
     """
-    record = read_json(folder / "promotion.json")
+    record = _promotion(folder)
     full = _finished(runs_dir, record["name"], "full")
     if full is None:
+        conf = shlex.quote(f"{folder}/conf")
         raise UserError(
             Problem(
                 f"{runs_dir}/{record['name']}",
                 "the full run has not finished",
-                do=f"ablate run --config-dir {folder}/conf experiment=promoted",
+                do=f"ablate run --config-dir {conf} experiment=promoted",
             )
         )
-    study = list_runs(runs_dir, record["study"])
-    proxies = [run for run in _done(study) if run.manifest.trial == record["candidate"]["trial"]]
-    baseline = _finished(runs_dir, record["name"], "baseline")
+    study = _done(list_runs(runs_dir, record["study"]))
+    proxies = [run for run in study if run.manifest.trial == record["candidate"]["trial"]]
     against = record.get("baseline")
-    if baseline is not None and against is not None:
-        basis: Basis = "against the baseline"
-        others = [run for run in _done(study) if run.manifest.trial == against["trial"]]
-        predicted = _change(_mean_last(others), _mean_last(proxies))
-        realised = _change(_mean_last([baseline]), _mean_last([full]))
+    others = [run for run in study if against and run.manifest.trial == against["trial"]]
+    baseline = _finished(runs_dir, record["name"], "baseline") if against else None
+    stored = record.get("prediction")
+    prediction = None if stored is None else read_prediction(stored)
+    unseen = _unseen(full, [*proxies, *others])
+    outcomes, left_out = _outcomes(prediction, baseline, full)
+    why = _why_not(unseen, full, baseline)
+    if baseline is not None:
+        pair = (mean_last(others), mean_last(proxies)), (mean_last([baseline]), mean_last([full]))
     else:
-        basis = "over the run"
-        predicted = _change(_mean_first(proxies), _mean_last(proxies))
-        realised = _change(_mean_first([full]), _mean_last([full]))
-    rows = _rows(predicted, realised)
-    x = [row.predicted for row in rows]
-    y = [row.realised for row in rows]
-    correlation, interval = rank_correlation(x, y)
-    agree = [a * b > 0 for a, b in zip(x, y, strict=True)]
-    result = full.result() or {}
-    scores = [score for run in proxies if (score := (run.result() or {}).get("score")) is not None]
+        pair = (mean_first(proxies), mean_last(proxies)), (mean_first([full]), mean_last([full]))
+    rows = _rows(changes(*pair[0]), changes(*pair[1]), left_out)
+    correlation, interval = (None, None) if why else _correlation(rows)
+    agree = [row.predicted * row.realised > 0 for row in rows]
+    full_runs = [run for run in (full, baseline) if run is not None]
     tolerance = float(full.manifest.config["mixture"]["audit_tolerance"])
-    return Comparison(
+    found = Comparison(
         promotion=record["name"],
-        basis=basis,
-        rows=tuple(rows),
+        folder=str(folder),
+        runs_dir=str(runs_dir),
+        basis="over the run" if baseline is None else "against the baseline",
+        not_comparable=why,
+        seal=_seal(stored, full_runs),
+        outcomes=() if why else outcomes,
+        left_out=left_out,
+        rows=rows,
         correlation=correlation,
         interval=interval,
-        same_direction=sum(agree) / len(agree) if agree else None,
-        score=result.get("score"),
-        proxy_score=math.fsum(scores) / len(scores) if scores else None,
-        audit_gaps=tuple(audit_gaps(full, tolerance)),
+        same_direction=sum(agree) / len(agree) if agree and not why else None,
+        score=_score(full),
+        baseline_score=None if baseline is None else _score(baseline),
+        proxy_score=_mean([_score(run) for run in proxies]),
+        audit_gaps=tuple(gap for run in full_runs for gap in audit_gaps(run, tolerance)),
         spikes=sum(event["kind"] == "spike" for event in full.events()),
-        unseen=tuple(
-            s for s in _sources_read(full) if not any(s in _sources_read(p) for p in proxies)
-        ),
+        unseen=unseen,
+    )
+    return replace(found, calibration=calibration(runs_dir, found.plain()))
+
+
+def _promotion(folder: Path) -> dict[str, Any]:
+    """Read ``promotion.json``, refusing what is none."""
+    path = folder / "promotion.json"
+    wrong = Problem("compare", "not a promotion folder", found=str(folder))
+    if not path.is_file():
+        raise ConfigError(wrong)
+    try:
+        record: dict[str, Any] = read_json(path)
+        record["name"], record["study"], record["candidate"]["trial"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            replace(wrong, where=str(path), what="damaged", found=f"{type(error).__name__}: {error}")
+        ) from None
+    return record
+
+
+def _seal(stored: Mapping[str, Any] | None, runs: Sequence[RunRecord]) -> Seal:
+    """Return what became of the prediction's mark in the labels of the full runs."""
+    if stored is None:
+        return "none"
+    marks = {run.manifest.labels.get("prediction") for run in runs}
+    if None in marks:
+        return "unmarked"
+    return "kept" if marks == {digest(stored)} else "broken"
+
+
+def _outcomes(
+    prediction: Prediction | None, baseline: RunRecord | None, full: RunRecord
+) -> tuple[tuple[Outcome, ...], dict[str, str]]:
+    """Put every sealed interval to the test; also what is left out, with the reason."""
+    if prediction is None:
+        return (), {}
+    left_out = dict(prediction.not_comparable)
+    found = []
+    differences = {} if baseline is None else _differences(prediction, baseline, full)
+    tasks = sorted(prediction.tasks, key=lambda row: -abs(row.mean))
+    for row in [*([prediction.score] if prediction.score else []), *tasks]:
+        key = f"{row.task}/{row.metric}" if row.metric else row.task
+        if row.metric and not row.signal:
+            left_out[key] = "without signal: the proxies' noise is larger than their difference"
+        elif baseline is not None and key not in differences:
+            left_out[key] = "not scored by both full runs"
+        elif key in differences:
+            found.append(_outcome(row, differences[key]))
+    return tuple(found), left_out
+
+
+def _outcome(row: Expected, realised: float) -> Outcome:
+    held = None
+    if row.low is not None and row.high is not None:
+        held = row.low <= realised <= row.high
+    return Outcome(
+        task=row.task,
+        metric=row.metric,
+        mean=row.mean,
+        low=row.low,
+        high=row.high,
+        realised=realised,
+        held=held,
     )
 
 
-def _sources_read(record: RunRecord) -> list[str]:
-    """Sources that a run read, by its audit, in order."""
-    rows = (record.audit() or {}).get("stages", ())
-    return list(dict.fromkeys(row["source"] for row in rows if row["windows"]))
+def _differences(
+    prediction: Prediction, baseline: RunRecord, full: RunRecord
+) -> dict[str, float]:
+    """``score`` and ``task/metric`` → full run minus the baseline's, positive = better."""
+    before, after = mean_last([baseline]), mean_last([full])
+    found = {
+        f"{task}/{metric}": (value - before[task, metric][0]) * (1.0 if higher else -1.0)
+        for (task, metric), (value, higher) in after.items()
+        if (task, metric) in before
+    }
+    question = Question(metrics=prediction.score_from)
+    scores = [question.value(run.result() or {}) for run in (full, baseline)]
+    if scores[0] is not None and scores[1] is not None:
+        sign = 1.0 if prediction.direction == "maximize" else -1.0
+        found["score"] = sign * (scores[0] - scores[1])
+    return found
+
+
+def _why_not(
+    unseen: Mapping[str, float], full: RunRecord, baseline: RunRecord | None
+) -> str | None:
+    """Return why nothing can be compared; a source added alike to both full runs is no reason."""
+    if not unseen:
+        return None
+    named = ", ".join(f"{name} ({share:.1%} of its tokens)" for name, share in unseen.items())
+    if baseline is None:
+        return (
+            f"the full run read {named}, which no proxy read; only the same addition in the "
+            "baseline's full run would take its effect out"
+        )
+    ours, theirs = _shares(full), _shares(baseline)
+    tolerance = 2.0 * float(full.manifest.config["mixture"]["audit_tolerance"]) + 0.002
+    uneven = [n for n in unseen if abs(ours.get(n, 0.0) - theirs.get(n, 0.0)) > tolerance]
+    if not uneven:
+        return None
+    told = ", ".join(f"{n} ({ours.get(n, 0.0):.1%} and {theirs.get(n, 0.0):.1%})" for n in uneven)
+    return f"no proxy read {told}, and winner and baseline read different shares of it"
+
+
+def _unseen(full: RunRecord, proxies: Sequence[RunRecord]) -> dict[str, float]:
+    """Source that the full run read and no proxy did → share of its tokens."""
+    seen = {source for run in proxies for source in _shares(run)}
+    return {source: share for source, share in _shares(full).items() if source not in seen}
+
+
+def _shares(record: RunRecord) -> dict[str, float]:
+    """Source → share of everything that a run read, by its audit, in order."""
+    counts: dict[str, float] = {}
+    for row in (record.audit() or {}).get("stages", ()):
+        if row["windows"]:
+            counts[row["source"]] = counts.get(row["source"], 0.0) + row["windows"]
+    total = math.fsum(counts.values())
+    return {source: count / total for source, count in counts.items()}
+
+
+def _rows(
+    predicted: Mapping[str, tuple[str, float]],
+    realised: Mapping[str, tuple[str, float]],
+    left_out: Mapping[str, str],
+) -> tuple[TaskChange, ...]:
+    """Return the tasks that both sides measured by the same metric, largest predicted gain first."""
+    rows = [
+        TaskChange(task=task, metric=metric, predicted=change, realised=realised[task][1])
+        for task, (metric, change) in predicted.items()
+        if task in realised and realised[task][0] == metric and f"{task}/{metric}" not in left_out
+    ]
+    return tuple(sorted(rows, key=lambda row: -row.predicted))
+
+
+def _correlation(
+    rows: Sequence[TaskChange],
+) -> tuple[float | None, tuple[float, float] | None]:
+    return rank_correlation([row.predicted for row in rows], [row.realised for row in rows])
+
+
+def _score(record: RunRecord) -> float | None:
+    value = (record.result() or {}).get("score")
+    return None if value is None else float(value)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 def _done(records: Sequence[RunRecord]) -> list[RunRecord]:
@@ -191,96 +339,17 @@ def _finished(runs_dir: Path, study: str, trial: str) -> RunRecord | None:
     return found[0] if found else None
 
 
-_Values = dict[tuple[str, str], tuple[float, bool]]
-"""(task, metric) → value, and whether more is better."""
-
-
-def _mean_first(records: Sequence[RunRecord]) -> _Values:
-    return _mean([run.scores()[0] for run in records if run.scores()])
-
-
-def _mean_last(records: Sequence[RunRecord]) -> _Values:
-    return _mean([run.scores()[-1] for run in records if run.scores()])
-
-
-def _mean(rows: Sequence[Mapping[str, Any]]) -> _Values:
-    """The mean of every metric that no row lacks."""
-    found: dict[tuple[str, str], list[tuple[float, bool]]] = {}
-    for row in rows:
-        for task, metrics in row["metrics"].items():
-            for name, metric in metrics.items():
-                if metric["value"] is not None:
-                    value = (float(metric["value"]), bool(metric["higher_is_better"]))
-                    found.setdefault((task, name), []).append(value)
-    return {
-        key: (math.fsum(value for value, _ in values) / len(values), values[0][1])
-        for key, values in found.items()
-        if len(values) == len(rows)
-    }
-
-
-def _change(before: _Values, after: _Values) -> dict[str, tuple[str, float]]:
-    """Task → its metric, and the relative change for the better."""
-    changes: dict[str, tuple[str, float]] = {}
-    for (task, metric), (then, higher) in before.items():
-        if (task, metric) not in after or then == 0.0:
-            continue
-        change = (after[task, metric][0] - then) / abs(then)
-        # Bits per byte go before any other metric of a task.
-        if task not in changes or metric == "bpb":
-            changes[task] = (metric, change if higher else -change)
-    return changes
-
-
-def _rows(
-    predicted: Mapping[str, tuple[str, float]], realised: Mapping[str, tuple[str, float]]
-) -> list[TaskChange]:
-    rows = [
-        TaskChange(task=task, metric=metric, predicted=change, realised=realised[task][1])
-        for task, (metric, change) in predicted.items()
-        if task in realised and realised[task][0] == metric
-    ]
-    return sorted(rows, key=lambda row: -row.predicted)
-
-
-def rank_correlation(
-    x: Sequence[float], y: Sequence[float]
-) -> tuple[float | None, tuple[float, float] | None]:
-    """Spearman's rank correlation, and its 95% bootstrap interval over the pairs."""
-    first, second = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if len(first) < 3:
-        return None, None
-    found = float(_spearman(first[None, :], second[None, :])[0])
-    if not math.isfinite(found):
-        return None, None
-    if len(first) < FEWEST_TASKS:
-        return found, None
-    draws = np.random.default_rng(0).integers(0, len(first), size=(_DRAWS, len(first)))
-    values = _spearman(first[draws], second[draws])
-    low, high = np.quantile(values[np.isfinite(values)], [0.025, 0.975])
-    return found, (float(low), float(high))
-
-
-def _spearman(x: Any, y: Any) -> Any:
-    """Spearman's rank correlation of every row; NaN where a row has no spread."""
-    from scipy import stats
-
-    a, b = (stats.rankdata(values, axis=1) for values in (x, y))
-    a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (a, b))
-    spread = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    return np.divide((a * b).sum(axis=1), spread, out=np.full(len(a), math.nan), where=spread > 0)
-
-
 def write_comparison(folder: Path, comparison: Comparison) -> Path:
-    """Keep the comparison beside the full run's promotion; the newest counts."""
-    write_json(folder / "comparison.json", asdict(comparison))
+    """Keep the comparison beside the promotion and beside its full runs; the newest counts."""
+    keep_comparison(Path(comparison.runs_dir), comparison.promotion, comparison.plain())
+    write_json(folder / COMPARISON_FILE, comparison.plain())
     path = folder / "comparison.md"
     write_text(path, comparison.text())
     return path
 
 
 def after_run(config: Mapping[str, Any], record: RunRecord) -> None:
-    """What ``ablate run`` calls at the end of a promoted run: print and keep the comparison."""
+    """Print and keep the comparison: what ``ablate run`` calls at the end of a promoted run."""
     folder = Path(config["after"]["promotion"])
     if not (folder / "promotion.json").is_file():
         print(f"no comparison: the promotion was moved away from {folder}")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ablations.errors import UserError
 from ablations.runs import RunRecord, list_runs
 from ablations.schema import RunConfig, dump, load
-from sweeps.promotion.compare import after_run, compare, rank_correlation, write_comparison
+from sweeps.promotion.changes import rank_correlation
+from sweeps.promotion.compare import after_run, compare, write_comparison
 from sweeps.promotion.promote import promote
 from tests.sweeps.promotion.conftest import FULL, GOOD, PLAIN, TASKS, MadeStudy, composed
 

@@ -1,0 +1,103 @@
+"""Values of runs by task and metric, their relative changes, and the rank correlation of two changes.
+
+Changes are relative and turned so that more is better, one metric a task (bits per byte where there
+are any: accuracies of small models move in steps of an item).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ablations.runs import RunRecord
+
+__all__ = [
+    "FEWEST_TASKS",
+    "Values",
+    "changes",
+    "mean_first",
+    "mean_last",
+    "mean_values",
+    "rank_correlation",
+]
+
+FEWEST_TASKS = 5
+"""Below this many tasks a bootstrap over tasks repeats a handful of values: no interval is given."""
+
+_DRAWS = 2000
+
+Values = dict[tuple[str, str], tuple[float, bool]]
+"""(task, metric) → value, and whether more is better."""
+
+
+def mean_first(records: Sequence[RunRecord]) -> Values:
+    """Return the means at the first scored checkpoint of every run."""
+    return mean_values([run.scores()[0] for run in records if run.scores()])
+
+
+def mean_last(records: Sequence[RunRecord]) -> Values:
+    """Return the means at the last scored checkpoint of every run."""
+    return mean_values([run.scores()[-1] for run in records if run.scores()])
+
+
+def mean_values(rows: Sequence[Mapping[str, Any]]) -> Values:
+    """Return the mean of every metric that no row of scores lacks."""
+    found: dict[tuple[str, str], list[tuple[float, bool]]] = {}
+    for row in rows:
+        for task, metrics in row["metrics"].items():
+            for name, metric in metrics.items():
+                if metric["value"] is not None:
+                    value = (float(metric["value"]), bool(metric["higher_is_better"]))
+                    found.setdefault((task, name), []).append(value)
+    return {
+        key: (math.fsum(value for value, _ in values) / len(values), values[0][1])
+        for key, values in found.items()
+        if len(values) == len(rows)
+    }
+
+
+def changes(before: Values, after: Values) -> dict[str, tuple[str, float]]:
+    """Return task → its metric, and the relative change for the better; one metric a task."""
+    found: dict[str, tuple[str, float]] = {}
+    for (task, metric), (then, higher) in before.items():
+        if (task, metric) not in after or then == 0.0:
+            continue
+        change = (after[task, metric][0] - then) / abs(then)
+        # Bits per byte go before any other metric of a task.
+        if task not in found or metric == "bpb":
+            found[task] = (metric, change if higher else -change)
+    return found
+
+
+def rank_correlation(
+    x: Sequence[float], y: Sequence[float]
+) -> tuple[float | None, tuple[float, float] | None]:
+    """Return Spearman's rank correlation, and its 95% bootstrap interval over the pairs.
+
+    The correlation is None below three pairs or without any spread, the interval below five.
+    """
+    first, second = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if len(first) < 3:
+        return None, None
+    found = float(_spearman(first[None, :], second[None, :])[0])
+    if not math.isfinite(found):
+        return None, None
+    if len(first) < FEWEST_TASKS:
+        return found, None
+    draws = np.random.default_rng(0).integers(0, len(first), size=(_DRAWS, len(first)))
+    values = _spearman(first[draws], second[draws])
+    low, high = np.quantile(values[np.isfinite(values)], [0.025, 0.975])
+    return found, (float(low), float(high))
+
+
+def _spearman(x: Any, y: Any) -> Any:
+    """Spearman's rank correlation of every row; NaN where a row has no spread."""
+    from scipy import stats
+
+    a, b = (stats.rankdata(values, axis=1) for values in (x, y))
+    a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (a, b))
+    spread = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    return np.divide((a * b).sum(axis=1), spread, out=np.full(len(a), math.nan), where=spread > 0)
