@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,5 +29,6 @@ def main(config: Mapping[str, Any]) -> int:
         print(f"{len(folders_of(stage))} folders")
     for oddity in imported.oddities:
         print(f"  odd: {oddity}")
-    print(f"next: ablate plan --config-dir {out}/conf experiment={imported.name}")
+    conf = shlex.quote(f"{out}/conf")
+    print(f"next: ablate plan --config-dir {conf} {shlex.quote(f'experiment={imported.name}')}")
     return 0

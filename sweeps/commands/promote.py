@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-from ablations.errors import ConfigError, Problem
 
 __all__ = ["main"]
 
@@ -31,15 +30,32 @@ def main(config: Mapping[str, Any]) -> int:
         f"  {record['cost']['device_hours']:,.1f} device-hours, {record['cost']['usd']:,.0f} dollars "
         f"(assumptions in card.md)"
     )
-    print(f"next: ablate run --config-dir {promoted.folder}/conf experiment=promoted")
+    for line in _foretold(record):
+        print(f"  {line}")
+    conf = shlex.quote(f"{promoted.folder}/conf")
+    print(f"next: ablate run --config-dir {conf} experiment=promoted")
+    if "baseline" in record:
+        print(f"      ablate run --config-dir {conf} experiment=baseline  # puts the prediction to the test")
     return 0
+
+
+def _foretold(record: Mapping[str, Any]) -> Iterator[str]:
+    """Return the sealed prediction of the score in a line."""
+    found = (record.get("prediction") or {}).get("score")
+    if found is None:
+        return
+    interval = "no interval: the study shows no noise"
+    if found["low"] is not None:
+        interval = f"90% interval {found['low']:+.3g} to {found['high']:+.3g}"
+    yield (
+        f"sealed: score against {record['baseline']['name']} at full size {found['mean']:+.3g} "
+        f"({interval}; positive = better)"
+    )
 
 
 def _compare(config: Mapping[str, Any], folder: Path) -> int:
     from sweeps.promotion.compare import compare, write_comparison
 
-    if not (folder / "promotion.json").is_file():
-        raise ConfigError(Problem("compare", "not a promotion folder", found=str(folder)))
     comparison = compare(folder, Path(config["runs_dir"]))
     print(comparison.text())
     write_comparison(folder, comparison)

@@ -12,9 +12,12 @@ goes on from its own ``latest.txt`` instead of the hand-over checkpoint that its
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ablations.errors import ConfigError
+from ablations.runs import folder_problem
 from sweeps.promotion.spec import ClusterSpec
 
 __all__ = ["StageLaunch", "scripts"]
@@ -44,6 +47,7 @@ last_steps=({last_steps})
 
 stage="${{1:?usage: stage.sh STAGE, from 1 to {count}}}"
 index=$((stage - 1))
+nanotron={nanotron}
 here="$(cd "$(dirname "${{BASH_SOURCE[0]}}")" && pwd)"
 config="$here/../nanotron/${{files[index]}}"
 folder="${{checkpoints[index]}}"
@@ -56,7 +60,10 @@ if [[ -s "$folder/latest.txt" ]]; then
     fi
     # Go on from this stage's own newest checkpoint, not from the one that the file hands over.
     resumed="$folder/resume.$(hostname).yaml"
-    sed -e "s|^  resume_checkpoint_path: .*|  resume_checkpoint_path: $folder|" \\
+    # As a quoted YAML text, and with what sed would take for more than itself escaped.
+    path="'${{folder//"'"/"''"}}'"
+    path="$(printf '%s' "$path" | sed -e 's/[\\&|]/\\&/g')"
+    sed -e "s|^  resume_checkpoint_path: .*|  resume_checkpoint_path: $path|" \\
         -e "s|^  load_lr_scheduler: .*|  load_lr_scheduler: true|" \\
         -e "s|^  load_optimizer: .*|  load_optimizer: true|" "$config" >"$resumed.tmp"
     mv "$resumed.tmp" "$resumed"
@@ -70,7 +77,7 @@ exec torchrun \\
     --rdzv_backend c10d \\
     --rdzv_id "${{SLURM_JOB_ID:-$$}}" \\
     --rdzv_endpoint "${{HEAD_NODE:-localhost}}:${{MASTER_PORT:-29500}}" \\
-    "${{NANOTRON:-{nanotron}}}/run_train.py" --config-file "$config"
+    "${{NANOTRON:-$nanotron}}/run_train.py" --config-file "$config"
 """
 
 _TRAIN = """\
@@ -114,7 +121,7 @@ PROMOTION="$(dirname "$here")"
 export PROMOTION
 after=()
 for stage in {numbers}; do
-    job="$(sbatch --parsable --export=ALL --job-name="{name}-$stage" "${{after[@]}}" \\
+    job="$(sbatch --parsable --export=ALL --job-name={name}-"$stage" "${{after[@]}}" \\
         "$here/stage.sbatch" "$stage")"
     echo "stage $stage: job $job"
     after=(--dependency="afterok:${{job%%;*}}")
@@ -132,20 +139,29 @@ exec ablate run --config-dir "$here/../conf" experiment=promoted "$@"
 
 
 def scripts(name: str, stages: Sequence[StageLaunch], cluster: ClusterSpec) -> Mapping[str, str]:
-    """File name → text of every script of a chain."""
+    """Return file name → text of every script of a chain.
+
+    Everything that a config names is one quoted word of the shell; what stands in a comment or in an
+    ``#SBATCH`` line, where nothing can be quoted, is checked instead.
+
+    Raises:
+        ConfigError: the chain's name is no folder's name; :class:`ClusterSpec` checks its own values.
+    """
+    if problem := folder_problem("promotion.full.name", name):
+        raise ConfigError(problem)
     values = {
         "name": name,
         "count": len(stages),
         "numbers": " ".join(str(number) for number in range(1, len(stages) + 1)),
-        "files": " ".join(_quoted(stage.file) for stage in stages),
-        "checkpoints": " ".join(_quoted(stage.checkpoints) for stage in stages),
+        "files": shlex.join(stage.file for stage in stages),
+        "checkpoints": shlex.join(stage.checkpoints for stage in stages),
         "last_steps": " ".join(str(stage.last_step) for stage in stages),
         "gpus_per_node": cluster.gpus_per_node,
         "nodes": cluster.nodes,
         "cpus_per_task": cluster.cpus_per_task,
         "partition": cluster.partition,
         "time": cluster.time,
-        "nanotron": cluster.nanotron,
+        "nanotron": shlex.quote(cluster.nanotron),
     }
     templates = {
         "stage.sh": _STAGE,
@@ -155,8 +171,3 @@ def scripts(name: str, stages: Sequence[StageLaunch], cluster: ClusterSpec) -> M
         "ablate.sh": _ABLATE,
     }
     return {file: template.format(**values) for file, template in templates.items()}
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
-    return f'"{escaped}"'

@@ -6,12 +6,15 @@ over from the study the mixture of every stage and the stages' shares of the bud
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from string import Formatter
 from typing import Any, ClassVar
 
 from ablations.errors import ConfigError, Problem
 from ablations.mixture.specs import LearningRateSpec
+from ablations.runs import folder_problem
 
 __all__ = [
     "GATES",
@@ -74,7 +77,7 @@ class ClusterSpec:
     partition: str = "gpu"
     """Slurm partition."""
     time: str = "72:00:00"
-    """Slurm time limit of one job; a job that ends resumes when it is submitted again."""
+    """Slurm time limit of one job (HH:MM:SS or D-HH); a job that ends resumes when it is submitted again."""
     folders: str = "datasets/{tokenizer}/{source}/train"
     """Folder of a source's token files on the cluster, as the stores lie on disk."""
     checkpoints: str = "checkpoints"
@@ -93,14 +96,83 @@ class ClusterSpec:
         return self.gpus // (self.tp * self.pp)
 
     def __post_init__(self) -> None:
-        if self.gpus % (self.tp * self.pp):
-            raise ConfigError(
+        problems = [*_cluster_numbers(self), *_cluster_texts(self)]
+        if not problems and self.gpus % (self.tp * self.pp):
+            problems.append(
                 Problem(
                     "promotion.full.cluster",
                     "GPUs do not divide over tensor and pipeline ranks",
                     found=f"{self.gpus} GPUs, tp {self.tp}, pp {self.pp}",
                 )
             )
+        if problems:
+            raise ConfigError(problems)
+
+
+_LEAST = {
+    "nodes": 1,
+    "gpus_per_node": 1,
+    "cpus_per_task": 1,
+    "tp": 1,
+    "pp": 1,
+    "zero_stage": 0,
+    "micro_batch_size": 1,
+    "checkpoint_interval_steps": 1,
+}
+
+_SBATCH = {
+    "partition": (
+        re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(,[A-Za-z0-9_][A-Za-z0-9._-]*)*"),
+        "names of partitions: letters, digits, '.', '_' and '-', a comma between two",
+    ),
+    "time": (
+        re.compile(r"[0-9]+(:[0-9]{2}){0,2}|[0-9]+-[0-9]{1,2}(:[0-9]{2}){0,2}"),
+        "MM, MM:SS, HH:MM:SS or D-HH[:MM[:SS]], as Slurm reads them",
+    ),
+}
+"""Values of ``#SBATCH`` lines, where nothing can be quoted: a line more would be an option more."""
+
+_PLACES = {"tokenizer", "source"}
+
+
+def _cluster_numbers(cluster: ClusterSpec) -> Iterator[Problem]:
+    for name, least in _LEAST.items():
+        value = getattr(cluster, name)
+        if value < least:
+            yield Problem(
+                f"promotion.full.cluster.{name}", "too small", found=value, allowed=f"{least} or more"
+            )
+
+
+def _cluster_texts(cluster: ClusterSpec) -> Iterator[Problem]:
+    for name, (pattern, allowed) in _SBATCH.items():
+        value = getattr(cluster, name)
+        if not pattern.fullmatch(value):
+            yield Problem(
+                f"promotion.full.cluster.{name}",
+                "not a value that Slurm reads",
+                found=repr(value),
+                allowed=allowed,
+            )
+    for name in ("folders", "checkpoints", "nanotron"):
+        value = getattr(cluster, name)
+        if not value or not value.isprintable():
+            yield Problem(
+                f"promotion.full.cluster.{name}",
+                "not a path of printable characters",
+                found=repr(value),
+            )
+    try:
+        fields = {place for _, place, _, _ in Formatter().parse(cluster.folders) if place is not None}
+    except ValueError:
+        fields = {"{"}
+    if fields - _PLACES:
+        yield Problem(
+            "promotion.full.cluster.folders",
+            "unknown place holder",
+            found=repr(cluster.folders),
+            allowed="{tokenizer} and {source}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,9 +231,12 @@ class FullSpec:
     """What the estimate assumes."""
 
     def __post_init__(self) -> None:
+        problem = folder_problem("promotion.full.name", self.name)
+        problems = [] if problem is None else [problem]
         if self.stages is None:
+            if problems:
+                raise ConfigError(problems)
             return
-        problems = []
         total = sum(stage.share for stage in self.stages.values())
         if abs(total - 1.0) > 1e-6:
             problems.append(
