@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ablations.errors import UserError
+from ablations.terminal import override_word
 from analysis.records import RunFiles, command_line
 
 if TYPE_CHECKING:
@@ -68,13 +69,15 @@ def judged(runs_dir: Path, study: str, files: Sequence[RunFiles], mode: VerdictM
     if stored is not None and (fresh := _since(stored.created, files)):
         note = (
             f"{fresh} run{'s' if fresh > 1 else ''} ended after this verdict was given: "
-            f"`ablate verdict study={study}` renews it."
+            f"`ablate verdict {override_word('study', study)}` renews it."
         )
         return Judged(verdict=stored, origin="stored", note=note)
     if stored is not None:
         return Judged(verdict=stored, origin="stored", note="")
     if mode == "stored":
-        note = f"No verdict was given yet: `ablate verdict study={study}` gives it."
+        note = (
+            f"No verdict was given yet: `ablate verdict {override_word('study', study)}` gives it."
+        )
         return Judged(verdict=None, origin="none", note=note)
     return _computed(Path(runs_dir), study)
 
@@ -101,7 +104,7 @@ def _computed(runs_dir: Path, study: str) -> Judged:
     except UserError as error:
         reason = "; ".join(str(problem) for problem in error.problems)
         return Judged(verdict=None, origin="none", note=f"No verdict can be given yet: {reason}.")
-    note = f"Made for this report and not kept; `ablate verdict study={study}` keeps it."
+    note = f"Made for this report and not kept; `ablate verdict {override_word('study', study)}` keeps it."
     return Judged(verdict=verdict, origin="computed", note=note)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ablations.terminal import override_word
+
 __all__ = ["main"]
 
 
@@ -30,5 +32,5 @@ def main(config: Mapping[str, Any]) -> int:
     for oddity in imported.oddities:
         print(f"  odd: {oddity}")
     conf = shlex.quote(f"{out}/conf")
-    print(f"next: ablate plan --config-dir {conf} {shlex.quote(f'experiment={imported.name}')}")
+    print(f"next: ablate plan --config-dir {conf} {override_word('experiment', imported.name)}")
     return 0

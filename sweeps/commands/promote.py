@@ -35,7 +35,9 @@ def main(config: Mapping[str, Any]) -> int:
     conf = shlex.quote(f"{promoted.folder}/conf")
     print(f"next: ablate run --config-dir {conf} experiment=promoted")
     if "baseline" in record:
-        print(f"      ablate run --config-dir {conf} experiment=baseline  # puts the prediction to the test")
+        print(
+            f"      ablate run --config-dir {conf} experiment=baseline  # puts the prediction to the test"
+        )
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ablations.errors import ConfigError, Problem
 from ablations.schema import validate
-from ablations.terminal import runs_dir_words
+from ablations.terminal import override_word, runs_dir_words
 from sweeps.verdict.decide import VerdictOptions, decide
 from sweeps.verdict.published import published_table, published_tables
 from sweeps.verdict.record import write_verdict
@@ -43,6 +43,6 @@ def main(config: Mapping[str, Any]) -> int:
     if config.get("write", True):
         write_verdict(runs_dir / str(study), verdict)
     show(verdict, verbose=verbose)
-    place = runs_dir_words(runs_dir)
-    print(f"next: ablate report study={study}{place}, ablate promote study={study}{place} full=…")
+    named = override_word("study", study) + runs_dir_words(runs_dir)
+    print(f"next: ablate report {named}, ablate promote {named} full=…")
     return 0

@@ -29,7 +29,6 @@ from sweeps.promotion.calibration import (
     keep_comparison,
 )
 from sweeps.promotion.changes import (
-    Values,
     changes,
     mean_first,
     mean_last,
@@ -194,7 +193,9 @@ def _promotion(folder: Path) -> dict[str, Any]:
         record["name"], record["study"], record["candidate"]["trial"]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            replace(wrong, where=str(path), what="damaged", found=f"{type(error).__name__}: {error}")
+            replace(
+                wrong, where=str(path), what="damaged", found=f"{type(error).__name__}: {error}"
+            )
         ) from None
     return record
 
@@ -245,9 +246,7 @@ def _outcome(row: Expected, realised: float) -> Outcome:
     )
 
 
-def _differences(
-    prediction: Prediction, baseline: RunRecord, full: RunRecord
-) -> dict[str, float]:
+def _differences(prediction: Prediction, baseline: RunRecord, full: RunRecord) -> dict[str, float]:
     """``score`` and ``task/metric`` → full run minus the baseline's, positive = better."""
     before, after = mean_last([baseline]), mean_last([full])
     found = {

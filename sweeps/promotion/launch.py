@@ -61,8 +61,9 @@ if [[ -s "$folder/latest.txt" ]]; then
     # Go on from this stage's own newest checkpoint, not from the one that the file hands over.
     resumed="$folder/resume.$(hostname).yaml"
     # As a quoted YAML text, and with what sed would take for more than itself escaped.
-    path="'${{folder//"'"/"''"}}'"
-    path="$(printf '%s' "$path" | sed -e 's/[\\&|]/\\&/g')"
+    quote="'"
+    path="$quote${{folder//$quote/$quote$quote}}$quote"
+    path="$(printf '%s' "$path" | sed -e 's/[\\\\&|]/\\\\&/g')"
     sed -e "s|^  resume_checkpoint_path: .*|  resume_checkpoint_path: $path|" \\
         -e "s|^  load_lr_scheduler: .*|  load_lr_scheduler: true|" \\
         -e "s|^  load_optimizer: .*|  load_optimizer: true|" "$config" >"$resumed.tmp"

@@ -20,7 +20,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["LEVEL", "PRIOR", "SCORE_SPREAD", "Carried", "Factor", "Gap", "Measured", "carry", "transfer_factor"]
+__all__ = [
+    "LEVEL",
+    "PRIOR",
+    "SCORE_SPREAD",
+    "Carried",
+    "Factor",
+    "Gap",
+    "Measured",
+    "carry",
+    "transfer_factor",
+]
 
 LEVEL = 0.9
 """Level of every sealed interval."""

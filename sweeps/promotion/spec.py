@@ -140,7 +140,10 @@ def _cluster_numbers(cluster: ClusterSpec) -> Iterator[Problem]:
         value = getattr(cluster, name)
         if value < least:
             yield Problem(
-                f"promotion.full.cluster.{name}", "too small", found=value, allowed=f"{least} or more"
+                f"promotion.full.cluster.{name}",
+                "too small",
+                found=value,
+                allowed=f"{least} or more",
             )
 
 
@@ -163,7 +166,9 @@ def _cluster_texts(cluster: ClusterSpec) -> Iterator[Problem]:
                 found=repr(value),
             )
     try:
-        fields = {place for _, place, _, _ in Formatter().parse(cluster.folders) if place is not None}
+        fields = {
+            place for _, place, _, _ in Formatter().parse(cluster.folders) if place is not None
+        }
     except ValueError:
         fields = {"{"}
     if fields - _PLACES:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ablations.errors import ConfigError, Problem
 from ablations.runs import run_name
+from ablations.terminal import quoted
 from sweeps.study.trial import Ask
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-__all__ = ["Command", "identity", "job_overrides", "quoted", "read_command"]
-
-_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
-_RESERVED = ("true", "false", "null", "nan", "inf")
+__all__ = ["Command", "identity", "job_overrides", "read_command"]
 
 _NOT_A_TRIAL = (
     "trial",
@@ -109,20 +106,6 @@ def job_overrides(ask: Ask, seed: int, study: str, fixed: Sequence[str]) -> list
         f"++labels.name={quoted(ask.name)}",
         f"hydra.sweep.subdir={run_name(ask.trial, seed)}",
     ]
-
-
-def quoted(value: Any) -> str:
-    """A value as Hydra's override grammar reads it back."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    text = str(value)
-    if _WORD.fullmatch(text) and text.lower() not in _RESERVED:
-        return text
-    # In quotes a backslash is itself, except where a quote follows it: there it is doubled.
-    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text)
-    return f"'{escaped}'"
 
 
 def _seeds(said: str, values: Sequence[str]) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.files import write_text
-from sweeps.study.job import quoted
+from ablations.terminal import quoted
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader

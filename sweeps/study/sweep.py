@@ -6,7 +6,6 @@ Hydra's objects and the study's.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.errors import ConfigError, Problem
 from ablations.runs import folder_problem
 from ablations.schema import dump, source_values, validate
-from ablations.terminal import runs_dir_words
+from ablations.terminal import override_word, runs_dir_words
 from sweeps.space import SearchSpace
 from sweeps.study.agenda import Agenda, SearchAgenda, SweepAgenda
 from sweeps.study.bill import make_bill, show_bill
@@ -28,7 +27,7 @@ from sweeps.study.definition import (
     shared_config,
 )
 from sweeps.study.driver import Driver
-from sweeps.study.job import Command, job_overrides, quoted, read_command
+from sweeps.study.job import Command, job_overrides, read_command
 from sweeps.study.launching import Launching, launching_of
 from sweeps.study.lease import drive
 from sweeps.study.pin import Pinned, keep_as_latest, pin_config, pinned_before
@@ -207,7 +206,7 @@ def run_study(
         )
         driver.run()
     if request.progress:
-        study = shlex.quote(f"study={quoted(request.study)}")
+        study = override_word("study", request.study)
         print(f"next: ablate verdict {study}{runs_dir_words(request.folder.parent)}")
     return state
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ablations.errors import Problem, UserError, unknown_name
 from ablations.files import read_json, write_json
+from ablations.terminal import override_word
 from sweeps.verdict.contrasts import Estimate
 from sweeps.verdict.decision import Outcome, Regret, TieKind
 from sweeps.verdict.noise import NoiseSource
@@ -187,7 +188,11 @@ def read_verdict(folder: Path) -> Verdict:
         if folder.name not in studies:
             raise UserError(unknown_name("study", "study", folder.name, studies))
         raise UserError(
-            Problem(str(path), "no verdict yet", do=f"run `ablate verdict study={folder.name}`")
+            Problem(
+                str(path),
+                "no verdict yet",
+                do=f"run `ablate verdict {override_word('study', folder.name)}`",
+            )
         )
     stored = read_json(path)
     if stored.get("format", 0) > FORMAT:

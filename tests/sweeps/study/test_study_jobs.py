@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.errors import ConfigError
-from sweeps.study.job import identity, job_overrides, quoted, read_command
+from ablations.terminal import quoted
+from sweeps.study.job import identity, job_overrides, read_command
 from sweeps.study.trial import Ask
 
 

@@ -7,7 +7,7 @@ PROMOTION="$(dirname "$here")"
 export PROMOTION
 after=()
 for stage in 1 2 3 4; do
-    job="$(sbatch --parsable --export=ALL --job-name="smollm2_1b7-$stage" "${after[@]}" \
+    job="$(sbatch --parsable --export=ALL --job-name=smollm2_1b7-"$stage" "${after[@]}" \
         "$here/stage.sbatch" "$stage")"
     echo "stage $stage: job $job"
     after=(--dependency="afterok:${job%%;*}")
