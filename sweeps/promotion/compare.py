@@ -37,7 +37,6 @@ from sweeps.promotion.changes import (
 from sweeps.promotion.compare_text import text
 from sweeps.promotion.gates import audit_gaps
 from sweeps.promotion.prediction import Expected, Prediction, digest, read_prediction
-from sweeps.verdict.question import Question
 
 __all__ = ["Comparison", "Outcome", "TaskChange", "after_run", "compare", "write_comparison"]
 
@@ -254,8 +253,7 @@ def _differences(prediction: Prediction, baseline: RunRecord, full: RunRecord) -
         for (task, metric), (value, higher) in after.items()
         if (task, metric) in before
     }
-    question = Question(metrics=prediction.score_from)
-    scores = [question.value(run.result() or {}) for run in (full, baseline)]
+    scores = [prediction.objective.value(run.result() or {}) for run in (full, baseline)]
     if scores[0] is not None and scores[1] is not None:
         sign = 1.0 if prediction.direction == "maximize" else -1.0
         found["score"] = sign * (scores[0] - scores[1])

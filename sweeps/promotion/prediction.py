@@ -38,8 +38,8 @@ from sweeps.promotion.scale import (
 )
 from sweeps.promotion.slopes import checkpoint_slope, other_scales, tokens_of
 from sweeps.promotion.spec import FullSpec
+from sweeps.study.objective import SCORE, Objective, objective_of
 from sweeps.verdict.contrasts import Estimate
-from sweeps.verdict.question import question_of
 from sweeps.verdict.record import CandidateRow, TaskRow
 
 __all__ = ["Expected", "Prediction", "digest", "predict", "read_prediction", "unseen_sources"]
@@ -83,8 +83,8 @@ class Prediction:
     """Source that no proxy read → its share of the full run's tokens; the same in both full runs."""
     score: Expected | None
     """None where the full run's score is not made as the study's was."""
-    score_from: tuple[str, ...]
-    """``score``, or the patterns of metrics whose mean the study judged."""
+    objective: Objective
+    """What the study judged; the full runs' score is computed by it."""
     direction: str
     """Which way the score is better."""
     tasks: tuple[Expected, ...]
@@ -129,8 +129,10 @@ def predict(
     )
     factor = transfer_factor(gap, measured)
     added = unseen_sources(proxy, other[0].manifest.config, config)
-    question = question_of(runs_dir / evidence.study)
-    same = question.metrics != ("score",) or _same_score(proxy, config)
+    name = evidence.verdict.objective
+    objective = objective_of(runs_dir / evidence.study, None if name == SCORE else name)
+    own = objective.metrics == (SCORE,) and objective.form is None
+    same = not own or _same_score(proxy, config)
     why = {} if same else {"score": "the full run's evaluation makes another score"}
     rows = [row for row in evidence.verdict.tasks if row.advantage is not None]
     for row in rows:
@@ -148,7 +150,7 @@ def predict(
         prior=PRIOR,
         added=added,
         score=_score(evidence, baseline, curse, use) if same else None,
-        score_from=question.metrics,
+        objective=objective,
         direction=evidence.verdict.direction,
         tasks=_tasks(evidence, kept, baseline, curse, use),
         not_comparable=why,
