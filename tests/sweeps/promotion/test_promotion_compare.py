@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.errors import UserError
 from ablations.runs import RunRecord, list_runs
 from ablations.schema import RunConfig, dump, load
-from sweeps.promotion.changes import rank_correlation
-from sweeps.promotion.compare import after_run, compare, write_comparison
+from sweeps.promotion.calibration import calibration, keep_comparison
+from sweeps.promotion.changes import Values, changes, mean_values, rank_correlation
+from sweeps.promotion.compare import _rows, after_run, compare, write_comparison
 from sweeps.promotion.promote import promote
 from tests.sweeps.promotion.conftest import FULL, GOOD, PLAIN, TASKS, MadeStudy, composed
 
@@ -33,43 +37,157 @@ def promoted(workspace: Path) -> Path:
     return promote(values).folder
 
 
-def full_run(folder: Path, trial: str, effect: dict[str, float] | float) -> RunRecord:
-    """A finished full run, its scores drawn around ``effect``."""
+def full_run(
+    folder: Path, trial: str, effect: dict[str, float] | float, *, marked: bool = True
+) -> RunRecord:
+    """A finished full run, its scores drawn around ``effect``; marked as its experiment says."""
     values = composed(*(o for o in FULL if not o.startswith(("full=", "promotion."))))
     values.update(study=folder.name, trial=trial)
-    values["mixture"]["weights"] = GOOD
+    values["mixture"]["weights"] = GOOD if trial == "full" else PLAIN
     config: RunConfig = load(values)
+    name = "promoted" if trial == "full" else trial
+    experiment = yaml.safe_load((folder / "conf" / "experiment" / f"{name}.yaml").read_text())
     record = RunRecord.create(
-        Path("runs"), study=folder.name, trial=trial, seed=0, config=dump(config)
+        Path("runs"),
+        study=folder.name,
+        trial=trial,
+        seed=0,
+        config=dump(config),
+        labels=experiment["labels"] if marked else {},
     )
     MadeStudy(Path("runs"), run_sd=0.002).finish(record, config, effect=effect)
     return record
 
 
-def test_a_prediction_that_came_true_is_told_so(promoted: Path) -> None:
+def edited(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Write ``promotion.json`` anew as somebody's hand would."""
+    record = json.loads((folder / "promotion.json").read_text())
+    change(record)
+    (folder / "promotion.json").write_text(json.dumps(record))
+
+
+def without_junk(records: Iterable[RunRecord]) -> None:
+    """Take a source out of the audits, as if these runs had never read it."""
+    for record in records:
+        audit = record.audit()
+        assert audit is not None
+        rows = [row for row in audit["stages"] if row["source"] != "synthetic_junk"]
+        record.write_audit({**audit, "stages": rows})
+
+
+def test_without_a_full_baseline_only_learning_progress_is_there(promoted: Path) -> None:
     full_run(promoted, "full", GAINS)
     found = compare(promoted, Path("runs"))
     assert found.basis == "over the run"
     assert found.correlation == pytest.approx(1.0, abs=0.12)
-    assert found.correlation is not None
     assert found.interval is not None
     assert found.interval[0] <= found.correlation <= found.interval[1]
     assert found.same_direction == 1.0
-    assert len(found.rows) == len(TASKS)
+    assert found.outcomes == ()  # nothing that was sealed can be put to the test
+    assert found.calibration.promotions == 0
+    assert "experiment=baseline" in found.text()
     assert found.audit_gaps == ()
-    assert found.unseen == ()
+    assert found.unseen == {}
 
 
-def test_sources_that_no_proxy_read_are_named(promoted: Path) -> None:
-    full_run(promoted, "full", GAINS)
-    for proxy in list_runs(Path("runs"), "proxies"):
-        audit = proxy.audit()
-        assert audit is not None
-        rows = [row for row in audit["stages"] if row["source"] != "synthetic_junk"]
-        proxy.write_audit({**audit, "stages": rows})
+def test_differences_between_mixtures_lead_and_sealed_intervals_are_tested(promoted: Path) -> None:
+    stored = json.loads((promoted / "promotion.json").read_text())["prediction"]
+    # What the winner gains is what the prediction expects at full size, and the noise of the runs.
+    expected = {row["task"]: row["mean"] for row in stored["tasks"]}
+    full, other = full_run(promoted, "full", expected), full_run(promoted, "baseline", 0.0)
     found = compare(promoted, Path("runs"))
-    assert found.unseen == ("synthetic_junk",)
-    assert "by no proxy, so not foretold: synthetic_junk." in found.text()
+    assert (found.basis, found.seal, found.not_comparable) == ("against the baseline", "kept", None)
+    score = found.outcomes[0]
+    assert score.task == "score"
+    ours, theirs = (run.result() or {} for run in (full, other))
+    assert score.realised == pytest.approx(theirs["score"] - ours["score"])  # lower is better
+    assert score.mean == stored["score"]["mean"]
+    for row in found.outcomes[1:]:
+        key = f"{row.task}/{row.metric}"
+        assert row.realised == pytest.approx(theirs["metrics"][key] - ours["metrics"][key])
+    assert all(row.held for row in found.outcomes)
+    count = found.calibration
+    assert (count.promotions, count.scores, count.scores_held) == (1, 1, 1)
+    assert (count.tasks, count.tasks_held) == (len(found.outcomes) - 1, len(found.outcomes) - 1)
+    text = found.text()
+    assert text.index("Winner minus baseline at full size") < text.index("Rank correlation")
+    assert "learning progress" not in text
+
+
+def test_an_interval_that_did_not_hold_is_told_so(promoted: Path) -> None:
+    full_run(promoted, "full", 2.0)
+    full_run(promoted, "baseline", 0.0)
+    found = compare(promoted, Path("runs"))
+    assert [row.held for row in found.outcomes] == [False] * len(found.outcomes)
+    assert found.calibration.scores_held == 0
+    assert "**outside**" in found.text()
+
+
+def test_tasks_without_signal_are_left_out(promoted: Path) -> None:
+    full_run(promoted, "full", GAINS)
+    full_run(promoted, "baseline", 0.0)
+    mute = {"arc", "code"}
+
+    def silence(record: dict[str, Any]) -> None:
+        for row in record["prediction"]["tasks"]:
+            row["signal"] = row["task"] not in mute
+
+    edited(promoted, silence)
+    found = compare(promoted, Path("runs"))
+    kept = set(TASKS) - mute
+    assert {row.task for row in found.outcomes} == {"score", *kept}
+    assert {row.task for row in found.rows} == kept
+    assert set(found.left_out) == {"arc/bpb", "code/bpb"}
+    assert "without signal" in found.text()
+
+
+@pytest.mark.parametrize(
+    ("change", "marked", "seal"),
+    [
+        (lambda record: record["prediction"]["score"].update(low=-9.0, high=9.0), True, "broken"),
+        (lambda record: None, False, "unmarked"),
+        (lambda record: record.pop("prediction"), True, "none"),
+    ],
+    ids=["changed later", "began without it", "promoted before predictions were sealed"],
+)
+def test_only_a_prediction_that_was_there_first_counts(
+    promoted: Path, change: Callable[[dict[str, Any]], None], marked: bool, seal: str
+) -> None:
+    full_run(promoted, "full", GAINS, marked=marked)
+    full_run(promoted, "baseline", 0.0, marked=marked)
+    edited(promoted, change)
+    found = compare(promoted, Path("runs"))
+    assert found.seal == seal
+    assert found.calibration.promotions == 0
+    assert found.correlation is not None
+
+
+def test_a_source_that_no_proxy_read_makes_a_lone_full_run_not_comparable(promoted: Path) -> None:
+    full_run(promoted, "full", GAINS)
+    without_junk(list_runs(Path("runs"), "proxies"))
+    found = compare(promoted, Path("runs"))
+    assert found.unseen == {"synthetic_junk": pytest.approx(0.1, abs=0.01)}
+    assert found.not_comparable is not None
+    assert (found.correlation, found.same_direction) == (None, None)
+    assert "**Not comparable**: the full run read synthetic_junk (10.0%" in found.text()
+
+
+def test_the_same_addition_to_both_full_runs_is_comparable(promoted: Path) -> None:
+    full = full_run(promoted, "full", GAINS)
+    other = full_run(promoted, "baseline", 0.0)
+    without_junk(list_runs(Path("runs"), "proxies"))
+    uneven = compare(promoted, Path("runs"))
+    assert uneven.not_comparable is not None  # 10% of the winner's tokens, 50% of the baseline's
+    assert "different shares" in uneven.not_comparable
+    assert uneven.outcomes == ()
+    assert uneven.calibration.promotions == 0
+    alike = full.audit()
+    assert alike is not None
+    other.write_audit(alike)
+    even = compare(promoted, Path("runs"))
+    assert even.not_comparable is None
+    assert len(even.outcomes) > 1
+    assert "winner and baseline read it alike" in even.text()
 
 
 def test_a_prediction_that_failed_is_told_so(promoted: Path) -> None:
@@ -78,24 +196,17 @@ def test_a_prediction_that_failed_is_told_so(promoted: Path) -> None:
     assert found.correlation == pytest.approx(-1.0, abs=0.12)
 
 
-def test_with_a_full_baseline_the_change_is_against_it(promoted: Path) -> None:
-    full_run(promoted, "full", GAINS)
-    full_run(promoted, "baseline", 0.0)
-    found = compare(promoted, Path("runs"))
-    assert found.basis == "against the baseline"
-    assert found.correlation == pytest.approx(1.0, abs=0.12)
-
-
 def test_the_comparison_is_kept_and_told(
     promoted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = full_run(promoted, "full", GAINS)
     after_run({"after": {"promotion": str(promoted)}}, record)
     said = capsys.readouterr().out
-    assert "Rank correlation of per-task change over the run" in said
+    assert "Rank correlation over tasks of the relative learning progress over the run" in said
     kept = json.loads((promoted / "comparison.json").read_text())
     assert kept["correlation"] is not None
     assert (promoted / "comparison.md").read_text() in said
+    assert json.loads((record.path.parent / "comparison.json").read_text()) == kept
 
 
 def test_a_promotion_that_moved_stops_nothing(
@@ -109,6 +220,96 @@ def test_a_promotion_that_moved_stops_nothing(
 def test_a_full_run_that_has_not_finished_is_told(promoted: Path) -> None:
     with pytest.raises(UserError, match="has not finished"):
         compare(promoted, Path("runs"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("{", "damaged"), ("[]", "damaged"), ('{"name": "x"}', "damaged"), (None, "not a promotion")],
+)
+def test_what_is_no_promotion_is_refused(promoted: Path, content: str | None, said: str) -> None:
+    path = promoted / "promotion.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(UserError, match=said):
+        compare(promoted, Path("runs"))
+
+
+def kept(promotion: str, *held: tuple[str, bool | None], seal: str = "kept") -> dict[str, Any]:
+    """As much of a comparison as the calibration reads."""
+    rows = [{"task": task, "held": value} for task, value in held]
+    return {"promotion": promotion, "seal": seal, "outcomes": rows}
+
+
+def test_the_calibration_counts_every_promotion_of_a_runs_folder(tmp_path: Path) -> None:
+    for one in (
+        kept("a", ("score", True), ("arc", True), ("math", False), ("code", None)),
+        kept("b", ("score", False), ("arc", True)),
+        kept("c", ("score", True), seal="broken"),
+    ):
+        (tmp_path / one["promotion"]).mkdir()
+        keep_comparison(tmp_path, one["promotion"], one)
+    for name, text in (("d", '{"promotion": "d"}'), ("e", "{"), ("f", "[1]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "comparison.json").write_text(text)
+    found = calibration(tmp_path, kept("b", ("score", True), ("arc", False)))  # b, compared again
+    assert (found.promotions, found.scores, found.scores_held) == (2, 2, 2)
+    assert (found.tasks, found.tasks_held) == (3, 1)
+    assert len(found.unreadable) == 3
+    assert "2 of 2 intervals of scores and 1 of 3 of tasks held, over 2 promotions" in found.text(
+        tmp_path
+    )
+
+
+def row(value: float | None, *, higher: bool = False) -> dict[str, Any]:
+    return {"value": value, "higher_is_better": higher}
+
+
+def test_a_metric_that_one_run_lacks_has_no_mean() -> None:
+    rows = [
+        {"metrics": {"a": {"bpb": row(1.0), "acc": row(0.2, higher=True)}}},
+        {"metrics": {"a": {"bpb": row(3.0), "acc": row(None, higher=True)}}},
+        {"metrics": {"a": {"bpb": row(5.0)}}},
+    ]
+    assert mean_values(rows) == {("a", "bpb"): (3.0, False)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ({("a", "bpb"): (2.0, False)}, {("a", "bpb"): (1.0, False)}, {"a": ("bpb", 0.5)}),
+        (
+            {("a", "acc"): (0.2, True)},
+            {("a", "acc"): (0.3, True)},
+            {"a": ("acc", pytest.approx(0.5))},
+        ),
+        # A negative value that rises has gained where more is better, whatever its sign.
+        ({("a", "margin"): (-2.0, True)}, {("a", "margin"): (-1.0, True)}, {"a": ("margin", 0.5)}),
+        ({("a", "nll"): (-2.0, False)}, {("a", "nll"): (-1.0, False)}, {"a": ("nll", -0.5)}),
+        ({("a", "bpb"): (0.0, False)}, {("a", "bpb"): (1.0, False)}, {}),
+        ({("a", "bpb"): (2.0, False)}, {("a", "acc"): (1.0, False)}, {}),
+        # Bits per byte go first, in whatever order the metrics stand.
+        (
+            {("a", "acc"): (0.5, True), ("a", "bpb"): (2.0, False), ("a", "f1"): (0.5, True)},
+            {("a", "acc"): (0.6, True), ("a", "bpb"): (1.0, False), ("a", "f1"): (0.1, True)},
+            {"a": ("bpb", 0.5)},
+        ),
+        (
+            {("a", "acc"): (0.5, True), ("a", "bpb"): (2.0, False)},
+            {("a", "acc"): (0.6, True)},
+            {"a": ("acc", pytest.approx(0.2))},
+        ),
+    ],
+)
+def test_changes_are_relative_for_the_better_and_of_one_metric(
+    before: Values, after: Values, expected: dict[str, tuple[str, float]]
+) -> None:
+    assert changes(before, after) == expected
+
+
+def test_only_the_same_metric_is_compared() -> None:
+    found = _rows(
+        {"a": ("bpb", 0.1), "b": ("acc", 0.2)}, {"a": ("acc", 0.3), "b": ("acc", 0.4)}, {}
+    )
+    assert [(one.task, one.predicted, one.realised) for one in found] == [("b", 0.2, 0.4)]
 
 
 def test_too_few_tasks_give_no_correlation() -> None:

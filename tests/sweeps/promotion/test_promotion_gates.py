@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -153,6 +154,62 @@ def test_a_tenth_of_a_percent_is_within_the_audits_tolerance(study: MadeStudy) -
 def test_a_run_without_an_audit_fails_the_gate(evidence: Evidence) -> None:
     (evidence.runs[0].path / "audit.json").unlink()
     assert judged(evidence)["audit"].state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("stage", "warm", "state"),
+    [
+        ("first", False, "failed"),
+        ("last", False, "failed"),
+        ("first", True, "passed"),
+        ("last", True, "failed"),
+    ],
+)
+def test_every_stage_that_was_trained_needs_an_audit(
+    study: MadeStudy, evidence: Evidence, stage: str, warm: bool, state: str
+) -> None:
+    study.overrides = (
+        "~schedule.stages.main",
+        "++schedule.stages.first={share: 0.5, weights: null}",
+        "++schedule.stages.last={share: 0.5, weights: null}",
+    )
+    record = study.run("trial-0008", 0, GOOD)
+    audit = record.audit()
+    assert audit is not None
+    assert judged(replace(evidence, runs=(record,)))["audit"].state == "passed"
+    record.write_audit(
+        {**audit, "stages": [row for row in audit["stages"] if row["stage"] != stage]}
+    )
+    if warm:
+        manifest = json.loads((record.path / "manifest.json").read_text())
+        manifest["config"]["warm_start"] = {"checkpoint": "runs/trunk/checkpoints/4"}
+        (record.path / "manifest.json").write_text(json.dumps(manifest))
+    gate = judged(replace(evidence, runs=(record,)))["audit"]
+    assert gate.state == state
+    assert (f"stages without an audit: {stage}" in gate.sentence) == (state == "failed")
+
+
+@pytest.mark.parametrize(
+    ("cut", "tokens"),
+    [({}, 100.0), ({"max_documents": 5}, 1e9), ({"max_bytes": 5000}, 1e9)],
+    ids=["whole", "cut by documents", "cut by bytes"],
+)
+def test_the_prepared_part_of_a_cut_source_is_not_all_of_it(
+    evidence: Evidence, cut: dict[str, int], tokens: float
+) -> None:
+    config, name = evidence.config, "synthetic_facts"
+    store = evidence.stores[name]
+    assert store is not None
+    spec = replace(config.source[name], tokens_available=1e9, **cut)  # type: ignore[arg-type]
+    changed = replace(
+        evidence,
+        config=replace(config, source={**config.source, name: spec}),
+        stores={**evidence.stores, name: replace(store, tokens=100)},
+    )
+    gates = judged(changed)
+    assert gates["token_counts"].evidence["sources"][name]["tokens"] == tokens
+    asked = GOOD[name] * config.build_schedule().total_tokens
+    assert gates["epoch_caps"].evidence["epochs"][name] == pytest.approx(asked / tokens, abs=1e-3)
 
 
 def test_contamination_over_the_limit_fails(evidence: Evidence) -> None:

@@ -69,6 +69,7 @@ def test_a_study_with_stages_keeps_its_own() -> None:
         "one": 0.8,
         "two": pytest.approx(0.2),
     }
+    assert frozen["stages"]["one"]["weights"] == {"web": 1.0}
     assert frozen["stages"]["two"]["weights"] == {"web": 0.5, "math": 0.5}
 
 
