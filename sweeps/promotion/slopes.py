@@ -27,7 +27,7 @@ from ablations.training.specs import ModelSpec
 from sweeps.promotion.scale import Measured
 from sweeps.verdict.record import Verdict
 
-__all__ = ["checkpoint_slope", "other_scales", "tokens_of"]
+__all__ = ["checkpoint_slope", "other_scales", "slope_of", "tokens_of"]
 
 Floats = NDArray[np.float64]
 
@@ -65,7 +65,7 @@ def checkpoint_slope(
         tables = [np.array([[path[at][key] for key in sorted(keys)] for path in p]) for p in paths]
         means.append(tables[0].mean(axis=0) - tables[1].mean(axis=0))
         errors.append(_pooled_error(tables))
-    found = _slope(means[0][None, :], means[1][None, :], errors[1][None, :])
+    found = slope_of(means[0][None, :], means[1][None, :], errors[1][None, :])
     if found is None:
         return ()
     where = f"the proxies at {early:.3g} and {last:.3g} tokens"
@@ -76,7 +76,6 @@ def checkpoint_slope(
             parameters=1.0,
             slope=found[0],
             error=found[1],
-            checkpoints=True,
         ),
     )
 
@@ -105,7 +104,7 @@ def _pooled_error(tables: Sequence[Floats]) -> Floats:
     return error
 
 
-def _slope(small: Floats, large: Floats, error: Floats) -> tuple[float, float] | None:
+def slope_of(small: Floats, large: Floats, error: Floats) -> tuple[float, float] | None:
     """Return the slope of ``large`` on ``small`` and its standard error; rows are differences.
 
     Each column is put in units of its own size. None where nothing differs, or where the noise of the
@@ -208,7 +207,7 @@ def _between(here: _Proxy, there: _Proxy) -> Measured | None:
     if freedom < 1:
         return None
     run_error = np.sqrt(squares / freedom / (len(seeds) / math.fsum(1.0 / n for n in seeds)))
-    found = _slope(means[0], means[1], np.tile(run_error, (len(shared), 1)))
+    found = slope_of(means[0], means[1], np.tile(run_error, (len(shared), 1)))
     if found is None:
         return None
     return Measured(
