@@ -90,6 +90,8 @@ def _prediction(record: Mapping[str, Any]) -> Iterator[str]:
         f"differences are multiplied by {factor['mean']:.2f} ± {factor['sd']:.2f}, and by "
         f"{gap['share']:.2f}, the share of the difference in mixture that the full run keeps"
     )
+    if found["study"] != record["study"]:
+        yield f"- carried from study {found['study']}, which judged the same pair nearer the target"
     for one in found["measured"]:
         yield f"- measured: slope {one['slope']:.2f} ± {one['error']:.2f} of {one['where']}"
     yield f"- {found['prior']}"

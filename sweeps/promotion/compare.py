@@ -36,7 +36,7 @@ from sweeps.promotion.changes import (
 )
 from sweeps.promotion.compare_text import text
 from sweeps.promotion.gates import audit_gaps
-from sweeps.promotion.prediction import Expected, Prediction, digest, read_prediction
+from sweeps.promotion.sealed import Expected, Prediction, digest, read_prediction
 
 __all__ = ["Comparison", "Outcome", "TaskChange", "after_run", "compare", "write_comparison"]
 

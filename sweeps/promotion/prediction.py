@@ -5,17 +5,15 @@
     config ───▶ tokens, parameters, share of the searched mixture ───┘
 
 One prediction for the study's score and one for every task that the verdict compared, all turned so
-that positive is better. The prediction stands in ``promotion.json``; its digest goes into the labels of
-the full runs, so that a prediction that was changed afterwards is found out.
+that positive is better.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ import numpy as np
 from ablations.runs import RunRecord
 from ablations.schema import RunConfig, validate
 from ablations.training.specs import ModelSpec
-from sweeps.promotion.evidence import Evidence
+from sweeps.promotion.evidence import Evidence, picked_runs
 from sweeps.promotion.freeze import freeze
 from sweeps.promotion.scale import (
     PRIOR,
@@ -32,80 +30,17 @@ from sweeps.promotion.scale import (
     Carried,
     Factor,
     Gap,
-    Measured,
     carry,
     transfer_factor,
 )
+from sweeps.promotion.sealed import Expected, Prediction
 from sweeps.promotion.slopes import checkpoint_slope, other_scales, tokens_of
 from sweeps.promotion.spec import FullSpec
 from sweeps.study.objective import SCORE, Objective, objective_of
 from sweeps.verdict.contrasts import Estimate
-from sweeps.verdict.record import CandidateRow, TaskRow
+from sweeps.verdict.record import CandidateRow, TaskRow, Verdict
 
-__all__ = ["Expected", "Prediction", "digest", "predict", "read_prediction", "unseen_sources"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Expected:
-    """The difference that the full runs are expected to show; positive = better."""
-
-    task: str
-    """Task, or ``score``."""
-    metric: str
-    """Metric of the task; empty for the score."""
-    proxies: float
-    """Difference of the proxies, winner's curse taken out."""
-    error: float | None
-    """Its standard error; None where the study shows no noise."""
-    mean: float
-    """Expected difference at the target's scale."""
-    low: float | None
-    """Lower end of the 90% interval; None where the study shows no noise."""
-    high: float | None
-    """Upper end of it."""
-    signal: bool
-    """Whether the proxies' difference is larger than its own standard error."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """Everything that was foretold, and what it rests on."""
-
-    baseline: str
-    """Candidate that is trained at full size for comparison."""
-    gap: Gap
-    factor: Factor
-    measured: tuple[Measured, ...]
-    """Slopes that the study measured itself; empty = the prior alone."""
-    prior: str
-    """What is assumed of every study."""
-    added: Mapping[str, float]
-    """Source that no proxy read → its share of the full run's tokens; the same in both full runs."""
-    score: Expected | None
-    """None where the full run's score is not made as the study's was."""
-    objective: Objective
-    """What the study judged; the full runs' score is computed by it."""
-    direction: str
-    """Which way the score is better."""
-    tasks: tuple[Expected, ...]
-    not_comparable: Mapping[str, str] = field(default_factory=dict)
-    """Task, or ``score`` → why nothing is foretold of it."""
-
-    def plain(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
-
-
-def read_prediction(stored: Mapping[str, Any]) -> Prediction:
-    """Return the prediction of a ``promotion.json``."""
-    found: Prediction = validate(Prediction, stored)
-    return found
-
-
-def digest(stored: Mapping[str, Any]) -> str:
-    """Return the mark of a prediction: SHA-256 over its canonical JSON, the first 16 hex digits."""
-    text = json.dumps(stored, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+__all__ = ["predict"]
 
 
 def predict(
@@ -119,42 +54,99 @@ def predict(
         baseline: The verdict's row of the baseline.
         other: The baseline's finished runs.
     """
-    candidate, config = evidence.candidate, evidence.config
+    config = evidence.config
     runs_dir = Path(config.runs_dir)
-    proxy = evidence.runs[0].manifest.config
-    gap = _gap(proxy, other[0].manifest.config, config, full)
+    near = _nearest(evidence, baseline, other)
+    proxy, theirs = (runs[0].manifest.config for runs in (near.runs, near.other))
     measured = (
-        *checkpoint_slope(evidence.runs, other),
-        *other_scales(runs_dir, evidence.study, evidence.second, evidence.runs[0]),
+        *checkpoint_slope(near.runs, near.other),
+        *other_scales(runs_dir, evidence.study, evidence.second, near.runs[0]),
     )
-    factor = transfer_factor(gap, measured)
-    added = unseen_sources(proxy, other[0].manifest.config, config)
-    name = evidence.verdict.objective
-    objective = objective_of(runs_dir / evidence.study, None if name == SCORE else name)
+    gap = _gap(proxy, theirs, config, full)
+    use = _Scale(gap=gap, factor=transfer_factor(gap, measured))
+    added = _unseen(proxy, theirs, config)
+    objective = _objective(runs_dir / near.study, near.verdict)
     own = objective.metrics == (SCORE,) and objective.form is None
     same = not own or _same_score(proxy, config)
     why = {} if same else {"score": "the full run's evaluation makes another score"}
-    rows = [row for row in evidence.verdict.tasks if row.advantage is not None]
+    rows = [row for row in near.verdict.tasks if row.advantage is not None]
     for row in rows:
         for source in added:
             if row.task == f"heldout_{source}":
                 why[f"{row.task}/{row.metric}"] = f"text of {source}, which no proxy read"
-    curse = _Curse.of(evidence, candidate, len([row for row in rows if row.in_score]))
+    curse = _Curse.of(near, len([row for row in rows if row.in_score]))
     kept = [row for row in rows if f"{row.task}/{row.metric}" not in why]
-    use = _Scale(gap=gap, factor=factor)
     return Prediction(
+        study=near.study,
         baseline=baseline.name,
         gap=gap,
-        factor=factor,
+        factor=use.factor,
         measured=measured,
         prior=PRIOR,
         added=added,
-        score=_score(evidence, baseline, curse, use) if same else None,
+        score=_score(near, curse, use) if same else None,
         objective=objective,
-        direction=evidence.verdict.direction,
-        tasks=_tasks(evidence, kept, baseline, curse, use),
+        direction=near.verdict.direction,
+        tasks=_tasks(near, runs_dir, kept, curse, use),
         not_comparable=why,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Proxies:
+    """The study whose difference is carried to the target."""
+
+    study: str
+    verdict: Verdict
+    candidate: CandidateRow
+    runs: Sequence[RunRecord]
+    baseline: CandidateRow
+    other: Sequence[RunRecord]
+
+
+def _nearest(evidence: Evidence, baseline: CandidateRow, other: Sequence[RunRecord]) -> _Proxies:
+    """Return the proxies nearest the target: the second study's, where it judged the same pair."""
+    own = _Proxies(
+        study=evidence.study,
+        verdict=evidence.verdict,
+        candidate=evidence.candidate,
+        runs=evidence.runs,
+        baseline=baseline,
+        other=other,
+    )
+    second = evidence.second
+    if second is None or (second.pick, second.reference, second.score, second.direction) != (
+        evidence.candidate.name,
+        baseline.name,
+        evidence.verdict.score,
+        evidence.verdict.direction,
+    ):
+        return own
+    rows = {row.name: row for row in second.candidates}
+    pair = [rows[name] for name in (second.pick, second.reference)]
+    runs = [picked_runs(Path(evidence.config.runs_dir), second.study, row) for row in pair]
+    if _cost(runs[0][0]) <= _cost(evidence.runs[0]):
+        return own
+    return _Proxies(
+        study=second.study,
+        verdict=second,
+        candidate=pair[0],
+        runs=runs[0],
+        baseline=pair[1],
+        other=runs[1],
+    )
+
+
+def _cost(run: RunRecord) -> float:
+    """Tokens times parameters of a run."""
+    config = run.manifest.config
+    model: ModelSpec = validate(ModelSpec, config["model"])
+    return tokens_of(config) * model.parameters
+
+
+def _objective(folder: Path, verdict: Verdict) -> Objective:
+    name = verdict.objective
+    return objective_of(folder, None if name == SCORE else name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,10 +169,10 @@ class _Curse:
     """Tasks of the score."""
 
     @classmethod
-    def of(cls, evidence: Evidence, candidate: CandidateRow, tasks: int) -> _Curse:
+    def of(cls, near: _Proxies, tasks: int) -> _Curse:
         """Read it from the verdict; nothing for a candidate that is not its pick."""
-        verdict = evidence.verdict
-        if candidate.name != verdict.pick:
+        verdict = near.verdict
+        if near.candidate.name != verdict.pick:
             return cls(flattery=0.0, error=math.inf, tasks=max(1, tasks))
         return cls(
             flattery=max(0.0, verdict.advantage.value - verdict.regret.shrunk_advantage),
@@ -198,11 +190,9 @@ class _Curse:
         return self.flattery * error / (self.error * math.sqrt(self.tasks))
 
 
-def _score(
-    evidence: Evidence, baseline: CandidateRow, curse: _Curse, use: _Scale
-) -> Expected | None:
-    verdict, candidate = evidence.verdict, evidence.candidate
-    found = _against(candidate, baseline, verdict.direction)
+def _score(near: _Proxies, curse: _Curse, use: _Scale) -> Expected:
+    verdict = near.verdict
+    found = _against(near.candidate, near.baseline, verdict.direction)
     noise = verdict.noise
     means = [row.mean for row in verdict.candidates]
     return _expected(
@@ -231,18 +221,18 @@ def _against(candidate: CandidateRow, baseline: CandidateRow, direction: str) ->
 
 
 def _tasks(
-    evidence: Evidence,
+    near: _Proxies,
+    runs_dir: Path,
     rows: Sequence[TaskRow],
-    baseline: CandidateRow,
     curse: _Curse,
     use: _Scale,
 ) -> tuple[Expected, ...]:
     """Return what is foretold of every task; nothing where the verdict's rows are of another pair."""
-    verdict = evidence.verdict
-    if evidence.candidate.name != verdict.pick or baseline.name != verdict.reference:
+    verdict = near.verdict
+    if near.candidate.name != verdict.pick or near.baseline.name != verdict.reference:
         return ()
-    seeds = 1.0 / len(evidence.candidate.seeds or (0,)) + 1.0 / len(baseline.seeds or (0,))
-    spreads = _spreads(evidence)
+    seeds = math.fsum(1.0 / len(row.seeds or (0,)) for row in (near.candidate, near.baseline))
+    spreads = _spreads(runs_dir / near.study, verdict)
     found = []
     for row in rows:
         estimate = row.advantage
@@ -298,12 +288,11 @@ def _expected(
     )
 
 
-def _spreads(evidence: Evidence) -> dict[str, float]:
+def _spreads(folder: Path, verdict: Verdict) -> dict[str, float]:
     """``task/metric`` → standard deviation between the verdict's candidates, noise included."""
-    trials = {row.trial for row in evidence.verdict.candidates}
-    folder = Path(evidence.config.runs_dir) / evidence.study
+    trials = {row.trial for row in verdict.candidates}
     values: dict[str, dict[str, list[float]]] = {}
-    for name in evidence.verdict.runs:
+    for name in verdict.runs:
         record = RunRecord(folder / name)
         trial = record.manifest.trial if record.exists() else None
         if trial not in trials:
@@ -346,7 +335,7 @@ def _distance(first: Mapping[str, float], second: Mapping[str, float]) -> float:
     return math.fsum(abs(first.get(n, 0.0) - second.get(n, 0.0)) for n in names) / 2.0
 
 
-def unseen_sources(
+def _unseen(
     proxy: Mapping[str, Any], other: Mapping[str, Any], config: RunConfig
 ) -> dict[str, float]:
     """Source that neither proxy was asked to read → its share of the full run's tokens."""

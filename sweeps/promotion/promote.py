@@ -37,7 +37,8 @@ from sweeps.promotion.freeze import freeze
 from sweeps.promotion.gates import GateResult, judge_gates, require_open
 from sweeps.promotion.launch import scripts
 from sweeps.promotion.plan import chain_files, chain_run, stage_launches
-from sweeps.promotion.prediction import Prediction, digest, predict
+from sweeps.promotion.prediction import predict
+from sweeps.promotion.sealed import Prediction, digest
 from sweeps.promotion.spec import PromotionSpec
 from sweeps.verdict.record import VERDICT_FILE, CandidateRow, read_verdict
 

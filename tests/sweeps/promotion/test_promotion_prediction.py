@@ -14,9 +14,10 @@ from scipy import stats
 
 from ablations.schema import validate
 from sweeps.promotion.evidence import Evidence, choose, gather, picked_runs
-from sweeps.promotion.prediction import digest, predict, read_prediction
+from sweeps.promotion.prediction import predict
 from sweeps.promotion.promote import _full_values, promote
 from sweeps.promotion.scale import Factor, Gap, Measured, carry, transfer_factor
+from sweeps.promotion.sealed import digest, read_prediction
 from sweeps.promotion.slopes import checkpoint_slope, other_scales
 from sweeps.promotion.spec import PromotionSpec
 from sweeps.verdict.record import read_verdict
@@ -309,7 +310,17 @@ def test_a_second_size_enters_the_prediction(study: MadeStudy) -> None:
     assert found.slope == pytest.approx(0.25, rel=0.1)  # 0.1 where the small proxies gain 0.4
     tokens = study.config("trial-0000", 0, PLAIN).build_schedule().total_tokens
     assert found.tokens == pytest.approx(16384 / tokens)
+    assert other_scales(study.runs_dir, "proxies", None, own) == ()
+
     alone, both = predicted(study), predicted(study, second=second)
     assert len(both.measured) == len(alone.measured) + 1
-    assert both.score.mean < alone.score.mean
-    assert other_scales(study.runs_dir, "proxies", None, own) == ()
+    # It judged the same pair nearer the target: its own difference is what is carried.
+    assert (alone.study, both.study) == ("proxies", "larger")
+    assert both.gap.tokens == pytest.approx(8192 / 16384)
+    assert both.score.proxies == pytest.approx(second.advantage.value)
+    # One that judged another pair, or another score, lends its slope alone.
+    for other in (replace(second, reference="somebody"), replace(second, score="another")):
+        found_alone = predicted(study, second=other)
+        assert found_alone.study == "proxies"
+        assert len(found_alone.measured) == len(both.measured)
+        assert found_alone.score.mean < alone.score.mean
