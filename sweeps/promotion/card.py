@@ -88,7 +88,8 @@ def _prediction(record: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"- scale: {gap['tokens']:.3g} times the tokens, {gap['parameters']:.3g} times the parameters; "
         f"differences are multiplied by {factor['mean']:.2f} ± {factor['sd']:.2f}, and by "
-        f"{gap['share']:.2f}, the share of the difference in mixture that the full run keeps"
+        f"{gap['share']:.2f} ± {gap['share_sd']:.2f}, the share of the difference in mixture that the "
+        "full run keeps"
     )
     if found["study"] != record["study"]:
         yield f"- carried from study {found['study']}, which judged the same pair nearer the target"

@@ -311,13 +311,17 @@ def _gap(
     proxy: Mapping[str, Any], other: Mapping[str, Any], config: RunConfig, full: FullSpec
 ) -> Gap:
     small: ModelSpec = validate(ModelSpec, proxy["model"])
-    alone = replace(full, stages=None)
-    near = _distance(_mixture(proxy, alone), _mixture(other, alone))
-    far = _distance(_mixture(proxy, full), _mixture(other, full))
+    mixtures = [
+        [_mixture(one, spec) for one in (proxy, other)]
+        for spec in (replace(full, stages=None), full)
+    ]
+    curved, plain = (_share(*mixtures, power) for power in (_POWER, 1.0))
     return Gap(
         tokens=full.total_tokens / max(1.0, tokens_of(proxy)),
         parameters=config.model.parameters / small.parameters,
-        share=far / near if near > 0.0 else 1.0,
+        share=curved,
+        # Laws in the share of a source and in its logarithm shrink a difference more and less.
+        share_sd=max(abs(1.0 - curved), abs(1.0 - plain)) / 2.0,
     )
 
 
@@ -330,9 +334,24 @@ def _mixture(proxy: Mapping[str, Any], full: FullSpec) -> dict[str, float]:
     return found
 
 
-def _distance(first: Mapping[str, float], second: Mapping[str, float]) -> float:
-    names = {*first, *second}
-    return math.fsum(abs(first.get(n, 0.0) - second.get(n, 0.0)) for n in names) / 2.0
+_POWER = 0.35
+"""Weights are compared as weight^0.35, as the project's surrogate compares them: the first tenth of a source
+changes more than the fifth."""
+
+
+def _share(
+    near: Sequence[Mapping[str, float]], far: Sequence[Mapping[str, float]], power: float
+) -> float:
+    """Return the distance of a pair of mixtures in the full run over that of the proxies."""
+
+    def distance(first: Mapping[str, float], second: Mapping[str, float]) -> float:
+        names = {*first, *second}
+        return math.fsum(
+            abs(first.get(n, 0.0) ** power - second.get(n, 0.0) ** power) for n in names
+        )
+
+    before = distance(*near)
+    return distance(*far) / before if before > 0.0 else 1.0
 
 
 def _unseen(

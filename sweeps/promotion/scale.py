@@ -69,6 +69,8 @@ class Gap:
     """Parameters of the full run over those of a proxy."""
     share: float = 1.0
     """Distance between the two mixtures in the full run over their distance in the proxies."""
+    share_sd: float = 0.0
+    """Standard deviation of the share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +159,7 @@ def carry(
     from scipy import stats
 
     scale = factor.mean * gap.share
-    # The same sources added to both arms leave a difference that need not shrink by the share exactly.
-    unsure = math.hypot(factor.sd * gap.share, factor.mean * (1.0 - gap.share) / 2.0)
+    unsure = math.hypot(factor.sd * gap.share, factor.mean * gap.share_sd)
     own = (_OWN[0] + _OWN[1] * abs(math.log(gap.tokens))) * spread * scale
     sampled = (scale * error) ** 2 + (unsure * error) ** 2
     runs = 2.0 * run_sd**2

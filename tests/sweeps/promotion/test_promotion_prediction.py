@@ -93,9 +93,9 @@ def test_without_any_doubt_the_interval_is_a_point() -> None:
 
 
 def test_the_share_of_the_searched_mixture_dilutes_a_difference() -> None:
-    found = carried(gap=Gap(tokens=1.0, parameters=1.0, share=0.8))
+    found = carried(gap=Gap(tokens=1.0, parameters=1.0, share=0.8, share_sd=0.1))
     assert found.mean == pytest.approx(0.16)
-    assert found.low < 0.16 < found.high  # and nobody knows by how much exactly
+    assert found.sd == pytest.approx(0.4 * 0.5 * 0.1)  # nobody knows by how much exactly
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,12 @@ def test_the_scale_is_read_from_proxy_and_target(study: MadeStudy) -> None:
     assert found.gap.share == 1.0
     assert found.added == {}
     half = "promotion.full.stages={a: {share: 0.5}, b: {share: 0.5, add: {synthetic_facts: 0.4}}}"
-    assert predicted(study, half).gap.share == pytest.approx(0.5 + 0.5 * 0.6)
+    gap = predicted(study, half).gap
+    # Facts 0.2 and 0.6, junk 0.5 and 0.1: 0.8 of each, and 0.2 of facts added to both; power 0.35.
+    before = 0.6**0.35 - 0.2**0.35 + 0.5**0.35 - 0.1**0.35
+    after = 0.68**0.35 - 0.36**0.35 + 0.4**0.35 - 0.08**0.35
+    assert gap.share == pytest.approx(after / before)
+    assert gap.share_sd == pytest.approx((1.0 - 0.8) / 2.0)  # the linear share, 0.8, is the lower
 
 
 def test_a_source_that_no_proxy_read_is_named_and_its_own_text_not_foretold(
@@ -217,7 +222,8 @@ def test_a_source_that_no_proxy_read_is_named_and_its_own_text_not_foretold(
     verdict = replace(evidence.verdict, tasks=rows + evidence.verdict.tasks[1:])
     found = predicted(made, add, verdict=verdict)
     assert found.added == {"synthetic_junk": pytest.approx(0.25, abs=0.01)}
-    assert found.gap.share == pytest.approx(0.75)
+    assert found.gap.share == pytest.approx(0.75**0.35)
+    assert found.gap.share_sd == pytest.approx(0.25 / 2.0)
     assert "heldout_synthetic_junk" not in {row.task for row in found.tasks}
     assert "no proxy read" in found.not_comparable["heldout_synthetic_junk/bpb"]
 
