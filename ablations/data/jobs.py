@@ -12,6 +12,8 @@ from ablations.data.catalogue import SourceSpec
 from ablations.data.manifest import store_folder
 from ablations.data.readers import Place
 from ablations.data.tokenizer import Tokenizer
+from ablations.errors import ConfigError
+from ablations.sbatch import job_word, line_problems, partition_problems, time_problems
 
 __all__ = ["SlurmSpec", "Work", "run_here", "submit"]
 
@@ -34,6 +36,15 @@ class SlurmSpec:
     """Command that activates the Python environment inside a job."""
     sbatch_args: Mapping[str, str] | None = None
     """Further options of ``sbatch``."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            *partition_problems("slurm.partition", self.partition),
+            *time_problems("slurm.time", self.time),
+            *line_problems("slurm.sbatch_args", self.sbatch_args or {}),
+        ]
+        if problems:
+            raise ConfigError(problems)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +150,7 @@ def submit(work: Work, workers: int, slurm: SlurmSpec) -> None:
         pipeline=_pipeline(work),
         tasks=work.spec.shards,
         workers=workers,
-        job_name=f"prepare-{work.name}",
+        job_name=f"prepare-{job_word(work.name)}",
         logging_dir=str(work.jobs),
         slurm_logs_folder=str(work.jobs / "slurm"),
         **shared,
@@ -149,7 +160,7 @@ def submit(work: Work, workers: int, slurm: SlurmSpec) -> None:
     SlurmPipelineExecutor(
         pipeline=[_finish(work)],
         tasks=1,
-        job_name=f"finish-{work.name}",
+        job_name=f"finish-{job_word(work.name)}",
         logging_dir=str(finish),
         slurm_logs_folder=str(finish / "slurm"),
         depends=ranks,

@@ -56,6 +56,8 @@ _SHOWN = 12
 def _prediction(record: Mapping[str, Any]) -> Iterator[str]:
     found = record.get("prediction")
     if not found:
+        yield "No prediction is sealed: there is no baseline to compare the full run with."
+        yield ""
         return
     gap, factor = found["gap"], found["factor"]
     yield "## Prediction (sealed before the full run)"

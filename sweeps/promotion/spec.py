@@ -6,7 +6,6 @@ over from the study the mixture of every stage and the stages' shares of the bud
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from string import Formatter
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 from ablations.errors import ConfigError, Problem
 from ablations.mixture.specs import LearningRateSpec
 from ablations.runs import folder_problem
+from ablations.sbatch import partition_problems, time_problems
 
 __all__ = [
     "GATES",
@@ -120,18 +120,6 @@ _LEAST = {
     "checkpoint_interval_steps": 1,
 }
 
-_SBATCH = {
-    "partition": (
-        re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(,[A-Za-z0-9_][A-Za-z0-9._-]*)*"),
-        "names of partitions: letters, digits, '.', '_' and '-', a comma between two",
-    ),
-    "time": (
-        re.compile(r"[0-9]+(:[0-9]{2}){0,2}|[0-9]+-[0-9]{1,2}(:[0-9]{2}){0,2}"),
-        "MM, MM:SS, HH:MM:SS or D-HH[:MM[:SS]], as Slurm reads them",
-    ),
-}
-"""Values of ``#SBATCH`` lines, where nothing can be quoted: a line more would be an option more."""
-
 _PLACES = {"tokenizer", "source"}
 
 
@@ -148,15 +136,9 @@ def _cluster_numbers(cluster: ClusterSpec) -> Iterator[Problem]:
 
 
 def _cluster_texts(cluster: ClusterSpec) -> Iterator[Problem]:
-    for name, (pattern, allowed) in _SBATCH.items():
-        value = getattr(cluster, name)
-        if not pattern.fullmatch(value):
-            yield Problem(
-                f"promotion.full.cluster.{name}",
-                "not a value that Slurm reads",
-                found=repr(value),
-                allowed=allowed,
-            )
+    where = "promotion.full.cluster"
+    yield from partition_problems(f"{where}.partition", cluster.partition)
+    yield from time_problems(f"{where}.time", cluster.time)
     for name in ("folders", "checkpoints", "nanotron"):
         value = getattr(cluster, name)
         if not value or not value.isprintable():

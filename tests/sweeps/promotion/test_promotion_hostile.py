@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from dataclasses import replace
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from ablations.data.jobs import SlurmSpec
 from ablations.errors import UserError
 from ablations.mixture.specs import LearningRateSpec
 from ablations.runs import folder_problem
+from ablations.sbatch import job_word
 from ablations.terminal import override_word, runs_dir_words
 from sweeps.promotion.launch import StageLaunch, scripts
 from sweeps.promotion.promote import promote
@@ -93,6 +96,21 @@ def test_a_promotions_whole_name_must_fit(study: MadeStudy) -> None:
 def test_values_of_the_cluster_are_checked(field: str, value: Any) -> None:
     with pytest.raises(UserError, match=rf"promotion\.full\.cluster\.{field}: "):
         replace(ClusterSpec(), **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"partition": "cpu\n#SBATCH --wrap=x"}, "slurm.partition"),
+        ({"time": "1:00:00\n"}, "slurm.time"),
+        ({"sbatch_args": {"account": "us\n#SBATCH --uid=0"}}, "slurm.sbatch_args.account"),
+        ({"sbatch_args": {"a b": "x"}}, "slurm.sbatch_args.a b"),
+    ],
+)
+def test_the_jobs_of_prepare_check_their_lines_too(changes: dict[str, Any], where: str) -> None:
+    with pytest.raises(UserError, match=re.escape(where)):
+        SlurmSpec(**{"partition": "cpu", **changes})
+    assert job_word("$(touch ran)\nx") == "__touch_ran__x"
 
 
 @pytest.mark.parametrize("time", ["30", "30:00", "72:00:00", "3-12", "3-12:30", "10-00:00:00"])
