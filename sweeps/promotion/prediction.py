@@ -311,11 +311,11 @@ def _gap(
     proxy: Mapping[str, Any], other: Mapping[str, Any], config: RunConfig, full: FullSpec
 ) -> Gap:
     small: ModelSpec = validate(ModelSpec, proxy["model"])
-    mixtures = [
+    near, far = (
         [_mixture(one, spec) for one in (proxy, other)]
         for spec in (replace(full, stages=None), full)
-    ]
-    curved, plain = (_share(*mixtures, power) for power in (_POWER, 1.0))
+    )
+    curved, plain = (_share(near, far, power) for power in (_POWER, 1.0))
     return Gap(
         tokens=full.total_tokens / max(1.0, tokens_of(proxy)),
         parameters=config.model.parameters / small.parameters,

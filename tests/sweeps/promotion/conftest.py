@@ -184,6 +184,7 @@ FULL = (
     "training.sequence_length=32",
     "promotion.full.total_tokens=8192",
     "promotion.full.stages=null",
+    "promotion.full.lr.decay_share=0.1",
     "mixture.epoch_cap=4.0",
     *SHORT_SOURCES,
 )

@@ -89,6 +89,8 @@ def test_a_full_run_killed_in_every_stage_and_at_every_boundary_ends_as_an_undis
     kinds = [event["kind"] for event in record.events()]
     assert kinds.count("resume") >= 4
     assert (folder / "comparison.md").is_file()
+    # The run carried the mark of the prediction that was sealed before it, through every kill.
+    assert json.loads((folder / "comparison.json").read_text())["seal"] == "kept"
 
 
 @pytest.mark.slow
