@@ -76,12 +76,10 @@ def _prediction(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {name} | {row['proxies']:+.3g} | {row['mean']:+.3g} | {interval} |"
     yield ""
     silent = len(found["tasks"]) - len(tasks)
-    if len(tasks) > _SHOWN or silent:
-        yield (
-            f"{max(0, len(tasks) - _SHOWN)} more tasks in `promotion.json`; {silent} without signal "
-            "are left out: their noise is larger than the difference."
-        )
-        yield ""
+    if len(tasks) > _SHOWN:
+        yield f"- {len(tasks) - _SHOWN} more tasks in `promotion.json`"
+    if silent:
+        yield f"- {silent} without signal left out: their noise is larger than the difference"
     for key, why in found["not_comparable"].items():
         yield f"- not comparable: {key}: {why}"
     if found["added"]:

@@ -33,6 +33,8 @@ Floats = NDArray[np.float64]
 
 _EARLIER = 1.0 / 3.0
 """Share of the tokens at which the earlier checkpoint is sought."""
+_OWN_SLOPES = 0.2
+"""Spread of the metrics' own slopes: with no noise at all, each still counts alike."""
 _NEAREST = (0.1, 0.7)
 """Shares between which it has to lie: nearer the end the slope says nothing of scale."""
 
@@ -115,8 +117,8 @@ def slope_of(small: Floats, large: Floats, error: Floats) -> tuple[float, float]
     if not kept.any():
         return None
     x, y, e = small[:, kept] / size[kept], large[:, kept] / size[kept], error[:, kept] / size[kept]
-    # A column whose differences are noise would pull the slope towards nothing.
-    weight = 1.0 / (1.0 + e**2)
+    # By inverse variance: a column whose differences are noise would pull the slope towards nothing.
+    weight = 1.0 / (_OWN_SLOPES**2 + e**2)
     below = float((weight * x * x).sum())
     if below <= 0.0:
         return None

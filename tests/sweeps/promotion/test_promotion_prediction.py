@@ -18,7 +18,7 @@ from sweeps.promotion.prediction import predict
 from sweeps.promotion.promote import _full_values, promote
 from sweeps.promotion.scale import Factor, Gap, Measured, carry, transfer_factor
 from sweeps.promotion.sealed import digest, read_prediction
-from sweeps.promotion.slopes import checkpoint_slope, other_scales
+from sweeps.promotion.slopes import checkpoint_slope, other_scales, slope_of
 from sweeps.promotion.spec import PromotionSpec
 from sweeps.verdict.record import read_verdict
 from tests.sweeps.promotion.conftest import FULL, GOOD, PLAIN, TASKS, MadeStudy, composed
@@ -288,6 +288,24 @@ def test_checkpoints_tell_how_the_difference_grew(study: MadeStudy) -> None:
     assert found.slope == pytest.approx(3.0, rel=0.1)
     assert found.tokens == pytest.approx(8 / 3)
     assert 0.0 < found.error < 0.5
+
+
+def test_a_metric_of_noise_does_not_hide_a_slope() -> None:
+    rng = np.random.default_rng(0)
+    small = np.array([[0.10, 0.20, 0.001]])
+    large = np.array([[0.30, 0.60, -0.002]])
+    found = slope_of(small, large, np.array([[0.002, 0.002, 0.002]]))
+    assert found is not None
+    assert found[0] == pytest.approx(3.0, rel=0.1)
+    assert slope_of(0.0 * small, 0.0 * large, np.ones((1, 3))) is None
+    assert slope_of(small, large, np.full((1, 3), math.inf)) is None
+    noisy = slope_of(small, large, np.full((1, 3), 0.1))
+    assert noisy is not None
+    assert noisy[1] > 3.0 * found[1]
+    many = rng.normal(size=(8, 4))
+    held = slope_of(many, 0.5 * many, np.full((8, 4), 0.01))
+    assert held is not None
+    assert held[0] == pytest.approx(0.5, abs=0.01)
 
 
 def test_one_checkpoint_or_one_seed_tells_nothing(study: MadeStudy) -> None:
