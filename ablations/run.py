@@ -22,7 +22,8 @@ import numpy as np
 
 from ablations.data.manifest import StoreManifest
 from ablations.data.tokenizer import Tokenizer, open_tokenizer
-from ablations.errors import ConfigError, DataError, Problem, TrainingError, WorkError
+from ablations.errors import ConfigError, DataError, HeldError, Problem, TrainingError
+from ablations.failures import recorded
 from ablations.files import free_bytes
 from ablations.mixture.audit import Audit, audit
 from ablations.plan import Plan, make_plan
@@ -67,8 +68,8 @@ def execute(
         config_yaml: The config as composed, for the record; by default made from ``config``.
 
     Raises:
-        UserError: the run cannot be done as asked; nothing was written, or nothing more.
-        WorkError: training or scoring failed; the record says where and why.
+        UserError: the run cannot be done as asked; nothing was lost.
+        WorkError: training or scoring failed; the record holds where and why.
     """
     work = open_work(config, here=here, progress=progress, config_yaml=config_yaml)
     record = work.record
@@ -78,9 +79,13 @@ def execute(
     with record.hold():
         try:
             return Finished(record, work.run())
-        except WorkError as error:
-            work.fail(str(error))
-            raise
+        except HeldError:
+            raise  # a worker of an earlier life still trains it
+        except (Exception, SystemExit) as error:
+            reported = recorded(record.path, error, work.fail)
+            if reported is error:
+                raise
+            raise reported from error
 
 
 def open_work(
@@ -268,6 +273,8 @@ class Work:
 
     def run(self) -> dict[str, Any]:
         """Train, audit, score; the result, which is on disk when this returns."""
+        # The result of a failed try: its reason stays in the events, and the run is under way again.
+        (self.record.path / "result.json").unlink(missing_ok=True)
         self.train()
         self.check()
         self.score()
@@ -348,9 +355,11 @@ class Work:
         }
 
     def fail(self, reason: str) -> None:
-        """Record that the run failed."""
-        self.record.set_status("failed", reason)
+        """Record that the run failed: as an event, in the result, then in the manifest."""
+        step = self.outcome.last_step if self.outcome else None
+        self.record.event("failed", step=step, reason=reason)
         self.record.write_result(self.failure(reason))
+        self.record.set_status("failed", reason)
 
     def failure(self, reason: str) -> dict[str, Any]:
         """The content of ``result.json`` of a run that failed."""

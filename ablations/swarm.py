@@ -54,7 +54,7 @@ def _opened(read: Read, held: ExitStack) -> Work | None:
     """A run with its record held; None where there is nothing to train, or what ails it is its own to say."""
     try:
         work = open_work(read(), here=True)
-        if work.record.result() is None:
+        if (work.record.result() or {}).get("status") != "done":
             held.enter_context(work.record.hold())
             return work
     except Exception as error:

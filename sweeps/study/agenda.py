@@ -35,6 +35,9 @@ class Agenda(Protocol):
     def next_runs(self, study: StudyState, busy: set[Run], room: int) -> list[Run]:
         """At most ``room`` runs to launch now; none when all is done or must wait for ``busy``."""
 
+    def ended_runs(self, study: StudyState) -> list[Run]:
+        """Runs of this agenda that ended, failed ones included."""
+
     def total(self, study: StudyState) -> int | None:
         """Trials there will be, None where the budget does not say."""
 
@@ -62,6 +65,11 @@ class SweepAgenda:
                 mine[identity(combination)] = trial
                 runs += _missing([trial], self._seeds, busy)
         return runs[:room]
+
+    def ended_runs(self, study: StudyState) -> list[Run]:
+        """Runs of the command's combinations and seeds that ended."""
+        ended = _ended(self._mine(study).values())
+        return [run for run in ended if run.seed in self._seeds]
 
     def total(self, study: StudyState) -> int | None:
         """One trial a combination."""
@@ -105,6 +113,10 @@ class SearchAgenda:
         study.decide_quality(self._decide)
         return True
 
+    def ended_runs(self, study: StudyState) -> list[Run]:
+        """Every run of the search's phases that ended."""
+        return _ended(trial for trial in study.trials if trial.ask.phase in self.phases)
+
     def total(self, study: StudyState) -> int | None:
         """Trials of the budget."""
         return study.spec.budget.trials
@@ -147,14 +159,18 @@ class SearchAgenda:
         """Numbers of the finalists; decided once for what was explored, and kept."""
         path, explored = study.folder / "finalists.json", study.ledger().explored_trials
         spec = study.spec.confirm
-        kept = _kept(path, explored, spec.finalists)
+        done = sum(trial.ask.phase != "confirm" for trial in study.history().done)
+        kept = _kept(path, explored, spec.finalists, done)
         if kept is not None:
             return kept
         picked = self._ask_pick(study) if spec.finalists and spec.pick else None
         chosen = [trial.number for trial in finalists(study.history(), spec)]
         if picked is not None and picked not in chosen:
             chosen.append(picked)
-        write_json(path, {"explored": explored, "asked": spec.finalists, "finalists": chosen})
+        write_json(
+            path,
+            {"explored": explored, "done": done, "asked": spec.finalists, "finalists": chosen},
+        )
         return chosen
 
     def _ask_pick(self, study: StudyState) -> int | None:
@@ -184,6 +200,10 @@ class SearchAgenda:
         return done[int(gaps.argmin())].number if gaps.min() < _SAME_WEIGHT else None
 
 
+def _ended(trials: Iterable[Trial]) -> list[Run]:
+    return [Run(trial.number, seed) for trial in trials for seed in sorted(trial.outcomes)]
+
+
 def _unfinished(trials: Iterable[Trial], busy: set[Run]) -> list[Run]:
     """Runs of trials that were asked and have not ended."""
     return [
@@ -204,11 +224,14 @@ def _missing(trials: Iterable[Trial], seeds: Sequence[int], busy: set[Run]) -> l
     ]
 
 
-def _kept(path: Path, explored: int, asked: int) -> list[int] | None:
+def _kept(path: Path, explored: int, asked: int, done: int) -> list[int] | None:
+    """The finalists decided before, None where a trial was added or a failed one is done by now."""
     if not path.exists():
         return None
     kept = read_json(path)
-    if kept["explored"] != explored or kept["asked"] != asked:
+    now = {"explored": explored, "asked": asked, "done": done}
+    # Files written before failed runs were tried again lack "done".
+    if any(kept.get(name, value) != value for name, value in now.items()):
         return None
     numbers: list[int] = kept["finalists"]
     return numbers

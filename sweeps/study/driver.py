@@ -5,7 +5,8 @@
 Whatever a job returns, only its folder says how it ended. A job that came back without a result was
 killed (by a user, a node, the kernel) and is launched again, up to ``search.attempts`` times; it
 goes on from its last checkpoint. A job that raised has failed, and the study goes on without it, up
-to ``search.max_failures``. A run that an orphan of an earlier driver still works on is waited for.
+to ``search.max_failures``; the same command tries it again, unless it diverged. A run that an orphan
+of an earlier driver still works on is waited for.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sweeps.study.agenda import Agenda
 from sweeps.study.harvest import is_held, run_folder
 from sweeps.study.launching import Launching, Returned
 from sweeps.study.pruning import Pruner
+from sweeps.study.shortfall import shortfall
 from sweeps.study.state import Run, StudyState
 from sweeps.study.trial import Outcome, Trial
 
@@ -32,7 +34,7 @@ _TICK_SECONDS = 0.5
 
 
 class StudyError(WorkError):
-    """A study that ended early: too many of its trials failed."""
+    """A study in which runs failed or have no score; or one that ended early, after too many."""
 
 
 class View(Protocol):
@@ -79,9 +81,11 @@ class Driver:
         """Until everything asked for has ended.
 
         Raises:
-            StudyError: more trials failed than ``search.max_failures``.
+            StudyError: a run failed or has no score, or more trials failed than
+                ``search.max_failures``.
             UserError: the first run was refused; nothing was lost.
         """
+        self._study.retry_failures(self._agenda.ended_runs(self._study))
         try:
             while self._fill():
                 self._draw()
@@ -95,8 +99,10 @@ class Driver:
         finally:
             self._study.write_ledger(now=True)
             self._draw()
-        if self._stopping:
-            raise StudyError(self._stopping)
+        if wrong := self._stopping or shortfall(
+            self._study, self._agenda.ended_runs(self._study)
+        ):
+            raise StudyError(wrong)
 
     def _fill(self) -> bool:
         """Launch what fits; whether there is anything to wait for."""
@@ -156,12 +162,12 @@ class Driver:
     ) -> Outcome | None:
         """The outcome of a run whose folder holds no result; None = launch it again."""
         if raised is not None and not _was_ended(returned, raised):
-            return Outcome(seed=run.seed, status="failed", reason=_said(raised))
+            return self._study.fail(run, _said(raised))
         if self._launches[run] < self._study.spec.attempts:
             return None
         last = f"; last: {_said(returned)}" if isinstance(returned, BaseException) else ""
-        reason = f"ended {self._launches[run]} times without a result{last}"
-        return Outcome(seed=run.seed, status="failed", reason=reason)
+        times = self._launches[run]
+        return self._study.fail(run, f"ended {times} times without a result{last}")
 
     def _refuse_first(self, raised: BaseException | None) -> None:
         """A user's mistake that shows in the first run is told, not counted as failed trials."""

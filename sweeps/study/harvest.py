@@ -1,4 +1,4 @@
-"""What the run folders of a study say: the only place results are taken from.
+"""Read the run folders of a study: the only place results are taken from.
 
     runs/<study>/trial-0007-0/ask.json      what the trial is, written before anything is launched
                               result.json   how the run ended, written last by the run itself
@@ -21,14 +21,17 @@ from sweeps.study.trial import Ask, Outcome, trial_name
 
 __all__ = [
     "asks_in",
+    "forget_failure",
     "holds_record",
     "is_held",
+    "may_be_tried_again",
     "outcome_of",
     "outcomes_of",
     "run_folder",
     "runs_in",
     "wait_while_held",
     "write_ask",
+    "write_failure",
 ]
 
 _RUN = re.compile(r"trial-(\d{4,})-(\d+)")
@@ -94,6 +97,36 @@ def outcome_of(folder: Path, ask: Ask, seed: int) -> Outcome | None:
         flops=float(cost.get("flops") or 0.0),
         device_seconds=float(cost.get("wall_seconds") or 0.0) * _devices(record),
     )
+
+
+def may_be_tried_again(outcome: Outcome, run: Path) -> bool:
+    """Return whether the same command launches this run again.
+
+    A failed run is tried again, because its cause may be mended: a missing package, a full disk, a
+    killed node. One that diverged is not: the same seed diverges at the same step.
+    """
+    if outcome.status != "failed":
+        return False
+    return not any(event["kind"] == "diverged" for event in RunRecord(run).events())
+
+
+def forget_failure(run: Path) -> None:
+    """Remove the result of a run that is about to be tried again; its events keep the reason."""
+    path = run / "result.json"
+    if path.exists() and read_json(path).get("status") == "failed":
+        path.unlink()
+
+
+def write_failure(run: Path, reason: str) -> None:
+    """Record a run that ended without recording it: killed, or refused before it began.
+
+    The result is written last, so a driver that dies here records the same failure later.
+    """
+    record = RunRecord(run)
+    record.event("failed", reason=reason)
+    if record.exists():
+        record.set_status("failed", reason)
+    record.write_result({"status": "failed", "reason": reason, "score": None, "metrics": {}})
 
 
 def _pruned(run: Path, seed: int) -> Outcome | None:

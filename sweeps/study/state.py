@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,18 @@ from ablations.files import write_json
 from sweeps.space import Point
 from sweeps.study.budget import Ledger, ledger_of
 from sweeps.study.definition import Definition, load_definition, record_decision
-from sweeps.study.harvest import asks_in, holds_record, outcome_of, outcomes_of, runs_in, write_ask
+from sweeps.study.harvest import (
+    asks_in,
+    forget_failure,
+    holds_record,
+    may_be_tried_again,
+    outcome_of,
+    outcomes_of,
+    run_folder,
+    runs_in,
+    write_ask,
+    write_failure,
+)
 from sweeps.study.journal import Journal
 from sweeps.study.objective import decided_form, restated
 from sweeps.study.spec import SearchSpec, TaskQualitySpec
@@ -87,10 +98,31 @@ class StudyState:
     def _recover_outcomes(self, runs: Mapping[int, set[int]]) -> None:
         """Runs that ended while nobody watched, and replicates added after their trial's end."""
         for trial in list(self._journal.trials.values()):
-            unseen = runs.get(trial.number, set()) - set(trial.outcomes)
+            done = {seed: o for seed, o in trial.outcomes.items() if o.status == "done"}
+            unseen = {*runs.get(trial.number, ()), *trial.outcomes} - set(done)
+            # Of a run that failed the folder is asked again: it may have been tried again since.
+            self._journal.keep(replace(trial, outcomes=done))
             for outcome in outcomes_of(self.folder, trial.ask, sorted(unseen)).values():
                 self.record(Run(trial.number, outcome.seed), outcome)
             self._settle(self._journal.trials[trial.number])
+
+    def retry_failures(self, runs: Iterable[Run]) -> list[Run]:
+        """Take back the failures among ``runs`` whose cause may be mended; the runs to launch again.
+
+        Their folders keep the failure until :meth:`prepare`: one that is not launched is not lost.
+        """
+        again = []
+        for run in runs:
+            trial = self.trial(run.number)
+            outcome = trial.outcomes.get(run.seed)
+            if outcome is not None and may_be_tried_again(outcome, self._folder(run)):
+                again.append(run)
+                kept = {seed: o for seed, o in trial.outcomes.items() if seed != run.seed}
+                self._journal.keep(replace(trial, outcomes=kept))
+        return again
+
+    def _folder(self, run: Run) -> Path:
+        return run_folder(self.folder, self.trial(run.number).ask, run.seed)
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -146,12 +178,18 @@ class StudyState:
         return self._journal.add(ask)
 
     def prepare(self, run: Run) -> None:
-        """Make the run's folder tell what it is, before anything is launched there."""
+        """Make the run's folder ready for a launch: what it is, and no failure of an earlier try."""
         write_ask(self.folder, self.trial(run.number).ask, run.seed)
+        forget_failure(self._folder(run))
 
     def harvest(self, run: Run) -> Outcome | None:
         """How the run ended, as its folder says; None while it has not."""
         return outcome_of(self.folder, self.trial(run.number).ask, run.seed)
+
+    def fail(self, run: Run, reason: str) -> Outcome:
+        """Record a failure in the folder of a run that did not record one itself."""
+        write_failure(self._folder(run), reason)
+        return Outcome(seed=run.seed, status="failed", reason=reason)
 
     def record(self, run: Run, outcome: Outcome) -> Trial:
         """Add an outcome; the trial ends with the last seed it was asked with."""

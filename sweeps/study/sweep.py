@@ -26,7 +26,7 @@ from sweeps.study.definition import (
     settle_definition,
     shared_config,
 )
-from sweeps.study.driver import Driver
+from sweeps.study.driver import Driver, StudyError
 from sweeps.study.job import Command, job_overrides, read_command
 from sweeps.study.launching import Launching, launching_of
 from sweeps.study.lease import drive
@@ -204,11 +204,20 @@ def run_study(
             view=view_for(request.progress),
             pruner=_pruner(request.spec, launching),
         )
-        driver.run()
-    if request.progress:
-        study = override_word("study", request.study)
-        print(f"next: ablate verdict {study}{runs_dir_words(request.folder.parent)}")
+        try:
+            driver.run()
+        except StudyError:
+            _print_next(request, state)  # what did end can be judged
+            raise
+        _print_next(request, state)
     return state
+
+
+def _print_next(request: Request, state: StudyState) -> None:
+    """Print the command that judges the study, where there is something to judge."""
+    if request.progress and state.history().done:
+        study = override_word("study", request.study)
+        print(f"next: ablate verdict {study}{runs_dir_words(request.folder.parent)}", flush=True)
 
 
 def _pin(request: Request, hydra: Hydra) -> Pinned:

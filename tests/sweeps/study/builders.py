@@ -79,7 +79,7 @@ def trial(
     return Trial(ask=ask, outcomes={0: outcome(score)})
 
 
-def finish(state: StudyState, run: Run, score: float = 1.0, **result: Any) -> None:
+def finish(state: StudyState, run: Run, score: float | None = 1.0, **result: Any) -> None:
     """Write what the run of a finished job leaves."""
     folder = state.folder / f"trial-{run.number:04d}-{run.seed}"
     folder.mkdir(parents=True, exist_ok=True)

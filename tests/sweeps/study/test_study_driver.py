@@ -10,13 +10,14 @@ import pytest
 from filelock import FileLock
 
 from ablations.errors import ConfigError, HeldError, Problem, TrainingError
+from ablations.runs import RunRecord
 from sweeps.study.agenda import SearchAgenda, SweepAgenda
 from sweeps.study.driver import Driver, StudyError
 from sweeps.study.launching import Launching, launching_of
 from sweeps.study.spec import ConfirmSpec, SearchSpec
 from sweeps.study.state import Run, StudyState
 from sweeps.study.view import PlainView, SilentView, study_table
-from tests.sweeps.study.builders import finish_as, spec, strategy, study
+from tests.sweeps.study.builders import finish, finish_as, spec, strategy, study
 
 Behaviour = Callable[[StudyState, Run, int], Any]
 """What the launch number of a run does: returns what Hydra would, or raises."""
@@ -53,19 +54,29 @@ def works(state: StudyState, run: Run, launch: int) -> Returned:
 
 
 def drive(
-    folder: Path, behaviour: Behaviour, search: SearchSpec | None = None, mode: Any = "inline"
+    folder: Path,
+    behaviour: Behaviour,
+    search: SearchSpec | None = None,
+    mode: Any = "inline",
+    falls_short: str | None = None,
 ) -> ScriptedLauncher:
+    """Drive a study to its end; ``falls_short``: the message of the error that it must end with."""
     search = search or spec(confirm=ConfirmSpec(finalists=0))
     state = study(folder, search)
     launcher = ScriptedLauncher(state, behaviour)
-    Driver(
+    driver = Driver(
         state,
         SearchAgenda(strategy(search), None),
         Launching(launcher, mode, 2),
         overrides=lambda run: [f"trial=trial-{run.number:04d}", f"seed={run.seed}"],
         check=lambda _: None,
         view=SilentView(),
-    ).run()
+    )
+    if falls_short is None:
+        driver.run()
+    else:
+        with pytest.raises(StudyError, match=falls_short):
+            driver.run()
     return launcher
 
 
@@ -100,22 +111,116 @@ def test_a_run_that_keeps_dying_fails_with_its_reason(tmp_path: Path) -> None:
             raise RuntimeError("out of memory")
         return works(state, run, launch)
 
-    launcher = drive(tmp_path, dies)
+    reason = "ended 3 times without a result; last: RuntimeError: out of memory"
+    launcher = drive(tmp_path, dies, falls_short=f"1 of 10 runs failed: trial-0003-0: {reason}")
     assert launcher.launched.count(Run(3, 0)) == 3
     trial = launcher.state.trial(3)
     assert trial.state == "failed"
-    assert trial.reason == "ended 3 times without a result; last: RuntimeError: out of memory"
+    assert trial.reason == reason
+    result = RunRecord(launcher.state.folder / "trial-0003-0").result()
+    assert result is not None
+    assert (result["status"], result["reason"]) == ("failed", reason)
     assert len(launcher.state.trials) == 10
+
+
+def test_the_same_command_tries_failed_runs_again_and_no_others(tmp_path: Path) -> None:
+    def broken(state: StudyState, run: Run, launch: int) -> Any:
+        if run.number in (0, 3):
+            return Returned(ImportError("no such package"))
+        return works(state, run, launch)
+
+    launcher = drive(tmp_path, broken, falls_short="2 of 10 runs failed: trial-0000-0: ImportError")
+    assert launcher.state.ledger().explore.failed == 2
+    repaired = drive(tmp_path, works)
+    assert repaired.launched == [Run(0, 0), Run(3, 0)]
+    assert all(trial.state == "done" for trial in repaired.state.trials)
     assert drive(tmp_path, works).launched == []
 
 
-def test_a_run_that_raised_is_not_tried_again(tmp_path: Path) -> None:
+def test_a_driver_killed_while_it_tries_again_loses_neither_result_nor_reason(
+    tmp_path: Path,
+) -> None:
+    def broken(state: StudyState, run: Run, launch: int) -> Any:
+        if run.number == 3:
+            return Returned(ImportError("no such package"))
+        return works(state, run, launch)
+
+    def dies(state: StudyState, run: Run, launch: int) -> Any:
+        raise KeyboardInterrupt
+
+    drive(tmp_path, broken, falls_short="ImportError")
+    with pytest.raises(KeyboardInterrupt):
+        drive(tmp_path, dies)
+    record = RunRecord(tmp_path / "runs/s/trial-0003-0")
+    assert record.result() is None
+    assert [event["reason"] for event in record.events()] == ["ImportError: no such package"]
+    assert drive(tmp_path, works).launched == [Run(3, 0)]
+
+
+def test_a_diverged_run_is_not_tried_again_and_is_still_missed(tmp_path: Path) -> None:
+    def diverges(state: StudyState, run: Run, launch: int) -> Any:
+        if run.number == 4:
+            RunRecord(state.folder / "trial-0004-0").event("diverged", step=3, reason="NaN")
+            return Returned(TrainingError("NaN", step=3))
+        return works(state, run, launch)
+
+    drive(tmp_path, diverges, falls_short="1 of 10 runs failed: trial-0004-0: .*NaN$")
+    assert drive(tmp_path, works, falls_short="1 of 10 runs failed").launched == []
+
+
+def test_a_study_whose_runs_have_no_score_does_not_end_as_done(tmp_path: Path) -> None:
+    def unscored(state: StudyState, run: Run, launch: int) -> Any:
+        finish(state, run, score=None)
+        RunRecord(state.folder / f"trial-{run.number:04d}-{run.seed}").add_scores(
+            {"step": 4, "score": None, "reason": "main: heldout_web/bpb is missing"}
+        )
+        return Returned(0)
+
+    drive(
+        tmp_path,
+        unscored,
+        falls_short=r"10 of 10 runs ended without a score: trial-0000-0: main: heldout_web/bpb is",
+    )
+
+
+def test_a_failed_run_that_is_done_now_may_be_a_finalist(tmp_path: Path) -> None:
+    def broken(state: StudyState, run: Run, launch: int) -> Any:
+        if run.number == 3:
+            return Returned(ImportError("no such package"))
+        finish(state, run, score=2.0 + run.number)
+        return Returned(0)
+
+    def better(state: StudyState, run: Run, launch: int) -> Any:
+        finish(state, run, score=1.0)
+        return Returned(0)
+
+    search = spec(confirm=ConfirmSpec(finalists=1, pick=False, seeds=(0, 1)))
+    drive(tmp_path, broken, search, falls_short="ImportError")
+    repaired = drive(tmp_path, better, search)
+    assert repaired.launched == [Run(3, 0), Run(3, 1)]
+
+
+def test_a_held_run_uses_up_no_attempt(tmp_path: Path) -> None:
+    def held_then_killed(state: StudyState, run: Run, launch: int) -> Any:
+        if run.number == 2 and launch == 1:
+            return Returned(HeldError(Problem("run", "held")))
+        if run.number == 2 and launch == 2:
+            raise RuntimeError("worker died")
+        return works(state, run, launch)
+
+    search = spec(confirm=ConfirmSpec(finalists=0), attempts=2)
+    launcher = drive(tmp_path, held_then_killed, search)
+    assert launcher.launched.count(Run(2, 0)) == 3
+    assert launcher.state.trial(2).state == "done"
+
+
+def test_a_run_that_raised_is_not_launched_again_by_the_same_command(tmp_path: Path) -> None:
     def diverges(state: StudyState, run: Run, launch: int) -> Any:
         if run.number == 4:
             return Returned(TrainingError("NaN", step=3))
         return works(state, run, launch)
 
-    launcher = drive(tmp_path, diverges)
+    launcher = drive(tmp_path, diverges, falls_short="trial-0004-0: TrainingError: step 3: NaN")
     assert launcher.launched.count(Run(4, 0)) == 1
     assert launcher.state.trial(4).reason == "TrainingError: step 3: NaN"
 
@@ -129,7 +234,7 @@ def test_too_many_failures_end_the_study(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"4 trials failed, more than search\.max_failures=3"):
         drive(tmp_path, diverges)
     with pytest.raises(StudyError, match="trial-0005: TrainingError"):
-        drive(tmp_path, works)
+        drive(tmp_path, diverges)
 
 
 def test_a_mistake_in_the_first_run_is_told_and_leaves_no_failed_trial(tmp_path: Path) -> None:
