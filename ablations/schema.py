@@ -124,7 +124,7 @@ class RunConfig:
 
     def build_learning_rate(self, schedule: Schedule) -> LearningRate:
         """The learning rate over ``schedule``."""
-        return self.schedule.lr.build(peak=self.training.peak_lr, total_steps=schedule.total_steps)
+        return self.schedule.lr.build(peak=self.training.peak_lr, schedule=schedule)
 
 
 def conf_dir() -> Path:

@@ -1,4 +1,14 @@
-"""What a config says of mixtures and schedules, and how it becomes a :class:`Schedule`."""
+"""Mixtures and schedules as a config gives them, and how they become a :class:`Schedule`.
+
+A stage boundary is one number, so that it can be searched: one stage may take the rest of the
+tokens, and the learning rate may decay over a stage, whatever its length::
+
+    total_tokens: 1.0e+9
+    stages:
+      stable: {share: rest}
+      decay: {share: 0.2}
+    lr: {decay_share: decay}
+"""
 
 from __future__ import annotations
 
@@ -7,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from ablations.errors import ConfigError, Problem
+from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.schedule import DecayShape, LearningRate, Schedule, Stage, whole_steps
 
@@ -50,8 +60,9 @@ class StageSpec:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
-    share: float | None = None
-    """Share of ``schedule.total_tokens``; either this or ``tokens``."""
+    share: float | Literal["rest"] | None = None
+    """Share of ``schedule.total_tokens``; either this or ``tokens``. ``rest`` is what the other stages
+    leave, for one stage."""
     tokens: float | None = None
     """Budget in tokens."""
     weights: Mapping[str, float] | None = None
@@ -70,8 +81,9 @@ class LearningRateSpec:
     """Steps of linear warm-up; null = ``warmup_share``."""
     warmup_share: float = 0.02
     """Share of the steps that warm up, where ``warmup_steps`` is null."""
-    decay_share: float = 0.2
-    """Share of the steps that decay (wsd); SmolLM2 1.7B took the last 10%."""
+    decay_share: float | str = 0.2
+    """Share of the steps that decay (wsd); SmolLM2 1.7B took the last 10%. Or the name of a stage: the
+    decay begins with it and takes all stages from there on."""
     decay_steps: int | None = None
     """Steps of the decay (wsd); null = ``decay_share``."""
     shape: DecayShape = "linear"
@@ -79,8 +91,13 @@ class LearningRateSpec:
     min_ratio: float = 0.0
     """Final learning rate as a share of the peak."""
 
-    def build(self, *, peak: float, total_steps: int) -> LearningRate:
-        """The learning rate of a schedule of ``total_steps`` steps."""
+    def build(self, *, peak: float, schedule: Schedule) -> LearningRate:
+        """Return the learning rate over ``schedule``.
+
+        Raises:
+            ConfigError: ``decay_share`` names no stage of it, or the parts are longer than the whole.
+        """
+        total_steps = schedule.total_steps
         warmup = self.warmup_steps
         if warmup is None:
             warmup = round(self.warmup_share * total_steps)
@@ -90,7 +107,7 @@ class LearningRateSpec:
         elif self.kind == "constant":
             decay = 0
         elif decay is None:
-            decay = round(self.decay_share * total_steps)
+            decay = self._decay_steps(schedule)
         return LearningRate(
             peak=peak,
             warmup_steps=warmup,
@@ -99,6 +116,16 @@ class LearningRateSpec:
             shape="cosine" if self.kind == "cosine" else self.shape,
             min_ratio=self.min_ratio,
         )
+
+    def _decay_steps(self, schedule: Schedule) -> int:
+        """Steps of the decay by ``decay_share``, a share or the stage that it begins with."""
+        if not isinstance(self.decay_share, str):
+            return round(self.decay_share * schedule.total_steps)
+        names = [stage.name for stage in schedule.stages]
+        if self.decay_share not in names:
+            where = "schedule.lr.decay_share"
+            raise ConfigError(unknown_name(where, "stage", self.decay_share, names))
+        return schedule.total_steps - schedule.first_step(names.index(self.decay_share))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +155,11 @@ class ScheduleSpec:
                 problems.append(
                     Problem("schedule.total_tokens", f"needed by the share of stage {name!r}")
                 )
+        rest = [name for name, stage in self.stages.items() if stage.share == "rest"]
+        if len(rest) > 1:
+            problems.append(
+                Problem("schedule.stages", "only one stage can take the rest", found=rest)
+            )
         if not problems:
             problems = self._budget_problems()
         if problems:
@@ -156,13 +188,16 @@ class ScheduleSpec:
         return bad
 
     def budgets(self) -> dict[str, float]:
-        """Stage → tokens."""
-        return {
+        """Stage → tokens; a stage of the rest takes what the others leave of the total."""
+        total = self.total_tokens or 0.0
+        taken: dict[str, float | None] = {
             name: stage.tokens
             if stage.tokens is not None
-            else (stage.share or 0.0) * (self.total_tokens or 0.0)
+            else (None if stage.share == "rest" else (stage.share or 0.0) * total)
             for name, stage in self.stages.items()
         }
+        left = total - math.fsum(budget for budget in taken.values() if budget is not None)
+        return {name: left if budget is None else budget for name, budget in taken.items()}
 
     def build(self, mixture: MixtureSpec, *, sequence_length: int, batch_size: int) -> Schedule:
         """The schedule in whole steps.

@@ -248,7 +248,7 @@ def _timeline(run: RunFiles) -> go.Figure | None:
             sequence_length=int(training["sequence_length"]),
             batch_size=int(training["batch_size"]),
         )
-        rate = spec.lr.build(peak=float(training["peak_lr"]), total_steps=schedule.total_steps)
+        rate = spec.lr.build(peak=float(training["peak_lr"]), schedule=schedule)
     except (ConfigError, KeyError, TypeError, ValueError):
         return None
     return figures.stage_timeline(*figures.timeline_frame(schedule, rate))

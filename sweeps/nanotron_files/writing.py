@@ -78,7 +78,7 @@ class Specs:
             sequence_length=self.training.sequence_length,
             batch_size=self.training.batch_size,
         )
-        rate = self.schedule.lr.build(peak=self.training.peak_lr, total_steps=schedule.total_steps)
+        rate = self.schedule.lr.build(peak=self.training.peak_lr, schedule=schedule)
         return schedule, rate
 
 

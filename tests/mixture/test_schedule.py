@@ -67,7 +67,10 @@ def test_a_rate_longer_than_its_schedule_is_refused() -> None:
 
 
 def test_cosine_decays_from_the_end_of_the_warm_up() -> None:
-    rate = LearningRateSpec(kind="cosine", warmup_steps=4).build(peak=1.0, total_steps=20)
+    schedule = Schedule(
+        stages=(Stage(name="a", steps=20, mixture=WEB),), sequence_length=8, batch_size=4
+    )
+    rate = LearningRateSpec(kind="cosine", warmup_steps=4).build(peak=1.0, schedule=schedule)
     assert (rate.decay_steps, rate.shape) == (16, "cosine")
 
 
@@ -85,9 +88,64 @@ def test_a_stage_without_weights_takes_the_runs_mixture() -> None:
     assert schedule.stages[1].mixture["math"] == 0.5
 
 
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.333, 0.4])
+def test_one_stage_takes_the_rest_and_the_rate_decays_over_the_other(share: float) -> None:
+    spec = ScheduleSpec(
+        total_tokens=3200,
+        stages={"stable": StageSpec(share="rest"), "decay": StageSpec(share=share)},
+        lr=LearningRateSpec(decay_share="decay", warmup_steps=2),
+    )
+    assert spec.budgets() == pytest.approx({"stable": 3200 * (1 - share), "decay": 3200 * share})
+    schedule = spec.build(MixtureSpec(weights={"web": 1.0}), sequence_length=8, batch_size=4)
+    rate = spec.lr.build(peak=1.0, schedule=schedule)
+    assert schedule.total_steps == 100
+    assert rate.decay_steps == schedule.stages[1].steps == 100 - round(100 * (1 - share))
+
+
+def test_the_rest_counts_stages_in_tokens_and_the_decay_all_stages_from_the_named_one() -> None:
+    spec = ScheduleSpec(
+        total_tokens=3200,
+        stages={
+            "a": StageSpec(tokens=800.0),
+            "b": StageSpec(share="rest"),
+            "c": StageSpec(share=0.25),
+        },
+        lr=LearningRateSpec(decay_share="b", warmup_steps=0),
+    )
+    assert spec.budgets() == {"a": 800.0, "b": 1600.0, "c": 800.0}
+    schedule = spec.build(MixtureSpec(weights={"web": 1.0}), sequence_length=8, batch_size=4)
+    assert spec.lr.build(peak=1.0, schedule=schedule).decay_steps == 75
+
+
+def test_a_decay_over_an_unknown_stage_names_the_nearest() -> None:
+    spec = ScheduleSpec(
+        total_tokens=3200,
+        stages={"decay": StageSpec(share=1.0)},
+        lr=LearningRateSpec(decay_share="decai"),
+    )
+    schedule = spec.build(MixtureSpec(weights={"web": 1.0}), sequence_length=8, batch_size=4)
+    with pytest.raises(ConfigError, match="unknown stage 'decai'.*did you mean 'decay'"):
+        spec.lr.build(peak=1.0, schedule=schedule)
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
+        (
+            {
+                "total_tokens": 10.0,
+                "stages": {"a": StageSpec(share="rest"), "b": StageSpec(share="rest")},
+            },
+            "only one stage can take the rest",
+        ),
+        ({"stages": {"a": StageSpec(share="rest")}}, "needed by the share"),
+        (
+            {
+                "total_tokens": 10.0,
+                "stages": {"a": StageSpec(share="rest"), "b": StageSpec(share=1.0)},
+            },
+            "stages.a: needs a budget above zero",
+        ),
         ({"stages": {"a": StageSpec()}}, "give a share or tokens"),
         ({"stages": {"a": StageSpec(share=1.0, tokens=5.0)}}, "give a share or tokens"),
         ({"stages": {"a": StageSpec(share=1.0)}}, "needed by the share"),
