@@ -91,6 +91,27 @@ class LearningRateSpec:
     min_ratio: float = 0.0
     """Final learning rate as a share of the peak."""
 
+    def __post_init__(self) -> None:
+        ranges = (
+            ("warmup_steps", self.warmup_steps, math.inf),
+            ("warmup_share", self.warmup_share, 1.0),
+            ("decay_share", 0 if isinstance(self.decay_share, str) else self.decay_share, 1.0),
+            ("decay_steps", self.decay_steps, math.inf),
+            ("min_ratio", self.min_ratio, 1.0),
+        )
+        problems = [
+            Problem(
+                f"schedule.lr.{name}",
+                "outside its range",
+                found=value,
+                allowed=">= 0" if most == math.inf else f"0 to {most:g}",
+            )
+            for name, value, most in ranges
+            if value is not None and not 0 <= value <= most
+        ]
+        if problems:
+            raise ConfigError(problems)
+
     def build(self, *, peak: float, schedule: Schedule) -> LearningRate:
         """Return the learning rate over ``schedule``.
 
@@ -145,7 +166,14 @@ class ScheduleSpec:
     epochs equal the full run's (simulated epoching); null = read every source whole."""
 
     def __post_init__(self) -> None:
-        problems = []
+        problems = [
+            Problem(f"schedule.{name}", "not a budget", found=value, allowed="> 0, finite")
+            for name, value in (
+                ("total_tokens", self.total_tokens),
+                ("full_tokens", self.full_tokens),
+            )
+            if value is not None and not 0 < value < math.inf
+        ]
         for name, stage in self.stages.items():
             if (stage.share is None) == (stage.tokens is None):
                 problems.append(

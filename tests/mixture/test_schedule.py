@@ -74,6 +74,31 @@ def test_cosine_decays_from_the_end_of_the_warm_up() -> None:
     assert (rate.decay_steps, rate.shape) == (16, "cosine")
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("min_ratio", -1.0),
+        ("min_ratio", 5.0),
+        ("min_ratio", float("nan")),
+        ("warmup_steps", -1),
+        ("warmup_share", 1.5),
+        ("decay_steps", -1),
+        ("decay_share", -0.1),
+    ],
+)
+def test_a_rate_outside_its_range_is_refused_by_field(field: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"schedule\.lr\.{field}: outside its range"):
+        LearningRateSpec(**{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("field", ["total_tokens", "full_tokens"])
+def test_a_budget_is_above_zero_and_finite(field: str, value: float) -> None:
+    stages = {"a": StageSpec(tokens=10.0)}
+    with pytest.raises(ConfigError, match=rf"schedule\.{field}: not a budget"):
+        ScheduleSpec(stages=stages, **{field: value})  # type: ignore[arg-type]
+
+
 def test_a_stage_without_weights_takes_the_runs_mixture() -> None:
     spec = ScheduleSpec(
         total_tokens=3200,
