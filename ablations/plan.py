@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import ConfigError, DataError, Problem
+from ablations.evaluation.matching import score_problems
 from ablations.mixture.constraints import broken_caps, simulated_slices
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.schema import RunConfig
@@ -107,6 +108,7 @@ def make_plan(config: RunConfig) -> Plan:
     }
     problems += broken_caps(schedule, readable, epoch_cap=config.mixture.epoch_cap)
     problems += _full_run_caps(config, schedule)
+    problems += score_problems(config.evaluation, schedule.sources)
     first = _first_step(config)
     steps = config.training.checkpoint_steps(schedule.total_steps, first)
     trained = schedule.total_tokens - first * schedule.tokens_per_step

@@ -15,18 +15,29 @@ from ablations.plan import Plan, PlannedMemory, make_plan
 from ablations.schema import RunConfig, load
 from ablations.terminal import table_console
 
-__all__ = ["main", "show"]
+__all__ = ["check_search", "main", "show"]
 
 
 def main(config: Mapping[str, Any]) -> int:
     """Print the plan; exit 2 with every problem where the run would be refused."""
     run = load(config, config.get("config_dirs", ()))
+    check_search(config)
     plan = make_plan(run)
     show(run, plan)
     if program := config.get("program"):
         importlib.import_module(program["module"]).show_plan(config, run)
     plan.require()
     return 0
+
+
+def check_search(config: Mapping[str, Any]) -> None:
+    """Check the search that stands beside a single run: the same config with -m would begin it.
+
+    Raises:
+        ConfigError: the search could not be asked so.
+    """
+    # Named, not imported: this package stays below the one that searches.
+    importlib.import_module("sweeps.study.check").check_search(config)
 
 
 def show(run: RunConfig, plan: Plan, console: Console | None = None) -> None:

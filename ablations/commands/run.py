@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ablations.commands.plan import check_search
 from ablations.errors import ConfigError, Problem
 from ablations.progress import RunProgress
 from ablations.schema import RunConfig, load
@@ -25,6 +26,8 @@ def main(config: Mapping[str, Any]) -> int:
     from ablations.run import execute
 
     run = load(config, config.get("config_dirs", ()))
+    if not _of_a_study():
+        check_search(config)
     with RunProgress(shown=bool(config.get("progress", True))) as progress:
         finished = execute(run, here=_disposable(run), progress=progress)
     result = finished.result
@@ -37,6 +40,14 @@ def main(config: Mapping[str, Any]) -> int:
     if after := config.get("after"):
         importlib.import_module(after["module"]).after_run(config, finished.record)
     return 0
+
+
+def _of_a_study() -> bool:
+    """Whether this run is a study's: its driver checked the search, for all of them."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
 
 
 def train_ahead(configs: Sequence[Callable[[], Mapping[str, Any]]]) -> list[str | None]:

@@ -32,6 +32,12 @@ class Parameter:
             return len(self.spec.choices)
         return int(self._high - self._low) + 1 if self.spec.kind == "int" else None
 
+    def ends(self) -> tuple[Value, ...]:
+        """The smallest and the largest value; of a choice, all of them."""
+        if self.spec.kind == "choice":
+            return self.spec.choices
+        return tuple(dict.fromkeys((self.from_unit(0.0), self.from_unit(1.0))))
+
     @property
     def width(self) -> int:
         """Columns that the value takes as a surrogate's input: one, or one a choice."""

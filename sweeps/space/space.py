@@ -13,7 +13,7 @@ linear: sampling and optimising happen there. The unit box is for samplers that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -104,6 +104,14 @@ class SearchSpace:
         return {
             path: slice(int(edges[i]), int(edges[i + 1])) for i, path in enumerate(self.mixtures)
         }
+
+    def extremes(self) -> Iterator[tuple[str, Point]]:
+        """The ends of every parameter's range and its choices, all else at the centre, by name."""
+        for index, (path, parameter) in enumerate(self.parameters.items(), self._first_parameter):
+            for value in parameter.ends():
+                row = self.centre.copy()
+                row[index] = parameter.to_unit(value)
+                yield f"{path}={value}", self.points(row[None])[0]
 
     def from_unit(self, box: Floats) -> Floats:
         """Coordinates of points ``[n, len(unit_names)]`` of the unit box: always feasible."""

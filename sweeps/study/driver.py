@@ -99,9 +99,7 @@ class Driver:
         finally:
             self._study.write_ledger(now=True)
             self._draw()
-        if wrong := self._stopping or shortfall(
-            self._study, self._agenda.ended_runs(self._study)
-        ):
+        if wrong := self._stopping or shortfall(self._study, self._agenda.ended_runs(self._study)):
             raise StudyError(wrong)
 
     def _fill(self) -> bool:

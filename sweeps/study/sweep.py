@@ -6,19 +6,21 @@ Hydra's objects and the study's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import ConfigError, Problem
 from ablations.runs import folder_problem
-from ablations.schema import dump, source_values, validate
+from ablations.schema import dump, load, source_values
 from ablations.terminal import override_word, runs_dir_words
 from sweeps.space import SearchSpace
 from sweeps.study.agenda import Agenda, SearchAgenda, SweepAgenda
 from sweeps.study.bill import make_bill, show_bill
 from sweeps.study.budget import affordable_trials
+from sweeps.study.check import Compose, measured_problems, read_search, require_trials
+from sweeps.study.composing import Composer
 from sweeps.study.confirm import Pick
 from sweeps.study.definition import (
     Definition,
@@ -43,6 +45,7 @@ from sweeps.study.resources import (
 from sweeps.study.spec import SearchSpec
 from sweeps.study.state import DecideQuality, Run, StudyState
 from sweeps.study.strategy import Strategy, plan_strategy
+from sweeps.study.trial import Ask
 from sweeps.study.view import view_for
 
 if TYPE_CHECKING:
@@ -86,6 +89,22 @@ class Request:
     progress: bool = True
     data_dir: str = "data"
 
+    def known_trials(self) -> Iterator[tuple[str, Sequence[str]]]:
+        """Name and overrides of every trial that is known now, and of the ends of every range."""
+        fixed = self.command.fixed
+        if self.strategy is None:
+            for swept in self.command.combinations:
+                yield " ".join(swept) or "the run", (*fixed, *swept)
+            return
+        points = [
+            *self.strategy.baselines.items(),
+            *((f"design {i}", point) for i, point in enumerate(self.strategy.design, 1)),
+            *self.strategy.space.extremes(),
+        ]
+        for number, (name, point) in enumerate(points):
+            ask = Ask(number=number, phase="design", point=point)
+            yield name, job_overrides(ask, self.seed, self.study, fixed)
+
     def agenda(self, decide: DecideQuality | None = None) -> Agenda:
         """Return the phases of a search, or the combinations of a plain sweep."""
         if self.strategy is not None:
@@ -109,7 +128,7 @@ def read_request(
     Raises:
         ConfigError: it cannot be done as said.
     """
-    spec = _directed(validate(SearchSpec, _without_nulls(base.get("search") or {})), base)
+    spec = _directed(read_search(base), base)
     command = read_command(arguments)
     _refuse_what_does_not_go_together(spec, command)
     if base.get("program"):
@@ -134,6 +153,7 @@ def read_request(
     if spec.space is None:
         return request
     require_paths(base, spec.space)
+    _require_measured(base, spec, config_dirs)
     resources = resources_of(base, spec.space, tuple(config_dirs))
     space = SearchSpace.build(spec.space, resources.caps)
     affordable = affordable_trials(spec.budget, resources.run_price, len(spec.seeds) or 1)
@@ -148,8 +168,32 @@ def read_request(
     )
 
 
-def plan_study(request: Request) -> None:
-    """Print the bill of a study; nothing is touched."""
+def _require_measured(
+    base: Mapping[str, Any], spec: SearchSpec, config_dirs: Sequence[Path]
+) -> None:
+    """Refuse a search whose score, objectives or constraints its runs do not measure."""
+    if spec.space is None or not is_run_config(base):
+        return
+    from ablations.evaluation.matching import score_problems
+
+    run = load(naming_every_source(base, spec.space), config_dirs)
+    sources = run.build_schedule().sources
+    if problems := [*score_problems(run.evaluation, sources), *measured_problems(spec, run)]:
+        raise ConfigError(problems)
+
+
+def plan_study(request: Request, compose: Compose, config_dirs: Sequence[Path] = ()) -> None:
+    """Print the bill of a study; nothing is touched.
+
+    Args:
+        request: The command, checked.
+        compose: Makes a job's config of its overrides.
+        config_dirs: Folders of the user's own configs.
+
+    Raises:
+        ConfigError: a trial that it lists cannot be run.
+    """
+    require_trials(request.known_trials(), compose, config_dirs, request.spec)
     if request.strategy is None:
         count = len(request.command.combinations)
         seeds = len(request.spec.seeds) or 1
@@ -186,6 +230,9 @@ def run_study(
     with drive(request.folder, request.study):
         pinned = _pin(request, hydra)
         base = pinned.compose(request.command.fixed)
+        if request.strategy is None or not (request.folder / "study.json").exists():
+            compose = Composer(pinned.loader, pinned.config)
+            require_trials(request.known_trials(), compose, pinned.config_dirs, request.spec)
         settle_definition(request.folder, _definition(request, base, arguments, pinned))
         state = StudyState(request.folder, request.study, request.spec, request.seed)
         before = pinned_before(hydra.loader, hydra.config, request.folder, pinned)
@@ -301,15 +348,6 @@ def _gives_out_its_runs(base: Mapping[str, Any]) -> Problem:
         found=f"program.module={base['program'].get('module')}",
         do="leave --multirun out",
     )
-
-
-def _without_nulls(search: Mapping[str, Any]) -> dict[str, Any]:
-    """The search without objectives and constraints that a config took back by saying null."""
-    named = {key: search[key] for key in ("objectives", "constraints") if search.get(key)}
-    kept = {
-        key: {n: v for n, v in entries.items() if v is not None} for key, entries in named.items()
-    }
-    return {**search, **kept}
 
 
 def _directed(spec: SearchSpec, base: Mapping[str, Any]) -> SearchSpec:

@@ -46,6 +46,7 @@ class AblationsSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the study; returns its state, as other sweepers return their jobs' values."""
+        from sweeps.study.composing import Composer
         from sweeps.study.job import read_command
         from sweeps.study.pin import plain_config
         from sweeps.study.sweep import Hydra, plan_study, read_request, run_study
@@ -56,7 +57,7 @@ class AblationsSweeper(Sweeper):
         base = plain_config(loader, self.config, read_command(arguments).fixed)
         request = read_request(base, arguments, self._config_dirs())
         if getattr(self._task_function, "command", None) == "plan":
-            return plan_study(request)
+            return plan_study(request, Composer(loader, self.config), self._config_dirs())
         hydra = Hydra(loader=loader, config=self.config, make_launcher=self._make_launcher)
         return run_study(request, arguments, hydra, _decide_task_quality)
 

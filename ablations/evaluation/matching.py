@@ -1,0 +1,74 @@
+"""Which metrics a suite will give, and what asks for one that it will not.
+
+A score that names no metric of the suite is missing at every checkpoint. That is known before
+anything trains, so it is refused there.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator, Sequence
+
+from ablations.errors import Problem, nearest
+from ablations.evaluation.specs import EvaluationSpec, ScoreTerm
+
+__all__ = ["metric_names", "score_problems", "unmatched"]
+
+_SHOWN = 12
+"""Metrics that a message lists."""
+
+
+def metric_names(evaluation: EvaluationSpec, sources: Iterable[str]) -> tuple[str, ...]:
+    """Return ``task/metric`` of everything that a run of ``sources`` is scored on."""
+    tasks = evaluation.all_tasks(tuple(sources))
+    return tuple(f"{name}/{metric}" for name, task in tasks.items() for metric in task.metrics)
+
+
+def score_problems(evaluation: EvaluationSpec, sources: Iterable[str]) -> list[Problem]:
+    """Return the terms of the score that a run of ``sources`` can give no value; empty when all can."""
+    names = metric_names(evaluation, sources)
+    terms = evaluation.score.terms if evaluation.score else {}
+    return [
+        problem
+        for name, term in terms.items()
+        for problem in _term_problems(f"evaluation.score.terms.{name}", term, names, evaluation)
+    ]
+
+
+def _term_problems(
+    where: str, term: ScoreTerm, names: Sequence[str], evaluation: EvaluationSpec
+) -> Iterator[Problem]:
+    problem = unmatched(f"{where}.metrics", term.metrics, names, evaluation)
+    if problem is not None:
+        yield problem
+    matched = fnmatch.filter(names, term.metrics)
+    # Bits per byte has no value of guessing; the score would be missing (evaluation/rule.py).
+    if term.rescale and (bits := [name for name in matched if name.endswith("/bpb")]):
+        yield Problem(
+            f"{where}.rescale",
+            "has no chance level to rescale by",
+            found=", ".join(bits[:_SHOWN]),
+            do="leave rescale out, or name accuracies alone",
+        )
+
+
+def unmatched(
+    where: str, pattern: str, names: Sequence[str], evaluation: EvaluationSpec
+) -> Problem | None:
+    """Return the problem of a pattern that matches none of the metrics ``names``, else None."""
+    if any(fnmatch.fnmatchcase(name, pattern) for name in names):
+        return None
+    shown = ", ".join(names[:_SHOWN])
+    if len(names) > _SHOWN:
+        shown += f", … ({len(names)} in all)"
+    close = nearest(pattern, names, most=1)
+    do = f"did you mean {close[0]!r}?" if close else "name a metric of the suite"
+    if not evaluation.heldout and pattern.startswith(("heldout_", "*/bpb")):
+        do = "set evaluation.heldout=true, or name a metric of the suite"
+    return Problem(
+        where,
+        "matches no metric that the runs are scored on",
+        found=pattern,
+        allowed=shown or "none: the suite has no task",
+        do=do,
+    )
