@@ -7,7 +7,17 @@
 (4, ['mixture.weights'])
 """
 
-from sweeps.designs.baselines import baselines
+from sweeps.designs.baselines import baselines, own_point
 from sweeps.designs.design import DESIGNS, Design, DesignOptions, design, distances
+from sweeps.designs.levels import distinct
 
-__all__ = ["DESIGNS", "Design", "DesignOptions", "baselines", "design", "distances"]
+__all__ = [
+    "DESIGNS",
+    "Design",
+    "DesignOptions",
+    "baselines",
+    "design",
+    "distances",
+    "distinct",
+    "own_point",
+]

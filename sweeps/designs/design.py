@@ -18,6 +18,7 @@ import numpy as np
 
 from ablations.errors import ConfigError, Problem, unknown_name
 from sweeps.designs.exchange import d_optimal, maximin
+from sweeps.designs.levels import ENUMERATED, balanced, distinct, spread
 from sweeps.space import Floats, Point, SearchSpace
 
 __all__ = ["DESIGNS", "Design", "DesignOptions", "blending", "design", "distances"]
@@ -58,7 +59,10 @@ def design(
     taken: Floats | None = None,
     options: DesignOptions | None = None,
 ) -> list[Point]:
-    """``n`` points of one design.
+    """``n`` points of one design, none of them twice; fewer where the space has fewer.
+
+    Parameters that come in levels use each level as often as any other. A space of few points is
+    taken point by point, whatever the design.
 
     Args:
         space: Where they lie.
@@ -78,31 +82,47 @@ def design(
     if n < 0:
         raise ConfigError(Problem("search.design", "a negative number of points", found=n))
     rng = np.random.default_rng((seed, DESIGNS.index(kind)))
-    chosen = options or DesignOptions()
     already = np.zeros((0, len(space.names))) if taken is None else taken
+    if space.size is not None and space.size <= ENUMERATED:
+        return space.points(spread(space, n, already, rng))
+    rows = _rows(space, kind, n, seed, already, rng, options or DesignOptions())
+    # The D-optimal choice weighs levels itself.
+    levelled = rows if kind == "d-optimal" else balanced(space, rows)
+    asked = {space.key(point) for point in space.points(already)} if len(already) else set()
+    return distinct(space, space.points(levelled), asked, (seed,))
+
+
+def _rows(
+    space: SearchSpace,
+    kind: str,
+    n: int,
+    seed: int,
+    taken: Floats,
+    rng: np.random.Generator,
+    options: DesignOptions,
+) -> Floats:
+    """Coordinates of a design's points, before levels are looked at."""
     if kind == "sobol":
-        return space.points(_sobol(space, n, seed))
+        return _sobol(space, n, seed)
     if kind == "sobol-edges":
-        return space.points(_by_turns(space, _sobol(space, n - n // 2, seed), n, already, rng))
+        return _by_turns(space, _sobol(space, n - n // 2, seed), n, taken, rng)
     if kind == "dirichlet":
-        prior = chosen.prior or space.points(space.centre[None])[0]
-        return space.points(
-            space.around(
-                prior,
-                n,
-                rng,
-                concentration=chosen.concentration,
-                sparse_below=chosen.sparse_below,
-            )
+        prior = options.prior or space.points(space.centre[None])[0]
+        return space.around(
+            prior,
+            n,
+            rng,
+            concentration=options.concentration,
+            sparse_below=options.sparse_below,
         )
     drawn = space.sample(max(64, _CANDIDATES_PER_POINT * n), rng)
     if kind == "maximin":
-        return space.points(drawn[maximin(distances(space, drawn, already), n)])
+        return drawn[maximin(distances(space, drawn, taken), n)]
     drawn = np.concatenate([drawn, space.edges(len(drawn) // 2, rng)])
-    features = chosen.features or blending
+    features = options.features or blending
     rows = features(space.inputs(drawn))
-    fixed = features(space.inputs(already)) if len(already) else np.zeros((0, rows.shape[1]))
-    return space.points(drawn[d_optimal(rows, n, fixed)])
+    fixed = features(space.inputs(taken)) if len(taken) else np.zeros((0, rows.shape[1]))
+    return drawn[d_optimal(rows, n, fixed)]
 
 
 def blending(inputs: Floats) -> Floats:

@@ -30,7 +30,9 @@ class Parameter:
         """How many values there are; None for a continuous range."""
         if self.spec.kind == "choice":
             return len(self.spec.choices)
-        return int(self._high - self._low) + 1 if self.spec.kind == "int" else None
+        if self.spec.kind == "int":
+            return int(self._high - self._low) + 1
+        return 1 if self._high == self._low else None
 
     def ends(self) -> tuple[Value, ...]:
         """The smallest and the largest value; of a choice, all of them."""
@@ -48,8 +50,9 @@ class Parameter:
         place = min(1.0, max(0.0, float(place)))
         if (levels := self.levels) is not None:
             index = min(levels - 1, int(place * levels))
-            choices = self.spec.choices
-            return choices[index] if self.spec.kind == "choice" else int(self._low) + index
+            if self.spec.kind == "choice":
+                return self.spec.choices[index]
+            return int(self._low) + index if self.spec.kind == "int" else self._low
         if self.spec.kind == "log":
             low, high = math.log(self._low), math.log(self._high)
             return min(self._high, max(self._low, math.exp(low + place * (high - low))))
@@ -74,6 +77,16 @@ class Parameter:
             raise ConfigError(Problem(self.path, "outside the range", found=value, allowed=allowed))
         return self._place(number)
 
+    def nearest(self, value: object) -> Value:
+        """The value of the range that is nearest to ``value``; the middle one where none is near."""
+        if self.spec.kind == "choice":
+            same = [choice for choice in self.spec.choices if choice == value]
+            return same[0] if same else self.from_unit(0.5)
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            return self.from_unit(0.5)
+        inside = min(self._high, max(self._low, float(value)))
+        return round(inside) if self.spec.kind == "int" else inside
+
     def snap(self, places: Floats) -> Floats:
         """Places moved to the middle of the value's stretch; continuous ones as they are."""
         if (levels := self.levels) is None:
@@ -93,7 +106,7 @@ class Parameter:
         if self.spec.kind == "int":
             return (round(number) - self._low + 0.5) / (self._high - self._low + 1.0)
         if self._high == self._low:
-            return 0.0
+            return 0.5
         if self.spec.kind == "log":
             low, high = math.log(self._low), math.log(self._high)
             return min(1.0, max(0.0, (math.log(number) - low) / (high - low)))

@@ -13,6 +13,8 @@ linear: sampling and optimising happen there. The unit box is for samplers that 
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -104,6 +106,38 @@ class SearchSpace:
         return {
             path: slice(int(edges[i]), int(edges[i + 1])) for i, path in enumerate(self.mixtures)
         }
+
+    @cached_property
+    def size(self) -> int | None:
+        """How many points there are; None where a weight or a parameter is continuous."""
+        levels = [parameter.levels for parameter in self.parameters.values()]
+        if any(mixture.unit_names for mixture in self.mixtures.values()) or None in levels:
+            return None
+        return math.prod(level for level in levels if level is not None)
+
+    @cached_property
+    def discrete_levels(self) -> list[tuple[int, int]]:
+        """Column of the coordinates and number of levels of every parameter that has levels."""
+        return [
+            (column, parameter.levels)
+            for column, parameter in enumerate(self.parameters.values(), self._first_parameter)
+            if parameter.levels is not None
+        ]
+
+    def every(self) -> Floats:
+        """Coordinates of every point of a space that has a :attr:`size`."""
+        places = [
+            (np.arange(parameter.levels or 1) + 0.5) / (parameter.levels or 1)
+            for parameter in self.parameters.values()
+        ]
+        rows = np.array(list(itertools.product(*places))).reshape(-1, len(self.parameters))
+        weights = np.tile(self.centre[: self._first_parameter], (len(rows), 1))
+        return np.concatenate([weights, rows], axis=1)
+
+    def key(self, point: Mapping[str, Any]) -> tuple[float, ...]:
+        """The same for points that are one run: equal to six digits of every coordinate."""
+        row = self.coordinates([point], check=False)[0]
+        return tuple(float(place) for place in np.round(row, 6) + 0.0)
 
     def extremes(self) -> Iterator[tuple[str, Point]]:
         """The ends of every parameter's range and its choices, all else at the centre, by name."""

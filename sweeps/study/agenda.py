@@ -118,8 +118,9 @@ class SearchAgenda:
         return _ended(trial for trial in study.trials if trial.ask.phase in self.phases)
 
     def total(self, study: StudyState) -> int | None:
-        """Trials of the budget."""
-        return study.spec.budget.trials
+        """Trials of the budget, or all that there can be."""
+        limits = (study.spec.budget.trials, self._strategy.most_trials)
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def _explore(
         self, study: StudyState, busy: set[Run], room: int, *, planned_only: bool = False

@@ -38,7 +38,8 @@ def make_bill(
     """The bill of a search."""
     seeds = len(spec.seeds) or 1
     planned = len(strategy.baselines) + len(strategy.design)
-    proposed = None if affordable is None else max(0, affordable - planned)
+    limits = [limit for limit in (affordable, strategy.most_trials) if limit is not None]
+    proposed = max(0, min(limits) - planned) if limits else None
     finalists = spec.confirm.finalists
     confirming = 0
     if finalists:

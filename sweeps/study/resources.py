@@ -16,7 +16,14 @@ from sweeps.slots.devices import visible_gpus
 from sweeps.space.caps import EpochCaps
 from sweeps.space.spec import SearchSpaceSpec
 
-__all__ = ["Resources", "is_run_config", "naming_every_source", "require_paths", "resources_of"]
+__all__ = [
+    "Resources",
+    "is_run_config",
+    "naming_every_source",
+    "own_values",
+    "require_paths",
+    "resources_of",
+]
 
 _STAGES = "schedule.stages."
 _MIXTURE = "mixture.weights"
@@ -116,6 +123,17 @@ def require_paths(config: Mapping[str, Any], space: SearchSpaceSpec) -> None:
             problems.append(unknown_name(where, "key", last, node))
     if problems:
         raise ConfigError(problems)
+
+
+def own_values(config: Mapping[str, Any], space: SearchSpaceSpec) -> dict[str, Any]:
+    """Config path of a searched parameter → the value that the config itself has there."""
+    found = {}
+    for path in space.parameters:
+        *parents, last = path.split(".")
+        node = _opened(dict(config), parents)
+        if node is not None and last in node:
+            found[path] = node[last]
+    return found
 
 
 def _left_out(path: str, extra: list[str], sources: tuple[str, ...]) -> Problem:

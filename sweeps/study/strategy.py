@@ -4,13 +4,15 @@
 
 Nothing is remembered between calls, so a driver that was killed goes on as if it had not been: the
 next baseline is the first that no trial bears the name of, the next designed point is the one whose
-turn it is, and proposals depend on the trials alone.
+turn it is, and proposals depend on the trials alone. No point is asked for twice: a space of few
+points ends when all were asked, and what is left of the budget goes to seeds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from ablations.errors import ConfigError, Problem
 from ablations.evaluation.rule import LinearForm
 from ablations.mixture.mixture import Mixture
 from sweeps.designs import baselines as standing_baselines
-from sweeps.designs import design
+from sweeps.designs import design, distinct, own_point
 from sweeps.space import Floats, Point, SearchSpace
 from sweeps.study.resources import Resources
 from sweeps.study.spec import ConstraintSpec, ObjectiveSpec, StrategySpec
@@ -108,16 +110,31 @@ class Strategy:
     propose: Propose
     batch: int
 
+    @property
+    def most_trials(self) -> int | None:
+        """Trials that can be asked without asking one twice; None where the space has no end."""
+        if self.space.size is None:
+            return None
+        outside = sum(not self.space.contains(point) for point in self.baselines.values())
+        return self.space.size + outside
+
     def next_drafts(self, history: History, room: int) -> list[Draft]:
-        """At most ``room`` trials to ask for now; empty when ``room`` is 0."""
+        """At most ``room`` trials to ask for now, none for a point that a trial has already.
+
+        Empty when ``room`` is 0, or when every point of the space was asked: a second run of the
+        same config would give the same result to the last digit.
+        """
         drafts = self.planned(history)
-        if drafts or room <= 0:
-            return drafts[:room]
+        asked, most = self._asked(history), self.most_trials
+        if drafts or room <= 0 or (most is not None and len(asked) >= most):
+            return drafts[: max(0, room)]
         points = self.propose(history, min(room, self.batch))
-        return [Draft(phase="search", point=point) for point in points]
+        fresh = distinct(self.space, points, asked, (len(history.trials),))
+        return [Draft(phase="search", point=point) for point in fresh]
 
     def planned(self, history: History) -> list[Draft]:
         """Return the baselines and the points of the design that no trial was asked for yet."""
+        asked = self._asked(history)
         named = {t.ask.name for t in history.trials if t.ask.phase == "baseline"}
         drafts = [
             Draft(phase="baseline", point=point, name=name)
@@ -125,7 +142,14 @@ class Strategy:
             if name not in named
         ]
         designed = sum(trial.ask.phase == "design" for trial in history.trials)
-        return drafts + [Draft(phase="design", point=p) for p in self.design[designed:]]
+        return drafts + [
+            Draft(phase="design", point=point)
+            for point in self.design[designed:]
+            if self.space.key(point) not in asked
+        ]
+
+    def _asked(self, history: History) -> set[tuple[float, ...]]:
+        return {self.space.key(trial.ask.point) for trial in history.searched}
 
 
 def plan_strategy(
@@ -134,6 +158,7 @@ def plan_strategy(
     resources: Resources,
     affordable: int | None,
     propose: Propose,
+    own: Mapping[str, Any] | None = None,
 ) -> Strategy:
     """Fix baselines and design.
 
@@ -143,11 +168,12 @@ def plan_strategy(
         resources: Tokens and caps, for the baselines.
         affordable: Trials that the budget pays for, None where it does not say.
         propose: The proposer.
+        own: Config path of a searched parameter → the config's own value: the baselines keep it.
 
     Raises:
         ConfigError: a named mixture is no mixture of the space's sources.
     """
-    first = _baselines(spec, space, resources)
+    first = _baselines(spec, space, resources, own)
     count = design_size(spec, space, len(first), affordable)
     taken = space.coordinates(list(first.values()), check=False) if first else None
     designed = design(space, spec.design, count, seed=spec.seed, taken=taken)
@@ -168,10 +194,16 @@ def design_size(
     return wanted if left is None else min(wanted, round(_DESIGN_SHARE * left))
 
 
-def _baselines(spec: StrategySpec, space: SearchSpace, resources: Resources) -> dict[str, Point]:
-    standing = standing_baselines(space, resources.tokens, resources.caps)
+def _baselines(
+    spec: StrategySpec, space: SearchSpace, resources: Resources, own: Mapping[str, Any] | None
+) -> dict[str, Point]:
+    """Name → point of what is run first, the baseline of the verdict before the others."""
+    standing = standing_baselines(space, resources.tokens, resources.caps, own)
+    middle = own_point(space, own)
+    if not space.mixtures and spec.baseline in spec.baselines:
+        # Every run has the config's mixture: its own values are the one baseline there is.
+        standing = {spec.baseline: middle}
     named: dict[str, Point] = {n: standing[n] for n in spec.baselines if n in standing}
-    middle = space.points(space.centre[None])[0]
     for name, weights in spec.mixtures.items():
         mixture = dict(Mixture(weights, where=f"search.strategy.mixtures.{name}"))
         point: Point = {**middle, **{path: _over(mixture, space, path) for path in space.mixtures}}
@@ -179,7 +211,16 @@ def _baselines(spec: StrategySpec, space: SearchSpace, resources: Resources) -> 
         named[name] = point
     if spec.baseline not in named and (spec.baselines or spec.mixtures):
         raise ConfigError(_no_baseline(spec.baseline, named))
-    return {spec.baseline: named[spec.baseline], **named} if named else {}
+    first = {spec.baseline: named[spec.baseline], **named} if named else {}
+    return _each_once(space, first)
+
+
+def _each_once(space: SearchSpace, named: Mapping[str, Point]) -> dict[str, Point]:
+    """The points without those that equal an earlier one."""
+    kept: dict[tuple[float, ...], str] = {}
+    for name, point in named.items():
+        kept.setdefault(space.key(point), name)
+    return {name: named[name] for name in kept.values()}
 
 
 def _over(mixture: Mapping[str, float], space: SearchSpace, path: str) -> dict[str, float]:

@@ -39,6 +39,7 @@ from sweeps.study.resources import (
     Resources,
     is_run_config,
     naming_every_source,
+    own_values,
     require_paths,
     resources_of,
 )
@@ -158,7 +159,8 @@ def read_request(
     space = SearchSpace.build(spec.space, resources.caps)
     affordable = affordable_trials(spec.budget, resources.run_price, len(spec.seeds) or 1)
     proposals = proposals_of(spec, space, base)
-    strategy = plan_strategy(spec.strategy, space, resources, affordable, proposals.propose)
+    own = own_values(base, spec.space)
+    strategy = plan_strategy(spec.strategy, space, resources, affordable, proposals.propose, own)
     return replace(
         request,
         resources=resources,

@@ -149,7 +149,7 @@ def test_a_decay_over_an_unknown_stage_names_the_nearest() -> None:
         lr=LearningRateSpec(decay_share="decai"),
     )
     schedule = spec.build(MixtureSpec(weights={"web": 1.0}), sequence_length=8, batch_size=4)
-    with pytest.raises(ConfigError, match="unknown stage 'decai'.*did you mean 'decay'"):
+    with pytest.raises(ConfigError, match=r"unknown stage 'decai'.*did you mean 'decay'"):
         spec.lr.build(peak=1.0, schedule=schedule)
 
 
