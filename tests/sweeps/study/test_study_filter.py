@@ -1,0 +1,79 @@
+"""The filter sweep of docs/search.md: planned as the page has it, and run on text of the test's own."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SHORT_SOURCES, TINY, Ablate
+
+PAGE = Path(__file__).resolve().parents[3] / "docs/search.md"
+GIVEN = ("--config-dir", "my_conf", "experiment=web_filter")
+SMALL = (
+    "tokenizer=synthetic_bpe",
+    "model=demo",
+    "model.vocab_size=512",
+    "training=demo",
+    "schedule=demo",
+    "evaluation=synthetic",
+    "evaluation.score.direction=minimize",
+    # The page's second source is the demo's, which a test does not download.
+    "++mixture.weights={web:0.5,synthetic_facts:0.5}",
+    "~mixture.weights.wiki",
+    "mixture.epoch_cap=1000",
+    SHORT_SOURCES[0],
+    *(o for o in TINY if not o.startswith("experiment=")),
+)
+"""The page's experiment at the size of a test."""
+
+
+@pytest.fixture
+def written(workspace: Path) -> Path:
+    """The page's experiment as a file."""
+    text = PAGE.read_text()
+    start = text.index("    # @package _global_\n    defaults:\n      - override /mixture: null")
+    block = text[start : text.index("\nParameters that come in levels", start)]
+    path = workspace / "my_conf/experiment/web_filter.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(textwrap.dedent(block))
+    return workspace
+
+
+def test_the_page_s_experiment_is_planned(written: Path, ablate: Ablate) -> None:
+    answer = ablate("plan", "-m", *GIVEN)
+    assert answer.code == 0, answer.err
+    assert {"source.web.min_score=2", "source.web.min_score=3", "source.web.min_score=4"} <= {
+        word.strip(";") for word in answer.out.split()
+    }
+
+
+def test_without_a_score_of_its_own_it_is_refused(written: Path, ablate: Ablate) -> None:
+    path = written / "my_conf/experiment/web_filter.yaml"
+    kept = [line for line in path.read_text().splitlines() if "score: {terms" not in line]
+    path.write_text("\n".join(kept))
+    answer = ablate("plan", "-m", *GIVEN)
+    assert answer.code == 2
+    assert "evaluation.score.terms.text.metrics: matches no metric" in answer.err
+
+
+@pytest.mark.slow
+def test_the_page_s_experiment_is_run(written: Path, ablate: Ablate) -> None:
+    rows = [
+        {"text": f"page {i} tells of {i % 7} things and {i * i} more of them", "score": 2 + i % 3}
+        for i in range(600)
+    ]
+    (written / "texts").mkdir()
+    (written / "texts/web.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for score in (2, 3, 4):
+        chosen = (f"source.web.min_score={score}", "contamination=false")
+        answer = ablate("prepare", *GIVEN, *SMALL, *chosen)
+        assert answer.code == 0, answer.err
+    budget = ("search.budget.trials=5", "search.confirm.finalists=0")
+    answer = ablate("run", "-m", *GIVEN, *SMALL, *budget)
+    assert answer.code == 0, answer.err
+    results = [json.loads(p.read_text()) for p in written.glob("runs/web_filter/*/result.json")]
+    assert len(results) == 5
+    assert all(result["score"] is not None for result in results)
