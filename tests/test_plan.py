@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ FULL = ("schedule.full_tokens=180_000", "schedule.total_tokens=18432", "mixture.
 """A full run of 2 epochs of every source, and a proxy of about a tenth of it: 72 steps."""
 
 
-def composed(*overrides: str) -> RunConfig:
+def composed_plain(*overrides: str) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
@@ -31,7 +32,11 @@ def composed(*overrides: str) -> RunConfig:
             compose("run", overrides=[*TINY, *SHORT_SOURCES, *overrides]), resolve=True
         )
     assert isinstance(plain, dict)
-    return load({str(key): value for key, value in plain.items()})
+    return {str(key): value for key, value in plain.items()}
+
+
+def composed(*overrides: str) -> RunConfig:
+    return load(composed_plain(*overrides))
 
 
 def test_a_source_over_its_cap_at_the_full_budget_is_refused_by_name() -> None:

@@ -6,18 +6,24 @@ studies know nothing beforehand, and do without natural weights and epoch caps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablations.errors import ConfigError, Problem, unknown_name
 from sweeps.slots.devices import visible_gpus
 from sweeps.space.caps import EpochCaps
 from sweeps.space.spec import SearchSpaceSpec
 
+if TYPE_CHECKING:
+    from ablations.mixture.specs import ScheduleSpec
+
 __all__ = [
     "Resources",
+    "boundaries",
     "is_run_config",
     "naming_every_source",
     "own_values",
@@ -57,13 +63,13 @@ def resources_of(
 
     run = load(naming_every_source(config, space), config_dirs)
     plan = make_plan(run)
-    shares = _shares(space, run.schedule.budgets(), run.schedule.stages)
+    possible = boundaries(run.schedule, space)
     caps = EpochCaps(
         tokens=plan.available_tokens,
         full_tokens=run.schedule.full_tokens or float(plan.schedule.total_tokens),
         max_epochs=run.mixture.epoch_cap,
-        shares=shares,
-        outside=_outside(space, plan),
+        shares=_most(_shares(space, s.budgets(), s.stages) for s in possible),
+        outside=_outside(space, plan, _longer(run.schedule, possible)),
     )
     on_gpu = run.execution.device == "cuda" or (run.execution.device == "auto" and visible_gpus())
     device = "H100 at 40% MFU" if on_gpu else "2 CPU cores"
@@ -164,8 +170,46 @@ def _shares(
     return shares
 
 
-def _outside(space: SearchSpaceSpec, plan: Any) -> dict[str, float]:
-    """Source → share of all tokens read of it by stages that are not searched."""
+def boundaries(schedule: ScheduleSpec, space: SearchSpaceSpec) -> list[ScheduleSpec]:
+    """The schedule with every searched share of a stage at either end of its range.
+
+    Ends that no schedule can have (shares that do not add up) are left out: trials there are refused
+    by their name. Without a searched share it is the schedule alone.
+    """
+    ends = {
+        name: (spec.low, spec.high)
+        for name, stage in schedule.stages.items()
+        if (spec := space.parameters.get(f"{_STAGES}{name}.share")) is not None
+        and stage.share is not None
+        and spec.kind in ("float", "log")
+    }
+    found = []
+    for shares in itertools.product(*ends.values()):
+        stages = {
+            name: replace(schedule.stages[name], share=share)
+            for name, share in zip(ends, shares, strict=True)
+        }
+        with suppress(ConfigError):
+            found.append(replace(schedule, stages={**schedule.stages, **stages}))
+    return found or [schedule]
+
+
+def _most(shares: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The largest share that each path can govern: a cap that holds there holds everywhere."""
+    most: dict[str, float] = {}
+    for found in shares:
+        most |= {path: max(share, most.get(path, 0.0)) for path, share in found.items()}
+    return most
+
+
+def _longer(schedule: ScheduleSpec, possible: Iterable[ScheduleSpec]) -> dict[str, float]:
+    """Stage → how many times longer than in ``schedule`` it can be."""
+    most, base = _most(s.budgets() for s in possible), schedule.budgets()
+    return {name: most[name] / base[name] for name in base}
+
+
+def _outside(space: SearchSpaceSpec, plan: Any, longer: Mapping[str, float]) -> dict[str, float]:
+    """Source → the largest share of all tokens read of it by stages that are not searched."""
     searched = {
         path.removeprefix(_STAGES).removesuffix(".weights")
         for path in space.mixtures
@@ -177,5 +221,6 @@ def _outside(space: SearchSpaceSpec, plan: Any) -> dict[str, float]:
     outside: dict[str, float] = {}
     for row in plan.rows:
         if row.stage not in searched:
-            outside[row.source] = outside.get(row.source, 0.0) + row.tokens / total
+            read = longer.get(row.stage, 1.0) * row.tokens / total
+            outside[row.source] = outside.get(row.source, 0.0) + read
     return outside

@@ -91,11 +91,18 @@ def test_a_mistake_in_the_config_is_the_user_s(study_app: StudyApp) -> None:
 
 @pytest.mark.slow
 def test_a_failed_trial_is_recorded_and_the_study_goes_on(study_app: StudyApp) -> None:
-    said = study_app.run(*SEARCH, "fail=trial-0002", "search.confirm.finalists=0")
-    assert "failed: TrainingError: step 3: the loss left the rails" in said
-    assert len(study_app.results()) == 5
-    said = study_app.run(*SEARCH, "fail=trial-0002", "search.max_failures=0", code=1)
+    given = (*SEARCH, "search.confirm.finalists=0")
+    said = study_app.run(*given, "fail=trial-0002", "progress=false", code=1)
+    reason = "TrainingError: step 3: the loss left the rails"
+    assert f"study 'app': 1 of 6 runs failed: trial-0002-0: {reason}" in said
+    assert sum(score is not None for score in study_app.results().values()) == 5
+    assert RunRecord(study_app.folder / "runs/app/trial-0002-0").status == "failed"
+    said = study_app.run(*given, "fail=trial-0002", "search.max_failures=0", code=1)
     assert "1 trial failed, more than search.max_failures=0" in said
+    (study_app.folder / "mended").touch()
+    study_app.run(*given, "fail=trial-0002")
+    study_app.assert_whole()
+    assert None not in study_app.results().values()
 
 
 @pytest.mark.slow

@@ -56,6 +56,56 @@ def test_one_command_trains_scores_and_confirms(workspace: Path) -> None:
     assert results(workspace, "real") == ended
 
 
+def test_a_package_that_is_missing_in_scoring_is_told_and_what_was_trained_stays(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = workspace / "broken/lighteval"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text('raise ImportError("No module named antlr4")')
+    given = (*STUDY, "search.budget.trials=2", "search.confirm.finalists=0", "progress=false")
+    monkeypatch.setenv("PYTHONPATH", str(workspace / "broken"))
+    said = ablate(workspace, "run", "-m", *given, code=1)
+    reason = "ImportError: No module named antlr4"
+    assert f"failed: study 'real': 2 of 2 runs failed: trial-0000-0: {reason}" in said
+    records = list_runs(workspace / "runs", "real")
+    assert [(r.status, r.manifest.reason) for r in records] == [("failed", reason)] * 2
+    assert all(result["reason"] == reason for result in results(workspace, "real").values())
+    assert all("Traceback" in (r.path / "worker.log").read_text() for r in records)
+    assert reason in ablate(workspace, "ls", "study=real")
+    assert reason in ablate(workspace, "verdict", "study=real", code=2)
+    trained = [(r.path / "metrics.jsonl").read_text() for r in records]
+    monkeypatch.delenv("PYTHONPATH")
+    assert ablate(workspace, "run", "-m", *given) == ""
+    assert all(result["score"] is not None for result in results(workspace, "real").values())
+    assert [(r.path / "metrics.jsonl").read_text() for r in records] == trained
+
+
+def test_a_stage_boundary_is_searched_from_plan_to_run(workspace: Path) -> None:
+    given = (
+        *STUDY,
+        "~schedule.stages.main",
+        "+schedule.stages={stable:{share:rest},decay:{share:0.25}}",
+        "schedule.lr.decay_share=decay",
+        "schedule.total_tokens=8192",
+        "+search.space.parameters={schedule.stages.decay.share:{kind:float,low:0.05,high:0.4}}",
+        "search.budget.trials=5",
+        "search.confirm.finalists=0",
+    )
+    assert "schedule.stages.decay.share=0.25" in ablate(workspace, "plan", "-m", *given)
+    ablate(workspace, "run", "-m", *given)
+    shares = []
+    for record in list_runs(workspace / "runs", "real"):
+        share = record.manifest.config["schedule"]["stages"]["decay"]["share"]
+        rates = [row["lr"] for row in record.metrics()]
+        falling = sum(rate < max(rates) for rate in rates[16:])
+        assert len(rates) == 32
+        # The first step of the decay still has a rate below the peak's: 32 steps in all.
+        assert falling == pytest.approx(32 * share, abs=1)
+        shares.append(share)
+    assert shares[:2] == [0.25] * 2  # the baselines keep the config's own boundary
+    assert len(set(shares)) == 4
+
+
 def test_several_ranks_run_under_torchrun_inside_a_job(workspace: Path) -> None:
     shared = (*TINY, *SHORT_SOURCES, "study=ranks", "hydra.launcher.slots=1")
     ablate(workspace, "run", "-m", *shared, "execution.dp=1,2")
