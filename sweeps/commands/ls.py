@@ -9,6 +9,7 @@ from typing import Any
 
 from ablations.errors import ConfigError, unknown_name
 from ablations.runs import RunRecord, list_runs
+from sweeps.study.harvest import refused_in
 from sweeps.study.objective import Objective, objective_of
 
 __all__ = ["main"]
@@ -22,7 +23,8 @@ def main(config: Mapping[str, Any]) -> int:
     root = Path(config["runs_dir"])
     study = config.get("study")
     records = list_runs(root, study)
-    if not records:
+    refused = _refused(root, study)
+    if not records and not refused:
         if study is not None and (known := {r.path.parent.name for r in list_runs(root)}):
             raise ConfigError(unknown_name("study", "study", study, known))
         print(f"no runs under {root}/; `ablate run` makes one")
@@ -31,7 +33,8 @@ def main(config: Mapping[str, Any]) -> int:
     names = {objective.name for objective in objectives.values()}
     number = names.pop() if len(names) == 1 else "score"
     head = tuple(number if name == "score" else name for name in _HEAD)
-    rows = [head, *(_row(record, objectives[record.path.parent]) for record in records)]
+    begun = [_row(record, objectives[record.path.parent]) for record in records]
+    rows = [head, *sorted([*begun, *refused], key=lambda row: row[0])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     for row in rows:
         print(
@@ -62,6 +65,16 @@ def _row(record: RunRecord, objective: Objective) -> tuple[str, ...]:
         " ".join(f"{name}={weight:.3g}" for name, weight in weights.items()),
         (manifest.reason or "").splitlines()[0][:60] if manifest.reason else "",
     )
+
+
+def _refused(root: Path, study: str | None) -> list[tuple[str, ...]]:
+    """A row for each run that failed before it had a record: a config or a source that is wrong."""
+    folders = [root / study] if study is not None else sorted(root.glob("*"))
+    return [
+        (f"{folder.name}/{name}", "failed", "", "", "", "", reason.splitlines()[0][:60])
+        for folder in folders
+        for name, reason in refused_in(folder).items()
+    ]
 
 
 def _silent(record: RunRecord) -> bool:

@@ -27,6 +27,7 @@ __all__ = [
     "may_be_tried_again",
     "outcome_of",
     "outcomes_of",
+    "refused_in",
     "run_folder",
     "runs_in",
     "wait_while_held",
@@ -127,6 +128,17 @@ def write_failure(run: Path, reason: str) -> None:
     if record.exists():
         record.set_status("failed", reason)
     record.write_result({"status": "failed", "reason": reason, "score": None, "metrics": {}})
+
+
+def refused_in(folder: Path) -> dict[str, str]:
+    """Run folder → why, of every run of a study that failed before it had a record."""
+    found = {}
+    for ask in sorted(folder.glob("trial-*/ask.json")):
+        record = RunRecord(ask.parent)
+        result = None if record.exists() else record.result()
+        if result is not None and result.get("status") == "failed":
+            found[ask.parent.name] = str(result.get("reason") or "no reason was recorded")
+    return found
 
 
 def _pruned(run: Path, seed: int) -> Outcome | None:

@@ -22,6 +22,7 @@ import numpy as np
 from ablations.errors import ConfigError, unknown_name
 from ablations.evaluation.rule import formula
 from ablations.runs import RunRecord, list_runs
+from sweeps.study.harvest import refused_in
 from sweeps.study.objective import SCORE
 from sweeps.verdict.arms import Arm, arm_of, choose_arm, mixture_of, transfers
 from sweeps.verdict.loading import LoadedRun, load_run, refuse_mixed, score_terms
@@ -39,10 +40,15 @@ def gather(runs_dir: Path, study: str, objective: str | None = None) -> Observat
         UserError: no such study, or runs that cannot be compared.
     """
     records = list_runs(runs_dir, study)
-    if not records:
+    refused = {
+        name: f"failed: {reason.splitlines()[0]}"
+        for name, reason in refused_in(runs_dir / study).items()
+    }
+    if not records and not refused:
         known = {record.path.parent.name for record in list_runs(runs_dir)}
         raise ConfigError(unknown_name("study", "study", study, known))
-    return gather_records(study, records, question_of(runs_dir / study, objective))
+    observed = gather_records(study, records, question_of(runs_dir / study, objective))
+    return replace(observed, left_out={**refused, **observed.left_out}) if refused else observed
 
 
 def gather_records(

@@ -17,6 +17,7 @@ from sweeps.study.launching import Launching, launching_of
 from sweeps.study.spec import ConfirmSpec, SearchSpec
 from sweeps.study.state import Run, StudyState
 from sweeps.study.view import PlainView, SilentView, study_table
+from tests.conftest import Ablate
 from tests.sweeps.study.builders import finish, finish_as, spec, strategy, study
 
 Behaviour = Callable[[StudyState, Run, int], Any]
@@ -181,6 +182,24 @@ def test_a_study_whose_runs_have_no_score_does_not_end_as_done(tmp_path: Path) -
         unscored,
         falls_short=r"10 of 10 runs ended without a score: trial-0000-0: main: heldout_web/bpb is",
     )
+
+
+def test_a_run_refused_before_it_had_a_record_is_listed_and_missed(
+    tmp_path: Path, ablate: Ablate
+) -> None:
+    def refused(state: StudyState, run: Run, launch: int) -> Any:
+        if run.number == 3:
+            return Returned(ConfigError(Problem("source.web", "not prepared")))
+        return works(state, run, launch)
+
+    drive(tmp_path, refused, falls_short="1 of 10 runs failed: trial-0003-0: ConfigError: source")
+    reason = "ConfigError: source.web: not prepared"
+    listed = ablate("ls", f"runs_dir={tmp_path / 'runs'}", "study=s")
+    assert "s/trial-0003-0  failed" in listed.out
+    assert reason in listed.out
+    judged = ablate("verdict", f"runs_dir={tmp_path / 'runs'}", "study=s")
+    assert judged.code == 2
+    assert f"trial-0003-0: failed: {reason}" in judged.err
 
 
 def test_a_failed_run_that_is_done_now_may_be_a_finalist(tmp_path: Path) -> None:
