@@ -109,6 +109,9 @@ class Strategy:
     design: tuple[Point, ...]
     propose: Propose
     batch: int
+    _keys: dict[int, tuple[Point | None, tuple[float, ...]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def most_trials(self) -> int | None:
@@ -125,9 +128,11 @@ class Strategy:
         same config would give the same result to the last digit.
         """
         drafts = self.planned(history)
-        asked, most = self._asked(history), self.most_trials
-        if drafts or room <= 0 or (most is not None and len(asked) >= most):
+        if drafts or room <= 0:
             return drafts[: max(0, room)]
+        asked, most = self._asked(history), self.most_trials
+        if most is not None and len(asked) >= most:
+            return []
         points = self.propose(history, min(room, self.batch))
         fresh = distinct(self.space, points, asked, (len(history.trials),))
         return [Draft(phase="search", point=point) for point in fresh]
@@ -149,7 +154,15 @@ class Strategy:
         ]
 
     def _asked(self, history: History) -> set[tuple[float, ...]]:
-        return {self.space.key(trial.ask.point) for trial in history.searched}
+        return {self._key(trial) for trial in history.searched}
+
+    def _key(self, trial: Trial) -> tuple[float, ...]:
+        """The key of a trial's point, computed once: an agenda asks after each run that ends."""
+        point, key = self._keys.get(trial.number, (None, ()))
+        if point is not trial.ask.point:
+            key = self.space.key(trial.ask.point)
+            self._keys[trial.number] = (trial.ask.point, key)
+        return key
 
 
 def plan_strategy(
