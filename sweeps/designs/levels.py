@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sweeps.space import Floats, Point, SearchSpace
 
@@ -96,6 +97,8 @@ def _instead(
     return next((other for other in candidates if space.key(other) not in seen), None)
 
 
-def _among(rows: Floats, taken: Floats) -> np.ndarray:
+def _among(rows: Floats, taken: Floats) -> NDArray[np.bool_]:
     """Mask of the rows that are among ``taken``."""
-    return (np.abs(rows[:, None] - taken[None]).max(axis=2, initial=0.0) < 1e-6).any(axis=1)
+    gaps = np.abs(rows[:, None] - taken[None]).max(axis=2, initial=0.0)
+    found: NDArray[np.bool_] = (gaps < 1e-6).any(axis=1)
+    return found
