@@ -13,7 +13,7 @@ checkpoint; a failed one is tried again::
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 
 from ablations.data.manifest import StoreManifest
-from ablations.data.tokenizer import Tokenizer, open_tokenizer
-from ablations.errors import ConfigError, DataError, HeldError, Problem, TrainingError
+from ablations.errors import ConfigError, HeldError, Problem, TrainingError
 from ablations.failures import recorded
 from ablations.files import free_bytes
 from ablations.mixture.audit import Audit, audit
 from ablations.plan import Plan, make_plan
+from ablations.prepared import require_prepared, tokenizer_folder
 from ablations.progress import Quiet, Watcher
+from ablations.rescoring import last_scores, score_again, unscored_steps
 from ablations.runs import RunRecord, fingerprint
 from ablations.schema import RunConfig, dump
 from ablations.scoring import ScoringJob, score_run
@@ -75,7 +76,10 @@ def execute(
     record = work.record
     done = record.result()
     if done is not None and done["status"] == "done":
-        return Finished(record, done, skipped=True)
+        if not (steps := unscored_steps(record, config.evaluation, done)):
+            return Finished(record, done, skipped=True)
+        with record.hold():
+            return Finished(record, score_again(work, steps, done))
     with record.hold():
         try:
             return Finished(record, work.run())
@@ -102,7 +106,7 @@ def open_work(
     """
     plan = make_plan(config)
     plan.require()
-    _require_prepared(config, plan)
+    require_prepared(config, plan.prepared)
     _warm_start(config, plan)
     plain = identity(config)
     trial = trial_name(config, plain)
@@ -149,52 +153,6 @@ def _yaml(plain: Mapping[str, Any]) -> str:
     import yaml
 
     return yaml.safe_dump(dict(plain), sort_keys=False)
-
-
-def _require_prepared(config: RunConfig, plan: Plan) -> None:
-    missing = [name for name, there in plan.prepared.items() if not there]
-    if missing:
-        raise DataError(
-            [
-                Problem(
-                    f"source.{name}",
-                    "not prepared with this tokenizer",
-                    found=f"no token store at {config.store_folder(name)}",
-                    do="give the same overrides to `ablate prepare` first",
-                )
-                for name in missing
-            ]
-        )
-    tokenizer = open_tokenizer(tokenizer_folder(config))
-    foreign = [problem for name in plan.prepared for problem in _foreign(config, name, tokenizer)]
-    if foreign:
-        raise DataError(foreign)
-
-
-def _foreign(config: RunConfig, name: str, tokenizer: Tokenizer) -> Iterator[Problem]:
-    """What makes a store that is there not the one that the config describes."""
-    manifest = StoreManifest.read(config.store_folder(name))
-    if manifest.tokenizer_hash != tokenizer.hash:
-        yield Problem(
-            f"source.{name}",
-            "prepared with another tokenizer than the run's",
-            found=f"{manifest.tokenizer} {manifest.tokenizer_hash[:12]}",
-            allowed=f"{tokenizer.name} {tokenizer.hash[:12]}",
-            do="prepare it again with force=true",
-        )
-    if manifest.source_fingerprint not in ("", config.source[name].fingerprint()):
-        yield Problem(
-            f"source.{name}",
-            "prepared from other settings of the source than the run's",
-            found=f"the store at {config.store_folder(name)}",
-            do="give the run the settings that it was prepared with, or prepare it again with "
-            "force=true",
-        )
-
-
-def tokenizer_folder(config: RunConfig) -> Path:
-    """Where the run's tokenizer lives."""
-    return Path(config.data_dir) / "tokenizers" / config.tokenizer.name
 
 
 def make_job(config: RunConfig, plan: Plan, directory: Path) -> TrainJob:
@@ -317,18 +275,20 @@ class Work:
         assert self.outcome is not None
         self.record.set_status("scoring")
         scored = {row["step"] for row in self.record.scores()}
-        wanted = self.job.checkpoint_steps
-        steps = tuple(step for step in wanted if step not in scored)
+        self.score_steps([step for step in self.job.checkpoint_steps if step not in scored])
+
+    def score_steps(self, steps: Sequence[int]) -> None:
+        """Export and score the checkpoints of ``steps``."""
         scoring = ScoringJob(
             directory=self.record.path.absolute(),
-            steps=steps,
+            steps=tuple(steps),
             tokens_per_step=self.plan.schedule.tokens_per_step,
             evaluation=self.config.evaluation,
             tokenizer=tokenizer_folder(self.config).absolute(),
             data_dir=Path(self.config.data_dir).absolute(),
             stores=self.job.stores,
             keep=self.config.training.keep_checkpoints,
-            last_step=wanted[-1],
+            last_step=self.job.checkpoint_steps[-1],
             threads=self.config.execution.threads,
             device=self.config.execution.device,
         )
@@ -338,19 +298,9 @@ class Work:
 
     def result(self) -> dict[str, Any]:
         """The content of ``result.json`` of a run that is done."""
-        rows = self.record.scores()
-        last = rows[-1] if rows else {}
-        rule = self.config.evaluation.score
-        metrics = {
-            f"{task}/{name}": metric["value"]
-            for task, named in last.get("metrics", {}).items()
-            for name, metric in named.items()
-        }
         return {
             **self._common("done", None),
-            "score": last.get("score"),
-            "direction": last.get("direction", rule.direction if rule else None),
-            "metrics": metrics,
+            **last_scores(self.record, self.config.evaluation),
             "audit_ok": self.audited.ok if self.audited is not None else None,
         }
 

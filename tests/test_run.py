@@ -123,6 +123,34 @@ def test_a_diverged_run_is_recorded_as_failed_with_its_step(
 
 
 @pytest.mark.slow
+def test_a_done_run_without_a_score_is_scored_again_and_not_trained(
+    workspace: Path, ablate: Ablate
+) -> None:
+    assert ablate(*RUN).code == 0
+    record = only_record(workspace)
+    whole, rows = record.result(), record.scores()
+    assert whole is not None
+    trained = (record.path / "metrics.jsonl").stat().st_mtime_ns
+    # As a run is left whose task could not be scored: a package or its items were missing.
+    lost = {**whole, "score": None, "metrics": dict.fromkeys(whole["metrics"])}
+    record.write_result(lost)
+    record.add_scores(
+        {**rows[-1], "score": None, "reason": "facts: synthetic_facts/acc is missing"}
+    )
+    answer = ablate(*RUN)
+    assert answer.code == 0, answer.err
+    again = record.result()
+    assert again is not None
+    assert {**again, "cost": None} == {**whole, "cost": None}
+    assert again["cost"]["eval_cpu_seconds"] > whole["cost"]["eval_cpu_seconds"]
+    assert [row["score"] for row in record.scores()] == [row["score"] for row in rows]
+    assert (record.path / "metrics.jsonl").stat().st_mtime_ns == trained
+    before = {path: path.stat().st_mtime_ns for path in record.path.rglob("*")}
+    assert ablate(*RUN).code == 0
+    assert {path: path.stat().st_mtime_ns for path in record.path.rglob("*")} == before
+
+
+@pytest.mark.slow
 def test_a_checkpoint_is_scored_by_hand(workspace: Path, ablate: Ablate) -> None:
     assert ablate(*RUN).code == 0
     record = only_record(workspace)

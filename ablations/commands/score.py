@@ -48,7 +48,7 @@ def _as_transformers(checkpoint: Path, run: RunConfig, out: Path) -> Path:
     """The folder itself where transformers can load it, else an export of the checkpoint."""
     if (checkpoint / "config.json").exists():
         return checkpoint
-    from ablations.run import tokenizer_folder
+    from ablations.prepared import tokenizer_folder
     from ablations.training.checkpoints import require_whole
     from ablations.training.export import export_checkpoint
 

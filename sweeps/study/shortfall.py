@@ -38,6 +38,7 @@ def shortfall(study: StudyState, runs: Sequence[Run]) -> str | None:
             again = again or may_be_tried_again(outcome, folder)
         elif trial.state == "done" and history.values(trial) is None:
             unscored[run] = _why_unscored(folder)
+            again = True
     if not failed and not unscored:
         return None
     parts = [
@@ -46,7 +47,7 @@ def shortfall(study: StudyState, runs: Sequence[Run]) -> str | None:
         if found
     ]
     if again:
-        parts.append("the same command tries failed runs again; training that is done stays done")
+        parts.append("the same command tries these runs again; training that is done stays done")
     return f"study {study.study!r}: " + "; ".join(parts)
 
 

@@ -97,8 +97,11 @@ class StudyState:
 
     def _recover_outcomes(self, runs: Mapping[int, set[int]]) -> None:
         """Runs that ended while nobody watched, and replicates added after their trial's end."""
+        history = self.history()
         for trial in list(self._journal.trials.values()):
             done = {seed: o for seed, o in trial.outcomes.items() if o.status == "done"}
+            if _lacks_a_value(history, trial):
+                done = {}
             unseen = {*runs.get(trial.number, ()), *trial.outcomes} - set(done)
             # Of a run that failed the folder is asked again: it may have been tried again since.
             self._journal.keep(replace(trial, outcomes=done))
@@ -107,18 +110,23 @@ class StudyState:
             self._settle(self._journal.trials[trial.number])
 
     def retry_failures(self, runs: Iterable[Run]) -> list[Run]:
-        """Take back the failures among ``runs`` whose cause may be mended; the runs to launch again.
+        """Take back what ``runs`` lack and may get by now: failures, scores; the runs to launch again.
 
         Their folders keep the failure until :meth:`prepare`: one that is not launched is not lost.
         """
-        again = []
-        for run in runs:
+        history = self.history()
+        # A run that is done without a score is scored again; nothing of it is trained.
+        unscored = {t.number for t in self.trials if _lacks_a_value(history, t)}
+        again = [
+            run
+            for run in runs
+            if (outcome := self.trial(run.number).outcomes.get(run.seed)) is not None
+            and (run.number in unscored or may_be_tried_again(outcome, self._folder(run)))
+        ]
+        for run in again:
             trial = self.trial(run.number)
-            outcome = trial.outcomes.get(run.seed)
-            if outcome is not None and may_be_tried_again(outcome, self._folder(run)):
-                again.append(run)
-                kept = {seed: o for seed, o in trial.outcomes.items() if seed != run.seed}
-                self._journal.keep(replace(trial, outcomes=kept))
+            kept = {seed: o for seed, o in trial.outcomes.items() if seed != run.seed}
+            self._journal.keep(replace(trial, outcomes=kept))
         return again
 
     def _folder(self, run: Run) -> Path:
@@ -229,3 +237,8 @@ class StudyState:
         if now or time.monotonic() >= self._ledger_due:
             write_json(self.folder / "ledger.json", self.ledger().plain())
             self._ledger_due = time.monotonic() + _LEDGER_SECONDS
+
+
+def _lacks_a_value(history: History, trial: Trial) -> bool:
+    """Whether every run of the trial is done and an objective has no value all the same."""
+    return trial.state == "done" and history.values(trial) is None

@@ -182,6 +182,8 @@ def test_a_study_whose_runs_have_no_score_does_not_end_as_done(tmp_path: Path) -
         unscored,
         falls_short=r"10 of 10 runs ended without a score: trial-0000-0: main: heldout_web/bpb is",
     )
+    assert len(drive(tmp_path, works).launched) == 10
+    assert drive(tmp_path, works).launched == []
 
 
 def test_a_run_refused_before_it_had_a_record_is_listed_and_missed(
