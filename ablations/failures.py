@@ -1,4 +1,4 @@
-"""How a run that raised is recorded, whatever it raised.
+"""Record a run that raised, whatever it raised.
 
 ImportError in scoring ─▶ worker.log    the traceback
                        ─▶ events.jsonl, result.json, manifest.json    failed, and why

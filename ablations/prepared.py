@@ -1,4 +1,4 @@
-"""Whether the sources of a run are prepared, with the tokenizer and the settings of its config."""
+"""Check that the sources of a run are prepared, with the tokenizer and settings of its config."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["require_prepared", "tokenizer_folder"]
 
 
 def tokenizer_folder(config: RunConfig) -> Path:
-    """Where the run's tokenizer lives."""
+    """Return the folder of the run's tokenizer."""
     return Path(config.data_dir) / "tokenizers" / config.tokenizer.name
 
 
@@ -48,7 +48,7 @@ def require_prepared(config: RunConfig, prepared: Mapping[str, bool]) -> None:
 
 
 def _foreign(config: RunConfig, name: str, tokenizer: Tokenizer) -> Iterator[Problem]:
-    """What makes a store that is there not the one that the config describes."""
+    """Yield each difference between a store that is there and the one that the config describes."""
     manifest = StoreManifest.read(config.store_folder(name))
     if manifest.tokenizer_hash != tokenizer.hash:
         yield Problem(

@@ -43,7 +43,7 @@ def main(config: Mapping[str, Any]) -> int:
 
 
 def _of_a_study() -> bool:
-    """Whether this run is a study's: its driver checked the search, for all of them."""
+    """Return whether this run is a study's: its driver checked the search, for all of them."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 

@@ -1,4 +1,4 @@
-"""Which metrics a suite will give, and what asks for one that it will not.
+"""Match the metrics of a suite with all that asks for one.
 
 A score that names no metric of the suite is missing at every checkpoint. That is known before
 anything trains, so it is refused there.

@@ -1,4 +1,4 @@
-"""Mixtures and schedules as a config gives them, and how they become a :class:`Schedule`.
+"""Read mixtures and schedules from a config, and build a :class:`Schedule` of them.
 
 A stage boundary is one number, so that it can be searched: one stage may take the rest of the
 tokens, and the learning rate may decay over a stage, whatever its length::
@@ -139,7 +139,7 @@ class LearningRateSpec:
         )
 
     def _decay_steps(self, schedule: Schedule) -> int:
-        """Steps of the decay by ``decay_share``, a share or the stage that it begins with."""
+        """Return the steps of the decay by ``decay_share``: a share, or the stage that it begins with."""
         if not isinstance(self.decay_share, str):
             return round(self.decay_share * schedule.total_steps)
         names = [stage.name for stage in schedule.stages]
@@ -216,7 +216,7 @@ class ScheduleSpec:
         return bad
 
     def budgets(self) -> dict[str, float]:
-        """Stage → tokens; a stage of the rest takes what the others leave of the total."""
+        """Return stage → tokens; a stage of the rest takes what the others leave of the total."""
         total = self.total_tokens or 0.0
         taken: dict[str, float | None] = {
             name: stage.tokens

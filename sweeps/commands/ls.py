@@ -68,7 +68,7 @@ def _row(record: RunRecord, objective: Objective) -> tuple[str, ...]:
 
 
 def _refused(root: Path, study: str | None) -> list[tuple[str, ...]]:
-    """A row for each run that failed before it had a record: a config or a source that is wrong."""
+    """Return a row for each run that failed before it had a record: its config or a source is wrong."""
     folders = [root / study] if study is not None else sorted(root.glob("*"))
     return [
         (f"{folder.name}/{name}", "failed", "", "", "", "", reason.splitlines()[0][:60])

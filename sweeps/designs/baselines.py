@@ -79,7 +79,7 @@ def _same(space: SearchSpace, left: Point, right: Point) -> bool:
 
 
 def own_point(space: SearchSpace, own: Mapping[str, Any] | None = None) -> Point:
-    """The config as it is, as a point: weights at the centre, parameters at their own values.
+    """Return the config as a point: weights at the centre, parameters at their own values.
 
     A value outside its range becomes the nearest inside; where there is none, the middle.
     """

@@ -59,7 +59,7 @@ def design(
     taken: Floats | None = None,
     options: DesignOptions | None = None,
 ) -> list[Point]:
-    """``n`` points of one design, none of them twice; fewer where the space has fewer.
+    """Return ``n`` points of one design, none of them twice; fewer where the space has fewer.
 
     Parameters that come in levels use each level as often as any other. A space of few points is
     taken point by point, whatever the design.
@@ -101,7 +101,7 @@ def _rows(
     rng: np.random.Generator,
     options: DesignOptions,
 ) -> Floats:
-    """Coordinates of a design's points, before levels are looked at."""
+    """Return coordinates of a design's points, before levels are looked at."""
     if kind == "sobol":
         return _sobol(space, n, seed)
     if kind == "sobol-edges":

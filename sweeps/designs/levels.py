@@ -1,4 +1,4 @@
-"""Designs on values that come in levels: each level as often as any other, no point twice."""
+"""Deal values that come in levels: each level as often as any other, no point twice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DRAWS = 64
 
 
 def spread(space: SearchSpace, n: int, taken: Floats, rng: np.random.Generator) -> Floats:
-    """At most ``n`` points of a space of few points, none of them taken.
+    """Return at most ``n`` points of a space of few points, none of them taken.
 
     One at a time, the point whose levels were used least, then the farthest from all before it; draws
     decide between equals. Fewer points are a prefix.
@@ -39,7 +39,7 @@ def spread(space: SearchSpace, n: int, taken: Floats, rng: np.random.Generator) 
 
 
 def balanced(space: SearchSpace, rows: Floats) -> Floats:
-    """The rows with every level of every parameter used as often as any other, but for one.
+    """Return the rows with each level of a parameter used as often as any other, give or take one.
 
     In the order of the rows, each keeps the nearest of the levels that were used least: fewer rows
     are a prefix.
@@ -62,7 +62,7 @@ def distinct(
     asked: set[tuple[float, ...]],
     seed: tuple[int, ...],
 ) -> list[Point]:
-    """The points with those that were asked already replaced by others near them.
+    """Return the points, each that was asked already replaced by another near it.
 
     Where every point of the space was asked, there are fewer of them, or none.
 
@@ -85,7 +85,7 @@ def distinct(
 def _instead(
     space: SearchSpace, point: Point, seen: set[tuple[float, ...]], rng: np.random.Generator
 ) -> Point | None:
-    """The nearest point that was not asked, of all or of some draws; None where there is none."""
+    """Return the nearest point that was not asked, of all or of some draws; None without one."""
     here = space.coordinates([point], check=False)
     if space.size is not None and space.size <= ENUMERATED:
         rows = space.every()
@@ -98,7 +98,7 @@ def _instead(
 
 
 def _among(rows: Floats, taken: Floats) -> NDArray[np.bool_]:
-    """Mask of the rows that are among ``taken``."""
+    """Return a mask of the rows that are among ``taken``."""
     gaps = np.abs(rows[:, None] - taken[None]).max(axis=2, initial=0.0)
     found: NDArray[np.bool_] = (gaps < 1e-6).any(axis=1)
     return found

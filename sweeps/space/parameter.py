@@ -35,7 +35,7 @@ class Parameter:
         return 1 if self._high == self._low else None
 
     def ends(self) -> tuple[Value, ...]:
-        """The smallest and the largest value; of a choice, all of them."""
+        """Return the smallest and the largest value; of a choice, all of them."""
         if self.spec.kind == "choice":
             return self.spec.choices
         return tuple(dict.fromkeys((self.from_unit(0.0), self.from_unit(1.0))))
@@ -78,7 +78,7 @@ class Parameter:
         return self._place(number)
 
     def nearest(self, value: object) -> Value:
-        """The value of the range that is nearest to ``value``; the middle one where none is near."""
+        """Return the value of the range nearest to ``value``; the middle one where none is near."""
         if self.spec.kind == "choice":
             same = [choice for choice in self.spec.choices if choice == value]
             return same[0] if same else self.from_unit(0.5)

@@ -109,7 +109,7 @@ class SearchSpace:
 
     @cached_property
     def size(self) -> int | None:
-        """How many points there are; None where a weight or a parameter is continuous."""
+        """Count the points; None where a weight or a parameter is continuous."""
         levels = [parameter.levels for parameter in self.parameters.values()]
         if any(mixture.unit_names for mixture in self.mixtures.values()) or None in levels:
             return None
@@ -117,7 +117,7 @@ class SearchSpace:
 
     @cached_property
     def discrete_levels(self) -> list[tuple[int, int]]:
-        """Column of the coordinates and number of levels of every parameter that has levels."""
+        """List column and number of levels of each parameter that has levels."""
         return [
             (column, parameter.levels)
             for column, parameter in enumerate(self.parameters.values(), self._first_parameter)
@@ -125,7 +125,7 @@ class SearchSpace:
         ]
 
     def every(self) -> Floats:
-        """Coordinates of every point of a space that has a :attr:`size`."""
+        """Return coordinates ``[size, names]`` of every point of a space that has a :attr:`size`."""
         places = [
             (np.arange(parameter.levels or 1) + 0.5) / (parameter.levels or 1)
             for parameter in self.parameters.values()
@@ -135,12 +135,12 @@ class SearchSpace:
         return np.concatenate([weights, rows], axis=1)
 
     def key(self, point: Mapping[str, Any]) -> tuple[float, ...]:
-        """The same for points that are one run: equal to six digits of every coordinate."""
+        """Return a key that points share which are one run: equal to six digits of each coordinate."""
         row = self.coordinates([point], check=False)[0]
         return tuple(float(place) for place in np.round(row, 6) + 0.0)
 
     def extremes(self) -> Iterator[tuple[str, Point]]:
-        """The ends of every parameter's range and its choices, all else at the centre, by name."""
+        """Yield the ends of each parameter's range and its choices, all else at the centre, by name."""
         for index, (path, parameter) in enumerate(self.parameters.items(), self._first_parameter):
             for value in parameter.ends():
                 row = self.centre.copy()

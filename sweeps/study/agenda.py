@@ -36,7 +36,7 @@ class Agenda(Protocol):
         """At most ``room`` runs to launch now; none when all is done or must wait for ``busy``."""
 
     def ended_runs(self, study: StudyState) -> list[Run]:
-        """Runs of this agenda that ended, failed ones included."""
+        """Return the runs of this agenda that ended, failed ones included."""
 
     def total(self, study: StudyState) -> int | None:
         """Trials there will be, None where the budget does not say."""
@@ -67,7 +67,7 @@ class SweepAgenda:
         return runs[:room]
 
     def ended_runs(self, study: StudyState) -> list[Run]:
-        """Runs of the command's combinations and seeds that ended."""
+        """Return the runs of the command's combinations and seeds that ended."""
         ended = _ended(self._mine(study).values())
         return [run for run in ended if run.seed in self._seeds]
 
@@ -114,11 +114,11 @@ class SearchAgenda:
         return True
 
     def ended_runs(self, study: StudyState) -> list[Run]:
-        """Every run of the search's phases that ended."""
+        """Return the runs of the search's phases that ended."""
         return _ended(trial for trial in study.trials if trial.ask.phase in self.phases)
 
     def total(self, study: StudyState) -> int | None:
-        """Trials of the budget, or all that there can be."""
+        """Return the trials of the budget, or all that there can be."""
         limits = (study.spec.budget.trials, self._strategy.most_trials)
         return min((limit for limit in limits if limit is not None), default=None)
 
@@ -226,7 +226,7 @@ def _missing(trials: Iterable[Trial], seeds: Sequence[int], busy: set[Run]) -> l
 
 
 def _kept(path: Path, explored: int, asked: int, done: int) -> list[int] | None:
-    """The finalists decided before, None where a trial was added or a failed one is done by now."""
+    """Return the finalists decided before; None where a trial was added, or a failed one is done."""
     if not path.exists():
         return None
     kept = read_json(path)

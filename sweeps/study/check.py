@@ -62,7 +62,7 @@ def _in_search(problem: Problem) -> Problem:
 
 
 def _without_nulls(search: Mapping[str, Any]) -> dict[str, Any]:
-    """The search without objectives and constraints that a config took back with null."""
+    """Return the search without objectives and constraints that a config took back with null."""
     named = {key: search[key] for key in ("objectives", "constraints") if search.get(key)}
     kept = {
         key: {n: v for n, v in entries.items() if v is not None} for key, entries in named.items()
@@ -93,7 +93,7 @@ def _unmeasured(where: str, pattern: str, names: Sequence[str], run: RunConfig) 
     if run.evaluation.score is not None:
         return None
     return Problem(
-        where, "the runs have no score", do="say evaluation.score, or name metrics of the suite"
+        where, "the runs have no score", do="set evaluation.score, or name metrics of the suite"
     )
 
 
@@ -134,7 +134,7 @@ def require_trials(
 def _problems(
     plain: Mapping[str, Any], config_dirs: Sequence[Path], spec: SearchSpec
 ) -> list[Problem]:
-    """What keeps one composed config from being run; its sources need not be prepared."""
+    """Return all that keeps one composed config from being run; sources need not be prepared."""
     if not is_run_config(plain):
         return []
     # Imported here: a study of another application needs no schema.

@@ -77,7 +77,7 @@ class Composer:
         return self._parsed[line]
 
     def _is_value(self, override: Override) -> bool:
-        """Whether the override changes a value of the task's config, and no file, nor Hydra."""
+        """Return whether the override changes a value of the task's config, and no file, nor Hydra."""
         key = str(override.key_or_group)
         if override.is_delete() or override.is_list_extend():
             return False
@@ -90,7 +90,7 @@ class Composer:
 
 
 def _fits(composed: DictConfig, override: Override) -> bool:
-    """Whether a plain ``key=value`` finds its key, and ``+key=value`` none."""
+    """Return whether a plain ``key=value`` finds its key, and ``+key=value`` none."""
     from omegaconf import OmegaConf
 
     if override.is_force_add():

@@ -131,7 +131,7 @@ def write_failure(run: Path, reason: str) -> None:
 
 
 def refused_in(folder: Path) -> dict[str, str]:
-    """Run folder → why, of every run of a study that failed before it had a record."""
+    """Return run folder → reason of each run of a study that failed before it had a record."""
     found = {}
     for ask in sorted(folder.glob("trial-*/ask.json")):
         record = RunRecord(ask.parent)

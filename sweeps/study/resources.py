@@ -132,7 +132,7 @@ def require_paths(config: Mapping[str, Any], space: SearchSpaceSpec) -> None:
 
 
 def own_values(config: Mapping[str, Any], space: SearchSpaceSpec) -> dict[str, Any]:
-    """Config path of a searched parameter → the value that the config itself has there."""
+    """Return config path of a searched parameter → the value that the config itself has there."""
     found = {}
     for path in space.parameters:
         *parents, last = path.split(".")
@@ -171,7 +171,7 @@ def _shares(
 
 
 def boundaries(schedule: ScheduleSpec, space: SearchSpaceSpec) -> list[ScheduleSpec]:
-    """The schedule with every searched share of a stage at either end of its range.
+    """Return the schedule with every searched share of a stage at either end of its range.
 
     Ends that no schedule can have (shares that do not add up) are left out: trials there are refused
     by their name. Without a searched share it is the schedule alone.
@@ -195,7 +195,7 @@ def boundaries(schedule: ScheduleSpec, space: SearchSpaceSpec) -> list[ScheduleS
 
 
 def _most(shares: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The largest share that each path can govern: a cap that holds there holds everywhere."""
+    """Return the largest share that each path can govern: a cap that holds there always holds."""
     most: dict[str, float] = {}
     for found in shares:
         most |= {path: max(share, most.get(path, 0.0)) for path, share in found.items()}
@@ -203,13 +203,13 @@ def _most(shares: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _longer(schedule: ScheduleSpec, possible: Iterable[ScheduleSpec]) -> dict[str, float]:
-    """Stage → how many times longer than in ``schedule`` it can be."""
+    """Return stage → how many times longer than in ``schedule`` it can be."""
     most, base = _most(s.budgets() for s in possible), schedule.budgets()
     return {name: most[name] / base[name] for name in base}
 
 
 def _outside(space: SearchSpaceSpec, plan: Any, longer: Mapping[str, float]) -> dict[str, float]:
-    """Source → the largest share of all tokens read of it by stages that are not searched."""
+    """Return source → the largest share of all tokens that stages not searched read of it."""
     searched = {
         path.removeprefix(_STAGES).removesuffix(".weights")
         for path in space.mixtures

@@ -1,4 +1,4 @@
-"""Which runs of a study failed or have no score, in words for the end of its command.
+"""Name the runs of a study that failed or have no score, for the end of its command.
 
 study 'demo': 2 of 21 runs failed: trial-0003-0: ImportError: No module named 'antlr4'; …; the same
 command tries them again
@@ -52,7 +52,7 @@ def shortfall(study: StudyState, runs: Sequence[Run]) -> str | None:
 
 
 def _why_unscored(folder: Path) -> str:
-    """The reason that the last checkpoint's row of scores gives."""
+    """Return the reason that the last checkpoint's row of scores gives."""
     rows = RunRecord(folder).scores()
     return str(rows[-1].get("reason") or "a metric is missing") if rows else "no scores"
 

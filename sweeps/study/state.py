@@ -240,5 +240,5 @@ class StudyState:
 
 
 def _lacks_a_value(history: History, trial: Trial) -> bool:
-    """Whether every run of the trial is done and an objective has no value all the same."""
+    """Return whether every run of the trial is done and an objective has no value all the same."""
     return trial.state == "done" and history.values(trial) is None

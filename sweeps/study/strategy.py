@@ -115,14 +115,14 @@ class Strategy:
 
     @property
     def most_trials(self) -> int | None:
-        """Trials that can be asked without asking one twice; None where the space has no end."""
+        """Count the trials that can be asked, none twice; None where the space has no end."""
         if self.space.size is None:
             return None
         outside = sum(not self.space.contains(point) for point in self.baselines.values())
         return self.space.size + outside
 
     def next_drafts(self, history: History, room: int) -> list[Draft]:
-        """At most ``room`` trials to ask for now, none for a point that a trial has already.
+        """Return at most ``room`` trials to ask for now, none for a point that a trial has already.
 
         Empty when ``room`` is 0, or when every point of the space was asked: a second run of the
         same config would give the same result to the last digit.
@@ -157,7 +157,7 @@ class Strategy:
         return {self._key(trial) for trial in history.searched}
 
     def _key(self, trial: Trial) -> tuple[float, ...]:
-        """The key of a trial's point, computed once: an agenda asks after each run that ends."""
+        """Return the key of a trial's point, computed once: an agenda asks after each run that ends."""
         point, key = self._keys.get(trial.number, (None, ()))
         if point is not trial.ask.point:
             key = self.space.key(trial.ask.point)
@@ -210,7 +210,7 @@ def design_size(
 def _baselines(
     spec: StrategySpec, space: SearchSpace, resources: Resources, own: Mapping[str, Any] | None
 ) -> dict[str, Point]:
-    """Name → point of what is run first, the baseline of the verdict before the others."""
+    """Return name → point of each baseline, that of the verdict before the others."""
     standing = standing_baselines(space, resources.tokens, resources.caps, own)
     middle = own_point(space, own)
     if not space.mixtures and spec.baseline in spec.baselines:
@@ -229,7 +229,7 @@ def _baselines(
 
 
 def _each_once(space: SearchSpace, named: Mapping[str, Point]) -> dict[str, Point]:
-    """The points without those that equal an earlier one."""
+    """Return the points without those that equal an earlier one."""
     kept: dict[tuple[float, ...], str] = {}
     for name, point in named.items():
         kept.setdefault(space.key(point), name)

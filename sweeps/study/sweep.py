@@ -91,7 +91,7 @@ class Request:
     data_dir: str = "data"
 
     def known_trials(self) -> Iterator[tuple[str, Sequence[str]]]:
-        """Name and overrides of every trial that is known now, and of the ends of every range."""
+        """Yield name and overrides of each trial that is known now, and of the ends of each range."""
         fixed = self.command.fixed
         if self.strategy is None:
             for swept in self.command.combinations:
