@@ -54,7 +54,8 @@ def _hellaswag(row: Row) -> Item | None:
     text = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
     query = _wikihow(text).strip()
     endings = [_wikihow(ending).strip() for ending in row["endings"]]
-    return _choice_item(query, endings, int(row["label"]), query=query)
+    # Several items are cut from one article or video.
+    return _choice_item(query, endings, int(row["label"]), query=query, group=row.get("source_id"))
 
 
 def _wikihow(text: str) -> str:
@@ -102,7 +103,8 @@ def _boolq(row: Row) -> Item | None:
 
 def _siqa(row: Row) -> Item | None:
     answers = [row["answerA"], row["answerB"], row["answerC"]]
-    return _choice_item(f"{row['context']} {row['question']}", answers, int(row["label"]) - 1)
+    context = row["context"]
+    return _choice_item(f"{context} {row['question']}", answers, int(row["label"]) - 1, group=context)
 
 
 def _triviaqa(row: Row) -> Item | None:

@@ -20,7 +20,7 @@ from ablations.errors import DataError, Problem, unknown_name
 from ablations.evaluation.columns import COLUMNS, Item
 from ablations.evaluation.specs import HubData, TaskSpec
 
-__all__ = ["ItemSources", "Pool", "load_items", "rank"]
+__all__ = ["ItemSources", "Pool", "group_of", "load_items", "rank"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,19 @@ def load_items(task: TaskSpec, sources: ItemSources) -> list[Pool]:
         Pool(name, group, by_subject.get(name) or shots)
         for name, group in _by_subject(items).items()
     ]
+
+
+def group_of(item: Item) -> str | None:
+    """Return what an item shares with others, so that a model is good or bad at all of them together.
+
+    Its stated ``group``, else its passage, else its subject; None where it has none of them. A passage is
+    known by the first 16 hex digits of its SHA-256.
+    """
+    if item.get("group"):
+        return str(item["group"])
+    if item.get("passage"):
+        return hashlib.sha256(str(item["passage"]).encode()).hexdigest()[:16]
+    return str(item["subject"]) if item.get("subject") else None
 
 
 def rank(item: Item) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "TaskScores",
     "missing",
     "read_details",
+    "read_groups",
     "summarise",
     "write_details",
 ]
@@ -50,6 +51,8 @@ class ItemScore:
     """Tokens of the context that did not fit the window."""
     text: str | None = None
     """What was generated."""
+    group: str | None = None
+    """Passage, subject or document that it shares with other items; None where it stands alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +217,7 @@ def write_details(path: Path, items: Sequence[ItemScore], metrics: Sequence[str]
     columns["num_bytes"] = pa.array([item.num_bytes for item in items], pa.int64())
     columns["cut_tokens"] = pa.array([item.cut_tokens for item in items], pa.int64())
     columns["text"] = pa.array([item.text for item in items], pa.string())
+    columns["group"] = pa.array([item.group for item in items], pa.string())
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         pq.write_table(pa.table(columns), temporary)
@@ -227,6 +231,7 @@ _ABOUT_ITEMS = (
     "num_bytes",
     "cut_tokens",
     "text",
+    "group",
 )
 """Columns of a details file that are no metric."""
 
@@ -243,3 +248,19 @@ def read_details(path: Path, metrics: Collection[str] | None = None) -> pa.Table
         kept = [name for name in file.schema_arrow.names if name not in _ABOUT_ITEMS]
         wanted = [name for name in kept if metrics is None or name in metrics]
         return file.read(columns=["item_id", *wanted], use_threads=False)
+
+
+def read_groups(path: Path) -> dict[str, str]:
+    """Return item → group of a details file; items that stand alone are left out.
+
+    Files written before groups were kept have none.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pa.OSFile(str(path)) as stream, pq.ParquetFile(stream, pre_buffer=False) as file:
+        if "group" not in file.schema_arrow.names:
+            return {}
+        table = file.read(columns=["item_id", "group"], use_threads=False)
+    pairs = zip(table["item_id"].to_pylist(), table["group"].to_pylist(), strict=True)
+    return {str(item): str(group) for item, group in pairs if group is not None}

@@ -101,6 +101,7 @@ def build_case(observed: Observations, options: VerdictOptions) -> Case:
         item_covariance=items,
         item_df=item_df,
         alpha=options.alpha,
+        own=fit.own if noise.source == "seeds" else None,
     )
     return Case(
         observed=observed,
@@ -149,7 +150,8 @@ def _items(observed: Observations, weights: Mapping[str, float]) -> tuple[Floats
     if not tables or len(tables) < len(counted):
         return None, math.inf
     owner = np.array([run.candidate for run in observed.runs])
-    return item_covariance(tables, [weights[task.key] for task in counted], owner)
+    groups = [task.groups for task in counted]
+    return item_covariance(tables, [weights[task.key] for task in counted], owner, groups)
 
 
 def too_few(observed: Observations) -> Problem:

@@ -15,7 +15,6 @@ tasks         Holm (1979) over the tasks of one comparison
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -23,20 +22,28 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import stats
 
-from sweeps.verdict.noise import Floats, TrainingNoise
+from sweeps.verdict.draws import (
+    DRAWS,
+    from_normal_score,
+    normal_score,
+    own_draws,
+    own_noise,
+    scaled_normals,
+    selected_items,
+    t_scales,
+)
+from sweeps.verdict.noise import Floats, OwnVariances, TrainingNoise
 
 __all__ = [
     "Estimate",
     "Evidence",
+    "Selection",
     "all_pairs",
     "best_subset",
     "holm",
     "many_to_one",
     "simultaneous",
 ]
-
-DRAWS = 2**14
-"""Draws of the joint t distribution, evenly spread: a p-value of 0.05 is known to within 0.001."""
 
 _MOST_GAIN = 2.0
 """Items may at most double the degrees of freedom. With few seeds their share of the noise is itself
@@ -45,6 +52,9 @@ a guess, largest where the seeds agree by luck: 13 candidates judged by three ru
 
 _MOST_JOINT = 100
 """With more comparisons Bonferroni stands in: draws of a large joint distribution cost seconds."""
+
+_MANY = 200.0
+"""With as many items, or groups of them, their noise counts as known."""
 
 _RARE = 50
 """With fewer draws beyond a statistic the Bonferroni bound, tight out there, is used instead."""
@@ -76,6 +86,18 @@ class Estimate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Selection:
+    """How the candidates that are compared were chosen, on the items that they are judged by."""
+
+    searched: int
+    """Candidates that were scored before the choice, the unchosen ones below left out."""
+    seeds: float
+    """Runs of each of them that the choice was made from."""
+    unchosen: tuple[str, ...] = ()
+    """Candidates that were not chosen by their scores: the baseline."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """Means of the candidates and the noise of their differences."""
 
@@ -90,23 +112,67 @@ class Evidence:
     item_df: float = math.inf
     """Items behind it, less one."""
     alpha: float = field(default=0.05)
+    own: OwnVariances | None = None
+    """What each candidate's own replicates say; None where there are none, or they say no more."""
+    selection: Selection | None = None
+    """How the candidates were chosen; None where all that were searched are compared."""
 
     def contrasts(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
         """Values, covariance and degrees of freedom of contrasts (rows that sum to 0)."""
+        parts = self.parts(weights)
+        return parts.values, parts.covariance, parts.df
+
+    def parts(self, weights: Floats) -> Parts:
+        """Return the contrasts (rows that sum to 0) with the two parts of their noise apart."""
         values = weights @ self.means
         training = weights @ self.unit @ weights.T
         items = np.zeros_like(training)
+        ratio, known = np.ones(len(values)), np.full(len(values), self.noise.df)
         if self.item_covariance is not None:
             items = weights @ self.item_covariance @ weights.T
         if not self.noise.known:
-            return values, np.full_like(training, math.inf), np.ones(len(values))
+            training = np.full_like(training, math.inf)
+            return Parts(values, training, items, ratio, np.ones(len(values)))
         training = training * self.noise.variance
-        v1, v2 = np.diag(training), np.diag(items)
-        # Welch-Satterthwaite: two noises, each known as well as its own degrees of freedom allow.
-        spread = v1**2 / self.noise.df + v2**2 / self.item_df
-        df = np.where(spread > 0.0, (v1 + v2) ** 2 / np.maximum(spread, 1e-300), self.noise.df)
-        df = np.minimum(df, _MOST_GAIN * self.noise.df)
-        return values, training + items, df
+        if self.own is not None:
+            pool = np.array(self.noise.variance)
+            ratio, known = own_noise(self.own, pool, self.noise.df, weights, self.own.squares)
+        v1, v2 = np.diag(training) * ratio, np.diag(items)
+        return Parts(values, training, items, ratio, _joint_df(v1, known, v2, self.item_df))
+
+
+def _joint_df(training: Floats, known: Floats, items: Floats, item_df: float) -> Floats:
+    """Return the degrees of freedom of two noises, each known as well as its own allow."""
+    # Welch-Satterthwaite.
+    spread = training**2 / known + items**2 / item_df
+    df = np.where(spread > 0.0, (training + items) ** 2 / np.maximum(spread, 1e-300), known)
+    return np.asarray(np.minimum(df, _MOST_GAIN * known))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Contrasts with the two parts of their noise apart; matrices are contrasts x contrasts."""
+
+    values: Floats
+    training: Floats
+    """Covariance by the pooled training noise."""
+    items: Floats
+    """Covariance by the choice of items."""
+    ratio: Floats
+    """Training variance of each contrast over that by the pooled noise, at least 1."""
+    df: Floats
+    """Degrees of freedom of each contrast."""
+
+    @property
+    def covariance(self) -> Floats:
+        """Both parts together, each contrast with the larger of the two training variances."""
+        root = np.sqrt(self.ratio)
+        return np.asarray(self.training * np.outer(root, root) + self.items)
+
+    def t(self) -> Floats:
+        """Return the values in standard errors."""
+        errors = np.sqrt(np.diag(self.covariance))
+        return np.array([_ratio(v, e) for v, e in zip(self.values, errors, strict=True)])
 
 
 def many_to_one(evidence: Evidence, baseline: int) -> dict[str, Estimate]:
@@ -133,20 +199,19 @@ def simultaneous(evidence: Evidence, weights: Floats) -> list[Estimate]:
     """Estimates of several contrasts whose intervals hold together at ``1 - alpha``."""
     if not len(weights):
         return []
-    values, covariance, df = evidence.contrasts(weights)
+    parts = evidence.parts(weights)
+    values, df = parts.values, parts.df
     if not evidence.noise.known:
         return [_unknown(float(value)) for value in values]
-    errors = np.sqrt(np.diag(covariance))
-    t = np.array([abs(_ratio(v, e)) for v, e in zip(values, errors, strict=True)])
-    raw = 2.0 * stats.t.sf(t, df)
-    corrected, critical = _joint(t, covariance, float(df.min()), raw, evidence.alpha)
+    errors = np.sqrt(np.diag(parts.covariance))
+    raw, corrected, critical = _joint(evidence, weights, parts)
     return [
         Estimate(
             value=float(values[k]),
             standard_error=float(errors[k]),
             df=float(df[k]),
-            low=float(values[k] - critical * errors[k]),
-            high=float(values[k] + critical * errors[k]),
+            low=float(values[k] - critical[k] * errors[k]),
+            high=float(values[k] + critical[k] * errors[k]),
             p=float(raw[k]),
             p_corrected=float(corrected[k]),
         )
@@ -154,20 +219,83 @@ def simultaneous(evidence: Evidence, weights: Floats) -> list[Estimate]:
     ]
 
 
-def _joint(
-    t: Floats, covariance: Floats, df: float, raw: Floats, alpha: float
-) -> tuple[Floats, float]:
-    """Corrected p-values and the critical value of the largest of several |t|."""
-    if len(t) == 1 or len(t) > _MOST_JOINT:
-        return np.minimum(1.0, len(t) * raw), float(stats.t.isf(alpha / 2.0 / len(t), df))
-    largest = np.sort(np.abs(_t_draws(covariance, df)).max(axis=1))
-    beyond = len(largest) - np.searchsorted(largest, t, side="left")
-    bonferroni = np.minimum(1.0, len(t) * raw)
-    corrected = np.where(beyond < _RARE, bonferroni, beyond / len(largest))
-    critical = min(
-        float(np.quantile(largest, 1.0 - alpha)), float(stats.t.isf(alpha / 2.0 / len(t), df))
-    )
-    return np.maximum(raw, np.minimum(bonferroni, corrected)), critical
+def _joint(evidence: Evidence, weights: Floats, parts: Parts) -> tuple[Floats, Floats, Floats]:
+    """Raw and corrected p-values, and the critical value of |t| that holds for all contrasts."""
+    t, df = np.abs(parts.t()), parts.df
+    raw = 2.0 * stats.t.sf(t, df)
+    many = _comparisons(evidence, len(t))
+    bonferroni = np.minimum(1.0, many * raw)
+    bound = stats.t.isf(evidence.alpha / 2.0 / many, df)
+    alone = len(t) == 1 and evidence.own is None and evidence.selection is None
+    if alone or len(t) > _MOST_JOINT:
+        return raw, bonferroni, bound
+    draws = _null_scores(evidence, weights, parts)
+    seen = _scores(evidence, np.abs(t), df)
+    if evidence.own is not None:
+        beyond = (np.abs(draws) >= seen).sum(axis=0)
+        raw = np.where(beyond < _RARE, raw, np.minimum(raw, beyond / DRAWS))
+    largest = np.sort(np.abs(draws).max(axis=1))
+    beyond = DRAWS - np.searchsorted(largest, seen, side="left")
+    corrected = np.where(beyond < _RARE, bonferroni, beyond / DRAWS)
+    critical = float(np.quantile(largest, 1.0 - evidence.alpha))
+    joint = np.full(len(t), critical)
+    if evidence.own is not None:
+        joint = from_normal_score(critical, df)
+    return raw, np.maximum(raw, np.minimum(bonferroni, corrected)), np.minimum(joint, bound)
+
+
+def _comparisons(evidence: Evidence, compared: int) -> int:
+    """Return how many looks a bound has to pay for: a choice among more counts them all."""
+    return max(compared, evidence.selection.searched if evidence.selection else 0)
+
+
+def _scores(evidence: Evidence, t: Floats, df: Floats) -> Floats:
+    """Return signed statistics on the scale on which contrasts are compared with one another."""
+    if evidence.own is None:
+        return t
+    return np.asarray(np.copysign(normal_score(t, df), t))
+
+
+def _null_scores(evidence: Evidence, weights: Floats, parts: Parts) -> Floats:
+    """Return draws x contrasts of :func:`_scores` where all candidates are equal."""
+    v1, v2 = np.diag(parts.training), np.diag(parts.items)
+    total = np.where(v1 + v2 > 0.0, v1 + v2, 1.0)
+    if evidence.selection is None or not (v2 > 0.0).any():
+        normal, rank = scaled_normals(parts.training + parts.items)
+    else:
+        normal, rank = scaled_normals(parts.training)
+        items = _selected(evidence, evidence.selection, weights, v2)
+        normal = normal * np.sqrt(v1 / total) + items * np.sqrt(v2 / total)
+    if evidence.own is None:
+        return np.asarray(normal * t_scales(rank, round(float(parts.df.min()), 1))[:, None])
+    # The share of the items is a guess with few seeds: like the degrees of freedom, it is not believed
+    # beyond the point where it would double these.
+    share = np.maximum(v1 / total, 1.0 / math.sqrt(_MOST_GAIN))
+    variance, known = own_draws(evidence.own, weights)
+    df = _joint_df(share * variance, known, 1.0 - share, evidence.item_df)
+    variance = variance**share
+    if evidence.item_df < _MANY:
+        variance = variance * t_scales(rank, evidence.item_df)[:, None] ** (-2.0 * (1.0 - share))
+    return _scores(evidence, np.asarray(normal / np.sqrt(variance)), df)
+
+
+def _selected(
+    evidence: Evidence, selection: Selection, weights: Floats, items: Floats
+) -> Floats:
+    """Return draws x contrasts of the items' part, SD 1 before the choice, after it."""
+    names = evidence.names
+    chosen = [k for k, name in enumerate(names) if name not in selection.unchosen]
+    others = [k for k in range(len(names)) if k not in chosen]
+    # Half of a difference's item noise is each candidate's own; the run noise is that of the choice.
+    own = float(items[items > 0.0].mean()) / 2.0
+    share = own / (own + evidence.noise.variance / selection.seeds)
+    kept = len(chosen)
+    best = selected_items(max(selection.searched, kept), kept, round(share, 2))
+    draws = np.zeros((DRAWS, len(names)))
+    draws[:, chosen] = best[:, :kept]
+    draws[:, others] = best[:, kept:]
+    length = np.sqrt((weights**2).sum(axis=1))
+    return np.asarray(draws @ (weights / length[:, None]).T)
 
 
 def best_subset(evidence: Evidence) -> tuple[tuple[str, ...], dict[str, float]]:
@@ -183,15 +311,16 @@ def best_subset(evidence: Evidence) -> tuple[tuple[str, ...], dict[str, float]]:
     p_best = {}
     for k, name in enumerate(evidence.names):
         others = [j for j in range(count) if j != k]
-        values, covariance, df = evidence.contrasts(_against(count, others, k))
-        errors = np.sqrt(np.diag(covariance))
-        t = max(_ratio(v, e) for v, e in zip(values, errors, strict=True))
-        tail = float(stats.t.sf(t, df.min()))
-        bound = min(1.0, len(others) * tail)
-        if len(others) == 1 or bound <= evidence.alpha / 2.0 or len(others) > _MOST_JOINT:
+        weights = _against(count, others, k)
+        parts = evidence.parts(weights)
+        tail = float(stats.t.sf(parts.t(), parts.df).min())
+        bound = min(1.0, _comparisons(evidence, len(others)) * tail)
+        alone = len(others) == 1 and evidence.selection is None
+        if alone or bound <= evidence.alpha / 2.0 or len(others) > _MOST_JOINT:
             p_best[name] = bound
             continue
-        beyond = int((_t_draws(covariance, float(df.min())).max(axis=1) >= t).sum())
+        most = float(_scores(evidence, parts.t(), parts.df).max())
+        beyond = int((_null_scores(evidence, weights, parts).max(axis=1) >= most).sum())
         p_best[name] = bound if beyond < _RARE else max(tail, min(bound, beyond / DRAWS))
     finalists = tuple(name for name in evidence.names if p_best[name] > evidence.alpha / 2.0)
     return finalists, p_best
@@ -236,33 +365,3 @@ def _unknown(value: float) -> Estimate:
         p=1.0,
         p_corrected=1.0,
     )
-
-
-def _t_draws(covariance: Floats, df: float) -> Floats:
-    """Draws of the joint t of contrasts with this covariance, each scaled to a t of its own."""
-    errors = np.sqrt(np.diag(covariance))
-    safe = np.where(errors > 0.0, errors, 1.0)
-    values, vectors = np.linalg.eigh(covariance / np.outer(safe, safe))
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
-    rank = int((values > 1e-9).sum())
-    normal, even = _even_draws(rank)
-    # One scale for all contrasts, since they share one estimate of the variance.
-    scale = _scales(rank, round(df, 1)) if math.isfinite(df) else np.ones_like(even)
-    return np.asarray(normal @ root[:, len(values) - rank :].T * scale[:, None])
-
-
-@functools.lru_cache(maxsize=64)
-def _even_draws(columns: int) -> tuple[Floats, Floats]:
-    """Normal draws and uniform ones beside them, spread evenly (scrambled Sobol points).
-
-    The seed is fixed: the same evidence gets the same p-value today and in the report.
-    """
-    points = stats.qmc.Sobol(columns + 1, rng=np.random.default_rng(20_260_101)).random(DRAWS)
-    inside = np.clip(points, 1e-12, 1.0 - 1e-12)
-    return stats.norm.ppf(inside[:, :-1]), inside[:, -1]
-
-
-@functools.lru_cache(maxsize=256)
-def _scales(columns: int, df: float) -> Floats:
-    """One over the square root of chi-square / df."""
-    return np.asarray(1.0 / np.sqrt(stats.chi2.ppf(_even_draws(columns)[1], df) / df))

@@ -21,7 +21,7 @@ import numpy as np
 from ablations.errors import ConfigError, Problem, UserError, unknown_name
 from sweeps.verdict import words
 from sweeps.verdict.case import Case, VerdictOptions, build_case, too_few
-from sweeps.verdict.contrasts import Estimate, Evidence
+from sweeps.verdict.contrasts import Estimate, Evidence, Selection
 from sweeps.verdict.decision import Judgement, Ruling, best_first, equivalence_p, judge
 from sweeps.verdict.items import hierarchical_bootstrap, permutation_p
 from sweeps.verdict.noise import TrainingNoise
@@ -53,6 +53,9 @@ def decide(observed: Observations, options: VerdictOptions | None = None) -> Ver
     allowed = _allowed(observed, baseline)
     counted, confirmed = _fresh_runs(allowed, baseline)
     case = build_case(counted, options)
+    if confirmed:
+        chosen = selection(observed, case.observed, baseline)
+        case = replace(case, evidence=replace(case.evidence, selection=chosen))
     for where, name in (("baseline", baseline), ("pick", pick)):
         _require_counted(where, name, observed, case.observed)
     judged = judge(
@@ -133,6 +136,24 @@ def _fresh_runs(observed: Observations, baseline: str | None) -> tuple[Observati
     if not enough:
         return observed, False
     return observed.keep([f or o for f, o in zip(fresh, own, strict=True)]), True
+
+
+def selection(
+    observed: Observations, counted: Observations, baseline: str | None
+) -> Selection | None:
+    """Return how confirmed candidates were chosen; None where every one that was searched is compared."""
+    names = {candidate.name for candidate in counted.candidates} - {baseline}
+    first = [
+        observed.candidates[run.candidate].name for run in observed.runs if not run.confirms
+    ]
+    searched = set(first) - {baseline}
+    if len(searched) <= len(names):
+        return None
+    return Selection(
+        searched=len(searched),
+        seeds=sum(name != baseline for name in first) / len(searched),
+        unchosen=() if baseline is None else (baseline,),
+    )
 
 
 def _verdict(
@@ -269,6 +290,7 @@ def _bootstrap(
         [case.weights[task.key] for task in counted_tasks],
         run_sd=noise.sd,
         shared_seeds=case.fit.blocked and seeds[0] == seeds[1],
+        groups=[task.groups for task in counted_tasks],
     )
     low, high = np.quantile(draws, [0.025, 0.975])
     return float(low), float(high)

@@ -1,24 +1,36 @@
-"""Per-item details of several runs, lined up by item: the same items or none."""
+"""Per-item details of several runs, lined up by item: the same items or none, with their groups."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ablations.errors import Problem, UserError
-from ablations.evaluation.results import read_details
+from ablations.evaluation.results import read_details, read_groups
 from ablations.runs import RunRecord
+from sweeps.verdict.items import Groups
 from sweeps.verdict.noise import Floats
 
-__all__ = ["item_tables"]
+__all__ = ["ItemTable", "item_tables"]
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """One metric of one task, item by item."""
+
+    values: Floats
+    """Runs x items; a null is NaN."""
+    groups: Groups
+    """The group of each item; None where every item stands alone."""
 
 
 def item_tables(
     records: Sequence[RunRecord], steps: Sequence[int | None], wanted: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], Floats]:
+) -> dict[tuple[str, str], ItemTable]:
     """(task, metric) → runs x items, for the tasks whose details every run kept.
 
     Raises:
@@ -28,7 +40,7 @@ def item_tables(
         {} if step is None else record.details(step)
         for record, step in zip(records, steps, strict=True)
     ]
-    found: dict[tuple[str, str], Floats] = {}
+    found: dict[tuple[str, str], ItemTable] = {}
     problems: list[Problem] = []
     for task in dict.fromkeys(task for task, _ in wanted):
         if not all(task in of_run for of_run in files):
@@ -39,10 +51,12 @@ def item_tables(
         problems += wrong
         if wrong:
             continue
+        groups = _groups([of_run[task] for of_run in files], read[0][0])
         for metric in metrics:
             columns = [values.get(metric) for _, values in read]
             if all(column is not None for column in columns):
-                found[task, metric] = np.vstack([c for c in columns if c is not None])
+                whole = np.vstack([c for c in columns if c is not None])
+                found[task, metric] = ItemTable(whole, groups)
     if problems:
         raise UserError(problems)
     return found
@@ -58,6 +72,16 @@ def _read(file: Path, metrics: Sequence[str]) -> tuple[list[str], dict[str, Floa
         for name in table.column_names[1:]
     }
     return [ids[i] for i in order], values
+
+
+def _groups(files: Sequence[Path], ids: Sequence[str]) -> Groups:
+    """Return the group of each item, from the first run that kept groups; an item without one is its own."""
+    named = next((groups for file in files if (groups := read_groups(file))), {})
+    if not named:
+        return None
+    names = [("group", named[item]) if item in named else ("item", item) for item in ids]
+    place = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([place[name] for name in names], dtype=np.int64)
 
 
 def _other_items(

@@ -9,6 +9,9 @@ byte) times smaller. What is left is the part of an item that favours one candid
 
 With several seeds the rest is measured and taken out of the item noise, since the runs already
 carry it: nothing is counted twice.
+
+Items of one passage, subject or document are liked together. Where their groups are known it is the
+groups that count as drawn, each with the sum of its items (the cluster-robust variance).
 """
 
 from __future__ import annotations
@@ -22,14 +25,26 @@ from numpy.typing import NDArray
 
 from sweeps.verdict.noise import Floats
 
-__all__ = ["hierarchical_bootstrap", "item_covariance", "paired_error", "permutation_p"]
+__all__ = [
+    "Groups",
+    "hierarchical_bootstrap",
+    "item_covariance",
+    "paired_error",
+    "permutation_p",
+]
+
+Groups = NDArray[np.int64] | None
+"""The group of each item, any numbers; None where every item stands alone."""
 
 _MOST_SPLITS = 20_000
 """Above this many splits the permutation test is left out: seeds are then not few."""
 
 
 def item_covariance(
-    tables: Sequence[Floats], weights: Sequence[float], candidate: NDArray[np.int64]
+    tables: Sequence[Floats],
+    weights: Sequence[float],
+    candidate: NDArray[np.int64],
+    groups: Sequence[Groups] | None = None,
 ) -> tuple[Floats, float]:
     """Covariance of candidates' scores from the choice of items, and its degrees of freedom.
 
@@ -37,17 +52,36 @@ def item_covariance(
         tables: One a task: runs x items; an item that any run lacks (NaN) is left out of all.
         weights: What one unit of each task's mean is worth in the score, its sign included.
         candidate: Which candidate each run belongs to.
+        groups: One a task: which items belong together; None where all stand alone.
     """
     count = int(candidate.max()) + 1
     total = np.zeros((count, count))
     df = math.inf
-    for table, weight in zip(tables, weights, strict=True):
-        whole = table[:, np.isfinite(table).all(axis=0)]
-        if whole.shape[1] < 2 or weight == 0.0:
+    for table, weight, group in zip(tables, weights, groups or [None] * len(tables), strict=True):
+        kept = np.isfinite(table).all(axis=0)
+        if kept.sum() < 2 or weight == 0.0:
             continue
-        total += weight**2 * _task_covariance(whole, candidate, count)
-        df = min(df, whole.shape[1] - 1.0)
+        sums = _group_sums(table[:, kept], None if group is None else group[kept])
+        total += weight**2 * _task_covariance(sums, candidate, count)
+        df = min(df, sums.shape[1] - 1.0)
     return total, df
+
+
+def _group_sums(table: Floats, group: Groups) -> Floats:
+    """Return runs x groups whose plain mean varies as that of the items: deviations, summed by group.
+
+    A group's value is the sum of its items' deviations from the run's mean, per average group size.
+    """
+    if group is None:
+        return table
+    names, place = np.unique(group, return_inverse=True)
+    # A group that all items share is what the task is about, not a draw of many.
+    if len(names) in (1, len(group)):
+        return table
+    member = np.zeros((len(group), len(names)))
+    member[np.arange(len(group)), place] = len(names) / len(group)
+    deviations = table - table.mean(axis=1, keepdims=True)
+    return np.asarray(deviations @ member, dtype=np.float64)
 
 
 def _task_covariance(table: Floats, candidate: NDArray[np.int64], count: int) -> Floats:
@@ -66,13 +100,16 @@ def _task_covariance(table: Floats, candidate: NDArray[np.int64], count: int) ->
     return np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T, dtype=np.float64)
 
 
-def paired_error(first: Floats, second: Floats) -> tuple[float, float, int]:
+def paired_error(
+    first: Floats, second: Floats, group: Groups = None
+) -> tuple[float, float, int]:
     """Mean difference over the items both have, its paired standard error, and their number."""
     both = np.isfinite(first) & np.isfinite(second)
     difference = first[both] - second[both]
     if len(difference) < 2:
         return math.nan, math.nan, len(difference)
-    error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
+    sums = _group_sums(difference[None, :], None if group is None else group[both])[0]
+    error = float(sums.std(ddof=1)) / math.sqrt(len(sums))
     return float(difference.mean()), error, len(difference)
 
 
@@ -83,6 +120,7 @@ def hierarchical_bootstrap(
     *,
     run_sd: float = 0.0,
     shared_seeds: bool = False,
+    groups: Sequence[Groups] | None = None,
     draws: int = 2000,
     seed: int = 0,
 ) -> Floats:
@@ -98,6 +136,7 @@ def hierarchical_bootstrap(
         weights: What one unit of each task's mean is worth in the score, its sign included.
         run_sd: Training noise of one run, in score units, where a side has one run.
         shared_seeds: Whether row s of both is the same seed, so that seeds are drawn together.
+        groups: One a task: items that are drawn together; None where all stand alone.
         draws: Bootstrap draws.
         seed: Of the draws.
     """
@@ -106,10 +145,11 @@ def hierarchical_bootstrap(
     if shared_seeds and len(first[0]) == len(second[0]):
         picks[1] = picks[0]
     total = np.zeros(draws)
-    for a, b, weight in zip(first, second, weights, strict=True):
+    for a, b, weight, group in zip(
+        first, second, weights, groups or [None] * len(first), strict=True
+    ):
         whole = np.isfinite(a).all(axis=0) & np.isfinite(b).all(axis=0)
-        items = int(whole.sum())
-        chosen = rng.multinomial(items, np.full(items, 1.0 / items), size=draws) / items
+        chosen = _item_draws(int(whole.sum()), None if group is None else group[whole], draws, rng)
         sides = [
             ((chosen @ _spread(side[:, whole]).T) * pick).sum(axis=1)
             for side, pick in zip((a, b), picks, strict=True)
@@ -117,6 +157,16 @@ def hierarchical_bootstrap(
         total += weight * (sides[0] - sides[1])
     alone = sum(len(side[0]) == 1 for side in (first, second))
     return np.asarray(total + rng.normal(0.0, run_sd * math.sqrt(alone), draws), dtype=np.float64)
+
+
+def _item_draws(items: int, group: Groups, draws: int, rng: np.random.Generator) -> Floats:
+    """Return draws x items: the weight of each item where items, or whole groups, are drawn anew."""
+    place = np.arange(items) if group is None else np.unique(group, return_inverse=True)[1]
+    if not place.any():
+        place = np.arange(items)
+    count = int(place.max()) + 1
+    times = rng.multinomial(count, np.full(count, 1.0 / count), size=draws)[:, place]
+    return np.asarray(times / np.maximum(times.sum(axis=1, keepdims=True), 1))
 
 
 def _seed_weights(seeds: int, draws: int, rng: np.random.Generator) -> Floats:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.verdict.details import item_tables
+from sweeps.verdict.details import ItemTable, item_tables
 from sweeps.verdict.loading import LoadedRun
 from sweeps.verdict.noise import Floats
 from sweeps.verdict.observations import TaskData
@@ -44,7 +44,10 @@ def _is_headline(
 
 
 def _task(
-    runs: Sequence[LoadedRun], key: tuple[str, str], facts: Mapping[str, Any], items: Floats | None
+    runs: Sequence[LoadedRun],
+    key: tuple[str, str],
+    facts: Mapping[str, Any],
+    items: ItemTable | None,
 ) -> TaskData:
     task, metric = key
 
@@ -60,7 +63,8 @@ def _task(
         chance=facts.get("chance"),
         values=np.array([scores[-1] if len(scores) else math.nan for _, scores in paths]),
         trajectories=paths,
-        items=items,
+        items=items.values if items else None,
+        groups=items.groups if items else None,
     )
 
 

@@ -27,12 +27,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sweeps.verdict.smoothness import OffLine, hidden_factor, off_line
+
 __all__ = [
     "CHECKPOINT_INFLATION",
     "HIDDEN_INFLATION",
     "Floats",
     "MeansFit",
     "NoiseSource",
+    "OwnVariances",
     "RunScores",
     "TrainingNoise",
     "checkpoint_noise",
@@ -75,6 +78,9 @@ class TrainingNoise:
     """Degrees of freedom behind the variance; 0 where nothing is known."""
     source: NoiseSource
     """Where the variance comes from."""
+    smooth: float = 1.0
+    """Of late checkpoints: what their variance is still to be multiplied by where no seeds are, because
+    they follow one another more smoothly than :data:`CHECKPOINT_INFLATION` assumes."""
 
     @property
     def sd(self) -> float:
@@ -118,6 +124,18 @@ class RunScores:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnVariances:
+    """What each candidate's own replicates say of its noise, one value a candidate."""
+
+    squares: Floats
+    """Sum of the squared residuals of its runs."""
+    df: Floats
+    """Degrees of freedom behind it, fractional where seed effects were fitted; 0 with one run."""
+    runs: Floats
+    """Its runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MeansFit:
     """Least-squares means of the candidates and what is known of their noise."""
 
@@ -129,6 +147,8 @@ class MeansFit:
     """Residual variance of one run; unknown when every candidate has one seed."""
     blocked: bool
     """Whether seed effects were fitted: candidates share seeds and degrees of freedom allow."""
+    own: OwnVariances | None = None
+    """The same residuals by candidate; None where no candidate has two runs, or they say no more."""
 
 
 def fit_means(runs: RunScores) -> MeansFit:
@@ -166,7 +186,27 @@ def _least_squares(design: Floats, runs: RunScores, *, blocked: bool) -> MeansFi
             variance=float(residual @ residual) / df, df=float(df), source="seeds"
         )
     unit = np.asarray(inverse[:count, :count], dtype=np.float64)
-    return MeansFit(means=solution[:count], unit=unit, noise=noise, blocked=blocked)
+    # Each run's part of the residual degrees of freedom: one less its leverage.
+    free = 1.0 - ((design @ inverse) * design).sum(axis=1)
+    own = OwnVariances(
+        squares=np.bincount(runs.candidate, residual**2, minlength=count),
+        df=np.where(np.bincount(runs.candidate) > 1, np.bincount(runs.candidate, free), 0.0),
+        runs=np.bincount(runs.candidate).astype(np.float64),
+    )
+    return MeansFit(
+        means=solution[:count],
+        unit=unit,
+        noise=noise,
+        blocked=blocked,
+        own=own if df > 0 and _says_more(own) else None,
+    )
+
+
+def _says_more(own: OwnVariances) -> bool:
+    """Whether candidates can differ from the pool: one with replicates is the pool, two alike make it up."""
+    replicated = int((own.df > 0.0).sum())
+    alike = len(own.runs) == 2 and bool(own.runs[0] == own.runs[1])
+    return replicated > 1 and not alike
 
 
 def checkpoint_noise(trajectories: Sequence[tuple[Floats, Floats]], last: int = 5) -> TrainingNoise:
@@ -176,20 +216,22 @@ def checkpoint_noise(trajectories: Sequence[tuple[Floats, Floats]], last: int = 
         trajectories: (tokens, score) of each run, ascending in tokens; missing scores are NaN.
         last: Checkpoints used of each run; fewer than three scored ones say nothing.
     """
-    squares, df = 0.0, 0
+    residuals: list[OffLine] = []
     for tokens, score in trajectories:
         kept = np.isfinite(score)
         x, y = tokens[kept][-last:], score[kept][-last:]
         if len(y) < 3:
             continue
-        line = np.column_stack([np.ones_like(x), (x - x.mean()) / max(float(np.ptp(x)), 1e-300)])
-        residual = y - line @ np.linalg.lstsq(line, y, rcond=None)[0]
-        squares += float(residual @ residual)
-        df += len(y) - 2
+        residuals.append(off_line(x, y))
+    df = sum(len(own) for _, own in residuals)
     if df == 0:
         return TrainingNoise.unknown()
+    shown = sum(float(own @ own) for _, own in residuals) / df
     return TrainingNoise(
-        variance=CHECKPOINT_INFLATION * squares / df, df=float(df), source="checkpoints"
+        variance=CHECKPOINT_INFLATION * shown,
+        df=float(df),
+        source="checkpoints",
+        smooth=max(1.0, hidden_factor(residuals) / CHECKPOINT_INFLATION),
     )
 
 
@@ -231,5 +273,7 @@ def combine(
         priors = [noise for noise in (checkpoints, published) if noise.known]
         return temper(seeds, priors[0]) if priors else seeds
     if checkpoints.known:
-        return replace(checkpoints, variance=HIDDEN_INFLATION * checkpoints.variance)
+        return replace(
+            checkpoints, variance=HIDDEN_INFLATION * checkpoints.smooth * checkpoints.variance
+        )
     return published if published.known else TrainingNoise.unknown()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ablations.evaluation.rule import LinearForm, MetricFacts, linear_form
+from sweeps.verdict.items import Groups
 from sweeps.verdict.noise import Floats, RunScores
 from sweeps.verdict.transfer import Transfer
 
@@ -60,6 +61,8 @@ class TaskData:
     """(tokens, value) of each run; empty where only final values are known."""
     items: Floats | None = None
     """Runs x items, the same items in the same order for all; None where they were not kept."""
+    groups: Groups = None
+    """Which items belong together (passage, subject, document); None where each stands alone."""
     published_sd: float | None = None
     """Declared training noise of one run on this metric."""
 

@@ -144,7 +144,9 @@ def _advantage(fitted: _TaskFit, pick: str, reference: str, alpha: float) -> Est
     covariance, df = None, math.inf
     if fitted.task.items is not None:
         owner = np.array([run.candidate for run in fitted.observed.runs])
-        covariance, df = item_covariance([fitted.task.items], [1.0], owner)
+        covariance, df = item_covariance(
+            [fitted.task.items], [1.0], owner, [fitted.task.groups]
+        )
     evidence = Evidence(
         names=names,
         means=fitted.fit.means,
@@ -153,6 +155,7 @@ def _advantage(fitted: _TaskFit, pick: str, reference: str, alpha: float) -> Est
         item_covariance=covariance,
         item_df=df,
         alpha=alpha,
+        own=fitted.fit.own if fitted.noise.source == "seeds" else None,
     )
     contrast = np.zeros((1, len(names)))
     contrast[0, names.index(pick)], contrast[0, names.index(reference)] = 1.0, -1.0
@@ -183,5 +186,5 @@ def _paired(fitted: _TaskFit, pick: str, reference: str) -> tuple[int | None, fl
     if fitted.task.items is None or not all(rows):
         return None, None
     first, second = (fitted.task.items[own].mean(axis=0) for own in rows)
-    _, error, count = paired_error(first, second)
+    _, error, count = paired_error(first, second, fitted.task.groups)
     return count, error if math.isfinite(error) else None

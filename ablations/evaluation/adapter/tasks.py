@@ -11,7 +11,7 @@ from ablations.evaluation import preload
 from ablations.evaluation.adapter.metrics import build_metrics, prompt_of
 from ablations.evaluation.adapter.model import MemoryModel
 from ablations.evaluation.columns import Item
-from ablations.evaluation.items import Pool
+from ablations.evaluation.items import Pool, group_of
 from ablations.evaluation.prompts import longest_choice, make_prompt
 from ablations.evaluation.results import ItemScore
 from ablations.evaluation.specs import TaskSpec
@@ -82,7 +82,7 @@ class _PromptFunction:
             choices=list(prompt.choices),
             gold_index=list(prompt.gold),
             task_name=task_name or "",
-            specific={"item_id": row.get("id"), "prompt": prompt},
+            specific={"item_id": row.get("id"), "group": group_of(row), "prompt": prompt},
         )
 
 
@@ -130,4 +130,5 @@ def _item_score(
         num_bytes=len(measured.encode()),
         cut_tokens=max(answer.truncated_tokens_count for answer in asked),
         text=generated[index].final_text[0] if generated else None,
+        group=doc.specific["group"],
     )
