@@ -201,7 +201,9 @@ def main() -> int:
             wrong, right = judged_plainly(setting, arguments)
             rows[name] |= {"plain_false_winners": wrong, "plain_power": right}
             power = "  ".join(f"{share:5.0%}" for share in right)
-            print(f"{'    by the pooled noise alone':<62} {wrong:6.1%} {'':18}   {power}", flush=True)
+            print(
+                f"{'    by the pooled noise alone':<62} {wrong:6.1%} {'':18}   {power}", flush=True
+            )
         wrong = round(null.wrong * null.studies)
         if stats.binomtest(wrong, null.studies, GOAL, alternative="greater").pvalue < 1e-3:
             over.append(name)

@@ -104,7 +104,9 @@ def _boolq(row: Row) -> Item | None:
 def _siqa(row: Row) -> Item | None:
     answers = [row["answerA"], row["answerB"], row["answerC"]]
     context = row["context"]
-    return _choice_item(f"{context} {row['question']}", answers, int(row["label"]) - 1, group=context)
+    return _choice_item(
+        f"{context} {row['question']}", answers, int(row["label"]) - 1, group=context
+    )
 
 
 def _triviaqa(row: Row) -> Item | None:

@@ -76,6 +76,15 @@ class Table:
     rows: Sequence[Row] = field(default=())
 
 
+def _p(estimate: Estimate | None) -> Cell:
+    """The corrected p-value of a difference."""
+    from sweeps.verdict.p_values import p_value
+
+    if estimate is None:
+        return Cell("–", "")
+    return Cell(p_value(estimate.p_corrected), estimate.p_corrected)
+
+
 def _number(value: Any, digits: int = 5, form: str | None = None) -> Cell:
     """A number; a dash that sorts last where it is missing."""
     if value is None or value != value or (isinstance(value, float) and math.isinf(value)):
@@ -207,7 +216,7 @@ def candidates(content: ReportContent) -> Table | None:
                     _number(len(row.seeds), form="d"),
                     _number(row.mean),
                     Cell(interval(advantage), advantage.value if advantage else ""),
-                    _number(advantage.p_corrected if advantage else None, 2),
+                    _p(advantage),
                     _text("yes" if row.finalist else "no"),
                 ],
                 "baseline" if row.name == verdict.reference else "",
@@ -248,7 +257,7 @@ def gains(content: ReportContent) -> Table | None:
                 _text(row.task),
                 _text(_EFFECTS[row.effect]),
                 Cell(interval(row.advantage), row.advantage.value if row.advantage else ""),
-                _number(row.advantage.p_corrected if row.advantage else None, 2),
+                _p(row.advantage),
                 _number(row.reference),
                 _number(row.pick),
                 _text(row.metric),

@@ -140,6 +140,9 @@ def _noise(
     else:
         sds = {t.key: t.published_sd for t in observed.tasks if t.published_sd is not None}
         declared = mean_noise(sds, weights, observed.published_df)
+        bare = [key for key in weights if key not in sds]
+        if sds and bare and not (seeds.known or late.known):
+            said.append(words.without_noise(bare))
     noise = combine(seeds, late if late.variance > 0.0 else TrainingNoise.unknown(), declared)
     return noise, said + words.noise_caveats(noise)
 

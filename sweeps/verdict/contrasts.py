@@ -223,7 +223,7 @@ def _joint(evidence: Evidence, weights: Floats, parts: Parts) -> tuple[Floats, F
     """Raw and corrected p-values, and the critical value of |t| that holds for all contrasts."""
     t, df = np.abs(parts.t()), parts.df
     raw = 2.0 * stats.t.sf(t, df)
-    many = _comparisons(evidence, len(t))
+    many = _comparisons(evidence, parts)
     bonferroni = np.minimum(1.0, many * raw)
     bound = stats.t.isf(evidence.alpha / 2.0 / many, df)
     alone = len(t) == 1 and evidence.own is None and evidence.selection is None
@@ -244,9 +244,12 @@ def _joint(evidence: Evidence, weights: Floats, parts: Parts) -> tuple[Floats, F
     return raw, np.maximum(raw, np.minimum(bonferroni, corrected)), np.minimum(joint, bound)
 
 
-def _comparisons(evidence: Evidence, compared: int) -> int:
-    """Return how many looks a bound has to pay for: a choice among more counts them all."""
-    return max(compared, evidence.selection.searched if evidence.selection else 0)
+def _comparisons(evidence: Evidence, parts: Parts) -> int:
+    """Return how many looks a bound has to pay for: a choice among more on the same items counts all."""
+    shared = evidence.selection is not None and bool((np.diag(parts.items) > 0.0).any())
+    return max(
+        len(parts.values), evidence.selection.searched if shared and evidence.selection else 0
+    )
 
 
 def _scores(evidence: Evidence, t: Floats, df: Floats) -> Floats:
@@ -279,9 +282,7 @@ def _null_scores(evidence: Evidence, weights: Floats, parts: Parts) -> Floats:
     return _scores(evidence, np.asarray(normal / np.sqrt(variance)), df)
 
 
-def _selected(
-    evidence: Evidence, selection: Selection, weights: Floats, items: Floats
-) -> Floats:
+def _selected(evidence: Evidence, selection: Selection, weights: Floats, items: Floats) -> Floats:
     """Return draws x contrasts of the items' part, SD 1 before the choice, after it."""
     names = evidence.names
     chosen = [k for k, name in enumerate(names) if name not in selection.unchosen]
@@ -314,9 +315,11 @@ def best_subset(evidence: Evidence) -> tuple[tuple[str, ...], dict[str, float]]:
         weights = _against(count, others, k)
         parts = evidence.parts(weights)
         tail = float(stats.t.sf(parts.t(), parts.df).min())
-        bound = min(1.0, _comparisons(evidence, len(others)) * tail)
+        bound = min(1.0, _comparisons(evidence, parts) * tail)
         alone = len(others) == 1 and evidence.selection is None
-        if alone or bound <= evidence.alpha / 2.0 or len(others) > _MOST_JOINT:
+        # Draws are for those near the border: no correction lowers p, and the bound is never below it.
+        clear = tail > 2.0 * evidence.alpha or bound <= evidence.alpha / 2.0
+        if alone or clear or len(others) > _MOST_JOINT:
             p_best[name] = bound
             continue
         most = float(_scores(evidence, parts.t(), parts.df).max())

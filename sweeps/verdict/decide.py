@@ -31,7 +31,7 @@ from sweeps.verdict.record import CandidateRow, NoiseRow, Verdict
 from sweeps.verdict.signal import Signal
 from sweeps.verdict.tasks import task_rows, task_signals
 
-__all__ = ["VerdictOptions", "decide"]
+__all__ = ["VerdictOptions", "decide", "selection"]
 
 
 def decide(observed: Observations, options: VerdictOptions | None = None) -> Verdict:
@@ -143,9 +143,7 @@ def selection(
 ) -> Selection | None:
     """Return how confirmed candidates were chosen; None where every one that was searched is compared."""
     names = {candidate.name for candidate in counted.candidates} - {baseline}
-    first = [
-        observed.candidates[run.candidate].name for run in observed.runs if not run.confirms
-    ]
+    first = [observed.candidates[run.candidate].name for run in observed.runs if not run.confirms]
     searched = set(first) - {baseline}
     if len(searched) <= len(names):
         return None

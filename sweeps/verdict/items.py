@@ -100,9 +100,7 @@ def _task_covariance(table: Floats, candidate: NDArray[np.int64], count: int) ->
     return np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T, dtype=np.float64)
 
 
-def paired_error(
-    first: Floats, second: Floats, group: Groups = None
-) -> tuple[float, float, int]:
+def paired_error(first: Floats, second: Floats, group: Groups = None) -> tuple[float, float, int]:
     """Mean difference over the items both have, its paired standard error, and their number."""
     both = np.isfinite(first) & np.isfinite(second)
     difference = first[both] - second[both]

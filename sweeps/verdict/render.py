@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ablations.terminal import named_column, table_console
 from sweeps.verdict.contrasts import Estimate
+from sweeps.verdict.p_values import p_equals, p_value
 from sweeps.verdict.record import Verdict
 from sweeps.verdict.words import number
 
@@ -152,7 +153,7 @@ def _cells(estimate: Estimate | None) -> tuple[str, str]:
     if estimate is None:
         return "", ""
     interval = (estimate.low, estimate.high) if math.isfinite(estimate.low) else None
-    return _with_interval(estimate.value, interval), number(estimate.p_corrected, 2)
+    return _with_interval(estimate.value, interval), p_value(estimate.p_corrected)
 
 
 def _signal(verdict: Verdict) -> Table:
@@ -205,7 +206,7 @@ def _noise(verdict: Verdict) -> str:
         low, high = noise.bootstrap
         parts.append(f"bootstrap over seeds and items {number(low)} to {number(high)}")
     if noise.permutation_p is not None:
-        parts.append(f"permutation p {number(noise.permutation_p, 2)}")
+        parts.append(f"permutation {p_equals(noise.permutation_p)}")
     return "; ".join(parts) + "."
 
 

@@ -77,7 +77,10 @@ def _basis(place: tuple[float, ...]) -> NDArray[np.float64]:
 @functools.lru_cache(maxsize=256)
 def _whitened(place: tuple[float, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Inverse and log-determinant of the residuals' covariance at every correlation."""
-    basis, lag = _basis(place), np.abs(np.subtract.outer(np.arange(len(place)), np.arange(len(place))))
+    basis, lag = (
+        _basis(place),
+        np.abs(np.subtract.outer(np.arange(len(place)), np.arange(len(place)))),
+    )
     covariances = np.array(
         [basis @ np.power(correlation, lag) @ basis.T for correlation in CORRELATIONS]
     )

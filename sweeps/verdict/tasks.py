@@ -144,9 +144,7 @@ def _advantage(fitted: _TaskFit, pick: str, reference: str, alpha: float) -> Est
     covariance, df = None, math.inf
     if fitted.task.items is not None:
         owner = np.array([run.candidate for run in fitted.observed.runs])
-        covariance, df = item_covariance(
-            [fitted.task.items], [1.0], owner, [fitted.task.groups]
-        )
+        covariance, df = item_covariance([fitted.task.items], [1.0], owner, [fitted.task.groups])
     evidence = Evidence(
         names=names,
         means=fitted.fit.means,

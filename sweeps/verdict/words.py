@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from sweeps.verdict.contrasts import Evidence
 from sweeps.verdict.decision import SHRINK_FROM, Outcome
 from sweeps.verdict.noise import CHECKPOINT_INFLATION, HIDDEN_INFLATION, TrainingNoise
+from sweeps.verdict.p_values import p_equals
 from sweeps.verdict.power import MOST_SEEDS, Settle
 from sweeps.verdict.record import Verdict
 
@@ -23,11 +24,16 @@ __all__ = [
     "selection_caveats",
     "sentence",
     "settle_text",
+    "without_noise",
 ]
 
 
 _ROUNDING = 1e-12
 """A mean of equal values may miss them by so much."""
+
+
+MANY_CANDIDATES = 15
+"""Above it a pick without fresh seeds is one of very many looks, and the reader is asked to confirm it."""
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -161,7 +167,7 @@ def _outcome(verdict: Verdict) -> str:
         return f"Tie: {lead}, but the study does not show how large the training noise is"
     numbers = (
         f"{100 * (1 - verdict.alpha):g}% interval {number(advantage.low)} to "
-        f"{number(advantage.high)}, corrected p = {number(advantage.p_corrected, 2)}"
+        f"{number(advantage.high)}, corrected {p_equals(advantage.p_corrected)}"
     )
     if verdict.outcome == "winner":
         over = f"{reference} by" if verdict.baseline else "every other candidate, the next by"
@@ -230,8 +236,9 @@ def noise_caveats(noise: TrainingNoise) -> list[str]:
     if noise.source == "checkpoints":
         return [
             "One seed a candidate: the noise is that of late checkpoints "
-            f"(variance times {CHECKPOINT_INFLATION * HIDDEN_INFLATION:g}, as if half of it were hidden), "
-            "which cannot show what a whole run's seed does."
+            f"(variance times {CHECKPOINT_INFLATION * HIDDEN_INFLATION * noise.smooth:.3g}: half of it is "
+            "taken to be hidden, and the more the smoother they follow one another), which cannot show "
+            "what a whole run's seed does."
         ]
     if noise.source == "published":
         return [
@@ -255,7 +262,21 @@ def selection_caveats(evidence: Evidence, confirmed: bool) -> list[str]:
         said += "; the p-value is corrected for that and the chance of regret shrunk"
     else:
         said += "; the p-value is corrected for that"
-    return [said + ". Fresh seeds of the finalists would give an unflattered difference."]
+    said += ". Fresh seeds of the finalists would give an unflattered difference."
+    if len(evidence.names) > MANY_CANDIDATES:
+        said += (
+            f" With {len(evidence.names)} candidates and no fresh seeds, confirm the best of them before "
+            "a decision rests on this."
+        )
+    return [said]
+
+
+def without_noise(named: Sequence[str]) -> str:
+    """Return the caveat of declared noise that some metrics of the score lack."""
+    return (
+        f"No noise is declared for {_listed(named)}, so the noise of the score is not known: declare it, "
+        "or give run_sd=."
+    )
 
 
 def left_out_of_score(reasons: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from ablations.errors import DataError
 from ablations.evaluation.columns import COLUMNS
-from ablations.evaluation.items import ItemSources, load_items, rank
+from ablations.evaluation.items import ItemSources, group_of, load_items, rank
 from ablations.evaluation.prompts import make_prompt
 from ablations.evaluation.specs import HubData, TaskSpec
 
@@ -287,3 +288,31 @@ def test_a_mirror_that_does_not_fit_is_told(
     write(tmp_path / "owner" / "set" / "easy" / "test.jsonl", [HUB_ROWS["arc"][0]])
     with pytest.raises(DataError, match=said):
         load_items(hub_task(**changes), ItemSources(benchmarks=tmp_path, mirror=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("layout", "more", "grouped_by"),
+    [
+        ("boolq", {}, hashlib.sha256(b"P.").hexdigest()[:16]),
+        ("mmlu", {}, "high school"),
+        ("siqa", {"context": "Ann fell."}, "Ann fell."),
+        ("hellaswag", {"source_id": "wikihow~7"}, "wikihow~7"),
+        ("hellaswag", {}, None),
+        ("piqa", {}, None),
+    ],
+)
+def test_items_are_grouped_by_what_they_share(
+    layout: str, more: dict[str, Any], grouped_by: str | None
+) -> None:
+    item = COLUMNS[layout]({**HUB_ROWS[layout][0], **more})
+    assert item is not None
+    assert group_of(item) == grouped_by
+
+
+def test_a_stated_group_comes_before_the_passage_and_that_before_the_subject() -> None:
+    item: dict[str, Any] = {"subject": "law", "passage": "", "group": None}
+    assert group_of(item) == "law"
+    by_passage = group_of({**item, "passage": "P."})
+    assert by_passage not in (None, "law", "P.")
+    assert by_passage != group_of({**item, "passage": "Q."})
+    assert group_of({**item, "passage": "P.", "group": "article 3"}) == "article 3"

@@ -18,6 +18,7 @@ from ablations.evaluation.results import (
     ItemScore,
     missing,
     read_details,
+    read_groups,
     summarise,
     write_details,
 )
@@ -141,3 +142,14 @@ def test_details_are_read_by_metric(
     table = read_details(path, asked)
     assert table.column_names == ["item_id", *found]
     assert table.equals(pq.read_table(path, columns=table.column_names))
+
+
+def test_groups_are_kept_and_older_details_have_none(tmp_path: Path) -> None:
+    path = tmp_path / "quiz.parquet"
+    items = [item(0, group="p1"), item(1, group="p1"), item(2)]
+    write_details(path, items, ("acc", "bpb"))
+    assert read_groups(path) == {"0": "p1", "1": "p1"}
+    assert read_details(path).column_names == ["item_id", "acc", "bpb"]
+    old = tmp_path / "old.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["group"]), old)
+    assert read_groups(old) == {}

@@ -27,6 +27,8 @@ class StudyFolder:
     items: int = 200
     tasks: Mapping[str, str] = field(default_factory=lambda: {"arc": "acc", "wiki": "bpb"})
     run_sd: float = 0.01
+    groups: Sequence[str] | None = None
+    """Group of each item; None writes details as they were before groups were kept."""
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
 
     def run(
@@ -158,7 +160,10 @@ class StudyFolder:
         order = self.rng.permutation(len(values))
         folder = record.path / "details" / str(step)
         folder.mkdir(parents=True, exist_ok=True)
-        table = pa.table({"item_id": [ids[i] for i in order], metric: values[order]})
+        columns = {"item_id": [ids[i] for i in order], metric: values[order]}
+        if self.groups is not None:
+            columns["group"] = [self.groups[i] for i in order]
+        table = pa.table(columns)
         pq.write_table(table, folder / f"{task}.parquet")
 
 

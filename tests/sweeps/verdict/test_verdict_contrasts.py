@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sweeps.verdict.contrasts import Evidence, all_pairs, best_subset, holm, many_to_one
-from sweeps.verdict.noise import TrainingNoise
+from sweeps.verdict.contrasts import (
+    Evidence,
+    Selection,
+    all_pairs,
+    best_subset,
+    holm,
+    many_to_one,
+)
+from sweeps.verdict.draws import from_normal_score, normal_score
+from sweeps.verdict.noise import OwnVariances, TrainingNoise
 
 
 def evidence(means: list[float], *, seeds: int = 3, sd: float = 1.0, df: float = 10.0) -> Evidence:
@@ -121,3 +130,92 @@ def test_holm_steps_down_and_leaves_the_untested_out() -> None:
     corrected = holm([0.01, math.nan, 0.04])
     assert corrected[0] == pytest.approx(0.02)
     assert math.isnan(corrected[1])
+
+
+@pytest.mark.parametrize(("p", "finalists"), [(0.07, ("c0", "c1")), (0.04, ("c1",))])
+def test_finalists_agree_with_the_two_sided_test(p: float, finalists: tuple[str, ...]) -> None:
+    gap = float(stats.t.isf(p / 2.0, 10.0)) * math.sqrt(2.0 / 3.0)
+    made = evidence([0.0, gap])
+    assert many_to_one(made, 0)["c1"].p_corrected == pytest.approx(p)
+    assert best_subset(made)[0] == finalists
+
+
+def test_items_at_most_double_the_degrees_of_freedom() -> None:
+    made = replace(evidence([0.0, 1.0], df=2.0), item_covariance=100.0 * np.eye(2), item_df=1e6)
+    assert many_to_one(made, 0)["c1"].df == pytest.approx(4.0)
+
+
+def noisy(own: list[float], runs: list[int], means: list[float] | None = None) -> Evidence:
+    """Candidates whose own variances are ``own``, judged with them."""
+    counts, variances = np.array(runs, dtype=float), np.array(own)
+    pool = float((variances * (counts - 1)).sum() / (counts - 1).sum())
+    return Evidence(
+        names=tuple(f"c{k}" for k in range(len(own))),
+        means=np.array(means or [0.0] * len(own)),
+        unit=np.diag(1.0 / counts),
+        noise=TrainingNoise(variance=pool, df=float((counts - 1).sum()), source="seeds"),
+        own=OwnVariances(squares=variances * (counts - 1), df=counts - 1, runs=counts),
+    )
+
+
+def test_a_noisy_candidate_is_judged_by_its_own_noise_and_a_quiet_one_by_the_pool() -> None:
+    means = [0.0, 4.0, 4.0, 0.0]
+    made = noisy([1.0, 1.0, 10.0, 1.0], [3, 3, 3, 3], means)
+    pooled = many_to_one(replace(made, own=None), 0)
+    found = many_to_one(made, 0)
+    assert found["c1"].standard_error == pytest.approx(pooled["c1"].standard_error)
+    assert found["c2"].standard_error == pytest.approx(math.sqrt(11.0 / 3.0))
+    assert found["c2"].df < 5.0 < found["c1"].df
+    assert found["c2"].p_corrected > 2.0 * found["c1"].p_corrected
+    for estimate in found.values():
+        assert estimate.p <= estimate.p_corrected
+        assert (estimate.low > 0.0) == (estimate.value > 0.0 and estimate.p_corrected <= 0.05)
+
+
+def test_noisy_candidates_with_fewer_runs_are_pooled_with_their_like() -> None:
+    # c2's two runs agree by luck; those of c3 and c4 show how noisy candidates with two runs are.
+    made = noisy([1.0, 1.0, 0.01, 9.0, 9.0], [5, 5, 2, 2, 2])
+    like = (0.01 + 9.0 + 9.0) / 3.0
+    error = many_to_one(made, 0)["c2"].standard_error
+    assert error == pytest.approx(math.sqrt(1.0 / 5.0 + like / 2.0))
+
+
+def test_equal_variances_leave_the_test_of_three_candidates_nearly_as_it_was() -> None:
+    made = noisy([1.0, 1.0, 1.0], [6, 6, 6], [0.0, 1.5, 0.0])
+    ours, plain = many_to_one(made, 0)["c1"], many_to_one(replace(made, own=None), 0)["c1"]
+    assert ours.standard_error == pytest.approx(plain.standard_error)
+    assert ours.p_corrected == pytest.approx(plain.p_corrected, abs=0.01)
+
+
+@pytest.mark.parametrize("df", [2.0, 5.0, 80.0])
+def test_normal_scores_are_those_of_the_t_distribution(df: float) -> None:
+    t = np.array([0.5, 2.0, 4.0])
+    exact = stats.norm.isf(stats.t.sf(t, df))
+    assert normal_score(t, np.array(df)) == pytest.approx(exact, rel=0.015)
+    for one in t:
+        score = float(normal_score(np.array(one), np.array(df)))
+        assert float(from_normal_score(score, np.array(df))) == pytest.approx(one)
+
+
+def test_a_choice_on_the_same_items_costs_p_and_a_larger_search_costs_more() -> None:
+    made = replace(
+        evidence([0.0, 4.0, 0.0, 0.0], df=30.0), item_covariance=np.eye(4), item_df=199.0
+    )
+    found = [
+        many_to_one(
+            replace(
+                made,
+                selection=None if not n else Selection(searched=n, seeds=1.0, unchosen=("c0",)),
+            ),
+            0,
+        )["c1"].p_corrected
+        for n in (0, 10, 40, 400)
+    ]
+    assert found == sorted(found)
+    assert found[2] > 1.3 * found[0]
+    # Without items to share, a fresh run owes nothing to the search.
+    alone = replace(made, item_covariance=None)
+    searched = replace(alone, selection=Selection(searched=40, seeds=1.0, unchosen=("c0",)))
+    assert many_to_one(searched, 0)["c1"].p_corrected == pytest.approx(
+        many_to_one(alone, 0)["c1"].p_corrected
+    )

@@ -87,3 +87,40 @@ def test_the_permutation_test_is_exact() -> None:
     assert permutation_p(np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])) == pytest.approx(0.1)
     assert permutation_p(np.array([1.0]), np.array([2.0])) == 1.0
     assert permutation_p(np.zeros(30), np.ones(30)) is None
+
+
+def test_items_of_one_passage_count_as_one_draw() -> None:
+    rng, contrast, found, real = np.random.default_rng(5), np.array([1.0, -1.0]), [], []
+    group = np.repeat(np.arange(40), 5)
+    for _ in range(60):
+        liked = np.repeat(rng.standard_normal((2, 40)), 5, axis=1)
+        table = 5.0 * rng.standard_normal(200) + np.repeat(liked, 3, axis=0)
+        table += 2.0 * rng.standard_normal(table.shape)
+        covariance, df = item_covariance([table], [1.0], np.repeat([0, 1], 3), [group])
+        assert df == 39.0
+        found.append(contrast @ covariance @ contrast)
+        real.append(liked[0].mean() - liked[1].mean())
+    assert np.mean(found) == pytest.approx(2.0 / 40, rel=0.15)
+    assert np.var(real) == pytest.approx(np.mean(found), rel=0.5)
+
+
+@pytest.mark.parametrize("group", [np.arange(100), np.zeros(100, dtype=np.int64), None])
+def test_groups_that_group_nothing_change_nothing(group: np.ndarray | None) -> None:
+    table, candidate = draw(np.random.default_rng(6), 3, 100, liked=1.0, rest=1.0)
+    grouped, plain = (item_covariance([table], [1.0], candidate, [g]) for g in (group, None))
+    assert grouped[0] == pytest.approx(plain[0])
+    assert grouped[1] == plain[1]
+
+
+def test_pairs_and_bootstrap_draw_whole_groups_too() -> None:
+    rng, group = np.random.default_rng(7), np.repeat(np.arange(30), 10)
+    first = np.repeat(rng.standard_normal(30), 10)
+    second = np.zeros(300)
+    _, error, count = paired_error(first, second, group)
+    assert count == 300
+    assert error == pytest.approx(first[::10].std(ddof=1) / math.sqrt(30))
+    assert error > 2.5 * paired_error(first, second)[1]
+    sides = ([first[None, :]], [second[None, :]], [1.0])
+    drawn = hierarchical_bootstrap(*sides, groups=[group], draws=3000)
+    assert drawn.std() == pytest.approx(error, rel=0.1)
+    assert hierarchical_bootstrap(*sides, draws=3000).std() < 0.5 * error

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.verdict.noise import (
+    MIN_BLOCKED_DF,
     RunScores,
     TrainingNoise,
     checkpoint_noise,
@@ -118,3 +119,51 @@ def test_a_prior_only_ever_widens_what_few_seeds_say() -> None:
     nothing = TrainingNoise.unknown()
     assert combine(few, larger, nothing).variance == pytest.approx(6.0)
     assert combine(few, smaller, nothing) == few
+
+
+@pytest.mark.parametrize(
+    ("candidates", "seeds", "blocked"), [(3, 2, False), (5, 2, True), (3, 3, True), (2, 4, False)]
+)
+def test_seed_effects_are_fitted_where_four_degrees_of_freedom_remain(
+    candidates: int, seeds: int, blocked: bool
+) -> None:
+    values = np.random.default_rng(3).standard_normal((candidates, seeds))
+    fit = fit_means(runs(values))
+    assert fit.blocked == blocked
+    left = (candidates - 1) * (seeds - 1)
+    assert (left >= MIN_BLOCKED_DF) == blocked
+    assert fit.noise.df == (left if blocked else candidates * (seeds - 1))
+
+
+def test_what_each_candidate_shows_adds_up_to_the_pool() -> None:
+    values = np.random.default_rng(4).standard_normal((4, 3)) * np.array(
+        [[1.0], [1.0], [1.0], [9.0]]
+    )
+    fit = fit_means(runs(values))
+    assert fit.own is not None
+    assert fit.own.squares.sum() == pytest.approx(fit.noise.variance * fit.noise.df)
+    assert fit.own.df.sum() == pytest.approx(fit.noise.df)
+    assert fit.own.squares.argmax() == 3
+    plain = fit_means(runs(values, seeds=[0, 0, 0]))
+    assert plain.own is not None
+    assert plain.own.squares[3] == pytest.approx(2.0 * values[3].var(ddof=1))
+
+
+def test_two_candidates_with_as_many_runs_are_the_pool() -> None:
+    assert fit_means(runs(np.random.default_rng(5).standard_normal((2, 3)))).own is None
+
+
+def test_the_smoother_the_checkpoints_the_more_they_hide() -> None:
+    tokens, rng = np.arange(5.0), np.random.default_rng(6)
+    rough = checkpoint_noise([(tokens, rng.standard_normal(5)) for _ in range(60)])
+    walks = checkpoint_noise([(tokens, rng.standard_normal(5).cumsum()) for _ in range(60)])
+    falling = checkpoint_noise([(tokens, (tokens - 5.0) ** 2) for _ in range(3)])
+    assert rough.smooth < 2.0 < 3.0 < walks.smooth
+    assert falling.smooth > 3.0
+    nothing = TrainingNoise.unknown()
+    # Only where no seeds are; beside seeds the prior is as it was.
+    assert combine(nothing, walks, nothing).variance == pytest.approx(
+        2.0 * walks.smooth * walks.variance
+    )
+    few = TrainingNoise(variance=1e-9, df=2.0, source="seeds")
+    assert combine(few, walks, nothing).variance == pytest.approx(walks.variance / 2.0)

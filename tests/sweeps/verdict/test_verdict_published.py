@@ -136,3 +136,18 @@ def test_all_bad_options_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         VerdictOptions(alpha=2.0, margin=-1.0, effect=0.0, last_checkpoints=1, run_sd=0.0)
     assert len(caught.value.problems) == 5
+
+
+def test_a_task_without_noise_is_named(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text(
+        "# noise: olmo_ladder_1b\n# scale: 100\n"
+        "task,noise_tasks,old,new\nmmlu,mmlu,40,45\nodd,nowhere,70,75\n"
+    )
+    verdict = decide(published_table(str(table)), VerdictOptions(baseline="old"))
+    assert verdict.outcome == "tie"
+    (caveat,) = [c for c in verdict.caveats if "No noise is declared" in c]
+    assert "odd/score" in caveat
+    assert "mmlu" not in caveat
+    declared = decide(published_table(str(table)), VerdictOptions(baseline="old", run_sd=0.2))
+    assert not any("No noise is declared" in c for c in declared.caveats)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from ablations.errors import ConfigError, UserError
 from ablations.files import write_json
 from sweeps.commands.verdict import main
 from sweeps.study.spec import TaskQualitySpec
-from sweeps.verdict.decide import VerdictOptions, decide
+from sweeps.verdict.contrasts import Selection
+from sweeps.verdict.decide import VerdictOptions, decide, selection
 from sweeps.verdict.quality import decide_task_quality
 from sweeps.verdict.record import Verdict, read_verdict
 from sweeps.verdict.study import gather
@@ -549,5 +550,76 @@ def test_the_recorded_study_is_judged_by_the_score_that_it_searched() -> None:
     verdict = decide(gather(SHARED, "mine"))
     assert (verdict.outcome, verdict.pick, verdict.baseline) == ("winner", "trial-0010", "natural")
     assert verdict.advantage.value == pytest.approx(0.39, abs=0.01)
-    assert verdict.advantage.p_corrected == pytest.approx(0.011, abs=0.005)
+    assert verdict.advantage.p_corrected == pytest.approx(0.020, abs=0.004)
     assert verdict.disagreements == ()
+
+
+def test_a_baseline_beyond_a_bound_is_still_the_reference(make_study: Callable[..., Any]) -> None:
+    study = two_arms(make_study(), {"arc": 0.1, "wiki": 0.5})
+    bound = {"metrics": ["wiki/bpb"], "direction": "minimize", "bound": 1.8}
+    define(study, constraints={"english": bound})
+    verdict = judged(study)
+    assert (verdict.baseline, verdict.reference, verdict.pick) == (
+        "natural",
+        "natural",
+        "trial-0001",
+    )
+    assert verdict.outcome == "winner"
+    assert verdict.left_out == {}
+
+
+def test_one_confirmed_candidate_without_a_baseline_confirms_nothing(
+    make_study: Callable[..., Any],
+) -> None:
+    study = make_study()
+    study.run("a", 0, weights=NATURAL, phase="search")
+    study.run("b", 0, weights=MIXED, phase="search")
+    for seed in (1, 2):
+        study.run("b", seed, weights=MIXED, phase="search")
+    verdict = judged(study)
+    assert not verdict.confirmed
+    assert {row.name: row.seeds for row in verdict.candidates} == {"a": (0,), "b": (0, 1, 2)}
+
+
+@pytest.mark.parametrize(("seeds", "p"), [(2, None), (3, 0.1)])
+def test_a_permutation_test_that_cannot_show_anything_is_not_given(
+    make_study: Callable[..., Any], seeds: int, p: float | None
+) -> None:
+    found = judged(two_arms(make_study(), 0.2, seeds)).noise.permutation_p
+    assert found == (None if p is None else pytest.approx(p))
+
+
+def test_items_of_one_passage_widen_the_verdict_and_older_details_stand_alone(
+    make_study: Callable[..., Any],
+) -> None:
+    def errors(groups: Sequence[str] | None, study: str) -> list[float]:
+        made = make_study(study=study)
+        made.groups = groups
+        verdict = judged(two_arms(made, 0.2))
+        assert verdict.noise.item_error is not None
+        found = [row.item_error for row in verdict.tasks if row.item_error is not None]
+        return [verdict.noise.item_error, *found]
+
+    alone = errors(None, "alone")
+    own = errors([str(n) for n in range(200)], "own")
+    halves = errors([str(n // 100) for n in range(200)], "halves")
+    assert own == pytest.approx(alone)
+    assert halves != pytest.approx(alone, rel=0.05)
+
+
+def test_a_confirmed_pick_remembers_how_many_were_searched(make_study: Callable[..., Any]) -> None:
+    study = make_study()
+    study.run("trial-0000", 0, weights=NATURAL, phase="baseline", name="natural")
+    for k in range(1, 9):
+        study.run(
+            f"trial-{k:04d}", 0, weights={"edu": 0.1 * k, "dclm": 1 - 0.1 * k}, phase="search"
+        )
+    for seed in (1, 2, 3):
+        study.run("trial-0000", seed, weights=NATURAL, phase="baseline", name="natural")
+        study.run("trial-0002", seed, weights={"edu": 0.2, "dclm": 0.8}, phase="search")
+    observed = gather(study.runs_dir, study.study)
+    counted = observed.keep([run.confirms or run.candidate == 0 for run in observed.runs])
+    chosen = selection(observed, counted, "natural")
+    assert chosen == Selection(searched=8, seeds=1.0, unchosen=("natural",))
+    everyone = observed.keep([run.candidate in (0, 2) for run in observed.runs])
+    assert selection(everyone, counted, "natural") is None
