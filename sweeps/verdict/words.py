@@ -211,7 +211,7 @@ def _settle_one(one: Settle, pick: str, reference: str) -> str:
 
 def rule(alpha: float, margin: float, baseline: str | None) -> str:
     """The decision rule with its error rate."""
-    many = "corrected for all candidates by the joint t distribution"
+    many = "corrected for all candidates by the joint distribution of their t"
     if baseline is None:
         named = f"Winner where one candidate beats all others at one-sided {alpha / 2:g}, {many}."
         false = f"If all candidates are equally good, at most {alpha:.0%} of studies name a winner."
