@@ -189,7 +189,7 @@ def _least_squares(design: Floats, runs: RunScores, *, blocked: bool) -> MeansFi
     # Each run's part of the residual degrees of freedom: one less its leverage.
     free = 1.0 - ((design @ inverse) * design).sum(axis=1)
     own = OwnVariances(
-        squares=np.bincount(runs.candidate, residual**2, minlength=count),
+        squares=np.asarray(np.bincount(runs.candidate, residual**2), dtype=np.float64),
         df=np.where(np.bincount(runs.candidate) > 1, np.bincount(runs.candidate, free), 0.0),
         runs=np.bincount(runs.candidate).astype(np.float64),
     )

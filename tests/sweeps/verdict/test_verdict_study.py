@@ -554,18 +554,20 @@ def test_the_recorded_study_is_judged_by_the_score_that_it_searched() -> None:
     assert verdict.disagreements == ()
 
 
-def test_a_baseline_beyond_a_bound_is_still_the_reference(make_study: Callable[..., Any]) -> None:
-    study = two_arms(make_study(), {"arc": 0.1, "wiki": 0.5})
+@pytest.mark.parametrize("baseline", ["natural", "trial-0001"])
+def test_a_baseline_beyond_a_bound_is_still_the_reference(
+    make_study: Callable[..., Any], baseline: str
+) -> None:
+    """The one that the study names, and one that breaks the bound and is asked for by hand."""
+    study = two_arms(make_study(), {"arc": 0.1, "wiki": 0.0})
+    for seed in range(3):
+        study.run("trial-0002", seed, weights={"edu": 0.5, "dclm": 0.5}, effect=0.5)
     bound = {"metrics": ["wiki/bpb"], "direction": "minimize", "bound": 1.8}
     define(study, constraints={"english": bound})
-    verdict = judged(study)
-    assert (verdict.baseline, verdict.reference, verdict.pick) == (
-        "natural",
-        "natural",
-        "trial-0001",
-    )
+    verdict = judged(study, baseline=baseline)
+    assert (verdict.baseline, verdict.reference, verdict.pick) == (baseline, baseline, "trial-0002")
     assert verdict.outcome == "winner"
-    assert verdict.left_out == {}
+    assert not any(run.startswith(baseline) for run in verdict.left_out)
 
 
 def test_one_confirmed_candidate_without_a_baseline_confirms_nothing(
