@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from sweeps.verdict.decide import VerdictOptions, decide
-from sweeps.verdict.observations import Candidate, Observations, ObservedRun, TaskData
+from sweeps.verdict.decide import decide
 from sweeps.verdict.published import published_table
 from sweeps.verdict.simulate import Rates, Setting, rates
 
@@ -122,50 +121,6 @@ def judged_plainly(setting: Setting, arguments: argparse.Namespace) -> tuple[flo
     return null.wrong, [rate.right for rate in found]
 
 
-def voting_studies(count: int, seed: int) -> float:
-    """False winners of the whole verdict where every task lies at the threshold of carrying signal."""
-    rng = np.random.default_rng(seed)
-    won = sum(
-        decide(borderline_study(rng), VerdictOptions(baseline="c0")).outcome == "winner"
-        for _ in range(count)
-    )
-    return won / count
-
-
-def borderline_study(rng: np.random.Generator) -> Observations:
-    """Five equal candidates, three seeds, four tasks whose score over noise is about 20."""
-    runs, tokens = 15, np.arange(1.0, 6.0)
-    tasks = []
-    for number in range(4):
-        sd = 0.7 * 0.015 * rng.uniform(0.7, 1.5)
-        luck = sd * (rng.standard_normal((runs, 1)) + rng.standard_normal((runs, len(tokens))))
-        paths = 0.3 + 0.012 * (tokens - len(tokens)) + luck
-        tasks.append(
-            TaskData(
-                task=f"t{number}",
-                metric="acc",
-                higher_is_better=True,
-                chance=0.25,
-                values=paths[:, -1],
-                trajectories=tuple((tokens, path) for path in paths),
-            )
-        )
-    means = np.mean([[path for _, path in task.trajectories] for task in tasks], axis=0)
-    return Observations(
-        study="borderline",
-        direction="maximize",
-        score="mean",
-        rule={"mean": {"metrics": "*/acc"}},
-        candidates=tuple(Candidate(name=f"c{k}", trial=f"c{k}") for k in range(5)),
-        runs=tuple(
-            ObservedRun(name=f"r{i}", candidate=i // 3, seed=i % 3, score=float(means[i, -1]))
-            for i in range(runs)
-        ),
-        tasks=tuple(tasks),
-        score_trajectories=tuple((tokens, path) for path in means),
-    )
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=1000, help="studies with equal candidates")
@@ -175,9 +130,6 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="only kinds of study that contain this text")
-    parser.add_argument(
-        "--votes", type=int, default=0, help="also so many studies whose tasks are at the threshold"
-    )
     parser.add_argument("--json", type=Path, default=None, help="also write the rates there")
     arguments = parser.parse_args()
     began, rows, over = time.process_time(), {}, []
@@ -207,9 +159,6 @@ def main() -> int:
         wrong = round(null.wrong * null.studies)
         if stats.binomtest(wrong, null.studies, GOAL, alternative="greater").pvalue < 1e-3:
             over.append(name)
-    if arguments.votes:
-        share = voting_studies(arguments.votes, arguments.seed)
-        print(f"{'5 candidates, 3 seeds, every task at the threshold of voting':<62} {share:6.1%}")
     print(f"\npublished table: {decide(published_table('smollm2_web_ratio')).sentence}")
     print(f"{time.process_time() - began:.0f} CPU-seconds")
     if arguments.json:
