@@ -26,8 +26,6 @@ from sweeps.verdict.simulate import Rates, Setting, rates
 
 GOAL = 0.05
 EFFECTS = (1.0, 2.0, 3.0)
-_TOO_MUCH = "three quarters"
-"""More of a run's noise than the verdict takes to be hidden from its checkpoints."""
 
 
 def settings() -> dict[str, Setting]:
@@ -51,7 +49,7 @@ def settings() -> dict[str, Setting]:
         f"{candidates} candidates, 1 seed, checkpoints share {share}": Setting(
             candidates=candidates, seeds=1, whole_run=part
         )
-        for share, part in (("half", 0.5), (_TOO_MUCH, 0.75))
+        for share, part in (("half", 0.5), ("three quarters", 0.75))
         for candidates in (2, 5, 12)
     }
     return {**grid, **special, **hidden, **not_ideal()}
@@ -163,11 +161,9 @@ def main() -> int:
     print(f"{time.process_time() - began:.0f} CPU-seconds")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
-    # The last kinds break the assumption on purpose: they are shown, not judged.
-    judged = [name for name in over if _TOO_MUCH not in name]
-    if judged:
-        print(f"more than {GOAL:.0%} false winners: {'; '.join(judged)}", file=sys.stderr)
-    return 1 if judged else 0
+    if over:
+        print(f"more than {GOAL:.0%} false winners: {'; '.join(over)}", file=sys.stderr)
+    return 1 if over else 0
 
 
 if __name__ == "__main__":
