@@ -42,13 +42,16 @@ _KEYS = ("run", "index")
 _LABELS = frozenset(("", "Unnamed: 0", "run", "name", "index"))
 """Columns that are not sources or metrics."""
 
-_BOOKKEEPING = frozenset(
-    "step steps iteration iterations iter epoch epochs seed timestamp time datetime date runtime "
-    "duration wall_time walltime relative_time elapsed created created_at started finished tokens "
-    "n_tokens num_tokens tokens_seen train_tokens samples samples_seen examples flops params n_params "
-    "parameters model_size lr learning_rate batch_size gpu gpus rank world_size id trial trial_id "
-    "run_id number row".split()
-)
+# fmt: off
+_BOOKKEEPING = frozenset((
+    "step", "steps", "iteration", "iterations", "iter", "epoch", "epochs", "seed", "timestamp",
+    "time", "datetime", "date", "runtime", "duration", "wall_time", "walltime", "relative_time",
+    "elapsed", "created", "created_at", "started", "finished", "tokens", "n_tokens",
+    "num_tokens", "tokens_seen", "train_tokens", "samples", "samples_seen", "examples", "flops",
+    "params", "n_params", "parameters", "model_size", "lr", "learning_rate", "batch_size",
+    "gpu", "gpus", "rank", "world_size", "id", "trial", "trial_id", "run_id", "number", "row",
+))
+# fmt: on
 """Names of numeric columns that say how a run was made; without leading underscores and groups."""
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")

@@ -212,9 +212,7 @@ def trust_pick(
     )
 
 
-def _losses(
-    space: SearchSpace, model: Preferred, evidence: Evidence
-) -> Callable[[Floats], Floats]:
+def _losses(space: SearchSpace, model: Preferred, evidence: Evidence) -> Callable[[Floats], Floats]:
     """Predicted losses of coordinates."""
 
     def losses(coordinates: Floats) -> Floats:

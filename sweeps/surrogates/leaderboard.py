@@ -130,7 +130,9 @@ def leaderboard(
         if progress is not None:
             correlation = entries[-1].score_rank_correlation
             spent = time.perf_counter() - start
-            progress(f"{family.name}: rank correlation of the score {correlation:.3f}, {spent:.1f} s")
+            progress(
+                f"{family.name}: rank correlation of the score {correlation:.3f}, {spent:.1f} s"
+            )
     ordered = sorted(entries, key=lambda entry: entry.score_rmse)
     kept = tuple(e for e in ordered if e.rmse <= _LEAVES and e.score_rmse <= _LEAVES)
     return Leaderboard(

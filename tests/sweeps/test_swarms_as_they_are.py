@@ -37,7 +37,9 @@ def metrics() -> list[list[str]]:
     drawn = np.random.default_rng(0).dirichlet(np.ones(3), 40)
     away = 1.0 + 2.0 * (drawn[:, 0] - BEST_WEB) ** 2 + 2.0 * drawn[:, 2]
     tilt = 0.5 * drawn[:, 1]
-    return table(["index", "web_loss", "code_loss"], np.stack([away + tilt, away - tilt], 1).tolist())
+    return table(
+        ["index", "web_loss", "code_loss"], np.stack([away + tilt, away - tilt], 1).tolist()
+    )
 
 
 def with_column(name: str, values: Callable[[int], str], at: int = 1) -> Edit:
@@ -101,7 +103,7 @@ def test_scales_of_which_none_is_the_rule_are_refused(tmp_path: Path) -> None:
 def test_an_empty_column_asked_for_by_name_is_refused_by_name(tmp_path: Path) -> None:
     rows = with_column("empty", lambda i: "")(metrics())
     options = FitOptions(families=("scheffe",), target=("empty", "web_loss"))
-    with pytest.raises(ConfigError, match="no run has a value.*empty"):
+    with pytest.raises(ConfigError, match=r"no run has a value.*empty"):
         fitted(tmp_path, ratios(), rows, options)
 
 
@@ -157,7 +159,9 @@ def test_what_cannot_be_read_is_refused_for_what_it_is(
 
 
 def test_the_table_without_names_of_rows_is_the_one_blamed(tmp_path: Path) -> None:
-    left = write(tmp_path / "r.csv", [["id", *row[1:]] if row[0] == "index" else row for row in ratios()])
+    left = write(
+        tmp_path / "r.csv", [["id", *row[1:]] if row[0] == "index" else row for row in ratios()]
+    )
     with pytest.raises(DataError, match=r"r\.csv.*no column names the rows"):
         read_pair(left, write(tmp_path / "m.csv", metrics()))
 
