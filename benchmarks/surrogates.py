@@ -95,8 +95,8 @@ def regmix(folder: Path, name: str, draws: int) -> None:
         cpu = time.process_time() - start
         a, b, c, d, e, f = np.mean(rows, axis=0)
         print(
-            f"regmix {name:11} {runs:>4} runs  rank 1M {a:.4f} 60M {b:.4f} (score {f:.4f})  regret 1M {c:.3f} "
-            f"60M {d:.3f}  90% holds {e:.3f}  {draws} draws, {cpu:.0f} CPU-s",
+            f"regmix {name:11} {runs:>4} runs  rank 1M {a:.4f} 60M {b:.4f} (score {f:.4f})  "
+            f"regret 1M {c:.3f} 60M {d:.3f}  90% holds {e:.3f}  {draws} draws, {cpu:.0f} CPU-s",
             flush=True,
         )
 

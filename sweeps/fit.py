@@ -158,15 +158,14 @@ def fit_swarm(
     inputs, values = swarm.weights[complete], swarm.values[complete][:, columns]
     runs = [run for run, whole in zip(swarm.runs, complete, strict=True) if whole]
     baseline = _baseline(space, runs, inputs, chosen)
-    notes = [*swarm.notes, *left_out]
     if not complete.all():
-        notes.append(f"{int((~complete).sum())} runs lack a metric of the score: left out")
+        left_out.append(f"{int((~complete).sum())} runs lack a metric of the score: left out")
     weigh = np.full(len(columns), 1.0 / len(columns))
     board = leaderboard(
         [family(name) for name in chosen.families], inputs, values,
         weights=list(-sign * weigh), fold_count=chosen.folds, seed=chosen.seed, progress=progress,
     )  # fmt: skip
-    name = board.best if chosen.surrogate == "best" else chosen.surrogate
+    name = chosen.surrogate if chosen.surrogate != "best" else board.best
     if len(columns) > _MANY_METRICS:
         values, weigh = values @ weigh[:, None], np.ones(1)
     finder = _Finder(space, chosen, name, sign * weigh)
@@ -174,9 +173,9 @@ def fit_swarm(
     scores = values @ weigh
     winner = int((sign * scores).argmin())
     known = _skill(name, board, inputs, sign * scores, chosen)
-    # Where nothing is known, the optima of resampled runs are as meaningless as the one of all runs.
+    # Where nothing is known, the optima of resampled runs mean as little as the one of all runs.
     cloud = finder.resampled(inputs, values) if known.correlation >= known.needed else []
-    seen = (runs, inputs, sign * scores)
+    fitted, seen = Refit(finder.loss(surrogate), best), (runs, inputs, sign * scores)
     trust = _trust(space, fitted, cloud, known, seen, baseline)
     low, high = surrogate.predict_interval(best[None])
     return SwarmFit(
@@ -193,7 +192,7 @@ def fit_swarm(
         alike=tuple(_named(swarm, refit.optimum) for refit in cloud),
         best_run=runs[winner],
         best_run_score=float(scores[winner]),
-        notes=tuple(notes),
+        notes=(*swarm.notes, *left_out),
     )
 
 

@@ -14,7 +14,7 @@ from sweeps.fit import FitOptions, SwarmFit, fit_swarm, write_fit
 from sweeps.study.definition import load_definition
 from sweeps.swarms import BadRows, Swarm, read_pair, read_study
 
-__all__ = ["main"]
+__all__ = ["declared", "describe", "main"]
 
 _OF_COMMAND = ("study", "runs_dir", "ratios", "metrics", "out", "bad_rows", "config_dirs")
 
@@ -23,7 +23,7 @@ def main(config: Mapping[str, Any]) -> int:
     """Fit, print, and write ``fit.json`` beside the tables it was made from."""
     own = {key: value for key, value in config.items() if key not in _OF_COMMAND}
     swarm, folder = _swarm(config)
-    options = validate(FitOptions, {**own, **_declared(config, swarm)})
+    options = validate(FitOptions, {**own, **declared(config, swarm)})
     fit = fit_swarm(swarm, options, progress=_progress)
     print(describe(swarm, fit))
     for path in write_fit(folder, swarm, fit):
@@ -75,7 +75,7 @@ def _weights(swarm: Swarm, fit: SwarmFit, optimum: Mapping[str, float]) -> list[
     return lines
 
 
-def _declared(config: Mapping[str, Any], swarm: Swarm) -> dict[str, Any]:
+def declared(config: Mapping[str, Any], swarm: Swarm) -> dict[str, Any]:
     """Options that a study declares and the command does not: its objective and its baseline."""
     if config.get("study") is None:
         return {}

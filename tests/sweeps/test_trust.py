@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sweeps.commands.fit import main
+from sweeps.commands.fit import declared, main
 from sweeps.designs import design
 from sweeps.fit import FitOptions, fit_swarm
 from sweeps.proposals import Difference, Evidence, pick, trust_pick
 from sweeps.proposals.trust import Refit, Skill, difference, inside, judge, skill
 from sweeps.space import SearchSpace, SearchSpaceSpec, SimplexSpec
+from sweeps.study.definition import Definition, settle_definition
 from sweeps.surrogates import log_linear
 from sweeps.swarms import Swarm, write_pair
 
@@ -170,3 +172,36 @@ def test_a_pick_of_very_few_runs_has_no_evidence() -> None:
     trust = trust_pick(space, known, pick(space, known, seed=0), seed=0)
     assert not trust.enough
     assert trust.skill.chance == 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "target", "direction"),
+    [
+        ({}, ["score"], "maximize"),
+        ({"target": ["*"]}, ["score"], "maximize"),
+        ({"target": ["math/*"]}, None, None),
+    ],
+)
+def test_a_study_is_fitted_to_its_objective_against_its_baseline(
+    tmp_path: Path, given: dict[str, object], target: list[str] | None, direction: str | None
+) -> None:
+    folder = tmp_path / "s"
+    asks = (("t-0", "design"), ("t-1", "baseline"))
+    for run, phase in asks:
+        (folder / run).mkdir(parents=True)
+        (folder / run / "ask.json").write_text(json.dumps({"phase": phase, "name": "natural"}))
+    asked = Definition(
+        study="s", question="", space=None, strategy={"baseline": "natural"},
+        objectives={"score": {"metrics": ["score"], "direction": None}}, constraints={},
+        seeds=[0], config={"evaluation": {"score": {"direction": "maximize"}}}, arguments=[],
+    )  # fmt: skip
+    settle_definition(folder, asked)
+    known = replace(swarm(n=2), runs=("t-0", "t-1"))
+    found = declared({"study": "s", "runs_dir": str(tmp_path), **given}, known)
+    assert found.get("target") == target
+    assert found.get("direction") == direction
+    assert found["baseline"] == "t-1"
+    assert "baseline" not in declared(
+        {"study": "s", "runs_dir": str(tmp_path), "baseline": "t-0"}, known
+    )
+    assert declared({"ratios": "r"}, known) == {}
