@@ -101,7 +101,8 @@ class Trust:
 
     def plain(self) -> dict[str, Any]:
         """JSON values; a number that is not finite is null."""
-        return _finite(asdict(self))
+        plain: dict[str, Any] = _finite(asdict(self))
+        return plain
 
 
 @dataclass(frozen=True)
