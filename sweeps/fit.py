@@ -238,7 +238,7 @@ def _trust(
     runs, inputs, losses = seen
     if len(cloud) < 2:
         return judge(len(runs), known)
-    best_run, allowed = None, space.polytope.violation(inputs) <= _ALLOWED
+    best_run, allowed = None, np.asarray(space.polytope.violation(inputs) <= _ALLOWED)
     if allowed.any():
         best = int(np.where(allowed, losses, np.inf).argmin())
         best_run = difference(f"the best run ({runs[best]})", fitted, cloud, inputs[best])
