@@ -102,7 +102,7 @@ def whole_runs(swarm: Swarm, columns: Sequence[int], least: int) -> NDArray[np.b
         ConfigError: too few, with the metrics that most runs lack.
     """
     known = np.isfinite(swarm.values[:, columns])
-    complete: NDArray[np.bool_] = known.all(axis=1)
+    complete: NDArray[np.bool_] = np.asarray(known.all(axis=1))
     if complete.sum() >= least:
         return complete
     lacking = {
