@@ -86,7 +86,7 @@ class Study:
 
     def regrets(self) -> tuple[float, float]:
         """Regret of the platform's pick and of the best run seen."""
-        chosen = surrogate_pick(self.space, self.seed, self.rule)(self.history)
+        chosen = surrogate_pick(self.space, self.seed, self.rule, judged=False)(self.history)
         assert chosen is not None
         picked = self.truth.regret(self.space.coordinates([chosen.point]))[0]
         return float(picked), float(self.truth.regret(self.mixtures[[self.scores.argmin()]])[0])

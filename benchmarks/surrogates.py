@@ -7,6 +7,9 @@ RegMix: fit on 64 or 128 of the 512 mixtures at 1M parameters, tested on 256 oth
 60M; means over 13 targets. Olmix dclm: 5-fold, the mean of its 110 metrics. LightGBM is the
 yardstick. Regret is that of the run that the surrogate likes best among those it did not see, for
 the mean of the targets. Nothing here is chosen on test rows.
+
+Sparse: truths of 24 and 40 sources (``truths.py``, noise 0.3), 48 and 100 runs of which most sources
+read nothing; only how often intervals hold.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from numpy.typing import NDArray
+from truths import KINDS, Truth
 
 from sweeps.surrogates import Surrogate, family
 from sweeps.surrogates.base import folds
@@ -27,6 +31,31 @@ from sweeps.surrogates.leaderboard import rank_correlation
 from sweeps.swarms import read_pair
 
 Floats = NDArray[np.float64]
+
+
+def sparse(rng: np.random.Generator, runs: int, sources: int) -> Floats:
+    """Mixtures of few sources: even draws of a Dirichlet of 0.15, weights under 1% cut."""
+    drawn = rng.dirichlet(np.full(sources, 0.15), runs)
+    drawn = np.where(drawn < 0.01, 0.0, drawn)
+    return np.asarray(drawn / drawn.sum(axis=1, keepdims=True))
+
+
+def many_sources(name: str, seeds: int) -> None:
+    for sources in (24, 40):
+        for runs in (48, 100):
+            held = []
+            for seed in range(seeds):
+                truth = Truth(sources, seed, KINDS[seed % len(KINDS)], 0.3)
+                rng = np.random.default_rng(seed)
+                mixtures = sparse(rng, runs + 400, sources)
+                losses = (truth.observe(mixtures, rng) @ truth.weights)[:, None]
+                model = Surrogate(family(name)).fit(mixtures[:runs], losses[:runs])
+                held.append(coverage(model, mixtures[runs:], losses[runs:]))
+            print(
+                f"sparse {name:11} {sources} sources, {runs:>3} runs  90% holds "
+                f"{np.mean(held):.3f}  {seeds} seeds",
+                flush=True,
+            )
 
 
 def ranks(predicted: Floats, truth: Floats) -> float:
@@ -60,13 +89,14 @@ def regmix(folder: Path, name: str, draws: int) -> None:
                     *(ranks(near, small.values), ranks(far, large.values)),
                     *(regret(near, small.values), regret(far, large.values)),
                     coverage(model, small.weights, small.values),
+                    rank_correlation(far.mean(axis=1), large.values.mean(axis=1)),
                 ]
             )
         cpu = time.process_time() - start
-        a, b, c, d, e = np.mean(rows, axis=0)
+        a, b, c, d, e, f = np.mean(rows, axis=0)
         print(
-            f"regmix {name:11} {runs:>4} runs  rank 1M {a:.4f} 60M {b:.4f}  regret 1M {c:.3f} "
-            f"60M {d:.3f}  90% holds {e:.3f}  {draws} draws, {cpu:.0f} CPU-s",
+            f"regmix {name:11} {runs:>4} runs  rank 1M {a:.4f} 60M {b:.4f} (score {f:.4f})  "
+            f"regret 1M {c:.3f} 60M {d:.3f}  90% holds {e:.3f}  {draws} draws, {cpu:.0f} CPU-s",
             flush=True,
         )
 
@@ -93,10 +123,12 @@ def main() -> None:
     parser.add_argument("swarms", type=Path, help="folder with regmix/ and olmix_dclm/")
     parser.add_argument("--families", nargs="+", default=["gp", "lightgbm"])
     parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=12, help="seeds of the sparse truths")
     options = parser.parse_args()
     for name in options.families:
         olmix(options.swarms / "olmix_dclm", name)
         regmix(options.swarms / "regmix", name, options.draws)
+        many_sources(name, options.seeds)
 
 
 if __name__ == "__main__":

@@ -5,30 +5,36 @@
 
 A single optimum looks more certain than it is: refits on resampled runs move it. What they agree on
 is the answer; a source whose weight ranges from 0 to 40% over them was not decided by this swarm.
+A swarm that knows nothing has an optimum too: none is offered where ``sweeps.proposals.trust`` finds
+too little evidence for it.
 """
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ablations.errors import ConfigError, Problem
+from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.files import write_json, write_text
-from sweeps.proposals import Goal, optimise
+from sweeps.proposals import Goal, Skill, Trust, optimise
 from sweeps.proposals.optimum import candidates
+from sweeps.proposals.trust import MIN_RUNS, NO_SKILL, Refit, difference, inside, judge, skill
 from sweeps.space import EpochCaps, Floats, SearchSpace, SearchSpaceSpec, SimplexSpec
 from sweeps.surrogates import FAMILIES, Leaderboard, Surrogate, family, leaderboard
+from sweeps.swarm_score import score_columns, whole_runs
 from sweeps.swarms import Swarm, write_pair
 
 __all__ = ["CapSpec", "FitOptions", "SwarmFit", "fit_swarm", "write_fit"]
 
 _MANY_METRICS = 20
 """From here on the score is fitted as one column: 110 fits say little more than their mean."""
+
+_ALLOWED = 1e-6
+"""Largest breach of a bound, in weight, that is put down to rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +58,8 @@ class FitOptions:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     target: tuple[str, ...] = ("*",)
-    """Patterns of metrics; the score is the plain mean of all that match."""
+    """Patterns of metrics; the score is the plain mean of all that match. Bookkeeping (``step``,
+    ``seed``, ``_timestamp``), empty columns and ones on another scale are left out, unless named."""
     direction: Literal["maximize", "minimize"] = "minimize"
     """Which way the score is better."""
     families: tuple[str, ...] = tuple(name for name in FAMILIES if name not in ("stack", "choice"))
@@ -76,13 +83,19 @@ class FitOptions:
     pull: float = 0.0
     """Loss per nat of Kullback-Leibler divergence from the prior."""
     resamples: int = 20
-    """Refits on resampled runs that tell how sure the optimum is; 0 = none."""
+    """Refits on resampled runs that tell how sure the optimum is; 0 = none, and 2 at least."""
+    baseline: str | None = None
+    """Run whose mixture the optimum has to beat; the mean mixture of the runs when None."""
 
     def __post_init__(self) -> None:
         problems = []
         for name, value, least in (("folds", self.folds, 2), ("resamples", self.resamples, 0)):
             if value < least:
                 problems.append(Problem(name, "not a count", found=value, allowed=f">= {least}"))
+        if self.resamples == 1:
+            problems.append(
+                Problem("resamples", "one refit has no spread", found=1, allowed="0, or 2 and more")
+            )
         if self.pull < 0.0:
             problems.append(Problem("pull", "a pull away from the prior", found=self.pull))
         if problems:
@@ -98,14 +111,19 @@ class SwarmFit:
     """The family that the optimum is of."""
     metrics: tuple[str, ...]
     """What the score is the mean of."""
-    optimum: dict[str, float]
-    """Source → weight (``<path>.<source>`` with several stages)."""
+    optimum: dict[str, float] | None
+    """Source → weight (``<path>.<source>`` with several stages); None without enough evidence."""
+    surface_optimum: dict[str, float]
+    """The optimum of the fitted surface, offered or not."""
     score: float
-    """Predicted score at the optimum."""
+    """Predicted score at the optimum of the surface."""
     low: float
     """Lower bound of a new run's score there, at 90%."""
     high: float
     """Upper bound of a new run's score there, at 90%."""
+    evidence: Trust
+    """Whether the optimum is offered, why not, and how many runs more; differences are in losses:
+    the score, turned over where more is better."""
     ranges: dict[str, tuple[float, float]]
     """Source → 5th and 95th percentile of its weight over the optima of resampled runs."""
     alike: tuple[dict[str, float], ...]
@@ -116,58 +134,117 @@ class SwarmFit:
     notes: tuple[str, ...]
 
 
-def fit_swarm(swarm: Swarm, options: FitOptions | None = None) -> SwarmFit:
+def fit_swarm(
+    swarm: Swarm,
+    options: FitOptions | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> SwarmFit:
     """Compare surrogates on a swarm and find the optimum of one.
 
+    Args:
+        swarm: Mixtures and what their runs measured.
+        options: What to fit, bounds of the optimum.
+        progress: Takes a line for each family as soon as it is known.
+
     Raises:
-        ConfigError: patterns that match no metric, unknown families, bounds that nothing keeps.
+        ConfigError: patterns that match no metric, unknown families, bounds that nothing keeps, a
+            baseline that is no run.
     """
     chosen = options or FitOptions()
-    columns = _columns(swarm, chosen)
+    columns, left_out = score_columns(swarm, chosen.target)
     space = _space(swarm, chosen)
     sign = 1.0 if chosen.direction == "minimize" else -1.0
-    complete = np.isfinite(swarm.values[:, columns]).all(axis=1)
+    complete = whole_runs(swarm, columns, 2 * chosen.folds)
     inputs, values = swarm.weights[complete], swarm.values[complete][:, columns]
-    if len(inputs) < 2 * chosen.folds:
-        raise ConfigError(
-            Problem(
-                "swarm",
-                "too few runs have every metric",
-                found=len(inputs),
-                allowed=f"at least {2 * chosen.folds}",
-            )
-        )
-    notes = list(swarm.notes)
+    runs = [run for run, whole in zip(swarm.runs, complete, strict=True) if whole]
+    baseline = _baseline(space, runs, inputs, chosen)
     if not complete.all():
-        notes.append(f"{int((~complete).sum())} runs lack a metric of the score: left out")
+        left_out.append(f"{int((~complete).sum())} runs lack a metric of the score: left out")
     weigh = np.full(len(columns), 1.0 / len(columns))
     board = leaderboard(
         [family(name) for name in chosen.families], inputs, values,
-        weights=list(-sign * weigh), fold_count=chosen.folds, seed=chosen.seed,
+        weights=list(-sign * weigh), fold_count=chosen.folds, seed=chosen.seed, progress=progress,
     )  # fmt: skip
-    name = board.best if chosen.surrogate == "best" else chosen.surrogate
+    name = chosen.surrogate if chosen.surrogate != "best" else board.best
     if len(columns) > _MANY_METRICS:
         values, weigh = values @ weigh[:, None], np.ones(1)
     finder = _Finder(space, chosen, name, sign * weigh)
     best, surrogate = finder.find(inputs, values, chosen.seed)
-    cloud = finder.resampled(inputs, values)
     scores = values @ weigh
     winner = int((sign * scores).argmin())
+    known = _skill(name, board, inputs, sign * scores, chosen)
+    # Where nothing is known, the optima of resampled runs mean as little as the one of all runs.
+    cloud = finder.resampled(inputs, values) if known.correlation >= known.needed else []
+    fitted, seen = Refit(finder.loss(surrogate), best), (runs, inputs, sign * scores)
+    trust = _trust(space, fitted, cloud, known, seen, baseline)
     low, high = surrogate.predict_interval(best[None])
     return SwarmFit(
         leaderboard=board,
         surrogate=name,
         metrics=tuple(swarm.metrics[column] for column in columns),
-        optimum=_named(swarm, best),
+        optimum=_named(swarm, best) if trust.enough else None,
+        surface_optimum=_named(swarm, best),
         score=float((surrogate.predict(best[None]) @ weigh)[0]),
         low=float((low @ weigh)[0]),
         high=float((high @ weigh)[0]),
-        ranges=_ranges(swarm, cloud),
-        alike=tuple(_named(swarm, row) for row in cloud),
-        best_run=np.array(swarm.runs)[complete][winner],
+        evidence=trust,
+        ranges=_ranges(swarm, [refit.optimum for refit in cloud]),
+        alike=tuple(_named(swarm, refit.optimum) for refit in cloud),
+        best_run=runs[winner],
         best_run_score=float(scores[winner]),
-        notes=tuple(notes),
+        notes=(*swarm.notes, *left_out),
     )
+
+
+def _skill(
+    name: str, board: Leaderboard, inputs: Floats, losses: Floats, options: FitOptions
+) -> Skill:
+    """The skill of the chosen family; a choice among many needs more of it."""
+    if len(losses) < MIN_RUNS:
+        return NO_SKILL
+    compared = len(board.entries) if options.surrogate == "best" else 1
+    return skill(
+        family(name), inputs, losses,
+        compared=compared, fold_count=options.folds, seed=options.seed,
+    )  # fmt: skip
+
+
+def _baseline(
+    space: SearchSpace, runs: Sequence[str], inputs: Floats, options: FitOptions
+) -> tuple[str, Floats]:
+    """The mixture that the optimum has to beat, and what it is called."""
+    if options.baseline is not None:
+        if options.baseline not in runs:
+            raise ConfigError(unknown_name("baseline", "run", options.baseline, runs))
+        return f"the baseline ({options.baseline})", inputs[runs.index(options.baseline)]
+    mean = inputs.mean(axis=0)
+    if space.polytope.violation(mean[None])[0] <= _ALLOWED:
+        return "the mean mixture of the runs", mean
+    return "the middle of what the bounds allow", space.centre
+
+
+def _trust(
+    space: SearchSpace,
+    fitted: Refit,
+    cloud: Sequence[Refit],
+    known: Skill,
+    seen: tuple[Sequence[str], Floats, Floats],
+    baseline: tuple[str, Floats],
+) -> Trust:
+    """Judge the optimum; ``seen`` are the runs' names, mixtures and losses.
+
+    The best run that counts is one inside the bounds: no optimum has to beat what they forbid.
+    """
+    runs, inputs, losses = seen
+    if len(cloud) < 2:
+        return judge(len(runs), known)
+    best_run, allowed = None, np.asarray(space.polytope.violation(inputs) <= _ALLOWED)
+    if allowed.any():
+        best = int(np.where(allowed, losses, np.inf).argmin())
+        best_run = difference(f"the best run ({runs[best]})", fitted, cloud, inputs[best])
+    beaten = difference(baseline[0], fitted, cloud, baseline[1])
+    within = inside(fitted.optimum, [refit.optimum for refit in cloud])
+    return judge(len(runs), known, best_run, beaten, within)
 
 
 def write_fit(folder: Path, swarm: Swarm, fit: SwarmFit) -> list[Path]:
@@ -179,7 +256,7 @@ def write_fit(folder: Path, swarm: Swarm, fit: SwarmFit) -> list[Path]:
     write_text(board, "\n".join(lines) + "\n")
     # Written last: where fit.json is, the tables it speaks of are.
     record = folder / "fit.json"
-    write_json(record, asdict(fit))
+    write_json(record, {**asdict(fit), "evidence": fit.evidence.plain()})
     return [*written, board, record]
 
 
@@ -205,13 +282,23 @@ class _Finder:
         drawn = candidates(self.space, inputs, 2000, rng)
         return optimise(goal, self.space, drawn, rng)[0], surrogate
 
-    def resampled(self, inputs: Floats, values: Floats) -> list[Floats]:
-        """Optima of as many refits on runs drawn with replacement."""
+    def loss(self, surrogate: Surrogate) -> Callable[[Floats], Floats]:
+        """Predicted losses of coordinates."""
+
+        def losses(coordinates: Floats) -> Floats:
+            predicted: Floats = surrogate.predict(self.space.inputs(coordinates)) @ self.weights
+            return predicted
+
+        return losses
+
+    def resampled(self, inputs: Floats, values: Floats) -> list[Refit]:
+        """As many refits on runs drawn with replacement, and their optima."""
         found = []
         for number in range(self.options.resamples):
             rng = np.random.default_rng((self.options.seed, number, 0xB007))
             rows = np.sort(rng.integers(0, len(inputs), len(inputs)))
-            found.append(self.find(inputs[rows], values[rows], number + 1)[0])
+            best, surrogate = self.find(inputs[rows], values[rows], number + 1)
+            found.append(Refit(self.loss(surrogate), best))
         return found
 
     def _prior(self) -> Mapping[str, Any]:
@@ -222,24 +309,6 @@ class _Finder:
             even = dict.fromkeys(mixture.sources, 1.0 / len(mixture.sources))
             prior[path] = weights if given else even
         return prior
-
-
-def _columns(swarm: Swarm, options: FitOptions) -> list[int]:
-    columns = [
-        column
-        for column, name in enumerate(swarm.metrics)
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in options.target)
-    ]
-    if not columns:
-        raise ConfigError(
-            Problem(
-                "target",
-                "matches no metric",
-                found=", ".join(options.target),
-                allowed=", ".join(swarm.metrics[:12]),
-            )
-        )
-    return columns
 
 
 def _space(swarm: Swarm, options: FitOptions) -> SearchSpace:

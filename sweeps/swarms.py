@@ -6,6 +6,11 @@
 RegMix's tables (``index, train_<source>…`` and ``index, metric/<metric>…``) are read as well: rows
 are matched by ``run`` where both tables have it, else by ``index``. Published weights are rounded,
 so that rows of RegMix sum to 0.996–1.003: they are renormalised, and a note says so.
+
+Spreadsheets write such tables with a byte order mark, with ``;`` or tabs between columns, and then
+with decimal commas: all are read. Columns that loggers add (``step``, ``_timestamp``, ``seed``) are no
+sources; among metrics they stay, and ``ablate fit`` leaves them out of the score unless it is told
+their names.
 """
 
 from __future__ import annotations
@@ -13,9 +18,11 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -24,13 +31,30 @@ from ablations.files import write_text
 from ablations.runs import list_runs
 from sweeps.space import Floats
 
-__all__ = ["Swarm", "read_pair", "read_study", "write_pair"]
+__all__ = ["BadRows", "Swarm", "is_bookkeeping", "read_pair", "read_study", "write_pair"]
+
+BadRows = Literal["refuse", "leave_out"]
+"""What becomes of rows whose weights are no mixture."""
 
 _KEYS = ("run", "index")
 """Columns that name a row, the better one first."""
 
 _LABELS = frozenset(("", "Unnamed: 0", "run", "name", "index"))
 """Columns that are not sources or metrics."""
+
+# fmt: off
+_BOOKKEEPING = frozenset((
+    "step", "steps", "iteration", "iterations", "iter", "epoch", "epochs", "seed", "timestamp",
+    "time", "datetime", "date", "runtime", "duration", "wall_time", "walltime", "relative_time",
+    "elapsed", "created", "created_at", "started", "finished", "tokens", "n_tokens",
+    "num_tokens", "tokens_seen", "train_tokens", "samples", "samples_seen", "examples", "flops",
+    "params", "n_params", "parameters", "model_size", "lr", "learning_rate", "batch_size",
+    "gpu", "gpus", "rank", "world_size", "id", "trial", "trial_id", "run_id", "number", "row",
+))
+# fmt: on
+"""Names of numeric columns that say how a run was made; without leading underscores and groups."""
+
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 
 _ROUNDING = 0.01
 """Largest distance of a published row's sum from one that is put down to rounding."""
@@ -61,20 +85,37 @@ class Swarm:
         return {path: tuple(columns) for path, columns in found.items()}
 
 
-def read_pair(ratios: Path, metrics: Path) -> Swarm:
+def is_bookkeeping(name: str) -> bool:
+    """Return whether a column's name says how a run was made, not what it measured.
+
+    ``_step``, ``trainer/global_step`` and ``Seed`` are such names.
+    """
+    plain = name.rpartition("/")[2].strip().lower().lstrip("_").replace(" ", "_").replace("-", "_")
+    return plain.removeprefix("global_").removeprefix("unix_") in _BOOKKEEPING
+
+
+def read_pair(ratios: Path, metrics: Path, bad_rows: BadRows = "refuse") -> Swarm:
     """The swarm of a pair of tables.
 
+    Args:
+        ratios: Table of mixtures.
+        metrics: Table of what their runs measured.
+        bad_rows: Whether rows whose weights are no mixture are refused, or left out with a note.
+
     Raises:
-        DataError: tables that do not belong together, or rows that are not mixtures.
+        DataError: tables that cannot be read or do not belong together, or rows that are not
+            mixtures.
     """
     left, right = _Table.read(ratios), _Table.read(metrics)
     key = next((key for key in _KEYS if key in left.header and key in right.header), None)
     if key is None:
+        # The table to blame is the one that names its rows in neither way.
+        odd = left if not set(_KEYS) & set(left.header) else right
         raise DataError(
             Problem(
-                str(metrics),
+                str(odd.path),
                 "no column names the rows of both tables",
-                found=", ".join(right.header[:4]),
+                found=", ".join(odd.header[:4]),
                 allowed="a column 'run' or 'index' in both",
             )
         )
@@ -82,19 +123,32 @@ def read_pair(ratios: Path, metrics: Path) -> Swarm:
     shared = [name for name in left_rows if name in right_rows]
     if not shared:
         raise DataError(Problem(str(metrics), f"shares no {key!r} with {ratios}"))
-    sources, measured = left.columns(), right.columns()
+    sources = tuple(name for name in left.columns() if not is_bookkeeping(name))
+    measured = right.columns()
+    _require_columns(left, sources, "sources")
+    _require_columns(right, measured, "metrics")
     weights = _numbers([left_rows[name] for name in shared], sources, ratios)
-    weights, notes = _normalised(np.nan_to_num(weights), shared, ratios)
+    weights, kept, notes = _normalised(np.nan_to_num(weights), shared, ratios, bad_rows)
+    if aside := [name for name in left.columns() if name not in sources]:
+        notes.insert(0, f"{ratios.name}: no sources by their names, left out: {', '.join(aside)}")
+    notes = [*left.notes, *right.notes, *notes]
     if left_out := len(left_rows) + len(right_rows) - 2 * len(shared):
         notes.append(f"{left_out} rows are in one of the two tables only: left out")
     return Swarm(
-        runs=tuple(shared),
+        runs=tuple(shared[i] for i in kept),
         sources=tuple(name.removeprefix("train_") for name in sources),
         weights=weights,
         metrics=tuple(name.removeprefix("metric/") for name in measured),
-        values=_numbers([right_rows[name] for name in shared], measured, metrics),
+        values=_numbers([right_rows[shared[i]] for i in kept], measured, metrics),
         notes=tuple(notes),
     )
+
+
+def _require_columns(table: _Table, columns: Sequence[str], what: str) -> None:
+    if not columns:
+        raise DataError(
+            Problem(str(table.path), f"has no column of {what}", found=", ".join(table.header))
+        )
 
 
 def read_study(runs_dir: Path, study: str) -> Swarm:
@@ -142,15 +196,43 @@ class _Table:
     path: Path
     header: tuple[str, ...]
     rows: tuple[dict[str, str], ...]
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> _Table:
-        if not path.is_file():
-            raise DataError(Problem(str(path), "no such table"))
-        with path.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            rows = tuple(reader)
-        return cls(path, tuple(reader.fieldnames or ()), rows)
+        """Read a table whole; commas, semicolons or tabs stand between its columns.
+
+        Raises:
+            DataError: no such table, no text in UTF-8, a column that comes twice, torn rows.
+        """
+        text = _text(path)
+        separator = _separator(text)
+        try:
+            lines = [row for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
+        except csv.Error as error:
+            raise DataError(Problem(str(path), "not a table", found=str(error))) from None
+        if not lines:
+            raise DataError(Problem(str(path), "an empty table"))
+        header = tuple(name.strip() for name in lines[0])
+        twice = sorted({name for name in header if header.count(name) > 1})
+        if twice:
+            raise DataError(
+                Problem(str(path), "the same name over several columns", found=", ".join(twice))
+            )
+        torn = [number for number, row in enumerate(lines, 1) if len(row) != len(header)]
+        if torn:
+            raise DataError(
+                Problem(
+                    str(path),
+                    f"rows with another number of cells than the header's {len(header)}",
+                    found=f"row {torn[0]}: {len(lines[torn[0] - 1])} cells ({len(torn)} such rows)",
+                )
+            )
+        rows = [dict(zip(header, row, strict=True)) for row in lines[1:]]
+        notes = []
+        if separator != "," and _mend_decimals(path, rows):
+            notes.append(f"{path.name}: decimal commas were read as points")
+        return cls(path, header, tuple(rows), tuple(notes))
 
     def columns(self) -> tuple[str, ...]:
         """The columns that are not labels."""
@@ -162,6 +244,58 @@ class _Table:
         if len(found) < len(self.rows):
             raise DataError(Problem(str(self.path), f"the same {key!r} in several rows"))
         return found
+
+
+def _text(path: Path) -> str:
+    """The table's text without a byte order mark."""
+    if not path.is_file():
+        raise DataError(Problem(str(path), "no such table"))
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            Problem(
+                str(path),
+                "not text in UTF-8",
+                found=f"byte {error.object[error.start]:#04x} at {error.start}",
+                do="save the table as CSV in UTF-8",
+            )
+        ) from None
+
+
+def _separator(text: str) -> str:
+    """The character between columns: the one that the header has most of."""
+    first = text.lstrip("\r\n").partition("\n")[0]
+    return max((",", ";", "\t"), key=first.count)
+
+
+def _mend_decimals(path: Path, rows: Sequence[dict[str, str]]) -> bool:
+    """Write decimal commas as points; whether there were any.
+
+    Raises:
+        DataError: commas and points both, where either may stand between thousands.
+    """
+    found = [
+        (row, name)
+        for row in rows
+        for name, cell in row.items()
+        if name not in _LABELS and _DECIMAL_COMMA.fullmatch(cell.strip())
+    ]
+    touched = {name for _, name in found}
+    for row in rows if touched else ():
+        mixed = next((name for name in touched if "." in row[name]), None)
+        if mixed is not None:
+            raise DataError(
+                Problem(
+                    str(path),
+                    "decimal commas and points in one column",
+                    found=f"{row[mixed]!r} in column {mixed!r}",
+                    allowed="one of the two",
+                )
+            )
+    for row, name in found:
+        row[name] = row[name].replace(",", ".")
+    return bool(found)
 
 
 def _numbers(rows: Sequence[Mapping[str, str]], columns: Sequence[str], path: Path) -> Floats:
@@ -178,24 +312,31 @@ def _numbers(rows: Sequence[Mapping[str, str]], columns: Sequence[str], path: Pa
     return values
 
 
-def _normalised(weights: Floats, runs: Sequence[str], path: Path) -> tuple[Floats, list[str]]:
-    """Rows that sum to one, and a note where they did not."""
+def _normalised(
+    weights: Floats, runs: Sequence[str], path: Path, bad_rows: BadRows
+) -> tuple[Floats, list[int], list[str]]:
+    """Rows that sum to one, their numbers, and notes where something was done to them."""
     sums = weights.sum(axis=1)
     bad = (weights < 0.0).any(axis=1) | ~(np.abs(sums - 1.0) <= _ROUNDING)
+    notes = []
     if bad.any():
         shown = ", ".join(f"{runs[i]}: sum {sums[i]:.4g}" for i in np.flatnonzero(bad)[:5])
-        raise DataError(
-            Problem(
-                str(path),
-                f"{int(bad.sum())} rows are not mixtures",
-                found=shown,
-                allowed=f"weights >= 0 that sum to 1 within {_ROUNDING:g}",
+        if bad_rows == "refuse" or bad.all():
+            raise DataError(
+                Problem(
+                    str(path),
+                    f"{int(bad.sum())} of {len(bad)} rows are not mixtures",
+                    found=shown,
+                    allowed=f"weights >= 0 that sum to 1 within {_ROUNDING:g}",
+                    do="put them right, or leave them out with bad_rows=leave_out",
+                )
             )
-        )
-    notes = []
+        notes.append(f"{int(bad.sum())} rows are not mixtures: left out ({shown})")
+    kept = np.flatnonzero(~bad)
+    weights, sums = weights[kept], sums[kept]
     if np.abs(sums - 1.0).max(initial=0.0) > 1e-6:
         notes.append(f"rows summed to {sums.min():.4g}–{sums.max():.4g}: renormalised to 1")
-    return weights / sums[:, None], notes
+    return weights / sums[:, None], kept.tolist(), notes
 
 
 def _varied(config: Mapping[str, object]) -> dict[str, float]:

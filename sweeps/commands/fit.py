@@ -2,45 +2,101 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from ablations.errors import ConfigError, Problem
+from ablations.files import read_json
 from ablations.schema import validate
 from sweeps.fit import FitOptions, SwarmFit, fit_swarm, write_fit
-from sweeps.swarms import Swarm, read_pair, read_study
+from sweeps.study.definition import load_definition
+from sweeps.swarms import BadRows, Swarm, read_pair, read_study
 
-__all__ = ["main"]
+__all__ = ["declared", "describe", "main"]
 
-_OF_COMMAND = ("study", "runs_dir", "ratios", "metrics", "out", "config_dirs")
+_OF_COMMAND = ("study", "runs_dir", "ratios", "metrics", "out", "bad_rows", "config_dirs")
 
 
 def main(config: Mapping[str, Any]) -> int:
     """Fit, print, and write ``fit.json`` beside the tables it was made from."""
     own = {key: value for key, value in config.items() if key not in _OF_COMMAND}
-    options = validate(FitOptions, own)
     swarm, folder = _swarm(config)
-    fit = fit_swarm(swarm, options)
+    options = validate(FitOptions, {**own, **declared(config, swarm)})
+    fit = fit_swarm(swarm, options, progress=_progress)
     print(describe(swarm, fit))
     for path in write_fit(folder, swarm, fit):
         print(f"wrote {path}")
     return 0
 
 
+def _progress(line: str) -> None:
+    """A line beside the answer: the answer alone goes to standard output."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def describe(swarm: Swarm, fit: SwarmFit) -> str:
-    """What a fit says, for a terminal."""
+    """The answer of a fit, for a terminal."""
     lines = [*fit.notes, str(fit.leaderboard), ""]
-    lines.append(f"optimum of {fit.surrogate}: score {fit.score:.4g}, a run there is expected in")
-    lines[-1] += f" [{fit.low:.4g}, {fit.high:.4g}] (90%)"
-    lines.append(f"best run so far: {fit.best_run}, score {fit.best_run_score:.4g}")
+    known = fit.evidence.skill
+    lines.append(
+        f"skill of {fit.surrogate} on left-out runs: rank correlation {known.correlation:.2f}, "
+        f"needed {known.needed:.2f} (chance among shuffled scores {known.chance:.2g})"
+    )
+    best = f"best run so far: {fit.best_run}, score {fit.best_run_score:.4g}"
+    if fit.optimum is None:
+        lines.append("not enough evidence for an optimum:")
+        lines += [f"  - {reason}" for reason in fit.evidence.reasons]
+        lines.append(f"about {fit.evidence.more_runs} runs more may settle it; {best}")
+        return "\n".join(lines)
+    for found in (fit.evidence.baseline, fit.evidence.best_run):
+        if found is not None:
+            lines.append(
+                f"optimum against {found.to}: {found.value:+.3g} "
+                f"(90% {found.low:+.3g} to {found.high:+.3g}; below 0 is better)"
+            )
+    lines.append(
+        f"optimum of {fit.surrogate}: score {fit.score:.4g}, a run there is expected in "
+        f"[{fit.low:.4g}, {fit.high:.4g}] (90%)"
+    )
+    lines += [best, *_weights(swarm, fit, fit.optimum)]
+    return "\n".join(lines)
+
+
+def _weights(swarm: Swarm, fit: SwarmFit, optimum: Mapping[str, float]) -> list[str]:
+    """Weights of the optimum beside their ranges, the largest first."""
     width = max(len(name) for name in swarm.sources)
-    lines.append(f"{'source':<{width}}  optimum  over resampled runs (5–95%)")
-    for name, weight in sorted(fit.optimum.items(), key=lambda item: -item[1]):
+    lines = [f"{'source':<{width}}  optimum  over resampled runs (5–95%)"]
+    for name, weight in sorted(optimum.items(), key=lambda item: -item[1]):
         low, high = fit.ranges.get(name, (weight, weight))
         if max(weight, high) >= 0.005:
             lines.append(f"{name:<{width}}  {weight:>7.3f}  {low:.3f} – {high:.3f}")
-    return "\n".join(lines)
+    return lines
+
+
+def declared(config: Mapping[str, Any], swarm: Swarm) -> dict[str, Any]:
+    """Options that a study declares and the command does not: its objective and its baseline."""
+    if config.get("study") is None:
+        return {}
+    folder = Path(config.get("runs_dir") or "runs") / str(config["study"])
+    study = load_definition(folder)
+    if study is None:
+        return {}
+    found: dict[str, Any] = {}
+    if list(config.get("target") or ["*"]) == ["*"] and study.objectives:
+        objective = next(iter(study.objectives.values()))
+        rule = (study.config.get("evaluation") or {}).get("score") or {}
+        direction = objective.get("direction") or rule.get("direction")
+        found["target"] = list(objective.get("metrics") or ["score"])
+        found |= {"direction": direction} if direction else {}
+    name = study.strategy.get("baseline")
+    for run in swarm.runs if config.get("baseline") is None else ():
+        path = folder / run / "ask.json"
+        ask = read_json(path) if path.is_file() else {}
+        if ask.get("phase") == "baseline" and ask.get("name") == name:
+            return {**found, "baseline": run}
+    return found
 
 
 def _swarm(config: Mapping[str, Any]) -> tuple[Swarm, Path]:
@@ -59,4 +115,10 @@ def _swarm(config: Mapping[str, Any]) -> tuple[Swarm, Path]:
     if study is not None:
         runs_dir = Path(config.get("runs_dir") or "runs")
         return read_study(runs_dir, str(study)), Path(out or runs_dir / str(study) / "fit")
-    return read_pair(Path(str(ratios)), Path(str(metrics))), Path(out or "fit")
+    bad_rows = str(config.get("bad_rows") or "refuse")
+    if bad_rows not in get_args(BadRows):
+        raise ConfigError(
+            Problem("bad_rows", "no such way", found=bad_rows, allowed=", ".join(get_args(BadRows)))
+        )
+    swarm = read_pair(Path(str(ratios)), Path(str(metrics)), cast(BadRows, bad_rows))
+    return swarm, Path(out or "fit")

@@ -13,9 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from ablations.errors import Problem, UserError
+from ablations.files import read_json
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.specs import MixtureSpec, ScheduleSpec
 from ablations.runs import RunRecord
@@ -64,6 +66,7 @@ def judge_gates(
         "second_proxy": _second_proxy,
         "token_counts": _token_counts,
         "one_tokenizer": _one_tokenizer,
+        "surrogate_evidence": _surrogate_evidence,
     }
     found = [judges[name](evidence, limits) for name in GATES]
     return tuple(
@@ -312,6 +315,34 @@ def _one_tokenizer(evidence: Evidence, limits: LimitSpec) -> GateResult:
         state = "unknown"
         sentence = f"{len(missing)} sources are not prepared here: {', '.join(missing[:6])}"
     return GateResult(name="one_tokenizer", state=state, sentence=sentence, evidence=facts)
+
+
+def _surrogate_evidence(evidence: Evidence, limits: LimitSpec) -> GateResult:
+    """The surrogate's own optimum needs evidence, or a verdict that won on freshly seeded runs."""
+    del limits
+    name, verdict, candidate = "surrogate_evidence", evidence.verdict, evidence.candidate
+    path = Path(evidence.config.runs_dir) / evidence.study / "pick.json"
+    picked = read_json(path) if path.is_file() else {}
+    if picked.get("trial") != candidate.trial:
+        sentence = f"{candidate.name!r} is not the surrogate's optimum"
+        return GateResult(name=name, state="not run", sentence=sentence)
+    trust = picked.get("evidence")
+    if trust is None:
+        sentence = "the study is older than this gate: its pick says nothing of its evidence"
+        return GateResult(name=name, state="not run", sentence=sentence)
+    won = verdict.outcome == "winner" and verdict.confirmed and candidate.name == verdict.pick
+    state: GateState = "passed" if trust["enough"] or won else "failed"
+    if trust["enough"]:
+        sentence = "the surrogate had evidence for its optimum"
+    else:
+        missing = "; ".join(trust["reasons"])
+        sentence = f"the surrogate had not enough evidence for its optimum: {missing}"
+        sentence += (
+            "; its own freshly seeded runs have since won"
+            if won
+            else f"; about {trust['more_runs']} runs more may settle it"
+        )
+    return GateResult(name=name, state=state, sentence=sentence, evidence=dict(trust))
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

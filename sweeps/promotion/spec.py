@@ -36,6 +36,7 @@ GATES = (
     "second_proxy",
     "token_counts",
     "one_tokenizer",
+    "surrogate_evidence",
 )
 """The gates, in the order they are told."""
 

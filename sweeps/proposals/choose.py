@@ -7,9 +7,10 @@ errors of all metrics together tell families apart sooner.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sweeps.proposals.evidence import Evidence
 from sweeps.space import Floats, SearchSpace
@@ -50,6 +51,18 @@ class Preferred:
     def name(self) -> str:
         """Name of the family of most weight."""
         return self.members[int(self.weights.argmax())].family.name
+
+    def refit(self, space: SearchSpace, evidence: Evidence, rows: NDArray[np.intp]) -> Preferred:
+        """The same families with the same weights, fitted to some runs; a run may come twice."""
+        noise = None if evidence.noise is None else evidence.noise[rows]
+        inputs = space.inputs(evidence.coordinates[rows])
+        turned = evidence.values[rows] * self.turn
+        doubt = _doubt(turned, replace(evidence, values=evidence.values[rows], noise=noise))
+        members = tuple(
+            Surrogate(member.family, seed=member.seed).fit(inputs, turned, doubt)
+            for member in self.members
+        )
+        return replace(self, members=members)
 
     def predict(self, inputs: Floats) -> Floats:
         """Weighted means ``[n, t]``."""

@@ -14,6 +14,7 @@ and a later batch is not the earlier one again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,11 +24,23 @@ from sweeps.designs.design import distances
 from sweeps.proposals.choose import Preferred, prefer
 from sweeps.proposals.evidence import Evidence
 from sweeps.proposals.optimum import Goal, candidates, optimise
+from sweeps.proposals.trust import (
+    MIN_RUNS,
+    NO_SKILL,
+    Refit,
+    Trust,
+    difference,
+    inside,
+    judge,
+    skill,
+)
 from sweeps.space import Floats, Point, SearchSpace
 from sweeps.surrogates import Family, ProcessFamily, log_linear, power_law
 
-__all__ = ["Pick", "ProposalOptions", "pick", "propose", "search_families"]
+__all__ = ["Pick", "ProposalOptions", "pick", "propose", "search_families", "trust_pick"]
 
+_RESAMPLES = 12
+"""Refits on resampled runs that a pick is judged by."""
 
 _SAME = 0.05
 """Distance of square roots of weights within which a running point is the optimum already: a law
@@ -144,6 +157,69 @@ def pick(
         surrogate=surrogate.name,
         errors=surrogate.errors,
     )
+
+
+def trust_pick(
+    space: SearchSpace,
+    evidence: Evidence,
+    chosen: Pick,
+    *,
+    seed: int,
+    baseline: Point | None = None,
+    options: ProposalOptions | None = None,
+) -> Trust:
+    """How far a pick of a single objective may be trusted.
+
+    Args:
+        space: Where it lies.
+        evidence: The runs that it was made from.
+        chosen: The pick.
+        seed: The study's seed.
+        baseline: The point that the pick has to beat, where there is one.
+        options: What the pick was made with.
+    """
+    own = options or ProposalOptions()
+    losses = evidence.losses[:, 0]
+    known = np.flatnonzero(np.isfinite(losses))
+    family = next(family for family in own.families if family.name == chosen.surrogate)
+    inputs = space.inputs(evidence.coordinates[known])
+    if len(known) < MIN_RUNS:
+        return judge(len(known), NO_SKILL)
+    measured = skill(family, inputs, losses[known], compared=len(own.families), seed=seed)
+    if measured.correlation < measured.needed:
+        return judge(len(known), measured)
+    fitted = prefer(space, evidence, own.families, seed)
+    best = space.coordinates([chosen.point])[0]
+    cloud = []
+    for number in range(_RESAMPLES):
+        rng = np.random.default_rng((seed, number, 0x7257))
+        model = fitted.refit(space, evidence, np.sort(rng.choice(known, len(known))))
+        goal = _goal(space, model, evidence, evidence.objectives[0], own)
+        drawn = candidates(space, evidence.coordinates, own.candidates // 4, rng)
+        cloud.append(Refit(_losses(space, model, evidence), optimise(goal, space, drawn, rng)[0]))
+    whole = Refit(_losses(space, fitted, evidence), best)
+    top = evidence.coordinates[known[losses[known].argmin()]]
+    beaten = None
+    if baseline is not None:
+        there = space.coordinates([baseline], check=False)[0]
+        beaten = difference("the baseline", whole, cloud, there)
+    return judge(
+        len(known),
+        measured,
+        difference("the best run", whole, cloud, top),
+        beaten,
+        inside(best, [refit.optimum for refit in cloud]),
+    )
+
+
+def _losses(space: SearchSpace, model: Preferred, evidence: Evidence) -> Callable[[Floats], Floats]:
+    """Predicted losses of coordinates."""
+
+    def losses(coordinates: Floats) -> Floats:
+        predicted: Floats = model.predict(space.inputs(coordinates)) @ evidence.objectives[0]
+        return predicted
+
+    return losses
 
 
 def _explored(count: int, asked: int, share: float) -> int:

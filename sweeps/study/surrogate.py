@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeps.proposals import Evidence, Limit, pick, propose
+from sweeps.proposals import Evidence, Limit, pick, propose, trust_pick
 from sweeps.space import Floats, Point, SearchSpace
 from sweeps.study.confirm import Pick, Recommendation
 from sweeps.study.spec import ConstraintSpec, ObjectiveSpec
@@ -42,20 +42,31 @@ def surrogate_proposer(space: SearchSpace, seed: int, rule: Mapping[str, Any]) -
     return proposer
 
 
-def surrogate_pick(space: SearchSpace, seed: int, rule: Mapping[str, Any]) -> Pick:
-    """The optimum of the preferred surrogate; None with several objectives or too few trials."""
+def surrogate_pick(
+    space: SearchSpace, seed: int, rule: Mapping[str, Any], *, judged: bool = True
+) -> Pick:
+    """The optimum of the preferred surrogate; None with several objectives or too few trials.
+
+    Its notes say under ``evidence`` how far it may be trusted, unless ``judged`` is false.
+    """
 
     def recommend(history: History) -> Recommendation | None:
         if len(history.objectives) > 1 or len(history.done) < max(5, len(space.unit_names) + 2):
             return None
-        chosen = pick(space, evidence_of(space, history, rule), seed=seed)
-        notes = {
+        known = evidence_of(space, history, rule)
+        chosen = pick(space, known, seed=seed)
+        notes: dict[str, Any] = {
             "loss": _finite(chosen.loss),
             "low": _finite(chosen.low),
             "high": _finite(chosen.high),
             "surrogate": chosen.surrogate,
             "errors": {name: _finite(error) for name, error in chosen.errors.items()},
         }
+        if judged:
+            standing = history.baseline_trial
+            baseline = None if standing is None else standing.ask.point
+            trust = trust_pick(space, known, chosen, seed=seed, baseline=baseline)
+            notes["evidence"] = trust.plain()
         return Recommendation(point=chosen.point, notes=notes)
 
     return recommend

@@ -221,9 +221,11 @@ def folds(n: int, count: int, seed: int) -> NDArray[np.intp]:
 
 
 def _quantile(ratios: Floats, level: float) -> float:
-    """The interpolated quantile.
+    """The quantile at rank ``level * (n + 1)``, interpolated between ranks.
 
-    Not the conformal rank ``ceil((n + 1) level)``, which promises at least ``level``: fits without a
-    fold are already a little worse than the fit on all runs, and both together held 94% at 90%.
+    The rank ``1 + level * (n - 1)`` of plain interpolation misses 2 points of coverage at 48 runs:
+    on sparse swarms it held 86-91% of 90%. The conformal rank, rounded up, held 94% on RegMix.
     """
-    return float(np.quantile(ratios, level)) if len(ratios) else float("inf")
+    if not len(ratios):
+        return float("inf")
+    return float(np.quantile(ratios, level, method="weibull"))

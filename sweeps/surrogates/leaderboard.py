@@ -1,5 +1,7 @@
 """Which surrogate to believe: every family on the same left-out runs.
 
+The rank correlation of the score stands beside the mean over metrics: metrics can be ordered well one
+by one (.95) while their mean is not (.75), as when small proxies predict a large model.
 Rank correlation alone misleads: a model can order the bulk of a swarm well and point at a poor
 optimum. So each entry also says its regret: how much worse the run is that the model likes best
 among the runs it did not see than the best of them, as a share of the gap to their mean.
@@ -7,7 +9,8 @@ among the runs it did not see than the best of them, as a share of the gap to th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +19,11 @@ from sweeps.space import Floats
 from sweeps.surrogates.base import Family, Surrogate, folds
 
 __all__ = ["Entry", "Leaderboard", "leaderboard", "rank_correlation"]
+
+
+_LEAVES = 2.0
+"""Root mean square error, in standard deviations, from which on predictions have left the data: the
+mean of the runs has 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +50,9 @@ class Leaderboard:
     """Families from best to worst by the error of the score."""
 
     entries: tuple[Entry, ...]
+    """Families to choose from."""
+    dropped: tuple[Entry, ...] = ()
+    """Families whose predictions leave the data: far worse than the mean of the runs."""
     runs: int
     metrics: int
     folds: int
@@ -53,15 +64,23 @@ class Leaderboard:
 
     def rows(self) -> list[dict[str, float | str]]:
         """Plain rows for tables and JSON."""
-        return [dict(vars(entry)) for entry in self.entries]
+        return [dict(vars(entry)) for entry in (*self.entries, *self.dropped)]
 
     def __str__(self) -> str:
         head = f"{self.runs} runs, {self.metrics} metrics, {self.folds}-fold cross-validation"
-        columns = "surrogate      rank corr     R2   RMSE/SD  regret  score corr  score RMSE/SD"
+        columns = (
+            "surrogate        rank corr of the     R2  RMSE/SD  regret  score\n"
+            "               score  mean metric                          RMSE/SD"
+        )
         lines = [
-            f"{e.name:<14} {e.rank_correlation:>9.3f} {e.r2:>6.3f} {e.rmse:>9.3f} "
-            f"{e.regret:>7.3f} {e.score_rank_correlation:>11.3f} {e.score_rmse:>14.3f}"
+            f"{e.name:<13} {e.score_rank_correlation:>6.3f} {e.rank_correlation:>12.3f} "
+            f"{e.r2:>6.3f} {e.rmse:>8.3f} {e.regret:>7.3f} {e.score_rmse:>8.3f}"
             for e in self.entries
+        ]
+        lines += [
+            f"{e.name:<13} dropped: its predictions leave the data (score RMSE/SD "
+            f"{e.score_rmse:.3g}, R2 {e.r2:.3g})"
+            for e in self.dropped
         ]
         return "\n".join([head, columns, *lines])
 
@@ -75,8 +94,12 @@ def leaderboard(
     noise: Floats | None = None,
     fold_count: int = 5,
     seed: int = 0,
+    progress: Callable[[str], None] | None = None,
 ) -> Leaderboard:
     """Cross-validate families on the same folds.
+
+    A family whose errors are over twice those of the mean of the runs has left the data. It is
+    dropped by name, unless all families are like that.
 
     Args:
         families: What to compare.
@@ -87,6 +110,7 @@ def leaderboard(
         noise: Standard errors of the values.
         fold_count: Folds; at most one a run.
         seed: Seed of the folds.
+        progress: Takes a line for each family as soon as it is known.
     """
     count = min(fold_count, len(inputs))
     fold = folds(len(inputs), count, seed)
@@ -95,6 +119,7 @@ def leaderboard(
     towards = -1.0 / scale if weights is None else np.asarray(weights, dtype=np.float64)
     entries = []
     for family in families:
+        start = time.perf_counter()
         predicted = np.full(values.shape, np.nan)
         for number in range(count):
             held = fold == number
@@ -102,8 +127,21 @@ def leaderboard(
             model = Surrogate(family, seed=seed).fit(inputs[~held], values[~held], known)
             predicted[held] = model.predict(inputs[held])
         entries.append(_entry(family.name, predicted, values, scale, towards, fold))
-    ordered = tuple(sorted(entries, key=lambda entry: entry.score_rmse))
-    return Leaderboard(entries=ordered, runs=len(inputs), metrics=values.shape[1], folds=count)
+        if progress is not None:
+            correlation = entries[-1].score_rank_correlation
+            spent = time.perf_counter() - start
+            progress(
+                f"{family.name}: rank correlation of the score {correlation:.3f}, {spent:.1f} s"
+            )
+    ordered = sorted(entries, key=lambda entry: entry.score_rmse)
+    kept = tuple(e for e in ordered if e.rmse <= _LEAVES and e.score_rmse <= _LEAVES)
+    return Leaderboard(
+        entries=kept or tuple(ordered),
+        dropped=tuple(e for e in ordered if e not in kept) if kept else (),
+        runs=len(inputs),
+        metrics=values.shape[1],
+        folds=count,
+    )
 
 
 def rank_correlation(left: Floats, right: Floats) -> float:

@@ -24,6 +24,7 @@ from sweeps.surrogates import (
     power_law,
     scheffe,
 )
+from sweeps.surrogates.laws import _bounded
 from sweeps.surrogates.leaderboard import rank_correlation
 from sweeps.surrogates.process import Kernel, _Posterior
 
@@ -174,6 +175,71 @@ def test_known_noise_weighs_runs() -> None:
     assert np.std(told - truth) < 0.6 * np.std(untold - truth)
 
 
+def test_the_process_believes_a_run_of_huge_known_error_less() -> None:
+    inputs = mixtures(40)
+    values = exponential(inputs)
+    values = (values - values.mean()) / values.std()
+    values[7] += 4.0
+    errors = np.full(40, 0.05)
+    errors[7] = 4.0
+    known = ProcessFamily().fit_task(inputs, values, errors).predict(inputs[[7]])[0]
+    unknown = ProcessFamily().fit_task(inputs, values, np.full(40, 0.05)).predict(inputs[[7]])[0]
+    truth = values[7] - 4.0
+    assert abs(known - truth) < 0.2
+    assert abs(known - truth) < 0.5 * abs(unknown - truth)
+
+
+def test_errors_of_the_process_at_left_out_runs_are_larger_by_what_its_settings_learned() -> None:
+    inputs = mixtures(30)
+    values = exponential(inputs) + np.random.default_rng(0).normal(0.0, 0.1, 30)
+    values = (values - values.mean()) / values.std()
+    model = ProcessFamily().fit_task(inputs, values, None)
+    # Rasmussen & Williams, eq. 5.12, with the settings kept: mean minus value without the run.
+    inverse = np.linalg.inv(model.lower @ model.lower.T)
+    kept = -(inverse @ (values - model.mean)) / np.diag(inverse)
+    settings = inputs.shape[1] + 2  # a length a source, the signal, the noise
+    np.testing.assert_allclose(model.left_out, (1.0 + settings / (2.0 * 30)) * kept, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["log-linear", "power-law", "mixing-law", "mixed-law"])
+def test_a_law_stays_near_the_values_it_was_fitted_to(name: str) -> None:
+    # Three sources that hardly any run reads: their exponents are nearly free.
+    rng = np.random.default_rng(0)
+    inputs = np.c_[rng.dirichlet(np.ones(3), 30), np.zeros((30, 3))]
+    inputs[0, 3:] = 0.02
+    inputs /= inputs.sum(axis=1, keepdims=True)
+    values = np.exp(3.0 * inputs[:, 0]) + rng.normal(0.0, 0.3, 30)
+    values[0] += 5.0
+    span = np.ptp(values)
+    unseen = np.r_[np.eye(6), rng.dirichlet(np.full(6, 0.2), 200)]
+    predicted = Surrogate(family(name)).fit(inputs, values).predict(unseen)[:, 0]
+    assert values.min() - span <= predicted.min()
+    assert predicted.max() <= values.max() + span
+
+
+def test_bounding_keeps_what_is_near_and_the_order_of_the_rest() -> None:
+    values = np.array([-1e4, -3.0, -0.6, -0.5, 0.0, 1.0, 1.5, 1.6, 3.0, 1e4])
+    bounded = _bounded(values, 0.0, 1.0)
+    np.testing.assert_array_equal(bounded[3:7], values[3:7])
+    assert (np.diff(bounded) >= 0.0).all()
+    assert (bounded[0], bounded[-1]) == pytest.approx((-1.0, 2.0))
+
+
+def test_sparse_swarms_of_many_sources_keep_their_intervals() -> None:
+    held = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        inputs = rng.dirichlet(np.full(24, 0.15), 348)
+        inputs = np.where(inputs < 0.01, 0.0, inputs)
+        inputs /= inputs.sum(axis=1, keepdims=True)
+        truth = np.sqrt(inputs) @ rng.normal(size=24)
+        values = truth + rng.normal(0.0, 0.3 * truth.std(), 348)
+        model = Surrogate(family("ridge-sqrt")).fit(inputs[:48], values[:48])
+        low, high = model.predict_interval(inputs[48:], 0.9)
+        held.append(((low[:, 0] <= values[48:]) & (values[48:] <= high[:, 0])).mean())
+    assert 0.87 <= np.mean(held) <= 0.93
+
+
 def test_a_stack_is_not_worse_than_its_worst_and_a_choice_takes_the_right_law() -> None:
     inputs = mixtures(50)
     values = power(inputs) + np.random.default_rng(0).normal(0.0, 0.01, 50)
@@ -195,6 +261,43 @@ def test_the_leaderboard_ranks_the_right_family_first_and_prints() -> None:
     assert board.entries[0].regret <= board.entries[-1].regret
     assert "60 runs, 2 metrics, 5-fold" in str(board)
     assert board.rows()[0]["name"] == "power-law"
+
+
+class _Wild:
+    """Predicts the right order, a hundred times too far."""
+
+    name = "wild"
+
+    def fit_task(self, inputs: Floats, values: Floats, noise: Floats | None) -> _Wild:
+        return self
+
+    def predict(self, inputs: Floats) -> Floats:
+        return 100.0 * (power(inputs) - power(inputs).mean())
+
+    def spread(self, inputs: Floats) -> Floats:
+        return np.ones(len(inputs))
+
+
+def test_a_family_that_leaves_the_data_is_dropped_by_name_and_told_in_time() -> None:
+    inputs = mixtures(60)
+    values = power(inputs)[:, None]
+    told: list[str] = []
+    board = leaderboard([_Wild(), family("linear")], inputs, values, progress=told.append)
+    assert [entry.name for entry in board.entries] == [board.best] == ["linear"]
+    assert [entry.name for entry in board.dropped] == ["wild"]
+    assert "wild          dropped: its predictions leave the data" in str(board)
+    assert [row["name"] for row in board.rows()] == ["linear", "wild"]
+    assert [line.partition(":")[0] for line in told] == ["wild", "linear"]
+
+
+def test_the_score_has_a_rank_of_its_own_beside_the_mean_over_metrics() -> None:
+    inputs = mixtures(60)
+    # Two metrics that nearly cancel: each is known well, their sum is not.
+    own = np.random.default_rng(0).normal(0.0, 0.02, 60)
+    values = np.stack([power(inputs), own - power(inputs)], axis=1)
+    entry = leaderboard([family("power-law")], inputs, values, weights=[-1.0, -1.0]).entries[0]
+    assert entry.rank_correlation > 0.8
+    assert entry.score_rank_correlation < 0.5
 
 
 def test_few_values_and_bad_inputs_are_refused() -> None:

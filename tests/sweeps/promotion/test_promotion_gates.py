@@ -304,3 +304,42 @@ def test_all_shut_gates_are_told_at_once(evidence: Evidence, tmp_path: Path) -> 
         "gate beats_baseline",
         "gate contamination",
     ]
+
+
+@pytest.mark.parametrize(
+    ("enough", "fresh", "outcome", "state"),
+    [
+        (True, False, "winner", "passed"),
+        (False, True, "winner", "passed"),
+        (False, False, "winner", "failed"),
+        (False, True, "tie", "failed"),
+    ],
+)
+def test_a_surrogates_optimum_needs_evidence_or_a_win_on_fresh_seeds(
+    evidence: Evidence, enough: bool, fresh: bool, outcome: str, state: str
+) -> None:
+    trust = {"enough": enough, "reasons": [] if enough else ["knows nothing"], "more_runs": 30}
+    path = Path(evidence.config.runs_dir) / evidence.study / "pick.json"
+    path.write_text(json.dumps({"trial": evidence.candidate.trial, "evidence": trust}))
+    verdict = replace(evidence.verdict, outcome=outcome, confirmed=fresh)  # type: ignore[arg-type]
+    gate = judged(replace(evidence, verdict=verdict))["surrogate_evidence"]
+    assert gate.state == state
+    if state == "failed":
+        assert "knows nothing; about 30 runs more may settle it" in gate.sentence
+        with pytest.raises(UserError, match="gate surrogate_evidence"):
+            require_open((gate,))
+
+
+@pytest.mark.parametrize("picked", [{}, {"trial": "another", "evidence": {"enough": False}}])
+def test_a_candidate_that_is_no_surrogates_optimum_needs_none(
+    evidence: Evidence, picked: dict[str, object]
+) -> None:
+    path = Path(evidence.config.runs_dir) / evidence.study / "pick.json"
+    path.write_text(json.dumps(picked))
+    assert judged(evidence)["surrogate_evidence"].state == "not run"
+
+
+def test_a_pick_recorded_before_evidence_was_is_no_refusal(evidence: Evidence) -> None:
+    path = Path(evidence.config.runs_dir) / evidence.study / "pick.json"
+    path.write_text(json.dumps({"trial": evidence.candidate.trial, "loss": 1.0}))
+    assert judged(evidence)["surrogate_evidence"].state == "not run"
