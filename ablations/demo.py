@@ -41,7 +41,7 @@ STEPS: tuple[Step, ...] = (
     Step("the bill of one run", ("plan",)),
     Step("one run: 600 steps, three checkpoints, eleven tasks and four held-out texts", ("run",)),
     Step(
-        "a search: how much code beside encyclopedic text? Ten mixtures, three seeds of the finalists",
+        "a search: how much code beside encyclopedic text? Ten mixtures, four seeds of the finalists",
         ("run", "-m", "experiment=demo_ratio"),
     ),
     Step("winner, tie, or keep what is trained today", ("verdict", "study=demo_ratio")),
