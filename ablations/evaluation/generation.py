@@ -39,12 +39,16 @@ def generate(
     stop: tuple[str, ...],
     window: int,
     batch_tokens: int,
+    end: int | None = None,
 ) -> list[Generated]:
     """Greedy continuations of ``contexts``, in their order.
+
+    A text stops at the token ``end``; None = the tokenizer's own end token.
 
     Where prompt and text do not both fit, the text gets half of the window at most, the prompt loses its
     beginning, and the text ends with the window: each by its own length, whatever it is batched with.
     """
+    end = tokenizer.eos_token_id if end is None else end
     room = max(1, window - min(max_new_tokens, window // 2))
     order = sorted(range(len(contexts)), key=lambda index: -len(contexts[index]))
     made: dict[int, Generated] = {}
@@ -54,10 +58,10 @@ def generate(
         chosen = order[start : start + max(1, batch_tokens // longest)]
         rows = [list(contexts[index][-room:]) for index in chosen]
         limits = [min(max_new_tokens, window - len(row)) for row in rows]
-        written = _greedy(network, tokenizer, rows, limits, stop)
+        written = _greedy(network, tokenizer, rows, limits, stop, end)
         for index, tokens in zip(chosen, written, strict=True):
             cut = max(0, len(contexts[index]) - room)
-            made[index] = Generated(_text(tokenizer, tokens, stop), tuple(tokens), cut)
+            made[index] = Generated(_text(tokenizer, tokens, stop, end), tuple(tokens), cut)
         start += len(chosen)
     return [made[index] for index in range(len(contexts))]
 
@@ -69,6 +73,7 @@ def _greedy(
     rows: list[list[int]],
     limits: list[int],
     stop: tuple[str, ...],
+    end: int | None,
 ) -> list[list[int]]:
     tokens, mask = _left_padded(rows, network.device)
     written: list[list[int]] = [[] for _ in rows]
@@ -91,7 +96,7 @@ def _greedy(
         kept = [
             i
             for i, row in enumerate(alive)
-            if count < limits[row] and not _over(tokenizer, written[row], stop)
+            if count < limits[row] and not _over(tokenizer, written[row], stop, end)
         ]
         if not kept:
             break
@@ -112,9 +117,9 @@ def _left_padded(rows: list[list[int]], device: torch.device) -> tuple[Tensor, T
     return torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
 
 
-def _over(tokenizer: Any, tokens: list[int], stop: tuple[str, ...]) -> bool:
+def _over(tokenizer: Any, tokens: list[int], stop: tuple[str, ...], end: int | None) -> bool:
     """Whether a row is finished: the end token, or a stop text among its last characters."""
-    if tokens[-1] == tokenizer.eos_token_id:
+    if tokens[-1] == end:
         return True
     if not stop:
         return False
@@ -124,8 +129,10 @@ def _over(tokenizer: Any, tokens: list[int], stop: tuple[str, ...]) -> bool:
     return any(text in tail for text in stop)
 
 
-def _text(tokenizer: Any, tokens: list[int], stop: tuple[str, ...]) -> str:
-    text: str = tokenizer.decode(tokens, skip_special_tokens=True)
-    for end in stop:
-        text = text.split(end)[0]
+def _text(tokenizer: Any, tokens: list[int], stop: tuple[str, ...], end: int | None) -> str:
+    # The end token is text of its own where the tokenizer does not count it as special.
+    kept = tokens[:-1] if tokens and tokens[-1] == end else tokens
+    text: str = tokenizer.decode(kept, skip_special_tokens=True)
+    for stopped in stop:
+        text = text.split(stopped)[0]
     return text

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from ablations.evaluation.adapter import MemoryModel, SuiteTask
     from ablations.evaluation.engine import Network
 
-__all__ = ["ScoringPlace", "score_checkpoints", "score_folder"]
+__all__ = ["ScoringPlace", "score_checkpoints", "score_folder", "training_separator"]
+
+TOKENIZER_SPEC = "spec.json"
+"""The file of a tokenizer's folder that every export carries; see ``ablations.data.tokenizer``."""
 
 Watch = Callable[[int, str, int, int], None]
 """Called before a task with (step, task, its number from 0, number of tasks)."""
@@ -127,7 +130,10 @@ class _Suite:
         except (OSError, ValueError) as error:
             raise _unloadable(folder, "no tokenizer that transformers can load", error) from error
         self.model: MemoryModel = MemoryModel(
-            tokenizer, window=window, batch_tokens=spec.batch_tokens
+            tokenizer,
+            window=window,
+            batch_tokens=spec.batch_tokens,
+            separator=training_separator(folder),
         )
         sources = ItemSources(
             benchmarks=Path(place.data_dir) / "benchmarks",
@@ -153,10 +159,35 @@ class _Suite:
             self.failed[name] = _one_line(error)
 
 
+def training_separator(folder: Path) -> int | None:
+    """Return the id of the token that this platform's training put after each document.
+
+    Stores hold text and that token, whatever the tokenizer's post-processor adds (a BOS, for one):
+    datatrove's writer takes its place. An export of ours carries the settings of the tokenizer that
+    the stores were made with, so the folder itself tells how it was trained.
+
+    Returns:
+        None for a folder that was not trained here: there the tokenizer's own rule holds.
+
+    Raises:
+        CheckpointError: settings that cannot be read.
+    """
+    path = folder / TOKENIZER_SPEC
+    if not path.is_file():
+        return None
+    try:
+        made = json.loads(path.read_bytes())
+        return int(made["eos_id"]) if "hash" in made else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            Problem(str(path), "not the settings of a tokenizer", found=error, do="export again")
+        ) from error
+
+
 def _identity(folder: Path) -> tuple[Any, ...]:
     """What a suite depends on besides the weights: tokenizer files and window."""
     config = json.loads((folder / "config.json").read_text())
-    names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+    names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", TOKENIZER_SPEC)
     files = tuple((folder / n).read_bytes() for n in names if (folder / n).exists())
     return (config.get("max_position_embeddings"), config.get("architectures"), files)
 

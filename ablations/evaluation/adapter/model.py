@@ -24,10 +24,20 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
 
     :meth:`use` changes the weights. Requests are tokenised and batched at their first use and kept
     for the next checkpoint, which shares the tokenizer and the window.
+
+    Args:
+        tokenizer: What transformers loads from the model's folder.
+        window: Positions of the model.
+        batch_tokens: Padded tokens of a forward pass.
+        separator: Id of the only special token that training put into the text, after each document;
+            None = the tokenizer's own special tokens are the ones that training used.
     """
 
-    def __init__(self, tokenizer: Any, *, window: int, batch_tokens: int) -> None:
+    def __init__(
+        self, tokenizer: Any, *, window: int, batch_tokens: int, separator: int | None = None
+    ) -> None:
         self._tokenizer = tokenizer
+        self._separator = separator
         self._window = window
         self._batch_tokens = batch_tokens
         self._network: Network | None = None
@@ -52,8 +62,8 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
 
     @property
     def add_special_tokens(self) -> bool:
-        """As lighteval's own default: whatever the tokenizer puts before a text."""
-        return True
+        """Whether a context begins as the tokenizer begins a text: not where training knew no such token."""
+        return self._separator is None
 
     @property
     def max_length(self) -> int:
@@ -99,6 +109,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
             stop=tuple(first.stop_sequences or ()),
             window=self._window,
             batch_tokens=self._batch_tokens,
+            end=self._end,
         )
         return [
             ModelResponse(
@@ -170,22 +181,30 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
         return prepare(requests, window=window, batch_tokens=self._batch_tokens, pack=pack)
 
     @property
+    def _end(self) -> int | None:
+        """The token after a document."""
+        eos: int | None = self._tokenizer.eos_token_id
+        return eos if self._separator is None else self._separator
+
+    @property
     def _prefix(self) -> int:
         """The token that stands before a document: in training, the end of the one before."""
+        if self._separator is not None:
+            return self._separator
         bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
         prefix: int = bos if bos is not None else eos if eos is not None else 0
         return prefix
 
     def _encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
-        """Token ids; contexts (``special``) begin as the tokenizer begins a text and do not end."""
+        """Token ids; contexts (``special``) begin as training began a text and do not end."""
         if not texts:
             return []
-        encoded = self._tokenizer(texts, add_special_tokens=special, return_attention_mask=False)
+        added = special and self.add_special_tokens
+        encoded = self._tokenizer(texts, add_special_tokens=added, return_attention_mask=False)
         rows: list[list[int]] = encoded["input_ids"]
         if not special:
             return rows
-        eos = self._tokenizer.eos_token_id
-        rows = [row[:-1] if row and row[-1] == eos else row for row in rows]
+        rows = [row[:-1] if row and row[-1] == self._end else row for row in rows]
         return [row or [self._prefix] for row in rows]
 
 
