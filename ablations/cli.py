@@ -46,6 +46,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "fit": Command("sweeps.commands.fit", "fit", "fit surrogates to a study or to anyone's swarm"),
     "promote": Command("sweeps.commands.promote", "promote", "freeze a schedule into a full run"),
+    "export": Command(
+        "sweeps.commands.export", "export", "write a schedule and its tokens for another trainer"
+    ),
     "import": Command("sweeps.commands.import_", "import", "read a published nanotron config"),
     "report": Command(
         "analysis.commands.report", "report", "write a study's report, one HTML file"

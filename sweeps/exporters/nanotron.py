@@ -1,0 +1,97 @@
+"""nanotron: the chain of files of its main branch, and the folders of token files that they read.
+
+The files are those that a promotion writes (``sweeps.nanotron_files.chain``); their token folders are
+the export's own where tokens go along. nanotron reads datatrove's token files, which is how the
+stores lie on disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ablations.data.manifest import TRAIN
+from ablations.files import write_text
+from sweeps.exporters.plan import Export
+from sweeps.exporters.tokens import place_file, store_file
+from sweeps.nanotron_files.chain import ChainRun, chain
+from sweeps.nanotron_files.document import text_of
+from sweeps.nanotron_files.run_sections import Parallelism
+
+__all__ = ["usage", "write"]
+
+
+def write(export: Export, folder: Path) -> None:
+    """Write one file a stage, and the token folders."""
+    if export.tokens != "none":
+        for source in export.sources.values():
+            target = folder / "tokens" / source.slug
+            target.mkdir()
+            for file in source.files:
+                place_file(source, file, target / file.name, export.tokens)
+                for ending in (".index", ".metadata"):
+                    beside = store_file(source, file)
+                    beside = beside.with_name(beside.name + ending)
+                    if beside.is_file():
+                        (target / beside.name).write_bytes(beside.read_bytes())
+    run = _run(export)
+    for stage, file in zip(export.plan.stages, chain(run), strict=True):
+        heading = f"{run.name}: file {stage.number} of {len(export.plan.stages)}, for nanotron."
+        write_text(folder / "stages" / f"{stage.stem}.yaml", text_of(file, heading))
+
+
+def _run(export: Export) -> ChainRun:
+    plan = export.plan
+    config = plan.config
+    if plan.full is not None:
+        from sweeps.promotion.plan import chain_run
+
+        run = chain_run(config, plan.full, plan.name)
+    else:
+        run = _run_of_config(export)
+    if export.tokens == "none":
+        return run
+    return replace(
+        run,
+        folders={n: export.path("tokens", source.slug) for n, source in export.sources.items()}
+        | {n: path for n, path in run.folders.items() if n not in export.sources},
+    )
+
+
+def _run_of_config(export: Export) -> ChainRun:
+    """The chain of a run that was not promoted: its own ranks and stores."""
+    plan = export.plan
+    config, schedule = plan.config, plan.schedule
+    execution = config.execution
+    micro = execution.micro_batch_size or schedule.batch_size // execution.dp
+    return ChainRun(
+        project="ablations",
+        name=plan.name,
+        seed=config.seed,
+        model=config.model,
+        training=config.training,
+        schedule=schedule,
+        learning_rate=plan.learning_rate,
+        tokenizer=str((Path(config.data_dir) / "tokenizers" / config.tokenizer.name).absolute()),
+        folders={
+            name: str(config.store_folder(name).absolute() / TRAIN) for name in schedule.sources
+        },
+        parallelism=Parallelism(
+            dp=execution.dp, tp=execution.tp, pp=execution.pp, pp_engine=execution.pp_engine
+        ),
+        micro_batch_size=micro,
+        zero_stage=execution.zero_stage,
+    )
+
+
+def usage(export: Export) -> str:
+    """Return how nanotron is started with the files."""
+    first = export.plan.stages[0].stem
+    return f"""
+One file a stage; each starts from the last checkpoint of the one before:
+
+    torchrun … run_train.py --config-file {export.path("stages", f"{first}.yaml")}
+
+The learning rate, the model and the optimiser are in the files. docs/promotion.md tells what nanotron's
+main branch expects of a chain.
+"""

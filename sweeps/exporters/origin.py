@@ -1,0 +1,130 @@
+"""Where an export comes from: a promotion, the record of a run, or a composed config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ablations.errors import ConfigError, Problem
+from ablations.files import read_json
+from ablations.runs import RunRecord
+from ablations.schema import RunConfig, load, validate
+from sweeps.exporters.plan import ExportPlan
+from sweeps.nanotron_files.chain import slug
+
+__all__ = ["plan_of", "plan_of_config", "plan_of_promotion", "plan_of_run"]
+
+_GROUPS = ("tokenizer", "mixture", "schedule", "model", "training", "evaluation")
+_OWN_KEYS = ("promotion", "run", "format", "out", "tokens", "root")
+"""Keys of ``conf/export.yaml`` that are not the run's."""
+
+
+def plan_of(config: Mapping[str, Any]) -> ExportPlan:
+    """Return the plan of what a composed config of ``ablate export`` names.
+
+    Raises:
+        ConfigError: a promotion and a run are both named, or the one named is not there.
+    """
+    promotion, run = config.get("promotion"), config.get("run")
+    if promotion is not None and run is not None:
+        raise ConfigError(
+            Problem("promotion", "name a promotion or a run, not both", found=f"{promotion}, {run}")
+        )
+    data_dir = str(config.get("data_dir") or "data")
+    dirs = tuple(Path(path) for path in config.get("config_dirs", ()))
+    if promotion is not None:
+        return plan_of_promotion(Path(str(promotion)), data_dir)
+    if run is not None:
+        return plan_of_run(Path(str(run)), data_dir, dirs)
+    return plan_of_config(config, dirs)
+
+
+def plan_of_promotion(folder: Path, data_dir: str) -> ExportPlan:
+    """Return the plan of the full run of a promotion, from the configs frozen in its folder.
+
+    Args:
+        folder: The promotion's folder.
+        data_dir: Where the token stores are.
+
+    Raises:
+        ConfigError: the folder is no promotion, or a file of it cannot be read.
+    """
+    # Imported here: `--help` and `--cfg` need neither.
+    import yaml
+
+    from sweeps.promotion.spec import FullSpec
+
+    path = folder / "promotion.json"
+    if not path.is_file():
+        raise ConfigError(Problem("promotion", "not a promotion folder", found=str(folder)))
+    try:
+        record = read_json(path)
+        conf = folder / "conf"
+        values = {
+            group: yaml.safe_load((conf / group / "promoted.yaml").read_text()) for group in _GROUPS
+        }
+        experiment = yaml.safe_load((conf / "experiment" / "promoted.yaml").read_text())
+        kept = {key: experiment[key] for key in ("study", "trial", "seed", "source")}
+        full = validate(FullSpec, record["full"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            Problem(str(folder), "cannot be read", found=error, do="promote again")
+        ) from error
+    config = load({**values, **kept, "data_dir": data_dir}, [folder / "conf"])
+    return ExportPlan(
+        name=folder.resolve().name,
+        origin={"promotion": str(folder)},
+        config=config,
+        full=full,
+        notes=_notes(config),
+    )
+
+
+def plan_of_run(folder: Path, data_dir: str, config_dirs: tuple[Path, ...] = ()) -> ExportPlan:
+    """Return the plan of a run that was recorded in ``folder``.
+
+    Raises:
+        ConfigError: the folder holds no record.
+    """
+    record = RunRecord(folder)
+    if not record.exists():
+        raise ConfigError(
+            Problem("run", "not a run folder", found=str(folder), do="see `ablate ls`")
+        )
+    config = replace(load(record.manifest.config, config_dirs), data_dir=data_dir)
+    return ExportPlan(
+        name=slug(f"{config.study}-{folder.resolve().name}"),
+        origin={"run": str(folder)},
+        config=config,
+        notes=_notes(config),
+    )
+
+
+def plan_of_config(values: Mapping[str, Any], config_dirs: tuple[Path, ...] = ()) -> ExportPlan:
+    """Return the plan of a composed config: its mixture and its schedule."""
+    config = load({k: v for k, v in values.items() if k not in _OWN_KEYS}, config_dirs)
+    return ExportPlan(
+        name=slug(config.study),
+        origin={"config": config.study},
+        config=config,
+        notes=_notes(config),
+    )
+
+
+def _notes(config: RunConfig) -> tuple[str, ...]:
+    notes = []
+    if config.schedule.full_tokens is not None:
+        notes.append(
+            "The run repeats a slice of each source (schedule.full_tokens, simulated epoching). "
+            "The export holds the sources whole, so another trainer repeats them less."
+        )
+    if config.warm_start.checkpoint is not None:
+        notes.append(
+            f"The run goes on from a checkpoint ({config.warm_start.checkpoint}); no weights of a "
+            "model are exported."
+        )
+    return tuple(notes)

@@ -1,0 +1,105 @@
+"""Token files of a store, read in stream and checked on the way."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ablations.data.manifest import TRAIN, StoreFile
+from ablations.errors import DataError, Problem
+from sweeps.exporters.plan import Source, TokensMode
+
+__all__ = ["blocks", "document_ends", "place_file", "store_file"]
+
+BLOCK_BYTES = 1 << 22
+"""Bytes held at once, 4 MiB: the memory of an export does not grow with its tokens."""
+
+
+def store_file(source: Source, file: StoreFile) -> Path:
+    """Return where a token file of a prepared source lies."""
+    assert source.folder is not None
+    return source.folder / TRAIN / file.name
+
+
+def blocks(
+    source: Source, file: StoreFile, *, multiple: int = 1, most: int = BLOCK_BYTES
+) -> Iterator[bytes]:
+    """Yield the bytes of a token file in order, and compare its checksum at the end.
+
+    Args:
+        source: The source.
+        file: One of its token files.
+        multiple: Bytes that a block's length is a multiple of, the last block excepted.
+        most: Bytes of a block, rounded down to a multiple; one multiple where it is larger.
+
+    Raises:
+        DataError: the file is not the one that was prepared; raised after its last block, so that
+            a caller that writes into a temporary folder leaves nothing behind.
+    """
+    path, digest = store_file(source, file), hashlib.sha256()
+    size = max(multiple, most // multiple * multiple)
+    with path.open("rb") as stream:
+        while block := stream.read(size):
+            digest.update(block)
+            yield block
+    if digest.hexdigest() != file.sha256:
+        raise DataError(
+            Problem(
+                str(path),
+                "not the file that was prepared: its checksum is not the manifest's",
+                do="it was swapped or damaged; prepare the source again",
+            )
+        )
+
+
+def place_file(source: Source, file: StoreFile, target: Path, mode: TokensMode) -> None:
+    """Copy a token file to ``target``, or link to it.
+
+    Raises:
+        DataError: see :func:`blocks`.
+    """
+    if mode == "link":
+        target.symlink_to(store_file(source, file).resolve())
+        return
+    with target.open("wb") as stream:
+        for block in blocks(source, file):
+            stream.write(block)
+
+
+def document_ends(source: Source, file: StoreFile) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield the ends of a file's documents in order, in blocks: token offsets, int64.
+
+    Raises:
+        DataError: ends that do not ascend, do not end with the file, or do not lie behind an
+            end-of-document token.
+    """
+    assert source.manifest is not None
+    path = store_file(source, file)
+    index = path.with_name(f"{path.name}.index")
+    dtype = np.dtype("<u2" if source.manifest.token_bytes == 2 else "<u4")
+    tokens = np.memmap(path, dtype=dtype, mode="r")
+    last = 0
+    with index.open("rb") as stream:
+        while block := stream.read(BLOCK_BYTES):
+            ends = np.frombuffer(block, dtype="<u8").astype(np.int64)
+            sound = ends[0] > last and bool((np.diff(ends) > 0).all()) and ends[-1] <= file.tokens
+            if not sound or not bool((tokens[ends - 1] == source.manifest.eos_id).all()):
+                raise _broken(index)
+            last = int(ends[-1])
+            yield ends
+    if last != file.tokens:
+        raise _broken(index)
+
+
+def _broken(index: Path) -> DataError:
+    return DataError(
+        Problem(
+            str(index),
+            "its document ends are not those of the token file",
+            do="it was swapped or damaged; prepare the source again",
+        )
+    )

@@ -1,0 +1,280 @@
+"""An export is whole or not there, never overwritten, and refuses what it cannot vouch for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import tracemalloc
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from ablations.errors import ConfigError, DataError, UserError
+from ablations.schema import dump, load
+from sweeps.exporters import writing
+from sweeps.exporters.origin import plan_of, plan_of_config, plan_of_promotion
+from sweeps.exporters.plan import ExportPlan
+from sweeps.exporters.registry import FORMATS
+from sweeps.exporters.writing import write_export
+from sweeps.nanotron_files import handover_problems, read
+from tests.conftest import SHORT_SOURCES, TINY, Ablate
+from tests.sweeps.exporters.conftest import (
+    LENGTH,
+    SOURCES,
+    STAGES,
+    config_values,
+    stored_files,
+    write_store,
+)
+
+Plans = Callable[[int], ExportPlan]
+WITH_TOKENS = sorted(name for name, kind in FORMATS.items() if "copy" in kind.modes)
+
+
+@pytest.fixture
+def own_stores(made_stores: Mapping[int, Path], tmp_path: Path) -> Path:
+    """Stores of the test's own, to be damaged."""
+    shutil.copytree(made_stores[2], tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_writes_its_readme_and_its_record(
+    made_plan: Plans, tmp_path: Path, name: str
+) -> None:
+    folder, _ = write_export(made_plan(2), name, out=tmp_path)
+    record = json.loads((folder / "export.json").read_text())
+    assert record["exporter"] == name
+    assert [stage["weights"] for stage in record["stages"]] == [
+        {source: pytest.approx(weight) for source, weight in weights.items() if weight}
+        for _, weights in STAGES.values()
+    ]
+    text = (folder / "README.md").read_text()
+    assert "## Loading it" in text
+    assert "stable" in text
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_weights_hold_the_schedule_in_both_files(made_plan: Plans, tmp_path: Path) -> None:
+    folder, _ = write_export(made_plan(2), "weights", out=tmp_path)
+    content = json.loads((folder / "weights.json").read_text())
+    assert yaml.safe_load((folder / "weights.yaml").read_text()) == content
+    assert [stage["samples"] for stage in content["stages"]] == [9000, 3000]
+    assert content["stages"][1]["weights"] == {"synthetic_facts": 0.1, "synthetic_junk": 0.9}
+    assert content["total_tokens"] == 384_000
+
+
+def test_nanotron_gets_a_chain_over_datatroves_files(made_plan: Plans, tmp_path: Path) -> None:
+    from datatrove.utils.dataset import DatatroveFolderDataset
+
+    plan = made_plan(2)
+    folder, _ = write_export(plan, "nanotron", out=tmp_path)
+    files = [read(path) for path in sorted((folder / "stages").glob("*.yaml"))]
+    assert handover_problems(files) == []
+    assert files[-1].tokens.train_steps == plan.schedule.total_steps
+    for source in SOURCES:
+        data = DatatroveFolderDataset(str(folder / "tokens" / source), LENGTH, shuffle=False)
+        rows = np.stack([data[i]["input_ids"].numpy() for i in range(len(data))])
+        parts = stored_files(plan, source)
+        width = LENGTH + 1
+        windows = [part[: len(part) // width * width].reshape(-1, width) for part in parts]
+        np.testing.assert_array_equal(rows, np.concatenate(windows))
+
+
+def test_the_megatron_index_is_written_to_the_byte(tmp_path: Path) -> None:
+    from sweeps.exporters.megatron import write_index
+    from sweeps.exporters.plan import Source
+
+    manifest = write_store(tmp_path / "s", SOURCES[0], files=1, documents=2)
+    train = tmp_path / "s/train"
+    np.array([3, 3, 0, 6, 0], "<u2").tofile(train / "00000_tokens.ds")
+    np.array([3, 5], "<u8").tofile(train / "00000_tokens.ds.index")
+    (file,) = manifest.files
+    file = type(file)(**{**vars(file), "tokens": 5})
+    source = Source(name="s", folder=tmp_path / "s", manifest=manifest, tokens=5.0)
+    with (tmp_path / "made.idx").open("wb") as stream:
+        write_index(source, file, stream)
+    assert (tmp_path / "made.idx").read_bytes() == (
+        b"MMIDIDX\x00\x00"
+        + struct.pack("<QB", 1, 8)
+        + struct.pack("<QQ", 2, 3)
+        + struct.pack("<2i", 3, 2)
+        + struct.pack("<2q", 0, 6)
+        + struct.pack("<3q", 0, 1, 2)
+    )
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_export_is_never_overwritten(made_plan: Plans, tmp_path: Path, name: str) -> None:
+    folder, _ = write_export(made_plan(2), name, out=tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with pytest.raises(ConfigError, match="is there already"):
+        write_export(made_plan(2), name, out=tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", WITH_TOKENS)
+@pytest.mark.parametrize("part", ["ds", "ds.index", "size"])
+def test_a_wrong_byte_leaves_no_export(
+    own_stores: Path, tmp_path: Path, name: str, part: str
+) -> None:
+    ending = "ds" if part == "size" else part
+    path = own_stores / "synthetic_bpe/synthetic_junk/train" / f"00001_tokens.{ending}"
+    content = bytearray(path.read_bytes())
+    if part == "size":
+        del content[-2:]
+    else:
+        # Far from the edges that every opening compares.
+        content = (
+            bytearray(content[: len(content) // 2])
+            + bytearray([content[len(content) // 2] ^ 1])
+            + bytearray(content[len(content) // 2 + 1 :])
+        )
+    path.write_bytes(content)
+    plan = plan_of_config(config_values(own_stores))
+    reads_index = name in ("megatron", "torchtitan")
+    if part == "ds.index" and not reads_index:
+        pytest.skip("the format does not read document ends")
+    with pytest.raises(DataError, match="00001_tokens"):
+        write_export(plan, name, out=tmp_path / "exports")
+    assert not any((tmp_path / "exports").glob("*")) or not (tmp_path / "exports").exists()
+
+
+def test_a_process_that_dies_leaves_no_export(
+    made_plan: Plans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writing, "_readme", die)
+    with pytest.raises(KeyboardInterrupt):
+        write_export(made_plan(2), "megatron", out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    write_export(made_plan(2), "megatron", out=tmp_path)
+
+
+@pytest.mark.parametrize("name", WITH_TOKENS)
+def test_memory_does_not_grow_with_the_tokens(tmp_path: Path, name: str) -> None:
+    def peak(documents: int) -> int:
+        data = tmp_path / f"data{documents}"
+        for source in SOURCES:
+            folder = data / "synthetic_bpe" / source
+            write_store(folder, source, files=1, documents=documents)
+        plan = plan_of_config(config_values(data))
+        write_export(plan, name, out=tmp_path / f"{documents}")
+        shutil.rmtree(tmp_path / f"{documents}")
+        tracemalloc.start()
+        write_export(plan, name, out=tmp_path / f"{documents}")
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    # 0.2 MB and 40 MB of tokens; a block is 4 MiB, a chunk or shard 64 MiB is never reached.
+    small = peak(1000)
+    assert small < 2 << 20, small
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"format": "megatorn"}, "did you mean 'megatron'"),
+        ({"tokens": "symlink"}, "allowed: copy or link or none"),
+        ({"format": "litdata", "tokens": "link"}, "allowed: copy or none"),
+        ({"promotion": "/nowhere"}, "not a promotion folder"),
+        ({"run": "/nowhere"}, "not a run folder"),
+        ({"run": "a", "promotion": "b"}, "not both"),
+    ],
+)
+def test_a_wrong_request_is_told_plainly(
+    made_stores: Mapping[int, Path], tmp_path: Path, changes: dict[str, str], expected: str
+) -> None:
+    values = {**config_values(made_stores[2]), "format": "megatron", **changes}
+    with pytest.raises(UserError, match=expected):
+        write_export(
+            plan_of(values),
+            str(values["format"]),
+            out=tmp_path,
+            tokens=values.get("tokens"),
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unprepared_sources_are_refused_unless_no_tokens_are_wanted(tmp_path: Path) -> None:
+    plan = plan_of_config(config_values(tmp_path / "data"))
+    with pytest.raises(DataError, match="tokens=none") as raised:
+        write_export(plan, "megatron", out=tmp_path / "exports")
+    for source in SOURCES:
+        assert source in str(raised.value)
+    folder, _ = write_export(
+        plan, "megatron", out=tmp_path / "exports", tokens="none", root="/cluster/made"
+    )
+    blend = (folder / "stages/1_stable.blend").read_text().split()
+    assert blend[1::2] == [f"/cluster/made/tokens/{source}/00000" for source in SOURCES]
+    assert [float(weight) for weight in blend[::2]] == pytest.approx([0.6, 0.3, 0.1])
+
+
+def test_stores_of_two_tokenizers_are_refused(own_stores: Path, tmp_path: Path) -> None:
+    path = own_stores / "synthetic_bpe/synthetic_junk/manifest.json"
+    path.write_text(path.read_text().replace("0" * 64, "1" * 64, 1))
+    with pytest.raises(DataError, match="different tokenizers"):
+        write_export(plan_of_config(config_values(own_stores)), "olmo-core", out=tmp_path / "out")
+
+
+def test_a_proxy_that_repeats_slices_says_so(
+    made_stores: Mapping[int, Path], tmp_path: Path
+) -> None:
+    values = config_values(made_stores[2])
+    values["schedule"]["full_tokens"] = 1e9
+    folder, export = write_export(plan_of_config(values), "weights", out=tmp_path)
+    assert "simulated epoching" in export.plan.notes[0]
+    assert "simulated epoching" in (folder / "README.md").read_text()
+
+
+def test_the_command_exports_a_config_and_a_run(workspace: Path, ablate: Ablate) -> None:
+    from ablations.runs import RunRecord
+
+    answer = ablate("export", "format=megatron", *TINY, *SHORT_SOURCES)
+    assert answer.code == 0, answer.err
+    assert (workspace / "exports/synthetic-megatron/stages").is_dir()
+    again = ablate("export", "format=megatron", *TINY, *SHORT_SOURCES)
+    assert again.code == 2
+    assert "is there already" in again.err
+    values = config_values(workspace / "data")
+    RunRecord.create(workspace / "runs", study="made", trial="a", seed=1, config=dump(load(values)))
+    answer = ablate("export", "format=weights", "run=runs/made/a-0001")
+    assert answer.code == 0, answer.err
+    (folder,) = (workspace / "exports").glob("made*-weights")
+    assert json.loads((folder / "weights.json").read_text())["total_tokens"] == 384_000
+
+
+def test_a_promotion_is_exported(workspace: Path, ablate: Ablate) -> None:
+    from sweeps.promotion.promote import promote
+    from tests.sweeps.promotion.conftest import FULL, GOOD, PLAIN, MadeStudy, composed
+
+    made = MadeStudy(workspace / "runs")
+    for seed in (0, 1, 2):
+        made.run("trial-0000", seed, PLAIN)
+        made.run("trial-0001", seed, GOOD, effect=0.4)
+    made.judge()
+    stages = "promotion.full.stages={stable: {share: 0.5}, decay: {share: 0.5, add: {}}}"
+    config = composed(*FULL, stages, config="promote")
+    promoted = promote({key: value for key, value in config.items() if key != "compare"})
+    plan = plan_of_promotion(promoted.folder, "data")
+    assert [stage.weights for stage in plan.stages] == [pytest.approx(GOOD)] * 2
+    for name in ("nanotron", "olmo-core"):
+        answer = ablate("export", f"promotion={promoted.folder}", f"format={name}")
+        assert answer.code == 0, answer.err
+    nanotron = workspace / f"exports/{promoted.folder.name}-nanotron"
+    ours = [read(path) for path in sorted((nanotron / "stages").glob("*.yaml"))]
+    theirs = [read(path) for path in sorted((promoted.folder / "nanotron").glob("*.yaml"))]
+    assert [f.tokens for f in ours] == [f.tokens for f in theirs]
+    assert [f.optimizer for f in ours] == [f.optimizer for f in theirs]
+    (promoted.folder / "promotion.json").write_text("{")
+    answer = ablate("export", f"promotion={promoted.folder}", "format=weights")
+    assert answer.code == 2
+    assert "cannot be read" in answer.err
