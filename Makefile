@@ -2,12 +2,17 @@
 # make test    set up .venv, then every test
 # make check   format, lint, types, import contract
 # make setup   .venv alone, with the console script `ablate` in it
+# make exports-env    the loaders of other trainers, for the tests of `ablate export`; they skip without it
+# make test-exports   the same with litgpt, which brings Lightning, and those tests alone
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+EXPORTS := .venv-exports
+LOADERS := tests/sweeps/exporters/loaders.txt
+LOADERS_MORE := tests/sweeps/exporters/loaders_more.txt
 
-.PHONY: setup demo test check format lock gpu-check gpu-bundle clean
+.PHONY: setup demo test check format lock gpu-check gpu-bundle exports-env test-exports clean
 
 setup: $(STAMP)
 
@@ -53,5 +58,20 @@ gpu-bundle: setup
 	$(BIN)/python -m ablations.cli prepare
 	$(BIN)/python benchmarks/gpu_bundle.py $(if $(GPU_PYTHON),--python $(GPU_PYTHON))
 
+# On top of .venv: its torch serves these loaders too, so nothing large is fetched a second time. Packages
+# are installed without their dependencies, which would pull torch and numpy of other versions in.
+exports-env: $(EXPORTS)/.installed
+
+$(EXPORTS)/.installed: $(LOADERS) $(STAMP)
+	rm -rf $(EXPORTS)
+	$(BIN)/python -m venv --without-pip $(EXPORTS)
+	$(BIN)/python -c 'import sysconfig as s; own = s.get_path("purelib"); new = s.get_path("purelib", vars={"base": "$(EXPORTS)"}); open(new + "/platform.pth", "w").write(f"import site; site.addsitedir({own!r})\n")'
+	$(BIN)/python -m pip --python $(EXPORTS)/bin/python install --quiet --disable-pip-version-check --no-deps -r $(LOADERS)
+	touch $@
+
+test-exports: exports-env
+	$(BIN)/python -m pip --python $(EXPORTS)/bin/python install --quiet --disable-pip-version-check --no-deps -r $(LOADERS_MORE)
+	$(BIN)/python -m pytest tests/sweeps/exporters
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-exports .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -13,7 +13,7 @@ from pathlib import Path
 from ablations.data.manifest import TRAIN
 from ablations.files import write_text
 from sweeps.exporters.plan import Export
-from sweeps.exporters.tokens import place_file, store_file
+from sweeps.exporters.tokens import place_file, place_index, store_file
 from sweeps.nanotron_files.chain import ChainRun, chain
 from sweeps.nanotron_files.document import text_of
 from sweeps.nanotron_files.run_sections import Parallelism
@@ -29,15 +29,14 @@ def write(export: Export, folder: Path) -> None:
             target.mkdir()
             for file in source.files:
                 place_file(source, file, target / file.name, export.tokens)
-                for ending in (".index", ".metadata"):
-                    beside = store_file(source, file)
-                    beside = beside.with_name(beside.name + ending)
-                    if beside.is_file():
-                        (target / beside.name).write_bytes(beside.read_bytes())
+                place_index(source, file, target / f"{file.name}.index")
+                metadata = store_file(source, file).with_name(f"{file.name}.metadata")
+                if metadata.is_file():
+                    (target / metadata.name).write_bytes(metadata.read_bytes())
     run = _run(export)
-    for stage, file in zip(export.plan.stages, chain(run), strict=True):
+    for stage, link in zip(export.plan.stages, chain(run), strict=True):
         heading = f"{run.name}: file {stage.number} of {len(export.plan.stages)}, for nanotron."
-        write_text(folder / "stages" / f"{stage.stem}.yaml", text_of(file, heading))
+        write_text(folder / "stages" / f"{stage.stem}.yaml", text_of(link, heading))
 
 
 def _run(export: Export) -> ChainRun:

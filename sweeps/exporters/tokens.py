@@ -13,7 +13,7 @@ from ablations.data.manifest import TRAIN, StoreFile
 from ablations.errors import DataError, Problem
 from sweeps.exporters.plan import Source, TokensMode
 
-__all__ = ["blocks", "document_ends", "place_file", "store_file"]
+__all__ = ["blocks", "document_ends", "place_file", "place_index", "store_file"]
 
 BLOCK_BYTES = 1 << 22
 """Bytes held at once, 4 MiB: the memory of an export does not grow with its tokens."""
@@ -26,7 +26,7 @@ def store_file(source: Source, file: StoreFile) -> Path:
 
 
 def blocks(
-    source: Source, file: StoreFile, *, multiple: int = 1, most: int = BLOCK_BYTES
+    source: Source, file: StoreFile, *, multiple: int = 1, most: int | None = None
 ) -> Iterator[bytes]:
     """Yield the bytes of a token file in order, and compare its checksum at the end.
 
@@ -34,14 +34,15 @@ def blocks(
         source: The source.
         file: One of its token files.
         multiple: Bytes that a block's length is a multiple of, the last block excepted.
-        most: Bytes of a block, rounded down to a multiple; one multiple where it is larger.
+        most: Bytes of a block, rounded down to a multiple; one multiple where it is larger; None =
+            :data:`BLOCK_BYTES`.
 
     Raises:
         DataError: the file is not the one that was prepared; raised after its last block, so that
             a caller that writes into a temporary folder leaves nothing behind.
     """
     path, digest = store_file(source, file), hashlib.sha256()
-    size = max(multiple, most // multiple * multiple)
+    size = max(multiple, (most or BLOCK_BYTES) // multiple * multiple)
     with path.open("rb") as stream:
         while block := stream.read(size):
             digest.update(block)
@@ -68,6 +69,17 @@ def place_file(source: Source, file: StoreFile, target: Path, mode: TokensMode) 
     with target.open("wb") as stream:
         for block in blocks(source, file):
             stream.write(block)
+
+
+def place_index(source: Source, file: StoreFile, target: Path) -> None:
+    """Write a token file's ``.index`` to ``target``, checked on the way.
+
+    Raises:
+        DataError: see :func:`document_ends`.
+    """
+    with target.open("wb") as stream:
+        for ends in document_ends(source, file):
+            stream.write(ends.astype("<u8").tobytes())
 
 
 def document_ends(source: Source, file: StoreFile) -> Iterator[npt.NDArray[np.int64]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ablations.files import write_json, write_text
 from sweeps.exporters.plan import Export
-from sweeps.exporters.tokens import place_file, store_file
+from sweeps.exporters.tokens import place_file, place_index
 
 __all__ = ["usage", "write"]
 
@@ -28,9 +28,7 @@ def write(export: Export, folder: Path) -> None:
             for number, file in enumerate(source.files):
                 path = target / f"{number:05d}.ds"
                 place_file(source, file, path, export.tokens)
-                beside = store_file(source, file)
-                index = beside.with_name(f"{beside.name}.index")
-                path.with_name(f"{path.name}.index").write_bytes(index.read_bytes())
+                place_index(source, file, path.with_name(f"{path.name}.index"))
     write_text(folder / "stored_tokens.py", _MODULE.read_text())
     described = {
         "token_bytes": export.token_bytes,

@@ -36,7 +36,8 @@ TOLERANCE = 1e-3
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        not PYTHON.exists(), reason="no environment of the loaders: run `make exports-env`"
+        not (ROOT / ".venv-exports/.installed").exists(),
+        reason="no environment of the loaders: run `make exports-env`",
     ),
 ]
 
