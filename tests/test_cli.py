@@ -30,6 +30,8 @@ MISTAKES = {
     ),
     "two actions": (["run", "-m", "--cfg", "job"], "--multirun --cfg: only one of them"),
     "missing value": (["score"], "checkpoint: missing"),
+    "missing format": (["export"], "format: missing"),
+    "unknown format": (["export", "format=megatorn"], "did you mean 'megatron'"),
     "missing checkpoint": (["score", "checkpoint=/nowhere"], "no such folder"),
     "missing warm start": (
         ["run", *TINY, *SHORT_SOURCES, "warm_start.checkpoint=/nowhere"],

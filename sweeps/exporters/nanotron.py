@@ -48,8 +48,8 @@ def _run(export: Export) -> ChainRun:
         run = chain_run(config, plan.full, plan.name)
     else:
         run = _run_of_config(export)
-    if export.tokens == "none":
-        return run
+    if export.tokens == "none" and not export.root_given:
+        return run  # the promotion's cluster, or the stores, name the folders
     return replace(
         run,
         folders={n: export.path("tokens", source.slug) for n, source in export.sources.items()}

@@ -131,6 +131,8 @@ class Export:
     """Whether tokens go along."""
     root: str
     """Where the export will lie when it is read; written paths begin with it."""
+    root_given: bool = False
+    """Whether the user named ``root``."""
 
     @property
     def token_bytes(self) -> int:

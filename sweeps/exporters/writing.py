@@ -63,7 +63,11 @@ def write_export(
         )
     sources = _sources(plan, required=mode != "none")
     export = Export(
-        plan=plan, sources=sources, tokens=mode, root=root or folder.absolute().as_posix()
+        plan=plan,
+        sources=sources,
+        tokens=mode,
+        root=root or folder.absolute().as_posix(),
+        root_given=root is not None,
     )
     out.mkdir(parents=True, exist_ok=True)
     if mode == "copy":
@@ -119,8 +123,11 @@ def _readme(export: Export, kind: Format, format_name: str) -> str:
             f"{stage.tokens:,} | {weights} |"
         )
     lines += ["", "## Loading it", "", kind.usage(export).strip(), ""]
-    if plan.notes:
-        lines += ["## What is left out", "", *(f"- {note}" for note in plan.notes), ""]
+    notes = [*plan.notes]
+    if export.tokens == "none" and "copy" in kind.modes:
+        notes.append("The tokens. The files above name where they are expected, source by source.")
+    if notes:
+        lines += ["## What is left out", "", *(f"- {note}" for note in notes), ""]
     return "\n".join(lines)
 
 

@@ -21,6 +21,7 @@ from sweeps.exporters.plan import ExportPlan
 from sweeps.exporters.registry import FORMATS
 from sweeps.exporters.writing import write_export
 from sweeps.nanotron_files import handover_problems, read
+from sweeps.nanotron_files.sections import TokenFolders
 from tests.conftest import SHORT_SOURCES, TINY, Ablate
 from tests.sweeps.exporters.conftest import (
     LENGTH,
@@ -223,6 +224,13 @@ def test_unprepared_sources_are_refused_unless_no_tokens_are_wanted(tmp_path: Pa
     blend = (folder / "stages/1_stable.blend").read_text().split()
     assert blend[1::2] == [f"/cluster/made/tokens/{source}/00000" for source in SOURCES]
     assert [float(weight) for weight in blend[::2]] == pytest.approx([0.6, 0.3, 0.1])
+    assert "The tokens." in (folder / "README.md").read_text()
+    folder, _ = write_export(
+        plan, "nanotron", out=tmp_path / "exports", tokens="none", root="/cluster/made"
+    )
+    data = read(folder / "stages/1_stable.yaml").data_stages[0].data.dataset
+    assert isinstance(data, TokenFolders)
+    assert data.dataset_folder == tuple(f"/cluster/made/tokens/{source}" for source in SOURCES)
 
 
 def test_stores_of_two_tokenizers_are_refused(own_stores: Path, tmp_path: Path) -> None:
