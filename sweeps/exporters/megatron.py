@@ -112,8 +112,9 @@ def _arguments(export: Export, stage: ExportStage) -> str:
     plan = export.plan
     lines = [
         f"--data-args-path {export.path('stages', f'{stage.stem}.blend')}",
-        # Megatron's default keeps 3.1% of each dataset aside, which the schedule did not ask for.
+        # The schedule asks for all of each dataset, so there is none left to evaluate.
         "--split 100,0,0",
+        "--eval-iters 0",
         f"--seq-length {plan.schedule.sequence_length}",
         f"--global-batch-size {plan.schedule.batch_size}",
         f"--train-samples {plan.schedule.total_samples}",
@@ -135,5 +136,6 @@ Each stage has its blend and the arguments that go with it:
 Megatron saves and stops at the end of a stage. Start it again with the next stage's arguments and the
 same checkpoints: it reads the new blend from its beginning. Every document ends with token
 {export.eos_id}, so no `--append-eod` is needed. The order of the documents is Megatron's own.
-The learning rate, the model and the tokenizer are yours to set; `export.json` holds the learning rate.
+No part of a dataset is kept for validation. The learning rate, the model and the tokenizer are yours to
+set; `export.json` holds the learning rate.
 """
