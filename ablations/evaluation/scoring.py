@@ -164,7 +164,7 @@ def training_separator(folder: Path) -> int | None:
 
     Stores hold text and that token, whatever the tokenizer's post-processor adds (a BOS, for one):
     datatrove's writer takes its place. An export of ours carries the settings of the tokenizer that
-    the stores were made with, so the folder itself tells how it was trained.
+    the stores were made with, so the folder itself shows how it was trained.
 
     Returns:
         None for a folder that was not trained here: there the tokenizer's own rule holds.

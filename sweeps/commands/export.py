@@ -1,4 +1,4 @@
-"""``ablate export``: a promotion, a run or a config in the files that another trainer loads."""
+"""Run ``ablate export``: a promotion, a run or a config in the files that another trainer loads."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def main(config: Mapping[str, Any]) -> int:
     print(f"  {tokens:,.0f} tokens of {len(export.sources)} sources, {along[export.tokens]}")
     for note in export.plan.notes:
         print(f"  note: {note}")
-    print(f"next: {folder}/README.md tells how it is loaded")
+    print(f"next: {folder}/README.md describes how it is loaded")
     return 0

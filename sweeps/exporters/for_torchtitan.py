@@ -91,11 +91,11 @@ def tokenizer() -> Any:
 
 
 class StoredTokens(BaseTokenizer):  # type: ignore[misc,unused-ignore]
-    """What torchtitan asks for tokens, where they are tokens already."""
+    """Pass tokens on in place of torchtitan's tokenizer."""
 
     @dataclass(kw_only=True, slots=True)
     class Config(BaseTokenizer.Config):  # type: ignore[misc,unused-ignore]
-        """The token after each document, and the size of the vocabulary."""
+        """Hold the token after each document and the size of the vocabulary."""
 
         eos_id: int
         vocab_size: int

@@ -108,7 +108,7 @@ def _blend(export: Export, stage: ExportStage) -> list[tuple[str, float]]:
 
 
 def _arguments(export: Export, stage: ExportStage) -> str:
-    """The stage's arguments of ``pretrain_gpt.py``, one a line."""
+    """Return the stage's arguments of ``pretrain_gpt.py``, one a line."""
     plan = export.plan
     lines = [
         f"--data-args-path {export.path('stages', f'{stage.stem}.blend')}",

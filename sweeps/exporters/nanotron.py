@@ -58,7 +58,7 @@ def _run(export: Export) -> ChainRun:
 
 
 def _run_of_config(export: Export) -> ChainRun:
-    """The chain of a run that was not promoted: its own ranks and stores."""
+    """Return the chain of a run that was not promoted, with its own ranks and stores."""
     plan = export.plan
     config, schedule = plan.config, plan.schedule
     execution = config.execution
@@ -91,6 +91,6 @@ One file a stage; each starts from the last checkpoint of the one before:
 
     torchrun … run_train.py --config-file {export.path("stages", f"{first}.yaml")}
 
-The learning rate, the model and the optimiser are in the files. docs/promotion.md tells what nanotron's
-main branch expects of a chain.
+The learning rate, the model and the optimiser are in the files. docs/promotion.md
+describes what nanotron's main branch expects of a chain.
 """

@@ -1,4 +1,4 @@
-"""Where an export comes from: a promotion, the record of a run, or a composed config."""
+"""Read what is exported from a promotion, the record of a run, or a composed config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is exported: the schedule in whole steps, and the token files behind its sources."""
+"""Describe an export: the schedule in whole steps, and the token files behind its sources."""
 
 from __future__ import annotations
 
@@ -60,21 +60,21 @@ class ExportPlan:
     full: FullSpec | None = None
     """The full run's cluster, where a promotion is exported."""
     notes: tuple[str, ...] = ()
-    """What the export leaves out, for the reader of its README."""
+    """Sentences on what the export leaves out, for the reader of its README."""
 
     @cached_property
     def schedule(self) -> Schedule:
-        """The schedule in whole steps."""
+        """Return the schedule in whole steps."""
         return self.config.build_schedule()
 
     @cached_property
     def learning_rate(self) -> LearningRate:
-        """The learning rate over the schedule."""
+        """Return the learning rate over the schedule."""
         return self.config.build_learning_rate(self.schedule)
 
     @cached_property
     def stages(self) -> tuple[ExportStage, ...]:
-        """The stages in order."""
+        """Return the stages in order."""
         schedule = self.schedule
         return tuple(
             ExportStage(
@@ -91,7 +91,7 @@ class ExportPlan:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The sources that a stage reads, in order of appearance."""
+        """Return the sources that a stage reads, in order of appearance."""
         return tuple(dict.fromkeys(name for stage in self.stages for name in stage.weights))
 
 
@@ -110,12 +110,12 @@ class Source:
 
     @property
     def slug(self) -> str:
-        """The name as a folder name."""
+        """Return the name as a folder name."""
         return slug(self.name)
 
     @property
     def files(self) -> tuple[StoreFile, ...]:
-        """The store's token files that hold a token."""
+        """Return the store's token files that hold a token."""
         return tuple(file for file in self.manifest.files if file.tokens) if self.manifest else ()
 
 
@@ -124,19 +124,19 @@ class Export:
     """One export being written."""
 
     plan: ExportPlan
-    """What is exported."""
+    """The schedule and its origin."""
     sources: Mapping[str, Source]
     """Name → source, for every source that a stage reads."""
     tokens: TokensMode
-    """Whether tokens go along."""
+    """The mode: copied, linked or left behind."""
     root: str
-    """Where the export will lie when it is read; written paths begin with it."""
+    """Folder of the export when it is read; written paths begin with it."""
     root_given: bool = False
-    """Whether the user named ``root``."""
+    """True where the user named ``root``."""
 
     @property
     def token_bytes(self) -> int:
-        """Bytes of a token: the stores', else what the model's vocabulary needs (datatrove's rule)."""
+        """Return the bytes of a token: the stores', else by the model's vocabulary."""
         for source in self.sources.values():
             if source.manifest is not None:
                 return source.manifest.token_bytes
@@ -144,23 +144,23 @@ class Export:
 
     @property
     def eos_id(self) -> int:
-        """The token after each document: the stores', else the model's."""
+        """Return the token after each document: the stores', else the model's."""
         for source in self.sources.values():
             if source.manifest is not None:
                 return source.manifest.eos_id
         return self.plan.config.model.eos_token_id
 
     def epochs(self, stage: ExportStage, name: str) -> float:
-        """How often ``stage`` reads the source ``name``, of the tokens that it has."""
+        """Return the epochs of the source ``name`` that ``stage`` reads."""
         available = self.sources[name].tokens
         return stage.weights[name] * stage.tokens / available if available else float("inf")
 
     def path(self, *parts: str) -> str:
-        """A path inside the export, as written into its files."""
+        """Return a path inside the export, as written into its files."""
         return "/".join((self.root, *parts))
 
     def plain(self) -> dict[str, Any]:
-        """What every export says of itself in ``export.json``."""
+        """Return the part of ``export.json`` that is common to the formats."""
         schedule, rate = self.plan.schedule, self.plan.learning_rate
         return {
             "origin": dict(self.plan.origin),

@@ -1,4 +1,4 @@
-"""The formats by name. A module is imported when its format is asked for."""
+"""List the formats by name. A module is imported when its format is asked for."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["FORMATS", "Format", "format_named"]
 
 @dataclass(frozen=True)
 class Format:
-    """One format: where its code is, and what it can do with tokens."""
+    """One format: its module, and the modes of tokens that it knows."""
 
     module: str
     """Module with ``write(export, folder) -> None`` and ``usage(export) -> str``."""
     help: str
     """One line."""
     modes: tuple[TokensMode, ...]
-    """What ``tokens=`` may be; the first is the default."""
+    """Values of ``tokens=``; the first is the default."""
 
     def write(self, export: Export, folder: Path) -> None:
         """Write the files of the format into ``folder``, which nobody else sees yet."""
@@ -35,7 +35,7 @@ class Format:
         )(export, folder)
 
     def usage(self, export: Export) -> str:
-        """Return how the files are loaded, as Markdown."""
+        """Return the section of the README on loading the files, as Markdown."""
         return cast("Callable[[Export], str]", vars(importlib.import_module(self.module))["usage"])(
             export
         )

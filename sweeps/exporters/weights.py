@@ -1,4 +1,4 @@
-"""The schedule alone, as YAML and as JSON: ``weights.yaml``, ``weights.json``."""
+"""Write the schedule alone, as YAML and as JSON: ``weights.yaml``, ``weights.json``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An export on disk: written whole into a temporary sibling, then renamed; nothing is overwritten.
+"""Put an export on disk: written whole into a temporary sibling, then renamed; nothing is overwritten.
 
 exports/<name>-<format>/
     README.md       how the files are loaded, and what the export leaves out
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ablations import __version__
 from ablations.data.store import TokenStore
+from ablations.data.tokenizer import tokenizer_hash
 from ablations.errors import ConfigError, DataError, Problem
 from ablations.files import free_bytes, sync_folder, write_json, write_text
 from sweeps.exporters.plan import Export, ExportPlan, Source, TokensMode
@@ -143,7 +144,7 @@ def _mode(kind: Format, name: str, tokens: str | None) -> TokensMode:
 
 
 def _sources(plan: ExportPlan, *, required: bool) -> dict[str, Source]:
-    """Every source that a stage reads, with its store where it is prepared."""
+    """Return every source that a stage reads, with its store where it is prepared."""
     found: dict[str, Source] = {}
     problems: list[Problem] = []
     for name in plan.sources:
@@ -164,14 +165,14 @@ def _sources(plan: ExportPlan, *, required: bool) -> dict[str, Source]:
     if problems:
         if required:
             problems.append(
-                Problem("tokens", "go along only from sound stores", do="or say tokens=none")
+                Problem("tokens", "go along only from sound stores", do="or set tokens=none")
             )
         raise DataError(problems)
     return found
 
 
 def _together(plan: ExportPlan, sources: Mapping[str, Source]) -> list[Problem]:
-    """What keeps the stores from being read together."""
+    """Return the problems that keep the stores from being read together."""
     slugs = [source.slug for source in sources.values()]
     problems = [
         Problem(name, "its folder name is another source's too", found=source.slug)
@@ -179,10 +180,26 @@ def _together(plan: ExportPlan, sources: Mapping[str, Source]) -> list[Problem]:
         if slugs.count(source.slug) > 1
     ]
     prepared = {n: s.manifest for n, s in sources.items() if s.manifest is not None}
-    hashes = {manifest.tokenizer_hash for manifest in prepared.values()}
-    if len(hashes) > 1:
-        made = ", ".join(f"{n}: {m.tokenizer_hash[:12]}" for n, m in prepared.items())
-        problems.append(Problem("sources", "tokenised with different tokenizers", found=made))
+    made = {n: (m.tokenizer_hash, m.token_bytes, m.eos_id) for n, m in prepared.items()}
+    folder = Path(plan.config.data_dir) / "tokenizers" / plan.config.tokenizer.name
+    if (folder / "tokenizer.json").is_file():
+        hashes = {folder.name: tokenizer_hash(folder)} | {n: m[0] for n, m in made.items()}
+    else:
+        hashes = {n: m[0] for n, m in made.items()}
+    if len(set(made.values())) > 1 or len(set(hashes.values())) > 1:
+        found = ", ".join(f"{name}: {value[:12]}" for name, value in hashes.items())
+        problems.append(Problem("sources", "tokenised with different tokenizers", found=found))
+    window = plan.schedule.sequence_length + 1
+    problems += [
+        Problem(
+            name,
+            "no token file of it holds a window",
+            found=f"at most {max((file.tokens for file in manifest.files), default=0)} tokens",
+            allowed=f"{window} tokens or more (sequence length + 1)",
+        )
+        for name, manifest in prepared.items()
+        if not any(file.tokens >= window for file in manifest.files)
+    ]
     vocabulary = plan.config.model.vocab_size
     problems += [
         Problem(
@@ -211,6 +228,6 @@ def _require_space(out: Path, sources: Mapping[str, Source]) -> None:
                 "too little disk for the tokens",
                 found=f"{free / 1e9:,.1f} GB free",
                 allowed=f"{needed / 1e9:,.1f} GB or more",
-                do="say tokens=link or tokens=none, or give another out=",
+                do="set tokens=link or tokens=none, or give another out=",
             )
         )

@@ -69,10 +69,12 @@ def test_tokenizer_files_are_copied_and_its_config_is_not(
 ) -> None:
     tokenizer = tmp_path / "tokenizer"
     tokenizer.mkdir()
-    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+    # Scoring reads from spec.json that the model was trained here.
+    for name in ("tokenizer.json", "tokenizer_config.json", "spec.json", "config.json"):
         (tokenizer / name).write_text('{"from": "tokenizer"}')
     folder = export_checkpoint(trained.checkpoints_dir / "6", tmp_path / "6", tokenizer)
     assert (folder / "tokenizer.json").exists()
+    assert (folder / "spec.json").exists()
     assert "from" not in json.loads((folder / "config.json").read_text())
 
 

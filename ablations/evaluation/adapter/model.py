@@ -62,7 +62,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
 
     @property
     def add_special_tokens(self) -> bool:
-        """Whether a context begins as the tokenizer begins a text: not where training knew no such token."""
+        """Return true where a context begins as the tokenizer begins a text: as training did."""
         return self._separator is None
 
     @property
@@ -182,7 +182,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
 
     @property
     def _end(self) -> int | None:
-        """The token after a document."""
+        """Return the token after a document."""
         eos: int | None = self._tokenizer.eos_token_id
         return eos if self._separator is None else self._separator
 

@@ -1,4 +1,4 @@
-"""Made stores whose tokens tell their source, and exports of a schedule over them."""
+"""Made stores whose tokens show their source, and exports of a schedule over them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def write_store(
     for part in range(files):
         lengths = rng.integers(1, 200, documents)
         pieces = [rng.integers(1, (VOCABULARY[token_bytes] - 3) // 3, size) for size in lengths]
-        tokens = np.concatenate([[*(3 * piece + number), EOS] for piece in pieces]).astype(dtype)
+        texts = [[*(3 * piece + number), EOS] for piece in pieces]
+        tokens = np.concatenate(texts or [[]]).astype(dtype)
         path = folder / TRAIN / f"{part:05d}_tokens.ds"
         tokens.tofile(path)
         np.cumsum(lengths + 1).astype("<u8").tofile(path.with_name(f"{path.name}.index"))

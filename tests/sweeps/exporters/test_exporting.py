@@ -240,6 +240,28 @@ def test_stores_of_two_tokenizers_are_refused(own_stores: Path, tmp_path: Path) 
         write_export(plan_of_config(config_values(own_stores)), "olmo-core", out=tmp_path / "out")
 
 
+def test_stores_of_another_tokenizer_than_the_configs_are_refused(
+    own_stores: Path, tmp_path: Path
+) -> None:
+    folder = own_stores / "tokenizers/synthetic_bpe"
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match="different tokenizers"):
+        write_export(plan_of_config(config_values(own_stores)), "megatron", out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", WITH_TOKENS)
+def test_a_source_without_a_whole_window_is_refused(
+    own_stores: Path, tmp_path: Path, name: str
+) -> None:
+    folder = own_stores / "synthetic_bpe/synthetic_junk"
+    shutil.rmtree(folder)
+    manifest = write_store(folder, "synthetic_junk", files=1, documents=0)
+    assert manifest.tokens == 0
+    with pytest.raises(DataError, match="synthetic_junk: no token file of it holds a window"):
+        write_export(plan_of_config(config_values(own_stores)), name, out=tmp_path / "out")
+
+
 def test_a_proxy_that_repeats_slices_says_so(
     made_stores: Mapping[int, Path], tmp_path: Path
 ) -> None:
