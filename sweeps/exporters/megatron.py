@@ -22,6 +22,7 @@ the blend of the phase between two ``--phase-transition-iterations``, and saves 
 
 from __future__ import annotations
 
+import shlex
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -131,7 +132,7 @@ def usage(export: Export) -> str:
     return f"""
 Each stage has its blend and the arguments that go with it:
 
-    pretrain_gpt.py $(cat {export.path("stages", f"{first}.args")}) …
+    pretrain_gpt.py $(cat {shlex.quote(export.path("stages", f"{first}.args"))}) …
 
 Megatron saves and stops at the end of a stage. Start it again with the next stage's arguments and the
 same checkpoints: it reads the new blend from its beginning. Every document ends with token

@@ -7,6 +7,7 @@ stores lie on disk.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def usage(export: Export) -> str:
     return f"""
 One file a stage; each starts from the last checkpoint of the one before:
 
-    torchrun … run_train.py --config-file {export.path("stages", f"{first}.yaml")}
+    torchrun … run_train.py --config-file {shlex.quote(export.path("stages", f"{first}.yaml"))}
 
 The learning rate, the model and the optimiser are in the files. docs/promotion.md
 describes what nanotron's main branch expects of a chain.

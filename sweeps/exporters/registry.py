@@ -26,6 +26,8 @@ class Format:
     """One line."""
     modes: tuple[TokensMode, ...]
     """Values of ``tokens=``; the first is the default."""
+    forbidden: str = ""
+    """Characters that the loader would not read as part of a path."""
 
     def write(self, export: Export, folder: Path) -> None:
         """Write the files of the format into ``folder``, which nobody else sees yet."""
@@ -51,11 +53,13 @@ FORMATS: dict[str, Format] = {
         "sweeps.exporters.megatron",
         "Megatron-LM: indexed dataset (.bin, .idx) and a blend for each stage",
         ("copy", "link", "none"),
+        forbidden=" \t\n*?[]",  # a blend is split at white space, its arguments go through a shell
     ),
     "olmo-core": Format(
         "sweeps.exporters.olmo_core",
         "OLMo-core: token files (.npy) and a source mixture for each stage",
         ("copy", "link", "none"),
+        forbidden="*",
     ),
     "torchtitan": Format(
         "sweeps.exporters.torchtitan",

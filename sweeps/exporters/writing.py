@@ -62,12 +62,23 @@ def write_export(
         raise ConfigError(
             Problem(str(folder), "is there already", do="remove it, or give another out=")
         )
+    place = root or folder.absolute().as_posix()
+    if bad := sorted(set(place) & set(kind.forbidden)):
+        raise ConfigError(
+            Problem(
+                "root",
+                f"a path that {format_name} cannot read",
+                found=repr(place),
+                allowed=f"a path without {' '.join(map(repr, bad))}",
+                do="give another root= or out=",
+            )
+        )
     sources = _sources(plan, required=mode != "none")
     export = Export(
         plan=plan,
         sources=sources,
         tokens=mode,
-        root=root or folder.absolute().as_posix(),
+        root=place,
         root_given=root is not None,
     )
     out.mkdir(parents=True, exist_ok=True)

@@ -233,6 +233,17 @@ def test_unprepared_sources_are_refused_unless_no_tokens_are_wanted(tmp_path: Pa
     assert data.dataset_folder == tuple(f"/cluster/made/tokens/{source}" for source in SOURCES)
 
 
+@pytest.mark.parametrize(
+    ("name", "root"), [("megatron", "/a folder"), ("megatron", "/a*"), ("olmo-core", "/a*")]
+)
+def test_a_path_that_the_loader_cannot_read_is_refused(
+    made_plan: Plans, tmp_path: Path, name: str, root: str
+) -> None:
+    with pytest.raises(ConfigError, match="root: a path that"):
+        write_export(made_plan(2), name, out=tmp_path, root=root)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_stores_of_two_tokenizers_are_refused(own_stores: Path, tmp_path: Path) -> None:
     path = own_stores / "synthetic_bpe/synthetic_junk/manifest.json"
     path.write_text(path.read_text().replace("0" * 64, "1" * 64, 1))
