@@ -62,29 +62,38 @@ def write_export(
         raise ConfigError(
             Problem(str(folder), "is there already", do="remove it, or give another out=")
         )
-    place = root or folder.absolute().as_posix()
-    if bad := sorted(set(place) & set(kind.forbidden)):
-        raise ConfigError(
-            Problem(
-                "root",
-                f"a path that {format_name} cannot read",
-                found=repr(place),
-                allowed=f"a path without {' '.join(map(repr, bad))}",
-                do="give another root= or out=",
-            )
-        )
-    sources = _sources(plan, required=mode != "none")
     export = Export(
         plan=plan,
-        sources=sources,
+        sources=_sources(plan, required=mode != "none"),
         tokens=mode,
-        root=place,
+        root=_root(kind, format_name, root or folder.absolute().as_posix()),
         root_given=root is not None,
     )
     out.mkdir(parents=True, exist_ok=True)
     if mode == "copy":
-        _require_space(out, sources)
-    building = out / f".{folder.name}.{os.getpid()}.tmp"
+        _require_space(out, export.sources)
+    _build(folder, export, kind, format_name)
+    return folder, export
+
+
+def _root(kind: Format, format_name: str, root: str) -> str:
+    """Return ``root``, if the format's loader reads it as one path."""
+    if bad := sorted(set(root) & set(kind.forbidden)):
+        raise ConfigError(
+            Problem(
+                "root",
+                f"a path that {format_name} cannot read",
+                found=repr(root),
+                allowed=f"a path without {' '.join(map(repr, bad))}",
+                do="give another root= or out=",
+            )
+        )
+    return root
+
+
+def _build(folder: Path, export: Export, kind: Format, format_name: str) -> None:
+    """Fill a temporary sibling of ``folder`` and give it its name."""
+    building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
     try:
@@ -98,8 +107,7 @@ def write_export(
         ) from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    sync_folder(out)
-    return folder, export
+    sync_folder(folder.parent)
 
 
 def _fill(folder: Path, export: Export, kind: Format, format_name: str) -> None:
