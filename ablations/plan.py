@@ -106,7 +106,10 @@ def make_plan(config: RunConfig) -> Plan:
         name: (slices or {}).get(name, 0) * schedule.sequence_length or available[name]
         for name in schedule.sources
     }
-    problems += broken_caps(schedule, readable, epoch_cap=config.mixture.epoch_cap)
+    mixture = config.mixture
+    problems += broken_caps(
+        schedule, readable, epoch_cap=mixture.epoch_cap, exempt=mixture.epoch_cap_exempt
+    )
     problems += _full_run_caps(config, schedule)
     problems += score_problems(config.evaluation, schedule.sources)
     first = _first_step(config)
@@ -230,4 +233,10 @@ def _full_run_caps(config: RunConfig, schedule: Schedule) -> list[Problem]:
     if full is None:
         return []
     stated: dict[str, Any] = {name: _stated_tokens(config, name) for name in schedule.sources}
-    return broken_caps(schedule, stated, epoch_cap=config.mixture.epoch_cap, full_tokens=full)
+    return broken_caps(
+        schedule,
+        stated,
+        epoch_cap=config.mixture.epoch_cap,
+        full_tokens=full,
+        exempt=config.mixture.epoch_cap_exempt,
+    )

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ablations.data.catalogue import ADDED_FILTERS
 from ablations.data.manifest import StoreManifest
 from ablations.errors import ConfigError, HeldError, Problem, TrainingError
 from ablations.failures import recorded
@@ -130,10 +131,26 @@ def identity(config: RunConfig) -> dict[str, Any]:
     plain = dump(config)
     for where in ("mirror", "batch_tokens"):  # where items come from and how they are batched
         plain["evaluation"].pop(where)
+    _leave_out_unused(plain)
     plain["stores"] = {
         name: _store_identity(config.store_folder(name)) for name in config.build_schedule().sources
     }
     return plain
+
+
+def _leave_out_unused(plain: dict[str, Any]) -> None:
+    """Leave out fields that came after runs had been recorded, where they have no effect.
+
+    A record of before stays that of the same run.
+    """
+    if not plain["mixture"]["epoch_cap_exempt"]:
+        del plain["mixture"]["epoch_cap_exempt"]
+    if not plain["schedule"]["lr"]["tail_steps"]:
+        del plain["schedule"]["lr"]["tail_steps"]
+    for source in plain["source"].values():
+        for key in ADDED_FILTERS:
+            if not source[key]:
+                del source[key]
 
 
 def trial_name(config: RunConfig, plain: Mapping[str, Any]) -> str:

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from ablations.run import identity
 from ablations.runs import RunRecord, list_runs
+from ablations.schema import load
 from tests.conftest import SHORT_SOURCES, TINY, Ablate
+from tests.test_conf import composed
 
 RUN = ("run", *TINY, *SHORT_SOURCES)
 
@@ -190,3 +193,18 @@ def test_a_run_that_the_disk_cannot_hold_is_refused_before_it_trains(
     assert answer.code == 2
     assert "too little disk for 2 checkpoints" in answer.err
     assert not (workspace / "runs").exists()
+
+
+def test_fields_that_came_after_runs_were_recorded_count_only_where_they_are_used(
+    workspace: Path,
+) -> None:
+    plain = identity(load(composed(*TINY, *SHORT_SOURCES)))
+    assert "tail_steps" not in plain["schedule"]["lr"]
+    assert "epoch_cap_exempt" not in plain["mixture"]
+    for source in plain["source"].values():
+        assert not {"min_tokens", "max_tokens", "score_shares", "leave_out"} & set(source)
+    tail = identity(load(composed(*TINY, *SHORT_SOURCES, "schedule.lr.tail_steps=1")))
+    assert tail["schedule"]["lr"]["tail_steps"] == 1
+    asked = "+mixture.epoch_cap_exempt.synthetic_facts=a reason"
+    exempt = identity(load(composed(*TINY, *SHORT_SOURCES, asked)))
+    assert exempt["mixture"]["epoch_cap_exempt"] == {"synthetic_facts": "a reason"}

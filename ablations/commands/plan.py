@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ablations.files import free_bytes
+from ablations.mixture.schedule import decay_words
 from ablations.plan import Plan, PlannedMemory, make_plan
 from ablations.schema import RunConfig, load
 from ablations.terminal import table_console
@@ -79,13 +81,15 @@ def _sources(run: RunConfig, plan: Plan) -> Table:
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for name in plan.schedule.sources:
         over = plan.epochs[name] > run.mixture.epoch_cap
+        exempt = name in run.mixture.epoch_cap_exempt
+        remark = "  over the cap" + (", exempt" if exempt else "") if over else ""
         table.add_row(
             name,
             run.source[name].domain,
             count(plan.available_tokens[name]),
             "yes" if plan.prepared[name] else "no",
-            f"{plan.epochs[name]:.3f}" + ("  over the cap" if over else ""),
-            style="red" if over else None,
+            f"{plan.epochs[name]:.3f}{remark}",
+            style=("yellow" if exempt else "red") if over else None,
         )
     return table
 
@@ -98,7 +102,7 @@ def _totals(run: RunConfig, plan: Plan) -> Table:
         "tokens": f"{count(schedule.total_tokens)} in {schedule.total_steps:,} steps of "
         f"{count(schedule.tokens_per_step)} ({schedule.batch_size} × {schedule.sequence_length})",
         "learning rate": f"peak {rate.peak:g}, warm-up {rate.warmup_steps:,} steps, "
-        f"{rate.shape} decay over the last {rate.decay_steps:,}",
+        f"{rate.shape} decay {decay_words(**asdict(rate))}",
         "parameters": f"{count(plan.parameters)}, {count(plan.embedding_parameters)} of them embedding",
         "training FLOPs": f"{plan.flops:.3g}",
         "time, estimated": "; ".join(f"{duration(s)} on {d}" for d, s in plan.seconds.items()),
@@ -107,6 +111,9 @@ def _totals(run: RunConfig, plan: Plan) -> Table:
         f"{gigabytes(free_bytes(Path(run.runs_dir)))} free here",
         "tasks": ", ".join([*plan.tasks, *_heldout(run)]) or "none",
     }
+    for name, why in run.mixture.epoch_cap_exempt.items():
+        if plan.epochs.get(name, 0.0) > run.mixture.epoch_cap:
+            rows[f"exempt: {name}"] = f"{plan.epochs[name]:.2f} epochs; {why}"
     if plan.slices is not None and run.schedule.full_tokens is not None:
         rows["simulated epoching"] = (
             f"epochs of a full run of {count(run.schedule.full_tokens)} tokens"

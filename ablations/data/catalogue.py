@@ -23,7 +23,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -125,6 +125,10 @@ class SyntheticOrigin:
 Origin = HubOrigin | FilesOrigin | PackageOrigin | SyntheticOrigin
 
 
+ADDED_FILTERS = ("leave_out", "score_shares", "min_tokens", "max_tokens")
+"""Fields that came after stores had been made; without a value they are as if they were not there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec:
     """A corpus that can be sampled."""
@@ -148,8 +152,18 @@ class SourceSpec:
     """Column of a quality classifier's score."""
     min_score: float | None = None
     """Documents below this score are dropped."""
+    score_shares: Mapping[int, float] = field(default_factory=dict)
+    """Score, rounded down → share of its documents that is kept, drawn by a hash of the text; a score
+    that is not named is kept whole."""
+    min_tokens: int | None = None
+    """Documents of fewer tokens are dropped, held-out ones too: a long context is trained on long
+    documents. The cap on documents counts before this."""
+    max_tokens: int | None = None
+    """Documents of more tokens are dropped, held-out ones too."""
     keep: Mapping[str, str] = field(default_factory=dict)
     """Column → the value it must have, e.g. a language."""
+    leave_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Column → values that drop a document."""
     heldout_share: float = 0.05
     """Share of the groups kept out of training for bits per byte."""
     max_documents: int | None = None
@@ -173,6 +187,8 @@ class SourceSpec:
             Problem(f"source.{key}", "must be above zero", found=value)
             for key, value in (
                 ("tokens_available", self.tokens_available),
+                ("min_tokens", self.min_tokens),
+                ("max_tokens", self.max_tokens),
                 ("max_documents", self.max_documents),
                 ("max_bytes", self.max_bytes),
                 ("shards", self.shards),
@@ -188,10 +204,7 @@ class SourceSpec:
                     allowed="0 to 1",
                 )
             )
-        if (self.min_score is None) != (self.score_column is None):
-            problems.append(
-                Problem("source.min_score", "goes with score_column: give both or neither")
-            )
+        problems += self._filter_problems()
         if self.store is not None and not _FOLDER.fullmatch(self.store):
             problems.append(Problem("source.store", "not a folder's name", found=self.store))
         if isinstance(self.origin, FilesOrigin) and not self.origin.paths:
@@ -199,10 +212,33 @@ class SourceSpec:
         if problems:
             raise ConfigError(problems)
 
+    def _filter_problems(self) -> Iterator[Problem]:
+        scored = self.min_score is not None or bool(self.score_shares)
+        if scored != (self.score_column is not None):
+            yield Problem(
+                "source.min_score",
+                "goes with score_column: give both or neither",
+                do="score_shares needs score_column too",
+            )
+        for score, share in self.score_shares.items():
+            if not 0.0 <= share <= 1.0:
+                yield Problem(
+                    f"source.score_shares.{score}", "not a share", found=share, allowed="0 to 1"
+                )
+        least, most = self.min_tokens, self.max_tokens
+        if least is not None and most is not None and least > most:
+            yield Problem(
+                "source.min_tokens", "above max_tokens: nothing is left", found=f"{least} > {most}"
+            )
+
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over what decides the text of a prepared store."""
+        """SHA-256 (hex) over what decides the text of a prepared store.
+
+        A filter that is not used does not count, so stores made before there was one stay good.
+        """
         words = ("domain", "tokens_available", "licence", "url", "note", "store")
-        deciding = {key: value for key, value in asdict(self).items() if key not in words}
+        unused = [key for key in ADDED_FILTERS if not getattr(self, key)]
+        deciding = {k: v for k, v in asdict(self).items() if k not in (*words, *unused)}
         text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

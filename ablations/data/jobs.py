@@ -79,13 +79,22 @@ class Work:
 
 def _pipeline(work: Work) -> list[Any]:
     from ablations.data.contamination import TaskIndex, read_tasks
-    from ablations.data.steps import DropContaminated, HoldOut, ReadSource, WriteTokens
+    from ablations.data.steps import (
+        DropByLength,
+        DropContaminated,
+        HoldOut,
+        ReadSource,
+        WriteTokens,
+    )
 
     place = work.place()
     before: list[Any] = [ReadSource(work.spec, place.downloads, place.mirror)]
     if work.spec.decontaminate:
         tasks = read_tasks(_items(work), work.spec.decontaminate)
         before.append(DropContaminated(TaskIndex(tasks)))
+    least, most = work.spec.min_tokens, work.spec.max_tokens
+    if least is not None or most is not None:
+        before.append(DropByLength(work.tokenizer, least, most))
     return [
         *before,
         HoldOut(work.partial, work.spec.heldout_share, tuple(before)),

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import itertools
 import json
+import math
 import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -112,7 +113,8 @@ def _texts(rows: Iterable[tuple[str, Row]], spec: SourceSpec, place: Place) -> I
     """Rows as documents, without those that the source's filters drop."""
     columns = [column.strip() for column in spec.text_column.split(",")]
     for name, row in rows:
-        needed = [*columns, *spec.keep, *filter(None, [spec.score_column, spec.group_column])]
+        needed = [*columns, *spec.keep, *spec.leave_out]
+        needed += filter(None, [spec.score_column, spec.group_column])
         missing = [column for column in needed if column not in row]
         if missing:
             raise DataError(
@@ -123,8 +125,8 @@ def _texts(rows: Iterable[tuple[str, Row]], spec: SourceSpec, place: Place) -> I
                     do="set text_column, group_column, score_column or keep of the source",
                 )
             )
-        reason = _drop_reason(row, spec)
         text = "\n\n".join(_plain(row[column]) for column in columns if row[column])
+        reason = _drop_reason(row, spec, text)
         if reason is None and not text.strip():
             reason = "empty"
         if reason is not None:
@@ -142,15 +144,29 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _drop_reason(row: Row, spec: SourceSpec) -> str | None:
+def _drop_reason(row: Row, spec: SourceSpec, text: str) -> str | None:
     for column, value in spec.keep.items():
         if str(row[column]) != value:
             return f"{column} is not {value}"
-    if spec.min_score is not None and spec.score_column is not None:
-        score = row[spec.score_column]
-        if score is None or float(score) < spec.min_score:
-            return f"{spec.score_column} below {spec.min_score:g}"
-    return None
+    for column, values in spec.leave_out.items():
+        if str(row[column]) in values:
+            return f"{column} is {row[column]}"
+    if spec.score_column is None:
+        return None
+    score = row[spec.score_column]
+    if spec.min_score is not None and (score is None or float(score) < spec.min_score):
+        return f"{spec.score_column} below {spec.min_score:g}"
+    if score is None:
+        return None
+    whole = math.floor(float(score))
+    share = spec.score_shares.get(whole, 1.0)
+    return None if _drawn(text, share) else f"{spec.score_column} {whole}, not drawn"
+
+
+def _drawn(text: str, share: float) -> bool:
+    """Return whether a document belongs to the ``share`` that is kept: a hash of the text alone."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8, person=b"score-share").digest()
+    return share >= 1.0 or int.from_bytes(digest, "big") < share * 2**64
 
 
 def find_files(origin: FilesOrigin) -> list[Path]:

@@ -1,7 +1,7 @@
 """The preparation of one source as a datatrove pipeline.
 
-    ReadSource ─▶ (DropContaminated) ─▶ HoldOut ─▶ WriteTokens        per rank, in any order
-    Finish                                                            once, after all ranks
+    ReadSource ─▶ (DropContaminated) ─▶ (DropByLength) ─▶ HoldOut ─▶ WriteTokens   per rank
+    Finish                                                                         once, at the end
 
 The steps run in this process, in a pool, or in Slurm jobs (datatrove's executors); each rank writes
 files of its own, and :func:`finish_store` makes a store of them.
@@ -36,7 +36,15 @@ from ablations.data.readers import Place, heldout, read_source
 from ablations.data.tokenizer import Tokenizer
 from ablations.files import write_json
 
-__all__ = ["DropContaminated", "HoldOut", "InProcess", "ReadSource", "WriteTokens", "counts_file"]
+__all__ = [
+    "DropByLength",
+    "DropContaminated",
+    "HoldOut",
+    "InProcess",
+    "ReadSource",
+    "WriteTokens",
+    "counts_file",
+]
 
 _SHUFFLE_SEED = 0
 _BATCH_DOCUMENTS = 512
@@ -96,6 +104,51 @@ class DropContaminated(PipelineStep):  # type: ignore[misc]
                     self.dropped[f"contains {min(hit.task for hit in hits)}"] += 1
                 else:
                     yield document
+
+
+class DropByLength(PipelineStep):  # type: ignore[misc]
+    """Leave out documents of too few tokens or too many.
+
+    A document's end-of-text token is not counted. Every token of a byte-level tokenizer stands for a
+    byte or more, so what has fewer bytes than ``least`` is dropped without being tokenised; what
+    passes is tokenised here and once more by :class:`WriteTokens`.
+    """
+
+    name, type = "length", "FILTER"
+
+    def __init__(self, tokenizer: Tokenizer, least: int | None, most: int | None) -> None:
+        super().__init__()
+        self.file, self.least, self.most = tokenizer.file, least or 0, most
+        self.dropped: Counter[str] = Counter()
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Yield the documents within the limits."""
+        del rank, world_size
+        # Imported here: what only plans needs no tokenizer.
+        from tokenizers import Tokenizer as FastTokenizer
+
+        counter = FastTokenizer.from_file(str(self.file))
+        for batch in batched(self._long_enough(data), _BATCH_DOCUMENTS):
+            texts = [document.text for document in batch]
+            encoded = counter.encode_batch_fast(texts, add_special_tokens=False)
+            for document, encoding in zip(batch, encoded, strict=True):
+                length = len(encoding.ids)
+                if length < self.least:
+                    self._drop_short()
+                elif self.most is not None and length > self.most:
+                    self.dropped[f"more than {self.most} tokens"] += 1
+                else:
+                    yield document
+
+    def _long_enough(self, data: Iterable[Document]) -> Iterator[Document]:
+        for document in data:
+            if len(document.text.encode()) < self.least:
+                self._drop_short()
+            else:
+                yield document
+
+    def _drop_short(self) -> None:
+        self.dropped[f"fewer than {self.least} tokens"] += 1
 
 
 class HoldOut(PipelineStep):  # type: ignore[misc]

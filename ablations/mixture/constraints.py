@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ablations.errors import Problem
 from ablations.mixture.schedule import Schedule
@@ -17,6 +17,7 @@ def broken_caps(
     *,
     epoch_cap: float,
     full_tokens: float | None = None,
+    exempt: Collection[str] = (),
 ) -> list[Problem]:
     """A problem for every source that would be read more often than ``epoch_cap``.
 
@@ -26,13 +27,14 @@ def broken_caps(
             ``full_tokens`` is given.
         epoch_cap: Most epochs over the whole schedule.
         full_tokens: Judge the schedule stretched to this budget (the full run's) instead.
+        exempt: Sources that may be read more often (``mixture.epoch_cap_exempt``).
     """
     stretch = 1.0 if full_tokens is None else full_tokens / schedule.total_tokens
     problems = []
     for name, read in schedule.tokens().items():
         available = available_tokens.get(name, 0.0)
         epochs = stretch * read / available if available > 0 else math.inf * (read > 0)
-        if read and epochs > epoch_cap * (1.0 + 1e-6):
+        if read and name not in exempt and epochs > epoch_cap * (1.0 + 1e-6):
             most = epoch_cap * available / (stretch * schedule.total_tokens)
             problems.append(
                 Problem(
@@ -40,7 +42,8 @@ def broken_caps(
                     "read more often than mixture.epoch_cap",
                     found=f"{epochs:.2f} epochs ({stretch * read:.4g} of {available:.4g} tokens)",
                     allowed=f"{epoch_cap:g} epochs, a mean weight of at most {most:.4f}",
-                    do="lower its weight, shorten the schedule, or raise mixture.epoch_cap",
+                    do="lower its weight, shorten the schedule, raise mixture.epoch_cap, or say "
+                    f"why it may be: +mixture.epoch_cap_exempt.{name}=REASON",
                 )
             )
     return problems

@@ -161,9 +161,12 @@ class Sampler:
             IndexError: an index outside ``range(len(self))``.
         """
         index = np.asarray(indices, dtype=np.int64)
-        if index.size and (index.min() < 0 or index.max() >= len(self)):
+        if not index.size:
+            few = np.empty(0, dtype=np.int32)
+            return Placement(few, few, few, np.empty(0, dtype=np.int64))
+        if index.min() < 0 or index.max() >= len(self):
             raise IndexError(f"sample index outside 0..{len(self) - 1}")
-        if index.size and np.array_equal(index, np.arange(index[0], index[0] + index.size)):
+        if np.array_equal(index, np.arange(index[0], index[0] + index.size)):
             return self._consecutive(int(index[0]), int(index[0]) + index.size)
         blocks, which = np.unique(index // _BLOCK, return_inverse=True)
         parts = [

@@ -20,7 +20,7 @@ from typing import Literal
 from ablations.errors import ConfigError, Problem
 from ablations.mixture.mixture import Mixture
 
-__all__ = ["DecayShape", "LearningRate", "Schedule", "Stage", "whole_steps"]
+__all__ = ["DecayShape", "LearningRate", "Schedule", "Stage", "decay_words", "whole_steps"]
 
 DecayShape = Literal["linear", "1-sqrt", "cosine"]
 
@@ -53,6 +53,8 @@ class Stage:
 class LearningRate:
     """The learning rate over steps: linear warm-up, a plateau, a decay (WSD, arXiv 2404.06395).
 
+        0 ──warm-up──▶ peak ──────▶ decay_start ──decay_steps──▶ minimum ──tail_steps──▶ the end
+
     Cosine without a plateau is ``decay_steps = total - warmup_steps`` with ``shape="cosine"``.
     """
 
@@ -61,21 +63,34 @@ class LearningRate:
     warmup_steps: int
     """Steps of linear warm-up; step 1 trains at ``peak / warmup_steps``."""
     decay_steps: int
-    """Steps of the decay at the end of the schedule; 0 = none."""
+    """Steps of the decay; 0 = none."""
     total_steps: int
     """Steps of the whole schedule."""
     shape: DecayShape = "linear"
     """``1-sqrt`` is arXiv 2405.18392, equation 2."""
     min_ratio: float = 0.0
     """Final learning rate as a share of the peak."""
+    tail_steps: int = 0
+    """Steps at the minimum after the decay; below zero, the schedule ends before the decay does."""
+
+    @property
+    def decay_start(self) -> int:
+        """Steps before the decay begins; all of them where there is none."""
+        if not self.decay_steps:
+            return self.total_steps
+        return self.total_steps - self.decay_steps - self.tail_steps
 
     def __post_init__(self) -> None:
-        if self.warmup_steps + self.decay_steps > self.total_steps:
+        after = self.decay_steps + self.tail_steps if self.decay_steps else 0
+        if self.warmup_steps + after > self.total_steps or after < 0:
+            tail = f" + {self.tail_steps}" if self.tail_steps else ""
             raise ConfigError(
                 Problem(
                     "schedule.lr",
-                    "warm-up and decay are longer than the schedule",
-                    found=f"{self.warmup_steps} + {self.decay_steps} steps",
+                    "warm-up and decay are longer than the schedule"
+                    if after >= 0
+                    else "the schedule ends before the decay begins",
+                    found=f"{self.warmup_steps} + {self.decay_steps}{tail} steps",
                     allowed=f"at most {self.total_steps}",
                 )
             )
@@ -84,7 +99,7 @@ class LearningRate:
         """Learning rate of optimiser step ``step`` (counted from 0), as a share of the peak."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
-        start = self.total_steps - self.decay_steps
+        start = self.decay_start
         if step < start or self.decay_steps == 0:
             return 1.0
         done = min(1.0, (step + 1 - start) / self.decay_steps)
@@ -98,6 +113,20 @@ class LearningRate:
     def at(self, step: int) -> float:
         """Learning rate of optimiser step ``step`` (counted from 0)."""
         return self.peak * self.factor(step)
+
+
+def decay_words(*, decay_steps: int, total_steps: int, tail_steps: int = 0, **_: object) -> str:
+    """Return when the learning rate decays, in words; takes the fields of a :class:`LearningRate`.
+
+    >>> decay_words(decay_steps=30, total_steps=100, tail_steps=50)
+    'over 30 steps from step 20, then 50 at the minimum'
+    """
+    if not decay_steps or not tail_steps:
+        return f"over the last {decay_steps:,}"
+    start = f"over {decay_steps:,} steps from step {total_steps - decay_steps - tail_steps:,}"
+    if tail_steps > 0:
+        return f"{start}, then {tail_steps:,} at the minimum"
+    return f"{start}, of which the schedule leaves out the last {-tail_steps:,}"
 
 
 @dataclass(frozen=True, kw_only=True)

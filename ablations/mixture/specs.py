@@ -38,6 +38,9 @@ class MixtureSpec:
     """Divide weights by their sum instead of refusing a sum other than 1."""
     epoch_cap: float = 4.0
     """Most epochs of any source over the whole schedule (SmolLM2 held 4 to 5)."""
+    epoch_cap_exempt: Mapping[str, str] = field(default_factory=dict)
+    """Source → why it may be read more often, e.g. ``published recipe``; shown by every plan and kept
+    in the record."""
     audit_tolerance: float = 1e-3
     """Largest gap between realised and asked share of a stage's tokens; more fails the run."""
 
@@ -49,6 +52,13 @@ class MixtureSpec:
                 ("audit_tolerance", self.audit_tolerance),
             )
             if not value > 0
+        ]
+        problems += [
+            Problem(
+                f"mixture.epoch_cap_exempt.{name}", "an exemption needs its reason", found=repr(why)
+            )
+            for name, why in self.epoch_cap_exempt.items()
+            if not why.strip()
         ]
         if problems:
             raise ConfigError(problems)
@@ -86,6 +96,9 @@ class LearningRateSpec:
     decay begins with it and takes all stages from there on."""
     decay_steps: int | None = None
     """Steps of the decay (wsd); null = ``decay_share``."""
+    tail_steps: int = 0
+    """Steps at the minimum after the decay (wsd); below zero, the schedule ends so many steps before
+    the decay does, as SmolLM3's does."""
     shape: DecayShape = "linear"
     """linear, 1-sqrt or cosine."""
     min_ratio: float = 0.0
@@ -136,6 +149,7 @@ class LearningRateSpec:
             total_steps=total_steps,
             shape="cosine" if self.kind == "cosine" else self.shape,
             min_ratio=self.min_ratio,
+            tail_steps=self.tail_steps if self.kind == "wsd" and decay else 0,
         )
 
     def _decay_steps(self, schedule: Schedule) -> int:

@@ -64,7 +64,7 @@ def timeline_frame(
     if learning_rate is None:
         return stages, pd.DataFrame(columns=["tokens", "lr"])
     total = schedule.total_steps
-    corners = {0, learning_rate.warmup_steps, total - learning_rate.decay_steps, total - 1}
+    corners = {0, learning_rate.warmup_steps, learning_rate.decay_start, total - 1}
     steps = sorted(
         {round(i * (total - 1) / points) for i in range(points + 1)}
         | {step for step in corners if 0 <= step < total}

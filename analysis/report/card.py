@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from ablations.errors import ConfigError, DataError, Problem
+from ablations.mixture.schedule import decay_words
 from analysis.figures.theme import number
 from analysis.frames import Frames, finals
 from analysis.records import read_json_or_none
@@ -136,7 +137,7 @@ def _model(
     )
     yield (
         f"- learning rate {rate['peak']:g}: {rate['warmup_steps']:,} steps of warm-up, "
-        f"{rate['shape']} decay over the last {rate['decay_steps']:,}"
+        f"{rate['shape']} decay {decay_words(**rate)}"
     )
     yield f"- estimated at {record['cost']['flops']:.3g} FLOPs"
     yield ""

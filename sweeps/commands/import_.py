@@ -15,12 +15,21 @@ __all__ = ["main"]
 def main(config: Mapping[str, Any]) -> int:
     """Import one file; print its stages and its oddities."""
     # Imported here: `--help` and `--cfg` need neither.
+    from ablations.errors import ConfigError, Problem
     from sweeps.nanotron_files.chain import slug
     from sweeps.nanotron_files.importing import import_file, write_import
     from sweeps.nanotron_files.meaning import folders_of
+    from sweeps.nanotron_files.schema import BRANCHES
 
     path = Path(config["file"])
-    imported = import_file(path, slug(config.get("name") or path.stem))
+    branch = config.get("nanotron", "main")
+    if branch not in BRANCHES:
+        raise ConfigError(
+            Problem(
+                "nanotron", "no branch that is known", found=branch, allowed=", ".join(BRANCHES)
+            )
+        )
+    imported = import_file(path, slug(str(config.get("name") or path.stem)), branch)
     out = write_import(imported, Path(config["out"]) / imported.name)
     file = imported.file
     print(f"{out}: {len(file.data_stages)} stages, {file.tokens.train_steps:,} steps of ", end="")

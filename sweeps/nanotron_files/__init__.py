@@ -1,10 +1,11 @@
-"""Files of nanotron's main branch: read what others published, write what we promote, check both.
+"""Files of nanotron's branches: read what others published, write what we promote, check both.
 
     published.yaml ──read──▶ NanotronFile ──import──▶ conf/ of our own ──write back──▶ the same
     a promotion ──chain──▶ file 1, file 2, … file n ──check──▶ what main would refuse
 
-The registry's nanotron (0.4) trains here; its main branch trains full runs elsewhere, from these
-files. Nothing in this package imports either.
+The registry's nanotron (0.4) trains here; the branches main and smollm3 train full runs elsewhere,
+from these files. Nothing in this package imports either: their config classes are recorded
+(:mod:`.schema`).
 """
 
 from sweeps.nanotron_files.chain import ChainRun, chain, continuation, handover_problems

@@ -27,6 +27,7 @@ from ablations.training.specs import ModelSpec, TrainingSpec
 from sweeps.nanotron_files.document import check, to_document
 from sweeps.nanotron_files.model_sections import LlamaModel, Model, RandomInit
 from sweeps.nanotron_files.run_sections import Checkpoints, General, Logging, Parallelism
+from sweeps.nanotron_files.schema import Branch
 from sweeps.nanotron_files.sections import (
     AdamW,
     Data,
@@ -78,6 +79,8 @@ class ChainRun:
     """Checkpoint that the first file starts from; null = from scratch."""
     load_optimizer: bool = True
     """Whether the first file takes Adam's moments over from ``resume_from``."""
+    nanotron: Branch = "main"
+    """Branch of nanotron that trains the files."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -117,7 +120,11 @@ def chain(run: ChainRun) -> tuple[NanotronFile, ...]:
         ConfigError: a file that main would refuse, which is a fault of the run's settings.
     """
     files = tuple(_file(run, stage) for stage in range(len(run.schedule.stages)))
-    problems = [problem for file in files for problem in check(to_document(file))]
+    problems = [
+        problem
+        for file in files
+        for problem in check(to_document(file, branch=run.nanotron), run.nanotron)
+    ]
     problems += handover_problems(files)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
@@ -222,6 +229,8 @@ def _model(run: ChainRun) -> Model:
             rope_theta=spec.rope_theta,
             tie_word_embeddings=spec.tie_word_embeddings,
             vocab_size=spec.vocab_size,
+            # The flash kernels take half precision alone; nanotron would stop in its first step.
+            _attn_implementation="sdpa" if run.training.dtype == "float32" else "flash_attention_2",
         ),
         init_method=RandomInit(std=spec.initializer_range),
         dtype=run.training.dtype,
@@ -248,7 +257,7 @@ def _optimizer(run: ChainRun) -> Optimizer:
             lr_decay_style=rate.shape,
             # Main's default for the steps is all steps after the warm-up: always say both.
             lr_decay_steps=rate.decay_steps,
-            lr_decay_starting_step=rate.total_steps - rate.decay_steps,
+            lr_decay_starting_step=rate.decay_start,
             min_decay_lr=rate.peak * (rate.min_ratio if rate.decay_steps else 1.0),
         ),
     )

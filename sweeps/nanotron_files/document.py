@@ -1,11 +1,12 @@
-"""Read, check and write one file for nanotron's main branch.
+"""Read and check one file for nanotron.
 
     text ──parse──▶ NanotronFile ──text──▶ the same meaning
                         │
-                        └──check──▶ what main would refuse, all of it at once
+                        └──check──▶ what the branch would refuse, all of it at once
 
-The checker is built from main's schema (:mod:`.sections`) and the assertions of its ``Config``, so
-a promoted file is known to load before a cluster is asked for::
+The checker is built from the recorded config classes of the branch (:mod:`.schema`), our typed
+sections (:mod:`.sections`) and the assertions of nanotron's ``Config``, so a promoted file is known
+to load before a cluster is asked for::
 
     >>> check({"general": {"project": "demo"}})[0].where
     'parallelism'
@@ -20,81 +21,66 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from ablations.errors import ConfigError, Problem, nearest
 from sweeps.nanotron_files import model_sections, run_sections, sections
 from sweeps.nanotron_files.model_sections import LlamaModel, Qwen2Model
+from sweeps.nanotron_files.plain import text_of, to_document, with_defaults
+from sweeps.nanotron_files.ranges import range_problems
+from sweeps.nanotron_files.reading import load_yaml, read_text, value_problems
+from sweeps.nanotron_files.schema import Branch, schema_problems, used
 from sweeps.nanotron_files.sections import NanotronFile, StageSection, TokenFolders
 
 __all__ = ["check", "load_yaml", "parse", "read", "text_of", "to_document"]
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key said twice, which YAML would answer with the last one."""
-
-
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in seen:
-            line = key_node.start_mark.line + 1
-            raise ConfigError(Problem(f"line {line}", f"the key {key!r} is said twice"))
-        seen[key] = loader.construct_object(value_node, deep=True)
-    return seen
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def load_yaml(text: str, where: str = "file") -> dict[str, Any]:
-    """The mapping that ``text`` holds.
+def parse(document: Mapping[str, Any], branch: Branch = "main") -> NanotronFile:
+    """Return the typed file.
 
     Raises:
-        ConfigError: it is not YAML, not a mapping, or says a key twice.
+        ConfigError: everything that the branch's loader would refuse.
     """
-    try:
-        document = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(Problem(where, "not YAML", found=" ".join(str(error).split()))) from None
-    if not isinstance(document, dict):
-        raise ConfigError(
-            Problem(where, "not a mapping", found=type(document).__name__, allowed="key: value")
-        )
-    return document
-
-
-def parse(document: Mapping[str, Any]) -> NanotronFile:
-    """The typed file.
-
-    Raises:
-        ConfigError: everything main's loader would refuse.
-    """
-    problems = check(document)
+    problems = check(document, branch)
     if problems:
         raise ConfigError(problems)
-    return _validate(document)
+    file = _validate(document)
+    config = with_defaults(file.model.model_config, branch)
+    return dataclasses.replace(file, model=dataclasses.replace(file.model, model_config=config))
 
 
-def read(path: Path) -> NanotronFile:
-    """:func:`parse` of the file at ``path``."""
-    try:
-        text = Path(path).read_text()
-    except OSError as error:
-        raise ConfigError(Problem(str(path), "cannot be read", found=error.strerror)) from None
-    return parse(load_yaml(text, str(path)))
+def read(path: Path, branch: Branch = "main") -> NanotronFile:
+    """Return the typed file at ``path``, without the keys that only another branch has and uses not.
+
+    Raises:
+        ConfigError: it cannot be read, or everything that the branch's loader would refuse.
+    """
+    return parse(used(load_yaml(read_text(path), str(path)), branch), branch)
 
 
-def check(document: Mapping[str, Any]) -> list[Problem]:
-    """What main's loader would refuse in ``document``; empty when it would load."""
+def check(document: Mapping[str, Any], branch: Branch = "main") -> list[Problem]:
+    """Return what the branch's loader would refuse in ``document``; empty when it would load."""
+    unusable = list(value_problems(document))
+    if unusable:
+        return unusable
+    strict = list(schema_problems(document, branch))
     try:
         file = _validate(document)
     except ValidationError as error:
-        found = [_problem(dict(detail)) for detail in error.errors(include_url=False)]
+        better = {problem.where: problem for problem in strict if problem.do is not None}
+        told = [_problem(dict(detail)) for detail in error.errors(include_url=False)]
+        found = [better.get(problem.where, problem) for problem in told]
+        found += [p for p in strict if p.where not in {problem.where for problem in told}]
         return list({str(problem): problem for problem in found}.values())
-    return [*_stage_problems(file), *_model_problems(file), *_other_problems(file)]
+    outside = list(range_problems(file))
+    if outside:  # the checks below divide by what must be 1 or more
+        return [*strict, *outside]
+    return [
+        *strict,
+        *_stage_problems(file),
+        *_model_problems(file),
+        *_other_problems(file),
+    ]
 
 
 @cache
@@ -105,7 +91,7 @@ def _adapter() -> TypeAdapter[NanotronFile]:
 def _validate(document: Mapping[str, Any]) -> NanotronFile:
     # JSON mode is the strict one that still takes a list for a tuple: main's loader, dacite, does
     # not turn text into numbers either ("1e-8" without a dot is text in YAML 1.1).
-    text = json.dumps(document, default=str)
+    text = json.dumps(document)
     return _adapter().validate_json(text, strict=True)
 
 
@@ -143,7 +129,7 @@ def _problem(detail: Mapping[str, Any]) -> Problem:
 def _is_tag(step: object) -> bool:
     if not isinstance(step, str):
         return False
-    tags = {"str", "folders", "hub", "llama", "qwen2", "starcoder2"}
+    tags = {"str", "folders", "hub", "chat", "llama", "qwen2", "starcoder2"}
     return step in _CLASSES or step in tags or "[" in step
 
 
@@ -152,7 +138,7 @@ def _known_keys(path: list[Any]) -> list[str]:
     last = str(path[-1]) if path else ""
     owners: dict[str, list[type[Any]]] = {
         "": [NanotronFile],
-        "dataset": [TokenFolders, sections.HubDataset],
+        "dataset": [TokenFolders, sections.HubDataset, sections.ChatDataset],
         "model_config": [LlamaModel, Qwen2Model],
         "model": [model_sections.Model],
         "data": [sections.Data],
@@ -244,6 +230,13 @@ def _vocabulary_problems(
         )
 
 
+_KERNELS = (
+    *("flash_attention_2", "flex_attention", "sdpa", "ring_flash_triton", "ring"),
+    "llama3_ring_attention",
+)
+"""Keys of ``ALL_ATTENTION_FUNCTIONS`` (``src/nanotron/nn/attention.py``, main and smollm3)."""
+
+
 def _model_problems(file: NanotronFile) -> Iterator[Problem]:
     config, tp = file.model.model_config, file.parallelism.tp
     if not isinstance(config, LlamaModel | Qwen2Model):
@@ -257,9 +250,31 @@ def _model_problems(file: NanotronFile) -> Iterator[Problem]:
         yield Problem(f"{where}.num_key_value_heads", "must divide the heads", found=kv_heads)
     if kv_heads < tp:
         yield Problem(f"{where}.num_key_value_heads", "fewer than tp", found=f"{kv_heads}, {tp}")
-    every = config.no_rope_layer if isinstance(config, Qwen2Model) else None
+    kernel = config._attn_implementation
+    if kernel is not None and kernel not in _KERNELS:
+        yield Problem(
+            f"{where}._attn_implementation", "no kernel of main", found=kernel, allowed=_KERNELS
+        )
+    if isinstance(config, Qwen2Model):
+        yield from _qwen_problems(where, config)
+
+
+def _qwen_problems(where: str, config: Qwen2Model) -> Iterator[Problem]:
+    every, kernel = config.no_rope_layer, config._attn_implementation
     if every and config.num_hidden_layers % every:
         yield Problem(f"{where}.no_rope_layer", "must divide the number of layers")
+    ring = kernel == "llama3_ring_attention"
+    if ring != (config.ring_attn_heads_k_stride is not None):
+        yield Problem(
+            f"{where}.ring_attn_heads_k_stride",
+            "goes with llama3_ring_attention: give both or neither",
+            found=f"{config.ring_attn_heads_k_stride}, {kernel}",
+        )
+    windowed = ("flex_attention", "flash_attention_2", "llama3_ring_attention")
+    if config.sliding_window_size is not None and kernel not in windowed:
+        yield Problem(f"{where}.sliding_window_size", "needs a kernel with windows", found=kernel)
+    if config.flex_attention_mask is not None and kernel != "flex_attention":
+        yield Problem(f"{where}.flex_attention_mask", "needs flex_attention", found=kernel)
 
 
 def _other_problems(file: NanotronFile) -> Iterator[Problem]:
@@ -275,33 +290,3 @@ def _other_problems(file: NanotronFile) -> Iterator[Problem]:
         yield Problem(
             "lighteval.eval_interval", "not a multiple of checkpoint_interval", found=interval
         )
-
-
-def to_document(value: Any) -> Any:
-    """Plain values of a section; keys that are null by default and null are left out.
-
-    The checkpoint to resume from is always written: launch scripts look for its line.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: to_document(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-            if getattr(value, field.name) is not None
-            or field.default is not None
-            or field.name == "resume_checkpoint_path"
-        }
-    if isinstance(value, Mapping):
-        return {key: to_document(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_document(item) for item in value]
-    return value
-
-
-def text_of(file: NanotronFile, heading: str = "") -> str:
-    """The file as YAML, sections in the order of the published ones; loads to the same value."""
-    order = ("checkpoints", "data_stages", "general", "lighteval", "logging", "metrics_logging")
-    document = to_document(file)
-    ordered = {key: document[key] for key in (*order, *sorted(document)) if key in document}
-    body = yaml.safe_dump(ordered, sort_keys=False, default_flow_style=False, width=100)
-    comment = "".join(f"# {line}".rstrip() + "\n" for line in heading.splitlines())
-    return comment + body

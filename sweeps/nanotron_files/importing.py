@@ -4,7 +4,7 @@
         conf/experiment/<name>.yaml      ablate plan --config-dir …/conf experiment=<name>
         conf/{schedule,mixture,model,training,tokenizer}/<name>.yaml
         conf/source/*.yaml                sources that the catalogue does not know
-        nanotron.json                     what our configs do not say: folders, ranks, logging, …
+        nanotron.json                     the file's own values, for what our configs do not say
         <name>.nanotron.yaml              written back from the above, with the same meaning
         README.md                         what is odd in the file
 
@@ -28,17 +28,18 @@ import yaml
 from ablations.data.catalogue import load_catalogue, load_source
 from ablations.errors import ConfigError, Problem
 from ablations.files import read_json, sync_folder, write_json, write_text
+from ablations.literal import literal
 from ablations.mixture.mixture import SUM_TOLERANCE
 from sweeps.nanotron_files.chain import slug
-from sweeps.nanotron_files.document import read, text_of, to_document
-from sweeps.nanotron_files.meaning import folders_of, source_names
+from sweeps.nanotron_files.document import parse
+from sweeps.nanotron_files.meaning import folders_of, plain_word, source_names
 from sweeps.nanotron_files.model_sections import LlamaModel, Qwen2Model, RandomInit
 from sweeps.nanotron_files.oddities import Oddity, oddities
-from sweeps.nanotron_files.sections import (
-    AdamW,
-    NanotronFile,
-)
-from sweeps.nanotron_files.writing import SHARED_MODEL_KEYS, Specs, write_back
+from sweeps.nanotron_files.rates import rate_config
+from sweeps.nanotron_files.reading import load_yaml, read_text
+from sweeps.nanotron_files.schema import Branch, foreign_keys, without
+from sweeps.nanotron_files.sections import AdamW, NanotronFile
+from sweeps.nanotron_files.writing import SHARED_MODEL_KEYS, Specs, text_back
 
 __all__ = ["Imported", "import_file", "read_sidecar", "write_import"]
 
@@ -61,16 +62,24 @@ class Imported:
     """What our configs do not say."""
 
 
-def import_file(path: Path, name: str) -> Imported:
+def import_file(path: Path, name: str, branch: Branch = "main") -> Imported:
     """Read the published file at ``path`` as configs called ``name``.
 
+    Args:
+        path: A YAML file for nanotron.
+        name: Name of the config groups.
+        branch: Whose defaults stand for what the file does not say, and for which it is written back.
+
     Raises:
-        ConfigError: main would refuse it, or it is no mixture of token folders.
+        ConfigError: the branch would refuse it, or it is no mixture of token folders that our
+            configs can hold.
     """
-    file = read(path)
+    document = load_yaml(read_text(path), str(path))
+    left_out, document = _of_branch(document, branch)
+    file = parse(document, branch)
     folders = list(dict.fromkeys(f for stage in file.data_stages for f in folders_of(stage)))
     sources = _apart(source_names(folders), name)
-    stages = {stage.name: slug(stage.name) for stage in file.data_stages}
+    stages = _stage_names([stage.name for stage in file.data_stages])
     configs = {
         f"schedule/{name}": _schedule(file, stages, sources),
         f"mixture/{name}": _mixture(file, sources),
@@ -82,7 +91,8 @@ def import_file(path: Path, name: str) -> Imported:
     }
     sidecar = {
         "origin": Path(path).name,
-        "document": to_document(file),
+        "nanotron": branch,
+        "document": document,
         "stages": {short: original for original, short in stages.items()},
         "folders": {source: folder for folder, source in sources.items()},
     }
@@ -90,10 +100,48 @@ def import_file(path: Path, name: str) -> Imported:
         name=name,
         origin=str(path),
         file=file,
-        oddities=tuple(oddities(file)),
+        oddities=(*left_out, *oddities(file)),
         configs=configs,
         sidecar=sidecar,
     )
+
+
+def _stage_names(names: list[str]) -> dict[str, str]:
+    """Return a file's stage names as keys of a config, each its own.
+
+    They are ASCII words that begin with a letter, so that YAML reads text and an override finds them.
+    """
+    short: dict[str, str] = {}
+    for name in names:
+        word = plain_word(
+            "".join(c if c.isascii() else "_" for c in slug(name)).strip("_"), "stage"
+        )
+        count = 2
+        unique = word
+        while unique in short.values():
+            unique, count = f"{word}_{count}", count + 1
+        short[name] = unique
+    return short
+
+
+def _of_branch(
+    document: dict[str, Any], branch: Branch
+) -> tuple[tuple[Oddity, ...], dict[str, Any]]:
+    """Leave out the keys of another branch whose values change nothing.
+
+    A key with another value stays, and :func:`parse` refuses it.
+    """
+    unused = [path for path, default in foreign_keys(document, branch).items() if default]
+    told = tuple(
+        Oddity(
+            kind="other_branch",
+            where=".".join(map(str, path)),
+            what=f"nanotron {branch} has no such key and refuses the file; its value here means "
+            "that it is not used, so it is left out",
+        )
+        for path in unused
+    )
+    return told, without(document, unused) if unused else document
 
 
 def _apart(sources: Mapping[str, str], name: str) -> dict[str, str]:
@@ -112,13 +160,6 @@ def _apart(sources: Mapping[str, str], name: str) -> dict[str, str]:
 def _schedule(
     file: NanotronFile, stages: Mapping[str, str], sources: Mapping[str, str]
 ) -> dict[str, Any]:
-    rate = file.optimizer.learning_rate_scheduler
-    decays = rate.min_decay_lr is not None and rate.lr_decay_steps != 0
-    all_steps = file.tokens.train_steps - rate.lr_warmup_steps
-    lr: dict[str, Any] = {"kind": "wsd", "warmup_steps": rate.lr_warmup_steps}
-    lr["decay_steps"] = (rate.lr_decay_steps or all_steps) if decays else 0
-    lr["shape"] = rate.lr_decay_style or "linear"
-    lr["min_ratio"] = (rate.min_decay_lr or 0.0) / rate.learning_rate if decays else 0.0
     return {
         "total_tokens": None,
         "stages": {
@@ -128,7 +169,7 @@ def _schedule(
             }
             for stage, steps in zip(file.data_stages, file.stage_steps(), strict=True)
         },
-        "lr": lr,
+        "lr": rate_config(file),
         "full_tokens": None,
     }
 
@@ -237,9 +278,10 @@ def write_import(imported: Imported, out: Path) -> Path:
             write_text(target, _config_text(imported, key, values))
         write_json(building / "nanotron.json", imported.sidecar)
         write_text(building / "README.md", _readme(imported, out))
-        file = write_back(Specs.of_plain(imported.configs, imported.name), imported.sidecar)
+        specs = Specs.of_plain(imported.configs, imported.name)
         heading = f"Written back from the import {imported.name!r}."
-        write_text(building / f"{imported.name}.nanotron.yaml", text_of(file, heading))
+        text = text_back(specs, imported.sidecar, heading)
+        write_text(building / f"{imported.name}.nanotron.yaml", text)
         building.replace(out)
         sync_folder(out.parent)
     finally:
@@ -248,10 +290,22 @@ def write_import(imported: Imported, out: Path) -> Path:
 
 
 def _config_text(imported: Imported, key: str, values: Mapping[str, Any]) -> str:
-    head = f"# Imported from {Path(imported.origin).name}; see README.md beside conf/.\n"
+    head = f"# Imported from {_comment(imported)}; see README.md beside conf/.\n"
     if key.startswith("experiment/"):
         head = f"# @package _global_\n{head}"
-    return head + yaml.safe_dump(dict(values), sort_keys=False, width=100)
+    # Sources are read as they stand; every other group is composed, which resolves ${…}.
+    plain = dict(values) if key.startswith("source/") else literal(values)
+    return head + yaml.safe_dump(plain, sort_keys=False, width=100)
+
+
+def _cell(text: str) -> str:
+    """Return ``text`` as a cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _comment(imported: Imported) -> str:
+    """Return the file's name on one line."""
+    return " ".join(Path(imported.origin).name.split())
 
 
 def _readme(imported: Imported, out: Path) -> str:
@@ -259,7 +313,8 @@ def _readme(imported: Imported, out: Path) -> str:
     lines = [
         f"# {name}",
         "",
-        f"Read from `{Path(imported.origin).name}`, a config of nanotron's main branch.",
+        f"Read from `{_comment(imported)}`, a config of nanotron's branch "
+        f"{imported.sidecar['nanotron']}.",
         "",
         f"    ablate plan --config-dir {out}/conf experiment={name}",
         "",
@@ -269,7 +324,7 @@ def _readme(imported: Imported, out: Path) -> str:
         "| stage | from step | steps | folders |",
         "|---|---|---|---|",
         *(
-            f"| {s.name} | {s.start_training_step:,} | {steps:,} | {len(folders_of(s))} |"
+            f"| {_cell(s.name)} | {s.start_training_step:,} | {steps:,} | {len(folders_of(s))} |"
             for s, steps in zip(file.data_stages, file.stage_steps(), strict=True)
         ),
         "",
@@ -281,6 +336,19 @@ def _readme(imported: Imported, out: Path) -> str:
 
 
 def read_sidecar(folder: Path) -> Mapping[str, Any]:
-    """What :func:`write_import` kept in ``folder``."""
-    sidecar: Mapping[str, Any] = read_json(folder / "nanotron.json")
+    """Return what :func:`write_import` kept in ``folder``.
+
+    Raises:
+        ConfigError: the file is missing or damaged.
+    """
+    path = folder / "nanotron.json"
+    try:
+        sidecar = read_json(path)
+    except (OSError, ValueError) as error:
+        found = " ".join(str(error).split())
+        raise ConfigError(
+            Problem(str(path), "cannot be read", found=found, do="import the file again")
+        ) from None
+    if not (isinstance(sidecar, Mapping) and {"document", "stages", "folders"} <= set(sidecar)):
+        raise ConfigError(Problem(str(path), "no import's record", do="import the file again"))
     return sidecar

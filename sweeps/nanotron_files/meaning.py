@@ -17,13 +17,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablations.errors import ConfigError, Problem
-from sweeps.nanotron_files.document import to_document
-from sweeps.nanotron_files.sections import NanotronFile, StageSection, TokenFolders
+from sweeps.nanotron_files.plain import whole
+from sweeps.nanotron_files.rates import decay_window
+from sweeps.nanotron_files.schema import Branch
+from sweeps.nanotron_files.sections import (
+    LearningRateScheduler,
+    NanotronFile,
+    StageSection,
+    TokenFolders,
+)
 
-__all__ = ["Meaning", "folders_of", "meaning", "source_name", "source_names"]
+__all__ = ["Meaning", "folders_of", "meaning", "plain_word", "source_name", "source_names"]
 
 _GENERIC = {"", "standard", "tokenized", "tokenised", "data", "train", "merged", "shuffled"}
 """Last parts of a folder's path that say nothing of the source."""
+
+
+_MOST_LETTERS = 60
+
+_NOT_TEXT = {"null", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf"}
+"""Words that YAML or Hydra read as something else than text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,17 +61,17 @@ class Meaning:
     load_lr_scheduler: bool
 
 
-def meaning(file: NanotronFile) -> Meaning:
-    """The meaning of ``file``."""
-    optimizer = to_document(file.optimizer)
+def meaning(file: NanotronFile, branch: Branch = "main") -> Meaning:
+    """Return the meaning of ``file`` under the defaults of ``branch``."""
+    optimizer = whole(file.optimizer, branch)
     optimizer["weight_decay_exclude_named_params"] = list(
         file.optimizer.weight_decay_exclude_named_params or ()
     )
-    scheduler = optimizer.pop("learning_rate_scheduler")
+    del optimizer["learning_rate_scheduler"]
     stages = zip(file.data_stages, file.stage_steps(), strict=True)
     checkpoints = file.checkpoints
     return Meaning(
-        model=to_document(file.model),
+        model=whole(file.model, branch),
         tokenizer=file.tokenizer.tokenizer_name_or_path if file.tokenizer else None,
         stages=tuple(
             (stage.name, stage.start_training_step, steps, tuple(_normalised(stage)))
@@ -67,7 +80,7 @@ def meaning(file: NanotronFile) -> Meaning:
         sequence_length=file.tokens.sequence_length,
         batch_size=file.batch_size,
         train_steps=file.tokens.train_steps,
-        learning_rate=_filled(scheduler, file.tokens.train_steps),
+        learning_rate=_filled(file.optimizer.learning_rate_scheduler, file.tokens.train_steps),
         optimizer=optimizer,
         seeds=(_seed(file.general.seed), *(_seed(stage.data.seed) for stage in file.data_stages)),
         load_optimizer=checkpoints.load_optimizer is not False,
@@ -79,19 +92,18 @@ def _seed(seed: int | None) -> int:
     return 42 if seed is None else seed
 
 
-def _filled(scheduler: Mapping[str, Any], train_steps: int) -> dict[str, Any]:
-    filled = dict(scheduler)
-    warmup = filled.get("lr_warmup_steps", 0)
-    for key, default in (
-        ("lr_decay_style", "linear"),
-        ("lr_decay_steps", train_steps - warmup),
-        ("lr_decay_starting_step", warmup),
-        ("min_decay_lr", filled["learning_rate"]),
-    ):
-        if filled.get(key) is None:
-            filled[key] = default
-    filled["min_decay_lr"] = float(f"{filled['min_decay_lr']:.12g}")
-    return filled
+def _filled(rate: LearningRateScheduler, train_steps: int) -> dict[str, Any]:
+    start, steps = decay_window(rate, train_steps)
+    least = rate.learning_rate if rate.min_decay_lr is None else rate.min_decay_lr
+    return {
+        "learning_rate": rate.learning_rate,
+        "lr_warmup_steps": rate.lr_warmup_steps,
+        "lr_warmup_style": rate.lr_warmup_style,
+        "lr_decay_style": rate.lr_decay_style or "linear",
+        "lr_decay_steps": steps,
+        "lr_decay_starting_step": start,
+        "min_decay_lr": float(f"{least:.12g}"),
+    }
 
 
 def folders_of(stage: StageSection) -> dict[str, float]:
@@ -138,7 +150,17 @@ def source_name(folder: str) -> str:
     parts = [part for part in re.split(r"[/:]+", folder) if part]
     telling = [part for part in parts if part.lower() not in _GENERIC] or parts or ["source"]
     name = re.sub(r"[^a-z0-9]+", "_", telling[-1].lower().replace("c++", "cpp")).strip("_")
-    return name if name[:1].isalpha() else f"source_{name}"
+    return plain_word(name, "source")
+
+
+def plain_word(name: str, before: str) -> str:
+    """Return a lower-case name as a key that YAML reads as text, ``before`` put in front if need be.
+
+    It is cut to ``_MOST_LETTERS``: a source is a file and a folder too.
+    """
+    name = name[:_MOST_LETTERS].rstrip("_")
+    word = name[:1].isalpha() and name not in _NOT_TEXT
+    return name if word else f"{before}_{name}".rstrip("_")
 
 
 def source_names(folders: list[str]) -> dict[str, str]:

@@ -30,8 +30,8 @@ class RandomInit:
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     std: float
     """Standard deviation."""
-    scaling_method: str | None = None
-    """How residual layers are scaled; null = by the number of layers."""
+    scaling_method: str = "NUM_LAYERS"
+    """How residual layers are scaled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,14 +126,20 @@ class Qwen2Model(_Decoder):
     """Width of a sliding window."""
     no_rope_layer: int | None = None
     """Every n-th layer has no rotary embedding (arXiv 2501.18795)."""
-    _fused_rotary_emb: bool = False
-    """Kernel choice."""
-    _fused_rms_norm: bool = False
-    """Kernel choice."""
-    _use_qkv_packed: bool = False
-    """Kernel choice."""
+    rope_seq_len_interpolation_factor: float | None = None
+    """Positions are interpolated by this factor (arXiv 2306.15595); null = they are not."""
+    _fused_rotary_emb: bool | None = None
+    """Kernel choice; unsaid = the branch's default, true in main and false in smollm3."""
+    _fused_rms_norm: bool | None = None
+    """Kernel choice; unsaid = the branch's default, true in main and false in smollm3."""
+    _use_qkv_packed: bool | None = None
+    """Kernel choice; unsaid = the branch's default, true in main and false in smollm3."""
     _use_doc_masking: bool = False
     """Whether attention stops at document boundaries."""
+    log_attn_probs: bool = True
+    """Whether attention probabilities are logged."""
+    ring_attn_heads_k_stride: int | None = None
+    """Key heads of a step of ring attention; given with llama3_ring_attention, and only then."""
     moe_config: Mapping[str, Any] | None = None
     """Mixture-of-experts layers."""
 

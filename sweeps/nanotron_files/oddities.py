@@ -18,6 +18,7 @@ from pathlib import PurePosixPath
 from ablations.mixture.mixture import SUM_TOLERANCE
 from sweeps.nanotron_files.meaning import folders_of, source_name
 from sweeps.nanotron_files.model_sections import LlamaModel, Qwen2Model, RandomInit
+from sweeps.nanotron_files.rates import decay_window
 from sweeps.nanotron_files.sections import NanotronFile, StageSection, TokenFolders
 
 __all__ = ["Oddity", "oddities", "parameters"]
@@ -165,21 +166,29 @@ def _chain_oddities(file: NanotronFile) -> Iterator[Oddity]:
 
 
 def _rate_oddities(file: NanotronFile) -> Iterator[Oddity]:
-    rate, steps = file.optimizer.learning_rate_scheduler, file.tokens.train_steps
+    rate, total = file.optimizer.learning_rate_scheduler, file.tokens.train_steps
     where = "optimizer.learning_rate_scheduler"
-    start = rate.lr_warmup_steps if rate.lr_decay_starting_step is None else None
-    start = rate.lr_decay_starting_step if start is None else start
+    start, steps = decay_window(rate, total)
     if rate.lr_decay_steps is None:
-        yield Oddity(
-            kind="decay_default",
-            where=where,
-            what="no lr_decay_steps: main takes all steps after the warm-up",
+        loader = total - rate.lr_warmup_steps
+        what = (
+            f"no lr_decay_steps: main's scheduler takes {steps}, steps {start} to {start + steps}"
         )
-    elif start is not None and start + rate.lr_decay_steps != steps:
+        if loader != steps:
+            what += f"; its loader fills in {loader} first, steps {start} to {start + loader}"
+        yield Oddity(kind="decay_default", where=where, what=what)
+    if rate.lr_decay_steps is not None and start + steps != total:
+        after = ", then the minimum" if start + steps < total else ""
         yield Oddity(
             kind="decay_end",
             where=where,
-            what=f"the decay ends at step {start + rate.lr_decay_steps}, the run at {steps}",
+            what=f"the decay ends at step {start + steps}{after}, the run at {total}",
+        )
+    if rate.lr_warmup_style == "constant" and rate.lr_warmup_steps:
+        yield Oddity(
+            kind="constant_warmup",
+            where=where,
+            what=f"a warm-up of {rate.lr_warmup_steps} steps at the plateau: none at all",
         )
     if rate.min_decay_lr is None:
         yield Oddity(
@@ -199,6 +208,13 @@ def _model_oddities(file: NanotronFile) -> Iterator[Oddity]:
                 where=where,
                 what=f"init_method.std {init.std:g} and initializer_range "
                 f"{config.initializer_range:g} differ; main uses the first",
+            )
+        if file.model.dtype == "float32" and "flash" in (config._attn_implementation or ""):
+            yield Oddity(
+                kind="attention_dtype",
+                where=where,
+                what=f"{config._attn_implementation} has no kernel for float32: main loads the file "
+                "and fails in its first step",
             )
         if config.rope_interleaved:
             yield Oddity(

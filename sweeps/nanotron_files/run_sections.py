@@ -135,7 +135,7 @@ class Parallelism:
     recompute_layer: bool = False
     """Whether activations are computed again in the backward pass."""
     moe_layer_recompute: bool = False
-    """The same for experts."""
+    """The same for experts; a key of the branch smollm3 alone."""
     tp_recompute_allgather: bool = True
     """Whether the gathered input is gathered again in the backward pass."""
     expert_parallel_size: int = 1

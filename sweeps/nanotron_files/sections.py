@@ -35,6 +35,7 @@ from sweeps.nanotron_files.run_sections import (
 
 __all__ = [
     "AdamW",
+    "ChatDataset",
     "Data",
     "HubDataset",
     "LearningRateScheduler",
@@ -98,21 +99,42 @@ class HubDataset:
     """Whether to tokenise again."""
     text_column_name: str | None = None
     """Column of the text; null = text."""
-    sft_dataloader: bool | None = None
-    """Set for instruction data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatDataset:
+    """Conversations that main tokenises on the fly; told from text by ``sft_dataloader``."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+    hf_dataset_or_datasets: str | tuple[str, ...] | Mapping[str, float]
+    """Hub id, or several, or id → weight."""
+    hf_dataset_splits: str | tuple[str, ...] | None = None
+    """Splits; null = train."""
+    hf_dataset_config_name: str | None = None
+    """Subset."""
+    dataset_processing_num_proc_per_process: int | None = 1
+    """Tokenising processes."""
+    dataset_overwrite_cache: bool | None = False
+    """Whether to tokenise again."""
+    sft_dataloader: bool | None = True
+    """Whether the loader of instruction data reads it."""
     debug_max_samples: int | None = None
-    """Rows to keep, for instruction data."""
+    """Rows to keep; null = all."""
 
 
 def _kind(dataset: Any) -> str:
-    """Whether a dataset is text on the hub or, as in all published runs, token folders."""
+    """Tell token folders, as in all published runs, from text and conversations on the hub."""
     if isinstance(dataset, Mapping):
-        return "hub" if "hf_dataset_or_datasets" in dataset else "folders"
-    return "hub" if isinstance(dataset, HubDataset) else "folders"
+        if "hf_dataset_or_datasets" not in dataset:
+            return "folders"
+        return "chat" if {"sft_dataloader", "debug_max_samples"} & set(dataset) else "hub"
+    return {HubDataset: "hub", ChatDataset: "chat"}.get(type(dataset), "folders")
 
 
 Dataset = Annotated[
-    Annotated[TokenFolders, Tag("folders")] | Annotated[HubDataset, Tag("hub")],
+    Annotated[TokenFolders, Tag("folders")]
+    | Annotated[HubDataset, Tag("hub")]
+    | Annotated[ChatDataset, Tag("chat")],
     Discriminator(_kind),
 ]
 
@@ -193,7 +215,7 @@ class LearningRateScheduler:
     lr_decay_style: Literal["linear", "cosine", "1-sqrt"] | None = None
     """Null = linear."""
     lr_decay_steps: int | None = None
-    """Null = all steps after the warm-up, which is not what a plateau needs."""
+    """Null = all steps less the warm-up and less the starting step (:func:`.rates.decay_window`)."""
     lr_decay_starting_step: int | None = None
     """Null = right after the warm-up."""
     min_decay_lr: float | None = None

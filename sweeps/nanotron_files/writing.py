@@ -15,6 +15,9 @@ from ablations.training.specs import ModelSpec, TrainingSpec
 from sweeps.nanotron_files.document import parse
 from sweeps.nanotron_files.meaning import folders_of
 from sweeps.nanotron_files.model_sections import LlamaModel, Model, Qwen2Model, RandomInit
+from sweeps.nanotron_files.plain import text_of
+from sweeps.nanotron_files.rates import rate_config
+from sweeps.nanotron_files.schema import Branch, used
 from sweeps.nanotron_files.sections import (
     AdamW,
     LearningRateScheduler,
@@ -23,7 +26,7 @@ from sweeps.nanotron_files.sections import (
     TokenFolders,
 )
 
-__all__ = ["SHARED_MODEL_KEYS", "Specs", "write_back"]
+__all__ = ["SHARED_MODEL_KEYS", "Specs", "text_back", "write_back"]
 
 SHARED_MODEL_KEYS = (
     "vocab_size",
@@ -82,9 +85,41 @@ class Specs:
         return schedule, rate
 
 
-def write_back(specs: Specs, sidecar: Mapping[str, Any]) -> NanotronFile:
-    """The file that our configs and what the import kept make together."""
-    original = parse(sidecar["document"])
+def text_back(
+    specs: Specs, sidecar: Mapping[str, Any], heading: str = "", branch: Branch | None = None
+) -> str:
+    """Return :func:`write_back` as YAML: what the file said, and what must be said for ``branch``."""
+    document, read_as = _kept(sidecar)
+    target = branch or read_as
+    file = write_back(specs, sidecar, target)
+    return text_of(file, heading, said=document, branch=target)
+
+
+def _kept(sidecar: Mapping[str, Any]) -> tuple[dict[str, Any], Branch]:
+    """Return the document that an import kept, and the branch that it was read for.
+
+    Imports made before branches were told apart wrote every default, those that main lacks too.
+    """
+    read_as: Branch = sidecar.get("nanotron", "main")
+    return used(sidecar["document"], read_as), read_as
+
+
+def write_back(
+    specs: Specs, sidecar: Mapping[str, Any], branch: Branch | None = None
+) -> NanotronFile:
+    """Return the file that our configs and what the import kept make together.
+
+    Args:
+        specs: Our configs, changed or not.
+        sidecar: What the import kept.
+        branch: Of nanotron, whose defaults will stand for what is not said; None = the branch that
+            the file was read for.
+
+    Raises:
+        ConfigError: the configs no longer fit the file's ranks.
+    """
+    document, read_as = _kept(sidecar)
+    original = _spelled_out(parse(document, read_as))
     schedule, rate = specs.built()
     stages = tuple(
         _stage_back(original, specs, schedule, index, sidecar)
@@ -122,20 +157,54 @@ def write_back(specs: Specs, sidecar: Mapping[str, Any]) -> NanotronFile:
     )
 
 
+def _spelled_out(file: NanotronFile) -> NanotronFile:
+    """Return ``file`` with what only its folders would have said.
+
+    Nanotron asserts that a folder's tokenizer is the run's and its vocabulary the model's. A file
+    that leaves them to the folder's metadata loads only where the folder is; said, it loads anywhere.
+    """
+    vocabulary = file.model.model_config.vocab_size
+    named = file.tokenizer.tokenizer_name_or_path if file.tokenizer else None
+    if vocabulary < 1:
+        return file
+    stages = tuple(_with_vocabulary(stage, named, vocabulary) for stage in file.data_stages)
+    return replace(file, data_stages=stages)
+
+
+def _with_vocabulary(stage: StageSection, tokenizer: str | None, vocabulary: int) -> StageSection:
+    dataset = stage.data.dataset
+    if not isinstance(dataset, TokenFolders):
+        return stage
+    if dataset.vocab_size is None:
+        dataset = replace(dataset, vocab_size=vocabulary)
+    if dataset.tokenizer_name is None and tokenizer is not None:
+        # A named tokenizer is compared with the metadata together with the width of its tokens.
+        width = dataset.token_size_in_bytes or (4 if vocabulary > 2**16 else 2)
+        dataset = replace(dataset, tokenizer_name=tokenizer, token_size_in_bytes=width)
+    return replace(stage, data=replace(stage.data, dataset=dataset))
+
+
 def _scheduler_back(original: NanotronFile, rate: LearningRate) -> LearningRateScheduler:
     scheduler = original.optimizer.learning_rate_scheduler
-    scheduler = replace(scheduler, learning_rate=rate.peak, lr_warmup_steps=rate.warmup_steps)
+    read = {key: value for key, value in rate_config(original).items() if key != "kind"}
+    as_read = LearningRate(
+        peak=scheduler.learning_rate, total_steps=original.tokens.train_steps, **read
+    )
+    if rate == as_read:
+        return scheduler  # as it was written: nulls stay null, defaults stay the branch's own
+    flat = scheduler.lr_warmup_style == "constant" and rate.warmup_steps == 0
+    scheduler = replace(
+        scheduler,
+        learning_rate=rate.peak,
+        lr_warmup_steps=scheduler.lr_warmup_steps if flat else rate.warmup_steps,
+        lr_warmup_style="constant" if flat else "linear",
+    )
     if not rate.decay_steps:
-        return scheduler
-    # A published decay may start beside where its length says; what it was off by is kept.
-    off = 0
-    if scheduler.lr_decay_starting_step is not None and scheduler.lr_decay_steps is not None:
-        end = scheduler.lr_decay_starting_step + scheduler.lr_decay_steps
-        off = end - original.tokens.train_steps
+        return replace(scheduler, min_decay_lr=rate.peak)
     return replace(
         scheduler,
         lr_decay_steps=rate.decay_steps,
-        lr_decay_starting_step=rate.total_steps - rate.decay_steps + off,
+        lr_decay_starting_step=rate.decay_start,
         min_decay_lr=rate.peak * rate.min_ratio,
         lr_decay_style=rate.shape,
     )

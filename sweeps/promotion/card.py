@@ -10,6 +10,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ablations.mixture.schedule import decay_words
+
 __all__ = ["card", "watch_list"]
 
 
@@ -131,8 +133,8 @@ def _schedule(record: Mapping[str, Any]) -> Iterator[str]:
     rate = record["learning_rate"]
     yield (
         f"Learning rate {rate['peak']:g}: {rate['warmup_steps']:,} steps of warm-up, "
-        f"{rate['shape']} decay to {rate['peak'] * rate['min_ratio']:g} over the last "
-        f"{rate['decay_steps']:,} of {rate['total_steps']:,} steps. A step is "
+        f"{rate['shape']} decay to {rate['peak'] * rate['min_ratio']:g} "
+        f"{decay_words(**rate)} of {rate['total_steps']:,} steps. A step is "
         f"{record['tokens_per_step']:,} tokens."
     )
     yield ""
@@ -213,7 +215,8 @@ def watch_list(record: Mapping[str, Any]) -> list[str]:
     """What to look at while the full run trains, from what is known of it."""
     stages = record["stages"]
     rate = record["learning_rate"]
-    decay_from = rate["total_steps"] - rate["decay_steps"]
+    # Records made before there was a tail have no key for it.
+    decay_from = rate["total_steps"] - rate["decay_steps"] - rate.get("tail_steps", 0)
     items = [
         "loss at every stage's first 100 steps: a step up is expected where the mixture changes; "
         "one that does not come back within a few hundred steps is not",

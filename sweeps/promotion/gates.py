@@ -135,18 +135,29 @@ def _epoch_caps(evidence: Evidence, limits: LimitSpec) -> GateResult:
         for name in schedule.sources
     }
     epochs = {name: round(value, 4) for name, value in schedule.epochs(available).items()}
-    over = {name: value for name, value in epochs.items() if value > cap * (1.0 + 1e-6)}
-    most = max(epochs, key=lambda name: epochs[name])
+    beyond = {name: value for name, value in epochs.items() if value > cap * (1.0 + 1e-6)}
+    exempt = {k: why for k, why in config.mixture.epoch_cap_exempt.items() if k in beyond}
+    over = {name: value for name, value in beyond.items() if name not in exempt}
+    within = {name: value for name, value in epochs.items() if name not in exempt} or epochs
+    most = max(within, key=lambda name: within[name])
     if over:
         told = ", ".join(f"{name} {value:.2f}" for name, value in over.items())
         sentence = f"read more often than {cap:g} epochs at the full budget: {told}"
     else:
         sentence = f"at most {epochs[most]:.2f} epochs ({most}) at the full budget, cap {cap:g}"
+    if exempt:
+        told = "; ".join(f"{name} {beyond[name]:.2f} ({why})" for name, why in exempt.items())
+        sentence += f"; exempt: {told}"
     return GateResult(
         name="epoch_caps",
         state="failed" if over else "passed",
         sentence=sentence,
-        evidence={"epochs": epochs, "cap": cap, "tokens": schedule.total_tokens},
+        evidence={
+            "epochs": epochs,
+            "cap": cap,
+            "tokens": schedule.total_tokens,
+            **({"exempt": exempt} if exempt else {}),
+        },
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ablations.schema import RunConfig
 from sweeps.nanotron_files.chain import ChainRun, chain, checkpoint_folder, slug
 from sweeps.nanotron_files.run_sections import Parallelism
+from sweeps.nanotron_files.schema import Branch
 from sweeps.nanotron_files.sections import NanotronFile
 from sweeps.promotion.launch import StageLaunch
 from sweeps.promotion.spec import FullSpec
@@ -15,8 +16,8 @@ from sweeps.promotion.spec import FullSpec
 __all__ = ["chain_files", "chain_run", "stage_launches"]
 
 
-def chain_run(config: RunConfig, full: FullSpec, name: str) -> ChainRun:
-    """Everything that the files of ``config`` on ``full``'s cluster say."""
+def chain_run(config: RunConfig, full: FullSpec, name: str, nanotron: Branch = "main") -> ChainRun:
+    """Return everything that the files of ``config`` on ``full``'s cluster say."""
     schedule, cluster = config.build_schedule(), full.cluster
     warm = config.warm_start
     return ChainRun(
@@ -46,6 +47,7 @@ def chain_run(config: RunConfig, full: FullSpec, name: str) -> ChainRun:
         checkpoint_interval_steps=cluster.checkpoint_interval_steps,
         resume_from=warm.checkpoint,
         load_optimizer=warm.load_optimizer,
+        nanotron=nanotron,
     )
 
 

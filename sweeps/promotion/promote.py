@@ -26,6 +26,7 @@ import yaml
 
 from ablations.errors import ConfigError, Problem
 from ablations.files import sync_folder, write_json, write_text
+from ablations.literal import literal
 from ablations.runs import RunRecord, folder_problem
 from ablations.schema import RunConfig, dump, load, validate
 from sweeps.nanotron_files.document import text_of
@@ -194,7 +195,7 @@ def _record(
     config = evidence.config
     schedule = config.build_schedule()
     rate = config.build_learning_rate(schedule)
-    run = chain_run(config, spec.full, name)
+    run = chain_run(config, spec.full, name, spec.nanotron)
     bill = estimate(
         config.model,
         tokens=schedule.total_tokens,
@@ -325,13 +326,13 @@ def _fill(
         (folder / name).mkdir(parents=True)
     write_text(folder / "card.md", card(record))
     write_json(folder / "promotion.json", record)
-    run = chain_run(evidence.config, spec.full, str(record["name"]))
+    run = chain_run(evidence.config, spec.full, str(record["name"]), spec.nanotron)
     for number, (name, file) in enumerate(chain_files(run).items(), start=1):
         heading = (
-            f"{record['name']}: file {number} of {len(run.schedule.stages)}, for nanotron's main "
-            "branch.\nMain trains the last stage listed; the ones before say what was read already."
+            f"{record['name']}: file {number} of {len(run.schedule.stages)}, for nanotron's branch "
+            f"{run.nanotron}.\nIt trains the last stage listed; the ones before say what was read already."
         )
-        write_text(folder / "nanotron" / name, text_of(file, heading))
+        write_text(folder / "nanotron" / name, text_of(file, heading, branch=run.nanotron))
     for name, text in scripts(run.name, stage_launches(run), spec.full.cluster).items():
         write_text(folder / "launch" / name, text)
         (folder / "launch" / name).chmod(0o755)
@@ -352,10 +353,10 @@ def _fill_conf(
             continue
         for group in _GROUPS:
             (conf / group).mkdir(exist_ok=True)
-            text = yaml.safe_dump(dict(values[group]), sort_keys=False, width=100)
+            text = yaml.safe_dump(literal(values[group]), sort_keys=False, width=100)
             write_text(conf / group / f"{experiment}.yaml", heading + text)
         plain = _experiment(experiment, folder, record, values)
-        text = yaml.safe_dump(plain, sort_keys=False, width=100)
+        text = yaml.safe_dump(literal(plain), sort_keys=False, width=100)
         write_text(
             conf / "experiment" / f"{experiment}.yaml", "# @package _global_\n" + heading + text
         )

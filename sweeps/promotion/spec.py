@@ -15,6 +15,7 @@ from ablations.errors import ConfigError, Problem
 from ablations.mixture.specs import LearningRateSpec
 from ablations.runs import folder_problem
 from ablations.sbatch import partition_problems, time_problems
+from sweeps.nanotron_files.schema import Branch
 
 __all__ = [
     "GATES",
@@ -84,7 +85,7 @@ class ClusterSpec:
     checkpoints: str = "checkpoints"
     """Parent of the checkpoints on the cluster."""
     nanotron: str = "nanotron"
-    """Checkout of nanotron's main branch, with ``run_train.py``."""
+    """Checkout of nanotron with ``run_train.py``, of the branch that ``promotion.nanotron`` names."""
 
     @property
     def gpus(self) -> int:
@@ -252,6 +253,8 @@ class PromotionSpec:
     pick: str | None = None
     """Candidate to promote, by name or trial; null = the verdict's pick, or the baseline where the
     verdict keeps it."""
+    nanotron: Branch = "main"
+    """Branch of nanotron that the chain is written for and checked against: main or smollm3."""
     out: str = "promotions"
     """Parent of the promotion folders."""
     by: str | None = None

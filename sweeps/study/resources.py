@@ -64,8 +64,9 @@ def resources_of(
     run = load(naming_every_source(config, space), config_dirs)
     plan = make_plan(run)
     possible = boundaries(run.schedule, space)
+    exempt = run.mixture.epoch_cap_exempt
     caps = EpochCaps(
-        tokens=plan.available_tokens,
+        tokens={name: n for name, n in plan.available_tokens.items() if name not in exempt},
         full_tokens=run.schedule.full_tokens or float(plan.schedule.total_tokens),
         max_epochs=run.mixture.epoch_cap,
         shares=_most(_shares(space, s.budgets(), s.stages) for s in possible),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,9 @@ from ablations.data.catalogue import (
     load_tokenizer_spec,
 )
 from ablations.errors import ConfigError
+
+MADE_BEFORE = "ef0338b4d8ab1c254ae99c7e14f6fc0d121386145d8237d3e70169340631c468"
+"""Fingerprint of a source as it was before it had ``leave_out``, ``score_shares`` and limits of length."""
 
 GOOD = """
 domain: english
@@ -67,8 +71,47 @@ def test_smollm2s_sources_have_the_papers_figures(name: str, billions: float) ->
 
 
 def test_a_figure_that_is_assumed_says_so() -> None:
-    for name in ("dclm_edu", "jupyter_notebooks", "dolma_books", "auggsm8k"):
+    for name in ("jupyter_notebooks", "dolma_books", "auggsm8k", "fineweb_edu_8k", "dclm_8k"):
         assert load_source(name).note == "tokens_available is assumed"
+    assert load_source("dclm_edu").note == "tokens_available and score_shares are assumed"
+
+
+def test_the_small_models_web_drops_score_0_and_thins_1_and_2() -> None:
+    """arXiv 2502.02737, section 6."""
+    spec = load_source("dclm_edu")
+    assert spec.min_score == 1
+    assert set(spec.score_shares) == {1, 2}
+    assert all(0.0 < share < 1.0 for share in spec.score_shares.values())
+
+
+@pytest.mark.parametrize("name", ["fineweb_edu_8k", "dclm_8k", "dolma_books"])
+def test_long_documents_have_8k_tokens_and_more(name: str) -> None:
+    assert load_source(name).min_tokens == 8192
+
+
+@pytest.mark.parametrize(
+    "added",
+    [{"min_tokens": 5}, {"leave_out": {"a": ("b",)}}, {"score_column": "s", "min_score": 1}],
+)
+def test_a_filter_that_is_not_used_keeps_the_stores_of_before(added: dict[str, Any]) -> None:
+    origin = FilesOrigin(kind="files", paths=("a.txt",))
+    spec = SourceSpec(domain="english", tokens_available=1000, origin=origin, licence="MIT")
+    assert spec.fingerprint() == MADE_BEFORE
+    assert replace(spec, **added).fingerprint() != spec.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("filters", "said"),
+    [
+        ({"min_tokens": 0}, "above zero"),
+        ({"min_tokens": 9, "max_tokens": 8}, "nothing is left"),
+        ({"score_shares": {1: 0.5}}, "goes with score_column"),
+        ({"score_column": "s", "score_shares": {1: 1.5}}, "not a share"),
+    ],
+)
+def test_filters_that_cannot_be_are_refused(filters: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        replace(load_source("fineweb_edu"), **filters)
 
 
 def test_an_unknown_source_brings_the_nearest_names() -> None:

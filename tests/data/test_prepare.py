@@ -104,6 +104,29 @@ def test_an_end_token_follows_each_document_and_documents_are_shuffled(made: Mad
     assert sorted(stored) == sorted(written)
 
 
+def test_documents_of_too_few_or_too_many_tokens_are_dropped_and_counted(
+    made: Made, tmp_path: Path
+) -> None:
+    from tokenizers import Tokenizer as Fast
+
+    fast = Fast.from_file(str(made.data / "tokenizers" / "t" / "tokenizer.json"))
+    texts = {text.text for text in documents("dialogue", 120, seed=0)}
+    lengths = {text: len(fast.encode(text, add_special_tokens=False).ids) for text in texts}
+    least, most = np.quantile(list(lengths.values()), [0.3, 0.8]).astype(int).tolist()
+    data = tmp_path / "data"
+    shutil.copytree(made.data / "tokenizers", data / "tokenizers")
+    spec = source(made.texts, min_tokens=least, max_tokens=most, heldout_share=0.2)
+    (kept,) = prepare({"some": spec}, TOKENIZER, data)
+    stored = {fast.decode(t.tolist()) for t in TokenStore.open(kept.folder).documents()}
+    aside = {row["text"] for row in read_json_lines(kept.folder / "heldout.jsonl")}
+    assert stored | aside == {text for text, n in lengths.items() if least <= n <= most}
+    assert aside
+    assert manifest(kept).dropped == {
+        f"fewer than {least} tokens": sum(n < least for n in lengths.values()),
+        f"more than {most} tokens": sum(n > most for n in lengths.values()),
+    }
+
+
 def test_a_second_run_does_nothing(made: Made) -> None:
     before = (made.store.folder / "manifest.json").stat().st_mtime_ns
     told: list[Progress] = []

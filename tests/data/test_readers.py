@@ -105,6 +105,36 @@ def test_filters_drop_and_count(tmp_path: Path) -> None:
     assert place.dropped == {"lang is not en": 6, "score below 1": 2}
 
 
+def test_scores_are_thinned_by_a_hash_of_the_text(tmp_path: Path) -> None:
+    rows = [{"id": str(n), "text": f"document {n}", "score": n % 4 + 0.4} for n in range(2000)]
+    source = spec(
+        write_jsonl(tmp_path, rows),
+        score_column="score",
+        min_score=1,
+        score_shares={1: 0.25, 2: 0.5},
+    )
+    place = Place(downloads=tmp_path)
+    kept = [int(text.id) % 4 for text in read_source(source, place)]
+    assert [kept.count(score) for score in range(4)] == [
+        0,
+        pytest.approx(125, abs=35),
+        pytest.approx(250, abs=50),
+        500,
+    ]
+    assert place.dropped["score below 1"] == 500
+    assert place.dropped["score 1, not drawn"] == 500 - kept.count(1)
+    assert place.dropped["score 2, not drawn"] == 500 - kept.count(2)
+    again = [text.id for text in read_source(source, Place(downloads=tmp_path))]
+    assert len(again) == len(kept)
+
+
+def test_values_that_are_left_out_drop_and_are_counted(tmp_path: Path) -> None:
+    source = spec(write_jsonl(tmp_path), leave_out={"site": ("s0", "s1")})
+    place = Place(downloads=tmp_path)
+    assert [text.id for text in read_source(source, place)] == [f"d{n}" for n in range(6, 12)]
+    assert place.dropped == {"site is s0": 3, "site is s1": 3}
+
+
 def test_empty_documents_are_dropped_and_lists_are_lines(tmp_path: Path) -> None:
     rows = [{"text": " "}, {"text": None}, {"text": ["a", None, "b"]}]
     place = Place(downloads=tmp_path)

@@ -163,6 +163,19 @@ def test_a_slice_is_a_fixed_part_of_the_source() -> None:
     assert placement.window.max() > 500  # spread over the source, not its head
 
 
+def test_a_slice_larger_than_the_source_reads_what_is_there() -> None:
+    schedule = Schedule(
+        stages=(Stage(name="a", steps=100, mixture=Mixture({"web": 1.0})),),
+        sequence_length=8,
+        batch_size=1,
+    )
+    sampler = Sampler(schedule, {"web": 40}, seed=3, slices={"web": 10**6})
+    assert sampler.windows == {"web": 40}
+    placed = sampler.locate(np.arange(100))
+    assert set(placed.window.tolist()) == set(range(40))
+    assert placed.epoch.max() == 2
+
+
 def eleven_trillion_tokens(sources: int = 60) -> tuple[Schedule, dict[str, int]]:
     rng = np.random.default_rng(0)
     names = [f"source{k}" for k in range(sources)]
@@ -272,3 +285,49 @@ def test_a_source_that_was_not_asked_for_fails_the_audit() -> None:
         batch_size=1,
     )
     assert not audit(schedule, np.array([[999, 1]]), {"web": 9, "code": 9}, tolerance=1e-3).ok
+
+
+def one_stage(weights: dict[str, float], steps: int) -> Schedule:
+    return Schedule(
+        stages=(Stage(name="a", steps=steps, mixture=Mixture(weights)),),
+        sequence_length=8,
+        batch_size=1,
+    )
+
+
+@pytest.mark.parametrize("direction", [-1, 1], ids=["under", "over"])
+def test_the_audit_draws_its_line_at_the_tolerance_and_the_samplers_bound(direction: int) -> None:
+    total = 2**20
+    schedule = one_stage({"web": 0.5, "code": 0.5}, total)
+    # 1,048 windows are 0.1%; the sampler may be off by log2(2**20) / 2 + 2 = 12 more.
+    for gap, ok in ((1060, True), (1061, False)):
+        web = total // 2 + direction * gap
+        counts = np.array([[web, total - web]])
+        found = audit(schedule, counts, {"web": 9, "code": 9}, tolerance=1e-3)
+        assert found.ok is ok, gap
+
+
+def test_one_source_that_is_read_too_little_fails_though_no_other_is_read_too_much() -> None:
+    names = [f"s{n}" for n in range(20)]
+    total = 1_000_000
+    schedule = one_stage(dict.fromkeys(names, 0.05), total)
+    counts = np.full((1, 20), 50_500)  # 0.05% more than asked, within the tolerance
+    counts[0, 7] = 50_000 - 19 * 500  # 0.95% less
+    found = audit(schedule, counts, dict.fromkeys(names, 9), tolerance=1e-3)
+    assert not found.ok
+    assert found.worst.source == "s7"
+
+
+@pytest.mark.parametrize("samples", [0, 1, 30, 59, 60, 61, 90, 120])
+def test_the_closed_form_counts_no_sample_beyond_those_asked_for(samples: int) -> None:
+    stages = tuple(
+        Stage(name=name, steps=60, mixture=Mixture(weights))
+        for name, weights in (("a", {"web": 0.7, "code": 0.3}), ("b", {"web": 0.2, "code": 0.8}))
+    )
+    schedule = Schedule(stages=stages, sequence_length=8, batch_size=1)
+    sampler = Sampler(schedule, {"web": 7, "code": 9}, seed=1)
+    read = WindowCounts(schedule)
+    read.add(sampler.locate(np.arange(samples)))
+    closed = WindowCounts.of_samples(sampler, samples)
+    assert np.array_equal(closed.array, read.array)
+    assert closed.array.sum() == samples

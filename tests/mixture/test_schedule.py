@@ -61,6 +61,29 @@ def test_the_rate_warms_up_holds_and_decays_to_its_floor(shape: DecayShape) -> N
     assert all(later < earlier for earlier, later in itertools.pairwise(values[79:]))
 
 
+@pytest.mark.parametrize(("tail", "start", "last"), [(0, 80, 0.0), (50, 30, 0.0), (-5, 85, 0.25)])
+def test_a_decay_can_end_before_the_schedule_or_after_it(
+    tail: int, start: int, last: float
+) -> None:
+    schedule = Schedule(
+        stages=(Stage(name="a", steps=100, mixture=WEB),), sequence_length=8, batch_size=1
+    )
+    spec = LearningRateSpec(warmup_steps=5, decay_steps=20, tail_steps=tail)
+    rate = spec.build(peak=1.0, schedule=schedule)
+    assert rate.decay_start == start
+    assert rate.factor(start - 1) == 1.0
+    assert rate.factor(start) == pytest.approx(0.95)
+    assert rate.factor(99) == pytest.approx(last)
+    if tail > 0:
+        assert {rate.factor(step) for step in range(start + 19, 100)} == {0.0}
+
+
+@pytest.mark.parametrize(("tail", "said"), [(76, "longer than"), (-21, "before the decay begins")])
+def test_a_tail_that_does_not_fit_is_refused(tail: int, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        LearningRate(peak=1.0, warmup_steps=5, decay_steps=20, total_steps=100, tail_steps=tail)
+
+
 def test_a_rate_longer_than_its_schedule_is_refused() -> None:
     with pytest.raises(ConfigError, match="longer than the schedule"):
         LearningRate(peak=1.0, warmup_steps=60, decay_steps=50, total_steps=100)
@@ -221,6 +244,22 @@ def test_a_cap_counts_all_stages_and_names_the_source() -> None:
     assert not broken_caps(two_stages(), available, epoch_cap=4.0)
 
 
+@pytest.mark.parametrize("available", [{"math": 0.0}, {}], ids=["empty", "missing"])
+def test_a_source_without_a_token_breaks_every_cap(available: dict[str, float]) -> None:
+    there = {"web": 1e6, "code": 1e6, **available}
+    (problem,) = broken_caps(two_stages(), there, epoch_cap=1e9)
+    assert problem.where == "source.math"
+    assert "inf epochs" in str(problem)
+
+
+def test_an_exempt_source_may_be_read_more_often_the_others_not() -> None:
+    available = {"web": 1e6, "code": 4.0, "math": 40.0}
+    (problem,) = broken_caps(two_stages(), available, epoch_cap=3.9, exempt={"math": "published"})
+    assert problem.where == "source.code"
+    with pytest.raises(ConfigError, match="needs its reason"):
+        MixtureSpec(weights={"web": 1.0}, epoch_cap_exempt={"web": " "})
+
+
 def test_a_cap_can_be_judged_at_the_full_budget() -> None:
     available = dict.fromkeys(("web", "code", "math"), 3200.0 * 10)
     assert not broken_caps(two_stages(), available, epoch_cap=1.0, full_tokens=32_000)
@@ -241,6 +280,17 @@ def test_simulated_epochs_equal_the_full_runs() -> None:
     proxy = schedule.epochs({name: slices[name] * 8 for name in slices})
     whole = {name: read * 1000 / available[name] for name, read in schedule.tokens().items()}
     assert proxy == pytest.approx(whole, rel=0.1)
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [(0.2, 1), (0.7, 1), (1.6, 2), (99.0, 10)])
+def test_a_slice_is_at_least_a_window_and_at_most_what_is_prepared(
+    wanted: float, expected: int
+) -> None:
+    # A slice of 0 would be taken for the whole source.
+    schedule, full = two_stages(), 3200.0 * 1000
+    windows = {"web": 10_000, "code": 10_000, "math": 10}
+    available = {"web": 1e6, "code": 1e6, "math": wanted * 8 * 1000}
+    assert simulated_slices(schedule, windows, available, full)["math"] == expected
 
 
 def test_stage_names_must_differ() -> None:

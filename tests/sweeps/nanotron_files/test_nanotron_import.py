@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ablations.errors import ConfigError
 from ablations.schema import load
-from sweeps.nanotron_files import meaning, read
+from sweeps.nanotron_files import load_yaml, meaning, parse, read
 from sweeps.nanotron_files.importing import import_file, read_sidecar, write_import
-from sweeps.nanotron_files.writing import Specs, write_back
+from sweeps.nanotron_files.writing import Specs, text_back, write_back
 from tests.conftest import Ablate
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "promotion" / "published"
@@ -113,3 +114,38 @@ def test_the_command_imports_and_says_what_is_odd(
     refused = ablate("import", f"file={path}", "name=example")
     assert refused.code == 2
     assert "nothing is overwritten" in refused.err
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"document": {}}', "\x00"])
+def test_a_damaged_record_of_an_import_is_named(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "nanotron.json").write_text(content)
+    with pytest.raises(ConfigError, match="import the file again"):
+        read_sidecar(tmp_path)
+
+
+def test_stages_whose_names_read_alike_stay_apart(tmp_path: Path) -> None:
+    document = load_yaml((GOLDEN / "two_stages.yaml").read_text())
+    document["data_stages"][0]["name"] = "Ünit 1"
+    document["data_stages"][1]["name"] = "unit:1"
+    path = tmp_path / "names.yaml"
+    path.write_text(yaml.safe_dump(document))
+    imported = import_file(path, "names")
+    assert list(imported.configs["schedule/names"]["stages"]) == ["nit_1", "unit_1"]
+    there_and_back(path, tmp_path / "out")
+    document["data_stages"][0]["name"] = "unit 1"
+    path.write_text(yaml.safe_dump(document))
+    imported = import_file(path, "names")
+    assert list(imported.configs["schedule/names"]["stages"]) == ["unit_1", "unit_1_2"]
+    there_and_back(path, tmp_path / "again")
+
+
+def test_an_import_made_before_branches_were_told_apart_is_still_written_back() -> None:
+    imported = import_file(GOLDEN / "two_stages.yaml", "imported")
+    document = dict(imported.sidecar["document"])
+    # Every default was written then, keys that main does not have among them.
+    document["parallelism"] = {**document["parallelism"], "moe_layer_recompute": False}
+    before = {key: value for key, value in imported.sidecar.items() if key != "nanotron"}
+    text = text_back(Specs.of_plain(imported.configs, "imported"), {**before, "document": document})
+    assert "moe_layer_recompute" not in text
+    assert meaning(parse(load_yaml(text))) == meaning(imported.file)

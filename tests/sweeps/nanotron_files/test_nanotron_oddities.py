@@ -77,6 +77,8 @@ def test_parameters_are_counted_as_published(name: str, millions: float) -> None
         ("s3://x/llama_tokenized_4097/megamath-web-pro/standard/", "megamath_web_pro"),
         ("/data/Stack-Edu-C++/train", "stack_edu_cpp"),
         ("123", "source_123"),
+        ("data/no/train", "source_no"),
+        ("data/" + "long" * 1000, "long" * 15),
         ("/", "source"),
     ],
 )

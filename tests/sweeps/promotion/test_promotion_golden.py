@@ -8,12 +8,21 @@ import subprocess
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
-from sweeps.nanotron_files import check, handover_problems, load_yaml, oddities, read
+from ablations.schema import conf_dir
+from sweeps.nanotron_files import check, handover_problems, load_yaml, oddities, read, text_of
 from sweeps.nanotron_files.meaning import folders_of
 from sweeps.nanotron_files.model_sections import LlamaModel
+from sweeps.nanotron_files.schema import Branch, recorded
+from sweeps.promotion.plan import chain_files, chain_run
+from sweeps.promotion.promote import promote
+from tests.sweeps.promotion.conftest import FULL, MadeStudy, composed
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "promotion"
 CHAIN = sorted((GOLDEN / "chain_smollm2_1b7").glob("*.yaml"))
@@ -21,14 +30,20 @@ SCRIPTS = sorted((GOLDEN / "launch").iterdir())
 
 
 @cache
-def made() -> dict[str, str]:
-    """What the code makes today."""
+def regenerate() -> Any:
+    """The script that makes the golden files."""
     spec = importlib.util.spec_from_file_location("regenerate", GOLDEN / "regenerate.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    files: dict[str, str] = module.files()
+    return module
+
+
+@cache
+def made() -> dict[str, str]:
+    """What the code makes today."""
+    files: dict[str, str] = regenerate().files()
     return files
 
 
@@ -98,6 +113,28 @@ def test_the_context_extension_is_a_new_run() -> None:
     assert 75e9 <= left < 75e9 + 2000 * fourth.tokens_per_step
 
 
+@pytest.mark.parametrize(
+    ("dtype", "kernel"), [("float32", "sdpa"), ("bfloat16", "flash_attention_2")]
+)
+@pytest.mark.parametrize("branch", ["main", "smollm3"])
+def test_the_demos_chain_asks_for_a_kernel_that_its_dtype_has(
+    dtype: str, kernel: str, branch: Branch
+) -> None:
+    config, spec = regenerate().full(
+        "demo_full", f"training.dtype={dtype}", f"promotion.nanotron={branch}"
+    )
+    assert spec.nanotron == branch
+    run = chain_run(config, spec.full, "demo", spec.nanotron)
+    for file in chain_files(run).values():
+        assert file.model.dtype == dtype
+        assert isinstance(file.model.model_config, LlamaModel)
+        assert file.model.model_config._attn_implementation == kernel
+        assert "attention_dtype" not in {oddity.kind for oddity in oddities(file)}
+        text = text_of(file, branch=branch)
+        assert text.startswith(f"# Checked against huggingface/nanotron {branch}, commit ")
+        assert check(load_yaml(text), branch) == []
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_are_sound_bash(path: Path) -> None:
     subprocess.run(["bash", "-n", str(path)], check=True)
@@ -135,3 +172,25 @@ def test_a_stage_that_was_killed_goes_on_from_its_own_checkpoint(tmp_path: Path)
     assert resumed.data_stages == read(CHAIN[1]).data_stages
     (folder / "latest.txt").write_text("3814697")
     assert "nothing to do" in train(2)
+
+
+@pytest.mark.parametrize("branch", ["main", "smollm3"])
+def test_a_promotion_names_the_commit_and_resolves_nothing_of_others(
+    branch: Branch, study: MadeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STRANGE_TOKEN", "secret-of-mine")
+    asked = f"promotion.nanotron={branch}"
+    values = composed(*FULL, asked, config="promote")
+    values.pop("compare")
+    values["source"]["synthetic_facts"]["note"] = "${oc.env:STRANGE_TOKEN}"
+    promoted = promote(values)
+    (path,) = (promoted.folder / "nanotron").glob("*.yaml")
+    assert f"# Checked against huggingface/{recorded(branch)}." in path.read_text()
+    assert check(load_yaml(path.read_text()), branch) == []
+    GlobalHydra.instance().clear()
+    searched = f"hydra.searchpath=[file://{promoted.folder / 'conf'}]"
+    with initialize_config_dir(str(conf_dir())):
+        found = compose("run", overrides=[searched, "experiment=promoted"])
+    plain = OmegaConf.to_container(found, resolve=True)
+    assert isinstance(plain, dict)
+    assert plain["source"]["synthetic_facts"]["note"] == "${oc.env:STRANGE_TOKEN}"

@@ -11,6 +11,7 @@ import yaml
 from ablations.plan import make_plan
 from ablations.schema import RunConfig, conf_dir, load
 from sweeps.nanotron_files import read
+from tests.conftest import Ablate
 from tests.sweeps.promotion.conftest import composed
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data" / "nanotron_configs"
@@ -41,7 +42,7 @@ def test_the_stages_of_the_1b7_have_the_papers_shares(stage: int, shares: dict[s
     assert domain_shares(run("experiment=smollm2_1b7"), stage) == pytest.approx(shares, abs=2e-6)
 
 
-def test_the_plan_of_the_1b7_tells_its_epochs_and_judges_the_cap() -> None:
+def test_the_plan_of_the_1b7_tells_its_epochs_and_its_exemption(ablate: Ablate) -> None:
     plan = make_plan(run("experiment=smollm2_1b7"))
     assert plan.schedule.total_tokens == pytest.approx(11e12, rel=1e-6)
     assert plan.parameters == 1_711_376_384
@@ -49,7 +50,42 @@ def test_the_plan_of_the_1b7_tells_its_epochs_and_judges_the_cap() -> None:
     assert plan.epochs["fineweb_edu"] == pytest.approx(3.82, abs=0.01)
     assert plan.epochs["dclm"] == pytest.approx(1.05, abs=0.01)
     # 5% of 2T tokens are 8.3 epochs of OpenWebMath's 12B: over any cap by the published figures.
-    assert [problem.where for problem in plan.problems] == ["source.openwebmath"]
+    assert plan.epochs["openwebmath"] == pytest.approx(12.2, abs=0.1)
+    assert plan.problems == ()
+    told = ablate("plan", "experiment=smollm2_1b7")
+    assert told.code == 0
+    assert "over the cap, exempt" in told.out
+    assert "12.25 epochs; published recipe" in told.out
+    refused = ablate("plan", "experiment=smollm2_1b7", "~mixture.epoch_cap_exempt.openwebmath")
+    assert refused.code == 2
+    assert "source.openwebmath" in refused.err
+    assert "mixture.epoch_cap_exempt.openwebmath" in refused.err
+
+
+def test_smollm1_reads_its_corpus_as_published() -> None:
+    config = run("experiment=smollm1_135m")
+    schedule = config.build_schedule()
+    rate = config.build_learning_rate(schedule)
+    assert schedule.total_steps == 600_000
+    assert (rate.warmup_steps, rate.decay_steps, rate.shape) == (5000, 100_000, "1-sqrt")
+    mixture = schedule.stages[0].mixture
+    cosmopedia = {n: w for n, w in mixture.items() if n.startswith("cosmopedia_v2_")}
+    assert sum(cosmopedia.values()) == pytest.approx(0.15)
+    assert {n.removeprefix("cosmopedia_v2_"): w / 0.15 for n, w in cosmopedia.items()} == (
+        pytest.approx({"middle_school": 0.4, "college": 0.3, "other": 0.3})
+    )
+    tokens = [config.source[name].tokens_available for name in cosmopedia]
+    assert tokens == pytest.approx([0.4 * 28e9, 0.3 * 28e9, 0.3 * 28e9])
+    assert (mixture["fineweb_edu_dedup"], mixture["python_edu"]) == (0.7, 0.08)
+    assert make_plan(config).problems == ()
+
+
+@pytest.mark.parametrize("name", ["smollm2_135m", "smollm2_360m"])
+def test_the_small_models_read_the_filtered_dclm_with_cosmopedia(name: str) -> None:
+    weights = _weights(name, "stable")
+    assert weights["dclm_edu"] == 0.82
+    assert "dclm" not in weights
+    assert weights["cosmopedia_v2"] > 0
 
 
 @pytest.mark.parametrize(
@@ -121,10 +157,11 @@ def test_what_is_assumed_is_marked() -> None:
 def test_the_context_extension_is_forty_percent_long_documents_and_sixty_of_stage_four() -> None:
     four = _weights("smollm2_1b7", "decay")
     long = _weights("smollm2_context_8k", "long_context")
-    assert long["dolma_books"] == 0.2
+    documents = {"dolma_books": 0.2, "fineweb_edu_8k": 0.1, "dclm_8k": 0.1}
+    assert {name: long.pop(name) for name in documents} == documents
+    assert set(long) == set(four)
     for name, weight in four.items():
-        extra = 0.1 if name in ("fineweb_edu", "dclm") else 0.0
-        assert long[name] == pytest.approx(0.6 * weight + extra, abs=1e-6), name
+        assert long[name] == pytest.approx(0.6 * weight, abs=1e-6), name
 
 
 def _weights(schedule: str, stage: str) -> dict[str, float]:
