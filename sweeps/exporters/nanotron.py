@@ -1,4 +1,4 @@
-"""nanotron: the chain of files of its main branch, and the folders of token files that they read.
+"""nanotron: the chain of files of main or of the branch smollm3, and the token folders that they read.
 
 The files are those that a promotion writes (``sweeps.nanotron_files.chain``); their token folders are
 the export's own where tokens go along. nanotron reads datatrove's token files, which is how the
@@ -34,10 +34,13 @@ def write(export: Export, folder: Path) -> None:
                 metadata = store_file(source, file).with_name(f"{file.name}.metadata")
                 if metadata.is_file():
                     (target / metadata.name).write_bytes(metadata.read_bytes())
-    run = _run(export)
+    run = replace(_run(export), nanotron="smollm3" if export.format == "smollm3" else "main")
     for stage, link in zip(export.plan.stages, chain(run), strict=True):
-        heading = f"{run.name}: file {stage.number} of {len(export.plan.stages)}, for nanotron."
-        write_text(folder / "stages" / f"{stage.stem}.yaml", text_of(link, heading))
+        place = f"file {stage.number} of {len(export.plan.stages)}"
+        heading = f"{run.name}: {place}, for nanotron's {run.nanotron}."
+        write_text(
+            folder / "stages" / f"{stage.stem}.yaml", text_of(link, heading, branch=run.nanotron)
+        )
 
 
 def _run(export: Export) -> ChainRun:

@@ -125,6 +125,8 @@ class Export:
 
     plan: ExportPlan
     """The schedule and its origin."""
+    format: str
+    """Name of the format."""
     sources: Mapping[str, Source]
     """Name → source, for every source that a stage reads."""
     tokens: TokensMode

@@ -49,6 +49,11 @@ FORMATS: dict[str, Format] = {
         "chain of YAML files for nanotron's main branch, and its token folders",
         ("copy", "link", "none"),
     ),
+    "smollm3": Format(
+        "sweeps.exporters.nanotron",
+        "the same chain for the branch of nanotron that trained SmolLM3",
+        ("copy", "link", "none"),
+    ),
     "megatron": Format(
         "sweeps.exporters.megatron",
         "Megatron-LM: indexed dataset (.bin, .idx) and a blend for each stage",

@@ -64,6 +64,7 @@ def write_export(
         )
     export = Export(
         plan=plan,
+        format=format_name,
         sources=_sources(plan, required=mode != "none"),
         tokens=mode,
         root=_root(kind, format_name, root or folder.absolute().as_posix()),

@@ -21,6 +21,7 @@ from sweeps.exporters.plan import ExportPlan
 from sweeps.exporters.registry import FORMATS
 from sweeps.exporters.writing import write_export
 from sweeps.nanotron_files import handover_problems, read
+from sweeps.nanotron_files.schema import Branch
 from sweeps.nanotron_files.sections import TokenFolders
 from tests.conftest import SHORT_SOURCES, TINY, Ablate
 from tests.sweeps.exporters.conftest import (
@@ -33,8 +34,11 @@ from tests.sweeps.exporters.conftest import (
 )
 
 Plans = Callable[[int], ExportPlan]
-# litgpt is litdata by another name.
-WITH_TOKENS = sorted(n for n, kind in FORMATS.items() if "copy" in kind.modes and n != "litgpt")
+_SAME_TOKENS = ("litgpt", "smollm3")
+"""Formats that write the token files of another one."""
+WITH_TOKENS = sorted(
+    n for n, kind in FORMATS.items() if "copy" in kind.modes and n not in _SAME_TOKENS
+)
 READ_DOCUMENT_ENDS = ("megatron", "nanotron", "torchtitan")
 
 
@@ -71,12 +75,15 @@ def test_weights_hold_the_schedule_in_both_files(made_plan: Plans, tmp_path: Pat
     assert content["total_tokens"] == 384_000
 
 
-def test_nanotron_gets_a_chain_over_datatroves_files(made_plan: Plans, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "branch"), [("nanotron", "main"), ("smollm3", "smollm3")])
+def test_nanotron_gets_a_chain_over_datatroves_files(
+    made_plan: Plans, tmp_path: Path, name: str, branch: Branch
+) -> None:
     from datatrove.utils.dataset import DatatroveFolderDataset
 
     plan = made_plan(2)
-    folder, _ = write_export(plan, "nanotron", out=tmp_path)
-    files = [read(path) for path in sorted((folder / "stages").glob("*.yaml"))]
+    folder, _ = write_export(plan, name, out=tmp_path)
+    files = [read(path, branch) for path in sorted((folder / "stages").glob("*.yaml"))]
     assert handover_problems(files) == []
     assert files[-1].tokens.train_steps == plan.schedule.total_steps
     for source in SOURCES:
