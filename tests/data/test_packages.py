@@ -10,7 +10,7 @@ import pytest
 
 from ablations.data import packages
 from ablations.data.catalogue import PackagePin
-from ablations.data.manifest import file_sha256
+from ablations.files import file_sha256
 from ablations.data.packages import MIRROR_VARIABLE, fetch_package, mirror_folder
 from ablations.errors import DataError
 
