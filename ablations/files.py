@@ -4,7 +4,7 @@ A reader never sees half a file: text goes to a temporary sibling, reaches the d
 name by one rename. A line file may end in a torn line when its writer was killed; readers drop it,
 and the next writer cuts it off before it appends.
 
-A sealed JSON object carries a checksum of its content under the key ``checksum``. Readers compare it
+A sealed JSON object carries a checksum of its content under the key ``content_sha256``. Readers compare it
 and take it off; an object without one was written by an older version and is taken as it is.
 """
 
@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,7 +40,7 @@ __all__ = [
     "write_text",
 ]
 
-_SEAL = "checksum"
+_SEAL = "content_sha256"
 _SEAL_DIGITS = 16
 
 
@@ -49,7 +50,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The old file stands until the new one is on disk; a block that raises leaves nothing behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Two hosts, or two containers, may share the folder and the process id.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as stream:

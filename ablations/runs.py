@@ -29,18 +29,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from ablations.errors import ConfigError, HeldError, Problem
+from ablations.errors import ConfigError, Problem
 from ablations.files import (
     append_json_line,
     mend_lines,
     read_json,
     read_json_lines,
-    write_json,
+    write_sealed,
     write_text,
 )
+from ablations.lease import hold
 
 __all__ = [
     "FORMAT",
+    "HOLDER",
     "Manifest",
     "RunRecord",
     "Status",
@@ -52,6 +54,9 @@ __all__ = [
 
 FORMAT = 1
 """Version of the record layout; a reader refuses a newer one."""
+
+HOLDER = "holder.json"
+"""The lease of the process that works on a run."""
 
 Status = Literal["pending", "training", "scoring", "done", "failed"]
 
@@ -242,55 +247,36 @@ class RunRecord:
         )
 
     def _write(self, manifest: Manifest) -> None:
-        write_json(self.path / "manifest.json", asdict(manifest))
+        write_sealed(self.path / "manifest.json", asdict(manifest))
 
     def event(self, kind: str, *, step: int | None = None, **details: Any) -> None:
         """Append one event: a resume, a spike, a checkpoint, a failure."""
         row = {"time": time.time(), "step": step, "kind": kind, **details}
-        append_json_line(self.path / "events.jsonl", row)
+        append_json_line(self.path / "events.jsonl", row, seal=True)
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Be the one process that works on this run; the lock ends with the process, however it ends.
+        """Be the one process that works on this run; see :mod:`ablations.lease`.
 
         Raises:
-            HeldError: another process holds the run; the message says which.
+            HeldError: another process holds the run, or took it over while this one was stopped; the
+                message names it.
         """
-        # Imported here: `ablate ls` reads records without it.
-        from filelock import FileLock, Timeout
 
-        holder = self.path / "holder.json"
-        lock = FileLock(self.path / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise HeldError(self._held_by(holder)) from None
-        try:
-            write_json(
-                holder,
-                {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()},
+        def refusal(who: str) -> Problem:
+            return Problem(
+                self.name,
+                "this run is being worked on",
+                found=who,
+                do="wait for it, or stop that process and give the same command again",
             )
+
+        with hold(self.path / "lock", self.path / HOLDER, refusal):
             for name in ("metrics.jsonl", "events.jsonl", "scores.jsonl"):
                 mend_lines(self.path / name)
             if job := _queue_job():
                 self.event("job", step=None, **job)
             yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
-
-    def _held_by(self, holder: Path) -> Problem:
-        try:
-            who = read_json(holder)
-            found = f"process {who['pid']} on {who['host']}"
-        except (OSError, ValueError, KeyError):
-            found = "another process"
-        return Problem(
-            self.name,
-            "this run is being worked on",
-            found=found,
-            do="wait for it, or stop that process and give the same command again",
-        )
 
     # ------------------------------------------------------------------------------- contents
 
@@ -310,7 +296,7 @@ class RunRecord:
 
     def add_scores(self, row: Mapping[str, Any]) -> None:
         """Append the scores of one checkpoint."""
-        append_json_line(self.path / "scores.jsonl", row)
+        append_json_line(self.path / "scores.jsonl", row, seal=True)
 
     def audit(self) -> dict[str, Any] | None:
         """The audit of what was read, or None before there is one."""
@@ -322,11 +308,11 @@ class RunRecord:
 
     def write_audit(self, audit: Mapping[str, Any]) -> None:
         """Record the audit."""
-        write_json(self.path / "audit.json", audit)
+        write_sealed(self.path / "audit.json", audit)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Record the result: the last thing a run writes, and what a study harvests."""
-        write_json(self.path / "result.json", result)
+        write_sealed(self.path / "result.json", result)
 
     def _optional(self, name: str) -> dict[str, Any] | None:
         path = self.path / name
