@@ -119,6 +119,7 @@ def open_work(
         trial=trial,
         seed=config.seed,
         config=plain,
+        items=items_of(config),
         config_yaml=config_yaml if config_yaml is not None else _yaml(plain),
         labels=config.labels,
     )
@@ -134,6 +135,23 @@ def identity(config: RunConfig) -> dict[str, Any]:
         name: _store_identity(config.store_folder(name)) for name in config.build_schedule().sources
     }
     return plain
+
+
+def items_of(config: RunConfig) -> dict[str, str]:
+    """Item file → SHA-256 of what the run is scored on, held-out documents left out.
+
+    Raises:
+        DataError: an item file is not the one that was prepared.
+    """
+    from ablations.evaluation.items import ItemSources, item_digests
+
+    evaluation = config.evaluation
+    sources = ItemSources(
+        benchmarks=Path(config.data_dir) / "benchmarks",
+        mirror=Path(evaluation.mirror) if evaluation.mirror else None,
+        prefer_hub=evaluation.origin == "hub",
+    )
+    return item_digests(evaluation.tasks.values(), sources)
 
 
 def trial_name(config: RunConfig, plain: Mapping[str, Any]) -> str:
@@ -287,6 +305,7 @@ class Work:
             tokenizer=tokenizer_folder(self.config).absolute(),
             data_dir=Path(self.config.data_dir).absolute(),
             stores=self.job.stores,
+            items=self.record.manifest.items,
             keep=self.config.training.keep_checkpoints,
             last_step=self.job.checkpoint_steps[-1],
             threads=self.config.execution.threads,

@@ -29,6 +29,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from ablations.checksums import listed
 from ablations.errors import ConfigError, Problem
 from ablations.files import (
     append_json_line,
@@ -66,9 +67,17 @@ _ELSEWHERE = ("runs_dir", "data_dir", "study", "trial", "execution", "labels", "
 """Top-level config keys that say where and how a run is executed, not what its result is."""
 
 
-def fingerprint(config: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) over the part of a resolved config that defines the result of the run."""
+def fingerprint(config: Mapping[str, Any], items: Mapping[str, str] | None = None) -> str:
+    """SHA-256 (hex) over what defines the result of a run.
+
+    Args:
+        config: The resolved config, of which the part that says where it is run is left out.
+        items: Item file → SHA-256 of its content. Records of an older version have none; their
+            fingerprint is that of the config alone.
+    """
     defining = {key: value for key, value in config.items() if key not in _ELSEWHERE}
+    if items:
+        defining["items"] = dict(items)
     text = json.dumps(defining, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -108,6 +117,8 @@ class Manifest:
     fingerprint: str
     config: Mapping[str, Any]
     """The resolved config, plain values only."""
+    items: Mapping[str, str] = field(default_factory=dict)
+    """Item file → SHA-256 of the items that the run is scored on; empty in older records."""
     status: Status = "pending"
     reason: str | None = None
     """Why the run failed; None unless it did."""
@@ -151,18 +162,23 @@ class RunRecord:
         trial: str,
         seed: int,
         config: Mapping[str, Any],
+        items: Mapping[str, str] | None = None,
         config_yaml: str = "",
         labels: Mapping[str, Any] | None = None,
     ) -> RunRecord:
         """Open the record of a run, making it when it is new.
 
+        Of two fingerprints that differ in items alone, those items count that both know: a record
+        without any, of an older version, is the run of its config. It takes the items up while it is
+        not done.
+
         Raises:
             ConfigError: the folder holds a run of another fingerprint; nothing is overwritten.
         """
         record = cls.at(runs_dir, study=study, trial=trial, seed=seed)
-        mark = fingerprint(config)
+        mark = fingerprint(config, items)
         if record.exists():
-            record._refuse_other(mark, config)
+            record._open_as(mark, config, items or {})
             return record
         record.path.mkdir(parents=True, exist_ok=True)
         write_text(record.path / "config.yaml", config_yaml)
@@ -172,6 +188,7 @@ class RunRecord:
             seed=seed,
             fingerprint=mark,
             config=config,
+            items=items or {},
             labels=labels or {},
             versions=_versions(),
             git_commit=_git_commit(),
@@ -183,11 +200,20 @@ class RunRecord:
         record._write(manifest)
         return record
 
-    def _refuse_other(self, mark: str, config: Mapping[str, Any]) -> None:
+    def _open_as(self, mark: str, config: Mapping[str, Any], items: Mapping[str, str]) -> None:
         manifest = self.manifest
         if manifest.fingerprint == mark:
             return
         changed = sorted(_differences(manifest.config, config))
+        known = manifest.items
+        changed += [f"items.{name}" for name in sorted(items) if known.get(name, "") != items[name]]
+        same_config = fingerprint(manifest.config) == fingerprint(config)
+        if same_config and all(known.get(name, digest) == digest for name, digest in items.items()):
+            if manifest.status != "done":
+                both = {**known, **items}
+                taken = fingerprint(config, both)
+                self._write(replace(manifest, items=both, fingerprint=taken))
+            return
         raise ConfigError(
             Problem(
                 str(self.path),
@@ -322,9 +348,13 @@ class RunRecord:
         return content
 
     def details(self, step: int) -> dict[str, Path]:
-        """Task → parquet file of its per-item details at ``step``."""
+        """Task → parquet file of its per-item details at ``step``.
+
+        A file that was written and is missing is named as well: reading it raises.
+        """
         folder = self.path / "details" / str(step)
-        return {file.stem: file for file in sorted(folder.glob("*.parquet"))}
+        names = {file.name for file in folder.glob("*.parquet")} | set(listed(folder))
+        return {name.removesuffix(".parquet"): folder / name for name in sorted(names)}
 
     @property
     def checkpoints_dir(self) -> Path:

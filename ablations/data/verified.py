@@ -1,6 +1,7 @@
-"""Whole-file checksums of token stores, compared once for each state of a file.
+"""Whole-file checksums of token stores and item files, made once for each state of a file.
 
     data/<tokenizer>/.<source>.verified.json     {"train/00000_….ds": [size, mtime in ns, sha256]}
+    data/.benchmarks.verified.json               {"arc_easy.jsonl": …}
 
 Reading a store whole at every start would cost a second a gigabyte. A file whose size and time of
 change are those of an entry is not read again; one that was copied, moved or changed is. ``prepare``
@@ -12,12 +13,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from ablations.files import file_sha256, read_json, write_sealed
 
-__all__ = ["cache_file", "note_verified", "unlike"]
+__all__ = ["RECORDED_ITEMS", "cache_file", "digests", "note_verified", "unlike"]
+
+RECORDED_ITEMS = "checksums.json"
+"""What the item files of ``data/benchmarks`` were when they were made: {"files": {name: sha256}}."""
 
 Entry = tuple[int, int, str]
 """Size in bytes, time of change in nanoseconds, SHA-256 (hex)."""
@@ -33,13 +37,20 @@ def cache_file(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.verified.json")
 
 
-def unlike(folder: Path, expected: Mapping[str, str], *, anew: bool = False) -> list[str]:
+def unlike(
+    folder: Path,
+    expected: Mapping[str, str],
+    *,
+    only: Collection[str] | None = None,
+    anew: bool = False,
+) -> list[str]:
     """Names of the files whose content is not the expected one.
 
     Args:
         folder: The store.
         expected: Name below ``folder`` → SHA-256 (hex). An empty one is unknown: the first content
             that is seen is taken for the right one from then on.
+        only: Names to look at; by default all.
         anew: Read every file, whatever was read before.
 
     Raises:
@@ -51,6 +62,8 @@ def unlike(folder: Path, expected: Mapping[str, str], *, anew: bool = False) -> 
     found: dict[str, Entry] = {}
     wrong = []
     for name, digest in expected.items():
+        if only is not None and name not in only:
+            continue
         size, changed = _state(folder / name)
         before = known.get(name)
         if before is not None and before[:2] == (size, changed) and not anew:
@@ -65,6 +78,29 @@ def unlike(folder: Path, expected: Mapping[str, str], *, anew: bool = False) -> 
     if any(known.get(name) != entry for name, entry in found.items()):
         _keep(folder, store, {**known, **found})
     return wrong
+
+
+def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Name → SHA-256 (hex) of those files of ``folder`` that are there; each state is read once.
+
+    Raises:
+        OSError: a file is there and cannot be read.
+    """
+    with _seen_lock:
+        known = {**_stored(folder, ""), **_seen.get((folder.absolute(), ""), {})}
+    found: dict[str, Entry] = {}
+    for name in names:
+        if not (folder / name).is_file():
+            continue
+        size, changed = _state(folder / name)
+        before = known.get(name)
+        same = before is not None and before[:2] == (size, changed)
+        found[name] = (
+            before if before is not None and same else (size, changed, file_sha256(folder / name))
+        )
+    if any(known.get(name) != entry for name, entry in found.items()):
+        _keep(folder, "", {**known, **found})
+    return {name: entry[2] for name, entry in found.items()}
 
 
 def note_verified(folder: Path) -> None:

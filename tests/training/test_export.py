@@ -107,6 +107,7 @@ def test_a_checkpoint_without_a_tensor_is_refused_by_its_name(
     copy = tmp_path / "5"
     shutil.copytree(trained.checkpoints_dir / "5", copy)
     shutil.rmtree(copy / "model" / "layers" / "1")
+    (copy / "checksums.json").unlink()  # as an older version wrote it
     with pytest.raises(CheckpointError, match=r"layers\.1\.attn\.qkv_proj"):
         export_checkpoint(copy, tmp_path / "export", None)
 
