@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablations.checksums import listed
-from ablations.errors import ConfigError, Problem
+from ablations.errors import ConfigError, DamagedError, Problem
 from ablations.files import (
     append_json_line,
     mend_lines,
@@ -230,7 +230,10 @@ class RunRecord:
     @property
     def manifest(self) -> Manifest:
         """The manifest as it stands on disk now."""
-        stored = read_json(self.path / "manifest.json")
+        path = self.path / "manifest.json"
+        stored = read_json(path)
+        if not isinstance(stored, dict):
+            raise _not_a_manifest(path, "no object")
         if stored.get("format", 0) > FORMAT:
             raise ConfigError(
                 Problem(
@@ -240,7 +243,10 @@ class RunRecord:
                     allowed=f"at most {FORMAT}",
                 )
             )
-        return Manifest(**stored)
+        try:
+            return Manifest(**stored)
+        except TypeError as error:
+            raise _not_a_manifest(path, str(error)) from None
 
     @property
     def name(self) -> str:
@@ -369,6 +375,12 @@ class RunRecord:
     def export(self, step: int) -> Path:
         """The transformers folder of the checkpoint at ``step``."""
         return self.exports_dir / str(step)
+
+
+def _not_a_manifest(path: Path, found: str) -> DamagedError:
+    return DamagedError(
+        Problem(str(path), "damaged: not the manifest of a run", found=found, do="move it away")
+    )
 
 
 def list_runs(runs_dir: Path, study: str | None = None) -> list[RunRecord]:
