@@ -150,6 +150,7 @@ def _torchrun(task: Task, request: Path, answer: Path) -> Iterator[Ended]:
 
 # ------------------------------------------------------------------------------------- one rank
 
+
 def _this_module(command: str) -> tuple[str, ...]:
     """The command line of another process of this module; it is told who its parent is."""
     return sys.executable, "-m", "ablations.training.worker", command, str(os.getpid())

@@ -254,7 +254,9 @@ def test_gpus_are_those_that_cuda_may_see(
     assert devices.visible_gpus() == found
 
 
-@pytest.mark.parametrize(("exported", "found"), [("1", "1"), ("64", "2"), (None, None), ("x", None)])
+@pytest.mark.parametrize(
+    ("exported", "found"), [("1", "1"), ("64", "2"), (None, None), ("x", None)]
+)
 def test_a_slot_takes_no_more_threads_than_exported_or_than_it_has_cores(
     monkeypatch: pytest.MonkeyPatch, exported: str | None, found: str | None
 ) -> None:
