@@ -51,18 +51,17 @@ def write_checksums(folder: Path, *, leave_out: str | None = None) -> None:
 
 def has_checksums(folder: Path) -> bool:
     """Whether the files of ``folder`` can be compared with anything."""
-    return (folder / CHECKSUMS).exists()
+    return os.path.lexists(folder / CHECKSUMS)
 
 
 def listed(folder: Path) -> dict[str, tuple[int, str]]:
     """Name → size in bytes and SHA-256 of the files that were written; empty where none is recorded.
 
     Raises:
-        DamagedError: the record itself is damaged.
-        OSError: it cannot be read.
+        DamagedError: the record itself is damaged, or cannot be read.
     """
     path = folder / CHECKSUMS
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
     try:
         files = read_json(path)["files"].items()

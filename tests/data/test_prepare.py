@@ -332,6 +332,20 @@ def test_a_fresh_store_is_not_read_again(made: Made, monkeypatch: pytest.MonkeyP
     assert TokenStore.open(made.store.folder).num_tokens == manifest(made.store).tokens
 
 
+@pytest.mark.parametrize("name", ["synthetic_facts.jsonl", "checksums.json"])
+@pytest.mark.parametrize("how", ["cut", "gone"])
+def test_damaged_synthetic_items_are_made_anew(tmp_path: Path, name: str, how: str) -> None:
+    prepare_skills(tmp_path, documents=60)
+    folder = tmp_path / "benchmarks"
+    before = (folder / "synthetic_facts.jsonl").read_bytes()
+    if how == "cut":
+        (folder / name).write_bytes((folder / name).read_bytes()[:200])
+    else:
+        (folder / name).unlink()
+    prepare_skills(tmp_path, documents=60)
+    assert (folder / "synthetic_facts.jsonl").read_bytes() == before
+
+
 RUN = """
 import sys
 from pathlib import Path

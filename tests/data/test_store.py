@@ -23,10 +23,10 @@ from ablations.data.manifest import (
     StoreManifest,
     edges_sha256,
 )
-from ablations.files import file_sha256, write_json
 from ablations.data.prepare import Prepared
 from ablations.data.store import TokenStore, check_store
 from ablations.errors import DamagedError, DataError
+from ablations.files import file_sha256, write_json
 
 
 def make_store(folder: Path, files: list[np.ndarray], *, token_bytes: int = 2) -> Path:

@@ -146,7 +146,8 @@ def _reason(error: BaseException | None, log: Path) -> str:
 def failure(job: TrainJob, reason: str) -> TrainOutcome:
     """The outcome of a training that ended early: nothing on disk is lost."""
     mend_lines(job.directory / "metrics.jsonl")
-    steps = [row["step"] for row in read_json_lines(job.directory / "metrics.jsonl")]
+    rows = read_json_lines(job.directory / "metrics.jsonl", needs="step")
+    steps = [row["step"] for row in rows]
     last = steps[-1] if steps else job.first_step
     return replace(outcome_of(job), status="failed", reason=reason, last_step=last)
 
