@@ -352,11 +352,14 @@ def main() -> int:
             raise SystemExit("\n".join(f"{b}: {a.codes}\n{a.text}" for b, a in calm.items()))
         cases = [(s, k, d) for s in SCENES for k in s.kinds for d in DAMAGES]
         rng = random.Random(arguments.seed)
-        if arguments.cases is not None:
-            cases = rng.sample(cases, min(arguments.cases, len(cases)))
-        jobs = [(*case, rng.randrange(2**32)) for case in cases]
+        rng.shuffle(cases)
+        jobs = [(*case, rng.randrange(2**32)) for case in cases[: arguments.cases]]
+        verdicts = []
         with ThreadPoolExecutor(arguments.workers) as pool:
-            verdicts = list(pool.map(lambda job: judge(*job, bases, calm, root), jobs))
+            for verdict in pool.map(lambda job: judge(*job, bases, calm, root), jobs):
+                verdicts.append(verdict)
+                if len(verdicts) % 20 == 0:
+                    print(f"{len(verdicts)} of {len(jobs)}", file=sys.stderr, flush=True)
     counts = Counter(verdict.partition(":")[0] for verdict in verdicts)
     print(f"{len(verdicts)} damaged files: {dict(counts)}")
     return 1 if counts["traceback"] or counts["silent"] else 0
