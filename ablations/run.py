@@ -320,6 +320,7 @@ class Work:
         return {
             **self._common("done", None),
             **last_scores(self.record, self.config.evaluation),
+            "scored": len(self.record.scores()),
             "audit_ok": self.audited.ok if self.audited is not None else None,
         }
 

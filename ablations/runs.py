@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablations.checksums import listed
-from ablations.errors import ConfigError, DamagedError, Problem
+from ablations.errors import ConfigError, DamagedError, Problem, UserError
 from ablations.files import (
     append_json_line,
     mend_lines,
@@ -231,7 +231,10 @@ class RunRecord:
     def manifest(self) -> Manifest:
         """The manifest as it stands on disk now."""
         path = self.path / "manifest.json"
-        stored = read_json(path)
+        try:
+            stored = read_json(path)
+        except FileNotFoundError:
+            raise _not_what(path, "there", "a run's other files") from None
         if not isinstance(stored, dict):
             raise _not_what(path, "the manifest of a run", type(stored).__name__)
         if stored.get("format", 0) > FORMAT:
@@ -342,6 +345,28 @@ class RunRecord:
         """The result, written last; None while the run is not over."""
         return self._optional("result.json")
 
+    def ailments(self, *, audited: bool = True) -> list[str]:
+        """Return what of the record is damaged or lacking, one text a file; empty where all is well.
+
+        Args:
+            audited: Look at the audit as well.
+        """
+        found: list[str] = []
+        readers = (lambda: self.manifest, self.result, self.scores)
+        for read in (*readers, self.audit) if audited else readers:
+            try:
+                read()
+            except UserError as error:
+                found.append(str(error))
+        if found:
+            return found
+        result = self.result() or {}
+        if (rows := len(self.scores())) < (result.get("scored") or 0):
+            found.append(f"{self.path / 'scores.jsonl'}: holds {rows} of {result['scored']} rows")
+        if audited and result.get("audit_ok") is not None and self.audit() is None:
+            found.append(f"{self.path / 'audit.json'}: missing")
+        return found
+
     def write_audit(self, audit: Mapping[str, Any]) -> None:
         """Record the audit."""
         write_sealed(self.path / "audit.json", audit)
@@ -388,10 +413,14 @@ def _not_what(path: Path, what: str, found: str) -> DamagedError:
 
 
 def list_runs(runs_dir: Path, study: str | None = None) -> list[RunRecord]:
-    """Every record under ``runs_dir``, or of one study, by name."""
+    """Every record under ``runs_dir``, or of one study, by name; one that lost its manifest as well."""
     root = Path(runs_dir)
-    pattern = f"{study or '*'}/*/manifest.json"
-    return [RunRecord(file.parent) for file in sorted(root.glob(pattern))]
+    found = {
+        file.parent
+        for name in ("manifest.json", "result.json")
+        for file in root.glob(f"{study or '*'}/*/{name}")
+    }
+    return [RunRecord(folder) for folder in sorted(found)]
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:

@@ -162,8 +162,8 @@ def _open(study: Path, run: str, before: dict[str, Any]) -> RunFiles | None:
         study=study.name,
         run=run,
         manifest=manifest,
-        result=read_json_or_none(f"{folder}/result.json"),
-        audit=read_json_or_none(f"{folder}/audit.json"),
+        result=_object_or_none(f"{folder}/result.json"),
+        audit=_object_or_none(f"{folder}/audit.json"),
     )
 
 
@@ -191,8 +191,13 @@ def read_json_or_none(path: Path | str) -> Any:
     try:
         with open(path, "rb", buffering=0) as stream:
             return unsealed(orjson.loads(stream.read()), str(path))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (OSError, ValueError):
         return None
+
+
+def _object_or_none(path: str) -> dict[str, Any] | None:
+    value = read_json_or_none(path)
+    return value if isinstance(value, dict) else None
 
 
 def read_lines(
@@ -243,7 +248,7 @@ class _Chunk:
                 if self.used and self.used + size > CHUNK_BYTES:
                     return False
                 self._append(stream, size, owner)
-        except FileNotFoundError:
+        except OSError:  # none yet, or one that cannot be read: `ablate report` tells of it
             pass
         return True
 

@@ -205,3 +205,40 @@ def test_an_unfinished_record_has_no_result(tmp_path: Path) -> None:
     assert record.scores() == []
     record.write_result({"status": "done"})
     assert record.result() == {"status": "done"}
+
+
+def whole(root: Path) -> RunRecord:
+    record = make(root)
+    for step in (4, 8):
+        record.add_scores({"step": step, "score": 0.25})
+    record.write_audit({"ok": True})
+    record.write_result({"status": "done", "score": 0.25, "scored": 2, "audit_ok": True})
+    return record
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "words"),
+    [
+        ("manifest.json", "missing", "manifest.json"),
+        ("result.json", "empty", "result.json: damaged"),
+        ("audit.json", "missing", "audit.json: missing"),
+        ("scores.jsonl", "missing", "holds 0 of 2 rows"),
+        ("scores.jsonl", "cut", "holds 1 of 2 rows"),
+        ("scores.jsonl", "folder", "scores.jsonl: cannot be read"),
+    ],
+)
+def test_what_ails_a_record_is_named_by_its_file(
+    tmp_path: Path, name: str, how: str, words: str
+) -> None:
+    record = whole(tmp_path)
+    assert record.ailments() == []
+    path = record.path / name
+    content = path.read_text()
+    path.unlink()
+    if how == "folder":
+        path.mkdir()
+    elif how != "missing":
+        path.write_text("" if how == "empty" else content[: content.index("\n") + 1])
+    (found,) = record.ailments()
+    assert words in found
+    assert [listed.name for listed in list_runs(tmp_path)] == [record.name]

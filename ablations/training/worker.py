@@ -387,9 +387,9 @@ def _ending_with(parent: int) -> Iterator[None]:
 
 
 def _run_torchrun(parent: str, ranks: str, request: str, answer: str) -> None:
-    from ablations.training.placement import threads_of_a_rank
+    with _ending_with(int(parent)):  # importing torch takes seconds
+        from ablations.training.placement import threads_of_a_rank
 
-    with _ending_with(int(parent)):
         os.environ[_PARENT] = str(os.getpid())
         # torchrun would set it to 1 for several ranks, and no rank could tell that nobody asked.
         os.environ.setdefault("OMP_NUM_THREADS", str(threads_of_a_rank(int(ranks))))

@@ -68,8 +68,11 @@ class LoadedRun:
 
 def load_run(record: RunRecord, question: Question, left_out: dict[str, str]) -> LoadedRun | None:
     """The run of a record; None, with the reason in ``left_out``, where it does not count."""
-    manifest, result = record.manifest, record.result()
     name = record.path.name
+    if wrong := record.ailments(audited=False):
+        left_out[name] = f"damaged: {wrong[0]}"
+        return None
+    manifest, result = record.manifest, record.result()
     if result is None or result.get("status") != "done":
         reason = (result or {}).get("reason") or manifest.reason or manifest.status
         state = "failed" if result else "not finished"
