@@ -345,15 +345,15 @@ class RunRecord:
         """The result, written last; None while the run is not over."""
         return self._optional("result.json")
 
-    def ailments(self, *, audited: bool = True) -> list[str]:
+    def ailments(self, *, judged: bool = False) -> list[str]:
         """Return what of the record is damaged or lacking, one text a file; empty where all is well.
 
         Args:
-            audited: Look at the audit as well.
+            judged: Leave out the files that no verdict reads: audit and config as composed.
         """
         found: list[str] = []
         readers = (lambda: self.manifest, self.result, self.scores)
-        for read in (*readers, self.audit) if audited else readers:
+        for read in readers if judged else (*readers, self.audit):
             try:
                 read()
             except UserError as error:
@@ -363,8 +363,12 @@ class RunRecord:
         result = self.result() or {}
         if (rows := len(self.scores())) < (result.get("scored") or 0):
             found.append(f"{self.path / 'scores.jsonl'}: holds {rows} of {result['scored']} rows")
-        if audited and result.get("audit_ok") is not None and self.audit() is None:
+        if judged:
+            return found
+        if result.get("audit_ok") is not None and self.audit() is None:
             found.append(f"{self.path / 'audit.json'}: missing")
+        if not (self.path / "config.yaml").is_file():
+            found.append(f"{self.path / 'config.yaml'}: missing, so no command to repeat the run")
         return found
 
     def write_audit(self, audit: Mapping[str, Any]) -> None:

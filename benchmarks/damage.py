@@ -1,6 +1,6 @@
 """Damages one file of small real runs at a time: tracebacks, and results that changed silently.
 
-    python benchmarks/damage.py [--cases 300] [--seed 0] [--workers 2]
+    python benchmarks/damage.py [--cases 300] [--seed 0] [--workers 2] [--scene done]
 
 For each kind of file that a run, a verdict or a report reads, one file of that kind is damaged in one
 of eight ways, in a fresh copy of the runs, and the commands that read it are given. A case fails
@@ -340,6 +340,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=None, help="at most so many, drawn by --seed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--scene", choices=[scene.base for scene in SCENES], default=None)
     arguments = parser.parse_args()
     import ablations.preload  # noqa: F401 - once, for all forks
 
@@ -350,7 +351,8 @@ def main() -> int:
         calm = {s.base: give(_copied(bases[s.base], root), s.commands) for s in SCENES}
         if any(any(answer.codes) for answer in calm.values()):
             raise SystemExit("\n".join(f"{b}: {a.codes}\n{a.text}" for b, a in calm.items()))
-        cases = [(s, k, d) for s in SCENES for k in s.kinds for d in DAMAGES]
+        scenes = [scene for scene in SCENES if arguments.scene in (None, scene.base)]
+        cases = [(s, k, d) for s in scenes for k in s.kinds for d in DAMAGES]
         rng = random.Random(arguments.seed)
         rng.shuffle(cases)
         jobs = [(*case, rng.randrange(2**32)) for case in cases[: arguments.cases]]

@@ -222,6 +222,7 @@ def whole(root: Path) -> RunRecord:
         ("manifest.json", "missing", "manifest.json"),
         ("result.json", "empty", "result.json: damaged"),
         ("audit.json", "missing", "audit.json: missing"),
+        ("config.yaml", "folder", "config.yaml: missing"),
         ("scores.jsonl", "missing", "holds 0 of 2 rows"),
         ("scores.jsonl", "cut", "holds 1 of 2 rows"),
         ("scores.jsonl", "folder", "scores.jsonl: cannot be read"),
@@ -241,4 +242,5 @@ def test_what_ails_a_record_is_named_by_its_file(
         path.write_text("" if how == "empty" else content[: content.index("\n") + 1])
     (found,) = record.ailments()
     assert words in found
+    assert (record.ailments(judged=True) == []) is (name in ("audit.json", "config.yaml"))
     assert [listed.name for listed in list_runs(tmp_path)] == [record.name]

@@ -69,7 +69,7 @@ class LoadedRun:
 def load_run(record: RunRecord, question: Question, left_out: dict[str, str]) -> LoadedRun | None:
     """The run of a record; None, with the reason in ``left_out``, where it does not count."""
     name = record.path.name
-    if wrong := record.ailments(audited=False):
+    if wrong := record.ailments(judged=True):
         left_out[name] = f"damaged: {wrong[0]}"
         return None
     manifest, result = record.manifest, record.result()
