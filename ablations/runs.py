@@ -343,13 +343,17 @@ class RunRecord:
 
     def result(self) -> dict[str, Any] | None:
         """The result, written last; None while the run is not over."""
-        return self._optional("result.json")
+        result = self._optional("result.json")
+        if result is not None and "status" not in result:
+            raise _not_what(self.path / "result.json", "the result of a run", "no status")
+        return result
 
     def ailments(self, *, judged: bool = False) -> list[str]:
         """Return what of the record is damaged or lacking, one text a file; empty where all is well.
 
         Args:
-            judged: Leave out the files that no verdict reads: audit and config as composed.
+            judged: Leave out what no verdict reads, audit and config as composed, and a result that
+                is missing, which a verdict calls not finished.
         """
         found: list[str] = []
         readers = (lambda: self.manifest, self.result, self.scores)
@@ -365,6 +369,8 @@ class RunRecord:
             found.append(f"{self.path / 'scores.jsonl'}: holds {rows} of {result['scored']} rows")
         if judged:
             return found
+        if not result and self.manifest.status == "done":
+            found.append(f"{self.path / 'result.json'}: missing")
         if result.get("audit_ok") is not None and self.audit() is None:
             found.append(f"{self.path / 'audit.json'}: missing")
         if not (self.path / "config.yaml").is_file():

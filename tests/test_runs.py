@@ -213,6 +213,7 @@ def whole(root: Path) -> RunRecord:
         record.add_scores({"step": step, "score": 0.25})
     record.write_audit({"ok": True})
     record.write_result({"status": "done", "score": 0.25, "scored": 2, "audit_ok": True})
+    record.set_status("done")
     return record
 
 
@@ -221,6 +222,8 @@ def whole(root: Path) -> RunRecord:
     [
         ("manifest.json", "missing", "manifest.json"),
         ("result.json", "empty", "result.json: damaged"),
+        ("result.json", "missing", "result.json: missing"),
+        ("result.json", "other", "result.json: damaged: not the result of a run"),
         ("audit.json", "missing", "audit.json: missing"),
         ("config.yaml", "folder", "config.yaml: missing"),
         ("scores.jsonl", "missing", "holds 0 of 2 rows"),
@@ -239,8 +242,10 @@ def test_what_ails_a_record_is_named_by_its_file(
     if how == "folder":
         path.mkdir()
     elif how != "missing":
-        path.write_text("" if how == "empty" else content[: content.index("\n") + 1])
+        other = {"empty": "", "other": '{"some": "other"}'}
+        path.write_text(other.get(how, content[: content.index("\n") + 1]))
     (found,) = record.ailments()
     assert words in found
-    assert (record.ailments(judged=True) == []) is (name in ("audit.json", "config.yaml"))
+    unjudged = name in ("audit.json", "config.yaml") or (name, how) == ("result.json", "missing")
+    assert (record.ailments(judged=True) == []) is unjudged
     assert [listed.name for listed in list_runs(tmp_path)] == [record.name]
