@@ -17,19 +17,17 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import re
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from ablations.checksums import listed
+from ablations.circumstances import git_commit, queue_job, versions
 from ablations.errors import ConfigError, DamagedError, Problem, UserError
 from ablations.files import (
     append_json_line,
@@ -60,8 +58,6 @@ HOLDER = "holder.json"
 """The lease of the process that works on a run."""
 
 Status = Literal["pending", "training", "scoring", "done", "failed"]
-
-_VERSIONED = ("torch", "nanotron", "lighteval", "transformers", "datatrove", "hydra-core", "numpy")
 
 _ELSEWHERE = ("runs_dir", "data_dir", "study", "trial", "execution", "labels", "progress")
 """Top-level config keys that say where and how a run is executed, not what its result is."""
@@ -190,8 +186,8 @@ class RunRecord:
             config=config,
             items=items or {},
             labels=labels or {},
-            versions=_versions(),
-            git_commit=_git_commit(),
+            versions=versions(),
+            git_commit=git_commit(),
             command=tuple(sys.argv),
             created=time.time(),
             host=socket.gethostname(),
@@ -309,7 +305,7 @@ class RunRecord:
         with hold(self.path / "lock", self.path / HOLDER, refusal):
             for name in ("metrics.jsonl", "events.jsonl", "scores.jsonl"):
                 mend_lines(self.path / name)
-            if job := _queue_job():
+            if job := queue_job():
                 self.event("job", step=None, **job)
             yield
 
@@ -443,41 +439,3 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
         if not prefix and key in _ELSEWHERE:
             continue
         yield from _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
-
-
-def _queue_job() -> dict[str, str]:
-    """The queue's job that this process is, and where its output goes; empty outside submitit."""
-    if not os.environ.get("SUBMITIT_EXECUTOR"):
-        return {}
-    # Imported here: submitit is there, since it started the process.
-    import submitit
-
-    job = submitit.JobEnvironment()
-    return {"queue": job.cluster, "job": str(job.job_id), "log": str(job.paths.stdout)}
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in ("ablations", *_VERSIONED):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def _git_commit() -> str | None:
-    """Commit of the checkout that the package runs from, with ``+`` where it was changed since."""
-    here = Path(__file__).resolve().parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    if not commit:
-        return None
-    return commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
