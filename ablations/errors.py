@@ -4,6 +4,7 @@
     ├── UserError              exit code 2: something the user said is wrong; nothing was lost
     │   ├── ConfigError        a config or an override, all its problems at once
     │   ├── DataError          a source or a token store: missing, truncated, foreign
+    │   │   └── DamagedError   a file that is not what was written
     │   ├── CheckpointError    a checkpoint: missing, incomplete, of another model
     │   └── HeldError          another process holds the run or the study
     └── WorkError              exit code 1: the request was sound, the work failed
@@ -30,6 +31,7 @@ __all__ = [
     "AuditError",
     "CheckpointError",
     "ConfigError",
+    "DamagedError",
     "DataError",
     "DivergedError",
     "EvaluationError",
@@ -99,6 +101,13 @@ class ConfigError(UserError, ValueError):
 
 class DataError(UserError):
     """A source or token store that is missing, truncated, swapped or foreign."""
+
+
+class DamagedError(DataError, ValueError):
+    """A file that is there and is not what was written: no JSON, or another checksum.
+
+    It is a ValueError, so that a caller that can go on without the file catches it as one.
+    """
 
 
 class CheckpointError(UserError):

@@ -3,30 +3,46 @@
 A reader never sees half a file: text goes to a temporary sibling, reaches the disk, and takes its
 name by one rename. A line file may end in a torn line when its writer was killed; readers drop it,
 and the next writer cuts it off before it appends.
+
+A sealed JSON object carries a checksum of its content under the key ``content_sha256``. Readers compare it
+and take it off; an object without one was written by an older version and is taken as it is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ablations.errors import DamagedError, Problem
+
 __all__ = [
     "append_json_line",
+    "file_sha256",
     "free_bytes",
+    "is_intact",
     "mend_lines",
     "read_json",
     "read_json_lines",
+    "replace_folder",
     "replacing",
+    "restore_folder",
     "sync_folder",
+    "unsealed",
     "write_bytes",
     "write_json",
+    "write_sealed",
     "write_text",
 ]
+
+_SEAL = "content_sha256"
+_SEAL_DIGITS = 16
 
 
 @contextlib.contextmanager
@@ -35,7 +51,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The old file stands until the new one is on disk; a block that raises leaves nothing behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Two hosts, or two containers, may share the folder and the process id.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as stream:
@@ -61,33 +78,171 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """:func:`write_json` of an object with a checksum of its content, which readers compare."""
+    write_json(path, _sealed(value))
+
+
+def _sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The object with its checksum: that of the content as a reader will see it."""
+    plain: dict[str, Any] = json.loads(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    plain.pop(_SEAL, None)
+    return {**plain, _SEAL: _digest(plain)}
+
+
+def _digest(plain: Mapping[str, Any]) -> str:
+    return _digest_of(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _digest_of(content: bytes | bytearray) -> str:
+    return hashlib.sha256(content).hexdigest()[:_SEAL_DIGITS]
+
+
+def unsealed(value: Any, where: str) -> Any:
+    """A JSON value without its checksum, which is compared first.
+
+    Args:
+        value: The value as parsed.
+        where: The file, or the file and the line, for the message.
+
+    Raises:
+        DamagedError: the content is not the one that the checksum was made of.
+    """
+    if not isinstance(value, dict) or _SEAL not in value:
+        return value
+    plain = {key: content for key, content in value.items() if key != _SEAL}
+    if value[_SEAL] != _digest(plain):
+        raise _damaged(where)
+    return plain
+
+
+def _damaged(where: str) -> DamagedError:
+    return DamagedError(
+        Problem(
+            where,
+            "damaged: its content is not what was written",
+            do="restore it from a copy, or move it away",
+        )
+    )
+
+
 def read_json(path: Path) -> Any:
-    """The JSON value in ``path``."""
-    return json.loads(path.read_bytes())
+    """The JSON value in ``path``; the checksum of a sealed object is compared and taken off.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedError: it cannot be read, holds no JSON, or an object that is not the one that was sealed.
+    """
+    with _readable(path):
+        content = Path(path).read_bytes()
+    return unsealed(_parsed(content, str(path)), str(path))
 
 
-def append_json_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Append one row in one write, so that rows of several processes do not mix."""
-    line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say of a file that is there and cannot be read which one it is, and why."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedError(
+            Problem(
+                str(path),
+                "cannot be read",
+                found=error.strerror,
+                do="mend its permissions, or restore it from a copy",
+            )
+        ) from error
+
+
+def _parsed(content: bytes, where: str) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(
+            Problem(
+                where,
+                "damaged: not JSON",
+                found=error,
+                do="restore it from a copy, or move it away",
+            )
+        ) from error
+
+
+def append_json_line(path: Path, row: Mapping[str, Any], *, seal: bool = False) -> None:
+    """Append one row in one write, so that rows of several processes do not mix.
+
+    Args:
+        path: The line file.
+        row: The row.
+        seal: Add a checksum of the row, which :func:`read_json_lines` compares.
+    """
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
+    if seal:
+        start = line[:-1] + (b", " if row else b"")
+        line = start + _SEAL_MARK + _digest_of(start).encode() + b'"}'
     with path.open("ab", buffering=0) as stream:
-        stream.write(line.encode())
+        stream.write(line + b"\n")
 
 
-def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of ``path``; nothing where there is no file; a torn last line is left out."""
-    if not path.exists():
+_SEAL_MARK = f'"{_SEAL}": "'.encode()
+
+
+def is_intact(line: bytes | bytearray) -> bool:
+    """Whether a line of a line file is what was written, as far as it carries a checksum.
+
+    The checksum is that of the bytes before it: a row need not be parsed to be compared, which
+    keeps reading thousands of them cheap.
+    """
+    place = line.rfind(_SEAL_MARK)
+    if place < 0:
+        return True
+    return line[place + len(_SEAL_MARK) :].rstrip() == _digest_of(line[:place]).encode() + b'"}'
+
+
+def read_json_lines(path: Path, *, needs: str | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of ``path``; nothing where there is no file; a torn last line is left out.
+
+    Args:
+        path: The line file.
+        needs: A key that each row has to have.
+
+    Raises:
+        DamagedError: the file cannot be read; a whole line is no JSON object, not the row that was
+            sealed, or lacks the key.
+    """
+    if not os.path.lexists(path):
         return
-    with path.open("rb") as stream:
-        for line in stream:
+    with _readable(path), path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
             if line.endswith(b"\n"):
-                yield json.loads(line)
+                row = _row(line, f"{path}:{number}")
+                if needs is not None and needs not in row:
+                    raise _damaged(f"{path}:{number}")
+                yield row
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    row = _parsed(line, where)
+    if not isinstance(row, dict):
+        raise _damaged(where)
+    if _SEAL in row:
+        if not is_intact(line):
+            raise _damaged(where)
+        del row[_SEAL]
+    return row
 
 
 def mend_lines(path: Path) -> None:
-    """Cut a torn last line off, so that the next row does not grow onto it."""
-    if not path.exists():
+    """Cut a torn last line off, so that the next row does not grow onto it.
+
+    Raises:
+        DamagedError: the file is there and cannot be read or written.
+    """
+    if not os.path.lexists(path):
         return
-    with path.open("rb+") as stream:
+    with _readable(path), path.open("rb+") as stream:
         size = stream.seek(0, os.SEEK_END)
         end = size
         while end > 0:
@@ -117,3 +272,46 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a whole file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Give the folder ``new`` the name ``folder``; one that is there steps aside and is removed after.
+
+    A folder that is not empty cannot be replaced by one rename. A process that dies between the two
+    renames leaves the old folder beside the name, where :func:`restore_folder` finds it.
+    """
+    old = _aside(folder)
+    restore_folder(folder)
+    while True:
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        try:
+            new.rename(folder)
+            break
+        except OSError:
+            if not folder.exists():  # else a reader put the old one back between the two renames
+                raise
+    with contextlib.suppress(OSError):
+        sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_folder(folder: Path) -> None:
+    """Put back what a killed :func:`replace_folder` had moved aside and not replaced."""
+    if folder.exists():
+        shutil.rmtree(_aside(folder), ignore_errors=True)
+    else:
+        # Nothing to put back, or another process is quicker: the caller finds a folder or none.
+        with contextlib.suppress(OSError):
+            _aside(folder).rename(folder)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")

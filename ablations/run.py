@@ -120,6 +120,7 @@ def open_work(
         trial=trial,
         seed=config.seed,
         config=plain,
+        items=items_of(config),
         config_yaml=config_yaml if config_yaml is not None else _yaml(plain),
         labels=config.labels,
     )
@@ -151,6 +152,23 @@ def _leave_out_unused(plain: dict[str, Any]) -> None:
         for key in ADDED_FILTERS:
             if not source[key]:
                 del source[key]
+
+
+def items_of(config: RunConfig) -> dict[str, str]:
+    """Item file → SHA-256 of what the run is scored on, held-out documents left out.
+
+    Raises:
+        DataError: an item file is not the one that was prepared.
+    """
+    from ablations.evaluation.items import ItemSources, item_digests
+
+    evaluation = config.evaluation
+    sources = ItemSources(
+        benchmarks=Path(config.data_dir) / "benchmarks",
+        mirror=Path(evaluation.mirror) if evaluation.mirror else None,
+        prefer_hub=evaluation.origin == "hub",
+    )
+    return item_digests(evaluation.tasks.values(), sources)
 
 
 def trial_name(config: RunConfig, plain: Mapping[str, Any]) -> str:
@@ -304,6 +322,7 @@ class Work:
             tokenizer=tokenizer_folder(self.config).absolute(),
             data_dir=Path(self.config.data_dir).absolute(),
             stores=self.job.stores,
+            items=self.record.manifest.items,
             keep=self.config.training.keep_checkpoints,
             last_step=self.job.checkpoint_steps[-1],
             threads=self.config.execution.threads,
@@ -318,6 +337,7 @@ class Work:
         return {
             **self._common("done", None),
             **last_scores(self.record, self.config.evaluation),
+            "scored": len(self.record.scores()),
             "audit_ok": self.audited.ok if self.audited is not None else None,
         }
 

@@ -17,30 +17,31 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import re
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from ablations.errors import ConfigError, HeldError, Problem
+from ablations.checksums import listed
+from ablations.circumstances import git_commit, queue_job, versions
+from ablations.errors import ConfigError, DamagedError, Problem, UserError
 from ablations.files import (
     append_json_line,
     mend_lines,
     read_json,
     read_json_lines,
-    write_json,
+    write_sealed,
     write_text,
 )
+from ablations.lease import hold
 
 __all__ = [
     "FORMAT",
+    "HOLDER",
     "Manifest",
     "RunRecord",
     "Status",
@@ -53,17 +54,26 @@ __all__ = [
 FORMAT = 1
 """Version of the record layout; a reader refuses a newer one."""
 
-Status = Literal["pending", "training", "scoring", "done", "failed"]
+HOLDER = "holder.json"
+"""The lease of the process that works on a run."""
 
-_VERSIONED = ("torch", "nanotron", "lighteval", "transformers", "datatrove", "hydra-core", "numpy")
+Status = Literal["pending", "training", "scoring", "done", "failed"]
 
 _ELSEWHERE = ("runs_dir", "data_dir", "study", "trial", "execution", "labels", "progress")
 """Top-level config keys that say where and how a run is executed, not what its result is."""
 
 
-def fingerprint(config: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) over the part of a resolved config that defines the result of the run."""
+def fingerprint(config: Mapping[str, Any], items: Mapping[str, str] | None = None) -> str:
+    """SHA-256 (hex) over what defines the result of a run.
+
+    Args:
+        config: The resolved config, of which the part that says where it is run is left out.
+        items: Item file → SHA-256 of its content. Records of an older version have none; their
+            fingerprint is that of the config alone.
+    """
     defining = {key: value for key, value in config.items() if key not in _ELSEWHERE}
+    if items:
+        defining["items"] = dict(items)
     text = json.dumps(defining, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -103,6 +113,8 @@ class Manifest:
     fingerprint: str
     config: Mapping[str, Any]
     """The resolved config, plain values only."""
+    items: Mapping[str, str] = field(default_factory=dict)
+    """Item file → SHA-256 of the items that the run is scored on; empty in older records."""
     status: Status = "pending"
     reason: str | None = None
     """Why the run failed; None unless it did."""
@@ -146,18 +158,23 @@ class RunRecord:
         trial: str,
         seed: int,
         config: Mapping[str, Any],
+        items: Mapping[str, str] | None = None,
         config_yaml: str = "",
         labels: Mapping[str, Any] | None = None,
     ) -> RunRecord:
         """Open the record of a run, making it when it is new.
 
+        Of two fingerprints that differ in items alone, those items count that both know: a record
+        without any, of an older version, is the run of its config. It takes the items up while it is
+        not done.
+
         Raises:
             ConfigError: the folder holds a run of another fingerprint; nothing is overwritten.
         """
         record = cls.at(runs_dir, study=study, trial=trial, seed=seed)
-        mark = fingerprint(config)
+        mark = fingerprint(config, items)
         if record.exists():
-            record._refuse_other(mark, config)
+            record._open_as(mark, config, items or {})
             return record
         record.path.mkdir(parents=True, exist_ok=True)
         write_text(record.path / "config.yaml", config_yaml)
@@ -167,9 +184,10 @@ class RunRecord:
             seed=seed,
             fingerprint=mark,
             config=config,
+            items=items or {},
             labels=labels or {},
-            versions=_versions(),
-            git_commit=_git_commit(),
+            versions=versions(),
+            git_commit=git_commit(),
             command=tuple(sys.argv),
             created=time.time(),
             host=socket.gethostname(),
@@ -178,11 +196,20 @@ class RunRecord:
         record._write(manifest)
         return record
 
-    def _refuse_other(self, mark: str, config: Mapping[str, Any]) -> None:
+    def _open_as(self, mark: str, config: Mapping[str, Any], items: Mapping[str, str]) -> None:
         manifest = self.manifest
         if manifest.fingerprint == mark:
             return
         changed = sorted(_differences(manifest.config, config))
+        known = manifest.items
+        changed += [f"items.{name}" for name in sorted(items) if known.get(name, "") != items[name]]
+        same_config = fingerprint(manifest.config) == fingerprint(config)
+        if same_config and all(known.get(name, digest) == digest for name, digest in items.items()):
+            if manifest.status != "done":
+                both = {**known, **items}
+                taken = fingerprint(config, both)
+                self._write(replace(manifest, items=both, fingerprint=taken))
+            return
         raise ConfigError(
             Problem(
                 str(self.path),
@@ -194,12 +221,18 @@ class RunRecord:
 
     def exists(self) -> bool:
         """Whether the folder holds a run."""
-        return (self.path / "manifest.json").exists()
+        return os.path.lexists(self.path / "manifest.json")
 
     @property
     def manifest(self) -> Manifest:
         """The manifest as it stands on disk now."""
-        stored = read_json(self.path / "manifest.json")
+        path = self.path / "manifest.json"
+        try:
+            stored = read_json(path)
+        except FileNotFoundError:
+            raise _not_what(path, "there", "a run's other files") from None
+        if not isinstance(stored, dict):
+            raise _not_what(path, "the manifest of a run", type(stored).__name__)
         if stored.get("format", 0) > FORMAT:
             raise ConfigError(
                 Problem(
@@ -209,7 +242,10 @@ class RunRecord:
                     allowed=f"at most {FORMAT}",
                 )
             )
-        return Manifest(**stored)
+        try:
+            return Manifest(**stored)
+        except TypeError as error:
+            raise _not_what(path, "the manifest of a run", str(error)) from None
 
     @property
     def name(self) -> str:
@@ -242,75 +278,60 @@ class RunRecord:
         )
 
     def _write(self, manifest: Manifest) -> None:
-        write_json(self.path / "manifest.json", asdict(manifest))
+        write_sealed(self.path / "manifest.json", asdict(manifest))
 
     def event(self, kind: str, *, step: int | None = None, **details: Any) -> None:
         """Append one event: a resume, a spike, a checkpoint, a failure."""
         row = {"time": time.time(), "step": step, "kind": kind, **details}
-        append_json_line(self.path / "events.jsonl", row)
+        append_json_line(self.path / "events.jsonl", row, seal=True)
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Be the one process that works on this run; the lock ends with the process, however it ends.
+        """Be the one process that works on this run; see :mod:`ablations.lease`.
 
         Raises:
-            HeldError: another process holds the run; the message says which.
+            HeldError: another process holds the run, or took it over while this one was stopped; the
+                message names it.
         """
-        # Imported here: `ablate ls` reads records without it.
-        from filelock import FileLock, Timeout
 
-        holder = self.path / "holder.json"
-        lock = FileLock(self.path / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise HeldError(self._held_by(holder)) from None
-        try:
-            write_json(
-                holder,
-                {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()},
+        def refusal(who: str) -> Problem:
+            return Problem(
+                self.name,
+                "this run is being worked on",
+                found=who,
+                do="wait for it, or stop that process and give the same command again",
             )
+
+        with hold(self.path / "lock", self.path / HOLDER, refusal):
             for name in ("metrics.jsonl", "events.jsonl", "scores.jsonl"):
                 mend_lines(self.path / name)
-            if job := _queue_job():
+            if job := queue_job():
                 self.event("job", step=None, **job)
             yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
-
-    def _held_by(self, holder: Path) -> Problem:
-        try:
-            who = read_json(holder)
-            found = f"process {who['pid']} on {who['host']}"
-        except (OSError, ValueError, KeyError):
-            found = "another process"
-        return Problem(
-            self.name,
-            "this run is being worked on",
-            found=found,
-            do="wait for it, or stop that process and give the same command again",
-        )
 
     # ------------------------------------------------------------------------------- contents
 
     def metrics(self) -> list[dict[str, Any]]:
         """One row a step, in order; of a step that was trained again after a resume, the last."""
-        rows = {row["step"]: row for row in read_json_lines(self.path / "metrics.jsonl")}
+        rows = {
+            row["step"]: row for row in read_json_lines(self.path / "metrics.jsonl", needs="step")
+        }
         return [rows[step] for step in sorted(rows)]
 
     def events(self) -> list[dict[str, Any]]:
         """Every event, oldest first."""
-        return list(read_json_lines(self.path / "events.jsonl"))
+        return list(read_json_lines(self.path / "events.jsonl", needs="kind"))
 
     def scores(self) -> list[dict[str, Any]]:
         """One row a scored checkpoint, in order of steps."""
-        rows = {row["step"]: row for row in read_json_lines(self.path / "scores.jsonl")}
+        rows = {
+            row["step"]: row for row in read_json_lines(self.path / "scores.jsonl", needs="step")
+        }
         return [rows[step] for step in sorted(rows)]
 
     def add_scores(self, row: Mapping[str, Any]) -> None:
         """Append the scores of one checkpoint."""
-        append_json_line(self.path / "scores.jsonl", row)
+        append_json_line(self.path / "scores.jsonl", row, seal=True)
 
     def audit(self) -> dict[str, Any] | None:
         """The audit of what was read, or None before there is one."""
@@ -318,27 +339,65 @@ class RunRecord:
 
     def result(self) -> dict[str, Any] | None:
         """The result, written last; None while the run is not over."""
-        return self._optional("result.json")
+        result = self._optional("result.json")
+        if result is not None and "status" not in result:
+            raise _not_what(self.path / "result.json", "the result of a run", "no status")
+        return result
+
+    def ailments(self, *, judged: bool = False) -> list[str]:
+        """Return what of the record is damaged or lacking, one text a file; empty where all is well.
+
+        Args:
+            judged: Leave out what no verdict reads, audit and config as composed, and a result that
+                is missing, which a verdict calls not finished.
+        """
+        found: list[str] = []
+        readers = (lambda: self.manifest, self.result, self.scores)
+        for read in readers if judged else (*readers, self.audit):
+            try:
+                read()
+            except UserError as error:
+                found.append(str(error))
+        if found:
+            return found
+        result = self.result() or {}
+        if (rows := len(self.scores())) < (result.get("scored") or 0):
+            found.append(f"{self.path / 'scores.jsonl'}: holds {rows} of {result['scored']} rows")
+        if judged:
+            return found
+        if not result and self.manifest.status == "done":
+            found.append(f"{self.path / 'result.json'}: missing")
+        if result.get("audit_ok") is not None and self.audit() is None:
+            found.append(f"{self.path / 'audit.json'}: missing")
+        if not (self.path / "config.yaml").is_file():
+            found.append(f"{self.path / 'config.yaml'}: missing, so no command to repeat the run")
+        return found
 
     def write_audit(self, audit: Mapping[str, Any]) -> None:
         """Record the audit."""
-        write_json(self.path / "audit.json", audit)
+        write_sealed(self.path / "audit.json", audit)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Record the result: the last thing a run writes, and what a study harvests."""
-        write_json(self.path / "result.json", result)
+        write_sealed(self.path / "result.json", result)
 
     def _optional(self, name: str) -> dict[str, Any] | None:
         path = self.path / name
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
-        content: dict[str, Any] = read_json(path)
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise _not_what(path, "a record's object", type(content).__name__)
         return content
 
     def details(self, step: int) -> dict[str, Path]:
-        """Task → parquet file of its per-item details at ``step``."""
+        """Task → parquet file of its per-item details at ``step``.
+
+        A file that was written and is missing is named as well: reading it raises.
+        """
         folder = self.path / "details" / str(step)
-        return {file.stem: file for file in sorted(folder.glob("*.parquet"))}
+        names = {file.name for file in folder.glob("*.parquet")} | set(listed(folder))
+        return {name.removesuffix(".parquet"): folder / name for name in sorted(names)}
 
     @property
     def checkpoints_dir(self) -> Path:
@@ -355,11 +414,19 @@ class RunRecord:
         return self.exports_dir / str(step)
 
 
+def _not_what(path: Path, what: str, found: str) -> DamagedError:
+    return DamagedError(Problem(str(path), f"damaged: not {what}", found=found, do="move it away"))
+
+
 def list_runs(runs_dir: Path, study: str | None = None) -> list[RunRecord]:
-    """Every record under ``runs_dir``, or of one study, by name."""
+    """Every record under ``runs_dir``, or of one study, by name; one that lost its manifest as well."""
     root = Path(runs_dir)
-    pattern = f"{study or '*'}/*/manifest.json"
-    return [RunRecord(file.parent) for file in sorted(root.glob(pattern))]
+    found = {
+        file.parent
+        for name in ("manifest.json", "result.json")
+        for file in root.glob(f"{study or '*'}/*/{name}")
+    }
+    return [RunRecord(folder) for folder in sorted(found)]
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
@@ -372,41 +439,3 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
         if not prefix and key in _ELSEWHERE:
             continue
         yield from _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
-
-
-def _queue_job() -> dict[str, str]:
-    """The queue's job that this process is, and where its output goes; empty outside submitit."""
-    if not os.environ.get("SUBMITIT_EXECUTOR"):
-        return {}
-    # Imported here: submitit is there, since it started the process.
-    import submitit
-
-    job = submitit.JobEnvironment()
-    return {"queue": job.cluster, "job": str(job.job_id), "log": str(job.paths.stdout)}
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in ("ablations", *_VERSIONED):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def _git_commit() -> str | None:
-    """Commit of the checkout that the package runs from, with ``+`` where it was changed since."""
-    here = Path(__file__).resolve().parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    if not commit:
-        return None
-    return commit + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")

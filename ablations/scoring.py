@@ -8,13 +8,13 @@ that it was at. Checkpoints that need not stay are removed after they are scored
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ablations.errors import EvaluationError
+from ablations.errors import CheckpointError, EvaluationError, HeldError, Problem
 from ablations.evaluation.specs import EvaluationSpec
 from ablations.files import write_text
 from ablations.runs import RunRecord
@@ -22,6 +22,8 @@ from ablations.training.specs import Device, KeepCheckpoints
 from ablations.training.worker import Task, run_in_worker
 
 __all__ = ["ScoringJob", "resolved_device", "score_here", "score_run"]
+
+_LOCK_SECONDS = 30.0
 
 Advance = Callable[[str], None]
 """Told of every task that is begun."""
@@ -45,6 +47,8 @@ class ScoringJob:
     """Holds ``benchmarks/``."""
     stores: Mapping[str, Path]
     """Source → token store, for the held-out tasks."""
+    items: Mapping[str, str] = field(default_factory=dict)
+    """What the items were when the run began."""
     keep: KeepCheckpoints
     """Which scored checkpoints and exports stay."""
     threads: int | None = None
@@ -98,35 +102,88 @@ def score_in_worker(job: ScoringJob) -> float:
 
 
 def score_here(job: ScoringJob, advance: Advance) -> float:
-    """Export and score in this process, checkpoint by checkpoint; CPU seconds."""
+    """Export and score in this process, checkpoint by checkpoint; CPU seconds.
+
+    A checkpoint that is damaged has no scores, and the reason stands in its row; the last one, which
+    the run is judged by, is refused.
+    """
     import torch
 
-    from ablations.evaluation.scoring import ScoringPlace, score_checkpoints
-    from ablations.training.export import export_checkpoint
+    from ablations.evaluation.scoring import ScoringPlace, score_checkpoints, without_scores
 
     began = time.process_time()
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     record = RunRecord(job.directory)
-    exports = {
-        step: export_checkpoint(
-            record.checkpoints_dir / str(step), record.export(step), job.tokenizer
+    with _scoring_lock(job.directory):
+        exports, lost = _exports(job, record)
+        for step, reason in lost.items():
+            scores = without_scores(step, job.evaluation, job.stores, reason)
+            record.add_scores(scores.row(step * job.tokens_per_step))
+        place = ScoringPlace(
+            data_dir=job.data_dir,
+            stores=job.stores,
+            items=job.items,
+            device=resolved_device(job.device),
         )
-        for step in job.steps
-    }
-    place = ScoringPlace(
-        data_dir=job.data_dir, stores=job.stores, device=resolved_device(job.device)
-    )
 
-    def watch(step: int, task: str, _number: int, _count: int) -> None:
-        advance(f"step {step}: {task}")
+        def watch(step: int, task: str, _number: int, _count: int) -> None:
+            advance(f"step {step}: {task}")
 
-    for scores in score_checkpoints(
-        exports, job.evaluation, details=job.directory / "details", place=place, watch=watch
-    ):
-        record.add_scores(scores.row(scores.step * job.tokens_per_step))
-        _retire(job, record)
+        for scores in score_checkpoints(
+            exports, job.evaluation, details=job.directory / "details", place=place, watch=watch
+        ):
+            record.add_scores(scores.row(scores.step * job.tokens_per_step))
+            _retire(job, record)
     return time.process_time() - began
+
+
+@contextlib.contextmanager
+def _scoring_lock(directory: Path) -> Iterator[None]:
+    """The lock of the one process that scores a run; the kernel frees it at death.
+
+    Raises:
+        HeldError: after half a minute; a process whose caller was killed is gone in a second.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(directory / "scoring.lock")
+    try:
+        lock.acquire(timeout=_LOCK_SECONDS)
+    except Timeout:
+        raise HeldError(
+            Problem(str(directory), "another process is scoring this run", do="wait, or stop it")
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _exports(job: ScoringJob, record: RunRecord) -> tuple[dict[int, Path], dict[int, str]]:
+    """Exports of the checkpoints that have no scores yet, and why some cannot be exported.
+
+    Raises:
+        CheckpointError: it is the last one.
+    """
+    from ablations.training.export import export_checkpoint, tidy_exports
+
+    tidy_exports(record.exports_dir)
+    # A process that was killed may have scored some of them since the job was made.
+    scored = {row["step"] for row in record.scores()}
+    exports: dict[int, Path] = {}
+    lost: dict[int, str] = {}
+    for step in job.steps:
+        if step in scored:
+            continue
+        checkpoint = record.checkpoints_dir / str(step)
+        try:
+            exports[step] = export_checkpoint(checkpoint, record.export(step), job.tokenizer)
+        except CheckpointError as error:
+            if step == job.last_step:
+                raise
+            lost[step] = str(error)
+    return exports, lost
 
 
 def resolved_device(asked: Device) -> str:
@@ -141,13 +198,14 @@ def resolved_device(asked: Device) -> str:
 def _retire(job: ScoringJob, record: RunRecord) -> None:
     """Remove checkpoints and exports that the retention rule gives up; never one not scored."""
     from ablations.training.checkpoints import prune
+    from ablations.training.export import remove_export
 
     scored = {row["step"] for row in record.scores()}
     prune(record.checkpoints_dir, keep=job.keep, scored=scored, final_step=job.last_step)
     if job.keep == "all":
         return
     for step in scored - {job.last_step}:
-        shutil.rmtree(record.export(step), ignore_errors=True)
+        remove_export(record.export(step))
 
 
 class _Said:

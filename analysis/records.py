@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ablations.errors import DataError, Problem, unknown_name
+from ablations.files import is_intact, unsealed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -161,8 +162,8 @@ def _open(study: Path, run: str, before: dict[str, Any]) -> RunFiles | None:
         study=study.name,
         run=run,
         manifest=manifest,
-        result=read_json_or_none(f"{folder}/result.json"),
-        audit=read_json_or_none(f"{folder}/audit.json"),
+        result=_object_or_none(f"{folder}/result.json"),
+        audit=_object_or_none(f"{folder}/audit.json"),
     )
 
 
@@ -184,14 +185,19 @@ def _share(manifest: dict[str, Any], before: dict[str, Any]) -> None:
 
 
 def read_json_or_none(path: Path | str) -> Any:
-    """The JSON value in ``path``; None where it is absent or not JSON."""
+    """The JSON value in ``path``; None where it is absent, not JSON, or not what was written."""
     import orjson
 
     try:
         with open(path, "rb", buffering=0) as stream:
-            return orjson.loads(stream.read())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+            return unsealed(orjson.loads(stream.read()), str(path))
+    except (OSError, ValueError):
         return None
+
+
+def _object_or_none(path: str) -> dict[str, Any] | None:
+    value = read_json_or_none(path)
+    return value if isinstance(value, dict) else None
 
 
 def read_lines(
@@ -199,10 +205,13 @@ def read_lines(
 ) -> Iterator[tuple[pa.Table, np.ndarray[Any, np.dtype[np.int64]]]]:
     """The rows of the line file ``name`` of every run, many runs to a table.
 
+    A row of scores that is not what was written is empty. Rows of metrics are not compared: there are
+    a hundred times as many, and no decision rests on one.
+
     Yields:
         A table, and for each of its rows the position in ``runs`` of the run that wrote it.
     """
-    chunk = _Chunk()
+    chunk = _Chunk(compared=name == "scores.jsonl")
     for position, record in enumerate(runs):
         path = f"{record.folder}/{name}"
         if not chunk.take(path, position):
@@ -220,8 +229,9 @@ class _Chunk:
     read one by one cost 0.3 CPU-seconds more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, compared: bool) -> None:
         self.buffer = bytearray(CHUNK_BYTES)
+        self._compared = compared
         self.clear()
 
     def clear(self) -> None:
@@ -238,7 +248,7 @@ class _Chunk:
                 if self.used and self.used + size > CHUNK_BYTES:
                     return False
                 self._append(stream, size, owner)
-        except FileNotFoundError:
+        except OSError:  # none yet, or one that cannot be read: `ablate report` tells of it
             pass
         return True
 
@@ -252,9 +262,19 @@ class _Chunk:
                 end += count
         # What follows the last newline is being written, or was never finished.
         self.used = self.buffer.rfind(b"\n", start, end) + 1 or start
+        if self._compared:
+            self._empty_damaged(start)
         if self.used > start:
             self.owners.append(owner)
             self.ends.append(self.used)
+
+    def _empty_damaged(self, start: int) -> None:
+        """Make the rows from ``start`` on empty whose checksum is not that of their content."""
+        while start < self.used:
+            end = self.buffer.index(b"\n", start)
+            if not is_intact(self.buffer[start:end]):
+                self.buffer[start:end] = b"{}".ljust(end - start)
+            start = end + 1
 
     def lines(self) -> list[list[bytes]]:
         """The lines of every file, without the blank ones, which Arrow skips too."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ablations.errors import DamagedError
 from ablations.files import (
     append_json_line,
     mend_lines,
@@ -16,6 +19,7 @@ from ablations.files import (
     read_json_lines,
     replacing,
     write_json,
+    write_sealed,
     write_text,
 )
 
@@ -87,3 +91,117 @@ def test_a_missing_file_has_no_rows(tmp_path: Path) -> None:
     mend_lines(tmp_path / "none.jsonl")
     write_text(tmp_path / "one.txt", "é")
     assert (tmp_path / "one.txt").read_bytes() == "é".encode()
+
+
+@pytest.mark.parametrize("torn", ["", '{"torn": ', "x" * 5_000])
+@pytest.mark.parametrize("rows", [1, 40, 900])
+def test_a_file_of_many_blocks_loses_its_torn_end_alone(
+    tmp_path: Path, rows: int, torn: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    whole = "".join(json.dumps({"step": step, "loss": 0.5}) + "\n" for step in range(rows))
+    path.write_text(whole + torn)
+    mend_lines(path)
+    assert path.read_text() == whole
+
+
+def test_content_reaches_the_disk_before_it_takes_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    fsync, rename = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        assert os.fstat(descriptor).st_size == len('{\n "a": 1\n}\n')
+        calls.append("fsync")
+        fsync(descriptor)
+
+    def renamed(self: Path, target: Path) -> Path:
+        calls.append("rename")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    write_json(tmp_path / "value.json", {"a": 1})
+    assert calls == ["fsync", "rename"]
+
+
+# --------------------------------------------------------------------------------------- seals
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=4),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+            ),
+            max_leaves=6,
+        ),
+        max_size=4,
+    )
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_sealed_comes_back(tmp_path: Path, value: dict[str, object]) -> None:
+    value = json.loads(json.dumps(value).replace("Infinity", "0"))
+    write_sealed(tmp_path / "value.json", value)
+    assert read_json(tmp_path / "value.json") == value
+    (tmp_path / "rows.jsonl").unlink(missing_ok=True)
+    append_json_line(tmp_path / "rows.jsonl", value, seal=True)
+    assert list(read_json_lines(tmp_path / "rows.jsonl")) == [value]
+
+
+def test_keys_that_are_numbers_are_sealed_as_they_are_read(tmp_path: Path) -> None:
+    write_sealed(tmp_path / "value.json", {"steps": {10: "b", 9: "a"}})
+    assert read_json(tmp_path / "value.json") == {"steps": {"10": "b", "9": "a"}}
+
+
+def test_every_flipped_bit_of_a_sealed_file_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    value = {"score": 0.25, "metrics": {"quiz/acc": None, "web/bpb": 1.5e-7}, "status": "done"}
+    path = tmp_path / "result.json"
+    write_sealed(path, value)
+    content = path.read_bytes()
+    unnoticed = 0
+    for place in range(len(content)):
+        for bit in range(8):
+            harmed = bytearray(content)
+            harmed[place] ^= 1 << bit
+            path.write_bytes(harmed)
+            with contextlib.suppress(DamagedError):
+                # A flipped bit of the name of the checksum's key leaves the object without one.
+                found = {k: v for k, v in read_json(path).items() if not k.startswith("content")}
+                unnoticed += {k: found.get(k) for k in value} != value
+    assert unnoticed == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("{", "not JSON"), ("", "not JSON"), ("[" * 100_000, "not JSON"), ('"\ud800', "not JSON")],
+)
+def test_a_file_that_is_no_json_is_damaged_by_name(
+    tmp_path: Path, content: str, words: str
+) -> None:
+    path = tmp_path / "value.json"
+    path.write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(DamagedError, match=rf"value\.json: damaged: {words}"):
+        read_json(path)
+
+
+@pytest.mark.parametrize("row", ["{", '{"a": 1'])
+def test_a_damaged_line_is_named_by_its_number(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n' + row + '\n{"a": 3}\n')
+    with pytest.raises(DamagedError, match=r"rows\.jsonl:2"):
+        list(read_json_lines(path))
+
+
+def test_a_changed_row_is_named_by_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    for step in range(3):
+        append_json_line(path, {"step": step, "loss": 0.5}, seal=True)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(lines[0] + lines[1].replace("0.5", "0.4") + lines[2])
+    with pytest.raises(DamagedError, match=r"rows\.jsonl:2: damaged"):
+        list(read_json_lines(path))

@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from ablations.run import identity
-from ablations.runs import RunRecord, list_runs
-from ablations.schema import load
+from ablations.errors import AuditError, ConfigError, DataError
+from ablations.files import read_json, write_json
+from ablations.run import Work, execute, identity, open_work
+from ablations.runs import RunRecord, fingerprint, list_runs
+from ablations.schema import RunConfig, conf_dir, load
+from ablations.training.nanotron.trainer import NanotronTrainer
+from ablations.training.trainer import TrainJob, TrainOutcome
 from tests.conftest import SHORT_SOURCES, TINY, Ablate
-from tests.test_conf import composed
 
 RUN = ("run", *TINY, *SHORT_SOURCES)
 
@@ -198,13 +201,108 @@ def test_a_run_that_the_disk_cannot_hold_is_refused_before_it_trains(
 def test_fields_that_came_after_runs_were_recorded_count_only_where_they_are_used(
     workspace: Path,
 ) -> None:
-    plain = identity(load(composed(*TINY, *SHORT_SOURCES)))
+    plain = identity(composed())
     assert "tail_steps" not in plain["schedule"]["lr"]
     assert "epoch_cap_exempt" not in plain["mixture"]
     for source in plain["source"].values():
         assert not {"min_tokens", "max_tokens", "score_shares", "leave_out"} & set(source)
-    tail = identity(load(composed(*TINY, *SHORT_SOURCES, "schedule.lr.tail_steps=1")))
+    tail = identity(composed("schedule.lr.tail_steps=1"))
     assert tail["schedule"]["lr"]["tail_steps"] == 1
     asked = "+mixture.epoch_cap_exempt.synthetic_facts=a reason"
-    exempt = identity(load(composed(*TINY, *SHORT_SOURCES, asked)))
+    exempt = identity(composed(asked))
     assert exempt["mixture"]["epoch_cap_exempt"] == {"synthetic_facts": "a reason"}
+
+
+# ----------------------------------------------------------------- without training: forged outcomes
+
+
+def composed(*overrides: str) -> RunConfig:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(conf_dir())):
+        config = compose("run", overrides=[*TINY, *SHORT_SOURCES, *overrides])
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return load({str(key): value for key, value in plain.items()})
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_a_run_that_did_not_read_its_mixture_has_failed(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, honest: bool
+) -> None:
+    config = composed()
+    read = _windows_asked(config)
+    forged = tuple((sum(row), *[0] * (len(row) - 1)) for row in read)
+
+    def train(self: NanotronTrainer, job: TrainJob, watch: object) -> TrainOutcome:
+        return TrainOutcome(
+            status="done",
+            reason=None,
+            last_step=8,
+            checkpoints=(),
+            windows=read if honest else forged,
+        )
+
+    scored: list[str] = []
+    monkeypatch.setattr(NanotronTrainer, "train", train)
+    monkeypatch.setattr(Work, "score", lambda self: scored.append("scored"))
+    if honest:
+        assert execute(config).result["audit_ok"] is True
+        assert scored == ["scored"]
+        return
+    with pytest.raises(AuditError, match="of its tokens from"):
+        execute(config)
+    record = only_record(workspace)
+    assert scored == []
+    assert record.status == "failed"
+    result = record.result()
+    assert result is not None
+    assert (result["status"], result["audit_ok"], result["score"]) == ("failed", False, None)
+    assert "of its tokens from" in result["reason"]
+
+
+def _windows_asked(config: RunConfig) -> tuple[tuple[int, ...], ...]:
+    """Windows [stage][source] of a run that reads exactly its mixture, as near as windows allow."""
+    schedule = config.build_schedule()
+    samples = schedule.batch_size
+    return tuple(
+        tuple(round(s.mixture.get(n, 0.0) * s.steps * samples) for n in schedule.sources)
+        for s in schedule.stages
+    )
+
+
+def test_other_items_are_another_run(workspace: Path) -> None:
+    """An item file cut to five rows had moved a score from 0.281 to 0.494, and nobody was told."""
+    config = composed()
+    first = open_work(config).record
+    assert sorted(first.manifest.items) == [
+        "synthetic_arithmetic.jsonl",
+        "synthetic_facts.jsonl",
+    ]
+    assert open_work(config).record.path == first.path
+    recorded = workspace / "data" / "benchmarks" / "checksums.json"
+    file = workspace / "data" / "benchmarks" / "synthetic_facts.jsonl"
+    rows = file.read_text().splitlines(keepends=True)
+    file.unlink()  # the workspace's files are links to those of other tests
+    file.write_text("".join(rows[:5]))
+    with pytest.raises(DataError, match="not the items that were prepared"):
+        open_work(config)
+    recorded.unlink()  # as in a data folder of an older version
+    with pytest.raises(ConfigError, match=r"differs in items\.synthetic_facts\.jsonl"):
+        open_work(config)
+    elsewhere = open_work(composed("runs_dir=elsewhere")).record
+    assert elsewhere.manifest.fingerprint != first.manifest.fingerprint
+
+
+def test_a_record_without_items_is_found_again_under_its_name(workspace: Path) -> None:
+    config = composed()
+    record = open_work(config).record
+    path = record.path / "manifest.json"
+    stored = {key: value for key, value in read_json(path).items() if key != "items"}
+    plain = fingerprint(record.manifest.config)
+    write_json(path, {**stored, "fingerprint": plain})  # as the version before wrote it
+    again = open_work(config).record
+    assert again.path == record.path
+    assert again.manifest.items
+    assert len(list_runs(workspace / "runs")) == 1

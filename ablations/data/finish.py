@@ -21,16 +21,26 @@ from ablations.data.manifest import (
     StoreFile,
     StoreManifest,
     edges_sha256,
-    file_sha256,
 )
 from ablations.data.tokenizer import Tokenizer
+from ablations.data.verified import note_verified
 from ablations.errors import DataError, Problem
-from ablations.files import read_json, sync_folder
+from ablations.files import file_sha256, read_json, replace_folder, sync_folder
 
-__all__ = ["Finish"]
+__all__ = ["Finish", "counts_file", "heldout_file", "remove_scratch"]
 
 _INDEX_ENTRY_BYTES = 8
 _SCRATCH = ("counts", "heldout", "asked.json")
+
+
+def counts_file(folder: Path, rank: int) -> Path:
+    """What rank ``rank`` counted; written when it is through."""
+    return folder / "counts" / f"{rank:05d}.json"
+
+
+def heldout_file(folder: Path, rank: int) -> Path:
+    """The documents that rank ``rank`` held out."""
+    return folder / "heldout" / f"{rank:05d}.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +94,7 @@ class Finish:
         return str(read_json(self.partial / "asked.json")["source"])
 
     def _rank_counts(self) -> list[dict[str, Any]]:
-        paths = [self.partial / "counts" / f"{rank:05d}.json" for rank in range(self.spec.shards)]
+        paths = [counts_file(self.partial, rank) for rank in range(self.spec.shards)]
         missing = [path.stem for path in paths if not path.is_file()]
         if missing:
             raise DataError(
@@ -92,7 +102,7 @@ class Finish:
                     f"source.{self.name}",
                     "not every rank is through",
                     found=f"missing: {', '.join(missing)}",
-                    do="run `ablate prepare` again",
+                    do="run `ablate prepare` again; with force=true it begins anew",
                 )
             )
         return [read_json(path) for path in paths]
@@ -113,7 +123,7 @@ class Finish:
         path = self.partial / "heldout.jsonl"
         with path.open("wb") as merged:
             for rank in range(self.spec.shards):
-                merged.write((self.partial / "heldout" / f"{rank:05d}.jsonl").read_bytes())
+                merged.write(heldout_file(self.partial, rank).read_bytes())
             merged.flush()
             os.fsync(merged.fileno())
         return HeldOut(
@@ -151,22 +161,22 @@ class Finish:
             raise DataError(problems)
 
     def _put_in_place(self) -> None:
-        for name in _SCRATCH:
-            path = self.partial / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        # What the ranks left is needed until the store has its name: a process that dies before
+        # that finishes again from it. It is removed after, when it is of no use to anybody.
         sync_folder(self.partial)
-        # A folder cannot be replaced by rename: an old store steps aside first, and a process that
-        # dies between the two renames leaves no store, never half of one.
-        old = self.folder.with_name(f".{self.folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if self.folder.exists():
-            self.folder.rename(old)
-        self.partial.rename(self.folder)
-        sync_folder(self.folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        replace_folder(self.partial, self.folder)
+        remove_scratch(self.folder)
+        note_verified(self.folder)
+
+
+def remove_scratch(folder: Path) -> None:
+    """Remove from a store that has its name what only its preparation needed."""
+    for name in _SCRATCH:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _describe(path: Path, tokenizer: Tokenizer) -> StoreFile:
@@ -180,6 +190,7 @@ def _describe(path: Path, tokenizer: Tokenizer) -> StoreFile:
         documents=index.stat().st_size // _INDEX_ENTRY_BYTES,
         sha256=file_sha256(path),
         edges_sha256=edges_sha256(path),
+        index_sha256=file_sha256(index),
     )
 
 

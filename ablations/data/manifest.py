@@ -2,8 +2,8 @@
 
 A store whose manifest is there is whole. The manifest names the tokenizer by the hash of its
 ``tokenizer.json``, counts what is in every file, and holds two checksums of each: one of the whole
-file, and one of its edges, which costs a millisecond and catches a swapped or cut file at every
-opening.
+file, compared once for each state of it, and one of its edges, which costs a millisecond and catches
+a swapped or cut file at every opening. The manifest carries a checksum of itself.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablations.errors import DataError, Problem
-from ablations.files import read_json, write_json
+from ablations.errors import DamagedError, DataError, Problem
+from ablations.files import file_sha256, read_json, write_sealed
 
 __all__ = [
     "FORMAT",
+    "HELDOUT",
     "MANIFEST",
     "TRAIN",
     "HeldOut",
@@ -33,6 +34,8 @@ __all__ = [
 FORMAT = 1
 """Version of the store layout; a reader refuses a newer one."""
 MANIFEST = "manifest.json"
+HELDOUT = "heldout.jsonl"
+"""The documents kept out of the training: {"id", "text"} a line."""
 TRAIN = "train"
 """The folder of token files inside a store: what datatrove and nanotron read."""
 
@@ -54,6 +57,8 @@ class StoreFile:
     sha256: str
     edges_sha256: str
     """Checksum of the first and the last 64 KiB, compared at every opening."""
+    index_sha256: str = ""
+    """Checksum of the file's ``.index``; empty in stores of an older version, which had none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +109,17 @@ class StoreManifest:
         """UTF-8 bytes of text a training token stands for."""
         return self.bytes / self.tokens if self.tokens else float("nan")
 
+    def checksums(self) -> dict[str, str]:
+        """Name below the store's folder → SHA-256 (hex) of every file that a run reads; empty = unknown."""
+        return {
+            **{f"{TRAIN}/{file.name}": file.sha256 for file in self.files},
+            **{f"{TRAIN}/{file.name}.index": file.index_sha256 for file in self.files},
+            HELDOUT: self.heldout.sha256,
+        }
+
     def write(self, folder: Path) -> None:
         """Write ``manifest.json``: last of all, so that its presence means a whole store."""
-        write_json(folder / MANIFEST, asdict(self))
+        write_sealed(folder / MANIFEST, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> StoreManifest:
@@ -134,16 +147,12 @@ class StoreManifest:
             values["files"] = tuple(StoreFile(**file) for file in values["files"])
             values["heldout"] = HeldOut(**values["heldout"])
             return cls(**values)
-        except (ValueError, KeyError, TypeError) as error:
+        except DamagedError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 Problem(str(path), "cannot be read", found=error, do="prepare the source again")
             ) from error
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a whole file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def edges_sha256(path: Path) -> str:

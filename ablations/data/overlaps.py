@@ -27,8 +27,8 @@ from ablations.data.contamination import (
     scan,
     store_texts,
 )
-from ablations.data.manifest import StoreManifest, file_sha256
-from ablations.files import read_json, write_json
+from ablations.data.manifest import StoreManifest
+from ablations.files import file_sha256, read_json, write_sealed
 
 __all__ = ["REPORT", "overlaps"]
 
@@ -65,7 +65,7 @@ def overlaps(
                 index[missing] = TaskIndex({task: items[task] for task in missing}, rule)
             for report in scan(index[missing], store_texts(folder, data_dir / "tokenizers")):
                 kept[report.task] = {"key": keys[report.task], **_plain(report)}
-            write_json(folder / REPORT, {"store": _store_key(folder), "tasks": kept})
+            write_sealed(folder / REPORT, {"store": _store_key(folder), "tasks": kept})
         found[source] = [_report(kept[task]) for task in items]
     return found
 

@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 from ablations.data.catalogue import PackagePin
-from ablations.data.manifest import file_sha256
 from ablations.errors import DataError, Problem
+from ablations.files import file_sha256
 
 __all__ = ["fetch_package", "mirror_folder"]
 

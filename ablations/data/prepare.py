@@ -24,6 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ablations.data.catalogue import HubOrigin, SourceSpec, SyntheticOrigin, load_source
+from ablations.data.finish import counts_file, heldout_file, remove_scratch
 from ablations.data.jobs import SlurmSpec, Work, run_here, submit
 from ablations.data.manifest import StoreManifest
 from ablations.data.packages import mirror_folder
@@ -31,7 +32,7 @@ from ablations.data.readers import Place, heldout, read_source, resolve_revision
 from ablations.data.store import TokenStore
 from ablations.data.tokenizer import Tokenizer, TokenizerSpec, make_tokenizer
 from ablations.errors import DataError, HeldError, Problem
-from ablations.files import free_bytes, read_json, write_json
+from ablations.files import free_bytes, read_json, restore_folder, write_json
 
 __all__ = ["Prepared", "Progress", "SlurmSpec", "prepare"]
 
@@ -102,10 +103,7 @@ def prepare(
     standing = {work.name: None if force else _standing(work) for work in works}
     todo = [work for work in works if standing[work.name] is None]
     _check_disk(todo, data_dir)
-    if any(isinstance(work.spec.origin, SyntheticOrigin) for work in todo):
-        from ablations.data.benchmarks import prepare_synthetic_items
-
-        prepare_synthetic_items(data_dir)
+    _synthetic_items(works, todo, data_dir)
     prepared = []
     for work in works:
         manifest = standing[work.name]
@@ -156,6 +154,7 @@ def _standing(work: Work) -> StoreManifest | None:
     Raises:
         DataError: it was made with another tokenizer or from other settings, or is damaged.
     """
+    restore_folder(work.folder)
     if not work.folder.exists():
         return None
     manifest = TokenStore.open(work.folder).manifest
@@ -171,7 +170,27 @@ def _standing(work: Work) -> StoreManifest | None:
         )
     if problems:
         raise DataError(problems)
+    _tidy(work)
     return manifest
+
+
+def _tidy(work: Work) -> None:
+    """Remove what a preparation that died after its store was whole had no time to."""
+    lock = FileLock(work.folder.with_name(f".{work.folder.name}.lock"))
+    with contextlib.suppress(Timeout, OSError), lock.acquire(timeout=0):
+        remove_scratch(work.folder)
+        shutil.rmtree(work.jobs, ignore_errors=True)
+
+
+def _synthetic_items(works: list[Work], todo: list[Work], data_dir: Path) -> None:
+    """Write the items of the synthetic skills with their sources, and again where they are damaged."""
+    from ablations.data.benchmarks import prepare_synthetic_items, synthetic_items_stand
+
+    def synthetic(some: list[Work]) -> bool:
+        return any(isinstance(work.spec.origin, SyntheticOrigin) for work in some)
+
+    if synthetic(todo) or (synthetic(works) and not synthetic_items_stand(data_dir)):
+        prepare_synthetic_items(data_dir)
 
 
 def _check_disk(works: list[Work], data_dir: Path) -> None:
@@ -253,9 +272,21 @@ def _begin(work: Work, *, force: bool) -> Work:
         if isinstance(origin, HubOrigin) and work.mirror is None:
             revision = resolve_revision(origin)
         write_json(record, {**asked, "revision": revision})
+    _forget_lost_ranks(work)
     if revision is not None and isinstance(origin, HubOrigin):
         return replace(work, spec=replace(work.spec, origin=replace(origin, revision=revision)))
     return work
+
+
+def _forget_lost_ranks(work: Work) -> None:
+    """Let the ranks that are marked as done and left no counts or no held-out text run again.
+
+    A version before this one removed the counts before the store had its name.
+    """
+    for rank in range(work.spec.shards):
+        files = (counts_file(work.partial, rank), heldout_file(work.partial, rank))
+        if not all(file.is_file() for file in files):
+            (work.jobs / "completions" / f"{rank:05d}").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

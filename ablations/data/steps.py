@@ -31,6 +31,7 @@ from filelock import FileLock
 
 from ablations.data.catalogue import SourceSpec
 from ablations.data.contamination import TaskIndex
+from ablations.data.finish import counts_file, heldout_file
 from ablations.data.manifest import TRAIN
 from ablations.data.readers import Place, heldout, read_source
 from ablations.data.tokenizer import Tokenizer
@@ -43,21 +44,10 @@ __all__ = [
     "InProcess",
     "ReadSource",
     "WriteTokens",
-    "counts_file",
 ]
 
 _SHUFFLE_SEED = 0
 _BATCH_DOCUMENTS = 512
-
-
-def counts_file(folder: Path, rank: int) -> Path:
-    """What rank ``rank`` counted; written when it is through."""
-    return folder / "counts" / f"{rank:05d}.json"
-
-
-def heldout_file(folder: Path, rank: int) -> Path:
-    """The documents that rank ``rank`` held out."""
-    return folder / "heldout" / f"{rank:05d}.jsonl"
 
 
 class ReadSource(PipelineStep):  # type: ignore[misc]

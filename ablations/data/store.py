@@ -17,6 +17,8 @@ dropped, so a file is a matrix of windows and a batch is a gather of rows::
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +26,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ablations.data.manifest import (
+    HELDOUT,
     TRAIN,
     StoreFile,
     StoreManifest,
     edges_sha256,
-    file_sha256,
 )
+from ablations.data.verified import unlike
 from ablations.errors import DataError, Problem
 
 __all__ = ["TokenStore", "check_store"]
+
+_INDEX_ENTRY_BYTES = 8
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -54,10 +59,12 @@ class TokenStore:
     def open(cls, folder: Path, *, full: bool = False) -> TokenStore:
         """Check a store and map it.
 
+        Sizes, edges and document counts are compared at every opening, the checksums of whole files
+        once for each state of a file (:mod:`ablations.data.verified`).
+
         Args:
             folder: The store's folder.
-            full: Read every byte and compare the checksums of whole files, instead of sizes,
-                edges and document counts alone.
+            full: Read every byte again, whatever was compared before.
 
         Raises:
             DataError: a file that is missing, cut, swapped or foreign; every one by name.
@@ -209,38 +216,71 @@ def _file_problems(folder: Path, manifest: StoreManifest, full: bool) -> list[Pr
         for path in strangers
     ]
     for file in manifest.files:
-        problem = _token_file_problem(train / file.name, file, manifest, full)
+        problem = _readable(_token_file_problem, train / file.name, file, manifest)
         if problem:
             problems.append(problem)
-    heldout = folder / "heldout.jsonl"
-    if not heldout.is_file():
-        problems.append(Problem(str(heldout), "missing", do="prepare the source again"))
-    elif full and file_sha256(heldout) != manifest.heldout.sha256:
-        problems.append(Problem(str(heldout), "its checksum is not the manifest's"))
-    return problems
+    if not (folder / HELDOUT).is_file():
+        problems.append(Problem(str(folder / HELDOUT), "missing", do=_AGAIN))
+    return problems or _content_problems(folder, manifest, full)
 
 
-def _token_file_problem(
-    path: Path, file: StoreFile, manifest: StoreManifest, full: bool
-) -> Problem | None:
-    again = "prepare the source again"
+_AGAIN = "prepare the source again with force=true"
+
+
+def _readable(check: Callable[..., Problem | None], path: Path, *rest: Any) -> Problem | None:
+    """The problem that ``check`` finds, or that it cannot read the file."""
+    try:
+        return check(path, *rest)
+    except OSError as error:
+        return Problem(str(path), "cannot be read", found=error.strerror, do="mend its permissions")
+
+
+def _content_problems(folder: Path, manifest: StoreManifest, full: bool) -> list[Problem]:
+    try:
+        wrong = unlike(folder, manifest.checksums(), anew=full)
+    except OSError as error:
+        where = str(error.filename or folder)
+        return [Problem(where, "cannot be read", found=error.strerror, do="mend its permissions")]
+    return [_swapped(folder / name) for name in wrong]
+
+
+def _swapped(path: Path) -> Problem:
+    return Problem(
+        str(path),
+        "not the file that was prepared: its checksum is not the manifest's",
+        do="it was swapped or damaged; " + _AGAIN,
+    )
+
+
+def _token_file_problem(path: Path, file: StoreFile, manifest: StoreManifest) -> Problem | None:
     index = path.with_name(path.name + ".index")
     for part, expected in (
         (path, file.tokens * manifest.token_bytes),
-        (index, file.documents * 8),
+        (index, file.documents * _INDEX_ENTRY_BYTES),
     ):
         if not part.is_file():
-            return Problem(str(part), "missing", do=again)
+            return Problem(str(part), "missing", do=_AGAIN)
         size = part.stat().st_size
         if size != expected:
             what = "truncated" if size < expected else "longer than its manifest says"
             return Problem(
-                str(part), what, found=f"{size:,} bytes", allowed=f"{expected:,} bytes", do=again
+                str(part), what, found=f"{size:,} bytes", allowed=f"{expected:,} bytes", do=_AGAIN
             )
-    if edges_sha256(path) != file.edges_sha256 or (full and file_sha256(path) != file.sha256):
+    if edges_sha256(path) != file.edges_sha256:
+        return _swapped(path)
+    if file.documents and (end := _last_document_end(index)) != file.tokens:
         return Problem(
-            str(path),
-            "not the file that was prepared: its checksum is not the manifest's",
-            do="it was swapped or damaged; " + again,
+            str(index),
+            "its last document does not end where the tokens do",
+            found=f"{end:,}",
+            allowed=f"{file.tokens:,}",
+            do=_AGAIN,
         )
     return None
+
+
+def _last_document_end(index: Path) -> int:
+    """The last entry of an index: the only check of one in stores of an older version."""
+    with index.open("rb") as stream:
+        stream.seek(-_INDEX_ENTRY_BYTES, os.SEEK_END)
+        return int.from_bytes(stream.read(_INDEX_ENTRY_BYTES), "little")

@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ablations.errors import ConfigError, DataError, Problem
-from ablations.files import read_json, write_json
+from ablations.files import (
+    file_sha256,
+    read_json,
+    replace_folder,
+    restore_folder,
+    write_json,
+    write_sealed,
+)
 
 __all__ = ["Tokenizer", "TokenizerSpec", "make_tokenizer", "open_tokenizer", "tokenizer_hash"]
 
@@ -119,19 +126,26 @@ def open_tokenizer(folder: Path) -> Tokenizer:
     try:
         made = read_json(folder / "spec.json")
         found = tokenizer_hash(folder)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            Problem(str(folder), "not a whole tokenizer folder", do="run `ablate prepare`")
-        ) from error
-    if found != made["hash"]:
+        changed = _changed_files(folder, made.get("files", {}))
+    except (OSError, ValueError, AttributeError) as error:
         raise DataError(
             Problem(
-                str(folder / "tokenizer.json"),
-                "changed since it was made",
-                found=found[:12],
-                allowed=made["hash"][:12],
-                do="prepare with force=true",
+                str(folder),
+                "not a whole tokenizer folder",
+                found=error,
+                do="run `ablate prepare`, with force=true where the folder is there",
             )
+        ) from error
+    if found != made["hash"]:
+        changed = ["tokenizer.json", *changed]
+    if changed:
+        raise DataError(
+            [
+                Problem(
+                    str(folder / name), "changed since it was made", do="prepare with force=true"
+                )
+                for name in dict.fromkeys(changed)
+            ]
         )
     return Tokenizer(
         name=folder.name,
@@ -141,6 +155,19 @@ def open_tokenizer(folder: Path) -> Tokenizer:
         eos_token=made["eos_token"],
         eos_id=made["eos_id"],
     )
+
+
+def _changed_files(folder: Path, files: dict[str, str]) -> list[str]:
+    """Names of the files that are missing or are not those that were made.
+
+    ``tokenizer.json`` is compared by its content alone: transformers rewrites its layout.
+    """
+    return [
+        name
+        for name, digest in files.items()
+        if name != "tokenizer.json"
+        and not ((folder / name).is_file() and file_sha256(folder / name) == digest)
+    ]
 
 
 def make_tokenizer(
@@ -158,6 +185,7 @@ def make_tokenizer(
         DataError: one of this name is there, made with other settings.
     """
     folder = tokenizers / spec.name
+    restore_folder(folder)
     if folder.exists() and not force:
         found = open_tokenizer(folder)
         before, now = read_json(folder / "spec.json")["spec"], _plain(spec)
@@ -179,10 +207,10 @@ def make_tokenizer(
     try:
         eos_token, eos_id, size = _BUILDERS[spec.kind](spec, building, texts)
         made = {"spec": _plain(spec), "hash": tokenizer_hash(building), "vocab_size": size}
-        write_json(building / "spec.json", {**made, "eos_token": eos_token, "eos_id": eos_id})
-        if folder.exists():
-            shutil.rmtree(folder)
-        building.replace(folder)
+        files = {path.name: file_sha256(path) for path in sorted(building.glob("*.json"))}
+        made |= {"eos_token": eos_token, "eos_id": eos_id, "files": files}
+        write_sealed(building / "spec.json", made)
+        replace_folder(building, folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return open_tokenizer(folder)

@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablations.errors import DataError, Problem, unknown_name
+from ablations.data.manifest import HELDOUT, MANIFEST, StoreManifest
+from ablations.data.verified import RECORDED_ITEMS, digests, unlike
+from ablations.errors import DamagedError, DataError, Problem, unknown_name
 from ablations.evaluation.columns import COLUMNS, Item
 from ablations.evaluation.specs import HubData, TaskSpec
+from ablations.files import read_json
 
-__all__ = ["ItemSources", "Pool", "group_of", "load_items", "rank"]
+__all__ = ["ItemSources", "Pool", "group_of", "item_digests", "load_items", "rank"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,8 @@ class ItemSources:
     """Read hub data where a task names both."""
     heldout_chars: int | None = None
     """Characters of a held-out document, from its beginning; None = all."""
+    expected: Mapping[str, str] = field(default_factory=dict)
+    """What :func:`item_digests` found when the run began: other items are refused."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +62,10 @@ def load_items(task: TaskSpec, sources: ItemSources) -> list[Pool]:
     """
     if task.source is not None:
         return [Pool("", _heldout(task.source, sources))]
-    if task.hub is not None and (sources.prefer_hub or task.items is None):
-        items, shots = _hub_sets(task.hub, sources.mirror)
+    if task.hub is not None and _from_hub(task, sources):
+        items, shots = _hub_sets(task.hub, sources)
     else:
-        items, shots = _item_files(task, sources.benchmarks)
+        items, shots = _item_files(task, sources)
     if not items:
         raise DataError(Problem(task.items or str(task.hub), "no items"))
     if task.shots and not shots:
@@ -82,6 +88,107 @@ def group_of(item: Item) -> str | None:
     if item.get("passage"):
         return hashlib.sha256(str(item["passage"]).encode()).hexdigest()[:16]
     return str(item["subject"]) if item.get("subject") else None
+
+
+def item_digests(tasks: Iterable[TaskSpec], sources: ItemSources) -> dict[str, str]:
+    """What the items of ``tasks`` are: file, or data set and split → SHA-256 of its content.
+
+    Files that are not there are left out, and so is what the hub itself would send: a revision names
+    that. Held-out documents belong to their store.
+
+    Raises:
+        DataError: a file that ``prepare`` made is not what it made.
+    """
+    found: dict[str, str] = {}
+    for task in tasks:
+        if task.source is not None:
+            continue
+        if not _from_hub(task, sources):
+            names = [f"{name}.jsonl" for name in (task.items, _shots(task)) if name]
+            found |= _file_digests(sources.benchmarks, names)
+        elif task.hub is not None and sources.mirror is not None:
+            for subset, split in _splits(task.hub):
+                files = _mirrored_files(task.hub, subset, split, sources.mirror)
+                if files:
+                    found[f"{task.hub.repo}/{subset}/{split}"] = _joined_digest(files)
+    return found
+
+
+def _from_hub(task: TaskSpec, sources: ItemSources) -> bool:
+    return task.hub is not None and (sources.prefer_hub or task.items is None)
+
+
+def _shots(task: TaskSpec) -> str | None:
+    return task.shots_items if task.shots else None
+
+
+def _splits(hub: HubData) -> Iterator[tuple[str, str]]:
+    for subset in hub.subsets:
+        yield subset, hub.split
+        if hub.shots_split:
+            yield subset, hub.shots_split
+
+
+def _file_digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Name → SHA-256 of those item files that are there.
+
+    Raises:
+        DataError: one is unreadable, or was made by ``prepare`` and changed since.
+    """
+    try:
+        found = digests(folder, names)
+    except OSError as error:
+        where = str(error.filename or folder)
+        raise DataError(Problem(where, "cannot be read", found=error.strerror)) from error
+    made = _recorded(folder)
+    problems = [
+        Problem(
+            str(folder / name),
+            "not the items that were prepared",
+            found=f"sha256 {digest[:12]}",
+            allowed=f"sha256 {made[name][:12]}",
+            do="run `ablate prepare` again, which makes them anew; give items of your own another name",
+        )
+        for name, digest in found.items()
+        if name in made and made[name] != digest
+    ]
+    if problems:
+        raise DataError(problems)
+    return found
+
+
+def _recorded(folder: Path) -> Mapping[str, str]:
+    """What ``prepare`` wrote; empty in a folder of an older version or without its items."""
+    path = folder / RECORDED_ITEMS
+    if not os.path.lexists(path):
+        return {}
+    try:
+        recorded: Mapping[str, str] = read_json(path)["files"]
+    except (KeyError, TypeError) as error:
+        raise DamagedError(
+            Problem(str(path), "damaged: not a list of checksums", do="run `ablate prepare` again")
+        ) from error
+    return recorded
+
+
+def _joined_digest(files: Sequence[Path]) -> str:
+    joined = "".join(digests(file.parent, [file.name])[file.name] for file in files)
+    return hashlib.sha256(joined.encode()).hexdigest()
+
+
+def _require_same(key: str, where: str, digest: str, sources: ItemSources) -> None:
+    """Refuse items that are others than when the run began."""
+    expected = sources.expected.get(key)
+    if expected is not None and digest != expected:
+        raise DataError(
+            Problem(
+                where,
+                "other items than when the run began",
+                found=f"sha256 {digest[:12]}",
+                allowed=f"sha256 {expected[:12]}",
+                do="restore the file, or begin another run",
+            )
+        )
 
 
 def rank(item: Item) -> str:
@@ -108,10 +215,21 @@ def _numbered(items: Iterable[Item], prefix: str = "") -> list[Item]:
 def _heldout(source: str, sources: ItemSources) -> list[Item]:
     if source not in sources.stores:
         raise DataError(unknown_name("evaluation", "source", source, sources.stores))
-    path = Path(sources.stores[source]) / "heldout.jsonl"
+    folder = Path(sources.stores[source])
+    path = folder / HELDOUT
     if not path.exists():
         raise DataError(
             Problem(str(path), "no held-out documents", do=f"run `ablate prepare` for {source}")
+        )
+    if (folder / MANIFEST).exists() and unlike(
+        folder, StoreManifest.read(folder).checksums(), only=(HELDOUT,)
+    ):
+        raise DataError(
+            Problem(
+                str(path),
+                "not the documents that were held out: their checksum is not the manifest's",
+                do="prepare the source again with force=true",
+            )
         )
     items = [
         {"id": str(row["id"]), "query": row["text"][: sources.heldout_chars]}
@@ -123,13 +241,14 @@ def _heldout(source: str, sources: ItemSources) -> list[Item]:
     return items
 
 
-def _item_files(task: TaskSpec, folder: Path) -> tuple[list[Item], list[Item]]:
-    items = _numbered(_read_items(folder, str(task.items)))
-    use_shots = task.shots and task.shots_items
-    return items, list(_read_items(folder, str(task.shots_items))) if use_shots else []
+def _item_files(task: TaskSpec, sources: ItemSources) -> tuple[list[Item], list[Item]]:
+    items = _numbered(_read_items(sources, str(task.items)))
+    shots = _shots(task)
+    return items, list(_read_items(sources, shots)) if shots else []
 
 
-def _read_items(folder: Path, name: str) -> list[Item]:
+def _read_items(sources: ItemSources, name: str) -> list[Item]:
+    folder = sources.benchmarks
     path = folder / f"{name}.jsonl"
     if not path.exists():
         known = [file.name.removesuffix(".jsonl") for file in sorted(folder.glob("*.jsonl"))]
@@ -137,16 +256,21 @@ def _read_items(folder: Path, name: str) -> list[Item]:
             do = "run `ablate prepare`"
             raise DataError(Problem(str(path), "no benchmark items are prepared", do=do))
         raise DataError(unknown_name(str(folder), "item file", name, known))
+    for key, digest in _file_digests(folder, [path.name]).items():
+        _require_same(key, str(path), digest, sources)
     return list(_json_lines(path))
 
 
 def _json_lines(path: Path) -> Iterable[dict[str, Any]]:
-    with path.open(encoding="utf-8") as stream:
+    with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
                 raise DataError(Problem(f"{path}:{number}", "not JSON", found=str(error))) from None
+            if not isinstance(row, dict):
+                raise DataError(Problem(f"{path}:{number}", "not a JSON object"))
+            yield row
 
 
 def _by_subject(items: Iterable[Item]) -> dict[str, list[Item]]:
@@ -159,10 +283,15 @@ def _by_subject(items: Iterable[Item]) -> dict[str, list[Item]]:
 # --------------------------------------------------------------------------------- hub data sets
 
 
-def _hub_sets(hub: HubData, mirror: Path | None) -> tuple[list[Item], list[Item]]:
+def _hub_sets(hub: HubData, sources: ItemSources) -> tuple[list[Item], list[Item]]:
     """Items and few-shot examples of all subsets; ids tell the subsets apart."""
     if hub.columns not in COLUMNS:
         raise DataError(unknown_name("hub.columns", "layout", hub.columns, COLUMNS))
+    mirror = sources.mirror
+    for subset, split in _splits(hub) if mirror is not None and sources.expected else ():
+        if mirror is not None and (files := _mirrored_files(hub, subset, split, mirror)):
+            key = f"{hub.repo}/{subset}/{split}"
+            _require_same(key, f"{mirror}/{key}", _joined_digest(files), sources)
     items: list[Item] = []
     shots: list[Item] = []
     for subset in hub.subsets:
@@ -212,15 +341,8 @@ def _mirrored(hub: HubData, subset: str, split: str, mirror: Path) -> list[dict[
     if not root.is_dir():
         known = [f"{path.parent.name}/{path.name}" for path in Path(mirror).glob("*/*")]
         raise DataError(unknown_name(str(mirror), "data set", hub.repo, known))
-    for folder in (root / subset, root / subset / "data", root / "data", root):
-        files = [
-            file
-            for suffix in (".parquet", ".jsonl", ".json", ".arrow")
-            for pattern in (f"{split}{suffix}", f"{split}-*{suffix}", f"{split}_*{suffix}")
-            for file in sorted(folder.glob(pattern))
-        ]
-        if files:
-            return [row for file in files for row in _read_rows(file)]
+    if files := _mirrored_files(hub, subset, split, mirror):
+        return [row for file in files for row in _read_rows(file)]
     if (root / "README.md").exists():
         local = HubData(repo=str(root), columns=hub.columns, split=split)
         return _hub_rows(local, subset, split)
@@ -232,6 +354,21 @@ def _mirrored(hub: HubData, subset: str, split: str, mirror: Path) -> list[dict[
             allowed=f"[{subset}/]{split}*.parquet, .jsonl, .json or .arrow",
         )
     )
+
+
+def _mirrored_files(hub: HubData, subset: str, split: str, mirror: Path) -> list[Path]:
+    """The files of a split, in the first of the places where there are any."""
+    root = Path(mirror) / hub.repo
+    for folder in (root / subset, root / subset / "data", root / "data", root):
+        files = [
+            file
+            for suffix in (".parquet", ".jsonl", ".json", ".arrow")
+            for pattern in (f"{split}{suffix}", f"{split}-*{suffix}", f"{split}_*{suffix}")
+            for file in sorted(folder.glob(pattern))
+        ]
+        if files:
+            return files
+    return []
 
 
 def _read_rows(file: Path) -> Sequence[dict[str, Any]]:

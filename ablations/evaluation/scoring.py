@@ -13,17 +13,19 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.checksums import damage
 from ablations.errors import CheckpointError, EvaluationError, Problem, UserError
 from ablations.evaluation.items import ItemSources, Pool, load_items, rank
 from ablations.evaluation.results import (
     CheckpointScores,
     TaskScores,
     missing,
+    seal_details,
     summarise,
     write_details,
 )
@@ -34,7 +36,13 @@ if TYPE_CHECKING:
     from ablations.evaluation.adapter import MemoryModel, SuiteTask
     from ablations.evaluation.engine import Network
 
-__all__ = ["ScoringPlace", "score_checkpoints", "score_folder", "training_separator"]
+__all__ = [
+    "ScoringPlace",
+    "score_checkpoints",
+    "score_folder",
+    "training_separator",
+    "without_scores",
+]
 
 TOKENIZER_SPEC = "spec.json"
 """The file of a tokenizer's folder that every export carries; see ``ablations.data.tokenizer``."""
@@ -51,6 +59,8 @@ class ScoringPlace:
     """Holds ``benchmarks/``."""
     stores: Mapping[str, Path] = field(default_factory=dict)
     """Source → prepared token store, for the held-out tasks."""
+    items: Mapping[str, str] = field(default_factory=dict)
+    """What the items have to be, by :func:`ablations.evaluation.items.item_digests`; empty = as they are."""
     device: str = "cpu"
     """``cpu``, ``cuda`` or ``cuda:<n>``."""
     dtype: str | None = None
@@ -105,6 +115,20 @@ def score_folder(
     )
 
 
+def without_scores(
+    step: int, spec: EvaluationSpec, sources: Collection[str], reason: str
+) -> CheckpointScores:
+    """The scores of a checkpoint that cannot be scored: every task is missing, with the reason."""
+    tasks = {name: missing(task, reason) for name, task in spec.all_tasks(tuple(sources)).items()}
+    return CheckpointScores(
+        step=step,
+        tasks=tasks,
+        score=None,
+        direction=spec.score.direction if spec.score else None,
+        reason=reason,
+    )
+
+
 # ------------------------------------------------------------------------------------------ suite
 
 
@@ -141,6 +165,7 @@ class _Suite:
             mirror=Path(spec.mirror) if spec.mirror else None,
             prefer_hub=spec.origin == "hub",
             heldout_chars=spec.heldout_max_chars,
+            expected=place.items,
         )
         for name, task in self.specs.items():
             self._build(name, task, sources)
@@ -222,6 +247,10 @@ def _load(folder: Path, place: ScoringPlace) -> Network:
                 do="export the checkpoint first, or give a folder that holds config.json",
             )
         )
+    if wrong := damage(folder):
+        raise CheckpointError(
+            Problem(str(folder), "damaged", found="; ".join(wrong[:3]), do="export it again")
+        )
     cuda = place.device.startswith("cuda")
     dtype = getattr(torch, place.dtype or ("bfloat16" if cuda else "float32"))
     try:
@@ -273,6 +302,7 @@ def _score_one(
         tasks[name] = _score_task(suite, name, spec, path)
         if tasks[name].reason is None:
             files[name] = path
+    seal_details(Path(details) / str(step))
     if tasks and all(task.reason for task in tasks.values()):
         reasons = "; ".join(f"{name}: {task.reason}" for name, task in tasks.items())
         raise EvaluationError(f"step {step}: not one task could be scored: {reasons}")

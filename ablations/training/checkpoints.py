@@ -5,8 +5,10 @@
             model/…  optimizer/…  lr_scheduler/…  random/…  config.yaml
             checkpoint_metadata.json  model_config.json      nanotron's, written in this order
             state.json                                       ours: step, topology, windows read
+            checksums.json                                   ours: size and SHA-256 of every file
             referenced_by/<id>.json                          runs that began from this checkpoint
         .partial/            what a killed writer left; removed by the next one
+        damaged-80/          one whose files are not what was written; kept, and never read again
 
 nanotron writes ``model_config.json`` last, so a folder without a readable one is torn, also where
 another writer than ours made it. ``latest.txt`` is never trusted: it is truncated, then written.
@@ -19,13 +21,14 @@ import hashlib
 import json
 import shutil
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ablations.errors import CheckpointError, Problem
-from ablations.files import read_json, write_json
+from ablations.checksums import damage, has_checksums, write_checksums
+from ablations.errors import CheckpointError, DamagedError, Problem
+from ablations.files import read_json, write_json, write_sealed
 from ablations.training.specs import ExecutionSpec, KeepCheckpoints
 
 __all__ = [
@@ -42,12 +45,17 @@ __all__ = [
     "read_state",
     "reference",
     "remove_torn",
+    "require_intact",
     "require_whole",
+    "set_damaged_aside",
     "write_state",
 ]
 
 PARTIAL = ".partial"
 """Folder that a checkpoint is written in before it takes its name."""
+
+_REFERENCES = "referenced_by"
+"""Folder of a checkpoint whose files come and go."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +117,19 @@ def checkpoint_steps(folder: Path) -> tuple[int, ...]:
 def is_whole(checkpoint: Path) -> bool:
     """Whether every file of a checkpoint is there in full: headers are read, tensors are not."""
     try:
+        return _has_all(checkpoint)
+    except OSError:
+        return False
+
+
+def _has_all(checkpoint: Path) -> bool:
+    """:func:`is_whole`; raises OSError where a file is there and cannot be read."""
+    try:
         json.loads((checkpoint / "model_config.json").read_bytes())
         read_json(checkpoint / "checkpoint_metadata.json")
         tensors = list((checkpoint / "model").rglob("*.safetensors"))
         return bool(tensors) and all(map(_is_complete, tensors))
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return False
 
 
@@ -158,15 +174,72 @@ def read_state(checkpoint: Path) -> CheckpointState | None:
     file = checkpoint / "state.json"
     if not file.exists():
         return None
-    stored: dict[str, Any] = read_json(file)
-    topology = Topology(**stored.pop("topology"))
-    windows = tuple(tuple(row) for row in stored.pop("windows"))
-    return CheckpointState(topology=topology, windows=windows, **stored)
+    try:
+        stored: dict[str, Any] = read_json(file)
+        topology = Topology(**stored.pop("topology"))
+        windows = tuple(tuple(row) for row in stored.pop("windows"))
+        return CheckpointState(topology=topology, windows=windows, **stored)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(
+            Problem(str(file), "damaged: not the state of a checkpoint", found=error)
+        ) from error
 
 
 def write_state(checkpoint: Path, state: CheckpointState) -> None:
-    """Add the platform's notes to a checkpoint that has not taken its name yet."""
-    write_json(checkpoint / "state.json", asdict(state))
+    """Add the platform's notes and the checksums of all files to a checkpoint without its name yet."""
+    write_sealed(checkpoint / "state.json", asdict(state))
+    write_checksums(checkpoint, leave_out=_REFERENCES)
+
+
+def require_intact(checkpoint: Path, where: str = "checkpoint", *, weights_only: bool) -> None:
+    """Refuse a checkpoint whose files are not what was written.
+
+    Args:
+        checkpoint: A whole checkpoint.
+        where: What to name in the message.
+        weights_only: Compare what an export or a start without optimiser reads, and no more.
+
+    Raises:
+        CheckpointError: with the files at fault.
+    """
+    wrong = damage(checkpoint, _is_weights if weights_only else lambda name: True)
+    if wrong:
+        raise CheckpointError(
+            Problem(
+                where,
+                "damaged checkpoint",
+                found=f"{checkpoint}: {_some(wrong)}",
+                do="take another checkpoint, or restore its files from a copy",
+            )
+        )
+
+
+def _some(wrong: Sequence[str]) -> str:
+    """The first three, and how many there are."""
+    more = len(wrong) - 3
+    return "; ".join(wrong[:3]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _is_weights(name: str) -> bool:
+    return name.startswith("model/") or name == "model_config.json"
+
+
+def set_damaged_aside(folder: Path) -> dict[int, str]:
+    """Let the newest checkpoint be one whose files are what was written; step → what ailed the others.
+
+    One without checksums is taken as it is, once: they are recorded then. Call it only as the run's
+    one writer.
+    """
+    aside: dict[int, str] = {}
+    while (last := newest(folder)) is not None:
+        wrong = damage(last)
+        if not wrong:
+            if not has_checksums(last):
+                with contextlib.suppress(OSError):  # a read-only disk: unverified once more
+                    write_checksums(last, leave_out=_REFERENCES)
+            break
+        aside[int(last.name)] = f"{_some(wrong)}; kept as {_set_aside(last).name}"
+    return aside
 
 
 def model_config(checkpoint: Path) -> Mapping[str, Any]:
@@ -182,14 +255,26 @@ def remove_torn(folder: Path) -> tuple[str, ...]:
     """
     if not folder.is_dir():
         return ()
-    torn = [
-        entry
-        for entry in sorted(folder.iterdir())
-        if entry.name == PARTIAL or (entry.name.isdecimal() and not is_whole(entry))
-    ]
+    torn = []
+    for entry in sorted(folder.iterdir()):
+        if entry.name == PARTIAL:
+            torn.append(entry)
+        elif entry.name.isdecimal():
+            try:
+                if not _has_all(entry):
+                    torn.append(entry)
+            except OSError:  # it may be whole: a disk or its permissions are at fault
+                _set_aside(entry)
     for entry in torn:
         shutil.rmtree(entry)
     return tuple(entry.name for entry in torn)
+
+
+def _set_aside(checkpoint: Path) -> Path:
+    """Take a checkpoint its name, and keep it; the new name."""
+    kept = checkpoint.with_name(f"damaged-{checkpoint.name}")
+    shutil.rmtree(kept, ignore_errors=True)
+    return checkpoint.rename(kept)
 
 
 def reference(checkpoint: Path, by: Path) -> None:
@@ -199,13 +284,13 @@ def reference(checkpoint: Path, by: Path) -> None:
     """
     name = hashlib.sha256(str(by.resolve()).encode()).hexdigest()[:16]
     with contextlib.suppress(PermissionError):
-        (checkpoint / "referenced_by").mkdir(exist_ok=True)
-        write_json(checkpoint / "referenced_by" / f"{name}.json", {"run": str(by.resolve())})
+        (checkpoint / _REFERENCES).mkdir(exist_ok=True)
+        write_json(checkpoint / _REFERENCES / f"{name}.json", {"run": str(by.resolve())})
 
 
 def is_referenced(checkpoint: Path) -> bool:
     """Whether a run began from this checkpoint."""
-    return any((checkpoint / "referenced_by").glob("*.json"))
+    return any((checkpoint / _REFERENCES).glob("*.json"))
 
 
 def prune(

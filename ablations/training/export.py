@@ -16,14 +16,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.checksums import damage, write_checksums
 from ablations.errors import CheckpointError, Problem
-from ablations.files import write_json
-from ablations.training.checkpoints import model_config, require_whole
+from ablations.files import replace_folder, restore_folder, write_json
+from ablations.training.checkpoints import model_config, require_intact, require_whole
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["export_checkpoint", "read_weights"]
+__all__ = ["export_checkpoint", "read_weights", "remove_export", "tidy_exports"]
 
 _COPIED = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
@@ -35,7 +36,7 @@ Weights = dict[str, "torch.Tensor"]
 
 
 def export_checkpoint(checkpoint: Path, destination: Path, tokenizer: Path | None) -> Path:
-    """Write the transformers folder of a checkpoint; one that is there already is left alone.
+    """Write the transformers folder of a checkpoint; one that is there already and whole is left alone.
 
     Args:
         checkpoint: ``…/checkpoints/<step>``.
@@ -43,11 +44,13 @@ def export_checkpoint(checkpoint: Path, destination: Path, tokenizer: Path | Non
         tokenizer: A folder whose tokenizer files are copied into it.
 
     Raises:
-        CheckpointError: a checkpoint that is missing, torn, or lacks a tensor.
+        CheckpointError: a checkpoint that is missing, torn, damaged, or lacks a tensor.
     """
-    if destination.exists():
+    restore_folder(destination)
+    if destination.exists() and not damage(destination):
         return destination
     require_whole(checkpoint)
+    require_intact(checkpoint, weights_only=True)
     config = model_config(checkpoint)
     weights = _llama_weights(read_weights(checkpoint), config, checkpoint)
     destination.parent.mkdir(parents=True, exist_ok=True)
@@ -59,8 +62,26 @@ def export_checkpoint(checkpoint: Path, destination: Path, tokenizer: Path | Non
         for file in sorted(tokenizer.glob("*.json")):
             if file.name != "config.json":
                 shutil.copyfile(file, temporary / file.name)
-    temporary.rename(destination)
+    write_checksums(temporary)
+    replace_folder(temporary, destination)
     return destination
+
+
+def remove_export(folder: Path) -> None:
+    """Remove an export; one that the process dies over has no name, never half of a whole one."""
+    gone = folder.with_name(f".{folder.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    if folder.exists():
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def tidy_exports(folder: Path) -> None:
+    """Remove what killed writers left beside the exports; call it only as the run's one writer."""
+    for export in folder.glob(".*.old"):
+        restore_folder(folder / export.name[1:].removesuffix(".old"))
+    for left in folder.glob(".*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _write(folder: Path, weights: Weights, config: Mapping[str, Any]) -> None:

@@ -40,17 +40,18 @@ class Logbook:
 
     def row(self, row: StepRow) -> None:
         """Append one step."""
-        append_json_line(self.metrics, row.to_json())
+        append_json_line(self.metrics, row.to_json(), seal=True)
 
     def event(self, kind: str, *, step: int, **details: Any) -> None:
         """Append one event."""
-        append_json_line(self.events, {"time": time.time(), "step": step, "kind": kind, **details})
+        row = {"time": time.time(), "step": step, "kind": kind, **details}
+        append_json_line(self.events, row, seal=True)
 
     def losses(self, *, before: int, last: int) -> list[float]:
         """Losses of the ``last`` steps up to step ``before``; of a repeated step, the latest."""
         rows = {
             row["step"]: StepRow.from_json(row).loss
-            for row in read_json_lines(self.metrics)
+            for row in read_json_lines(self.metrics, needs="step")
             if before - last < row["step"] <= before
         }
         return [rows[step] for step in sorted(rows)]

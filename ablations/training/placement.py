@@ -13,7 +13,14 @@ from ablations.training.plan import Cut, cut_batch, on_cuda
 from ablations.training.specs import ExecutionSpec
 from ablations.training.trainer import TrainJob
 
-__all__ = ["choose_device", "cpu_threads", "device_name", "fit", "indexed"]
+__all__ = [
+    "choose_device",
+    "cpu_threads",
+    "device_name",
+    "fit",
+    "indexed",
+    "threads_of_a_rank",
+]
 
 
 def fit(job: TrainJob, device: torch.device, *, shared_by: int = 1) -> tuple[TrainJob, Cut]:
@@ -74,9 +81,17 @@ def indexed(device: torch.device) -> torch.device:
 
 
 def cpu_threads(execution: ExecutionSpec) -> int:
+    """What ``OMP_NUM_THREADS`` asks for, else this process's cores shared over the ranks."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    return threads_of_a_rank(execution.ranks)
+
+
+def threads_of_a_rank(ranks: int) -> int:
     """This process's cores, shared over the ranks; more than 8 slow the small models of a CPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(8, (cores or 1) // execution.ranks))
+    return max(1, min(8, (cores or 1) // ranks))
 
 
 def device_name(device: torch.device) -> str:

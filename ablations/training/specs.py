@@ -262,8 +262,9 @@ class ExecutionSpec:
     device: Device = "auto"
     """auto takes a CUDA device where one is seen."""
     threads: int | None = None
-    """torch threads of a CPU rank; null = this process's cores shared over the ranks. They change the
-    last bits of a loss, so a resumed run takes the number its checkpoint was written with."""
+    """torch threads of a CPU rank; null = ``OMP_NUM_THREADS`` where it is exported, else this process's
+    cores shared over the ranks. They change the last bits of a loss, so a resumed run takes the number
+    its checkpoint was written with."""
     dp: int = 1
     """Data-parallel ranks."""
     tp: int = 1

@@ -17,6 +17,7 @@ from ablations.training.checkpoints import (
     model_config,
     newest,
     read_state,
+    require_intact,
     require_whole,
 )
 from ablations.training.specs import ModelSpec
@@ -50,15 +51,17 @@ def find_start(job: TrainJob) -> Start:
     """The start of a job.
 
     Raises:
-        CheckpointError: a checkpoint that is torn, of another network, or whose optimiser is cut for
-            another topology.
+        CheckpointError: a checkpoint that is torn, damaged, of another network, or whose optimiser is
+            cut for another topology.
     """
     if (own := newest(job.checkpoints_dir)) is not None:
         return _from_checkpoint(job, own, kind="resume", step=int(own.name), load_optimizer=True)
     warm = job.warm_start
     if warm is None:
         return Start(kind="start", step=0)
-    require_whole(warm.checkpoint, "warm_start.checkpoint")
+    where = "warm_start.checkpoint"
+    require_whole(warm.checkpoint, where)
+    require_intact(warm.checkpoint, where, weights_only=not warm.load_optimizer)
     return _from_checkpoint(
         job,
         warm.checkpoint,

@@ -6,8 +6,10 @@
 Training changes process-global state (environment, process groups, torch functions patched while a
 model is built), so it never happens in the caller's process. One rank is forked from a warm server,
 which saves the 2 CPU-seconds of importing torch for every run after a process's first; it outlives
-the call, not the caller. Nobody outlives a caller that was killed: server, torchrun and workers end
-when their parent does, and a new worker waits for the run's lock, which the kernel frees.
+the call, not the caller. Nobody outlives a caller that was killed: each process is given its
+parent's id, looks for it before it begins and while it works, and ends when it is gone. A new worker
+waits for the run's lock, which the kernel frees. The folder of a task has a lock too: one whose lock is
+free was left by a killed caller, and the next caller removes it.
 
 This module is also what those processes run: ``python -m ablations.training.worker``.
 """
@@ -20,6 +22,7 @@ import json
 import os
 import pickle
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +38,12 @@ __all__ = ["Task", "WorkerResult", "run_in_worker"]
 
 _POLL_SECONDS = 0.05
 _PARENT_POLL_SECONDS = 0.2
+_PREFIX = "ablations-task-"
+_LOCK = "caller.lock"
+_FRESH_SECONDS = 60.0
+
+_PARENT = "ABLATIONS_WORKER_PARENT"
+"""Variable that tells a rank which process started it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +75,9 @@ def run_in_worker(task: Task, poll: Callable[[], None] | None = None) -> WorkerR
 
     An exception in the caller meanwhile (Ctrl-C) ends every process of the task.
     """
-    with tempfile.TemporaryDirectory(prefix="ablations-") as folder:
-        request = Path(folder) / "task.pkl"
-        answer = Path(folder) / "answer.pkl"
+    with _task_folder() as folder:
+        request = folder / "task.pkl"
+        answer = folder / "answer.pkl"
         request.write_bytes(pickle.dumps(task))
         launch = _forked if task.ranks == 1 else _torchrun
         status: int | None = None
@@ -88,6 +97,28 @@ def run_in_worker(task: Task, poll: Callable[[], None] | None = None) -> WorkerR
         return WorkerResult(died=_how(status))
 
 
+@contextlib.contextmanager
+def _task_folder() -> Iterator[Path]:
+    """A temporary folder of one task, after those of killed callers are removed."""
+    from filelock import FileLock
+
+    root = Path(tempfile.gettempdir())
+    for left in root.glob(f"{_PREFIX}*"):
+        _remove_left(left)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name, FileLock(Path(name) / _LOCK):
+        yield Path(name)
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove a task's folder unless its caller lives, or has just made it and not locked it yet."""
+    from filelock import FileLock, Timeout
+
+    with contextlib.suppress(OSError, Timeout):
+        if time.time() - folder.stat().st_mtime > _FRESH_SECONDS:
+            with FileLock(folder / _LOCK).acquire(timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 def _how(status: int) -> str:
     """A return code in words."""
     if status >= 0:
@@ -104,7 +135,7 @@ Ended = Callable[[], int | None]
 
 @contextlib.contextmanager
 def _torchrun(task: Task, request: Path, answer: Path) -> Iterator[Ended]:
-    command = [*_THIS_MODULE, "torchrun", str(task.ranks), str(request), str(answer)]
+    command = [*_this_module("torchrun"), str(task.ranks), str(request), str(answer)]
     with task.log.open("ab") as log:
         # A session of its own: a group that can be ended whole, and that Ctrl-C does not reach.
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
@@ -119,7 +150,10 @@ def _torchrun(task: Task, request: Path, answer: Path) -> Iterator[Ended]:
 
 # ------------------------------------------------------------------------------------- one rank
 
-_THIS_MODULE = (sys.executable, "-m", "ablations.training.worker")
+
+def _this_module(command: str) -> tuple[str, ...]:
+    """The command line of another process of this module; it is told who its parent is."""
+    return sys.executable, "-m", "ablations.training.worker", command, str(os.getpid())
 
 
 class _Server:
@@ -129,7 +163,7 @@ class _Server:
         self.module = module
         with log.open("ab") as stderr:
             self._process = subprocess.Popen(
-                [*_THIS_MODULE, "serve", module],
+                [*_this_module("serve"), module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -217,30 +251,31 @@ def _forked(task: Task, request: Path, answer: Path) -> Iterator[Ended]:
 # -------------------------------------------------------------------- inside the other processes
 
 
-def _serve(module: str) -> None:
-    """Answer requests until the caller closes the pipe or is gone."""
+def _serve(parent: str, module: str) -> None:
+    """Answer requests until the caller closes the pipe or is gone; no worker outlives the server."""
     try:
-        __import__(module)
+        with _ending_with(int(parent)):  # importing takes seconds
+            __import__(module)
     except Exception as error:
         _answer_without(error)
         raise
-    parent = os.getppid()
     children: dict[int, int | None] = {}
-    stdin = sys.stdin
-    while True:
-        ready, _, _ = select.select([stdin], [], [], 1.0)
-        if not ready:
-            if os.getppid() != parent:
+    try:
+        while os.getppid() == int(parent):
+            ready, _, _ = select.select([sys.stdin], [], [], _PARENT_POLL_SECONDS)
+            if not ready:
+                continue
+            line = sys.stdin.readline()
+            if not line or os.getppid() != int(parent):
                 break
-            continue
-        line = stdin.readline()
-        if not line:
-            break
-        _reply(json.loads(line), children)
-    for pid, status in children.items():
-        if status is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            _reply(json.loads(line), children)
+    except BrokenPipeError:
+        pass  # the caller has gone, and cannot be answered
+    finally:
+        for pid, status in children.items():
+            if status is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _answer_without(error: Exception) -> None:
@@ -257,14 +292,15 @@ def _reply(line: dict[str, Any], children: dict[int, int | None]) -> None:
             children[pid] = os.waitstatus_to_exitcode(status) if done else None
         print(json.dumps({"status": children[pid]}), flush=True)
         return
+    server = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become_worker(line)
+        _become_worker(line, server)
     children[pid] = None
     print(json.dumps({"pid": pid}), flush=True)
 
 
-def _become_worker(line: dict[str, Any]) -> None:
+def _become_worker(line: dict[str, Any], server: int) -> None:
     """In the fork: leave the server's pipes, send output to the log, work, exit."""
     code = 1
     try:
@@ -272,7 +308,7 @@ def _become_worker(line: dict[str, Any]) -> None:
         log = os.open(line["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         for source, target in ((null, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
-        code = _work(Path(line["request"]), Path(line["answer"]))
+        code = _work(server, Path(line["request"]), Path(line["answer"]))
     finally:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
@@ -280,9 +316,13 @@ def _become_worker(line: dict[str, Any]) -> None:
         os._exit(code)
 
 
-def _work(request: Path, answer: Path) -> int:
+def _work(parent: int, request: Path, answer: Path) -> int:
     """Do the task; leave its value or its error in ``answer``, the first failure of any rank's."""
-    _end_with_parent()
+    with _ending_with(parent):
+        return _worked(request, answer)
+
+
+def _worked(request: Path, answer: Path) -> int:
     task: Task = pickle.loads(request.read_bytes())
     first = os.environ.get("RANK", "0") == "0"
     try:
@@ -322,34 +362,51 @@ def _leave(answer: Path, content: tuple[Any, BaseException | None]) -> None:
         os.link(own, answer)
 
 
-def _end_with_parent() -> None:
-    """End this process when its parent does, however that ends."""
-    parent = os.getppid()
+@contextlib.contextmanager
+def _ending_with(parent: int) -> Iterator[None]:
+    """End this process when ``parent`` is gone, at once if it is gone already.
+
+    The id is passed in: a process that asks for its parent's after that died is told of another.
+    """
+    if os.getppid() != parent:
+        os._exit(1)
+    over = threading.Event()
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_PARENT_POLL_SECONDS)
-        os._exit(1)
+        while not over.wait(_PARENT_POLL_SECONDS):
+            if os.getppid() != parent:
+                os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+    watcher = threading.Thread(target=watch, daemon=True, name="end-with-parent")
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
-def _run_torchrun(ranks: str, request: str, answer: str) -> None:
-    _end_with_parent()
-    from torch.distributed.run import main
+def _run_torchrun(parent: str, ranks: str, request: str, answer: str) -> None:
+    with _ending_with(int(parent)):  # importing torch takes seconds
+        from ablations.training.placement import threads_of_a_rank
 
-    main(
-        [
-            "--standalone",
-            f"--nproc-per-node={ranks}",
-            "--max-restarts=0",
-            "-m",
-            "ablations.training.worker",
-            "rank",
-            request,
-            answer,
-        ]
-    )
+        os.environ[_PARENT] = str(os.getpid())
+        # torchrun would set it to 1 for several ranks, and no rank could tell that nobody asked.
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads_of_a_rank(int(ranks))))
+        from torch.distributed.run import main
+
+        main(
+            [
+                "--standalone",
+                f"--nproc-per-node={ranks}",
+                "--max-restarts=0",
+                "-m",
+                "ablations.training.worker",
+                "rank",
+                request,
+                answer,
+            ]
+        )
 
 
 def _main(arguments: list[str]) -> int:
@@ -359,7 +416,7 @@ def _main(arguments: list[str]) -> int:
     elif command == "torchrun":
         _run_torchrun(*rest)
     else:
-        return _work(Path(rest[0]), Path(rest[1]))
+        return _work(int(os.environ[_PARENT]), Path(rest[0]), Path(rest[1]))
     return 0
 
 

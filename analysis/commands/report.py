@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.files import write_text
+from ablations.runs import list_runs
 from ablations.schema import validate
 
 __all__ = ["ReportOptions", "main"]
@@ -73,6 +75,9 @@ def main(config: Mapping[str, Any]) -> int:
     from analysis.report import gather_report, model_card, render_html, render_markdown
 
     content = gather_report(runs_dir, options.study, verdict=options.verdict, surrogates=families)
+    for record in list_runs(runs_dir, options.study):
+        for text in record.ailments():
+            print(f"{record.name}: {text}", file=sys.stderr)
     page = Path(options.out) if options.out else runs_dir / options.study / "report.html"
     _write(page, render_html(content, report_command=_command(options)), "out")
     if options.markdown == "-":

@@ -27,10 +27,13 @@ class Slot:
     @property
     def environment(self) -> dict[str, str]:
         """Environment variables of the run."""
-        count = str(len(self.cores))
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), count)
         # Tokenizers warn at every fork unless told not to thread.
-        shared = {**threads, "TOKENIZERS_PARALLELISM": "false", "ABLATIONS_SLOT": self.name}
+        shared = {"TOKENIZERS_PARALLELISM": "false", "ABLATIONS_SLOT": self.name}
+        # The run is bound to its cores, and threads as many: unless the user exported fewer.
+        asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+        if asked.isdecimal() and int(asked):
+            count = str(min(int(asked), len(self.cores)))
+            shared |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), count)
         if self.devices is None:
             return shared
         part = {"ABLATIONS_DEVICE_SHARED_BY": str(self.shared_by)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -100,6 +101,11 @@ def run_in_child(payload: bytes, place: Workplace, results: Connection) -> None:
     """Body of the forked process: its own session, its own log, one job, one answer."""
     import cloudpickle
 
+    # The driver may have died between its request and this fork: what it asked for is then the next
+    # driver's to launch. A run that has begun goes on without its driver.
+    driver = multiprocessing.parent_process()
+    if driver is not None and not driver.is_alive():
+        return
     # A Ctrl-C at the driver goes to the driver alone; it decides what ends.
     os.setsid()
     _redirect(place.log)
@@ -134,7 +140,8 @@ def _bind(cores: Sequence[int]) -> None:
     os.sched_setaffinity(0, cores)
     # OpenMP read its environment when the server imported torch: too late for OMP_NUM_THREADS.
     if (torch := sys.modules.get("torch")) is not None:
-        torch.set_num_threads(len(cores))
+        asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+        torch.set_num_threads(int(asked) if asked.isdecimal() and int(asked) else len(cores))
 
 
 def _portable(returned: Any) -> bytes:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ablations.files import read_json, write_json
-from ablations.runs import RunRecord, run_name
+from ablations.lease import beats_elsewhere
+from ablations.runs import HOLDER, RunRecord, run_name
 from sweeps.study.trial import Ask, Outcome, trial_name
 
 __all__ = [
@@ -144,7 +145,7 @@ def refused_in(folder: Path) -> dict[str, str]:
 def _pruned(run: Path, seed: int) -> Outcome | None:
     """The outcome of a run that the study ended by its own rule."""
     path = run / "pruned.json"
-    if not path.exists() or is_held(run):
+    if not path.exists() or _is_locked(run):
         return None
     return Outcome(seed=seed, status="pruned", reason=read_json(path)["reason"])
 
@@ -165,6 +166,10 @@ def _devices(record: RunRecord) -> int:
 
 def is_held(run: Path) -> bool:
     """Whether a live process works on the run: an orphan of a killed driver, or another user's."""
+    return _is_locked(run) or beats_elsewhere(run / HOLDER)
+
+
+def _is_locked(run: Path) -> bool:
     from filelock import FileLock, Timeout
 
     if not (run / "lock").exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, Literal
@@ -45,6 +45,8 @@ class LoadedRun:
     """scores.jsonl up to the step of the result."""
     ask: Mapping[str, Any]
     """Name, phase and first seeds of the trial; empty for runs that no study asked for."""
+    items: Mapping[str, str] = field(default_factory=dict)
+    """Item file → SHA-256 of what it was scored on; empty in older records."""
 
     @cached_property
     def identity(self) -> str:
@@ -66,8 +68,11 @@ class LoadedRun:
 
 def load_run(record: RunRecord, question: Question, left_out: dict[str, str]) -> LoadedRun | None:
     """The run of a record; None, with the reason in ``left_out``, where it does not count."""
-    manifest, result = record.manifest, record.result()
     name = record.path.name
+    if wrong := record.ailments(judged=True):
+        left_out[name] = f"damaged: {wrong[0]}"
+        return None
+    manifest, result = record.manifest, record.result()
     if result is None or result.get("status") != "done":
         reason = (result or {}).get("reason") or manifest.reason or manifest.status
         state = "failed" if result else "not finished"
@@ -96,6 +101,7 @@ def load_run(record: RunRecord, question: Question, left_out: dict[str, str]) ->
         direction=direction,
         rows=tuple(row for row in record.scores() if last is None or row["step"] <= last),
         ask={**labels, **ask},
+        items=manifest.items,
     )
 
 
@@ -124,10 +130,27 @@ def refuse_mixed(runs: Sequence[LoadedRun], question: Question) -> None:
                     )
                 )
     problems += _mixed_trials(runs)
+    problems += _mixed_items(runs)
     if not problems:
         problems = [*_mixed_directions(runs), *_mixed_metrics(runs, question)]
     if problems:
         raise UserError(problems)
+
+
+def _mixed_items(runs: Sequence[LoadedRun]) -> Iterator[Problem]:
+    """Runs that were scored on other items of a file than most; older records do not say which."""
+    for file in sorted({file for run in runs for file in run.items}):
+        knowing = [run for run in runs if file in run.items]
+        first = _most(knowing, [run.items[file] for run in knowing])
+        for run in knowing:
+            if run.items[file] != first.items[file]:
+                yield Problem(
+                    run.name,
+                    f"was scored on other items of {file} than {first.name}",
+                    found=f"sha256 {run.items[file][:12]}",
+                    allowed=f"sha256 {first.items[file][:12]}",
+                    do="score them alike, or keep them in two studies",
+                )
 
 
 def _mixed_directions(runs: Sequence[LoadedRun]) -> Iterator[Problem]:

@@ -19,8 +19,7 @@ from ablations.data import benchmarks
 from ablations.data.benchmarks import TASKS, prepare_benchmarks
 from ablations.data.catalogue import PackagePin
 from ablations.data.demo import CORPORA, boolq_is_test
-from ablations.data.manifest import file_sha256
-from ablations.files import read_json, read_json_lines
+from ablations.files import file_sha256, read_json, read_json_lines
 
 Row = dict[str, Any]
 

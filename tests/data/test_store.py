@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ablations.data import verified
 from ablations.data.manifest import (
     TRAIN,
     HeldOut,
     StoreFile,
     StoreManifest,
     edges_sha256,
-    file_sha256,
 )
 from ablations.data.prepare import Prepared
 from ablations.data.store import TokenStore, check_store
-from ablations.errors import DataError
+from ablations.errors import DamagedError, DataError
+from ablations.files import file_sha256, write_json
 
 
 def make_store(folder: Path, files: list[np.ndarray], *, token_bytes: int = 2) -> Path:
@@ -177,15 +180,120 @@ def test_a_damaged_store_is_refused_by_the_name_of_the_file(
     assert named in str(caught.value)
 
 
-def test_a_byte_changed_in_the_middle_is_found_by_the_full_check(tmp_path: Path) -> None:
-    folder = make_store(tmp_path / "x", [np.arange(200_000) % 1000])
-    path = first_file(folder)
+def flip(path: Path, *, keep_time: bool = False) -> None:
+    """Change one bit in the middle of a file."""
+    state = path.stat()
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+    if keep_time:
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+PARTS = ("*.ds", "*.ds.index", "heldout.jsonl")
+
+
+def make_large(tmp_path: Path) -> Path:
+    """A store whose files reach beyond their edges, held-out text included."""
+    folder = make_store(tmp_path / "x", [np.arange(200_000) % 1000])
+    index = first_file(folder).with_name(first_file(folder).name + ".index")
+    ends = np.array([70_000, 140_000, 200_000], dtype="<u8")
+    index.write_bytes(ends.tobytes())
+    (folder / "heldout.jsonl").write_text('{"id": "0", "text": "kept out"}\n')
+    stored = StoreManifest.read(folder)
+    file = replace(stored.files[0], documents=3, index_sha256=file_sha256(index))
+    heldout = HeldOut(documents=1, bytes=8, sha256=file_sha256(folder / "heldout.jsonl"))
+    replace(stored, files=(file,), heldout=heldout).write(folder)
+    return folder
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_byte_changed_in_the_middle_of_a_file_is_found(tmp_path: Path, part: str) -> None:
+    folder = make_large(tmp_path)
     TokenStore.open(folder)
+    flip(next(folder.rglob(part)))
+    with pytest.raises(DataError, match="checksum"):
+        TokenStore.open(folder)
+
+
+def test_a_file_is_read_whole_once_for_each_state_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_large(tmp_path)
+    read: list[str] = []
+
+    def counting(path: Path) -> str:
+        read.append(path.name)
+        return file_sha256(path)
+
+    monkeypatch.setattr(verified, "file_sha256", counting)
+    TokenStore.open(folder)
+    assert len(read) == 3
+    monkeypatch.setattr(verified, "_seen", {})  # as another process
+    TokenStore.open(folder)
+    assert len(read) == 3
+    os.utime(folder / "heldout.jsonl")
+    TokenStore.open(folder)
+    assert read[3:] == ["heldout.jsonl"]
+    verified.cache_file(folder).write_text("{")  # damaged: everything is read again
+    monkeypatch.setattr(verified, "_seen", {})
+    TokenStore.open(folder)
+    assert len(read) == 7
+
+
+def test_a_full_check_finds_what_kept_its_time_of_change(tmp_path: Path) -> None:
+    folder = make_large(tmp_path)
+    TokenStore.open(folder)
+    flip(first_file(folder), keep_time=True)
     with pytest.raises(DataError, match="checksum"):
         TokenStore.open(folder, full=True)
+
+
+def test_an_index_without_a_checksum_is_taken_once_and_compared_from_then_on(
+    tmp_path: Path,
+) -> None:
+    folder = make_large(tmp_path)
+    stored = StoreManifest.read(folder)
+    plain = asdict(replace(stored, files=(replace(stored.files[0], index_sha256=""),)))
+    del plain["files"][0]["index_sha256"]
+    write_json(folder / "manifest.json", plain)  # as the version before wrote it
+    TokenStore.open(folder)
+    index = next(folder.rglob("*.index"))
+    flip(index)
+    with pytest.raises(DataError, match="checksum"):
+        TokenStore.open(folder)
+
+
+def test_an_index_of_zeros_is_refused_without_a_checksum(tmp_path: Path) -> None:
+    folder = make_store(tmp_path / "x", [np.arange(500)])
+    index = next(folder.rglob("*.index"))
+    index.write_bytes(bytes(8))
+    with pytest.raises(DataError, match="does not end where the tokens do"):
+        TokenStore.open(folder)
+
+
+@pytest.mark.parametrize("field", ["eos_id", "vocab_size", "bytes", "source_fingerprint"])
+def test_a_manifest_that_was_changed_is_refused(tmp_path: Path, field: str) -> None:
+    folder = make_store(tmp_path / "x", [np.arange(500)])
+    path = folder / "manifest.json"
+    stored = json.loads(path.read_text())
+    stored[field] = "other" if isinstance(stored[field], str) else stored[field] + 1
+    path.write_text(json.dumps(stored))
+    with pytest.raises(DamagedError, match=r"manifest\.json: damaged"):
+        TokenStore.open(folder)
+
+
+def test_a_store_that_cannot_be_read_is_told_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_large(tmp_path)
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(verified, "file_sha256", refuse)
+    with pytest.raises(DataError, match=r"\.ds: cannot be read; found: Permission denied"):
+        TokenStore.open(folder)
 
 
 def test_every_damaged_file_is_named_at_once(tmp_path: Path) -> None:

@@ -83,6 +83,45 @@ def test_a_changed_or_torn_tokenizer_is_refused(tmp_path: Path) -> None:
         open_tokenizer(folder)
 
 
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "spec.json"])
+def test_a_value_changed_in_its_other_files_is_noticed(tmp_path: Path, name: str) -> None:
+    folder = make_tokenizer(SPEC, tmp_path, texts()).folder
+    text = (folder / name).read_text()
+    (folder / name).write_text(text.replace("endoftext", "endoftexT"))
+    with pytest.raises(DataError, match=name):
+        open_tokenizer(folder)
+
+
+def test_a_tokenizer_of_an_older_version_has_no_checksums_and_is_read(tmp_path: Path) -> None:
+    made = make_tokenizer(SPEC, tmp_path, texts())
+    stored = read_json(made.folder / "spec.json")
+    del stored["files"]
+    write_json(made.folder / "spec.json", stored)
+    assert open_tokenizer(made.folder) == made
+
+
+def test_a_death_while_a_tokenizer_is_replaced_loses_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make_tokenizer(SPEC, tmp_path, texts())
+    moves: list[str] = []
+    real = Path.rename
+
+    def dies_at_the_second(self: Path, target: Path) -> Path:
+        moves.append(self.name)
+        if len(moves) == 2:
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", dies_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            make_tokenizer(SPEC, tmp_path, texts(), force=True)
+    assert not first.folder.exists()
+    assert make_tokenizer(SPEC, tmp_path, iter(())).hash == first.hash
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small"]
+
+
 def test_a_failed_training_leaves_nothing(tmp_path: Path) -> None:
     def broken() -> object:
         yield "some text"

@@ -5,16 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ablations.data.manifest import HeldOut, StoreManifest
 from ablations.errors import DataError
 from ablations.evaluation.columns import COLUMNS
-from ablations.evaluation.items import ItemSources, group_of, load_items, rank
+from ablations.evaluation.items import (
+    ItemSources,
+    group_of,
+    item_digests,
+    load_items,
+    rank,
+)
 from ablations.evaluation.prompts import make_prompt
 from ablations.evaluation.specs import HubData, TaskSpec
+from ablations.files import file_sha256, write_sealed
+from tests.oracles.stores import write_store
 
 LETTERS = {"label": ["A", "B", "C"], "text": ["red", "blue", "green"]}
 HUB_ROWS: dict[str, tuple[dict[str, Any], str, list[str], int]] = {
@@ -316,3 +326,96 @@ def test_a_stated_group_comes_before_the_passage_and_that_before_the_subject() -
     assert by_passage not in (None, "law", "P.")
     assert by_passage != group_of({**item, "passage": "Q."})
     assert group_of({**item, "passage": "P.", "group": "article 3"}) == "article 3"
+
+
+# ------------------------------------------------------------------------------------ what they are
+
+QUIZ = TaskSpec(form="cloze", domain="d", items="quiz", metrics=("acc",))
+
+
+def quiz(folder: Path, rows: int = 3) -> ItemSources:
+    folder.mkdir(parents=True, exist_ok=True)
+    row = '{{"id": "{}", "query": "q", "choices": ["a", "b"], "gold": 0, "joiner": " "}}\n'
+    (folder / "quiz.jsonl").write_text("".join(row.format(i) for i in range(rows)))
+    return ItemSources(benchmarks=folder)
+
+
+def test_the_digest_of_items_follows_their_content_alone(tmp_path: Path) -> None:
+    first = item_digests([QUIZ], quiz(tmp_path / "a"))
+    assert list(first) == ["quiz.jsonl"]
+    assert item_digests([QUIZ], quiz(tmp_path / "b")) == first
+    assert item_digests([QUIZ], quiz(tmp_path / "a", rows=2)) != first
+    assert item_digests([QUIZ], quiz(tmp_path / "a")) == first
+    assert item_digests([QUIZ], ItemSources(benchmarks=tmp_path / "none")) == {}
+
+
+@pytest.mark.parametrize(
+    ("task", "files"),
+    [
+        ({"shots": 1, "shots_items": "shots"}, ["quiz.jsonl", "shots.jsonl"]),
+        ({"shots": 0, "shots_items": "shots"}, ["quiz.jsonl"]),
+        ({"items": None, "hub": HubData(repo="o/set", columns="arc")}, ["o/set/default/test"]),
+        ({"hub": HubData(repo="o/set", columns="arc")}, ["quiz.jsonl"]),
+    ],
+)
+def test_every_file_that_a_task_reads_has_a_digest(
+    tmp_path: Path, task: dict[str, Any], files: list[str]
+) -> None:
+    quiz(tmp_path)
+    (tmp_path / "shots.jsonl").write_text("{}\n")
+    (tmp_path / "mirror/o/set").mkdir(parents=True)
+    (tmp_path / "mirror/o/set/test.jsonl").write_text("{}\n")
+    values = {"form": "cloze", "domain": "d", "items": "quiz", "metrics": ("acc",), **task}
+    sources = ItemSources(benchmarks=tmp_path, mirror=tmp_path / "mirror")
+    assert sorted(item_digests([TaskSpec(**values)], sources)) == files
+
+
+def test_items_that_are_not_those_expected_are_refused(tmp_path: Path) -> None:
+    began = item_digests([QUIZ], quiz(tmp_path))
+    same = replace(quiz(tmp_path), expected=began)
+    assert len(load_items(QUIZ, same)[0].items) == 3
+    changed = replace(quiz(tmp_path, rows=2), expected=began)
+    with pytest.raises(DataError, match="other items than when the run began"):
+        load_items(QUIZ, changed)
+
+
+def test_items_of_a_mirror_that_are_not_those_expected_are_refused(tmp_path: Path) -> None:
+    task = TaskSpec(
+        form="cloze", domain="d", hub=HubData(repo="o/set", columns="arc"), metrics=("acc",)
+    )
+    (tmp_path / "o/set").mkdir(parents=True)
+    row = HUB_ROWS["arc"][0]
+    file = tmp_path / "o/set/test.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    sources = ItemSources(benchmarks=tmp_path, mirror=tmp_path)
+    began = replace(sources, expected=item_digests([task], sources))
+    assert len(load_items(task, began)[0].items) == 1
+    file.write_text(2 * (json.dumps(row) + "\n"))
+    with pytest.raises(DataError, match="other items than when the run began"):
+        load_items(task, began)
+
+
+def test_prepared_items_that_were_changed_are_refused(tmp_path: Path) -> None:
+    sources = quiz(tmp_path)
+    made = item_digests([QUIZ], sources)
+    write_sealed(tmp_path / "checksums.json", {"files": made})
+    assert load_items(QUIZ, sources)
+    quiz(tmp_path, rows=2)
+    for read in (lambda: load_items(QUIZ, sources), lambda: item_digests([QUIZ], sources)):
+        with pytest.raises(DataError, match="not the items that were prepared"):
+            read()
+
+
+def test_held_out_text_is_compared_with_its_store(tmp_path: Path) -> None:
+    folder = write_store(tmp_path / "web", vocab_size=64, tokens=2_000, seed=0)
+    text = '{"id": "0", "text": "kept out"}\n'
+    (folder / "heldout.jsonl").write_text(text)
+    stored = StoreManifest.read(folder)
+    digest = file_sha256(folder / "heldout.jsonl")
+    replace(stored, heldout=HeldOut(documents=1, bytes=8, sha256=digest)).write(folder)
+    task = TaskSpec(form="rolling", domain="web", source="web", metrics=("bpb",))
+    sources = ItemSources(benchmarks=tmp_path, stores={"web": folder})
+    assert len(load_items(task, sources)[0].items) == 1
+    (folder / "heldout.jsonl").write_text(text.replace("kept", "left"))
+    with pytest.raises(DataError, match="not the documents that were held out"):
+        load_items(task, sources)

@@ -13,16 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ablations.errors import DamagedError
 from ablations.evaluation.results import (
     CheckpointScores,
     ItemScore,
     missing,
     read_details,
     read_groups,
+    seal_details,
     summarise,
     write_details,
 )
 from ablations.evaluation.specs import TaskSpec
+from ablations.runs import RunRecord
 
 CLOZE = TaskSpec(form="cloze", domain="d", items="x", metrics=("acc", "bpb"))
 ROLLING = TaskSpec(form="rolling", domain="d", source="wiki", metrics=("bpb",))
@@ -153,3 +156,72 @@ def test_groups_are_kept_and_older_details_have_none(tmp_path: Path) -> None:
     old = tmp_path / "old.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["group"]), old)
     assert read_groups(old) == {}
+
+
+@pytest.mark.parametrize(("stated", "found"), [(0.3, 0.3), (None, 0.5)])
+def test_the_chance_that_a_task_states_stands_before_that_of_its_choices(
+    stated: float | None, found: float
+) -> None:
+    task = TaskSpec(form="cloze", domain="d", items="x", metrics=("acc",), chance=stated)
+    assert summarise(task, [item(0), item(1)]).metrics["acc"].chance == found
+
+
+def test_an_item_that_any_metric_lacks_is_too_long() -> None:
+    half = item(0, metrics={"acc": 1.0, "bpb": math.nan})
+    scored = summarise(CLOZE, [half, item(1)])
+    assert scored.too_long == 1
+    assert scored.reason is None
+    assert (scored.metrics["acc"].n, scored.metrics["bpb"].n) == (2, 1)
+
+
+def test_a_writer_of_details_that_dies_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "10" / "quiz.parquet"
+
+    def dies(table: pa.Table, where: Path) -> None:
+        Path(where).write_bytes(b"PAR1 half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pq, "write_table", dies)
+    with pytest.raises(KeyboardInterrupt):
+        write_details(path, [item(0)], ("acc",))
+    assert list(path.parent.iterdir()) == []
+
+
+DAMAGES = ("flip", "cut", "empty", "missing", "folder")
+
+
+def harm(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.unlink()
+    if how == "folder":
+        path.mkdir()
+    elif how != "missing":
+        kept = {"flip": content, "cut": content[: len(content) // 2], "empty": b""}
+        path.write_bytes(kept[how])
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_damaged_details_are_refused_by_their_file(tmp_path: Path, how: str) -> None:
+    record = RunRecord(tmp_path)
+    folder = tmp_path / "details" / "10"
+    for name in ("quiz", "blank"):
+        write_details(folder / f"{name}.parquet", [item(0), item(1)], ("acc",))
+    seal_details(folder)
+    assert list(record.details(10)) == ["blank", "quiz"]
+    harm(folder / "quiz.parquet", how)
+    assert list(record.details(10)) == ["blank", "quiz"]
+    with pytest.raises(DamagedError, match=r"quiz\.parquet"):
+        read_details(record.details(10)["quiz"])
+    assert read_details(record.details(10)["blank"]).num_rows == 2
+
+
+def test_details_of_an_older_version_carry_no_checksums_and_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "details" / "10" / "quiz.parquet"
+    write_details(path, [item(0)], ("acc",))
+    assert read_details(path).num_rows == 1
+    path.write_bytes(b"no table")
+    with pytest.raises(DamagedError, match="not a table of items"):
+        read_details(path)

@@ -16,10 +16,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from ablations.checksums import write_checksums
 from ablations.errors import CheckpointError, EvaluationError
+from ablations.evaluation.items import ItemSources, item_digests
 from ablations.evaluation.results import CheckpointScores
-from ablations.evaluation.scoring import ScoringPlace, score_checkpoints, score_folder
-from ablations.evaluation.specs import EvaluationSpec, ScoreRule, ScoreTerm, TaskSpec
+from ablations.evaluation.scoring import (
+    ScoringPlace,
+    score_checkpoints,
+    score_folder,
+    without_scores,
+)
+from ablations.evaluation.specs import EvaluationSpec, HubData, ScoreRule, ScoreTerm, TaskSpec
 
 TASKS = {
     "quiz": TaskSpec(
@@ -85,7 +92,7 @@ def test_every_task_of_every_checkpoint_is_scored(
     bpb = {name: first.flat()[f"{name}/bpb"] for name in ("heldout_wiki", "quiz")}
     assert first.score == pytest.approx(sum(bpb.values()) / 2)  # type: ignore[arg-type]
     for step in (10, 20):
-        written = {path.stem for path in (tmp_path / str(step)).iterdir()}
+        written = {path.stem for path in (tmp_path / str(step)).glob("*.parquet")}
         assert written == set(first.tasks)
 
 
@@ -192,6 +199,89 @@ def test_answers_that_no_window_holds_are_counted(
     assert quiz.metrics["acc"].n == 12 - quiz.too_long
     assert quiz.cut > 0
     assert scores.row()["notes"]["quiz"] == {"too_long": quiz.too_long, "cut": quiz.cut}
+
+
+def test_each_export_is_scored_with_its_own_tokenizer(
+    exports: dict[int, Path], place: ScoringPlace, tmp_path: Path
+) -> None:
+    mixed = dict(exports)
+    mixed[20] = tmp_path / "20"
+    shutil.copytree(exports[20], mixed[20])
+    stored = json.loads((mixed[20] / "tokenizer.json").read_text())
+    stored["model"]["merges"] = stored["model"]["merges"][:20]  # others, and more of them
+    (mixed[20] / "tokenizer.json").write_text(json.dumps(stored))
+    tasks = {"quiz": TASKS["quiz"]}
+    together = scored(mixed, place, tmp_path / "a", tasks=tasks, score=None)
+    for one in together:
+        alone = scored({one.step: mixed[one.step]}, place, tmp_path / "b", tasks=tasks, score=None)
+        assert values(one) == values(alone[0])
+    plain = scored({20: exports[20]}, place, tmp_path / "c", tasks=tasks, score=None)[0]
+    assert values(together[1]) != values(plain)
+
+
+@pytest.mark.parametrize(("origin", "told"), [("hub", True), ("items", False)])
+def test_a_task_with_both_reads_what_the_origin_names(
+    exports: dict[int, Path], place: ScoringPlace, tmp_path: Path, origin: str, told: bool
+) -> None:
+    (tmp_path / "mirror").mkdir()
+    task = replace(TASKS["quiz"], hub=HubData(repo="a/b", columns="arc"))
+    scores = scored(
+        {10: exports[10]},
+        place,
+        tmp_path / "out",
+        tasks={"quiz": task, "blank": TASKS["blank"]},
+        score=None,
+        origin=origin,
+        mirror=str(tmp_path / "mirror"),
+    )[0]
+    assert ("unknown data set 'a/b'" in str(scores.tasks["quiz"].reason)) is told
+    assert (scores.flat()["quiz/acc"] is None) is told
+
+
+# ---------------------------------------------------------------------- what is not what it was
+
+
+def test_items_that_changed_since_the_run_began_are_missing_with_the_reason(
+    exports: dict[int, Path], place: ScoringPlace, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(place.data_dir, data)
+    spec = EvaluationSpec(tasks={name: TASKS[name] for name in ("quiz", "blank")}, heldout=False)
+    here = ItemSources(benchmarks=data / "benchmarks")
+    began = replace(place, data_dir=data, items=item_digests(spec.tasks.values(), here))
+    whole = next(score_checkpoints({10: exports[10]}, spec, details=tmp_path / "a", place=began))
+    rows = (data / "benchmarks" / "quiz.jsonl").read_text().splitlines()
+    (data / "benchmarks" / "quiz.jsonl").write_text("\n".join(rows[:5]) + "\n")
+    cut = next(score_checkpoints({10: exports[10]}, spec, details=tmp_path / "b", place=began))
+    assert whole.flat()["quiz/acc"] is not None
+    assert cut.flat()["quiz/acc"] is None
+    assert "other items than when the run began" in str(cut.tasks["quiz"].reason)
+    assert cut.flat()["blank/acc"] == whole.flat()["blank/acc"]
+
+
+def test_a_damaged_export_is_not_scored(
+    exports: dict[int, Path], place: ScoringPlace, tmp_path: Path
+) -> None:
+    folder = tmp_path / "10"
+    shutil.copytree(exports[10], folder)
+    write_checksums(folder)
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-100] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    with pytest.raises(CheckpointError, match=r"damaged; found: model\.safetensors"):
+        scored({10: folder}, place, tmp_path / "out")
+
+
+def test_the_scores_of_a_lost_checkpoint_are_missing_with_the_reason() -> None:
+    spec = EvaluationSpec(tasks={"quiz": TASKS["quiz"]}, score=RULE)
+    row = without_scores(4, spec, ("wiki",), "damaged").row(100)
+    assert row["score"] is None
+    assert row["reason"] == "damaged"
+    assert {name: note["missing"] for name, note in row["notes"].items()} == {
+        "quiz": "damaged",
+        "heldout_wiki": "damaged",
+    }
+    assert row["metrics"]["quiz"]["acc"]["value"] is None
 
 
 @pytest.mark.parametrize("fault", ["empty", "no weights", "no tokenizer", "garbage"])

@@ -13,8 +13,8 @@ from ablations.data.manifest import (
     StoreFile,
     StoreManifest,
     edges_sha256,
-    file_sha256,
 )
+from ablations.files import file_sha256
 
 EOS = 0
 

@@ -1,25 +1,31 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from ablations.errors import CheckpointError
+from ablations.checksums import damage, has_checksums
+from ablations.errors import CheckpointError, DamagedError
 from ablations.training.checkpoints import (
     PARTIAL,
     CheckpointState,
     Topology,
     checkpoint_steps,
+    delete,
     is_whole,
     newest,
     prune,
     read_state,
     reference,
     remove_torn,
+    require_intact,
     require_whole,
+    set_damaged_aside,
     write_state,
 )
 
@@ -144,3 +150,122 @@ def test_retention_never_deletes_what_another_run_began_from(tmp_path: Path) -> 
     assert prune(tmp_path, keep="none", scored=(1, 2, 3), final_step=3) == (1, 3)
     note = json.loads(next((tmp_path / "2" / "referenced_by").iterdir()).read_text())
     assert note == {"run": str(tmp_path / "other_run")}
+
+
+# ------------------------------------------------------------------- files that are not what they were
+
+STATE = CheckpointState(
+    step=1, samples=8, topology=TOPOLOGY, threads=1, micro_batch_size=8, windows=((1, 2),)
+)
+FILES = (
+    "model/head/model_weight.safetensors",
+    "optimizer/optimizer.pt",
+    "model_config.json",
+    "state.json",
+    "checksums.json",
+)
+
+
+def write_sealed_checkpoint(folder: Path, step: int) -> Path:
+    """A checkpoint with an optimiser, a state and checksums, as the trainers leave it."""
+    checkpoint = write_checkpoint(folder, step)
+    (checkpoint / "optimizer").mkdir()
+    (checkpoint / "optimizer" / "optimizer.pt").write_bytes(bytes(range(256)))
+    write_state(checkpoint, replace(STATE, step=step))
+    return checkpoint
+
+
+def harm(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    content[-20 if path.suffix == ".json" and len(content) > 20 else -1] ^= 1
+    path.unlink()
+    if how == "folder":
+        path.mkdir()
+    elif how == "loop":
+        path.symlink_to(path.name)
+    elif how != "missing":
+        kept = {"flip": content, "cut": content[: len(content) // 2], "empty": b""}
+        path.write_bytes(kept[how])
+
+
+@pytest.mark.parametrize("how", ["flip", "cut", "empty", "missing", "folder", "loop"])
+@pytest.mark.parametrize("file", FILES)
+def test_of_a_damaged_checkpoint_the_older_whole_one_is_taken(
+    tmp_path: Path, file: str, how: str
+) -> None:
+    for step in (4, 8):
+        write_sealed_checkpoint(tmp_path, step)
+    harm(tmp_path / "8" / file, how)
+    remove_torn(tmp_path)
+    aside = set_damaged_aside(tmp_path)
+    assert set(aside) <= {8}
+    last = newest(tmp_path)
+    assert last is not None
+    if (file, how) == ("checksums.json", "missing"):
+        # Without checksums it is one of an older version: everything else in it is whole.
+        assert last.name == "8"
+        return
+    assert last.name == "4"
+    assert not damage(last)
+    if 8 in aside:
+        assert (tmp_path / "damaged-8").is_dir()
+        assert "kept as damaged-8" in aside[8]
+
+
+def test_a_checkpoint_without_checksums_is_taken_once_and_compared_from_then_on(
+    tmp_path: Path,
+) -> None:
+    for step in (4, 8):
+        (write_sealed_checkpoint(tmp_path, step) / "checksums.json").unlink()
+    assert set_damaged_aside(tmp_path) == {}
+    assert has_checksums(tmp_path / "8")
+    assert not has_checksums(tmp_path / "4")
+    harm(tmp_path / "8" / FILES[1], "flip")
+    assert list(set_damaged_aside(tmp_path)) == [8]
+    assert newest(tmp_path) == tmp_path / "4"
+
+
+def test_references_are_no_damage(tmp_path: Path) -> None:
+    checkpoint = write_sealed_checkpoint(tmp_path, 4)
+    reference(checkpoint, tmp_path / "other")
+    assert damage(checkpoint) == []
+
+
+def test_a_start_from_weights_alone_does_not_ask_for_the_optimiser(tmp_path: Path) -> None:
+    checkpoint = write_sealed_checkpoint(tmp_path, 4)
+    harm(checkpoint / FILES[1], "flip")
+    require_intact(checkpoint, weights_only=True)
+    with pytest.raises(CheckpointError, match=r"optimizer\.pt: not what was written"):
+        require_intact(checkpoint, weights_only=False)
+    harm(checkpoint / FILES[0], "flip")
+    with pytest.raises(CheckpointError, match=r"model_weight\.safetensors: not what was written"):
+        require_intact(checkpoint, weights_only=True)
+
+
+def test_what_cannot_be_read_is_not_removed(tmp_path: Path) -> None:
+    checkpoint = write_sealed_checkpoint(tmp_path, 4)
+    harm(checkpoint / FILES[0], "loop")
+    assert remove_torn(tmp_path) == ()
+    assert (tmp_path / "damaged-4" / "optimizer" / "optimizer.pt").exists()
+
+
+def test_a_deletion_that_the_process_dies_over_leaves_no_whole_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = write_sealed_checkpoint(tmp_path, 4)
+
+    def dies(folder: Path) -> None:
+        (folder / "optimizer" / "optimizer.pt").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", dies)
+    with pytest.raises(KeyboardInterrupt):
+        delete(checkpoint)
+    assert not is_whole(checkpoint)
+
+
+@pytest.mark.parametrize("content", ['{"step": 1}', "[1, 2]", '{"topology": {"tp": 1}}'])
+def test_a_state_that_is_none_is_damaged(tmp_path: Path, content: str) -> None:
+    (tmp_path / "state.json").write_text(content)
+    with pytest.raises(DamagedError, match=r"state\.json"):
+        read_state(tmp_path)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,18 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 
-from ablations.errors import CheckpointError
-from ablations.training.export import export_checkpoint, read_weights
+from ablations.errors import CheckpointError, HeldError
+from ablations.evaluation.specs import EvaluationSpec
+from ablations.runs import RunRecord
+from ablations.scoring import ScoringJob, _exports, score_here
+from ablations.training.export import (
+    export_checkpoint,
+    read_weights,
+    remove_export,
+    tidy_exports,
+)
 from ablations.training.nanotron.trainer import NanotronTrainer
 from ablations.training.trainer import TrainJob
 from tests.oracles.jobs import TINY, losses_of, make_job, steps_of
@@ -102,11 +112,10 @@ def test_an_export_that_failed_leaves_nothing_under_its_name(
 def test_a_checkpoint_without_a_tensor_is_refused_by_its_name(
     trained: TrainJob, tmp_path: Path
 ) -> None:
-    import shutil
-
     copy = tmp_path / "5"
     shutil.copytree(trained.checkpoints_dir / "5", copy)
     shutil.rmtree(copy / "model" / "layers" / "1")
+    (copy / "checksums.json").unlink()  # as an older version wrote it
     with pytest.raises(CheckpointError, match=r"layers\.1\.attn\.qkv_proj"):
         export_checkpoint(copy, tmp_path / "export", None)
 
@@ -116,3 +125,97 @@ def _tensor_names(folder: Path) -> set[str]:
 
     with safe_open(folder / "model.safetensors", framework="pt") as stream:
         return set(stream.keys())
+
+
+# -------------------------------------------------------------------------- what is not what it was
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_export_is_made_again_from_its_checkpoint(
+    trained: TrainJob, tmp_path: Path
+) -> None:
+    checkpoint = trained.checkpoints_dir / "6"
+    folder = export_checkpoint(checkpoint, tmp_path / "6", None)
+    before = (folder / "model.safetensors").read_bytes()
+    flip(folder / "model.safetensors")
+    assert export_checkpoint(checkpoint, tmp_path / "6", None) == folder
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["6"]
+
+
+def test_a_damaged_checkpoint_is_not_exported(trained: TrainJob, tmp_path: Path) -> None:
+    copy = tmp_path / "5"
+    shutil.copytree(trained.checkpoints_dir / "5", copy)
+    flip(next((copy / "model").rglob("*.safetensors")))
+    with pytest.raises(CheckpointError, match="damaged checkpoint"):
+        export_checkpoint(copy, tmp_path / "export", None)
+    assert not (tmp_path / "export").exists()
+
+
+def test_what_killed_writers_left_beside_the_exports_is_removed(tmp_path: Path) -> None:
+    for name in ("4", ".4.tmp", ".4.gone", ".8.old"):
+        (tmp_path / name).mkdir()
+    tidy_exports(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "8"]
+    remove_export(tmp_path / "4")
+    remove_export(tmp_path / "4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["8"]
+
+
+def scoring_of(job: TrainJob, **changes: Any) -> ScoringJob:
+    values: dict[str, Any] = {
+        "directory": job.directory,
+        "steps": (5, 6),
+        "last_step": 6,
+        "tokens_per_step": 128,
+        "evaluation": EvaluationSpec(),
+        "tokenizer": job.directory,
+        "data_dir": job.directory,
+        "stores": {},
+        "keep": "all",
+    }
+    return ScoringJob(**(values | changes))
+
+
+@pytest.mark.parametrize("step", [5, 6])
+def test_a_damaged_checkpoint_costs_its_own_scores_and_the_last_one_the_run(
+    trained: TrainJob, tmp_path: Path, step: int
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained.directory / "checkpoints", run / "checkpoints")
+    flip(next((run / "checkpoints" / str(step) / "model").rglob("*.safetensors")))
+    job = replace(scoring_of(trained), directory=run)
+    if step == 6:
+        with pytest.raises(CheckpointError, match="damaged checkpoint"):
+            _exports(job, RunRecord(run))
+        return
+    exports, lost = _exports(job, RunRecord(run))
+    assert list(exports) == [6]
+    assert "damaged checkpoint" in lost[5]
+
+
+def test_what_another_life_scored_meanwhile_is_not_scored_again(
+    trained: TrainJob, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained.directory / "checkpoints", run / "checkpoints")
+    RunRecord(run).add_scores({"step": 5, "score": 1.0})
+    exports, lost = _exports(replace(scoring_of(trained), directory=run), RunRecord(run))
+    assert (list(exports), lost) == ([6], {})
+
+
+def test_two_processes_do_not_score_a_run_at_once(
+    trained: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ablations.scoring._LOCK_SECONDS", 0.05)
+    job = replace(scoring_of(trained), directory=tmp_path)
+    with (
+        FileLock(tmp_path / "scoring.lock"),
+        pytest.raises(HeldError, match="another process is scoring"),
+    ):
+        score_here(job, lambda _: None)

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import random
 import shutil
-import signal
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 
 from ablations.errors import CheckpointError, ConfigError, DataError
-from ablations.training.checkpoints import checkpoint_steps, read_state
+from ablations.training.checkpoints import PARTIAL, checkpoint_steps, read_state
+from ablations.training.nanotron import trainer
 from ablations.training.nanotron.trainer import NanotronTrainer
 from ablations.training.trainer import StepRow, TrainJob, TrainOutcome, WarmStart
+from tests.oracles import dying
 from tests.oracles.jobs import (
     TINY,
     kinds_of,
@@ -161,23 +157,55 @@ def test_a_resumed_run_is_bit_identical(
         assert torch.equal(tensor, _weights(finished, 12)[name]), name
 
 
-def test_kills_at_random_moments_change_nothing(
-    tmp_path: Path, stores: dict[str, Path], finished: TrainJob
+@pytest.mark.parametrize(
+    "moments",
+    [
+        [("row", 1), ("row", 3), ("save", 4), ("row", 6)],
+        [("save", 4), ("row", 7), ("save", 8), ("row", 11), ("save", 12)],
+    ],
+    ids=["early", "late"],
+)
+def test_kills_at_any_moment_change_nothing(
+    tmp_path: Path,
+    stores: dict[str, Path],
+    finished: TrainJob,
+    monkeypatch: pytest.MonkeyPatch,
+    moments: list[tuple[str, int]],
 ) -> None:
     job = make_job(tmp_path, stores, steps=12, checkpoint_steps=(4, 8))
-    moments = random.Random(7)
-    reasons = []
-    for _ in range(4):
-        killer = threading.Thread(target=_kill_worker, args=(job, moments.uniform(0.0, 0.3)))
-        killer.start()
-        reasons.append(train(job).reason)
-        killer.join()
-    assert any("SIGKILL" in (reason or "") for reason in reasons)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "_WORKER", dying.__name__)
+        for moment in moments:
+            (job.directory / dying.MOMENT).write_text(json.dumps(moment))
+            assert "SIGKILL" in (train(job).reason or "")
     outcome = train(job)
     assert outcome.status == "done"
     assert losses_of(job) == losses_of(finished)
     assert outcome.windows == ((36, 12), (12, 36))
     assert checkpoint_steps(job.checkpoints_dir) == (4, 8, 12)
+    assert not (job.checkpoints_dir / PARTIAL).exists()
+
+
+def test_the_state_of_the_schedule_is_that_of_the_step(finished: TrainJob) -> None:
+    for step in (4, 8, 12):
+        (file,) = (finished.checkpoints_dir / str(step) / "lr_scheduler").iterdir()
+        assert torch.load(file, weights_only=True)["last_epoch"] == step
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_with_a_note(
+    tmp_path: Path, stores: dict[str, Path], finished: TrainJob
+) -> None:
+    job = make_job(tmp_path, stores, steps=12, checkpoint_steps=(4, 8))
+    shutil.copytree(finished.directory, job.directory, dirs_exist_ok=True)
+    (optimizer,) = (job.checkpoints_dir / "12" / "optimizer").glob("*.pt")
+    content = bytearray(optimizer.read_bytes())
+    content[len(content) // 2] ^= 1
+    optimizer.write_bytes(content)
+    assert train(job).status == "done"
+    assert kinds_of(job)[-3:] == ["damaged", "resume", "checkpoint"]
+    assert losses_of(job) == losses_of(finished)
+    for name, tensor in _weights(job, 12).items():
+        assert torch.equal(tensor, _weights(finished, 12)[name]), name
 
 
 def test_recovery_checkpoints_are_replaced_by_the_next(
@@ -312,21 +340,6 @@ def _weights(job: TrainJob, step: int) -> dict[str, torch.Tensor]:
     from ablations.training.export import read_weights
 
     return read_weights(job.checkpoints_dir / str(step))
-
-
-def _kill_worker(job: TrainJob, after: float) -> None:
-    """Kill the worker of this process's server, some time after it wrote its first event."""
-    events = job.directory / "events.jsonl"
-    size = events.stat().st_size if events.exists() else 0
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if events.exists() and events.stat().st_size > size:
-            break
-        time.sleep(0.002)
-    time.sleep(after)
-    for server in psutil.Process().children():
-        for child in server.children():
-            os.kill(child.pid, signal.SIGKILL)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 
 from ablations.errors import ConfigError, Problem
 from ablations.training import worker
@@ -117,6 +118,76 @@ def test_nobody_outlives_a_caller_that_was_killed(module: str, tmp_path: Path) -
     caller.send_signal(signal.SIGKILL)
     caller.wait()
     assert not _alive_after(children, seconds=5)
+
+
+SLOW_IMPORT = """
+import os, time
+from pathlib import Path
+Path(os.environ["MARKS"], "importing").touch()
+time.sleep(1.0)
+
+def work(argument):
+    Path(os.environ["MARKS"], "worked").touch()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_caller_killed_while_its_server_imports_leaves_nobody(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: int
+) -> None:
+    del module  # for its path
+    (tmp_path / "slow_import.py").write_text(SLOW_IMPORT)
+    monkeypatch.setenv("MARKS", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    script = textwrap.dedent(
+        f"""
+        from pathlib import Path
+        from ablations.training.worker import Task, run_in_worker
+        run_in_worker(Task(module="slow_import", function="work", argument=None, ranks={ranks},
+                           log=Path({str(tmp_path)!r}) / "worker.log"))
+        """
+    )
+    caller = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
+    deadline = time.monotonic() + 60
+    # torchrun imports torch first, and is met there.
+    begun = tmp_path / ("importing" if ranks == 1 else "worker.log")
+    while not begun.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    children = [child.pid for child in psutil.Process(caller.pid).children(recursive=True)]
+    assert children
+    caller.send_signal(signal.SIGKILL)
+    caller.wait()
+    assert not _alive_after(children, seconds=30)
+    time.sleep(1.2)
+    assert not (tmp_path / "worked").exists()
+
+
+@pytest.mark.parametrize("command", ["serve", "torchrun"])
+def test_a_process_whose_parent_is_gone_before_it_begins_does_nothing(command: str) -> None:
+    arguments = ["no_such_module"] if command == "serve" else ["2", "request", "answer"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ablations.training.worker", command, "1", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
+def test_the_folder_of_a_killed_caller_is_removed_by_the_next(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.tempfile, "gettempdir", lambda: str(tmp_path))
+    long_ago = time.time() - 3600
+    for name in ("dead", "alive", "new"):
+        (tmp_path / f"ablations-task-{name}").mkdir()
+    with FileLock(tmp_path / "ablations-task-alive" / "caller.lock"):
+        for name in ("dead", "alive"):
+            os.utime(tmp_path / f"ablations-task-{name}", (long_ago, long_ago))
+        assert run_in_worker(task(module, tmp_path)).value
+        left = {path.name for path in tmp_path.glob("ablations-task-*")}
+    assert left == {"ablations-task-alive", "ablations-task-new"}
 
 
 def test_threads_may_train_at_once(module: str, tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from ablations.training.checkpoints import (
     read_state,
     reference,
     remove_torn,
+    set_damaged_aside,
 )
+from ablations.training.logbook import Logbook
 from ablations.training.plan import training_problems
 from ablations.training.start import Start, find_start
 from ablations.training.trainer import StepRow, TrainJob, TrainOutcome, Watch
@@ -78,7 +80,7 @@ def _require_fit(job: TrainJob) -> None:
 
 
 def prepare(job: TrainJob) -> Start:
-    """Clear up what a killed worker left, and find where to begin.
+    """Clear up what a killed worker left, move damaged checkpoints aside, and find where to begin.
 
     Raises:
         HeldError: a worker of this run is still alive.
@@ -89,6 +91,8 @@ def prepare(job: TrainJob) -> Start:
         remove_torn(job.checkpoints_dir)
         for name in ("metrics.jsonl", "events.jsonl"):
             mend_lines(job.directory / name)
+        for step, what in set_damaged_aside(job.checkpoints_dir).items():
+            Logbook(job.directory).event("damaged", step=step, reason=what)
         start = find_start(job)
     if start.kind == "warm_start" and start.checkpoint is not None:
         reference(start.checkpoint, job.directory)
@@ -142,7 +146,8 @@ def _reason(error: BaseException | None, log: Path) -> str:
 def failure(job: TrainJob, reason: str) -> TrainOutcome:
     """The outcome of a training that ended early: nothing on disk is lost."""
     mend_lines(job.directory / "metrics.jsonl")
-    steps = [row["step"] for row in read_json_lines(job.directory / "metrics.jsonl")]
+    rows = read_json_lines(job.directory / "metrics.jsonl", needs="step")
+    steps = [row["step"] for row in rows]
     last = steps[-1] if steps else job.first_step
     return replace(outcome_of(job), status="failed", reason=reason, last_step=last)
 

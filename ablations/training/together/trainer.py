@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ablations.errors import AblationError, ConfigError, Problem
-from ablations.training.checkpoints import read_state
+from ablations.training.checkpoints import read_state, require_intact
 from ablations.training.nanotron.trainer import failure, outcome_of, prepare
 from ablations.training.start import Start
 from ablations.training.trainer import TrainJob, TrainOutcome
@@ -89,6 +89,9 @@ def _common_start(jobs: Sequence[TrainJob], starts: Sequence[Start]) -> list[Sta
     step = min(start.step for start in starts)
     folders = [job.checkpoints_dir / str(step) for job in jobs]
     states = [read_state(folder) if folder.exists() else None for folder in folders]
+    for folder in folders if step else ():
+        if folder.exists():
+            require_intact(folder, weights_only=False)
     if step == 0 or any(state is None for state in states):
         return [Start(kind="start", step=0) for _ in jobs]
     return [

@@ -252,3 +252,17 @@ def test_gpus_are_those_that_cuda_may_see(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
     assert devices.visible_gpus() == found
+
+
+@pytest.mark.parametrize(
+    ("exported", "found"), [("1", "1"), ("64", "2"), (None, None), ("x", None)]
+)
+def test_a_slot_takes_no_more_threads_than_exported_or_than_it_has_cores(
+    monkeypatch: pytest.MonkeyPatch, exported: str | None, found: str | None
+) -> None:
+    if exported is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", exported)
+    environment = Slot(name="0", devices=None, cores=(4, 5)).environment
+    assert environment.get("OMP_NUM_THREADS") == found
