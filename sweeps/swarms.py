@@ -20,7 +20,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,7 @@ from ablations.errors import DataError, Problem
 from ablations.files import write_text
 from ablations.runs import list_runs
 from sweeps.space import Floats
+from sweeps.study.objective import SCORE, objective_of
 
 __all__ = ["BadRows", "Swarm", "is_bookkeeping", "read_pair", "read_study", "write_pair"]
 
@@ -158,13 +159,15 @@ def read_study(runs_dir: Path, study: str) -> Swarm:
         DataError: no run of the study has finished, or their mixtures are not alike.
     """
     rows: list[tuple[str, dict[str, float], dict[str, float]]] = []
+    # The study's score, which its task quality may have decided otherwise than the runs recorded it.
+    score = replace(objective_of(Path(runs_dir) / study), metrics=(SCORE,))
     for record in list_runs(runs_dir, study):
         result = record.result()
         if result is None or result.get("status") != "done":
             continue
         measured = {k: math.nan if v is None else float(v) for k, v in result["metrics"].items()}
-        if result.get("score") is not None:
-            measured["score"] = float(result["score"])
+        if (value := score.value(result)) is not None:
+            measured["score"] = value
         rows.append((record.path.name, _varied(record.manifest.config), measured))
     if not rows:
         where = str(Path(runs_dir) / study)

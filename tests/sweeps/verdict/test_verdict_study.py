@@ -11,8 +11,13 @@ import pytest
 
 from ablations.errors import ConfigError, UserError
 from ablations.files import write_json
+from ablations.runs import list_runs
+from analysis.frames import Frames
+from sweeps.commands.ls import main as list_main
 from sweeps.commands.verdict import main
+from sweeps.study.definition import record_decision
 from sweeps.study.spec import TaskQualitySpec
+from sweeps.swarms import read_study
 from sweeps.verdict.contrasts import Selection
 from sweeps.verdict.decide import VerdictOptions, decide, selection
 from sweeps.verdict.quality import decide_task_quality
@@ -625,3 +630,37 @@ def test_a_confirmed_pick_remembers_how_many_were_searched(make_study: Callable[
     assert chosen == Selection(searched=8, seeds=1.0, unchosen=("natural",))
     everyone = observed.keep([run.candidate in (0, 2) for run in observed.runs])
     assert selection(everyone, counted, "natural") is None
+
+
+def test_each_reader_of_the_records_computes_the_decided_score(
+    make_study: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The verdict, ``fit``, ``ls`` and the report's frames, on a study that left a metric out."""
+    study = two_arms(make_study(), {"arc": 0.2, "wiki": -0.5})
+    folder = study.runs_dir / study.study
+    define(study, objectives={"score": {"metrics": ["score"], "direction": "maximize"}})
+    assert judged(study).advantage.value < 0.0
+    record_decision(
+        folder,
+        {"left_out": {"wiki/bpb": "noise"}, "weights": {"arc/acc": 1.0}, "constant": 0.0},
+    )
+    verdict = judged(study)
+    assert verdict.advantage.value == pytest.approx(0.2, abs=0.03)
+    assert verdict.score == "(*/acc + */bpb) / 2, without wiki/bpb"
+    assert {row.task: row.in_score for row in verdict.tasks} == {"arc": True, "wiki": False}
+    assert any("search.task_quality" in caveat for caveat in verdict.caveats)
+
+    arc = {
+        record.path.name: record.result()["metrics"]["arc/acc"]
+        for record in list_runs(study.runs_dir, study.study)
+    }
+    swarm = read_study(study.runs_dir, study.study)
+    column = swarm.metrics.index("score")
+    assert dict(zip(swarm.runs, swarm.values[:, column], strict=True)) == pytest.approx(arc)
+    frames = Frames.read(study.runs_dir, study.study)
+    assert dict(zip(frames.runs["run"], frames.runs["score"], strict=True)) == pytest.approx(arc)
+    last = frames.checkpoints[frames.checkpoints["step"] == 500]
+    assert dict(zip(last["run"], last["score"], strict=True)) == pytest.approx(arc)
+    assert list_main({"runs_dir": str(study.runs_dir), "study": study.study}) == 0
+    shown = capsys.readouterr().out
+    assert all(f"{value:.4f}" in shown for value in arc.values())
