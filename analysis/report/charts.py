@@ -67,7 +67,6 @@ def _mixture_charts(content: ReportContent) -> Iterator[Chart]:
         seeds = figures.ratio_seeds_frame(
             content.frames.runs, content.frames.sources, names[0], stage=content.stage
         )
-        verdict = content.judged.verdict
         yield Chart(
             key="ratio",
             section="verdict",
@@ -78,7 +77,6 @@ def _mixture_charts(content: ReportContent) -> Iterator[Chart]:
                 names,
                 seeds=seeds,
                 prediction=prediction,
-                verdict=verdict.sentence if verdict else content.judged.note,
                 score=_short(content),
             ),
         )

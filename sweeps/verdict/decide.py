@@ -20,6 +20,7 @@ import numpy as np
 
 from ablations.errors import ConfigError, Problem, UserError, unknown_name
 from sweeps.verdict import words
+from sweeps.verdict.answer import Tested, answer, not_ruled_out
 from sweeps.verdict.case import Case, VerdictOptions, build_case, too_few
 from sweeps.verdict.contrasts import Estimate, Evidence, Selection
 from sweeps.verdict.decision import Judgement, Ruling, best_first, equivalence_p, judge
@@ -64,7 +65,26 @@ def decide(observed: Observations, options: VerdictOptions | None = None) -> Ver
     views = _views(case.observed, judged.ruling, "the plain mean of the runs that count")
     if confirmed:
         views |= _views(allowed, judged.ruling, "the mean of all its runs, search included,")
-    return _verdict(case, judged, signals, options, views, baseline=baseline, confirmed=confirmed)
+    verdict = _verdict(
+        case, judged, signals, options, views, baseline=baseline, confirmed=confirmed
+    )
+    searched = _searched(allowed, verdict, options) if confirmed else ()
+    verdict = replace(verdict, answer=answer(verdict, searched))
+    return replace(verdict, sentence=words.sentence(verdict))
+
+
+def _searched(
+    allowed: Observations, verdict: Verdict, options: VerdictOptions
+) -> tuple[Tested, ...]:
+    """The mixtures that were searched and not confirmed, judged by all runs of the study."""
+    everything = build_case(allowed, options)
+    best = not_ruled_out(everything.evidence)
+    judged = {row.name for row in verdict.candidates}
+    return tuple(
+        Tested(candidate.weights, candidate.name in best)
+        for candidate in everything.observed.candidates
+        if candidate.name not in judged and candidate.weights
+    )
 
 
 def _views(observed: Observations, ruling: Ruling, view: str) -> dict[str, float]:
@@ -167,7 +187,7 @@ def _verdict(
     observed, ruling = case.observed, judged.ruling
     advantage = ruling.advantage
     settled = _settled(case, judged, options)
-    verdict = Verdict(
+    return Verdict(
         study=observed.study,
         outcome=ruling.outcome,
         tie_kind=ruling.tie_kind,
@@ -211,8 +231,6 @@ def _verdict(
         question=observed.question,
         disagreements=words.disagreements(ruling.pick, ruling.reference, advantage.value, views),
     )
-    verdict = replace(verdict, answer=words.answer(verdict))
-    return replace(verdict, sentence=words.sentence(verdict))
 
 
 def _candidates(case: Case, judged: Judgement) -> tuple[CandidateRow, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from sweeps.verdict.answer import called
 from sweeps.verdict.contrasts import Evidence
 from sweeps.verdict.decision import SHRINK_FROM, Outcome
 from sweeps.verdict.noise import CHECKPOINT_INFLATION, HIDDEN_INFLATION, TrainingNoise
@@ -13,11 +14,8 @@ from sweeps.verdict.power import MOST_SEEDS, Settle
 from sweeps.verdict.record import Verdict
 
 __all__ = [
-    "answer",
-    "called",
     "disagreements",
     "left_out_of_score",
-    "mixture",
     "noise_caveats",
     "number",
     "rule",
@@ -74,83 +72,6 @@ def disagreements(
                 f"Note: {view} puts {pick} {number(abs(value))} {side} {reference} instead."
             )
     return tuple(found)
-
-
-def mixture(weights: Mapping[str, float], most: int = 4) -> str:
-    """Return the weights of a mixture as shares, e.g. ``wiki 61%, chat 39%``; largest first."""
-    shares = sorted(((w, name) for name, w in weights.items() if w > 0.0), key=lambda x: -x[0])
-    shown = [f"{name} {_share(w)}" for w, name in shares[:most]]
-    rest = sum(w for w, _ in shares[most:])
-    return ", ".join([*shown, *([f"{len(shares) - most} more {_share(rest)}"] if rest else [])])
-
-
-def answer(verdict: Verdict) -> str:
-    """Return the answer in weights: which shares may be best, and what to use."""
-    rows = {row.name: row for row in verdict.candidates}
-    chosen = rows[verdict.pick if verdict.outcome == "winner" else verdict.reference]
-    # A study that varies no weight (one fixed mixture) has its answer in the names alone.
-    varied = _varied(verdict)
-    if not varied or not chosen.weights:
-        return ""
-    if verdict.outcome == "winner":
-        advice = f"use {mixture(chosen.weights)}"
-    elif verdict.baseline is not None:
-        advice = f"keep {mixture(chosen.weights)}"
-    else:
-        advice = "nothing says which of them to use"
-    best = [rows[name] for name in verdict.finalists if name in rows]
-    if len(best) < 2:
-        return f"{advice[0].upper()}{advice[1:]}: no other mixture that was tested may be best."
-    named = varied[:1] if len(varied) == 2 else varied
-    spans = [
-        (
-            name,
-            min(row.weights.get(name, 0.0) for row in best),
-            max(row.weights.get(name, 0.0) for row in best),
-        )
-        for name in named
-    ]
-    if len(spans) == 1:
-        name, low, high = spans[0]
-        out = _ruled_out(verdict, name, low, high)
-        return (
-            f"Any {name} share between {_share(low)} and {_share(high)}{out} may be best; {advice}."
-        )
-    inside = ", ".join(f"{name} {_share(low)} to {_share(high)}" for name, low, high in spans)
-    return f"The best mixture may lie anywhere within {inside}; {advice}."
-
-
-def _ruled_out(verdict: Verdict, name: str, low: float, high: float) -> str:
-    """Name the tested shares inside a range that cannot be best; empty where there are none."""
-    out = sorted(
-        weight
-        for row in verdict.candidates
-        if not row.finalist and low < (weight := row.weights.get(name, 0.0)) < high
-    )
-    return f" (not {', '.join(map(_share, out))})" if out else ""
-
-
-def _varied(verdict: Verdict) -> list[str]:
-    """Sources whose weight differs between candidates, in their order."""
-    sources = dict.fromkeys(name for row in verdict.candidates for name in row.weights)
-    return [
-        name
-        for name in sources
-        if len({round(row.weights.get(name, 0.0), 9) for row in verdict.candidates}) > 1
-    ]
-
-
-def _share(weight: float) -> str:
-    percent = 100.0 * weight
-    return f"{percent:.0f}%" if percent >= 1.0 or percent == 0.0 else f"{percent:.1g}%"
-
-
-def called(verdict: Verdict, name: str) -> str:
-    """Return a candidate's weights with its name, or the name alone where it has no mixture."""
-    row = next((row for row in verdict.candidates if row.name == name), None)
-    if row is None or not row.weights or not _varied(verdict):
-        return name
-    return f"{mixture(row.weights)} ({name})"
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:

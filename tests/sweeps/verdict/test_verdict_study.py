@@ -664,3 +664,20 @@ def test_each_reader_of_the_records_computes_the_decided_score(
     assert list_main({"runs_dir": str(study.runs_dir), "study": study.study}) == 0
     shown = capsys.readouterr().out
     assert all(f"{value:.4f}" in shown for value in arc.values())
+
+
+def test_mixtures_without_fresh_seeds_are_ruled_out_by_their_own_runs_alone(
+    make_study: Callable[..., Any],
+) -> None:
+    """Two finalists are confirmed; of the rest, the far-off mixture is out and the near one is not."""
+    study = make_study()
+    effects = {0: 0.0, 1: -0.6, 2: 0.28, 3: 0.3, 4: 0.3}
+    for k, effect in effects.items():
+        named = {"phase": "baseline", "name": "today"} if k == 0 else {"phase": "design"}
+        for seed in (0, 1, 2) if k in (0, 3, 4) else (0,):
+            weights = {"edu": 0.1 + 0.2 * k, "dclm": 0.9 - 0.2 * k}
+            study.run(f"trial-{k:04d}", seed, weights=weights, effect=effect, **named)
+    verdict = judged(study)
+    assert verdict.confirmed
+    assert verdict.outcome == "winner"
+    assert verdict.answer.startswith("Any edu share between 50% and 90% may be best; use edu ")
