@@ -1,33 +1,45 @@
-"""Runs generated code in a locked-down child and says whether it passed.
+"""Run generated code in a locked-in process and decide whether it passes its tests.
 
-    passes(program) ──spawn──▶ sandbox_child: new session, empty environment, its own temporary folder,
-                               limits, no files but its own, no network, no processes ──exec──▶ program
+    passes(program, tests) ──spawn──▶ judge: executes the tests, compares values, writes the verdict
+                                        │ ▲
+                                names,  │ │  values
+                                calls   ▼ │
+                                      player: executes the program; never sees the tests
 
-A program passes when it runs to its end within the limits: the child then writes a word that the
-program was not told, so that ``sys.exit(0)`` ahead of the tests is no pass. Where the kernel cannot
-lock the child in (Linux 5.13 with Landlock and seccomp can), nothing is run and the task is missing,
-with this as its reason. It keeps careless code in; a hostile one may know a kernel exploit, so
-score untrusted models inside a container as well.
+A program passes when every statement of the tests ends without an exception. Tests run in the judge, a
+process of their own, so nothing that the program does to its interpreter, its descriptors or its exit
+status makes a pass; it earns one by the values that it returns. Both processes are locked in
+(``sandbox_lock``). Where the kernel cannot do that, nothing is run and the error names the reason. It
+keeps careless and hostile code in; a program that knows a fault of the kernel may get out, so
+score untrusted models inside a container or a virtual machine as well.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
+import select
 import signal
+import stat
+import struct
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from ablations.errors import EvaluationError
-from ablations.evaluation.sandbox_child import NOT_LOCKED
+from ablations.evaluation import sandbox_child
 
 __all__ = ["Limits", "passes"]
 
-_CHILD = Path(__file__).with_name("sandbox_child.py")
+_START = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    f"from {sandbox_child.__name__} import main; del sys.path[0]; main(sys.argv[2:])"
+)
+_ROOT = Path(__file__).resolve().parents[2]
+_START_SECONDS = 60.0  # until both processes are locked in: 0.1 s, more on a crowded machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,54 +54,167 @@ class Limits:
     """Address space, the interpreter's own included."""
     file_bytes: int = 1 << 20
     """Largest file it may write, in its own temporary folder."""
+    total_bytes: int = 8 << 20
+    """All files that it may write."""
+    total_files: int = 1000
+    """Files and folders that it may make."""
     open_files: int = 32
     """Files open at once."""
 
 
-def passes(program: str, limits: Limits | None = None) -> bool:
-    """Whether ``program`` runs to its end inside the limits.
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """Parts of the kernel to do without, for tests of older ones."""
+
+    namespaces: bool = True
+    """Use an own file system, of fixed size, where unprivileged users may mount one."""
+    landlock: int = 0
+    """Newest Landlock version to use; 0 uses what there is."""
+
+
+def passes(
+    program: str,
+    tests: str,
+    *,
+    given: str = "",
+    limits: Limits | None = None,
+    kernel: Kernel | None = None,
+) -> bool:
+    """Return True if ``tests`` hold for ``program`` inside the limits.
+
+    ``given`` is the part of the program that the task wrote. Modules and helper functions of it that
+    the tests use are taken from there, not from the program, which may have replaced them.
 
     Raises:
-        EvaluationError: this machine cannot lock the child in; nothing was run.
+        EvaluationError: this machine cannot lock the processes in; nothing was run.
     """
-    limits = limits or Limits()
-    word = secrets.token_hex(16)
-    read, write = os.pipe()
+    limits, kernel = limits or Limits(), kernel or Kernel()
+    folder = tempfile.mkdtemp(prefix="generated-")
     try:
-        with tempfile.TemporaryDirectory(prefix="generated-") as folder:
-            status = _run(program, folder, write, word, limits)
-        os.close(write)
-        write = -1
-        if status == NOT_LOCKED:
-            raise EvaluationError(
-                "generated code was not run: this kernel offers no Landlock or seccomp to lock it in"
-            )
-        return status == 0 and os.read(read, 64) == word.encode()
+        return _run([program, tests, given], folder, limits, kernel)
     finally:
-        os.close(read)
-        if write >= 0:
-            os.close(write)
+        _remove(folder)
 
 
-def _run(program: str, folder: str, pipe: int, word: str, limits: Limits) -> int:
-    """Exit status of the child; negative where a signal or the clock ended it."""
-    numbers = (limits.cpu_seconds, limits.memory_bytes, limits.file_bytes, limits.open_files, pipe)
-    child = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_CHILD), folder, *map(str, numbers), word],
+def _run(texts: list[str], folder: str, limits: Limits, kernel: Kernel) -> bool:
+    numbers = (
+        limits.cpu_seconds,
+        limits.memory_bytes,
+        limits.file_bytes,
+        limits.open_files,
+        limits.total_bytes,
+        limits.total_files,
+        int(kernel.namespaces),
+        kernel.landlock,
+    )
+    # -I hides the caller's PYTHONDONTWRITEBYTECODE. Without bytecode our modules cost 15 ms a program.
+    flags = ["-I", "-S", "-B"] if sys.dont_write_bytecode else ["-I", "-S"]
+    command = [sys.executable, *flags, "-c", _START, str(_ROOT), folder]
+    with subprocess.Popen(
+        [*command, *map(str, numbers)],
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=folder,
         env={},
-        pass_fds=(pipe,),
+        bufsize=0,
         start_new_session=True,
-    )
+    ) as child:
+        try:
+            return _verdict(child, texts, limits.wall_seconds)
+        finally:
+            _end(child)
+
+
+def _verdict(child: subprocess.Popen[bytes], texts: list[str], seconds: float) -> bool:
+    """Read what the judge reports; no program runs before ``ready``."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    line = _line(child.stdout.fileno(), time.monotonic() + _START_SECONDS)
+    if line != "ready":
+        reason = line.removeprefix("unable ") or f"it did not start (exit status {child.poll()})"
+        raise EvaluationError(
+            f"generated code was not run, since nothing can lock it in: {reason}. Score on Linux 5.13 or "
+            "newer (x86_64, aarch64) with Landlock among its security modules (boot option lsm=landlock,…), "
+            "outside of a container that forbids landlock_create_ruleset or prctl; or leave pass_at_1 out"
+        )
+    deadline = time.monotonic() + seconds
+    encoded = [text.encode("utf-8", "replace") for text in texts]
+    with contextlib.suppress(BrokenPipeError):  # ended already, by a limit
+        data = memoryview(b"".join(struct.pack("<Q", len(text)) + text for text in encoded))
+        while data and select.select([], [child.stdin], [], deadline - time.monotonic())[1]:
+            data = data[os.write(child.stdin.fileno(), data[: select.PIPE_BUF]) :]
+    return _line(child.stdout.fileno(), deadline) == "pass"
+
+
+def _line(descriptor: int, deadline: float) -> str:
+    """Read to the end of a line; what is there already where time or the other side ends."""
+    read = bytearray()
+    while not read.endswith(b"\n") and len(read) < 2000:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+            break
+        part = os.read(descriptor, 1)
+        if not part:
+            break
+        read += part
+    return read.decode("utf-8", "replace").strip()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Let the judge end and reap its player: it does when its input closes. Else kill both."""
+    assert child.stdin is not None
+    with contextlib.suppress(OSError):
+        child.stdin.close()
     try:
-        child.communicate(program.encode("utf-8", "replace"), timeout=limits.wall_seconds)
+        child.wait(timeout=1.0)
     except subprocess.TimeoutExpired:
-        pass
-    finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-    return child.returncode
+
+
+# ------------------------------------------------------------------------------------- cleaning
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder that a hostile program filled; what cannot be removed stays, without an error.
+
+    Folders are taken apart from the top: what lies in one is moved up, so that no path gets long and no
+    depth counts. Links are removed and not followed.
+    """
+    top = os.fsencode(folder)
+    prefix, number = os.urandom(8).hex().encode(), 0  # no name that the program could take
+    try:
+        while names := os.listdir(top):
+            left = len(names)
+            for name in names:
+                path = os.path.join(top, name)
+                with contextlib.suppress(OSError):
+                    if not stat.S_ISDIR(os.lstat(path).st_mode):
+                        os.unlink(path)
+                        left -= 1
+                        continue
+                    number = _raise(path, os.path.join(top, prefix), number)
+                    os.rmdir(path)
+                    left -= 1
+            if left == len(names):  # nothing could be removed
+                return
+        os.rmdir(top)
+    except OSError:
+        return
+
+
+def _raise(path: bytes, target: bytes, number: int) -> int:
+    """Remove the files of a folder and rename its folders to ``target`` and a number; return the last one."""
+    os.chmod(path, 0o700)
+    for name in os.listdir(path):
+        inner = os.path.join(path, name)
+        with contextlib.suppress(OSError):
+            if stat.S_ISDIR(os.lstat(inner).st_mode):
+                os.chmod(inner, 0o700)
+                number += 1
+                os.rename(inner, target + b"%d" % number)
+            else:
+                os.unlink(inner)
+    return number

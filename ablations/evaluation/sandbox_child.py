@@ -1,162 +1,185 @@
-"""The program that generated code runs inside of: it locks itself in, then executes its standard input.
+"""Start two locked-in processes, of which one runs the program and the other judges it.
 
-Run by path (``python -I -S sandbox_child.py …``) with the standard library alone; never imported by the rest.
-Three layers, each of which the code cannot take back:
+    judge   reads program and tests, after it has forked the player; sends it the program, and executes
+            the tests: a name that the program defines is a ``Remote`` there (``sandbox_judge``)
+    player  executes the program, then does what the judge asks: call this, get that (``sandbox_player``)
 
-    setrlimit   processor time, address space, file size, open files, core dumps
-    landlock    files: read the interpreter's own, write only in the given folder
-    seccomp     no new process, no exec, no socket, no signal to others, no change of modes or owners
+The player never sees the tests and holds no descriptor that a verdict could be written to. It sends
+values (``sandbox_wire``), and the judge compares them: nothing that a program does to its own interpreter
+makes a wrong value right. Each of the two gets every layer of ``sandbox_lock``.
 
-Exit status 3 says that a layer could not be put on, and the code was not run.
+Started with ``python -I -S``: neither the environment nor site-packages are read. Modules that take
+milliseconds to import (``typing``, ``re``, ``signal``, ``dataclasses``) are not used. Lines on standard
+output are for the caller: ``ready``, then ``pass`` or nothing; or ``unable`` with a reason.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
-import resource
 import struct
 import sys
 
-__all__: list[str] = []
+from ablations.evaluation import sandbox_lock as lock
+from ablations.evaluation.sandbox_judge import Judge
+from ablations.evaluation.sandbox_player import play
+from ablations.evaluation.sandbox_wire import Broken, Channel
 
-NOT_LOCKED = 3
+__all__ = ["main"]
 
-# ------------------------------------------------------------------------------------- landlock
-
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
-_READ = 0b1101  # execute (shared libraries are mapped so), read files, list folders
-_ALL_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}
-
-
-def restrict_files(libc: ctypes.CDLL, folder: str) -> bool:
-    """Reading is left for the interpreter's own files, writing for ``folder``."""
-    abi = libc.syscall(_CREATE_RULESET, None, 0, 1)
-    if abi < 1:
-        return False
-    everything = _ALL_BY_ABI[min(abi, 3)]
-    ruleset = libc.syscall(_CREATE_RULESET, struct.pack("Q", everything), 8, 0)
-    if ruleset < 0:
-        return False
-    own = {sys.base_prefix, sys.prefix, "/usr", "/lib", "/lib64", "/dev/urandom", "/dev/null"}
-    allowed = [(path, _READ) for path in own] + [(folder, everything)]
-    for path, access in allowed:
-        if os.path.exists(path) and not _allow(libc, ruleset, path, access):
-            return False
-    return bool(libc.syscall(_RESTRICT_SELF, ruleset, 0) == 0)
+_THREADS = 64  # of the player at once
 
 
-def _allow(libc: ctypes.CDLL, ruleset: int, path: str, access: int) -> bool:
-    if not os.path.isdir(path):
-        access &= 0b111  # the rights that a file can have
-    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    done = libc.syscall(_ADD_RULE, ruleset, 1, struct.pack("=Qi", access, descriptor), 0)
-    os.close(descriptor)
-    return bool(done == 0)
+def main(arguments: list[str]) -> None:
+    """Judge the program on standard input.
+
+    ``arguments``: folder; then numbers: seconds of processor, bytes of memory, bytes of one file, open
+    files, bytes of all files, count of all files, 1 for name spaces, Landlock version at most (0 = any).
+    """
+    folder = arguments[0]
+    cpu, memory, file_bytes, open_files, total, entries, spaces, abi = map(int, arguments[1:])
+    limits = (cpu, memory, file_bytes, open_files)
+    libc = lock.library()
+    mounted = bool(spaces) and lock.mount_folder(libc, folder, total, entries)
+    to_player, from_player = os.pipe(), os.pipe()
+    player = os.fork()
+    if player == 0:
+        _be_player(libc, folder, limits, abi, (to_player[0], from_player[1]))
+    os.close(to_player[0])
+    os.close(from_player[1])
+    status = _status(player)
+    usage = None if mounted else _Usage(folder, total, entries)
+
+    def tick() -> None:
+        if _threads(status) > _THREADS or (usage is not None and usage.exceeded()):
+            raise Broken("more than it may use")
+
+    try:
+        _restrict(libc, folder, limits, abi, judged=player)
+        channel = Channel(from_player[0], to_player[1], end=0, tick=tick)
+        _judge(channel)
+    except lock.CannotHold as error:
+        _say(f"unable {error}")
+    except Broken:
+        pass
+    finally:
+        os.kill(player, 9)
+        os.waitpid(player, 0)
+        os._exit(0)
 
 
-# -------------------------------------------------------------------------------------- seccomp
-
-# Call, its number on x86_64, on aarch64 (- where it has none).
-_REFUSED = """
-    fork 57 -                vfork 58 -                execve 59 221             execveat 322 281
-    kill 62 129              tkill 200 130             tgkill 234 131            rt_sigqueueinfo 129 138
-    rt_tgsigqueueinfo 297 240  pidfd_open 434 434      pidfd_send_signal 424 424 prlimit64 302 261
-    ptrace 101 117           process_vm_readv 310 270  process_vm_writev 311 271 perf_event_open 298 241
-    socket 41 198            socketpair 53 199         connect 42 203            bind 49 200
-    chmod 90 -               fchmod 91 52              fchmodat 268 53           fchmodat2 452 452
-    chown 92 -               lchown 94 -               fchown 93 55              fchownat 260 54
-    utime 132 -              utimes 235 -              futimesat 261 -           utimensat 280 88
-    setxattr 188 5           lsetxattr 189 6           fsetxattr 190 7           io_uring_setup 425 425
-    mount 165 40             unshare 272 97            setns 308 268             userfaultfd 323 282
-    add_key 248 217          request_key 249 218       keyctl 250 219            bpf 321 280
-"""
-_ARCHITECTURES = {"x86_64": (0, 0xC000003E, 56), "aarch64": (1, 0xC00000B7, 220)}
-"""Machine → column of the table above, audit number, number of ``clone``."""
-
-_CLONE3 = 435
-_CLONE_THREAD = 0x00010000
-_LOAD, _EQUAL, _AT_LEAST, _BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _REFUSE, _ABSENT, _KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
+def _restrict(
+    libc: lock.Library, folder: str, limits: tuple[int, ...], abi: int, judged: int | None = None
+) -> None:
+    """Put every layer on; ``judged`` is the player's number where this is the judge."""
+    lock.apply_limits(libc, *limits)
+    lock.restrict_files(libc, folder, write=judged is None, abi=abi or None)
+    lock.restrict_calls(libc, judged)
 
 
-def restrict_calls(libc: ctypes.CDLL) -> bool:
-    """Refuse (EPERM) the system calls that reach outside of this process."""
-    known = _ARCHITECTURES.get(platform.machine())
-    if known is None:
-        return False
-    column, architecture, clone = known
-    numbers = _REFUSED.split()[1 + column :: 3]
-    refused = [int(number) for number in numbers if number != "-"]
-    filters = _filter(architecture, clone, refused)
-    code = b"".join(struct.pack("HBBI", *line) for line in filters)
-    buffer = ctypes.create_string_buffer(code, len(code))
-    program = struct.pack("HxxxxxxP", len(filters), ctypes.addressof(buffer))
-    return bool(libc.prctl(22, 2, program, 0, 0) == 0)
-
-
-def _filter(architecture: int, clone: int, refused: list[int]) -> list[tuple[int, int, int, int]]:
-    """Classic BPF over (number, architecture, arguments): threads pass, processes do not."""
-    lines = [
-        (_LOAD, 0, 0, 4),
-        (_EQUAL, 1, 0, architecture),
-        (_RETURN, 0, 0, _KILL),
-        (_LOAD, 0, 0, 0),
-        (_AT_LEAST, 0, 1, 0x40000000),  # the x32 numbers of the same calls
-        (_RETURN, 0, 0, _REFUSE),
-        (
-            _EQUAL,
-            0,
-            1,
-            _CLONE3,
-        ),  # its flags are behind a pointer; the C library falls back to clone
-        (_RETURN, 0, 0, _ABSENT),
-        (_EQUAL, 0, 4, clone),
-        (_LOAD, 0, 0, 16),
-        (_BITS, 1, 0, _CLONE_THREAD),
-        (_RETURN, 0, 0, _REFUSE),
-        (_RETURN, 0, 0, _ALLOW),
-    ]
-    for number in refused:
-        lines += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _REFUSE)]
-    return [*lines, (_RETURN, 0, 0, _ALLOW)]
-
-
-# ----------------------------------------------------------------------------------------- main
-
-
-def lock_in(folder: str, cpu: int, memory: int, file_bytes: int, files: int) -> bool:
-    """Put all layers on; False where the kernel has not got one of them."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    # An empty network of its own, where unprivileged users may have one; sockets are refused anyway.
-    libc.unshare(0x10000000 | 0x40000000 | 0x08000000)
-    libc.prctl(1, 9, 0, 0, 0)  # killed when the parent ends
-    if libc.prctl(38, 1, 0, 0, 0) != 0:  # no new privileges: what the two filters ask for
-        return False
-    for what, most in (
-        (resource.RLIMIT_CPU, cpu),
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_FSIZE, file_bytes),
-        (resource.RLIMIT_NOFILE, files),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(what, (most, most))
-    return restrict_files(libc, folder) and restrict_calls(libc)
-
-
-def main() -> None:
-    """Execute standard input; write the given word to the given descriptor if it ran to its end."""
-    folder, cpu, memory, file_bytes, files, descriptor, word = sys.argv[1:8]
-    program = sys.stdin.read()
-    os.chdir(folder)
-    if not lock_in(folder, int(cpu), int(memory), int(file_bytes), int(files)):
-        os._exit(NOT_LOCKED)
-    sys.argv = [""]
-    exec(compile(program, "<generated>", "exec"), {"__name__": "__main__"})
-    os.write(int(descriptor), word.encode())
+def _be_player(
+    libc: lock.Library, folder: str, limits: tuple[int, ...], abi: int, pipes: tuple[int, int]
+) -> None:
+    """Keep two pipes and nothing else, lock in, and play; never return."""
+    nothing = os.open("/dev/null", os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nothing, standard)
+    # Above the program's own: a loop that closes the first descriptors is a mistake of many programs.
+    read, write = (os.dup2(pipe, limits[3] - 1 - at) for at, pipe in enumerate(pipes))
+    os.closerange(3, write)
+    channel = Channel(read, write)
+    try:
+        os.chdir(folder)
+        _restrict(libc, folder, limits, abi)
+    except (lock.CannotHold, OSError, ValueError) as error:
+        channel.send(f"unable {error}".encode())
+        os._exit(0)
+    channel.send(b"ready")
+    play(channel)
     os._exit(0)
 
 
-if __name__ == "__main__":
-    main()
+def _judge(channel: Channel) -> None:
+    began = channel.receive()
+    if began != b"ready":
+        raise lock.CannotHold(began.decode(errors="replace").removeprefix("unable "))
+    _say("ready")
+    program, tests, given = _read_input()
+    if Judge(channel).passes(program, tests, given):
+        _say("pass")
+
+
+def _read_input() -> list[str]:
+    """Read three texts, each behind its length (8 bytes)."""
+    with open(0, "rb", closefd=False, buffering=0) as file:
+        return [_exactly(file.fileno()).decode() for _ in range(3)]
+
+
+def _exactly(descriptor: int) -> bytes:
+    sizes, parts = bytearray(), bytearray()
+    for kept, size in ((sizes, lambda: 8), (parts, lambda: struct.unpack("<Q", sizes)[0])):
+        wanted = size()
+        while len(kept) < wanted:
+            part = os.read(descriptor, wanted - len(kept))
+            if not part:
+                raise Broken("the caller gave up")
+            kept += part
+    return bytes(parts)
+
+
+def _say(line: str) -> None:
+    os.write(1, line.encode() + b"\n")
+
+
+# ---------------------------------------------------------------------------------------- usage
+
+
+def _status(player: int) -> int | None:
+    """Open the player's status while files are still in reach."""
+    try:
+        return os.open(f"/proc/{player}/stat", os.O_RDONLY)
+    except OSError:
+        return None
+
+
+def _threads(status: int | None) -> int:
+    """Return the player's threads: field 20, counted behind the name, which may hold anything."""
+    if status is None:
+        return 0
+    try:
+        return int(os.pread(status, 4096, 0).rpartition(b")")[2].split()[17])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+class _Usage:
+    """What lies in a folder on an ordinary file system, where nothing else bounds the sum."""
+
+    def __init__(self, folder: str, total: int, entries: int) -> None:
+        self._folder, self._total, self._entries = folder, total, entries
+
+    def exceeded(self) -> bool:
+        """Tell whether the folder holds more bytes, more files or deeper folders than it may."""
+        size = count = 0
+        waiting = [(os.fsencode(self._folder), 0)]
+        while waiting:
+            folder, depth = waiting.pop()
+            try:
+                entries = list(os.scandir(folder))
+            except OSError:  # gone meanwhile, or made unreadable: what is in it was counted as it grew
+                continue
+            for entry in entries:
+                count += 1
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((os.path.join(folder, entry.name), depth + 1))
+                else:
+                    size += _blocks(entry)
+                if count > self._entries or size > self._total or depth > 64:
+                    return True
+        return False
+
+
+def _blocks(entry: os.DirEntry[bytes]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_blocks * 512
+    except OSError:
+        return 0

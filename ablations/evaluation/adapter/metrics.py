@@ -68,8 +68,8 @@ class _PassesTests(SampleLevelComputation):  # type: ignore[misc]
     def compute(self, doc: Doc, model_response: ModelResponse, **_: Any) -> float:
         checks = prompt_of(doc).checks
         assert checks is not None  # form "code" makes them
-        program = checks.before + model_response.final_text[0] + checks.after
-        return float(passes(program))
+        program = checks.before + model_response.final_text[0]
+        return float(passes(program, checks.after, given=checks.before))
 
 
 def _plain_words(text: str) -> str:
