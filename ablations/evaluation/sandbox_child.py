@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 
 from ablations.evaluation import sandbox_lock as lock
 from ablations.evaluation.sandbox_judge import Judge
@@ -165,7 +164,9 @@ class _Usage:
             folder, depth = waiting.pop()
             try:
                 entries = list(os.scandir(folder))
-            except OSError:  # gone meanwhile, or made unreadable: what is in it was counted as it grew
+            except (
+                OSError
+            ):  # gone meanwhile, or made unreadable: what is in it was counted as it grew
                 continue
             for entry in entries:
                 count += 1

@@ -30,6 +30,7 @@ __all__ = ["Judge"]
 
 _AST_ONLY = 0x400
 _MOST_GIVEN = 1_000_000
+_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
 
 
 class Judge:
@@ -83,6 +84,8 @@ class Judge:
     def _number_of(self, value: Any) -> bytes:
         if type(value) is Remote:
             return by_number(b">", _number(value))
+        if type(value) in _VIEWS:
+            return self._encode(list(value))
         if hasattr(value, "__next__"):
             # Another iterator over the same values, a million at most; "l" and "I" share their content.
             return b"I" + self._encode(list(islice(value, _MOST_GIVEN)))[1:]
@@ -256,16 +259,15 @@ def _own_names(given: str, used: set[str]) -> dict[str, Any]:
     except (SyntaxError, ValueError):  # a head without a body
         return {}
     body = tree.body
-    if body and type(body[-1]).__name__ == "FunctionDef":  # may have a docstring and imports already
+    if (
+        body and type(body[-1]).__name__ == "FunctionDef"
+    ):  # may have a docstring and imports already
         body.pop()
     wanted = [node for node in body if type(node).__name__ in ("Import", "ImportFrom")]
     others = [node for node in body if node not in wanted]
     if not any(_used_and_bound(node)[1] & used for node in others):
         others = []
-    if others:
-        wanted = body
-    else:
-        wanted = [node for node in wanted if _used_and_bound(node)[1] & used]
+    wanted = body if others else [node for node in wanted if _used_and_bound(node)[1] & used]
     if not wanted:
         return {}
     tree.body = wanted
@@ -275,7 +277,9 @@ def _own_names(given: str, used: set[str]) -> dict[str, Any]:
     except Exception:  # the program fails on it as well
         return {}
     classes = any(type(node).__name__ == "ClassDef" for node in wanted)
-    return {name: value for name, value in names.items() if name in used and _is_own(value, classes)}
+    return {
+        name: value for name, value in names.items() if name in used and _is_own(value, classes)
+    }
 
 
 def _is_own(value: Any, classes: bool) -> bool:

@@ -24,7 +24,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # imported by no child: 4 ms
     from collections.abc import Iterable
 
-__all__ = ["CannotHold", "Library", "apply_limits", "library", "mount_folder", "restrict_calls", "restrict_files"]
+__all__ = [
+    "CannotHold",
+    "Library",
+    "apply_limits",
+    "library",
+    "mount_folder",
+    "restrict_calls",
+    "restrict_files",
+]
 
 
 Library = ctypes.CDLL
@@ -46,9 +54,7 @@ def _error() -> str:
 # --------------------------------------------------------------------------------------- limits
 
 
-def apply_limits(
-    libc: Library, cpu: int, memory: int, file_bytes: int, open_files: int
-) -> None:
+def apply_limits(libc: Library, cpu: int, memory: int, file_bytes: int, open_files: int) -> None:
     """Set the limits of this process and give up its capabilities.
 
     ``cpu`` is in seconds; ``memory`` and ``file_bytes`` are in bytes.
@@ -134,7 +140,9 @@ def restrict_files(
     if abi >= 4:
         attributes.append(0b11)  # bind and connect by TCP
     if abi >= 6 and write:
-        attributes.append(0b11)  # abstract sockets and signals stay in this domain; the judge ends the program
+        attributes.append(
+            0b11
+        )  # abstract sockets and signals stay in this domain; the judge ends the program
     size = 8 * len(attributes)
     ruleset = libc.syscall(
         _CREATE_RULESET, struct.pack(f"={len(attributes)}Q", *attributes), size, 0
@@ -227,7 +235,14 @@ _CLONE_THREAD = 0x00010000
 _O_TRUNC = 0x200  # the same on both architectures
 # Duplicates, flags, record locks: not the owner that signals go to, leases, or the size of a pipe.
 _FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030)
-_IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # terminal or not, FIONREAD, close on exec
+_IOCTL = (
+    0x5401,
+    0x5413,
+    0x541B,
+    0x5421,
+    0x5450,
+    0x5451,
+)  # terminal or not, FIONREAD, close on exec
 _PRCTL = (15, 16)  # name of a thread
 _LOAD, _EQUAL, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x45, 0x54, 0x06
 _ALLOW, _REFUSE, _ABSENT, _KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000

@@ -10,7 +10,7 @@ import builtins
 import operator
 import sys
 
-from ablations.evaluation.sandbox_wire import Channel, Decoder, Encoder, Module, by_number
+from ablations.evaluation.sandbox_wire import Channel, Decoder, Encoder, by_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,9 +73,7 @@ class _Player:
             what, args, kwargs = self._decode(request)
             before = {at: self.encode(arg) for at, arg in enumerate(args) if _changes(arg)}
             value = self._does[what](*args, **kwargs)
-            changed = {
-                at: args[at] for at, old in before.items() if self.encode(args[at]) != old
-            }
+            changed = {at: args[at] for at, old in before.items() if self.encode(args[at]) != old}
             return self.encode(("ok", value, changed))
         except BaseException as error:  # the program's own, SystemExit included
             return self.failure(error)

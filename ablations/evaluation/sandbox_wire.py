@@ -52,7 +52,12 @@ class Channel:
     """
 
     def __init__(
-        self, read: int, write: int, *, end: int | None = None, tick: Callable[[], None] | None = None
+        self,
+        read: int,
+        write: int,
+        *,
+        end: int | None = None,
+        tick: Callable[[], None] | None = None,
     ) -> None:
         self._read, self._write, self._end, self._tick = read, write, end, tick
         self._last = time.monotonic()
@@ -71,7 +76,9 @@ class Channel:
         try:
             while data:
                 self._wait([], [self._write])
-                data = data[os.write(self._write, data[:4096]) :]  # what a pipe with room takes whole
+                data = data[
+                    os.write(self._write, data[:4096]) :
+                ]  # what a pipe with room takes whole
         except OSError as error:
             raise Broken(str(error)) from None
 
@@ -238,7 +245,7 @@ def _plain(kind: type, value: Any) -> Any:
 
 
 def by_number(letter: bytes, number: int) -> bytes:
-    """Return the bytes of an object's number; ``letter`` is ``<`` for the sender's, ``>`` for the receiver's."""
+    """Return the bytes of an object's number; ``letter`` is ``<`` for the sender's object, else ``>``."""
     return letter + struct.pack("<I", number)
 
 
@@ -358,4 +365,3 @@ _TAKE: dict[bytes, Callable[[Decoder], Any]] = {
     b"<": lambda d: d._theirs(d._count()),
     b">": lambda d: d._ours(d._count()),
 }
-

@@ -1,123 +1,220 @@
-"""Generated code is locked in: it can compute, and nothing else."""
+"""Generated code is locked in, earns its pass by values alone, and costs nobody else anything."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
-from ablations.errors import EvaluationError
-from ablations.evaluation import sandbox
-from ablations.evaluation.sandbox import Limits, passes
+from ablations.evaluation.sandbox import Kernel, Limits, passes
+from tests.oracles.honest import HONEST
+from tests.oracles.hostile import COSTLY, FORGING, GIVEN, HOSTILE, REACHING, TESTS
+from tests.oracles.outside import Outside
 
-SHORT = Limits(wall_seconds=20.0, cpu_seconds=1)
-
-
-def test_right_code_passes() -> None:
-    assert passes("import math, re, collections\nassert math.gcd(6, 4) == 2")
+SHORT = Limits(wall_seconds=3.0, cpu_seconds=1)
+OLD = Kernel(namespaces=False, landlock=1)
 
 
-def test_threads_and_its_own_folder_are_allowed() -> None:
-    assert passes(
-        "import threading\n"
-        "t = threading.Thread(target=lambda: open('a', 'w').write('x')); t.start(); t.join()\n"
-        "assert open('a').read() == 'x'"
-    )
+@pytest.fixture
+def outside(tmp_path: Path) -> Outside:
+    with Outside(tmp_path / "outside") as world:
+        return world
+
+
+@pytest.fixture
+def boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the temporary folder that the sandbox uses, empty."""
+    folder = tmp_path / "boxes"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_programs_pass(name: str) -> None:
+    program, tests = HONEST[name]
+    assert passes(program, tests)
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_wrong_expectations_do_not_hold(name: str) -> None:
+    program, tests = HONEST[name]
+    assert not passes(program, f"{tests}\nassert 1 == 2", limits=SHORT)
+
+
+def test_there_are_enough_programs() -> None:
+    assert len(HONEST) >= 30
+    assert len(HOSTILE) == len(REACHING) + len(FORGING) + len(COSTLY) >= 80
+
+
+def test_the_hostile_programs_tests_hold_for_the_right_answer_alone() -> None:
+    assert passes("def answer(x): return 11 * x * x", TESTS, given=GIVEN)
+    assert not passes("def answer(x): return 11 * x * x or 1", TESTS, given=GIVEN)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_programs_neither_reach_nor_pass_nor_cost(
+    name: str, outside: Outside, boxes: Path
+) -> None:
+    assert not passes(outside.fill(HOSTILE[name]), TESTS, given=GIVEN, limits=SHORT)
+    assert outside.damage() == []
+    assert list(boxes.iterdir()) == []
+    if name in COSTLY:
+        assert passes(*HONEST["math"])
+
+
+ON_OLD_KERNELS = [
+    *(name for name in REACHING if "truncate" in name or "segment" in name or "link" in name),
+    *(name for name in COSTLY if any(word in name for word in ("flood", "fold", "odd", "many"))),
+]
+
+
+@pytest.mark.parametrize("name", [*ON_OLD_KERNELS, "cost: deleted files"])
+def test_older_kernels_hold_them_too(name: str, outside: Outside, boxes: Path) -> None:
+    program = outside.fill(HOSTILE[name])
+    assert not passes(program, TESTS, given=GIVEN, limits=SHORT, kernel=OLD)
+    assert outside.damage() == []
+    assert list(boxes.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "program",
+    "name",
     [
-        "assert 1 == 2",
-        "import sys; sys.exit(0)",
-        "import os; os._exit(0)",
-        "raise SystemExit",
-        "this is no python",
-        "\0",
-        "import os, signal; os.abort()",
+        *("read", "overwrite", "truncate by path", "truncate while reading"),
+        *("list", "move out", "change modes", "make a folder", "fork", "subprocess"),
+        *("memory file", "network", "own processors", "parent's nice"),
     ],
 )
-def test_wrong_code_and_early_exits_do_not_pass(program: str) -> None:
-    assert not passes(program, SHORT)
+def test_the_attempts_reach_where_nothing_locks_them_in(name: str, outside: Outside) -> None:
+    program = outside.fill(REACHING[f"reach: {name}"]).replace(str(os.getpid()), "os.getpid()")
+    done = subprocess.run([sys.executable, "-c", f"{program}\nassert answer(2) == 44"])
+    assert done.returncode == 0
 
 
-FORBIDDEN = {
-    "fork": "import os; os.fork()",
-    "fork bomb": "import os\n    while True: os.fork()",
-    "subprocess": "import subprocess; subprocess.run(['true'])",
-    "exec": "import os; os.execv('/bin/true', ['true'])",
-    "network": "import socket; socket.create_connection(('127.0.0.1', 9))",
-    "unix socket": "import socket; socket.socketpair()",
-    "kill the parent": "import os; os.kill(os.getppid(), 9)",
-    "kill everything": "import os; os.kill(-1, 9)",
-    "write outside": "open('{outside}/new', 'w')",
-    "read outside": "open('{outside}/secret').read()",
-    "delete outside": "import os; os.remove('{outside}/secret')",
-    "rename outside": "import os; os.rename('{outside}/secret', 'mine')",
-    "change modes": "import os; os.chmod('{outside}/secret', 0o777)",
-    "change times": "import os; os.utime('{outside}/secret', (0, 0))",
-    "list outside": "import os; os.listdir('{outside}')",
-    "raise its limits": "import resource as r; r.setrlimit(r.RLIMIT_CPU, (9, 9))",
-}
+@pytest.mark.parametrize("kernel", [Kernel(), OLD], ids=["own", "old"])
+@pytest.mark.parametrize("name", ["cost: threads", "cost: flood"])
+def test_a_program_that_takes_too_much_is_ended_ahead_of_the_clock(
+    name: str, kernel: Kernel
+) -> None:
+    began = time.monotonic()
+    limits = Limits(wall_seconds=60.0)
+    assert not passes(HOSTILE[name], TESTS, given=GIVEN, limits=limits, kernel=kernel)
+    assert time.monotonic() - began < 50
 
 
-@pytest.mark.parametrize("what", FORBIDDEN)
-def test_what_reaches_outside_is_refused(what: str, tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text("s")
-    tried = FORBIDDEN[what].format(outside=tmp_path)
+def test_all_files_together_are_limited() -> None:
     program = (
-        f"try:\n    {tried}\nexcept (OSError, ValueError):\n    pass\nelse:\n    raise SystemExit"
+        "def fill():\n    k = 0\n    try:\n        while True:\n"
+        "            with open(str(k), 'wb') as f: f.write(bytes(1 << 18))\n            k += 1\n"
+        "    except OSError: return k"
     )
-    assert passes(program)
-    assert secret.read_text() == "s"
-    assert secret.stat().st_mtime > 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["secret"]
-
-
-def test_memory_is_limited() -> None:
-    assert passes("try:\n    bytearray(1 << 30)\nexcept MemoryError:\n    pass\nelse:\n    exit()")
+    limits = Limits(total_bytes=2 << 20)
+    assert passes(program, "assert fill() == 7", limits=limits) or passes(
+        program, "assert fill() == 8", limits=limits
+    )
 
 
 def test_a_large_file_is_refused() -> None:
-    assert not passes("f = open('big', 'wb')\nf.write(bytes(2 << 20))\nf.flush()")
+    program = "def f(n):\n    with open('f', 'wb', 0) as g: return g.write(bytes(n))"
+    assert passes(program, f"assert f({1 << 20}) == {1 << 20}")
+    assert not passes(program, f"assert f({2 << 20}) == {2 << 20}")
+
+
+def test_memory_is_limited() -> None:
+    program = (
+        "def f():\n    try: return len(bytearray(1 << 30))\n    except MemoryError: return 'no'"
+    )
+    assert passes(program, "assert f() == 'no'")
 
 
 def test_the_environment_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_TOKEN", "secret")
-    assert passes("import os\nassert 'SOME_TOKEN' not in os.environ")
+    program = "import os\ndef f(): return [k for k in os.environ if not k.startswith('LC_')]"
+    assert passes(program, "assert f() == []")
 
 
-def test_an_endless_loop_ends_by_processor_time() -> None:
-    assert not passes("while True: pass", SHORT)
+def test_helpers_of_the_task_are_not_the_programs() -> None:
+    given = "import math\ndef near(a, b): return abs(a - b) < 0.1\ndef f(x):\n    '''?'''\n"
+    tests = "assert near(f(2), 4)"
+    assert passes(given + "    return x * x", tests, given=given)
+    forged = given + "    return 0\ndef near(a, b): return True"
+    assert not passes(forged, tests, given=given)
+    assert passes(forged, tests)  # a test whose helper is the program's own is no test
+
+
+def test_classes_of_the_task_are_the_programs() -> None:
+    given = (
+        "class N:\n    def __init__(self, v): self.v = v\ndef make(): return N(2)\nroot = make()\n"
+    )
+    assert passes(given + "def f(n): return n.v", "assert f(root) == 2 == f(N(2))", given=given)
+
+
+@pytest.mark.parametrize("head", ["", "def f(:\n", "raise ValueError\n", "def f(x):\n"])
+def test_a_head_that_cannot_run_alone_changes_nothing(head: str) -> None:
+    assert passes("def f(x): return x", "assert f(1) == 1", given=head)
+
+
+@pytest.mark.parametrize("program", ["this is no python", "\0", "f", "import nothing_of_that_name"])
+def test_programs_that_cannot_run_do_not_pass(program: str) -> None:
+    assert not passes(program, "pass")
+
+
+def test_program_and_tests_may_be_long() -> None:
+    text = "x" * 3_000_000
+    assert passes(f"def f(): return {text!r}", f"assert f() == {text!r}")
 
 
 def test_a_sleeping_program_ends_by_the_clock() -> None:
     began = time.monotonic()
-    assert not passes("import time; time.sleep(60)", Limits(wall_seconds=1.0))
+    program = "import time\ndef f(): time.sleep(60)"
+    assert not passes(program, "f()", limits=Limits(wall_seconds=0.5))
     assert time.monotonic() - began < 30
 
 
-def test_no_descriptor_is_left_open() -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    passes("pass")
-    assert len(os.listdir("/proc/self/fd")) == before
+def test_nothing_is_left_open_or_running() -> None:
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    before = len(os.listdir("/proc/self/fd")), children.read_text()
+    passes("pass", "pass")
+    assert (len(os.listdir("/proc/self/fd")), children.read_text()) == before
 
 
-def test_code_is_not_run_where_it_cannot_be_locked_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ran = tmp_path / "ran"
-    source = Path(sandbox._CHILD).read_text()
-    unable = source.replace("_ARCHITECTURES.get(platform.machine())", "None")
-    assert unable != source
-    child = tmp_path / "child.py"
-    child.write_text(unable)
-    monkeypatch.setattr(sandbox, "_CHILD", child)
-    with pytest.raises(EvaluationError, match="was not run"):
-        passes(f"open({str(ran)!r}, 'w')")
-    assert not ran.exists()
-    assert sys.executable
+def test_both_processes_end_with_a_caller_that_is_killed(tmp_path: Path) -> None:
+    program = "open('began', 'w'); import time; time.sleep(60)"
+    code = (
+        "from ablations.evaluation.sandbox import *\nfrom ablations.evaluation.sandbox import Kernel\n"
+        f"passes({program!r}, 'pass', limits=Limits(wall_seconds=60), kernel=Kernel(namespaces=False))"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    caller = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    try:
+        _until(lambda: list(tmp_path.glob("*/began")))
+        assert _mentioning(str(tmp_path))
+    finally:
+        caller.kill()
+        caller.wait()
+    _until(lambda: not _mentioning(str(tmp_path)))
+
+
+def _until(condition: object, seconds: float = 30.0) -> None:
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.02)
+
+
+def _mentioning(text: str) -> list[str]:
+    """Return the processes with ``text`` in their command line; zombies have none."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if text.encode() in (process / "cmdline").read_bytes():
+                found.append(process.name)
+        except OSError:
+            continue
+    return found
