@@ -17,6 +17,7 @@ score untrusted models inside a container or a virtual machine as well.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import signal
@@ -59,7 +60,7 @@ class Limits:
     total_files: int = 1000
     """Files and folders that it may make."""
     open_files: int = 32
-    """Files open at once."""
+    """Files open at once, 16 or more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +90,33 @@ def passes(
         EvaluationError: this machine cannot lock the processes in; nothing was run.
     """
     limits, kernel = limits or Limits(), kernel or Kernel()
+    _check(kernel)
+    return _in_folder([program, tests, given], limits, kernel)
+
+
+_PROBE = "import collections, functools, hashlib, math, re, typing\ndef f(x): return math.gcd(x, 6)"
+
+
+@functools.cache
+def _check(kernel: Kernel) -> None:
+    """Run one right program, once a process: a machine on which it fails would score 0 for every model.
+
+    Raises:
+        EvaluationError: it does not pass, or cannot be locked in.
+    """
+    patient = Limits(wall_seconds=60.0)
+    if not _in_folder([_PROBE, "assert f(4) == 2", ""], patient, kernel):
+        raise EvaluationError(
+            f"generated code was not run: a right program does not pass with {sys.executable}. Its "
+            f"standard library has to lie below {sys.base_prefix} or /usr, and to import in "
+            f"{patient.memory_bytes:,} bytes"
+        )
+
+
+def _in_folder(texts: list[str], limits: Limits, kernel: Kernel) -> bool:
     folder = tempfile.mkdtemp(prefix="generated-")
     try:
-        return _run([program, tests, given], folder, limits, kernel)
+        return _run(texts, folder, limits, kernel)
     finally:
         _remove(folder)
 

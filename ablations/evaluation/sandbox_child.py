@@ -26,6 +26,7 @@ from ablations.evaluation.sandbox_wire import Broken, Channel
 __all__ = ["main"]
 
 _THREADS = 64  # of the player at once
+_LEAST_FILES = 16  # with fewer, the two pipes of the player lie over those that they are made of
 
 
 def main(arguments: list[str]) -> None:
@@ -36,12 +37,16 @@ def main(arguments: list[str]) -> None:
     """
     folder = arguments[0]
     cpu, memory, file_bytes, open_files, total, entries, spaces, abi = map(int, arguments[1:])
-    limits = (cpu, memory, file_bytes, open_files)
+    limits = (cpu, memory, file_bytes, max(open_files, _LEAST_FILES))
     libc = lock.library()
+    # Tests may print what the program returns: standard output of its own is not theirs.
+    verdict, nothing = os.dup(1), os.open("/dev/null", os.O_RDWR)
+    os.dup2(nothing, 1)
     mounted = bool(spaces) and lock.mount_folder(libc, folder, total, entries)
     to_player, from_player = os.pipe(), os.pipe()
     player = os.fork()
     if player == 0:
+        os.dup2(nothing, 0)
         _be_player(libc, folder, limits, abi, (to_player[0], from_player[1]))
     os.close(to_player[0])
     os.close(from_player[1])
@@ -55,9 +60,9 @@ def main(arguments: list[str]) -> None:
     try:
         _restrict(libc, folder, limits, abi, judged=player)
         channel = Channel(from_player[0], to_player[1], end=0, tick=tick)
-        _judge(channel)
+        _judge(channel, verdict)
     except lock.CannotHold as error:
-        _say(f"unable {error}")
+        _say(verdict, f"unable {error}")
     except Broken:
         pass
     finally:
@@ -78,10 +83,7 @@ def _restrict(
 def _be_player(
     libc: lock.Library, folder: str, limits: tuple[int, ...], abi: int, pipes: tuple[int, int]
 ) -> None:
-    """Keep two pipes and nothing else, lock in, and play; never return."""
-    nothing = os.open("/dev/null", os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(nothing, standard)
+    """Keep two pipes and the three standard descriptors, lock in, and play; never return."""
     # Above the program's own: a loop that closes the first descriptors is a mistake of many programs.
     read, write = (os.dup2(pipe, limits[3] - 1 - at) for at, pipe in enumerate(pipes))
     os.closerange(3, write)
@@ -97,14 +99,14 @@ def _be_player(
     os._exit(0)
 
 
-def _judge(channel: Channel) -> None:
+def _judge(channel: Channel, verdict: int) -> None:
     began = channel.receive()
     if began != b"ready":
         raise lock.CannotHold(began.decode(errors="replace").removeprefix("unable "))
-    _say("ready")
+    _say(verdict, "ready")
     program, tests, given = _read_input()
     if Judge(channel).passes(program, tests, given):
-        _say("pass")
+        _say(verdict, "pass")
 
 
 def _read_input() -> list[str]:
@@ -125,8 +127,8 @@ def _exactly(descriptor: int) -> bytes:
     return bytes(parts)
 
 
-def _say(line: str) -> None:
-    os.write(1, line.encode() + b"\n")
+def _say(verdict: int, line: str) -> None:
+    os.write(verdict, line.encode() + b"\n")
 
 
 # ---------------------------------------------------------------------------------------- usage

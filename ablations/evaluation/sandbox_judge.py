@@ -30,7 +30,7 @@ __all__ = ["Judge"]
 
 _AST_ONLY = 0x400
 _MOST_GIVEN = 1_000_000
-_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
 class Judge:
@@ -106,10 +106,10 @@ class Judge:
         if used - bound - built_in:
             used -= built_in
         found = _own_names(given, used)
-        asked = {
-            name: self._imported(name, value)
-            for name, value in self.ask("names", sorted(used - set(found))).items()
-        }
+        wanted = sorted(used - set(found))
+        answer = self.ask("names", wanted)
+        # No other name: the answer could hold ``abs``, or ``__builtins__``.
+        asked = {name: self._imported(name, answer[name]) for name in wanted if name in answer}
         return {**asked, **found}
 
     def _imported(self, name: str, value: Any) -> Any:

@@ -158,10 +158,12 @@ def restrict_files(
 
 
 def _own_paths() -> list[str]:
-    """Return the interpreter's files, without a prefix that holds everything."""
-    paths = {sys.base_prefix, sys.prefix, "/usr", "/lib", "/lib64", "/dev/urandom", "/dev/null"}
-    homes = ("/", os.path.expanduser("~"))
-    return sorted(path for path in paths if os.path.exists(path) and path not in homes)
+    """Return the interpreter's files; of a prefix that holds more, its folders alone."""
+    paths = {"/usr", "/lib", "/lib64", "/dev/urandom", "/dev/null"}
+    for prefix in (sys.base_prefix, sys.prefix):
+        shared = prefix in ("/", os.path.expanduser("~"))
+        paths |= {f"{prefix}/{part}" for part in ("bin", "lib", "lib64")} if shared else {prefix}
+    return sorted(path for path in paths if os.path.exists(path))
 
 
 def _allow(libc: Library, ruleset: int, path: str, access: int) -> None:

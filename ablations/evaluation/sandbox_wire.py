@@ -201,7 +201,7 @@ class Encoder:
         elif kind is range:
             out += b"r"
             self._put(out, (value.start, value.stop, value.step))
-        elif isinstance(value, type) and _BUILT_IN.get(value.__name__) is value:
+        elif isinstance(value, type) and _BUILT_IN.get(str(value.__name__)) is value:
             _sized(out, b"y", value.__name__.encode())
         elif isinstance(value, type(sys)) and value.__name__ in sys.stdlib_module_names:
             _sized(out, b"M", value.__name__.encode())
@@ -319,7 +319,7 @@ class Decoder:
         from collections import namedtuple
 
         name, fields, values = self._take()
-        return namedtuple(name, fields)(*values)  # type: ignore[misc]  # checks its own names
+        return namedtuple(name, fields)(*values)  # checks its own names
 
     def _library(self) -> Any:
         module, _, name = self._sized().decode().partition(".")

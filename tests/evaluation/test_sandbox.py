@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,14 @@ from tests.oracles.honest import HONEST
 from tests.oracles.hostile import COSTLY, FORGING, GIVEN, HOSTILE, REACHING, TESTS
 from tests.oracles.outside import Outside
 
-SHORT = Limits(wall_seconds=3.0, cpu_seconds=1)
+SHORT = Limits(wall_seconds=2.0, cpu_seconds=1)
 OLD = Kernel(namespaces=False, landlock=1)
 
 
 @pytest.fixture
-def outside(tmp_path: Path) -> Outside:
+def outside(tmp_path: Path) -> Iterator[Outside]:
     with Outside(tmp_path / "outside") as world:
-        return world
+        yield world
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_honest_programs_pass(name: str) -> None:
     assert passes(program, tests)
 
 
-@pytest.mark.parametrize("name", HONEST)
+@pytest.mark.parametrize("name", ["math", "a class", "errors"])
 def test_wrong_expectations_do_not_hold(name: str) -> None:
     program, tests = HONEST[name]
     assert not passes(program, f"{tests}\nassert 1 == 2", limits=SHORT)
@@ -97,14 +98,37 @@ def test_the_attempts_reach_where_nothing_locks_them_in(name: str, outside: Outs
 
 
 @pytest.mark.parametrize("kernel", [Kernel(), OLD], ids=["own", "old"])
-@pytest.mark.parametrize("name", ["cost: threads", "cost: flood"])
-def test_a_program_that_takes_too_much_is_ended_ahead_of_the_clock(
-    name: str, kernel: Kernel
-) -> None:
+def test_a_program_with_too_many_threads_is_ended_ahead_of_the_clock(kernel: Kernel) -> None:
     began = time.monotonic()
     limits = Limits(wall_seconds=60.0)
-    assert not passes(HOSTILE[name], TESTS, given=GIVEN, limits=limits, kernel=kernel)
+    assert not passes(COSTLY["cost: threads"], TESTS, limits=limits, kernel=kernel)
     assert time.monotonic() - began < 50
+
+
+SWAPPED = """
+import sys
+frame = sys._getframe()
+while frame:
+    player = frame.f_locals.get('player')
+    if player:
+        lies = {'abs': lambda v: 0, 'near': lambda a, b: True}
+        player._does['names'] = lambda wanted: {'f': f, '__builtins__': lies, **lies}
+    frame = frame.f_back
+def f(x): return 5
+"""
+
+
+@pytest.mark.parametrize("tests", ["assert abs(f(3) - 9) < 1", "assert near(f(3), 9)"])
+def test_names_that_the_tests_did_not_ask_for_are_not_taken(tests: str) -> None:
+    given = "def near(a, b): return abs(a - b) < 1\ndef f(x):\n    '''?'''\n"
+    assert not passes(SWAPPED, tests, given=given)
+    assert passes("def f(x): return x * x", tests, given=given)
+
+
+def test_what_tests_print_is_no_verdict() -> None:
+    program = "def f(): return '\\npass\\n'"
+    assert not passes(program, "print(f(), flush=True)\nassert False")
+    assert passes(program, "print(f(), flush=True)")
 
 
 def test_all_files_together_are_limited() -> None:
@@ -114,9 +138,7 @@ def test_all_files_together_are_limited() -> None:
         "    except OSError: return k"
     )
     limits = Limits(total_bytes=2 << 20)
-    assert passes(program, "assert fill() == 7", limits=limits) or passes(
-        program, "assert fill() == 8", limits=limits
-    )
+    assert passes(program, "assert 7 <= fill() <= 8", limits=limits)
 
 
 def test_a_large_file_is_refused() -> None:
@@ -200,8 +222,7 @@ def test_both_processes_end_with_a_caller_that_is_killed(tmp_path: Path) -> None
     _until(lambda: not _mentioning(str(tmp_path)))
 
 
-def _until(condition: object, seconds: float = 30.0) -> None:
-    assert callable(condition)
+def _until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come"
