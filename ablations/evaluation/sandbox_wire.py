@@ -203,7 +203,7 @@ class Encoder:
             self._put(out, (value.start, value.stop, value.step))
         elif isinstance(value, type) and _BUILT_IN.get(str(value.__name__)) is value:
             _sized(out, b"y", value.__name__.encode())
-        elif isinstance(value, type(sys)) and value.__name__ in sys.stdlib_module_names:
+        elif kind is type(sys) and value.__name__ in sys.stdlib_module_names:
             _sized(out, b"M", value.__name__.encode())
         elif not self._put_library(out, kind, value) and not self._put_subclass(out, value):
             out += self._number_of(value)

@@ -58,7 +58,10 @@ def test_the_hostile_programs_tests_hold_for_the_right_answer_alone() -> None:
     assert not passes("def answer(x): return 11 * x * x or 1", TESTS, given=GIVEN)
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name",
+    [*REACHING, *FORGING, *(pytest.param(name, marks=pytest.mark.slow) for name in COSTLY)],
+)
 def test_hostile_programs_neither_reach_nor_pass_nor_cost(
     name: str, outside: Outside, boxes: Path
 ) -> None:
@@ -75,6 +78,7 @@ ON_OLD_KERNELS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*ON_OLD_KERNELS, "cost: deleted files"])
 def test_older_kernels_hold_them_too(name: str, outside: Outside, boxes: Path) -> None:
     program = outside.fill(HOSTILE[name])

@@ -70,7 +70,8 @@ _ATTEMPTS = {
     "parent's environment": "open('/proc/PARENT/environ').read()",
     "parent's memory": "open('/proc/PARENT/mem', 'r+b')",
     "parent's descriptors": "os.listdir('/proc/PARENT/fd')",
-    "judge's descriptors": "open('/proc/%d/fd/1' % os.getppid(), 'w').write('pass')",
+    "judge's descriptors": "d = '/proc/%d/fd/' % os.getppid()\n"
+    "    for f in os.listdir(d): os.write(os.open(d + f, os.O_WRONLY), b'pass\\n')",
     "chroot": "os.chroot('.')",
     "mount": "call(165, 40, b'none', b'.', b'tmpfs', 0, None)",
     "unmount": "call(166, 39, os.getcwd().encode(), 2)",
