@@ -139,7 +139,7 @@ def _run(texts: list[str], folder: str, limits: Limits, kernel: Kernel) -> bool:
         [*command, *map(str, numbers)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         cwd=folder,
         env={},
         bufsize=0,
@@ -156,34 +156,48 @@ def _verdict(child: subprocess.Popen[bytes], texts: list[str], seconds: float) -
     assert child.stdin is not None
     assert child.stdout is not None
     line = _line(child.stdout.fileno(), time.monotonic() + _START_SECONDS)
-    if line != "ready":
-        reason = line.removeprefix("unable ") or f"it did not start (exit status {child.poll()})"
+    if line.startswith("unable "):
         raise EvaluationError(
-            f"generated code was not run, since nothing can lock it in: {reason}. Score on Linux 5.13 or "
+            f"generated code was not run, since nothing can lock it in: {line[7:]}. Score on Linux 5.13 or "
             "newer (x86_64, aarch64) with Landlock among its security modules (boot option lsm=landlock,…), "
             "outside of a container that forbids landlock_create_ruleset or prctl; or leave pass_at_1 out"
         )
+    if line != "ready":
+        raise EvaluationError(f"generated code was not run: {_why_it_did_not_start(child)}")
     deadline = time.monotonic() + seconds
     encoded = [text.encode("utf-8", "replace") for text in texts]
     with contextlib.suppress(BrokenPipeError):  # ended already, by a limit
         data = memoryview(b"".join(struct.pack("<Q", len(text)) + text for text in encoded))
-        while data and select.select([], [child.stdin], [], deadline - time.monotonic())[1]:
+        while data and select.select([], [child.stdin], [], _left(deadline))[1]:
             data = data[os.write(child.stdin.fileno(), data[: select.PIPE_BUF]) :]
     return _line(child.stdout.fileno(), deadline) == "pass"
+
+
+def _why_it_did_not_start(child: subprocess.Popen[bytes]) -> str:
+    try:
+        _, written = child.communicate(timeout=1.0)
+    except subprocess.TimeoutExpired:
+        return f"its judge did not start within {_START_SECONDS:.0f} s"
+    lines = written.decode("utf-8", "replace").split("\n")
+    last = next((line for line in reversed(lines) if line.strip()), "no message")
+    return f"its judge ended at the start with exit status {child.returncode}: {last}"
 
 
 def _line(descriptor: int, deadline: float) -> str:
     """Read to the end of a line; what is there already where time or the other side ends."""
     read = bytearray()
     while not read.endswith(b"\n") and len(read) < 2000:
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+        if not select.select([descriptor], [], [], _left(deadline))[0]:
             break
         part = os.read(descriptor, 1)
         if not part:
             break
         read += part
     return read.decode("utf-8", "replace").strip()
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -47,6 +47,7 @@ def main(arguments: list[str]) -> None:
     player = os.fork()
     if player == 0:
         os.dup2(nothing, 0)
+        os.dup2(nothing, 2)
         _be_player(libc, folder, limits, abi, (to_player[0], from_player[1]))
     os.close(to_player[0])
     os.close(from_player[1])
@@ -61,7 +62,7 @@ def main(arguments: list[str]) -> None:
         _restrict(libc, folder, limits, abi, judged=player)
         channel = Channel(from_player[0], to_player[1], end=0, tick=tick)
         _judge(channel, verdict)
-    except lock.CannotHold as error:
+    except (lock.CannotHold, OSError, ValueError) as error:
         _say(verdict, f"unable {error}")
     except Broken:
         pass
@@ -103,6 +104,7 @@ def _judge(channel: Channel, verdict: int) -> None:
     began = channel.receive()
     if began != b"ready":
         raise lock.CannotHold(began.decode(errors="replace").removeprefix("unable "))
+    os.dup2(1, 2)  # from here on nobody reads what goes wrong
     _say(verdict, "ready")
     program, tests, given = _read_input()
     if Judge(channel).passes(program, tests, given):
@@ -111,20 +113,17 @@ def _judge(channel: Channel, verdict: int) -> None:
 
 def _read_input() -> list[str]:
     """Read three texts, each behind its length (8 bytes)."""
-    with open(0, "rb", closefd=False, buffering=0) as file:
-        return [_exactly(file.fileno()).decode() for _ in range(3)]
+    return [_take(*struct.unpack("<Q", _take(8))).decode() for _ in range(3)]
 
 
-def _exactly(descriptor: int) -> bytes:
-    sizes, parts = bytearray(), bytearray()
-    for kept, size in ((sizes, lambda: 8), (parts, lambda: struct.unpack("<Q", sizes)[0])):
-        wanted = size()
-        while len(kept) < wanted:
-            part = os.read(descriptor, wanted - len(kept))
-            if not part:
-                raise Broken("the caller gave up")
-            kept += part
-    return bytes(parts)
+def _take(size: int) -> bytes:
+    taken = bytearray()
+    while len(taken) < size:
+        part = os.read(0, size - len(taken))
+        if not part:
+            raise Broken("the caller gave up")
+        taken += part
+    return bytes(taken)
 
 
 def _say(verdict: int, line: str) -> None:

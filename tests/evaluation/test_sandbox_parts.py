@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ablations.errors import EvaluationError
 from ablations.evaluation import sandbox, sandbox_lock
 from ablations.evaluation.sandbox_wire import Broken, Decoder, Encoder
 
@@ -68,6 +69,12 @@ def test_nothing_runs_where_a_layer_is_missing(
 def test_without_user_namespaces_the_box_holds() -> None:
     done = under(272, -1, 1)
     assert (done.stdout, done.returncode) == ("True\n", 0)
+
+
+def test_a_judge_that_does_not_start_names_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_ROOT", "/nowhere")
+    with pytest.raises(EvaluationError, match=r"exit status 1: ModuleNotFoundError: .*ablations"):
+        sandbox.passes("pass", "pass", kernel=sandbox.Kernel(landlock=3))
 
 
 def test_a_processor_without_a_list_of_calls_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
