@@ -201,7 +201,7 @@ class Encoder:
         elif kind is range:
             out += b"r"
             self._put(out, (value.start, value.stop, value.step))
-        elif isinstance(value, type) and _BUILT_IN.get(str(value.__name__)) is value:
+        elif isinstance(value, type) and _is_built_in(value):
             _sized(out, b"y", value.__name__.encode())
         elif kind is type(sys) and value.__name__ in sys.stdlib_module_names:
             _sized(out, b"M", value.__name__.encode())
@@ -231,6 +231,10 @@ class Encoder:
                 self._put(out, {**value} if isinstance(value, dict) else _plain(kind, value))
                 return True
         return False
+
+
+def _is_built_in(kind: type) -> bool:
+    return _BUILT_IN.get(str(kind.__name__)) is kind
 
 
 def _plain(kind: type, value: Any) -> Any:

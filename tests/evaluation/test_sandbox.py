@@ -101,6 +101,12 @@ def test_the_attempts_reach_where_nothing_locks_them_in(name: str, outside: Outs
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("name", [name for name in FORGING if "equal to everything" in name])
+def test_the_forgeries_hold_where_program_and_tests_share_a_process(name: str) -> None:
+    helper = "import math\ndef near(a, b): return abs(a - b) < 1e-9\n"
+    exec(f"{FORGING[name]}\n{helper}{TESTS}", {"__name__": "forged"})
+
+
 @pytest.mark.parametrize("kernel", [Kernel(), OLD], ids=["own", "old"])
 def test_a_program_with_too_many_threads_is_ended_ahead_of_the_clock(kernel: Kernel) -> None:
     began = time.monotonic()

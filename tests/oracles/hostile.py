@@ -137,7 +137,7 @@ class Anything({base}):
     def __lt__(self, other): return True
     __le__ = __gt__ = __ge__ = __contains__ = __lt__
     def __hash__(self): return hash(11)
-    def __sub__(self, other): return self
+    def __sub__(self, other=None): return self
     __rsub__ = __add__ = __abs__ = __sub__
     def __bool__(self): return False
     def __str__(self): return '0'
@@ -165,7 +165,7 @@ _FORGERIES = {
     "for _ in range(50): os.write(30, struct.pack('<Q', len(ok)) + ok)",
     "equal to everything": _ANYTHING.format(base="object", value=""),
     "integer equal to everything": _ANYTHING.format(base="int", value="7"),
-    "float equal to everything": _ANYTHING.format(base="float", value="7"),
+    "float equal to everything": _ANYTHING.format(base="float", value="176"),
     "text equal to everything": _ANYTHING.format(base="str", value="'7'"),
     "list equal to everything": _ANYTHING.format(base="list", value=""),
     "built-ins": "import builtins\nbuiltins.AssertionError = type('E', (BaseException,), {})\n"
@@ -180,6 +180,12 @@ _FORGERIES = {
     "frames": "import sys\nfound, frame = [], sys._getframe()\nwhile frame:\n"
     "    found += frame.f_locals.values()\n    frame = frame.f_back\nfor v in found:\n"
     "    if hasattr(v, '_does'):\n        v._does['call'] = lambda *a: True\n" + _WRONG,
+    "a word in the frames": "import os, sys\nframe = sys._getframe()\nwhile frame:\n"
+    "    found = frame.f_locals\n    for key in ('word', 'secret', 'verdict', 'tests'):\n"
+    "        if key in found:\n            for f in range(64):\n"
+    "                try: os.write(f, str(found[key]).encode())\n"
+    "                except OSError: pass\n            os._exit(0)\n    frame = frame.f_back\n"
+    + _WRONG,
     "its own answers": "import sys\nframe = sys._getframe()\nwhile frame:\n"
     "    p = frame.f_locals.get('player')\n"
     "    if p: p.answer = lambda r, p=p: p.encode(('ok', True, {}))\n    frame = frame.f_back\n"
