@@ -37,7 +37,6 @@ if TYPE_CHECKING:  # imported by no child: 4 ms
 
 __all__ = ["Broken", "Channel", "Decoder", "Encoder", "Module", "by_number"]
 
-_TICK_SECONDS = 0.05
 _MOST = 64 << 20  # bytes of one message
 
 
@@ -46,7 +45,7 @@ class Broken(Exception):  # noqa: N818  (ends the judgement of one program)
 
 
 class Channel:
-    """Send and receive whole messages over two pipes; call ``tick`` about every 50 ms until it is done.
+    """Send and receive whole messages over two pipes; call ``tick`` every ``seconds`` meanwhile.
 
     ``end`` is a descriptor that becomes readable when the caller has given up.
     """
@@ -58,9 +57,10 @@ class Channel:
         *,
         end: int | None = None,
         tick: Callable[[], None] | None = None,
+        seconds: float = 0.05,
     ) -> None:
         self._read, self._write, self._end, self._tick = read, write, end, tick
-        self._last = time.monotonic()
+        self._seconds, self._last = seconds, time.monotonic()
         if tick is not None:
             os.set_blocking(write, False)  # a reader that stops reading does not stop the clock
 
@@ -112,10 +112,10 @@ class Channel:
             return
         ended = [] if self._end is None else [self._end]
         while True:
-            if time.monotonic() - self._last >= _TICK_SECONDS:
+            if time.monotonic() - self._last >= self._seconds:
                 self._last = time.monotonic()
                 self._tick()
-            ready, room, _ = select.select(read + ended, write, [], _TICK_SECONDS)
+            ready, room, _ = select.select(read + ended, write, [], self._seconds)
             if self._end in ready:
                 raise Broken("the caller gave up")
             if ready or room:
