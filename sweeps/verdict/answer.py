@@ -115,8 +115,8 @@ def called(verdict: Verdict, name: str) -> str:
 
 
 def _varied(verdict: Verdict) -> list[str]:
-    """Sources whose weight differs between candidates, in their order."""
-    sources = dict.fromkeys(name for row in verdict.candidates for name in row.weights)
+    """Sources whose weight differs between candidates, by name: the figures' order."""
+    sources = sorted({name for row in verdict.candidates for name in row.weights})
     return [
         name
         for name in sources

@@ -25,7 +25,7 @@ def test_the_published_web_table_is_a_tie() -> None:
     assert verdict.advantage.t == pytest.approx(1.7, abs=0.05)
     assert verdict.sentence.startswith("Tie: fineweb_edu 60%, dclm 40% (60/40) is 0.433 ahead of")
     assert verdict.answer == (
-        "Any fineweb_edu share between 0% and 100% (not 40%) may be best; keep fineweb_edu 100%."
+        "Any dclm share between 0% and 100% (not 60%) may be best; keep fineweb_edu 100%."
     )
     assert "5 fresh seeds each of 60/40 and fineweb_edu" in verdict.settle_text
 

@@ -218,7 +218,7 @@ def test_a_view_with_another_sign_is_named_in_the_first_line(
     ("effect", "starts"),
     [
         (0.2, "Use edu 60%, dclm 40%: no other mixture that was tested may be best."),
-        (0.0, "Any edu share between 60% and 70% may be best; keep edu 70%, dclm 30%."),
+        (0.0, "Any dclm share between 30% and 40% may be best; keep edu 70%, dclm 30%."),
     ],
 )
 def test_the_answer_is_in_weights(
@@ -680,4 +680,4 @@ def test_mixtures_without_fresh_seeds_are_ruled_out_by_their_own_runs_alone(
     verdict = judged(study)
     assert verdict.confirmed
     assert verdict.outcome == "winner"
-    assert verdict.answer.startswith("Any edu share between 50% and 90% may be best; use edu ")
+    assert verdict.answer.startswith("Any dclm share between 10% and 50% may be best; use edu ")
