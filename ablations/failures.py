@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ablations.errors import AblationError, WorkError
 
-__all__ = ["reason_of", "recorded"]
+__all__ = ["preempted", "reason_of", "recorded"]
 
 
 def reason_of(error: BaseException) -> str:
@@ -23,6 +23,19 @@ def reason_of(error: BaseException) -> str:
         return str(error)
     text = str(error).strip()
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def preempted(error: BaseException) -> bool:
+    """Tell whether a cluster took a job back: submitit leaves it by an exit, having requeued it.
+
+    That is no failure of the run, which goes on in the next job. Its exit is told from any other by the
+    frame of submitit's signal handler in the traceback.
+    """
+    if not isinstance(error, SystemExit):
+        return False
+    frames = traceback.walk_tb(error.__traceback__)
+    names = [str(frame.f_globals.get("__name__", "")) for frame, _ in frames]
+    return any(name.split(".")[0] == "submitit" for name in names)
 
 
 def recorded(folder: Path, error: BaseException, fail: Callable[[str], None]) -> AblationError:

@@ -23,7 +23,7 @@ import numpy as np
 from ablations.data.catalogue import ADDED_FILTERS
 from ablations.data.manifest import StoreManifest
 from ablations.errors import ConfigError, HeldError, Problem, TrainingError
-from ablations.failures import recorded
+from ablations.failures import preempted, recorded
 from ablations.files import free_bytes
 from ablations.mixture.audit import Audit, audit
 from ablations.plan import Plan, make_plan
@@ -87,6 +87,8 @@ def execute(
         except HeldError:
             raise  # a worker of an earlier life still trains it
         except (Exception, SystemExit) as error:
+            if preempted(error):
+                raise  # the cluster takes the job back and runs it again: the run goes on there
             reported = recorded(record.path, error, work.fail)
             if reported is error:
                 raise

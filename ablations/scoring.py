@@ -169,8 +169,10 @@ def _exports(job: ScoringJob, record: RunRecord) -> tuple[dict[int, Path], dict[
     from ablations.training.export import export_checkpoint, tidy_exports
 
     tidy_exports(record.exports_dir)
-    # A process that was killed may have scored some of them since the job was made.
-    scored = {row["step"] for row in record.scores()}
+    # A process that was killed may have scored some of them since the job was made. One without the
+    # score that was asked for is scored again: its package or its items may be there by now.
+    asked = job.evaluation.score is not None
+    scored = {row["step"] for row in record.scores() if not asked or row["score"] is not None}
     exports: dict[int, Path] = {}
     lost: dict[int, str] = {}
     for step in job.steps:

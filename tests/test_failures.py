@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ablations.errors import AblationError, CheckpointError, Problem, TrainingError, WorkError
-from ablations.failures import recorded
+from ablations.failures import preempted, recorded
 
 OWN = (
     TrainingError("NaN", step=3),
@@ -54,3 +55,17 @@ def test_a_disk_that_takes_no_record_does_not_hide_the_reason(tmp_path: Path) ->
 
     told = recorded(tmp_path / "gone", OSError(28, "No space left on device"), full)
     assert "No space left on device" in str(told)
+
+
+@pytest.mark.parametrize(
+    ("module", "took_back"),
+    [("submitit.core.job_environment", True), ("submititlike", False), ("lighteval.main", False)],
+)
+def test_an_exit_of_submitit_s_signal_handler_is_no_failure(module: str, took_back: bool) -> None:
+    """On preemption and at a time limit submitit requeues the job, then leaves it by an exit."""
+    handler: dict[str, Any] = {"__name__": module}
+    exec("import sys\ndef leave():\n    sys.exit(-1)", handler)
+    with pytest.raises(SystemExit) as caught:
+        handler["leave"]()
+    assert preempted(caught.value) == took_back
+    assert not preempted(RuntimeError("no exit"))

@@ -42,8 +42,12 @@ class Composer:
         # Values of Hydra's own part differ between jobs and are left out of what is returned.
         own = [line for line in overrides if not line.lstrip("+~").startswith("hydra.")]
         parsed = [(line, self._parse(line)) for line in own]
-        values = [override for _, override in parsed if self._is_value(override)]
-        files = tuple(line for line, override in parsed if not self._is_value(override))
+        # Hydra goes through values and deletions in order: what a deletion follows belongs to its base.
+        deleting = [n for n, (_, o) in enumerate(parsed) if o.is_delete() or o.is_list_extend()]
+        after = deleting[-1] if deleting else -1
+        late = [n > after and self._is_value(override) for n, (_, override) in enumerate(parsed)]
+        values = [override for (_, override), last in zip(parsed, late, strict=True) if last]
+        files = tuple(line for (line, _), last in zip(parsed, late, strict=True) if not last)
         composed = copy.deepcopy(self._base(files))
         if any(not _fits(composed, override) for override in values):
             composed = self._load(tuple(overrides))  # Hydra raises, in its own words

@@ -41,6 +41,8 @@ def hydra() -> Iterator[tuple[Any, Any]]:
         (*FILTER, "source.web.min_score=4"),
         ("model=proxy_1m", "training.peak_lr=0.01"),
         ("~schedule.stages.main", "+schedule.stages.new={share:rest}"),
+        ("++schedule.stages.two={share:rest}", "~schedule.stages.main", "trial=trial-0002"),
+        ("++schedule.stages.two={share:rest}", "~schedule.stages.two", "training.peak_lr=0.01"),
         ("study='a, b'", "++labels.name=null", "schedule.lr.decay_share=main"),
     ],
 )
