@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.table import Table
 from ablations.files import free_bytes
 from ablations.mixture.schedule import decay_words
 from ablations.plan import Plan, PlannedMemory, make_plan
+from ablations.programs import program_module
 from ablations.schema import RunConfig, load
 from ablations.terminal import table_console
 
@@ -27,7 +27,7 @@ def main(config: Mapping[str, Any]) -> int:
     plan = make_plan(run)
     show(run, plan)
     if program := config.get("program"):
-        importlib.import_module(program["module"]).show_plan(config, run)
+        program_module(program).show_plan(config, run)
     plan.require()
     return 0
 
