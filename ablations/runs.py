@@ -14,6 +14,7 @@ how far it got (``status``, ``metrics()``), and what came out (``result()``)::
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -421,10 +422,14 @@ def _not_what(path: Path, what: str, found: str) -> DamagedError:
 def list_runs(runs_dir: Path, study: str | None = None) -> list[RunRecord]:
     """Every record under ``runs_dir``, or of one study, by name; one that lost its manifest as well."""
     root = Path(runs_dir)
+    if study is not None and (study in ("", ".", "..") or "/" in study or "\0" in study):
+        return []
+    # A name is a name: "demo_*" is no study, and "" is not all of them.
+    studies = "*" if study is None else glob.escape(study)
     found = {
         file.parent
         for name in ("manifest.json", "result.json")
-        for file in root.glob(f"{study or '*'}/*/{name}")
+        for file in root.glob(f"{studies}/*/{name}")
     }
     return [RunRecord(folder) for folder in sorted(found)]
 

@@ -10,7 +10,7 @@ from ablations.commands.plan import check_search
 from ablations.errors import ConfigError, Problem
 from ablations.programs import after_module, program_module, require_after
 from ablations.progress import RunProgress
-from ablations.schema import RunConfig, load
+from ablations.schema import RunConfig, carry_out, load
 
 __all__ = ["main", "train_ahead"]
 
@@ -30,7 +30,7 @@ def main(config: Mapping[str, Any]) -> int:
         check_search(config)
     if config.get("after"):
         require_after(config["after"])
-    with RunProgress(shown=bool(config.get("progress", True))) as progress:
+    with RunProgress(shown=carry_out(config).progress) as progress:
         finished = execute(run, here=_disposable(run), progress=progress)
     result = finished.result
     score = result.get("score")

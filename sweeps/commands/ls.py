@@ -9,6 +9,7 @@ from typing import Any
 
 from ablations.errors import ConfigError, unknown_name
 from ablations.runs import RunRecord, list_runs
+from sweeps.commands.options import LsOptions, read_options
 from sweeps.study.harvest import refused_in
 from sweeps.study.objective import Objective, objective_of
 
@@ -20,13 +21,15 @@ _KEPT_ALIVE_SECONDS = 120
 
 def main(config: Mapping[str, Any]) -> int:
     """Print one line for each run, of one study or of all."""
-    root = Path(config["runs_dir"])
-    study = config.get("study")
+    options = read_options(LsOptions, config, alone=True)
+    root, study = Path(options.runs_dir), options.study
     records = list_runs(root, study)
     refused = _refused(root, study)
     if not records and not refused:
         if study is not None and (known := {r.path.parent.name for r in list_runs(root)}):
             raise ConfigError(unknown_name("study", "study", study, known))
+        if study is not None:
+            raise ConfigError(unknown_name("study", "study", study, ()))
         print(f"no runs under {root}/; `ablate run` makes one")
         return 0
     objectives = {folder: objective_of(folder) for folder in {r.path.parent for r in records}}
