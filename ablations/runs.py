@@ -33,12 +33,12 @@ from ablations.errors import ConfigError, DamagedError, Problem, UserError
 from ablations.files import (
     append_json_line,
     mend_lines,
-    read_json,
     read_json_lines,
     write_sealed,
     write_text,
 )
 from ablations.lease import hold
+from ablations.stored import stored_as, stored_object
 
 __all__ = [
     "FORMAT",
@@ -229,12 +229,10 @@ class RunRecord:
         """The manifest as it stands on disk now."""
         path = self.path / "manifest.json"
         try:
-            stored = read_json(path)
+            stored = stored_object(path)
         except FileNotFoundError:
             raise _not_what(path, "there", "a run's other files") from None
-        if not isinstance(stored, dict):
-            raise _not_what(path, "the manifest of a run", type(stored).__name__)
-        if stored.get("format", 0) > FORMAT:
+        if isinstance(stored.get("format"), int) and stored["format"] > FORMAT:
             raise ConfigError(
                 Problem(
                     str(self.path),
@@ -243,10 +241,7 @@ class RunRecord:
                     allowed=f"at most {FORMAT}",
                 )
             )
-        try:
-            return Manifest(**stored)
-        except TypeError as error:
-            raise _not_what(path, "the manifest of a run", str(error)) from None
+        return stored_as(Manifest, stored, path)
 
     @property
     def name(self) -> str:
@@ -386,10 +381,7 @@ class RunRecord:
         path = self.path / name
         if not os.path.lexists(path):
             return None
-        content = read_json(path)
-        if not isinstance(content, dict):
-            raise _not_what(path, "a record's object", type(content).__name__)
-        return content
+        return stored_object(path)
 
     def details(self, step: int) -> dict[str, Path]:
         """Task → parquet file of its per-item details at ``step``.

@@ -142,6 +142,10 @@ class Cases:
         return f"{self._random.choice(('', '', '', '+', '++', '~'))}{key}={self._value()}"
 
     def _value(self) -> str:
+        if self._random.random() < 0.35:  # what a field may well take, where the next step does not
+            return self._random.choice(
+                ("1", "2", "3", "7", "64", "1e-9", "1e9", "0.1", "true", "false", "null", "[0,1]")
+            )
         return self._random.choice(VALUES)
 
     def _scrambled(self, words: list[str]) -> str:
