@@ -168,7 +168,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given[0] not in COMMANDS:
             raise UserError(unknown_name("ablate", "command", given[0], COMMANDS))
-        return _run(given[0], given[1:])
+        code = _run(given[0], given[1:])
+        sys.stdout.flush()  # here, where a reader that has left is known of
+        return code
     except BrokenPipeError:  # `ablate ls | head`, where it is our own output that nobody reads
         if not _output_is_closed():
             raise
@@ -181,7 +183,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _report(refused_by_system(error))
     except RecursionError:
-        problem = Problem("command", "nested too deeply", do="write it flatter, or in a config file")
+        problem = Problem(
+            "command", "nested too deeply", do="write it flatter, or in a config file"
+        )
         return _report(UserError(problem))
 
 
@@ -213,6 +217,8 @@ def _run(name: str, overrides: Sequence[str]) -> int:
             raise cause from None
         raise UserError(explain(error, COMMANDS[name].config, overrides)) from None
     except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if (cause := _own_error(error)) is not None:
+            raise cause from None
         if not _is_of_composing(error):
             raise
         what = str(error).strip().split("\n")[0] or type(error).__name__

@@ -90,7 +90,7 @@ def composed_problems(config: Mapping[str, Any]) -> list[Problem]:
 
 
 def name_problem(where: str, name: str) -> Problem | None:
-    """Return what keeps ``name`` from naming a source, a stage, a task or a group; None where nothing does."""
+    """Return what keeps ``name`` from naming a source, a stage, a task or a group; None if nothing."""
     if len(name) <= LONGEST_NAME and _NAME.fullmatch(name):
         return None
     return Problem(
@@ -105,7 +105,9 @@ def name_problem(where: str, name: str) -> Problem | None:
 def _walk(value: Any, path: tuple[str, ...]) -> Iterator[Problem]:
     where = ".".join(path)
     if len(path) > _MOST_DEPTH:
-        yield Problem(".".join(path[:4]) + "…", "nested too deeply", allowed=f"{_MOST_DEPTH} levels")
+        yield Problem(
+            ".".join(path[:4]) + "…", "nested too deeply", allowed=f"{_MOST_DEPTH} levels"
+        )
     elif isinstance(value, Mapping):
         named = _matches(path, _NAMED)
         for key, inner in value.items():
@@ -164,7 +166,10 @@ def _value_problem(where: str, value: Any) -> Problem | None:
     if value is None or isinstance(value, bool | int | float):
         return None
     return Problem(
-        where, f"a {type(value).__name__}, which no record holds", found=str(value)[:60], do="quote it"
+        where,
+        f"a {type(value).__name__}, which no record holds",
+        found=str(value)[:60],
+        do="quote it",
     )
 
 

@@ -36,7 +36,7 @@ def read_yaml(path: Path) -> Any:
 
     text = _checked_text(path)
     try:
-        return yaml.load(text, Loader=_strict_loader())  # noqa: S506 - a subclass of SafeLoader
+        return yaml.load(text, Loader=_strict_loader())
     except (yaml.YAMLError, ValueError, TypeError) as error:
         raise ConfigError(_yaml_problem(path, error, text)) from None
 
@@ -63,7 +63,9 @@ def checked_loading(own: Path) -> Iterator[None]:
         text = _checked_text(file)
         try:
             loaded = plain_load(self, config_path)
-        except Exception as error:  # every kind that the two parsers raise; all are the file's fault
+        except (
+            Exception
+        ) as error:  # every kind that the two parsers raise; all are the file's fault
             raise ConfigError(_yaml_problem(file, error, text)) from None
         _require_package(file, config_path, loaded, text)
         return loaded
@@ -128,7 +130,9 @@ def _require_bounded(path: Path, text: str) -> None:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in (anchor for anchor, _ in open_anchors):
                 where = _place(path, event.start_mark)
-                raise ConfigError(Problem(where, "an alias of what it stands in", found=event.anchor))
+                raise ConfigError(
+                    Problem(where, "an alias of what it stands in", found=event.anchor)
+                )
             count += sizes.get(str(event.anchor), 0)
         elif isinstance(event, yaml.ScalarEvent):
             count += 1

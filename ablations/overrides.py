@@ -67,7 +67,7 @@ def _unknown_key(key: str, config_name: str, overrides: Sequence[str], text: str
     name = where.rpartition(".")[2]
     close = nearest(name, siblings)
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else ""
-    adding = f"to add a new entry write +{key}=…" if _may_be_added(key) else ""
+    adding = f"to add a new entry write +{key}=…" if _may_be_added(key, where) else ""
     return Problem(
         where,
         "unknown key",
@@ -83,11 +83,14 @@ _OPEN_ENDED = re.compile(
 """Entries of the user's own naming that no dataclass of a run shows."""
 
 
-def _may_be_added(key: str) -> bool:
-    """Return whether a config may hold ``key`` though the one composed does not."""
+def _may_be_added(key: str, unknown: str) -> bool:
+    """Return whether a config may hold ``key``, of which ``unknown`` is the part that is not there."""
     # Imported here: only a wrong override pays for it.
     from ablations.schema import RunConfig
 
+    # The config of a run holds all sections: one that is not there belongs to another command.
+    if "." not in unknown:
+        return False
     return bool(_OPEN_ENDED.match(key)) or _is_field(RunConfig, key.split("."))
 
 

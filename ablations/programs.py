@@ -48,7 +48,9 @@ def require_after(after: Any) -> None:
     _kind("after", after, _AFTER)
     if not isinstance(after.get("promotion"), str):
         raise ConfigError(
-            Problem("after.promotion", "not a promotion's folder", found=repr(after.get("promotion")))
+            Problem(
+                "after.promotion", "not a promotion's folder", found=repr(after.get("promotion"))
+            )
         )
 
 

@@ -98,7 +98,7 @@ def _range(limits: Any) -> str:
     least = limits.ge if limits.ge is not None else limits.gt
     most = limits.le if limits.le is not None else limits.lt
     if most is None or most >= 2**63:
-        return f"{'above ' if limits.ge is None else ''}{least:,}{' or more' if limits.ge is not None else ''}"
+        return f"above {least:,}" if limits.ge is None else f"{least:,} or more"
     return f"{least:,} to {most:,}"
 
 

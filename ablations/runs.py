@@ -38,7 +38,7 @@ from ablations.files import (
     write_text,
 )
 from ablations.lease import hold
-from ablations.stored import stored_as, stored_object
+from ablations.stored import damaged, result_fault, stored_as, stored_object
 
 __all__ = [
     "FORMAT",
@@ -338,6 +338,8 @@ class RunRecord:
         result = self._optional("result.json")
         if result is not None and "status" not in result:
             raise _not_what(self.path / "result.json", "the result of a run", "no status")
+        if result is not None and (fault := result_fault(result)):
+            raise damaged(self.path / "result.json", fault)
         return result
 
     def ailments(self, *, judged: bool = False) -> list[str]:

@@ -37,7 +37,21 @@ NO_TEST = 70
 
 VALUES = (
     *("nan", "inf", "-inf", "-1", "0", "1e3", "1e400", "99999999999999999999", "-0.5", "3.7"),
-    *("true", "false", "maybe", "null", "''", "' '", "abc", "auto", "?", "???", "[]", "{}", "[1,2]"),
+    *(
+        "true",
+        "false",
+        "maybe",
+        "null",
+        "''",
+        "' '",
+        "abc",
+        "auto",
+        "?",
+        "???",
+        "[]",
+        "{}",
+        "[1,2]",
+    ),
     *("{a:1}", "{1:2}", "{true:1}", "[[]]", "[null]", "{a:{b:{c:1}}}", "[abc,1,null]", "'a b'"),
     *("'..'", "'../x'", "/", "/dev/null", "/proc/self/mem", "'~'", "'a/b'", "'$(id)'", "'`id`'"),
     *("'é'", "'\U0001f600'", "'<!--'", "'a\tb'", "'#'", "'%s'", "'{}'", "'*'", "'demo_*'"),
@@ -56,11 +70,35 @@ BROKEN_WORDS = (
     *("--config-dir=/nowhere", "--config-dir=/dev/null", "--config-name=nope", "--config-path=/x"),
     *("hydra.run.dir=/dev/null/x", "hydra/launcher=nope", "hydra.searchpath=[3]", "hydra=3"),
     *("--multirun=1", "\x01", "a=\x01", "é=1", "experiment", "~study", "~mixture", "~schedule.lr"),
-    *("~mixture.weights.wiki", "+seed=1", "seed+=1", "seed=1,2", "seed=range(3)", "seed=choice(1,2)"),
-    *("model=demo,demo", "experiment=[demo]", "mixture=[demo,smollm2]", "training@x=demo", "+x@y=z"),
+    *(
+        "~mixture.weights.wiki",
+        "+seed=1",
+        "seed+=1",
+        "seed=1,2",
+        "seed=range(3)",
+        "seed=choice(1,2)",
+    ),
+    *(
+        "model=demo,demo",
+        "experiment=[demo]",
+        "mixture=[demo,smollm2]",
+        "training@x=demo",
+        "+x@y=z",
+    ),
     *("study=a,b", "source=3", "+source.x=true", "promotion=0", "mixture=1e3", "search=null"),
-    *("+program.kind=os", "program={module: os}", "after={module: os}", "program={kind: annealing}"),
-    *("program={kind: stagewise}", "after=3", "program=[1]", "program={kind: [1]}", "+cluster.tp=0"),
+    *(
+        "+program.kind=os",
+        "program={module: os}",
+        "after={module: os}",
+        "program={kind: annealing}",
+    ),
+    *(
+        "program={kind: stagewise}",
+        "after=3",
+        "program=[1]",
+        "program={kind: [1]}",
+        "+cluster.tp=0",
+    ),
 )
 
 BASES: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -89,8 +127,16 @@ BASES: dict[str, tuple[tuple[str, ...], ...]] = {
     "report": (("study=demo_ratio", "surrogates=none"),),
     "watch": (("study=demo_ratio", "once=true"),),
     "doctor": ((),),
+    "export": (
+        ("format=weights", "experiment=demo_ratio"),
+        ("format=nanotron", "promotion=empty"),
+    ),
 }
 """Command → words that it can be called with; for one that is not here, no word."""
+
+
+OF_RUNS = ("prepare", "plan", "run", "score", "promote", "export")
+"""Commands that compose the config of a run."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +172,7 @@ class Cases:
                 words.append(self._random.choice(BROKEN_WORDS))
             elif kind < 0.92 and words:
                 words[self._random.randrange(len(words))] = self._scrambled(words)
-            elif file is None:
+            elif file is None and command in OF_RUNS:
                 file, extra = self._bad_file()
                 words += extra
         if command == "watch":  # it would watch until it is interrupted
@@ -134,15 +180,20 @@ class Cases:
         return Case((command, *words), file)
 
     def _wrong_value(self, command: str) -> str:
-        key = self._random.choice(self._keys[command])
-        if self._random.random() < 0.2:  # one level higher or deeper, or misspelt
+        section = self._random.choice(
+            sorted({key.partition(".")[0] for key in self._keys[command]})
+        )
+        inside = [key for key in self._keys[command] if key.partition(".")[0] == section]
+        key = self._random.choice(inside)
+        if self._random.random() < 0.1:  # one level higher or deeper, or misspelt
             key = self._random.choice(
                 (key.rpartition(".")[0] or key, f"{key}.x", key[:-1], key + "s", key.upper())
             )
-        return f"{self._random.choice(('', '', '', '+', '++', '~'))}{key}={self._value()}"
+        sign = self._random.choice(("", "", "", "", "", "", "+", "++", "++", "~"))
+        return f"{sign}{key}={self._value()}"
 
     def _value(self) -> str:
-        if self._random.random() < 0.35:  # what a field may well take, where the next step does not
+        if self._random.random() < 0.5:  # what a field may well take, where the next step does not
             return self._random.choice(
                 ("1", "2", "3", "7", "64", "1e-9", "1e9", "0.1", "true", "false", "null", "[0,1]")
             )
@@ -165,13 +216,17 @@ class Cases:
         elif kind == 1:
             del content[place:]
         elif kind == 2:
-            content[place:place] = self._random.choice((b"\t", b"{", b"[", b": ", b"\xff", b"\x00", b"&a *a"))
+            content[place:place] = self._random.choice(
+                (b"\t", b"{", b"[", b": ", b"\xff", b"\x00", b"&a *a")
+            )
         elif kind == 3:
             lines = content.splitlines(keepends=True)
             self._random.shuffle(lines)
             content = bytearray(b"".join(lines))
         elif kind == 4:
-            content = bytearray(self._random.choice((b"", b"3", b"[1, 2]", b"a", b"{1: 2}", b"null")))
+            content = bytearray(
+                self._random.choice((b"", b"3", b"[1, 2]", b"a", b"{1: 2}", b"null"))
+            )
         elif kind == 5:
             key = self._random.choice(self._keys["run"]).rpartition(".")[2]
             content += f"\n{key}: {self._value()}\n".encode()
@@ -181,7 +236,7 @@ class Cases:
         name = "fuzz"
         words = ["--config-dir", "conf", f"{group}={name}"]
         if group == "source":
-            words = ["--config-dir", "conf", f"mixture.weights={{{name}: 1.0}}"]
+            words = ["--config-dir", "conf", "mixture=fuzz_alone"]
         return (f"{group}/{name}.yaml", bytes(content)), words
 
 
@@ -226,6 +281,7 @@ def make_workspace(folder: Path) -> None:
     }
     (folder / "conf/source/good.yaml").write_text(yaml.safe_dump(source))
     (folder / "conf/mixture/good.yaml").write_text("weights: {good: 1.0}\n")
+    (folder / "conf/mixture/fuzz_alone.yaml").write_text("weights: {fuzz: 1.0}\n")
     chance = random.Random(0)
     rows = [(f"run{i}", w := chance.random(), 1 - w, 2 + w * w) for i in range(12)]
     (folder / "ratios.csv").write_text(
@@ -360,7 +416,8 @@ def main() -> int:
                     (options.keep / f"{number}.txt").write_text(shown, errors="replace")
     seconds = time.monotonic() - began
     print(
-        f"{options.count} cases, seed {options.seed}: {wrong} wrong; exit codes {dict(codes)}; {seconds:.0f} s"
+        f"{options.count} cases, seed {options.seed}: {wrong} wrong; "
+        f"exit codes {dict(codes)}; {seconds:.0f} s"
     )
     return 1 if wrong else 0
 
