@@ -281,6 +281,14 @@ def test_lone_surrogates_are_replaced_and_counted() -> None:
     assert clean_values({"a\ud83d": ["b\ud83d", 1]}) == {"a\ufffd": ["b\ufffd", 1]}
 
 
+def test_an_item_with_half_a_pair_is_read(tmp_path: Path) -> None:
+    from ablations.evaluation.items import _json_lines
+
+    path = tmp_path / "items.jsonl"
+    path.write_bytes(b'{"query": "a \\ud83d b"}\n{"query": "a \xed\xa0\xbd b"}\n')
+    assert [row["query"] for row in _json_lines(path)] == ["a \ufffd b"] * 2
+
+
 def test_a_document_with_half_a_pair_is_prepared(tmp_path: Path) -> None:
     from ablations.data.catalogue import FilesOrigin, SourceSpec
     from ablations.data.prepare import prepare
@@ -336,7 +344,7 @@ def test_a_record_of_other_kinds_names_its_file(tmp_path: Path) -> None:
     record = recorded(tmp_path, "x")
     path = record.path / "result.json"
     path.write_text(json.dumps({"status": "done", "score": "high"}))
-    with pytest.raises(DamagedError, match="score = 'high'.*move it away") as caught:
+    with pytest.raises(DamagedError, match=r"score = 'high'.*move it away") as caught:
         record.result()
     assert str(path) in str(caught.value)
     path.write_text("[]")
