@@ -60,6 +60,9 @@ _SECTIONS: tuple[tuple[str, ...], ...] = (
 )
 """Places that hold a section, or null."""
 
+_NUMBERED: tuple[tuple[str, ...], ...] = (("source", "*", "score_shares"),)
+"""Sections whose keys are numbers."""
+
 _MOST_DEPTH = 64
 _LARGEST_INT = 2**63 - 1
 """The largest whole number that tables and tensors take."""
@@ -111,7 +114,9 @@ def _walk(value: Any, path: tuple[str, ...]) -> Iterator[Problem]:
     elif isinstance(value, Mapping):
         named = _matches(path, _NAMED)
         for key, inner in value.items():
-            if not isinstance(key, str):
+            if isinstance(key, int) and _matches(path, _NUMBERED):
+                yield from _walk(inner, (*path, str(key)))
+            elif not isinstance(key, str):
                 yield _unquoted(where, key)
             elif key == "":
                 yield Problem(where, "an empty key", do="give it a name, or take it out")

@@ -70,9 +70,9 @@ def _kind(section: str, values: Any, known: Mapping[str, str]) -> str:
             Problem(section, "not a section", found=repr(values)[:60], allowed=f"{section}.kind=…")
         )
     if values.get("kind") is None and "module" in values:
-        for kind, module in known.items():
+        for word, module in known.items():
             if values["module"] == module:
-                return kind
+                return word
         raise ConfigError(
             Problem(
                 f"{section}.module",

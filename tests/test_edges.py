@@ -144,6 +144,10 @@ def test_what_no_field_sees_is_told(config: dict[str, Any], said: str) -> None:
     assert str(problem).startswith(said)
 
 
+def test_sections_of_numbers_keep_their_keys() -> None:
+    assert composed_problems({"source": {"x": {"score_shares": {1: 0.5, 2: 0.1}}}}) == []
+
+
 def test_a_secret_of_the_environment_enters_no_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ablate: Ablate
 ) -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ablations.data.manifest import HELDOUT, MANIFEST, StoreManifest
-from ablations.data.verified import RECORDED_ITEMS, digests, unlike
 from ablations.data.text import clean_values
+from ablations.data.verified import RECORDED_ITEMS, digests, unlike
 from ablations.errors import DamagedError, DataError, Problem, unknown_name
 from ablations.evaluation.columns import COLUMNS, Item
 from ablations.evaluation.specs import HubData, TaskSpec
