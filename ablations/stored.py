@@ -6,11 +6,12 @@ compared before anything is made of them, so that no reader meets a number where
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
 from functools import cache
 from pathlib import Path
-from types import UnionType
+from types import SimpleNamespace, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ablations.errors import DamagedError, Problem
@@ -95,8 +96,16 @@ def damaged(path: Path, found: object) -> DamagedError:
 
 @cache
 def _hints(kind: Any) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}
+    """Return field → type; a type that its module imports for the type checker alone is Any."""
+    known = vars(sys.modules[kind.__module__])
+    found = {}
+    for field in fields(kind):
+        one = SimpleNamespace(__annotations__={field.name: field.type})
+        try:
+            found |= get_type_hints(one, globalns=known)
+        except NameError:
+            found[field.name] = Any
+    return found
 
 
 def _fits(value: Any, hint: Any) -> bool:
