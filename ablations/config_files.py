@@ -51,9 +51,10 @@ def checked_loading(own: Path) -> Iterator[None]:
     Args:
         own: The platform's own config folder: its files are tested, and checking them costs time.
     """
-    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+    from hydra._internal.core_plugins import file_config_source
 
-    plain_load = FileConfigSource.load_config
+    source: Any = file_config_source.FileConfigSource
+    plain_load = source.load_config
     trusted = f"{own}/"
 
     def load_config(self: Any, config_path: str) -> Any:
@@ -63,18 +64,16 @@ def checked_loading(own: Path) -> Iterator[None]:
         text = _checked_text(file)
         try:
             loaded = plain_load(self, config_path)
-        except (
-            Exception
-        ) as error:  # every kind that the two parsers raise; all are the file's fault
+        except Exception as error:  # of any kind, for all are the file's fault
             raise ConfigError(_yaml_problem(file, error, text)) from None
         _require_package(file, config_path, loaded, text)
         return loaded
 
-    FileConfigSource.load_config = load_config
+    source.load_config = load_config
     try:
         yield
     finally:
-        FileConfigSource.load_config = plain_load
+        source.load_config = plain_load
 
 
 def _checked_text(path: Path) -> str:

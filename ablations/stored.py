@@ -12,7 +12,7 @@ from dataclasses import MISSING, fields
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from ablations.errors import DamagedError, Problem
 from ablations.files import read_json
@@ -46,7 +46,7 @@ def stored_as(kind: type[T], values: Mapping[str, Any], path: Path) -> T:
     Raises:
         DamagedError: a field is missing, unknown, or of another kind.
     """
-    hints = _hints(kind)
+    hints = _hints(cast("Any", kind))
     if unknown := sorted(set(values) - set(hints)):
         raise damaged(path, f"the unknown key {unknown[0]!r}")
     for field in fields(kind):  # type: ignore[arg-type]
@@ -98,7 +98,7 @@ def damaged(path: Path, found: object) -> DamagedError:
 def _hints(kind: Any) -> dict[str, Any]:
     """Return field → type; a type that its module imports for the type checker alone is Any."""
     known = vars(sys.modules[kind.__module__])
-    found = {}
+    found: dict[str, Any] = {}
     for field in fields(kind):
         one = SimpleNamespace(__annotations__={field.name: field.type})
         try:

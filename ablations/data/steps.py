@@ -173,7 +173,9 @@ class HoldOut(PipelineStep):  # type: ignore[misc]
         dropped: Counter[str] = Counter()
         for step in self.before:
             dropped.update(step.dropped)
-        replaced = sum(getattr(step, "replaced", Counter()).total() for step in self.before)
+        replaced = sum(
+            step.replaced.total() for step in self.before if isinstance(step, ReadSource)
+        )
         write_json(
             counts_file(self.folder, rank),
             {**counts, "replaced_characters": replaced, "dropped": dict(dropped)},
