@@ -188,7 +188,9 @@ def _secrets(config: Mapping[str, Any]) -> Iterator[Problem]:
     secrets = {
         value: name
         for name, value in os.environ.items()
-        if len(value) >= _SECRET_LENGTH and _SECRET_WORDS & set(name.upper().split("_"))
+        if len(value) >= _SECRET_LENGTH
+        and _SECRET_WORDS & set(name.upper().split("_"))
+        and not value.startswith("/")  # where a secret is kept, not the secret
     }
     if not secrets:
         return

@@ -160,6 +160,12 @@ def test_a_secret_of_the_environment_enters_no_record(
     assert not list(tmp_path.rglob("*manifest*"))
 
 
+def test_a_folder_of_keys_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_KEY_DIR", "/home/someone")
+    monkeypatch.setenv("API_KEY", "short")
+    assert composed_problems({"runs_dir": "/home/someone/runs", "note": "a short note"}) == []
+
+
 # ------------------------------------------------------------------------------------- programs
 
 
