@@ -141,7 +141,9 @@ def _require_sound(plain: Mapping[str, Any]) -> None:
     problems = composed_problems(plain)
     if not problems:
         return
-    if plain.keys() >= {"model", "training", "evaluation"} and "compare" not in plain:
+    if plain.keys() >= {"model", "training", "evaluation"} and not {"compare", "format"} & set(
+        plain
+    ):
         from ablations.schema import load
 
         try:

@@ -124,7 +124,7 @@ def _walk(value: Any, path: tuple[str, ...]) -> Iterator[Problem]:
                 if named and (problem := name_problem(where, key)):
                     yield problem
                 yield from _walk(inner, (*path, key))
-    elif value is not None and _matches(path, _SECTIONS):
+    elif value is not None and _matches(path, _SECTIONS) and not _is_folder(path, value):
         yield Problem(
             where, "not a section", found=repr(value)[:60], allowed=f"{path[-1]}.KEY=VALUE, or null"
         )
@@ -133,6 +133,11 @@ def _walk(value: Any, path: tuple[str, ...]) -> Iterator[Problem]:
             yield from _walk(inner, (*path, str(place)))
     elif (problem := _value_problem(where, value)) is not None:
         yield problem
+
+
+def _is_folder(path: tuple[str, ...], value: Any) -> bool:
+    """Return whether it is the promotion that ``ablate export`` names: a folder, and no section."""
+    return path == ("promotion",) and isinstance(value, str)
 
 
 def _matches(path: tuple[str, ...], patterns: tuple[tuple[str, ...], ...]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ablations.errors import ConfigError, Problem
 from sweeps.commands.options import CompareOptions, read_options
 
 __all__ = ["main"]
@@ -17,6 +18,11 @@ def main(config: Mapping[str, Any]) -> int:
     options = read_options(CompareOptions, config)
     if options.compare is not None:
         return _compare(options, Path(options.compare))
+    if not isinstance(config.get("promotion"), Mapping):
+        found = repr(config.get("promotion"))
+        raise ConfigError(
+            Problem("promotion", "not a section", found=found, allowed="promotion.KEY=VALUE")
+        )
     # Imported here: `--help` and `--cfg` need no statistics.
     from sweeps.promotion.promote import promote
 
