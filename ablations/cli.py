@@ -12,13 +12,21 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from ablations import __version__
-from ablations.errors import AblationError, Problem, UserError, unknown_name
+from ablations.errors import (
+    AblationError,
+    ConfigError,
+    Problem,
+    UserError,
+    refused_by_system,
+    unknown_name,
+)
 
 __all__ = ["COMMANDS", "Command", "Task", "main"]
 
@@ -79,8 +87,10 @@ class Task:
         from omegaconf.errors import OmegaConfBaseException
 
         try:
-            self.code = importlib.import_module(COMMANDS[self.command].module).main(_plain(config))
-        except (AblationError, OmegaConfBaseException) as error:
+            plain = _plain(config)
+            _require_sound(plain)
+            self.code = importlib.import_module(COMMANDS[self.command].module).main(plain)
+        except (AblationError, OmegaConfBaseException, OSError) as error:
             # Hydra prints a heading of its own over an error; alone, a command tells it itself.
             if HydraConfig.get().mode is not RunMode.RUN:
                 raise
@@ -120,6 +130,32 @@ def _plain(config: Any) -> dict[str, Any]:
     return {"config_dirs": found, **plain}
 
 
+def _require_sound(plain: Mapping[str, Any]) -> None:
+    """Refuse a config with all that is wrong with it, the problems of the dataclasses included.
+
+    Raises:
+        ConfigError: every problem found.
+    """
+    from ablations.composed import composed_problems
+
+    problems = composed_problems(plain)
+    if not problems:
+        return
+    if plain.keys() >= {"model", "training", "evaluation"} and not {"compare", "format"} & set(
+        plain
+    ):
+        from ablations.schema import load
+
+        try:
+            load(plain, plain.get("config_dirs", ()))
+        except ConfigError as error:
+            told = {problem.where for problem in problems}
+            problems += [problem for problem in error.problems if problem.where not in told]
+        except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
+            pass  # a section is no section: the problems above are what can be told
+    raise ConfigError(problems)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -134,7 +170,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given[0] not in COMMANDS:
             raise UserError(unknown_name("ablate", "command", given[0], COMMANDS))
-        return _run(given[0], given[1:])
+        code = _run(given[0], given[1:])
+        sys.stdout.flush()  # here, where a reader that has left is known of
+        return code
     except BrokenPipeError:  # `ablate ls | head`, where it is our own output that nobody reads
         if not _output_is_closed():
             raise
@@ -144,6 +182,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except AblationError as error:
         return _report(error)
+    except OSError as error:
+        return _report(refused_by_system(error))
+    except RecursionError:
+        problem = Problem(
+            "command", "nested too deeply", do="write it flatter, or in a config file"
+        )
+        return _report(UserError(problem))
 
 
 def _run(name: str, overrides: Sequence[str]) -> int:
@@ -154,6 +199,7 @@ def _run(name: str, overrides: Sequence[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from ablations.config_files import checked_loading
     from ablations.schema import conf_dir
 
     _refuse_several_actions(overrides)
@@ -161,7 +207,8 @@ def _run(name: str, overrides: Sequence[str]) -> int:
     sys.argv = [f"ablate {name}", *overrides]
     application = hydra.main(config_path=str(conf_dir()), config_name=COMMANDS[name].config)(task)
     try:
-        application()
+        with checked_loading(conf_dir()):
+            application()
         if task.error is not None:
             raise task.error
     except (HydraException, OmegaConfBaseException) as error:
@@ -171,7 +218,31 @@ def _run(name: str, overrides: Sequence[str]) -> int:
         if cause is not None:
             raise cause from None
         raise UserError(explain(error, COMMANDS[name].config, overrides)) from None
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if (cause := _own_error(error)) is not None:
+            raise cause from None
+        if not _is_of_composing(error):
+            raise
+        what = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(Problem("command line", "cannot be composed", found=what)) from None
     return task.code
+
+
+def _is_of_composing(error: BaseException) -> bool:
+    """Return whether an error arose inside Hydra, before any code of a command was called.
+
+    Hydra raises plain errors of Python for some words that it cannot use: ``mixture=1e3``.
+    """
+    frame = error.__traceback__
+    while frame is not None:
+        module = str(frame.tb_frame.f_globals.get("__name__"))
+        own = module.partition(".")[0] in ("ablations", "analysis", "sweeps", "hydra_plugins")
+        if own and module not in (__name__, "ablations.config_files"):
+            return False
+        if frame.tb_frame.f_code is Task.__call__.__code__:
+            return False
+        frame = frame.tb_next
+    return True
 
 
 _ACTIONS = (("--run", "-r"), ("--multirun", "-m"), ("--cfg", "-c"), ("--info", "-i"))
@@ -191,13 +262,23 @@ def _refuse_several_actions(overrides: Sequence[str]) -> None:
 
 
 def _output_is_closed() -> bool:
-    """Whether nobody reads our output; then it goes nowhere, so that the exit is silent."""
+    """Return whether nobody reads our output; then it goes nowhere, so that the exit is silent.
+
+    Unbuffered output has nothing left to flush: the pipe itself is asked.
+    """
+    closed = [stream for stream in (sys.stdout, sys.stderr) if _has_no_reader(stream)]
+    for stream in closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return bool(closed)
+
+
+def _has_no_reader(stream: TextIO) -> bool:
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        asked = select.poll()
+        asked.register(stream.fileno(), 0)  # errors alone, which are always told
+        return any(event & select.POLLERR for _, event in asked.poll(0))
+    except (OSError, ValueError):  # no file of its own
+        return False
 
 
 def _own_error(error: BaseException) -> AblationError | None:

@@ -23,6 +23,7 @@ Each :class:`Problem` says what is wrong, what was found, what is allowed and wh
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,7 @@ __all__ = [
     "UserError",
     "WorkError",
     "nearest",
+    "refused_by_system",
     "unknown_name",
 ]
 
@@ -149,6 +151,42 @@ def _rebuild_training_error(
     kind: type[TrainingError], reason: str, step: int | None
 ) -> TrainingError:
     return kind(reason, step=step)
+
+
+_REMEDIES = {
+    errno.EACCES: "change its permissions, or name another folder",
+    errno.EPERM: "change its permissions, or name another folder",
+    errno.EROFS: "name a folder that can be written",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "mend the links, which lead in a circle",
+    errno.ENOTDIR: "name a folder: a file stands in its place",
+    errno.EEXIST: "name a folder: a file stands in its place",
+    errno.EISDIR: "name a file: a folder stands in its place",
+    errno.ENOENT: "check the path",
+    errno.ENOSPC: "free some space, and give the same command again",
+    errno.EDQUOT: "free some space, and give the same command again",
+    errno.EFBIG: "raise the limit on file sizes, and give the same command again",
+    errno.EMFILE: "raise the limit on open files (ulimit -n), and give the same command again",
+}
+_WORK_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EIO)
+"""What no other command line would have avoided."""
+
+
+def refused_by_system(error: OSError) -> AblationError:
+    """Return the error that tells what the operating system refused: path, reason and remedy.
+
+    A :class:`UserError` where another path or permission would do, a :class:`WorkError` else.
+    """
+    paths = [str(path) for path in (error.filename, error.filename2) if path is not None]
+    where = " → ".join(paths) or "the system"
+    problem = Problem(
+        where,
+        error.strerror or str(error) or type(error).__name__,
+        do=_REMEDIES.get(error.errno or 0),
+    )
+    if error.errno in _REMEDIES and error.errno not in _WORK_FAILED:
+        return UserError(problem)
+    return WorkError(str(problem))
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import types
+import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ablations.errors import Problem, nearest
+from ablations.terminal import quoted
 
 __all__ = ["explain"]
 
@@ -62,16 +67,46 @@ def _unknown_key(key: str, config_name: str, overrides: Sequence[str], text: str
     name = where.rpartition(".")[2]
     close = nearest(name, siblings)
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else ""
-    open_ended = re.match(
-        r"(mixture\.weights|schedule\.stages|source|evaluation\.tasks|promotion\.override)\b", where
-    )
-    adding = f"to add a new entry write +{where}=…" if open_ended else ""
+    adding = f"to add a new entry write +{key}=…" if _may_be_added(key, where) else ""
     return Problem(
         where,
         "unknown key",
         allowed=", ".join(sorted(siblings)) or None,
         do="; ".join(part for part in (hint, adding) if part) or None,
     )
+
+
+_OPEN_ENDED = re.compile(
+    r"(promotion\.override|search\.(objectives|constraints|strategy\.mixtures|space\.\w+)|program|after"
+    r"|low|high|fixed|prior|caps\.tokens)\.."
+)
+"""Entries of the user's own naming that no dataclass of a run shows."""
+
+
+def _may_be_added(key: str, unknown: str) -> bool:
+    """Return whether a config may hold ``key``, of which ``unknown`` is the part that is not there."""
+    # Imported here: only a wrong override pays for it.
+    from ablations.schema import RunConfig
+
+    # The config of a run holds all sections: one that is not there belongs to another command.
+    if "." not in unknown:
+        return False
+    return bool(_OPEN_ENDED.match(key)) or _is_field(RunConfig, key.split("."))
+
+
+def _is_field(kind: Any, parts: Sequence[str]) -> bool:
+    """Return whether a value of type ``kind`` may hold the path of keys ``parts``."""
+    if not parts:
+        return True
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return parts[0] in hints and _is_field(hints[parts[0]], parts[1:])
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        return _is_field(inner[1], parts[1:])
+    if origin in (typing.Union, types.UnionType, typing.Annotated):
+        return any(_is_field(member, parts) for member in inner)
+    return kind is Any
 
 
 def _first_unknown(
@@ -84,7 +119,10 @@ def _first_unknown(
 
     from ablations.schema import conf_dir
 
-    choices = [text for text in overrides if re.match(r"^[\w/]+=\w+$", text)]
+    choices = [text for text in overrides if re.match(r"^[\w/]+=[\w-]+$", text)]
+    if folders := _config_dirs(overrides):
+        paths = ",".join(quoted(f"file://{folder}") for folder in folders)
+        choices.append(f"hydra.searchpath=[{paths}]")
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir())):
@@ -101,6 +139,17 @@ def _first_unknown(
             return ".".join(parts[: depth + 1]), known
         node = node[part]
     return None, []
+
+
+def _config_dirs(arguments: Sequence[str]) -> list[Path]:
+    """Return the folders that the command line adds to the configs' own."""
+    found = []
+    for place, word in enumerate(arguments):
+        name, given, value = word.partition("=")
+        if name in ("--config-dir", "-cd"):
+            following = arguments[place + 1] if place + 1 < len(arguments) else ""
+            found.append(Path(value if given else following).absolute())
+    return found
 
 
 def _first_line(error: BaseException | None) -> str:

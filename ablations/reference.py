@@ -51,7 +51,7 @@ def _section(prefix: str, kind: type) -> Iterator[str]:
     summary = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
     yield f"\n## {'`' + prefix + '`' if prefix else 'The run'}\n\n{summary}\n"
     yield "| key | type | default | |\n|---|---|---|---|"
-    docs, hints = field_docs(kind), typing.get_type_hints(kind)
+    docs, hints = field_docs(kind), typing.get_type_hints(kind, include_extras=True)
     nested: list[tuple[str, type]] = []
     for field in dataclasses.fields(kind):
         where = f"{prefix}.{field.name}" if prefix else field.name
@@ -65,8 +65,8 @@ def _section(prefix: str, kind: type) -> Iterator[str]:
 
 def _inside(hint: Any, where: str) -> tuple[list[type], str]:
     """The dataclasses within a field's type, and the key that they stand at."""
-    if dataclasses.is_dataclass(hint):
-        return [typing.cast(type, hint)], where
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return [hint], where
     arguments = typing.get_args(hint)
     key = f"{where}.<name>" if typing.get_origin(hint) is collections.abc.Mapping else where
     found: list[type] = []
@@ -79,6 +79,8 @@ def _inside(hint: Any, where: str) -> tuple[list[type], str]:
 def _type(hint: Any) -> str:
     if dataclasses.is_dataclass(hint):
         return "see below"
+    if typing.get_origin(hint) is typing.Annotated:
+        return f"{_type(hint.__origin__)}, {_range(hint.__metadata__[0])}"
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return ", ".join(str(value) for value in arguments)
@@ -89,6 +91,15 @@ def _type(hint: Any) -> str:
     if origin is collections.abc.Mapping:
         return f"name → {_type(arguments[1])}"
     return " or ".join(dict.fromkeys(_type(argument) for argument in arguments))
+
+
+def _range(limits: Any) -> str:
+    """Return the words for a range of :mod:`ablations.ranges`."""
+    least = limits.ge if limits.ge is not None else limits.gt
+    most = limits.le if limits.le is not None else limits.lt
+    if most is None or most >= 2**63:
+        return f"above {least:,}" if limits.ge is None else f"{least:,} or more"
+    return f"{least:,} to {most:,}"
 
 
 def _default(field: dataclasses.Field[Any]) -> str:

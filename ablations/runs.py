@@ -14,6 +14,7 @@ how far it got (``status``, ``metrics()``), and what came out (``result()``)::
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -32,12 +33,12 @@ from ablations.errors import ConfigError, DamagedError, Problem, UserError
 from ablations.files import (
     append_json_line,
     mend_lines,
-    read_json,
     read_json_lines,
     write_sealed,
     write_text,
 )
 from ablations.lease import hold
+from ablations.stored import damaged, result_fault, stored_as, stored_object
 
 __all__ = [
     "FORMAT",
@@ -228,12 +229,10 @@ class RunRecord:
         """The manifest as it stands on disk now."""
         path = self.path / "manifest.json"
         try:
-            stored = read_json(path)
+            stored = stored_object(path)
         except FileNotFoundError:
             raise _not_what(path, "there", "a run's other files") from None
-        if not isinstance(stored, dict):
-            raise _not_what(path, "the manifest of a run", type(stored).__name__)
-        if stored.get("format", 0) > FORMAT:
+        if isinstance(stored.get("format"), int) and stored["format"] > FORMAT:
             raise ConfigError(
                 Problem(
                     str(self.path),
@@ -242,10 +241,7 @@ class RunRecord:
                     allowed=f"at most {FORMAT}",
                 )
             )
-        try:
-            return Manifest(**stored)
-        except TypeError as error:
-            raise _not_what(path, "the manifest of a run", str(error)) from None
+        return stored_as(Manifest, stored, path)
 
     @property
     def name(self) -> str:
@@ -342,6 +338,8 @@ class RunRecord:
         result = self._optional("result.json")
         if result is not None and "status" not in result:
             raise _not_what(self.path / "result.json", "the result of a run", "no status")
+        if result is not None and (fault := result_fault(result)):
+            raise damaged(self.path / "result.json", fault)
         return result
 
     def ailments(self, *, judged: bool = False) -> list[str]:
@@ -385,10 +383,7 @@ class RunRecord:
         path = self.path / name
         if not os.path.lexists(path):
             return None
-        content = read_json(path)
-        if not isinstance(content, dict):
-            raise _not_what(path, "a record's object", type(content).__name__)
-        return content
+        return stored_object(path)
 
     def details(self, step: int) -> dict[str, Path]:
         """Task → parquet file of its per-item details at ``step``.
@@ -421,10 +416,14 @@ def _not_what(path: Path, what: str, found: str) -> DamagedError:
 def list_runs(runs_dir: Path, study: str | None = None) -> list[RunRecord]:
     """Every record under ``runs_dir``, or of one study, by name; one that lost its manifest as well."""
     root = Path(runs_dir)
+    if study is not None and (study in ("", ".", "..") or "/" in study or "\0" in study):
+        return []
+    # A name is a name: "demo_*" is no study, and "" is not all of them.
+    studies = "*" if study is None else glob.escape(study)
     found = {
         file.parent
         for name in ("manifest.json", "result.json")
-        for file in root.glob(f"{study or '*'}/*/{name}")
+        for file in root.glob(f"{studies}/*/{name}")
     }
     return [RunRecord(folder) for folder in sorted(found)]
 

@@ -9,10 +9,11 @@ stage that names ``wiki`` reads ``conf/source/wiki.yaml``, and ``+source.wiki.<f
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
+from ablations.config_files import read_yaml
 from ablations.data.catalogue import SourceSpec, load_catalogue
 from ablations.data.manifest import store_folder
 from ablations.data.tokenizer import TokenizerSpec
@@ -21,6 +22,8 @@ from ablations.evaluation.specs import EvaluationSpec
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.mixture.specs import MixtureSpec, ScheduleSpec
+from ablations.options import CarryOut
+from ablations.ranges import Interval, Seed
 from ablations.runs import folder_problem
 from ablations.training.plan import training_problems
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
@@ -28,6 +31,7 @@ from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 __all__ = [
     "RunConfig",
     "WarmStartSpec",
+    "carry_out",
     "conf_dir",
     "dump",
     "load",
@@ -68,8 +72,19 @@ class WarmStartSpec:
     """Folder of a training checkpoint; null = random weights."""
     load_optimizer: bool = True
     """Carry the optimiser's moments over; FineMath's published arms did not."""
-    first_step: int | None = None
+    first_step: Annotated[int, Interval(ge=0)] | None = None
     """Step of the schedule at which training goes on; null = the step of the checkpoint."""
+
+    def __post_init__(self) -> None:
+        if self.first_step is not None and self.checkpoint is None:
+            raise ConfigError(
+                Problem(
+                    "warm_start.first_step",
+                    "there is no checkpoint to go on from",
+                    found=self.first_step,
+                    do="give warm_start.checkpoint, or leave it null",
+                )
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +97,7 @@ class RunConfig:
     """Folder of the record under ``runs_dir``: one study, one question."""
     trial: str | None = None
     """Name of the mixture under test within the study; null = eight digits of the fingerprint."""
-    seed: int = 0
+    seed: Seed = 0
     """Seeds the initial weights and the order of the data."""
     runs_dir: str = "runs"
     """Where records go; not part of the fingerprint."""
@@ -155,6 +170,10 @@ def load(config: Mapping[str, Any], config_dirs: Iterable[Path] = ()) -> RunConf
     values = {key: value for key, value in config.items() if key not in _OTHER_KEYS}
     values["source"], problems = _sources(values, _source_dirs(config_dirs))
     try:
+        carry_out(config)
+    except ConfigError as error:
+        problems += error.problems
+    try:
         loaded: RunConfig = validate(RunConfig, values)
     except ConfigError as error:
         raise ConfigError([*problems, *error.problems, *_weight_problems(values)]) from None
@@ -162,6 +181,16 @@ def load(config: Mapping[str, Any], config_dirs: Iterable[Path] = ()) -> RunConf
         raise ConfigError(problems)
     _check_together(loaded)
     return loaded
+
+
+def carry_out(config: Mapping[str, Any]) -> CarryOut:
+    """Return how a command is to be carried out, by the keys beside the run's.
+
+    Raises:
+        ConfigError: every such key that holds what it cannot.
+    """
+    own = {field.name: config[field.name] for field in fields(CarryOut) if field.name in config}
+    return validate(CarryOut, own)
 
 
 def source_values(
@@ -182,9 +211,6 @@ def _sources(
     values: Mapping[str, Any], directories: list[Path]
 ) -> tuple[dict[str, Any], list[Problem]]:
     """The plain values of every named source: its file, overridden by the config."""
-    # Imported here: PyYAML is not needed to list runs.
-    import yaml
-
     known = load_catalogue(reversed(directories))
     overrides = values.get("source") or {}
     found: dict[str, Any] = {}
@@ -192,7 +218,11 @@ def _sources(
     for name in dict.fromkeys([*named_sources(values), *overrides]):
         override = overrides.get(name) or {}
         if name in known:
-            found[name] = {**(yaml.safe_load(known[name].read_text()) or {}), **override}
+            stored = read_yaml(known[name]) or {}
+            if not isinstance(stored, Mapping):
+                problems.append(Problem(str(known[name]), "not the keys of a source"))
+                continue
+            found[name] = {**stored, **override}
         elif override:  # a source of the config's own
             found[name] = override
         else:
@@ -252,7 +282,18 @@ def _problems(errors: Iterable[Any], values: Any, kind: type) -> Iterator[Proble
         elif error["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
             yield Problem(where, "missing", do="give it a value")
         else:
-            yield Problem(where, error["msg"], found=repr(error.get("input")))
+            given = error.get("input")
+            quote = error["type"] == "string_type" and isinstance(given, bool | int | float)
+            do = f"quote it: {where}=\"'{given}'\"" if quote else None
+            yield Problem(where, error["msg"], found=_short(given), do=do)
+
+
+def _short(given: Any) -> str:
+    """Return a value as it is shown: a whole number of any length is cut."""
+    if isinstance(given, int) and given.bit_length() > 128:
+        return f"about 2^{given.bit_length() - 1}"
+    shown = repr(given)
+    return shown if len(shown) <= 200 else f"{shown[:200]}…"
 
 
 def _unknown_key(loc: tuple[Any, ...], kind: Any, where: str) -> Problem:

@@ -30,6 +30,7 @@ import numpy as np
 
 from ablations.errors import DataError, Problem, unknown_name
 from ablations.files import is_intact, unsealed
+from ablations.stored import result_fault
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -157,12 +158,13 @@ def _open(study: Path, run: str, before: dict[str, Any]) -> RunFiles | None:
     if not isinstance(manifest, dict):
         return None
     _share(manifest, before)
+    result = _object_or_none(f"{folder}/result.json")
     return RunFiles(
         folder=folder,
         study=study.name,
         run=run,
         manifest=manifest,
-        result=_object_or_none(f"{folder}/result.json"),
+        result=result if result and not result_fault(result) else None,
         audit=_object_or_none(f"{folder}/audit.json"),
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ablations.cli import COMMANDS
+from ablations.files import read_json, write_sealed
 from tests.conftest import SHORT_SOURCES, TINY, Ablate
 
 MISTAKES = {
@@ -80,9 +81,9 @@ def test_all_problems_are_told_at_once(ablate: Ablate, workspace: Path) -> None:
 
 def test_a_store_of_another_tokenizer_is_refused(workspace: Path, ablate: Ablate) -> None:
     manifest = workspace / "data/synthetic_bpe/synthetic_facts/manifest.json"
-    text = manifest.read_text()
+    made = read_json(manifest)
     manifest.unlink()  # linked to the shared copy
-    manifest.write_text(text.replace('"tokenizer_hash": "', '"tokenizer_hash": "beef'))
+    write_sealed(manifest, {**made, "tokenizer_hash": "beef"})
     answer = ablate("run", *TINY, *SHORT_SOURCES)
     assert answer.code == 2
     assert "prepared with another tokenizer" in answer.err

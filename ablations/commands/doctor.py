@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablations.files import free_bytes
+from ablations.options import DoctorOptions
+from ablations.schema import validate
 
 __all__ = ["Finding", "examine", "main"]
 
@@ -31,7 +33,9 @@ class Finding:
 
 def main(config: Mapping[str, Any]) -> int:
     """Print every finding; exit 1 where something needed is missing."""
-    findings = list(examine(Path(config["data_dir"]), Path(config["runs_dir"])))
+    own = {key: value for key, value in config.items() if key not in ("config_dirs", "hydra")}
+    options = validate(DoctorOptions, own)
+    findings = list(examine(Path(options.data_dir), Path(options.runs_dir)))
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
         line = f"{finding.verdict:<8}{finding.what:<{width}}  {finding.found}"

@@ -14,6 +14,7 @@ from rich.table import Table
 from ablations.files import free_bytes
 from ablations.mixture.schedule import decay_words
 from ablations.plan import Plan, PlannedMemory, make_plan
+from ablations.programs import program_module
 from ablations.schema import RunConfig, load
 from ablations.terminal import table_console
 
@@ -27,7 +28,7 @@ def main(config: Mapping[str, Any]) -> int:
     plan = make_plan(run)
     show(run, plan)
     if program := config.get("program"):
-        importlib.import_module(program["module"]).show_plan(config, run)
+        program_module(program).show_plan(config, run)
     plan.require()
     return 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.commands.plan import count
-from ablations.schema import RunConfig, load, validate
+from ablations.schema import RunConfig, carry_out, load, validate
 
 if TYPE_CHECKING:
     from ablations.data.jobs import SlurmSpec
@@ -26,19 +26,20 @@ def main(config: Mapping[str, Any]) -> int:
 
     run = load(config, config.get("config_dirs", ()))
     console = Console(stderr=True)
-    shown = bool(config.get("progress", True))
+    options = carry_out(config)
+    shown = options.progress
     with _Bars(console, shown=shown) as bars:
         made = prepare(
             run.source,
             run.tokenizer,
             Path(run.data_dir),
-            workers=int(config.get("workers") or 1),
-            force=bool(config.get("force", False)),
-            mirror=config.get("mirror"),
+            workers=options.workers or 1,
+            force=options.force,
+            mirror=options.mirror,
             slurm=_slurm(config),
             progress=bars.tell,
         )
-        items = prepare_items(run, mirror=config.get("mirror"))
+        items = prepare_items(run, mirror=options.mirror)
     for source in made:
         held = source.manifest
         state = "was there" if source.skipped else "prepared" if held else "submitted"
@@ -48,7 +49,7 @@ def main(config: Mapping[str, Any]) -> int:
         print(f"{source.folder}: {state}  {tokens}")
     if items:
         print(f"{Path(run.data_dir) / 'benchmarks'}: {len(items)} task files")
-    if config.get("contamination"):
+    if options.contamination:
         _print_overlaps(run, [source for source in made if source.manifest is not None])
     return 0
 

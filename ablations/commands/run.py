@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ablations.commands.plan import check_search
 from ablations.errors import ConfigError, Problem
+from ablations.programs import after_module, program_module, require_after
 from ablations.progress import RunProgress
-from ablations.schema import RunConfig, load
+from ablations.schema import RunConfig, carry_out, load
 
 __all__ = ["main", "train_ahead"]
 
@@ -19,8 +19,8 @@ def main(config: Mapping[str, Any]) -> int:
     """Do what is left of the run; print where its record is and what it scored."""
     program = config.get("program")
     if program:
-        # An experiment of many runs (annealing arms, stage by stage): its module gives them out.
-        code: int = importlib.import_module(program["module"]).main(config)
+        # An experiment of many runs (annealing arms, stage by stage): it gives them out itself.
+        code: int = program_module(program).main(config)
         return code
     # Imported here: `--help` and `--cfg` need no training.
     from ablations.run import execute
@@ -28,7 +28,9 @@ def main(config: Mapping[str, Any]) -> int:
     run = load(config, config.get("config_dirs", ()))
     if not _of_a_study():
         check_search(config)
-    with RunProgress(shown=bool(config.get("progress", True))) as progress:
+    if config.get("after"):
+        require_after(config["after"])
+    with RunProgress(shown=carry_out(config).progress) as progress:
         finished = execute(run, here=_disposable(run), progress=progress)
     result = finished.result
     score = result.get("score")
@@ -38,7 +40,7 @@ def main(config: Mapping[str, Any]) -> int:
     for name, value in sorted(result["metrics"].items()):
         print(f"  {name:<{width}}  {'missing' if value is None else format(value, '.4f')}")
     if after := config.get("after"):
-        importlib.import_module(after["module"]).after_run(config, finished.record)
+        after_module(after).after_run(config, finished.record)
     return 0
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import CheckpointError, Problem
-from ablations.schema import RunConfig, load
+from ablations.options import ScoreOptions
+from ablations.schema import RunConfig, load, validate
 from ablations.scoring import resolved_device
 
 __all__ = ["main"]
@@ -19,8 +20,9 @@ def main(config: Mapping[str, Any]) -> int:
     from ablations.files import write_json
 
     run = load(config, config.get("config_dirs", ()))
-    checkpoint = Path(config["checkpoint"])
-    out = Path(config["out"]) if config.get("out") else checkpoint / "scores"
+    options = validate(ScoreOptions, {key: config.get(key) for key in ("checkpoint", "out")})
+    checkpoint = Path(options.checkpoint)
+    out = Path(options.out) if options.out else checkpoint / "scores"
     if not checkpoint.is_dir():
         raise CheckpointError(
             Problem("checkpoint", "no such folder", found=checkpoint, do="see `ablate ls`")

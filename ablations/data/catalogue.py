@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ablations.config_files import read_yaml
 from ablations.errors import ConfigError, Problem, unknown_name
 
 __all__ = [
@@ -282,13 +283,11 @@ def load_tokenizer_spec(name: str, folders: Iterable[Path] | None = None) -> Any
 
 def read_config(kind: type[Any], path: Path, where: str) -> Any:
     """The YAML file ``path`` as a dataclass, every problem told at once."""
-    import yaml
     from pydantic import TypeAdapter, ValidationError
 
+    values = read_yaml(path)
     try:
-        return TypeAdapter(kind).validate_python(yaml.safe_load(path.read_text()) or {})
-    except yaml.YAMLError as error:
-        raise ConfigError(Problem(str(path), "not YAML", found=error)) from error
+        return TypeAdapter(kind).validate_python(values or {})
     except ValidationError as error:
         problems = [problem for detail in error.errors() for problem in _problems(where, detail)]
         raise ConfigError(problems) from None

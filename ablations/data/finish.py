@@ -78,6 +78,7 @@ class Finish:
             files=files,
             heldout=heldout,
             dropped=self._dropped(),
+            replaced_characters=counts["replaced_characters"],
             source_fingerprint=self._asked(),
             origin=json.loads(json.dumps(asdict(self.spec.origin))),
             licence=self.spec.licence,

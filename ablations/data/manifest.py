@@ -94,6 +94,8 @@ class StoreManifest:
     heldout: HeldOut
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Reason → documents that the preparation left out."""
+    replaced_characters: int = 0
+    """Characters that UTF-8 has no bytes for (lone surrogates); U+FFFD stands in their place."""
     source_fingerprint: str = ""
     """SHA-256 over the part of the source's config that decides the text."""
     origin: Mapping[str, Any] = field(default_factory=dict)

@@ -28,6 +28,7 @@ from ablations.data.catalogue import (
 )
 from ablations.data.packages import fetch_package
 from ablations.data.synthetic import Text, documents
+from ablations.data.text import clean
 from ablations.errors import DataError, Problem
 
 __all__ = ["Place", "find_files", "heldout", "read_source", "resolve_revision"]
@@ -59,6 +60,8 @@ class Place:
     ranks: int = 1
     dropped: Counter[str] = field(default_factory=Counter)
     """Reason → documents left out; filled while reading."""
+    replaced: Counter[str] = field(default_factory=Counter)
+    """``characters``: how many had no encoding; filled while reading."""
 
 
 def heldout(group: str, share: float) -> bool:
@@ -125,16 +128,19 @@ def _texts(rows: Iterable[tuple[str, Row]], spec: SourceSpec, place: Place) -> I
                     do="set text_column, group_column, score_column or keep of the source",
                 )
             )
-        text = "\n\n".join(_plain(row[column]) for column in columns if row[column])
+        text, replaced = clean(
+            "\n\n".join(_plain(row[column]) for column in columns if row[column])
+        )
         reason = _drop_reason(row, spec, text)
         if reason is None and not text.strip():
             reason = "empty"
         if reason is not None:
             place.dropped[reason] += 1
             continue
+        place.replaced["characters"] += replaced
         identity = row.get(spec.id_column) if spec.id_column else None
-        group = text if spec.group_column is None else str(row[spec.group_column])
-        yield Text(name if identity is None else str(identity), text, group)
+        group = text if spec.group_column is None else clean(str(row[spec.group_column]))[0]
+        yield Text(name if identity is None else clean(str(identity))[0], text, group)
 
 
 def _plain(value: Any) -> str:
@@ -254,7 +260,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(
                     Problem(f"{path}:{number}", "not a JSON object", found=error)
                 ) from error

@@ -59,9 +59,10 @@ class ReadSource(PipelineStep):  # type: ignore[misc]
         super().__init__()
         self.spec, self.downloads, self.mirror = spec, downloads, mirror
         self.dropped: Counter[str] = Counter()
+        self.replaced: Counter[str] = Counter()
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        """Yield documents; what is dropped is counted in ``dropped``."""
+        """Yield documents; what is left out or replaced is counted in ``dropped`` and ``replaced``."""
         del data
         place = Place(
             downloads=self.downloads,
@@ -69,6 +70,7 @@ class ReadSource(PipelineStep):  # type: ignore[misc]
             rank=rank,
             ranks=world_size,
             dropped=self.dropped,
+            replaced=self.replaced,
         )
         for text in read_source(self.spec, place):
             yield Document(text=text.text, id=text.id, metadata={"group": text.group})
@@ -171,7 +173,13 @@ class HoldOut(PipelineStep):  # type: ignore[misc]
         dropped: Counter[str] = Counter()
         for step in self.before:
             dropped.update(step.dropped)
-        write_json(counts_file(self.folder, rank), {**counts, "dropped": dict(dropped)})
+        replaced = sum(
+            step.replaced.total() for step in self.before if isinstance(step, ReadSource)
+        )
+        write_json(
+            counts_file(self.folder, rank),
+            {**counts, "replaced_characters": replaced, "dropped": dict(dropped)},
+        )
 
 
 class WriteTokens(DocumentTokenizer):  # type: ignore[misc]

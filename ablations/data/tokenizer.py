@@ -272,7 +272,7 @@ def _take_pretrained(
     where = spec.path if spec.kind == "folder" else spec.repo
     options = {} if spec.kind == "folder" else {"revision": spec.revision}
     try:
-        loaded = AutoTokenizer.from_pretrained(where, **options)
+        loaded = AutoTokenizer.from_pretrained(where, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError) as error:
         raise DataError(
             Problem(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.data.manifest import HELDOUT, MANIFEST, StoreManifest
+from ablations.data.text import clean_values
 from ablations.data.verified import RECORDED_ITEMS, digests, unlike
 from ablations.errors import DamagedError, DataError, Problem, unknown_name
 from ablations.evaluation.columns import COLUMNS, Item
@@ -270,7 +271,8 @@ def _json_lines(path: Path) -> Iterable[dict[str, Any]]:
                 raise DataError(Problem(f"{path}:{number}", "not JSON", found=str(error))) from None
             if not isinstance(row, dict):
                 raise DataError(Problem(f"{path}:{number}", "not a JSON object"))
-            yield row
+            # Half a surrogate pair: escaped, or in the bytes that json lets through.
+            yield clean_values(row) if b"\\u" in line or b"\xed" in line else row
 
 
 def _by_subject(items: Iterable[Item]) -> dict[str, list[Item]]:

@@ -150,7 +150,9 @@ class _Suite:
         positions = int(getattr(network.model.config, "max_position_embeddings", 2048))
         window = min(positions, spec.window_tokens or positions)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
         except (OSError, ValueError) as error:
             raise _unloadable(folder, "no tokenizer that transformers can load", error) from error
         self.model: MemoryModel = MemoryModel(
@@ -256,9 +258,13 @@ def _load(folder: Path, place: ScoringPlace) -> Network:
     try:
         with _no_progress_bar():
             model = AutoModelForCausalLM.from_pretrained(
-                str(folder), dtype=dtype, attn_implementation="sdpa", local_files_only=True
+                str(folder),
+                dtype=dtype,
+                attn_implementation="sdpa",
+                local_files_only=True,
+                trust_remote_code=False,  # unset, transformers asks, and runs code of the folder
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # whatever a stranger's folder makes transformers raise
         raise _unloadable(folder, "not a model that transformers can load", error) from error
     return Network(model.to(place.device))
 

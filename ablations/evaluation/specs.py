@@ -222,13 +222,13 @@ class ScoreRule:
             raise ConfigError(Problem("score.terms", "a score needs at least one term"))
 
 
-_LIMITS = (
-    "max_items",
-    "heldout_max_items",
-    "heldout_max_chars",
-    "window_tokens",
-    "batch_tokens",
-)
+_LIMITS = {
+    "max_items": 1,
+    "heldout_max_items": 1,
+    "heldout_max_chars": 1,
+    "window_tokens": 2,  # one position to read, one to foretell
+    "batch_tokens": 1,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,9 +261,9 @@ class EvaluationSpec:
 
     def __post_init__(self) -> None:
         problems = [
-            Problem(f"evaluation.{name}", "too small", found=value, allowed=">= 1")
-            for name in _LIMITS
-            if (value := getattr(self, name)) is not None and value < 1
+            Problem(f"evaluation.{name}", "too small", found=value, allowed=f">= {least}")
+            for name, least in _LIMITS.items()
+            if (value := getattr(self, name)) is not None and value < least
         ]
         problems += [
             Problem(f"evaluation.tasks.{name}", "not a task name", found=name, allowed="no / or |")

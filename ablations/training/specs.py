@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ablations.errors import ConfigError, Problem
+from ablations.ranges import Ranks, Threads
 
 __all__ = ["DType", "Device", "ExecutionSpec", "KeepCheckpoints", "ModelSpec", "TrainingSpec"]
 
@@ -261,15 +262,15 @@ class ExecutionSpec:
 
     device: Device = "auto"
     """auto takes a CUDA device where one is seen."""
-    threads: int | None = None
+    threads: Threads | None = None
     """torch threads of a CPU rank; null = ``OMP_NUM_THREADS`` where it is exported, else this process's
     cores shared over the ranks. They change the last bits of a loss, so a resumed run takes the number
     its checkpoint was written with."""
-    dp: int = 1
+    dp: Ranks = 1
     """Data-parallel ranks."""
-    tp: int = 1
+    tp: Ranks = 1
     """Tensor-parallel ranks: matrices are split over them."""
-    pp: int = 1
+    pp: Ranks = 1
     """Pipeline ranks: layers are split over them."""
     pp_engine: Literal["1f1b", "afab"] = "1f1b"
     """Order of forward and backward passes in the pipeline (arXiv 2104.04473)."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from ablations.config_files import read_yaml
 from ablations.errors import ConfigError, DataError, Problem
 from ablations.mixture.schedule import decay_words
 from analysis.figures.theme import number
@@ -58,10 +59,9 @@ def model_card(promotion: Path, runs_dir: Path | None = None) -> str:
 
 
 def _yaml(path: Path) -> Mapping[str, Any]:
-    try:
-        found = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         return {}
+    found = read_yaml(path)
     return found if isinstance(found, Mapping) else {}
 
 

@@ -12,18 +12,20 @@ __all__ = ["main"]
 def main(config: Mapping[str, Any]) -> int:
     """Write one export; print what is in it."""
     # Imported here: `--help` and `--cfg` need none of it.
+    from sweeps.commands.options import ExportOptions, read_options
     from sweeps.exporters.origin import plan_of
     from sweeps.exporters.registry import format_named
     from sweeps.exporters.writing import write_export
 
-    name = str(config["format"])
+    options = read_options(ExportOptions, config)
+    name = options.format
     kind = format_named(name)
     folder, export = write_export(
         plan_of(config),
         name,
-        out=Path(config.get("out") or "exports"),
-        tokens=config.get("tokens"),
-        root=config.get("root"),
+        out=Path(options.out),
+        tokens=options.tokens,
+        root=options.root,
     )
     print(f"{folder}: {kind.help}")
     for stage in export.plan.stages:

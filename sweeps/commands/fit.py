@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 from ablations.errors import ConfigError, Problem
 from ablations.files import read_json
 from ablations.schema import validate
+from sweeps.commands.options import FitSubject, read_options
 from sweeps.fit import FitOptions, SwarmFit, fit_swarm, write_fit
 from sweeps.study.definition import load_definition
-from sweeps.swarms import BadRows, Swarm, read_pair, read_study
+from sweeps.swarms import Swarm, read_pair, read_study
 
 __all__ = ["declared", "describe", "main"]
 
-_OF_COMMAND = ("study", "runs_dir", "ratios", "metrics", "out", "bad_rows", "config_dirs")
+_OF_COMMAND = (*(field.name for field in fields(FitSubject)), "config_dirs")
 
 
 def main(config: Mapping[str, Any]) -> int:
     """Fit, print, and write ``fit.json`` beside the tables it was made from."""
     own = {key: value for key, value in config.items() if key not in _OF_COMMAND}
+    validate(FitOptions, own)  # before tables are read, which may take long
     swarm, folder = _swarm(config)
     options = validate(FitOptions, {**own, **declared(config, swarm)})
     fit = fit_swarm(swarm, options, progress=_progress)
@@ -101,7 +104,8 @@ def declared(config: Mapping[str, Any], swarm: Swarm) -> dict[str, Any]:
 
 def _swarm(config: Mapping[str, Any]) -> tuple[Swarm, Path]:
     """The swarm named, and where its fit goes."""
-    study, ratios, metrics = (config.get(key) for key in ("study", "ratios", "metrics"))
+    subject = read_options(FitSubject, config)
+    study, ratios, metrics = subject.study, subject.ratios, subject.metrics
     if (study is None) == (ratios is None) or (ratios is None) != (metrics is None):
         raise ConfigError(
             Problem(
@@ -111,14 +115,8 @@ def _swarm(config: Mapping[str, Any]) -> tuple[Swarm, Path]:
                 allowed="study=NAME, or ratios=RATIOS.csv metrics=METRICS.csv",
             )
         )
-    out = config.get("out")
     if study is not None:
-        runs_dir = Path(config.get("runs_dir") or "runs")
-        return read_study(runs_dir, str(study)), Path(out or runs_dir / str(study) / "fit")
-    bad_rows = str(config.get("bad_rows") or "refuse")
-    if bad_rows not in get_args(BadRows):
-        raise ConfigError(
-            Problem("bad_rows", "no such way", found=bad_rows, allowed=", ".join(get_args(BadRows)))
-        )
-    swarm = read_pair(Path(str(ratios)), Path(str(metrics)), cast(BadRows, bad_rows))
-    return swarm, Path(out or "fit")
+        runs_dir = Path(subject.runs_dir)
+        return read_study(runs_dir, study), Path(subject.out or runs_dir / study / "fit")
+    swarm = read_pair(Path(str(ratios)), Path(str(metrics)), subject.bad_rows)
+    return swarm, Path(subject.out or "fit")

@@ -16,21 +16,22 @@ def main(config: Mapping[str, Any]) -> int:
     """Import one file; print its stages and its oddities."""
     # Imported here: `--help` and `--cfg` need neither.
     from ablations.errors import ConfigError, Problem
+    from sweeps.commands.options import ImportOptions, read_options
     from sweeps.nanotron_files.chain import slug
     from sweeps.nanotron_files.importing import import_file, write_import
     from sweeps.nanotron_files.meaning import folders_of
     from sweeps.nanotron_files.schema import BRANCHES
 
-    path = Path(config["file"])
-    branch = config.get("nanotron", "main")
+    options = read_options(ImportOptions, config, alone=True)
+    path, branch = Path(options.file), options.nanotron
     if branch not in BRANCHES:
         raise ConfigError(
             Problem(
                 "nanotron", "no branch that is known", found=branch, allowed=", ".join(BRANCHES)
             )
         )
-    imported = import_file(path, slug(str(config.get("name") or path.stem)), branch)
-    out = write_import(imported, Path(config["out"]) / imported.name)
+    imported = import_file(path, slug(options.name or path.stem), branch)
+    out = write_import(imported, Path(options.out) / imported.name)
     file = imported.file
     print(f"{out}: {len(file.data_stages)} stages, {file.tokens.train_steps:,} steps of ", end="")
     print(f"{file.tokens_per_step:,} tokens")

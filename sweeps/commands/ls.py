@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ablations.errors import ConfigError, unknown_name
+from ablations.errors import ConfigError, UserError, unknown_name
 from ablations.runs import RunRecord, list_runs
+from sweeps.commands.options import LsOptions, read_options
 from sweeps.study.harvest import refused_in
 from sweeps.study.objective import Objective, objective_of
 
@@ -20,20 +22,27 @@ _KEPT_ALIVE_SECONDS = 120
 
 def main(config: Mapping[str, Any]) -> int:
     """Print one line for each run, of one study or of all."""
-    root = Path(config["runs_dir"])
-    study = config.get("study")
+    options = read_options(LsOptions, config, alone=True)
+    root, study = Path(options.runs_dir), options.study
     records = list_runs(root, study)
     refused = _refused(root, study)
     if not records and not refused:
         if study is not None and (known := {r.path.parent.name for r in list_runs(root)}):
             raise ConfigError(unknown_name("study", "study", study, known))
+        if study is not None:
+            raise ConfigError(unknown_name("study", "study", study, ()))
         print(f"no runs under {root}/; `ablate run` makes one")
         return 0
-    objectives = {folder: objective_of(folder) for folder in {r.path.parent for r in records}}
+    objectives = {folder: _objective(folder) for folder in {r.path.parent for r in records}}
     names = {objective.name for objective in objectives.values()}
     number = names.pop() if len(names) == 1 else "score"
     head = tuple(number if name == "score" else name for name in _HEAD)
-    begun = [_row(record, objectives[record.path.parent]) for record in records]
+    told = {row[0] for row in refused}
+    begun = [
+        _row_or_damage(record, objectives[record.path.parent])
+        for record in records
+        if record.name not in told
+    ]
     rows = [head, *sorted([*begun, *refused], key=lambda row: row[0])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     for row in rows:
@@ -44,6 +53,27 @@ def main(config: Mapping[str, Any]) -> int:
 
 
 _HEAD = ("run", "status", "step", "tokens", "score", "mixture", "reason")
+
+
+def _objective(folder: Path) -> Objective:
+    """Return what the study optimises; the runs' own score where its definition is damaged."""
+    try:
+        return objective_of(folder)
+    except UserError as error:
+        print(f"note: {error}; the scores shown are the runs' own", file=sys.stderr)
+        return Objective()
+
+
+def _row_or_damage(record: RunRecord, objective: Objective) -> tuple[str, ...]:
+    """Return the row of a run; one whose record is damaged is shown so, and the others after it."""
+    try:
+        return _row(record, objective)
+    except (UserError, OSError) as error:
+        reason = str(error)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # A field of another kind than was written.
+        reason = f"{type(error).__name__}: {error}"
+    return (record.name, "damaged", "", "", "", "", reason.splitlines()[0][:120])
 
 
 def _row(record: RunRecord, objective: Objective) -> tuple[str, ...]:

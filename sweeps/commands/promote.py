@@ -7,14 +7,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ablations.errors import ConfigError, Problem
+from sweeps.commands.options import CompareOptions, read_options
+
 __all__ = ["main"]
 
 
 def main(config: Mapping[str, Any]) -> int:
     """Promote, or with ``compare=<promotion folder>`` compare what came of a promotion."""
-    folder = config.get("compare")
-    if folder is not None:
-        return _compare(config, Path(folder))
+    options = read_options(CompareOptions, config)
+    if options.compare is not None:
+        return _compare(options, Path(options.compare))
+    if not isinstance(config.get("promotion"), Mapping):
+        found = repr(config.get("promotion"))
+        raise ConfigError(
+            Problem("promotion", "not a section", found=found, allowed="promotion.KEY=VALUE")
+        )
     # Imported here: `--help` and `--cfg` need no statistics.
     from sweeps.promotion.promote import promote
 
@@ -55,10 +63,10 @@ def _foretold(record: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _compare(config: Mapping[str, Any], folder: Path) -> int:
+def _compare(options: CompareOptions, folder: Path) -> int:
     from sweeps.promotion.compare import compare, write_comparison
 
-    comparison = compare(folder, Path(config["runs_dir"]))
+    comparison = compare(folder, Path(options.runs_dir))
     print(comparison.text())
     write_comparison(folder, comparison)
     return 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ablations.errors import ConfigError, Problem
 from ablations.schema import validate
 from ablations.terminal import override_word, runs_dir_words
+from sweeps.commands.options import VerdictSubject, read_options
 from sweeps.verdict.decide import VerdictOptions, decide
 from sweeps.verdict.published import published_table, published_tables
 from sweeps.verdict.record import write_verdict
@@ -17,15 +19,15 @@ from sweeps.verdict.study import gather
 
 __all__ = ["main"]
 
-_OF_COMMAND = ("study", "runs_dir", "table", "objective", "write", "verbose", "config_dirs")
+_OF_COMMAND = (*(field.name for field in fields(VerdictSubject)), "config_dirs")
 
 
 def main(config: Mapping[str, Any]) -> int:
     """Print the verdict on a study, or on a published table; a tie is an answer, so exit code 0."""
     own = {key: value for key, value in config.items() if key not in _OF_COMMAND}
     options = validate(VerdictOptions, own)
-    verbose = bool(config.get("verbose", False))
-    study, table = config.get("study"), config.get("table")
+    subject = read_options(VerdictSubject, config)
+    verbose, study, table = subject.verbose, subject.study, subject.table
     if (study is None) == (table is None):
         raise ConfigError(
             Problem(
@@ -36,12 +38,13 @@ def main(config: Mapping[str, Any]) -> int:
             )
         )
     if table is not None:
-        show(decide(published_table(str(table)), options), verbose=verbose)
+        show(decide(published_table(table), options), verbose=verbose)
         return 0
-    runs_dir = Path(config.get("runs_dir") or "runs")
-    verdict = decide(gather(runs_dir, str(study), config.get("objective")), options)
-    if config.get("write", True):
-        write_verdict(runs_dir / str(study), verdict)
+    runs_dir = Path(subject.runs_dir)
+    assert study is not None
+    verdict = decide(gather(runs_dir, study, subject.objective), options)
+    if subject.write:
+        write_verdict(runs_dir / study, verdict)
     show(verdict, verbose=verbose)
     named = override_word("study", study) + runs_dir_words(runs_dir)
     print(f"next: ablate report {named}, ablate promote {named} full=…")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ablations.config_files import read_yaml
 from ablations.errors import ConfigError, Problem
 from ablations.files import read_json
 from ablations.runs import RunRecord
@@ -51,9 +52,7 @@ def plan_of_promotion(folder: Path, data_dir: str) -> ExportPlan:
     Raises:
         ConfigError: the folder is no promotion, or a file of it cannot be read.
     """
-    # Imported here: `--help` and `--cfg` need neither.
-    import yaml
-
+    # Imported here: `--help` and `--cfg` need it not.
     from sweeps.promotion.spec import FullSpec
 
     path = folder / "promotion.json"
@@ -62,13 +61,11 @@ def plan_of_promotion(folder: Path, data_dir: str) -> ExportPlan:
     try:
         record = read_json(path)
         conf = folder / "conf"
-        values = {
-            group: yaml.safe_load((conf / group / "promoted.yaml").read_text()) for group in _GROUPS
-        }
-        experiment = yaml.safe_load((conf / "experiment" / "promoted.yaml").read_text())
+        values = {group: read_yaml(conf / group / "promoted.yaml") for group in _GROUPS}
+        experiment = read_yaml(conf / "experiment" / "promoted.yaml")
         kept = {key: experiment[key] for key in ("study", "trial", "seed", "source")}
         full = validate(FullSpec, record["full"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(

@@ -10,7 +10,7 @@ trial of an ordinary study whose baseline is the control, so it is scored, judge
 other. The arms differ from the control in the mixture alone: same checkpoint, steps, learning rate.
 
     program:
-      module: sweeps.promotion.arms
+      kind: annealing
       share: 0.6
       arms: {math: {math: 1.0}, code: {code: 1.0}}
 """
@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from ablations.errors import ConfigError, Problem
 from ablations.mixture.mixture import Mixture
@@ -42,8 +42,10 @@ class ArmsSpec:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    module: str
-    """This module."""
+    kind: Literal["annealing"] = "annealing"
+    """The word that names this program (:mod:`ablations.programs`)."""
+    module: Literal["sweeps.promotion.arms"] | None = None
+    """Older configs named the program so."""
     arms: Mapping[str, Mapping[str, float]]
     """Arm → the sources under test and their shares of the arm's share."""
     share: float = 0.6

@@ -1,6 +1,6 @@
 """Calls of ``ablate`` from a program that gives out many runs: the user's own command, changed.
 
-A program is named by an experiment (``program.module``). It repeats the command that began it, with
+A program is named by an experiment (``program.kind``). It repeats the command that began it, with
 further overrides, in processes of their own: what Hydra composed once is composed the same way again,
 and a run that died is gone on with by giving the user's command again.
 """

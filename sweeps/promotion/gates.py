@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablations.errors import Problem, UserError
-from ablations.files import read_json
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.specs import MixtureSpec, ScheduleSpec
 from ablations.runs import RunRecord
 from ablations.schema import validate
+from ablations.stored import stored_object
 from sweeps.promotion.evidence import Evidence
 from sweeps.promotion.spec import GATES, LimitSpec
 from sweeps.verdict.transfer import transfer
@@ -333,7 +333,7 @@ def _surrogate_evidence(evidence: Evidence, limits: LimitSpec) -> GateResult:
     del limits
     name, verdict, candidate = "surrogate_evidence", evidence.verdict, evidence.candidate
     path = Path(evidence.config.runs_dir) / evidence.study / "pick.json"
-    picked = read_json(path) if path.is_file() else {}
+    picked = stored_object(path) if path.is_file() else {}
     if picked.get("trial") != candidate.trial:
         sentence = f"{candidate.name!r} is not the surrogate's optimum"
         return GateResult(name=name, state="not run", sentence=sentence)

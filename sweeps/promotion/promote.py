@@ -382,5 +382,5 @@ def _experiment(
             # A run keeps it from its start: a prediction that was changed later no longer fits.
             **({"prediction": digest(record["prediction"])} if "prediction" in record else {}),
         },
-        "after": {"module": "sweeps.promotion.compare", "promotion": str(folder.absolute())},
+        "after": {"kind": "comparison", "promotion": str(folder.absolute())},
     }

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from ablations.errors import ConfigError, Problem
 from ablations.files import write_json, write_text
@@ -40,8 +40,10 @@ class StagesSpec:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    module: str
-    """This module."""
+    kind: Literal["stagewise"] = "stagewise"
+    """The word that names this program (:mod:`ablations.programs`)."""
+    module: Literal["sweeps.promotion.stages"] | None = None
+    """Older configs named the program so."""
     targets: Mapping[str, float] = field(default_factory=dict)
     """``task/metric`` → value wanted; told in the weak-spot reports."""
     trials: Mapping[str, int] = field(default_factory=dict)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from ablations.errors import ConfigError, Problem
 
+_MOST = 1024
+"""Processes of one machine: more is a slip of the keyboard."""
+
 __all__ = ["Slot", "check_together", "not_together", "slots_of", "usable_cores", "visible_gpus"]
 
 
@@ -102,6 +105,11 @@ def _share(index: int, count: int, threads: int | None) -> tuple[int, ...]:
 def _check(count: int, groups: Sequence[object], gpus: bool) -> None:
     if count < 1:
         raise ConfigError(Problem("hydra.launcher.slots", "no slot", found=count, allowed=">= 1"))
+    if count > _MOST:
+        allowed = f"at most {_MOST:,}"
+        raise ConfigError(
+            Problem("hydra.launcher.slots", "too many processes", found=count, allowed=allowed)
+        )
     if gpus and count > len(groups):
         raise ConfigError(
             Problem(
@@ -121,8 +129,9 @@ def check_together(together: int, devices_per_slot: int) -> None:
         ConfigError: fewer than one, or several jobs as one on several GPUs.
     """
     where = "hydra.launcher.together"
-    if together < 1:
-        raise ConfigError(Problem(where, "no run", found=together, allowed=">= 1"))
+    if not 1 <= together <= _MOST:
+        allowed = f"1 to {_MOST:,}"
+        raise ConfigError(Problem(where, "no number of runs", found=together, allowed=allowed))
     if together > 1 and devices_per_slot > 1:
         raise ConfigError(
             Problem(

@@ -12,7 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ablations.files import read_json, write_json
+from ablations.files import write_json
+from ablations.stored import damaged, stored_object
 from sweeps.space import Point
 from sweeps.study.confirm import Pick, finalists
 from sweeps.study.job import identity
@@ -229,10 +230,12 @@ def _kept(path: Path, explored: int, asked: int, done: int) -> list[int] | None:
     """Return the finalists decided before; None where a trial was added, or a failed one is done."""
     if not path.exists():
         return None
-    kept = read_json(path)
+    kept = stored_object(path)
     now = {"explored": explored, "asked": asked, "done": done}
     # Files written before failed runs were tried again lack "done".
     if any(kept.get(name, value) != value for name, value in now.items()):
         return None
-    numbers: list[int] = kept["finalists"]
+    numbers = kept.get("finalists")
+    if not isinstance(numbers, list) or not all(isinstance(number, int) for number in numbers):
+        raise damaged(path, "no list of finalists")
     return numbers

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import ConfigError, Problem
-from ablations.files import read_json, write_json
+from ablations.files import write_json
+from ablations.stored import stored_as, stored_object
 
 __all__ = [
     "FORMAT",
@@ -85,12 +86,13 @@ def load_definition(folder: Path) -> Definition | None:
 
     Raises:
         ConfigError: a newer version of the platform wrote it.
+        DamagedError: it is not what was written.
     """
     path = folder / "study.json"
     if not path.exists():
         return None
-    stored = read_json(path)
-    if stored.get("format", 0) > FORMAT:
+    stored = stored_object(path)
+    if isinstance(stored.get("format"), int) and stored["format"] > FORMAT:
         raise ConfigError(
             Problem(
                 str(path),
@@ -99,7 +101,7 @@ def load_definition(folder: Path) -> Definition | None:
                 allowed=f"at most {FORMAT}",
             )
         )
-    return Definition(**stored)
+    return stored_as(Definition, stored, path)
 
 
 def settle_definition(folder: Path, asked: Definition) -> Definition:

@@ -15,9 +15,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ablations.files import read_json, write_json
+from ablations.errors import UserError
+from ablations.files import write_json
 from ablations.lease import beats_elsewhere
 from ablations.runs import HOLDER, RunRecord, run_name
+from ablations.stored import stored_as, stored_object
 from sweeps.study.trial import Ask, Outcome, trial_name
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "may_be_tried_again",
     "outcome_of",
     "outcomes_of",
+    "read_ask",
     "refused_in",
     "run_folder",
     "runs_in",
@@ -54,6 +57,17 @@ def write_ask(folder: Path, ask: Ask, seed: int) -> None:
         write_json(run / "ask.json", ask.plain())
 
 
+def read_ask(path: Path) -> Ask:
+    """Return the ask in ``path``.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
+    plain = stored_object(path)
+    stored_as(Ask, plain, path)
+    return Ask.from_plain(plain)
+
+
 def runs_in(folder: Path) -> dict[int, set[int]]:
     """Number → seeds of every run folder of the study."""
     found: dict[int, set[int]] = {}
@@ -71,7 +85,7 @@ def asks_in(folder: Path, numbers: Iterable[int], runs: Mapping[int, set[int]]) 
         for seed in sorted(runs.get(number, ())):
             path = folder / run_name(trial_name(number), seed) / "ask.json"
             if path.exists():
-                asks[number] = Ask.from_plain(read_json(path))
+                asks[number] = read_ask(path)
                 break
     return asks
 
@@ -115,7 +129,7 @@ def may_be_tried_again(outcome: Outcome, run: Path) -> bool:
 def forget_failure(run: Path) -> None:
     """Remove the result of a run that is about to be tried again; its events keep the reason."""
     path = run / "result.json"
-    if path.exists() and read_json(path).get("status") == "failed":
+    if path.exists() and stored_object(path).get("status") == "failed":
         path.unlink()
 
 
@@ -136,7 +150,10 @@ def refused_in(folder: Path) -> dict[str, str]:
     found = {}
     for ask in sorted(folder.glob("trial-*/ask.json")):
         record = RunRecord(ask.parent)
-        result = None if record.exists() else record.result()
+        try:
+            result = None if record.exists() else record.result()
+        except UserError:  # it is told as a damaged run
+            continue
         if result is not None and result.get("status") == "failed":
             found[ask.parent.name] = str(result.get("reason") or "no reason was recorded")
     return found
@@ -147,7 +164,7 @@ def _pruned(run: Path, seed: int) -> Outcome | None:
     path = run / "pruned.json"
     if not path.exists() or _is_locked(run):
         return None
-    return Outcome(seed=seed, status="pruned", reason=read_json(path)["reason"])
+    return Outcome(seed=seed, status="pruned", reason=stored_object(path).get("reason"))
 
 
 def outcomes_of(folder: Path, ask: Ask, seeds: Iterable[int]) -> dict[int, Outcome]:

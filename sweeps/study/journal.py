@@ -11,6 +11,7 @@ lost, the same trials are read back from the run folders (:class:`~sweeps.study.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -54,15 +55,34 @@ class Journal:
         _mend(self.path)
         # A lock file left by a killed driver is stale: the study's lease is ours.
         self.path.with_name("journal.log.lock").unlink(missing_ok=True)
+        self._parameters = {path: _distribution(spec) for path, spec in parameters.items()}
+        self._trials: dict[int, Trial] = {}
+        self._ids: dict[int, int] = {}
+        self._begin(study, objectives, scale)
+
+    def _begin(self, study: str, objectives: Mapping[str, Direction], scale: str) -> None:
+        """Open the log and read its trials; one that cannot be read is moved aside and begun anew."""
+        try:
+            self._read(study, objectives, scale)
+        except Exception as error:  # whatever Optuna makes of a line that it did not write
+            aside = _aside(self.path)
+            self.path.rename(aside)
+            print(
+                f"{self.path}: damaged ({type(error).__name__}: {str(error)[:80]}); moved to "
+                f"{aside.name}, its trials are read from the run folders",
+                file=sys.stderr,
+            )
+            self._trials.clear()
+            self._ids.clear()
+            self._read(study, objectives, scale)
+
+    def _read(self, study: str, objectives: Mapping[str, Direction], scale: str) -> None:
         self._storage, self._study = _open(self.path, study, objectives)
         if self._study.user_attrs.get(_SCALE, "") != scale:
             # Optuna changes no finished trial, so values in another score are told once more.
             self.path.unlink()
             self._storage, self._study = _open(self.path, study, objectives)
             self._study.set_user_attr(_SCALE, scale)
-        self._parameters = {path: _distribution(spec) for path, spec in parameters.items()}
-        self._trials: dict[int, Trial] = {}
-        self._ids: dict[int, int] = {}
         for frozen in self._study.get_trials(deepcopy=False):
             self._load(frozen)
 
@@ -192,6 +212,14 @@ def _distribution(spec: ParameterSpec) -> optuna.distributions.BaseDistribution:
     if spec.kind == "int":
         return distributions.IntDistribution(int(spec.low), int(spec.high))
     return distributions.FloatDistribution(spec.low, spec.high, log=spec.kind == "log")
+
+
+def _aside(path: Path) -> Path:
+    """Return a free name beside a damaged log."""
+    number = 1
+    while (found := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    return found
 
 
 def _mend(path: Path) -> None:

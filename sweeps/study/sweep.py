@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.composed import require_composed
 from ablations.errors import ConfigError, Problem
+from ablations.programs import program_kind
 from ablations.runs import folder_problem
 from ablations.schema import dump, load, source_values
 from ablations.terminal import override_word, runs_dir_words
@@ -129,6 +131,7 @@ def read_request(
     Raises:
         ConfigError: it cannot be done as said.
     """
+    require_composed(base)
     spec = _directed(read_search(base), base)
     command = read_command(arguments)
     _refuse_what_does_not_go_together(spec, command)
@@ -347,7 +350,7 @@ def _gives_out_its_runs(base: Mapping[str, Any]) -> Problem:
     return Problem(
         f"study {base.get('study')!r}",
         "an experiment that gives out its runs itself",
-        found=f"program.module={base['program'].get('module')}",
+        found=f"program.kind={program_kind(base['program'])}",
         do="leave --multirun out",
     )
 

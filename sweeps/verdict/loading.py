@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from ablations.errors import Problem, UserError
-from ablations.files import read_json
 from ablations.runs import RunRecord
+from ablations.stored import stored_object
 from sweeps.verdict.question import Question
 
 __all__ = ["Direction", "LoadedRun", "load_run", "refuse_mixed", "score_terms"]
@@ -87,7 +87,7 @@ def load_run(record: RunRecord, question: Question, left_out: dict[str, str]) ->
         left_out[name] = "it did not read the mixture that it was asked to (audit)"
         return None
     ask_file = record.path / "ask.json"
-    ask = dict(read_json(ask_file)) if ask_file.exists() else {}
+    ask = stored_object(ask_file) if ask_file.exists() else {}
     labels = {key: manifest.labels[key] for key in ("name", "phase") if manifest.labels.get(key)}
     last = result.get("step")
     return LoadedRun(

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ablations.evaluation.rule import removable
-from ablations.files import read_json
 from ablations.runs import list_runs
+from ablations.stored import stored_object
 from sweeps.study.spec import TaskQualitySpec
 from sweeps.verdict.observations import Observations, score_form
 from sweeps.verdict.signal import UNSTABLE, Signal
@@ -82,5 +82,5 @@ def _left_out(own: Observations, signals: tuple[Signal, ...]) -> dict[str, str]:
 
 def _phase(folder: Path) -> str | None:
     path = folder / "ask.json"
-    ask: Mapping[str, Any] = read_json(path) if path.exists() else {}
+    ask: Mapping[str, Any] = stored_object(path) if path.exists() else {}
     return ask.get("phase")

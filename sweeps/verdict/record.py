@@ -16,7 +16,8 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ablations.errors import Problem, UserError, unknown_name
-from ablations.files import read_json, write_json
+from ablations.files import write_json
+from ablations.stored import damaged, stored_object
 from ablations.terminal import override_word
 from sweeps.verdict.contrasts import Estimate
 from sweeps.verdict.decision import Outcome, Regret, TieKind
@@ -194,8 +195,8 @@ def read_verdict(folder: Path) -> Verdict:
                 do=f"run `ablate verdict {override_word('study', folder.name)}`",
             )
         )
-    stored = read_json(path)
-    if stored.get("format", 0) > FORMAT:
+    stored = stored_object(path)
+    if isinstance(stored.get("format"), int) and stored["format"] > FORMAT:
         raise UserError(
             Problem(
                 str(path),
@@ -204,7 +205,10 @@ def read_verdict(folder: Path) -> Verdict:
                 allowed=f"at most {FORMAT}",
             )
         )
-    verdict: Verdict = _build(Verdict, stored)
+    try:
+        verdict: Verdict = _build(Verdict, stored)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise damaged(path, f"{type(error).__name__}: {error}") from None
     return verdict
 
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from ablations.errors import ConfigError, DataError, UserError
+from ablations.files import read_json, write_sealed
 from ablations.schema import dump, load
 from sweeps.exporters import writing
 from sweeps.exporters.origin import plan_of, plan_of_config, plan_of_promotion
@@ -253,7 +254,8 @@ def test_a_path_that_the_loader_cannot_read_is_refused(
 
 def test_stores_of_two_tokenizers_are_refused(own_stores: Path, tmp_path: Path) -> None:
     path = own_stores / "synthetic_bpe/synthetic_junk/manifest.json"
-    path.write_text(path.read_text().replace("0" * 64, "1" * 64, 1))
+    made = read_json(path)
+    write_sealed(path, {**made, "tokenizer_hash": "1" * 64})
     with pytest.raises(DataError, match="different tokenizers"):
         write_export(plan_of_config(config_values(own_stores)), "olmo-core", out=tmp_path / "out")
 

@@ -200,7 +200,7 @@ def test_the_comparison_is_kept_and_told(
     promoted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = full_run(promoted, "full", GAINS)
-    after_run({"after": {"promotion": str(promoted)}}, record)
+    after_run({"after": {"kind": "comparison", "promotion": str(promoted)}}, record)
     said = capsys.readouterr().out
     assert "Rank correlation over tasks of the relative learning progress over the run" in said
     kept = json.loads((promoted / "comparison.json").read_text())
@@ -213,7 +213,7 @@ def test_a_promotion_that_moved_stops_nothing(
     promoted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = full_run(promoted, "full", GAINS)
-    after_run({"after": {"promotion": str(promoted / "elsewhere")}}, record)
+    after_run({"after": {"kind": "comparison", "promotion": str(promoted / "elsewhere")}}, record)
     assert "was moved away" in capsys.readouterr().out
 
 

@@ -141,7 +141,7 @@ def test_an_arm_is_sixty_percent_the_source_under_test() -> None:
 )
 def test_arms_that_cannot_be_are_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        ArmsSpec(**{"module": "m", "arms": {"math": {"math": 1.0}}, **changed})
+        ArmsSpec(**{"arms": {"math": {"math": 1.0}}, **changed})
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_arms_fork_one_checkpoint_and_are_judged(workspace: Path, ablate: Ablate
         "~schedule.stages.main",
         "schedule.lr.warmup_steps=2",
         "++schedule.lr.decay_steps=4",
-        "program={module: sweeps.promotion.arms, seeds: [0, 1], arms: {facts: {synthetic_facts: "
+        "program={kind: annealing, seeds: [0, 1], arms: {facts: {synthetic_facts: "
         "1.0}, arithmetic: {synthetic_arithmetic: 1.0}}}",
     )
     assert answer.code == 0, answer.err
@@ -144,7 +144,7 @@ def test_stages_are_searched_one_from_the_other(workspace: Path, ablate: Ablate)
         "~schedule.stages.main",
         "schedule.lr.warmup_steps=2",
         "++schedule.lr.decay_steps=4",
-        "program={module: sweeps.promotion.stages}",
+        "program={kind: stagewise}",
     )
     answer = ablate(*arguments)
     assert answer.code == 0, answer.err

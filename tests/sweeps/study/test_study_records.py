@@ -88,6 +88,22 @@ def test_a_journal_cut_anywhere_loses_nothing(tmp_path: Path, share: float) -> N
     assert list(study(tmp_path).trials) == trials
 
 
+@pytest.mark.parametrize("wrong", [b"{not json}\n", b"[1]\n", b'{"op_code": 99}\n', b"\xff\xfe\n"])
+def test_a_journal_damaged_in_the_middle_is_moved_aside_and_rebuilt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: bytes
+) -> None:
+    trials = ended_study(tmp_path)
+    journal = tmp_path / "runs/s/journal.log"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    content = b"".join([*lines[:4], wrong, *lines[4:]])
+    journal.write_bytes(content)
+    assert list(study(tmp_path).trials) == trials
+    assert journal.with_name("journal.log.damaged-1").read_bytes() == content
+    assert "journal.log: damaged" in capsys.readouterr().err
+    assert list(study(tmp_path).trials) == trials
+    assert capsys.readouterr().err == ""
+
+
 def test_a_lock_that_a_killed_driver_left_costs_no_time(tmp_path: Path) -> None:
     ended_study(tmp_path)
     (tmp_path / "runs/s/journal.log.lock").touch()
