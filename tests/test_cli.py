@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ablations.cli import COMMANDS
+from ablations.data.manifest import StoreManifest
 from tests.conftest import SHORT_SOURCES, TINY, Ablate
 
 MISTAKES = {
@@ -79,10 +81,10 @@ def test_all_problems_are_told_at_once(ablate: Ablate, workspace: Path) -> None:
 
 
 def test_a_store_of_another_tokenizer_is_refused(workspace: Path, ablate: Ablate) -> None:
-    manifest = workspace / "data/synthetic_bpe/synthetic_facts/manifest.json"
-    text = manifest.read_text()
-    manifest.unlink()  # linked to the shared copy
-    manifest.write_text(text.replace('"tokenizer_hash": "', '"tokenizer_hash": "beef'))
+    folder = workspace / "data/synthetic_bpe/synthetic_facts"
+    made = StoreManifest.read(folder)
+    # Written by rename: the shared copy that the file is linked to stays.
+    replace(made, tokenizer_hash=f"beef{made.tokenizer_hash}").write(folder)
     answer = ablate("run", *TINY, *SHORT_SOURCES)
     assert answer.code == 2
     assert "prepared with another tokenizer" in answer.err

@@ -7,12 +7,14 @@ import shutil
 import struct
 import tracemalloc
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from ablations.data.manifest import StoreManifest
 from ablations.errors import ConfigError, DataError, UserError
 from ablations.schema import dump, load
 from sweeps.exporters import writing
@@ -252,8 +254,8 @@ def test_a_path_that_the_loader_cannot_read_is_refused(
 
 
 def test_stores_of_two_tokenizers_are_refused(own_stores: Path, tmp_path: Path) -> None:
-    path = own_stores / "synthetic_bpe/synthetic_junk/manifest.json"
-    path.write_text(path.read_text().replace("0" * 64, "1" * 64, 1))
+    folder = own_stores / "synthetic_bpe/synthetic_junk"
+    replace(StoreManifest.read(folder), tokenizer_hash="1" * 64).write(folder)
     with pytest.raises(DataError, match="different tokenizers"):
         write_export(plan_of_config(config_values(own_stores)), "olmo-core", out=tmp_path / "out")
 

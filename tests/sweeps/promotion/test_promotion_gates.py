@@ -12,6 +12,7 @@ import pytest
 
 from ablations.data.manifest import StoreManifest
 from ablations.errors import AuditError, UserError
+from ablations.files import read_json, write_sealed
 from ablations.mixture.audit import audit
 from sweeps.promotion.evidence import Contamination, Evidence, choose, gather
 from sweeps.promotion.gates import GateResult, audit_gaps, judge_gates, require_open
@@ -181,9 +182,9 @@ def test_every_stage_that_was_trained_needs_an_audit(
         {**audit, "stages": [row for row in audit["stages"] if row["stage"] != stage]}
     )
     if warm:
-        manifest = json.loads((record.path / "manifest.json").read_text())
+        manifest = read_json(record.path / "manifest.json")
         manifest["config"]["warm_start"] = {"checkpoint": "runs/trunk/checkpoints/4"}
-        (record.path / "manifest.json").write_text(json.dumps(manifest))
+        write_sealed(record.path / "manifest.json", manifest)
     gate = judged(replace(evidence, runs=(record,)))["audit"]
     assert gate.state == state
     assert (f"stages without an audit: {stage}" in gate.sentence) == (state == "failed")
