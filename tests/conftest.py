@@ -10,10 +10,16 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 # One thread a process: tests run side by side, and the number of threads changes the last bits of a loss.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# The first example of a property pays for the imports, and tests run side by side: 674 ms were seen of
+# one that took 38 ms when it was tried again. How long an example takes is no property of the code.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 TINY = (
     "experiment=synthetic",

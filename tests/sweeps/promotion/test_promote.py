@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ablations.errors import UserError
+from ablations.runs import list_runs
 from ablations.schema import load
 from sweeps.nanotron_files import handover_problems, read
 from sweeps.promotion.promote import promote
@@ -45,6 +46,7 @@ def test_a_winner_is_promoted_with_its_evidence(study: MadeStudy) -> None:
         "not run",  # second proxy
         "passed",  # token counts
         "passed",  # one tokenizer
+        "not run",  # surrogate evidence: nothing is picked by a surrogate
     ]
     assert len(record["provenance"]["runs"]) == 3
     assert record["provenance"]["by"]
@@ -149,10 +151,12 @@ def test_mistakes_are_told(study: MadeStudy, override: str, said: str) -> None:
 
 
 def test_a_baseline_without_finished_runs_cannot_be_promoted(study: MadeStudy) -> None:
-    for record in (study.runs_dir / "proxies").glob("trial-0000-*"):
-        (record / "manifest.json").write_text(
-            (record / "manifest.json").read_text().replace('"done"', '"failed"')
-        )
+    runs = [
+        run for run in list_runs(study.runs_dir, "proxies") if run.manifest.trial == "trial-0000"
+    ]
+    assert {run.status for run in runs} == {"done"}
+    for run in runs:
+        run.set_status("failed")
     with pytest.raises(UserError, match="no finished run"):
         promote(config("promotion.pick=trial-0000"))
 

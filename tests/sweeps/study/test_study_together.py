@@ -35,11 +35,13 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "ablations.cli", "run", "-m", *SHARED, *arguments]
 
 
-def ablate(folder: Path, *arguments: str) -> None:
+def ablate(folder: Path, *arguments: str, code: int = 0) -> str:
+    """Run the study, hold its exit code, and return what it wrote to standard error."""
     done = subprocess.run(
         command(*arguments), cwd=folder, capture_output=True, text=True, timeout=550
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr
 
 
 def results(folder: Path, study: str) -> dict[str, dict[str, Any]]:
@@ -117,7 +119,8 @@ def test_kill_9_in_the_middle_repeats_nothing(workspace: Path, whom: str) -> Non
 
 def test_a_diverged_proxy_fails_alone_and_is_not_trained_again(workspace: Path) -> None:
     hot = ("training.diverged_ratio=0.5", "training.diverged_patience_steps=3")
-    ablate(workspace, "study=hot", "seed=0,1,2", "search.max_failures=9", *hot, TOGETHER)
+    sweep = ("study=hot", "seed=0,1,2", "search.max_failures=9", *hot, TOGETHER)
+    assert "study 'hot': 3 of 3 runs failed" in ablate(workspace, *sweep, code=1)
     ended = results(workspace, "hot")
     assert {result["status"] for result in ended.values()} == {"failed"}
     for name, result in ended.items():
