@@ -259,7 +259,7 @@ def _decision_charts(content: ReportContent) -> Iterator[Chart]:
             key="signal",
             section="signal",
             title="Signal of the tasks",
-            caption="A task that fails one of the first three criteria has no vote in the verdict.",
+            caption="Reported, not applied: the score is the one that the study declares.",
             figure=figures.task_signal(figures.signal_frame(verdict.signal)),
         )
     if verdict is not None:
