@@ -51,7 +51,7 @@ STEPS: tuple[Step, ...] = (
         once=True,
     ),
     Step(
-        "the full run: a larger model, half as many tokens again, three stages",
+        "the full run: a larger model, twice the tokens, three stages",
         ("run", "--config-dir", "{promotion}/conf", "experiment=promoted"),
     ),
     Step(
