@@ -70,7 +70,8 @@ def load_run(record: RunRecord, question: Question, left_out: dict[str, str]) ->
     """The run of a record; None, with the reason in ``left_out``, where it does not count."""
     name = record.path.name
     if wrong := record.ailments(judged=True):
-        left_out[name] = f"damaged: {wrong[0]}"
+        refused = _refused_before_it_began(record)
+        left_out[name] = f"failed: {refused}" if refused else f"damaged: {wrong[0]}"
         return None
     manifest, result = record.manifest, record.result()
     if result is None or result.get("status") != "done":
@@ -103,6 +104,18 @@ def load_run(record: RunRecord, question: Question, left_out: dict[str, str]) ->
         ask={**labels, **ask},
         items=manifest.items,
     )
+
+
+def _refused_before_it_began(record: RunRecord) -> str | None:
+    """Return why the driver recorded a failure where no run made a record; None for any other."""
+    if (record.path / "manifest.json").exists():
+        return None
+    try:
+        result = record.result() or {}
+    except UserError:
+        return None
+    reasons = str(result.get("reason") or "no reason is recorded").splitlines()
+    return reasons[0] if result.get("status") == "failed" else None
 
 
 def _defining(config: Mapping[str, Any]) -> dict[str, Any]:
