@@ -27,7 +27,7 @@ from typing import Any
 from ablations.errors import HeldError, Problem
 from ablations.files import read_json, write_json
 
-__all__ = ["BEAT_SECONDS", "STALE_SECONDS", "beats_elsewhere", "hold"]
+__all__ = ["BEAT_SECONDS", "STALE_SECONDS", "beats_elsewhere", "hold", "only_process"]
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
@@ -211,3 +211,32 @@ def _read(lease: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return holder if isinstance(holder, dict) else None
+
+
+_LOCK_SECONDS = 30.0
+"""Waited for a process whose caller was killed: it is gone in a second."""
+
+
+@contextlib.contextmanager
+def only_process(directory: Path, name: str, otherwise: str) -> Iterator[None]:
+    """Hold the lock ``name`` of ``directory`` for one process; the kernel frees it at death.
+
+    Args:
+        directory: The run folder.
+        name: File name of the lock.
+        otherwise: What the error states where another process holds it.
+
+    Raises:
+        HeldError: after half a minute.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(directory / name)
+    try:
+        lock.acquire(timeout=_LOCK_SECONDS)
+    except Timeout:
+        raise HeldError(Problem(str(directory), otherwise, do="wait, or stop it")) from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -8,22 +8,20 @@ that it was at. Checkpoints that need not stay are removed after they are scored
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ablations.errors import CheckpointError, EvaluationError, HeldError, Problem
+from ablations.errors import CheckpointError, EvaluationError
 from ablations.evaluation.specs import EvaluationSpec
 from ablations.files import write_text
+from ablations.lease import only_process
 from ablations.runs import RunRecord
 from ablations.training.specs import Device, KeepCheckpoints
 from ablations.training.worker import Task, run_in_worker
 
 __all__ = ["ScoringJob", "resolved_device", "score_here", "score_run"]
-
-_LOCK_SECONDS = 30.0
 
 Advance = Callable[[str], None]
 """Told of every task that is begun."""
@@ -115,7 +113,7 @@ def score_here(job: ScoringJob, advance: Advance) -> float:
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     record = RunRecord(job.directory)
-    with _scoring_lock(job.directory):
+    with only_process(job.directory, "scoring.lock", "another process is scoring this run"):
         exports, lost = _exports(job, record)
         for step, reason in lost.items():
             scores = without_scores(step, job.evaluation, job.stores, reason)
@@ -136,28 +134,6 @@ def score_here(job: ScoringJob, advance: Advance) -> float:
             record.add_scores(scores.row(scores.step * job.tokens_per_step))
             _retire(job, record)
     return time.process_time() - began
-
-
-@contextlib.contextmanager
-def _scoring_lock(directory: Path) -> Iterator[None]:
-    """The lock of the one process that scores a run; the kernel frees it at death.
-
-    Raises:
-        HeldError: after half a minute; a process whose caller was killed is gone in a second.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(directory / "scoring.lock")
-    try:
-        lock.acquire(timeout=_LOCK_SECONDS)
-    except Timeout:
-        raise HeldError(
-            Problem(str(directory), "another process is scoring this run", do="wait, or stop it")
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _exports(job: ScoringJob, record: RunRecord) -> tuple[dict[int, Path], dict[int, str]]:

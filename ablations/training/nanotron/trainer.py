@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ablations.errors import AblationError, HeldError, Problem, TrainingError
+from ablations.errors import AblationError, TrainingError
 from ablations.files import mend_lines, read_json_lines
+from ablations.lease import only_process
 from ablations.training.checkpoints import (
     checkpoint_steps,
     newest,
@@ -26,7 +26,6 @@ from ablations.training.worker import Task, run_in_worker
 __all__ = ["NanotronTrainer", "failure", "outcome_of", "prepare", "training_lock"]
 
 _WORKER = "ablations.training.nanotron.rank"
-_LOCK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -99,26 +98,13 @@ def prepare(job: TrainJob) -> Start:
     return start
 
 
-@contextlib.contextmanager
-def training_lock(directory: Path) -> Iterator[None]:
-    """The lock of the one worker that may write a run's checkpoints; the kernel frees it at death.
+def training_lock(directory: Path) -> AbstractContextManager[None]:
+    """Return the lock of the one worker that may write a run's checkpoints.
 
     Raises:
-        HeldError: after half a minute; a worker whose caller was killed is gone in a second.
+        HeldError: on entering it; see :func:`~ablations.lease.only_process`.
     """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(directory / "training.lock")
-    try:
-        lock.acquire(timeout=_LOCK_SECONDS)
-    except Timeout:
-        raise HeldError(
-            Problem(str(directory), "a worker of this run is still training", do="wait, or stop it")
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+    return only_process(directory, "training.lock", "a worker of this run is still training")
 
 
 def outcome_of(job: TrainJob) -> TrainOutcome:
