@@ -212,7 +212,7 @@ def test_what_another_life_scored_meanwhile_is_not_scored_again(
 def test_two_processes_do_not_score_a_run_at_once(
     trained: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ablations.scoring._LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("ablations.lease._LOCK_SECONDS", 0.05)
     job = replace(scoring_of(trained), directory=tmp_path)
     with (
         FileLock(tmp_path / "scoring.lock"),
