@@ -166,7 +166,7 @@ class SearchAgenda:
         if kept is not None:
             return kept
         picked = self._ask_pick(study) if spec.finalists and spec.pick else None
-        chosen = [trial.number for trial in finalists(study.history(), spec)]
+        chosen = [trial.number for trial in finalists(study.history(), spec, picked)]
         if picked is not None and picked not in chosen:
             chosen.append(picked)
         write_json(

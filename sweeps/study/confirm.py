@@ -33,20 +33,29 @@ Pick = Callable[[History], Recommendation | None]
 """Asks the surrogate for its optimum; None where it cannot say."""
 
 
-def finalists(history: History, spec: ConfirmSpec) -> list[Trial]:
-    """The trials to confirm, best first, the baseline last; infeasible ones are left out."""
+def finalists(history: History, spec: ConfirmSpec, picked: int | None = None) -> list[Trial]:
+    """Return the trials to confirm, best first, the baseline last; infeasible ones are left out.
+
+    Args:
+        picked: Number of the trial at the surrogate's optimum.
+
+    Neither that trial nor the baseline counts as one of ``spec.finalists``: where one of them is the
+    best, the next best is confirmed too, so that the verdict compares as many candidates as were
+    asked for.
+    """
     if spec.finalists == 0:
         return []
     candidates = [trial for trial in history.done if _allowed(history, trial)]
     if not candidates:
         return []
     order = _ranking(history.losses(candidates))
-    chosen = [candidates[i] for i in order[: spec.finalists]]
-    chosen += [t for t in candidates if t.ask.phase == "confirm" and t not in chosen]
+    ranked = [candidates[i] for i in order]
     baseline = history.baseline_trial
-    if baseline is not None and baseline not in chosen:
-        chosen.append(baseline)
-    return chosen
+    beside = {picked} if baseline is None else {picked, baseline.number}
+    best = [trial for trial in ranked if trial.number not in beside][: spec.finalists]
+    chosen = [trial for trial in ranked if trial.number == picked or trial in best]
+    chosen += [t for t in candidates if t.ask.phase == "confirm" and t not in chosen]
+    return chosen if baseline is None else [*(t for t in chosen if t is not baseline), baseline]
 
 
 def pareto_front(losses: np.ndarray) -> np.ndarray:

@@ -116,7 +116,8 @@ def test_each_reader_computes_the_decided_score(tmp_path: Path) -> None:
         assert objective.value(result) == pytest.approx(value)
         assert result["score"] != pytest.approx(value)
     best = [trial.number for trial in finalists(history, search.confirm)]
-    assert best[:2] == [0, 1]
+    assert best[:2] == [1, 2]
+    assert best[-1] == history.baseline_trial.number == 0
     storage = optuna.storages.JournalStorage(
         optuna.storages.journal.JournalFileBackend(str(state.folder / "journal.log"))
     )

@@ -240,3 +240,17 @@ def test_a_pick_that_was_run_already_is_confirmed_there(tmp_path: Path) -> None:
     all_runs(state, SearchAgenda(planned, lambda _: picked).next_runs)
     assert len(state.trials) == 10
     assert sorted(state.trial(2).outcomes) == [0, 1]
+
+
+@pytest.mark.parametrize("rank", [0, 1, 4])
+def test_the_pick_never_takes_the_place_of_a_finalist(tmp_path: Path, rank: int) -> None:
+    search = spec(confirm=ConfirmSpec(finalists=2, pick=True, seeds=(0, 1)))
+    state = study(tmp_path, search)
+    all_runs(state, SearchAgenda(strategy(search), None).next_runs)
+    ranked = finalists(state.history(), ConfirmSpec(finalists=10))
+    baseline = state.history().baseline_trial
+    others = [trial.number for trial in ranked if trial is not baseline]
+    chosen = finalists(state.history(), search.confirm, picked=others[rank])
+    expected = {*[number for number in others if number != others[rank]][:2], others[rank]}
+    assert {trial.number for trial in chosen if trial is not baseline} == expected
+    assert baseline in chosen
