@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from benchmarks.error_rates import Rates, Setting, rates
 from sweeps.verdict.decide import decide
 from sweeps.verdict.published import published_table
-from sweeps.verdict.simulate import Rates, Setting, rates
 
 GOAL = 0.05
 EFFECTS = (1.0, 2.0, 3.0)

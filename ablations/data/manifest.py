@@ -106,11 +106,6 @@ class StoreManifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
-    @property
-    def bytes_per_token(self) -> float:
-        """UTF-8 bytes of text a training token stands for."""
-        return self.bytes / self.tokens if self.tokens else float("nan")
-
     def checksums(self) -> dict[str, str]:
         """Name below the store's folder → SHA-256 (hex) of every file that a run reads; empty = unknown."""
         return {

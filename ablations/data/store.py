@@ -35,7 +35,7 @@ from ablations.data.manifest import (
 from ablations.data.verified import unlike
 from ablations.errors import DataError, Problem
 
-__all__ = ["TokenStore", "check_store"]
+__all__ = ["TokenStore"]
 
 _INDEX_ENTRY_BYTES = 8
 
@@ -167,40 +167,6 @@ def _gather(
         out[...] = view[index]
     else:
         out[rows] = view[index]
-
-
-def check_store(folder: Path, tokenizer_hash: str, vocab_size: int) -> StoreManifest:
-    """The manifest of a store that a model with this tokenizer and vocabulary can read.
-
-    Raises:
-        DataError: no store, files that are missing, cut or swapped, another tokenizer, or token
-            ids beyond the model's vocabulary.
-    """
-    manifest = TokenStore.open(folder).manifest
-    problems = []
-    if manifest.tokenizer_hash != tokenizer_hash:
-        problems.append(
-            Problem(
-                str(folder),
-                "tokenised with another tokenizer",
-                found=f"{manifest.tokenizer} ({manifest.tokenizer_hash[:12]})",
-                allowed=f"the model's ({tokenizer_hash[:12]})",
-                do="prepare the source with the model's tokenizer, or choose the one it was made for",
-            )
-        )
-    if manifest.vocab_size > vocab_size:
-        problems.append(
-            Problem(
-                str(folder),
-                "token ids beyond the model's vocabulary",
-                found=f"vocabulary of {manifest.vocab_size}",
-                allowed=f"at most {vocab_size}",
-                do=f"set model.vocab_size={manifest.vocab_size} or more",
-            )
-        )
-    if problems:
-        raise DataError(problems)
-    return manifest
 
 
 def _file_problems(folder: Path, manifest: StoreManifest, full: bool) -> list[Problem]:

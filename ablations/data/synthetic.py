@@ -22,14 +22,13 @@ weight of their source and falls with the other's, with an optimum inside::
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from ablations.data.prepare import Prepared
+    pass
 
-__all__ = ["SKILLS", "Text", "documents", "prepare_skills", "task_items"]
+__all__ = ["SKILLS", "Text", "documents", "task_items"]
 
 Skill = Literal["facts", "arithmetic", "dialogue", "code", "junk"]
 SKILLS: tuple[Skill, ...] = ("facts", "arithmetic", "dialogue", "code", "junk")
@@ -176,31 +175,3 @@ def _item(query: str, right: str, wrong: list[str], rng: random.Random) -> dict[
         "joiner": " ",
         "question": query,
     }
-
-
-def prepare_skills(
-    data_dir: Path,
-    *,
-    skills: Sequence[Skill] = ("facts", "arithmetic"),
-    documents: int = 600,
-    vocab_size: int = 384,
-) -> dict[str, Prepared]:
-    """Token stores ``synthetic_<skill>`` of a few documents, for tests: under two seconds.
-
-    The tokenizer is ``data_dir/tokenizers/tiny_bpe``; the task items are in ``data_dir/benchmarks``.
-    """
-    from ablations.data.catalogue import SourceSpec, SyntheticOrigin
-    from ablations.data.prepare import prepare
-    from ablations.data.tokenizer import TokenizerSpec
-
-    sources = {
-        f"synthetic_{skill}": SourceSpec(
-            domain="synthetic",
-            tokens_available=60 * documents,
-            origin=SyntheticOrigin(kind="synthetic", skill=skill, documents=documents),
-            licence="CC0-1.0",
-        )
-        for skill in skills
-    }
-    tokenizer = TokenizerSpec(name="tiny_bpe", vocab_size=vocab_size, sample_bytes=20_000)
-    return {made.name: made for made in prepare(sources, tokenizer, data_dir)}

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablations.errors import AuditError
-from ablations.mixture.sampler import Placement, Sampler
+from ablations.mixture.sampler import Placement
 from ablations.mixture.schedule import Schedule
 
 __all__ = ["Audit", "AuditRow", "WindowCounts", "audit"]
@@ -30,18 +30,6 @@ class WindowCounts:
     def add(self, placement: Placement) -> None:
         """Count the samples of one batch."""
         np.add.at(self.array, (placement.stage, placement.source), 1)
-
-    @classmethod
-    def of_samples(cls, sampler: Sampler, samples: int) -> WindowCounts:
-        """The counts of samples 0..samples-1, in closed form."""
-        schedule, edge, rows = sampler.schedule, 0, []
-        before = np.zeros(len(schedule.sources), dtype=np.int64)
-        for stage in schedule.stages:
-            edge = min(samples, edge + stage.steps * schedule.batch_size)
-            after = np.array(list(sampler.counts(edge).values()), dtype=np.int64)
-            rows.append(after - before)
-            before = after
-        return cls(schedule, np.stack(rows))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from ablations.errors import Problem
 from ablations.mixture.schedule import Schedule
 
-__all__ = ["broken_caps", "simulated_slices", "weight_bounds"]
+__all__ = ["broken_caps", "simulated_slices"]
 
 
 def broken_caps(
@@ -47,16 +47,6 @@ def broken_caps(
                 )
             )
     return problems
-
-
-def weight_bounds(
-    available_tokens: Mapping[str, float], *, full_tokens: float, epoch_cap: float
-) -> dict[str, float]:
-    """Source → the largest mean weight that keeps it within ``epoch_cap`` at the full budget."""
-    return {
-        name: min(1.0, epoch_cap * tokens / full_tokens)
-        for name, tokens in available_tokens.items()
-    }
 
 
 def simulated_slices(

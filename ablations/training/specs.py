@@ -136,11 +136,6 @@ class ModelSpec:
         norms = (2 * self.num_hidden_layers + 1) * self.hidden_size
         return self.embedding_parameters + norms + self.num_hidden_layers * self.layer_parameters
 
-    @property
-    def non_embedding_parameters(self) -> int:
-        """Parameters without embedding and head: what a ladder of proxies is named by."""
-        return self.parameters - self.embedding_parameters
-
     def flops_per_token(self, sequence_length: int) -> int:
         """Training FLOPs of one token: 6 a matrix parameter, 12 · layers · width · length for attention.
 

@@ -14,13 +14,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from ablations.errors import ConfigError, Problem
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 
-__all__ = ["StepRow", "TrainJob", "TrainOutcome", "Trainer", "WarmStart", "Watch"]
+__all__ = ["StepRow", "TrainJob", "TrainOutcome", "WarmStart", "Watch"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,18 +163,3 @@ class TrainOutcome:
 
 Watch = Callable[[StepRow], None]
 """Called with every step's row, in order, in the caller's process."""
-
-
-class Trainer(Protocol):
-    """Whoever turns a job into checkpoints."""
-
-    def train(self, job: TrainJob, watch: Watch | None = None) -> TrainOutcome:
-        """Train to the schedule's end, from the newest whole checkpoint if there is one.
-
-        Raises:
-            UserError: the job cannot be done as asked (a foreign checkpoint, another topology).
-
-        A training that fails for its own reasons (divergence, a killed worker) returns a
-        ``failed`` outcome with the reason; nothing on disk is lost.
-        """
-        ...

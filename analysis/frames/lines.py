@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["checkpoints_frame", "metrics_frame", "samples_frame", "score_frames"]
+__all__ = ["metrics_frame", "samples_frame", "score_frames"]
 
 Array = np.ndarray[Any, Any]
 
@@ -102,11 +102,6 @@ def _declared(
     return checkpoints.assign(
         score=pd.array(values, dtype=checkpoints["score"].dtype), direction=direction
     ).astype(checkpoints.dtypes.to_dict())
-
-
-def checkpoints_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
-    """One row a scored checkpoint."""
-    return score_frames(runs)[0]
 
 
 def _last_of_each_step(table: pa.Table, owner: Array) -> tuple[pa.Table, Array]:

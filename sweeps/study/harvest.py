@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ __all__ = [
     "refused_in",
     "run_folder",
     "runs_in",
-    "wait_while_held",
     "write_ask",
     "write_failure",
 ]
@@ -198,9 +196,3 @@ def _is_locked(run: Path) -> bool:
         return True
     lock.release()
     return False
-
-
-def wait_while_held(run: Path, poll_seconds: float = 0.2) -> None:
-    """Return once nobody works on the run."""
-    while is_held(run):
-        time.sleep(poll_seconds)

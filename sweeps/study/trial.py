@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fnmatch
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,7 +25,6 @@ __all__ = [
     "feasibility",
     "measure",
     "trial_name",
-    "trial_number",
 ]
 
 Phase = Literal["baseline", "design", "search", "confirm", "grid"]
@@ -36,12 +34,6 @@ TrialState = Literal["running", "done", "failed", "pruned"]
 def trial_name(number: int) -> str:
     """The name of trial ``number``; its run folders are ``<name>-<seed>``."""
     return f"trial-{number:04d}"
-
-
-def trial_number(name: str) -> int | None:
-    """The number in a trial's name, None where it is not a name that a study gives."""
-    found = re.fullmatch(r"trial-(\d{4,})", name)
-    return int(found[1]) if found else None
 
 
 @dataclass(frozen=True, kw_only=True)

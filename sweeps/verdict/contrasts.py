@@ -38,7 +38,6 @@ __all__ = [
     "Estimate",
     "Evidence",
     "Selection",
-    "all_pairs",
     "best_subset",
     "holm",
     "many_to_one",
@@ -180,19 +179,6 @@ def many_to_one(evidence: Evidence, baseline: int) -> dict[str, Estimate]:
     others = [k for k in range(len(evidence.names)) if k != baseline]
     estimates = simultaneous(evidence, _against(len(evidence.names), others, baseline))
     return {evidence.names[k]: estimate for k, estimate in zip(others, estimates, strict=True)}
-
-
-def all_pairs(evidence: Evidence) -> dict[tuple[str, str], Estimate]:
-    """First minus second for every pair in order of names, with intervals that hold together."""
-    count = len(evidence.names)
-    pairs = [(i, j) for i in range(count) for j in range(i + 1, count)]
-    weights = np.zeros((len(pairs), count))
-    for row, (i, j) in enumerate(pairs):
-        weights[row, i], weights[row, j] = 1.0, -1.0
-    return {
-        (evidence.names[i], evidence.names[j]): estimate
-        for (i, j), estimate in zip(pairs, simultaneous(evidence, weights), strict=True)
-    }
 
 
 def simultaneous(evidence: Evidence, weights: Floats) -> list[Estimate]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ablations.data.prepare import Prepared
-from ablations.data.synthetic import prepare_skills
+from tests.oracles.skills import prepare_skills
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from ablations.mixture.audit import WindowCounts, audit
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.sampler import Placement, Sampler
 from ablations.mixture.schedule import Schedule, Stage
+from tests.oracles.counts import closed_counts
 
 NAMES = ("web", "code", "math", "chat", "books")
 
@@ -254,7 +255,7 @@ def test_the_audit_of_what_was_read_agrees_with_the_closed_form(
     read = WindowCounts(schedule)
     for start in range(0, len(sampler), 50):
         read.add(sampler.locate(np.arange(start, min(start + 50, len(sampler)))))
-    closed = WindowCounts.of_samples(sampler, len(sampler))
+    closed = closed_counts(sampler, len(sampler))
     assert np.array_equal(read.array, closed.array)
     assert audit(schedule, read.array, windows, tolerance=1e-3).ok
 
@@ -328,6 +329,6 @@ def test_the_closed_form_counts_no_sample_beyond_those_asked_for(samples: int) -
     sampler = Sampler(schedule, {"web": 7, "code": 9}, seed=1)
     read = WindowCounts(schedule)
     read.add(sampler.locate(np.arange(samples)))
-    closed = WindowCounts.of_samples(sampler, samples)
+    closed = closed_counts(sampler, samples)
     assert np.array_equal(closed.array, read.array)
     assert closed.array.sum() == samples

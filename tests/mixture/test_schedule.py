@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.errors import ConfigError
-from ablations.mixture.constraints import broken_caps, simulated_slices, weight_bounds
+from ablations.mixture.constraints import broken_caps, simulated_slices
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.schedule import DecayShape, LearningRate, Schedule, Stage, whole_steps
 from ablations.mixture.specs import LearningRateSpec, MixtureSpec, ScheduleSpec, StageSpec
@@ -265,11 +265,6 @@ def test_a_cap_can_be_judged_at_the_full_budget() -> None:
     assert not broken_caps(two_stages(), available, epoch_cap=1.0, full_tokens=32_000)
     problems = broken_caps(two_stages(), available, epoch_cap=1.0, full_tokens=64_000)
     assert [problem.where for problem in problems] == ["source.web"]
-
-
-def test_bounds_at_the_full_budget_follow_from_the_cap() -> None:
-    bounds = weight_bounds({"web": 1e12, "math": 1e10}, full_tokens=4e11, epoch_cap=4.0)
-    assert bounds == {"web": 1.0, "math": pytest.approx(0.1)}
 
 
 def test_simulated_epochs_equal_the_full_runs() -> None:

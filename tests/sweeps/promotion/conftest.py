@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablations.mixture.audit import WindowCounts, audit
+from ablations.mixture.audit import audit
 from ablations.mixture.sampler import Sampler
 from ablations.runs import RunRecord
 from ablations.schema import RunConfig, dump, load
@@ -26,6 +26,7 @@ from sweeps.verdict.decide import decide
 from sweeps.verdict.record import Verdict, write_verdict
 from sweeps.verdict.study import gather
 from tests.conftest import SHORT_SOURCES, TINY
+from tests.oracles.counts import closed_counts
 
 SOURCES = ("synthetic_facts", "synthetic_arithmetic", "synthetic_junk")
 TASKS = ("arc", "hellaswag", "math", "code", "facts", "books")
@@ -115,7 +116,7 @@ class MadeStudy:
             )
         if counts is None:
             sampler = Sampler(schedule, dict.fromkeys(schedule.sources, 10_000), config.seed, None)
-            counts = WindowCounts.of_samples(sampler, schedule.total_samples).array
+            counts = closed_counts(sampler, schedule.total_samples).array
         windows = dict.fromkeys(schedule.sources, 10_000)
         found = audit(schedule, np.asarray(counts), windows, tolerance=1e-3)
         record.write_audit(found.to_json())

@@ -14,10 +14,10 @@ from scipy import stats
 from sweeps.verdict.contrasts import (
     Evidence,
     Selection,
-    all_pairs,
     best_subset,
     holm,
     many_to_one,
+    simultaneous,
 )
 from sweeps.verdict.draws import from_normal_score, normal_score
 from sweeps.verdict.noise import OwnVariances, TrainingNoise
@@ -68,8 +68,9 @@ def test_all_pairs_agree_with_tukey() -> None:
         df=15.0,
     )
     theirs = stats.tukey_hsd(*groups).pvalue
-    for (first, second), estimate in all_pairs(made).items():
-        i, j = int(first[1:]), int(second[1:])
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    weights = np.array([[1.0, -1.0, 0.0], [1.0, 0.0, -1.0], [0.0, 1.0, -1.0]])
+    for (i, j), estimate in zip(pairs, simultaneous(made, weights), strict=True):
         assert estimate.p_corrected == pytest.approx(theirs[i, j], abs=0.01)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sweeps.verdict.simulate import Setting, rates
+from benchmarks.error_rates import Setting, rates
 
 STUDIES = 150
 # 14 or more of 150 happen once in a hundred at a true rate of 5%.

@@ -1,4 +1,4 @@
-"""Simulated studies: what the rule does when the truth is known (the studies: simulated.py)."""
+"""Simulated studies: what the rule does when the truth is known (the studies: simulated_studies.py)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+from benchmarks.simulated_studies import Setting, SimulatedRuns, SimulatedStudy
 from sweeps.verdict.contrasts import Evidence, Selection
 from sweeps.verdict.decision import apply_rule, best_first
 from sweeps.verdict.items import item_covariance
 from sweeps.verdict.noise import Floats, TrainingNoise, checkpoint_noise, combine, fit_means
-from sweeps.verdict.simulated import Setting, SimulatedRuns, SimulatedStudy
 
 __all__ = ["Rates", "Setting", "naive_winner", "rates", "simulate"]
 
