@@ -40,13 +40,11 @@ if [ "$device" = cpu ]; then
     part gpu_check 300 --only process_group masking export scoring
     part gpu_study 300 --data "$here/data"
     part gpu_training 120 --models proxy_1m --no-compile --steps 1 --rounds 1
-    part gpu_together 120 --models proxy_1m --proxies 3 --no-compile --steps 1 --rounds 1
     part gpu_scoring 120 --sizes 0.5M --count 4 --repeats 1
 else
     part gpu_check 140 --at-once 16
     part gpu_study 170 --data "$here/data"
     part gpu_training 220 --steps 3 --models smollm2_135m proxy_15m smollm2_360m smollm2_1b7 proxy_1m
-    part gpu_together 150 --steps 4 --rounds 2
     part gpu_scoring 90 --sizes 25M 135M
     part gpu_training 600 --steps 5 --models proxy_60m
 fi

@@ -14,7 +14,7 @@ import importlib
 import os
 import select
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -88,7 +88,7 @@ class Task:
 
         try:
             plain = _plain(config)
-            _require_sound(plain)
+            _require_sound(plain, of_a_study=HydraConfig.get().mode is RunMode.MULTIRUN)
             self.code = importlib.import_module(COMMANDS[self.command].module).main(plain)
         except (AblationError, OmegaConfBaseException, OSError) as error:
             # Hydra prints a heading of its own over an error; alone, a command tells it itself.
@@ -96,26 +96,6 @@ class Task:
                 raise
             self.error = error
         return self.code
-
-    @property
-    def trains_together(self) -> bool:
-        """Whether several configs of this command can be worked on as one; see :meth:`ahead`."""
-        return self.command == "run"
-
-    def ahead(self, composes: Sequence[Callable[[], Any]]) -> list[str | None]:
-        """Do what several jobs share, before this task is called with each.
-
-        Args:
-            composes: Each composes one job's config, and makes it Hydra's current one.
-
-        Returns:
-            For each job the reason that it failed for; None = call the task with it.
-        """
-        module = importlib.import_module(COMMANDS[self.command].module)
-        answers: list[str | None] = module.train_ahead(
-            [lambda compose=compose: _plain(compose()) for compose in composes]
-        )
-        return answers
 
 
 def _plain(config: Any) -> dict[str, Any]:
@@ -130,15 +110,25 @@ def _plain(config: Any) -> dict[str, Any]:
     return {"config_dirs": found, **plain}
 
 
-def _require_sound(plain: Mapping[str, Any]) -> None:
+def _require_sound(plain: Mapping[str, Any], *, of_a_study: bool) -> None:
     """Refuse a config with all that is wrong with it, the problems of the dataclasses included.
+
+    Args:
+        plain: The composed config.
+        of_a_study: A study's job may have been composed before an option was removed, and waits in a
+            queue since: it goes on without. The study's command is refused.
 
     Raises:
         ConfigError: every problem found.
     """
+    from hydra.core.hydra_config import HydraConfig
+
     from ablations.composed import composed_problems
+    from ablations.removed import removed_problems
 
     problems = composed_problems(plain)
+    if not of_a_study:
+        problems += removed_problems(plain, HydraConfig.get().launcher)
     if not problems:
         return
     if plain.keys() >= {"model", "training", "evaluation"} and not {"compare", "format"} & set(

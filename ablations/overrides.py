@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import Problem, nearest
+from ablations.removed import removed_option
 from ablations.terminal import quoted
 
 __all__ = ["explain"]
@@ -38,6 +39,9 @@ def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> Pro
     found = re.findall(r"Could not override '([^']+)'|full_key: (\S+)", text)
     # The innermost key that is named is the one at fault.
     keys = sorted((first or second for first, second in found), key=len)
+    for key in keys:
+        if (removed := removed_option(key)) is not None:
+            return removed
     if keys and ("not in struct" in text or "Could not override" in text):
         return _unknown_key(keys[-1], config_name, overrides, text)
     return Problem(keys[-1] if keys else "config", _first_line(cause))
@@ -47,6 +51,8 @@ def _missing_option(error: Any) -> Problem:
     """A group has no such option: the nearest one, and all of them."""
     missing = str(error.missing_cfg_file or "")
     group, _, name = missing.rpartition("/")
+    if (removed := removed_option(f"{group}={name}")) is not None:
+        return removed
     # A leading underscore marks what other options are made of.
     options = sorted(option for option in error.options or () if not option.startswith("_"))
     if not options:

@@ -19,8 +19,6 @@ with undisturbed():
     import ablations.evaluation.adapter
     import ablations.evaluation.scoring
     import ablations.run
-    import ablations.swarm
     import ablations.training.export
     import ablations.training.nanotron.rank
-    import ablations.training.nanotron.trainer
-    import ablations.training.together.group  # noqa: F401
+    import ablations.training.nanotron.trainer  # noqa: F401

@@ -38,9 +38,6 @@ from ablations.training.trainer import TrainJob, TrainOutcome, WarmStart
 
 __all__ = ["Finished", "Work", "execute", "identity", "make_job", "open_work", "trial_name"]
 
-TRAINED_TOGETHER = "trained_together"
-"""Kind of the event that says what a run cost while it was trained with others; see ablations/swarm.py."""
-
 
 @dataclass(frozen=True)
 class Finished:
@@ -372,20 +369,14 @@ class Work:
         }
 
     def _cost(self, step: int) -> dict[str, Any]:
-        """What the run took, its share of a training together with others included."""
+        """Return what the run took: seconds since it was last begun, FLOPs of the whole training."""
         schedule = self.plan.schedule
         tokens = (step - self.plan.first_step) * schedule.tokens_per_step
         flops = self.config.model.flops_per_token(schedule.sequence_length) * tokens
-        shared = [event for event in self.record.events() if event["kind"] == TRAINED_TOGETHER]
-        before = {
-            name: sum(event[name] for event in shared) for name in ("wall_seconds", "cpu_seconds")
-        }
-        trained = self.outcome.cpu_seconds if self.outcome else 0.0
-        device = self.outcome.device if self.outcome else None
         return {
-            "train_cpu_seconds": trained + before["cpu_seconds"],
+            "train_cpu_seconds": self.outcome.cpu_seconds if self.outcome else 0.0,
             "eval_cpu_seconds": self.scoring_cpu_seconds,
-            "wall_seconds": time.time() - self.began + before["wall_seconds"],
+            "wall_seconds": time.time() - self.began,
             "flops": float(flops),
-            "device": shared[-1]["device"] if shared else device,
+            "device": self.outcome.device if self.outcome else None,
         }

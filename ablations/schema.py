@@ -24,6 +24,7 @@ from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.mixture.specs import MixtureSpec, ScheduleSpec
 from ablations.options import CarryOut
 from ablations.ranges import Interval, Seed
+from ablations.removed import without_removed
 from ablations.runs import folder_problem
 from ablations.training.plan import training_problems
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
@@ -161,13 +162,15 @@ def load(config: Mapping[str, Any], config_dirs: Iterable[Path] = ()) -> RunConf
     """Check a composed config and make it a :class:`RunConfig`.
 
     Args:
-        config: Plain values, as ``OmegaConf.to_container(resolve=True)`` gives them.
+        config: Plain values, as ``OmegaConf.to_container(resolve=True)`` gives them. Keys that were removed
+            since it was recorded are left out; commands refuse them before.
         config_dirs: Config folders searched for ``source/<name>.yaml`` before the platform's own.
 
     Raises:
         ConfigError: every problem found.
     """
-    values = {key: value for key, value in config.items() if key not in _OTHER_KEYS}
+    own = {key: value for key, value in config.items() if key not in _OTHER_KEYS}
+    values = without_removed(own)
     values["source"], problems = _sources(values, _source_dirs(config_dirs))
     try:
         carry_out(config)
@@ -179,7 +182,7 @@ def load(config: Mapping[str, Any], config_dirs: Iterable[Path] = ()) -> RunConf
         raise ConfigError([*problems, *error.problems, *_weight_problems(values)]) from None
     if problems:
         raise ConfigError(problems)
-    _check_together(loaded)
+    _check_across_parts(loaded)
     return loaded
 
 
@@ -311,7 +314,7 @@ def _unknown_key(loc: tuple[Any, ...], kind: Any, where: str) -> Problem:
     return unknown_name(where, "key", str(loc[-1]), known)
 
 
-def _check_together(config: RunConfig) -> None:
+def _check_across_parts(config: RunConfig) -> None:
     """Rules that join several parts of a config."""
     problems = training_problems(config.model, config.training, config.execution)
     for where, name in (("study", config.study), ("trial", config.trial)):

@@ -73,7 +73,7 @@ def main() -> int:
 
 STATUSES = ("ok", "skipped", "FAILED")
 
-LONGEST = ("study", "scoring", "cuda_graph", "together")
+LONGEST = ("study", "scoring")
 """Checks to begin with where several run side by side."""
 
 

@@ -7,24 +7,21 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 import torch.nn.functional as F
 
-from ablations.files import read_json_lines
 from ablations.training.export import export_checkpoint
 from ablations.training.memory import memory_of
 from ablations.training.nanotron import rank
 from ablations.training.packing import PositionMaker
 from ablations.training.placement import fit
-from ablations.training.together.trainer import train_together
 from benchmarks.gpu_bench import MODEL, TRAINING, Bench, gap_of, within
 from benchmarks.gpu_commands import scoring, study
-from benchmarks.gpu_common import fresh_memory, group_loop, nanotron_loop
-from tests.oracles.jobs import kinds_of, losses_of, steps_of, with_execution
+from benchmarks.gpu_common import fresh_memory, nanotron_loop
+from tests.oracles.jobs import kinds_of, steps_of, with_execution
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,21 +55,6 @@ def compiled(bench: Bench) -> str:
     """The compiled layer trains to the losses of the eager one."""
     on = bench.train(bench.job("compiled", execution={"compile": True}))
     return within(gap_of(on, bench.train(bench.job("eager"))), 1e-4, "to the eager layer")
-
-
-def cuda_graph(bench: Bench) -> str:
-    """A recorded pass trains to the losses of one that is not, with micro-batches, in bfloat16 too."""
-    bench.needs_cuda()
-    said = []
-    for dtype in ("float32", "bfloat16"):
-        micro = {"micro_batch_size": 4}
-        job = bench.job(f"graph_{dtype}", dtype=dtype, execution={**micro, "cuda_graph": True})
-        on = bench.train(job)
-        first = next(iter(read_json_lines(job.directory / "events.jsonl")))
-        assert "cuda_graph" not in first, first["cuda_graph"]
-        off = bench.train(bench.job(f"no_graph_{dtype}", dtype=dtype, execution=micro))
-        said.append(within(gap_of(on, off), 1e-4 if dtype == "float32" else 5e-3, dtype))
-    return "; ".join(said)
 
 
 def masking(bench: Bench) -> str:
@@ -121,23 +103,21 @@ def flash_kernel(bench: Bench) -> str:
 
 
 def no_synchronise(bench: Bench) -> str:
-    """No step of one rank, or of a group, makes the host wait for the device."""
+    """No step of one rank makes the host wait for the device."""
     bench.needs_cuda()
     device = torch.device("cuda")
-    long = {"steps": 200, "dtype": "bfloat16"}
-    jobs = [bench.job(f"sync_{seed}", seed=seed, **long) for seed in (1, 2)]
     with rank._ranks(device):
-        for loop in (nanotron_loop(jobs[0], device), group_loop(jobs, device)):
-            for _ in itertools.islice(loop, 10):
+        loop = nanotron_loop(bench.job("sync", steps=200, dtype="bfloat16"), device)
+        for _ in itertools.islice(loop, 10):
+            pass
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            # Fewer than readings.py may lag behind: further steps wait for old losses, as meant.
+            for _ in itertools.islice(loop, 5):
                 pass
-            torch.cuda.set_sync_debug_mode("error")
-            try:
-                # Fewer than readings.py may lag behind: further steps wait for old losses, as meant.
-                for _ in itertools.islice(loop, 5):
-                    pass
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
-    return "5 steps of one rank and of a group of two"
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return "5 steps of one rank"
 
 
 def resume(bench: Bench) -> str:
@@ -205,22 +185,6 @@ def peak_memory(bench: Bench) -> str:
     return "; ".join(said)
 
 
-def together(bench: Bench) -> str:
-    """Two proxies as one batched model against each alone; compiled and recorded too."""
-    alone = [bench.train(bench.job(f"alone_{seed}", seed=seed)) for seed in (1, 2)]
-    said = []
-    ways: dict[str, dict[str, Any]] = {"plain": {}, "compiled": {"compile": True}}
-    if bench.device == "cuda":
-        ways["graph"] = {"cuda_graph": True}
-    for way, execution in ways.items():
-        jobs = [bench.job(f"{way}_{seed}", seed=seed, execution=execution) for seed in (1, 2)]
-        failed = [o.reason for o in train_together(jobs) if o.status != "done"]
-        assert not failed, failed
-        gap = max(gap_of(losses_of(job), losses) for job, losses in zip(jobs, alone, strict=True))
-        said.append(within(gap, 1e-4, way))
-    return "; ".join(said)
-
-
 def ranks(bench: Bench) -> str:
     """Two data-parallel ranks with ZeRO-1 under torchrun against one rank."""
     if bench.device == "cuda":
@@ -233,7 +197,7 @@ CHECKS: dict[str, Callable[[Bench], str]] = {
     check.__name__: check
     for check in (
         *(process_group, fp32_losses, bf16_losses, flash_kernel, no_synchronise),
-        *(masking, no_dense_mask, compiled, cuda_graph, together, peak_memory),
+        *(masking, no_dense_mask, compiled, peak_memory),
         *(resume, export, scoring, study, ranks),
     )
 }

@@ -26,8 +26,6 @@ from ablations.training.nanotron.engine import Engine
 from ablations.training.placement import fit
 from ablations.training.specs import ModelSpec
 from ablations.training.start import Start
-from ablations.training.together.group import Group
-from ablations.training.together.member import Member
 from ablations.training.trainer import TrainJob
 from benchmarks.gpu_figures import Figures, time_options
 from tests.oracles.jobs import make_job, with_execution
@@ -163,18 +161,6 @@ def plain_loop(job: TrainJob, device: torch.device) -> Iterator[None]:
         yield
 
 
-def group_loop(jobs: list[TrainJob], device: torch.device) -> Iterator[None]:
-    """A step a turn of several proxies as one batched model."""
-    group = Group([Member(job, Start(kind="start", step=0)) for job in jobs], device)
-    began = time.time()
-    for step, batch in enumerate(group.batches(), 1):
-        losses, norms = group.step(step, batch)
-        group.readings.add(step, time.time() - began, losses, norms)
-        group.write_rows()
-        began = time.time()
-        yield
-
-
 # ----------------------------------------------------------------------------------------- clocks
 
 
@@ -187,7 +173,7 @@ def clock(device: torch.device) -> float:
 
 
 WARM_UP_TURNS = 4
-"""Compilation, recording, the optimiser's state; the first of them is most of it."""
+"""Compilation, the optimiser's state; the first of them is most of it."""
 
 
 def seconds_per_turn(
@@ -222,9 +208,6 @@ def report(
             words += f"  MFU {values['mfu']:6.1%}"
         values["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 1)
         words += f"  peak memory {values['peak_gib']:5.1f} GiB"
-    for name in ("ratio_to_plain", "ratio_to_one_after_another"):
-        if values.get(name) is not None:
-            words += f"  {values[name]:.3f}x {name.removeprefix('ratio_to_').replace('_', ' ')}"
     figures.add(what, words, **values)
 
 

@@ -36,7 +36,7 @@ PROXY = ("model=proxy_4m", "model.vocab_size=1024", "model.max_position_embeddin
 
 ON = {
     # Steps of 16,384 tokens; 4.2M tokens: four epochs of the smaller source, so that every ratio is open.
-    # Recorded but not compiled: 20 processes would compile, for a training of seconds.
+    # Not compiled: 20 processes would compile, for a training of seconds.
     "cuda": (
         *PROXY,
         *(
@@ -45,7 +45,7 @@ ON = {
             "training.batch_size=64",
         ),
         *("training.peak_lr=3e-3", "training.dtype=bfloat16", "training.checkpoints=2"),
-        *("execution=gpu_small", "execution.compile=false", "evaluation.batch_tokens=32768"),
+        *("execution.device=cuda", "evaluation.batch_tokens=32768"),
         *("search.strategy.batch=6", "execution.threads=2"),
     ),
     "cpu": (

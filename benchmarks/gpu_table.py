@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ablations.files import read_json_lines
 
-SCRIPTS = ("gpu_check", "gpu_study", "gpu_training", "gpu_together", "gpu_scoring")
+SCRIPTS = ("gpu_check", "gpu_study", "gpu_training", "gpu_scoring")
 
 _ABOUT = ("script", "device", "torch", "python", "time", "what", "said", "scores", "device_of_runs")
 

@@ -4,7 +4,7 @@
 
 bfloat16, shipped shapes, 2,048 tokens a sample, layer compiled, warm-up left out. The plain loop is
 the test oracle's network, its layer and its head compiled, under autocast with fused AdamW, at the same
-micro-batch. ``graph`` is the same with ``execution.cuda_graph``, which small models want. MFU counts FLOPs as
+micro-batch. MFU counts FLOPs as
 ``ModelSpec.flops_per_token`` does. Models are measured in the order given, each figure is written when it is
 there (``--out``), and the end names what was not reached. Of stock nanotron the script prints why it cannot
 run: the release imports itself in a circle, and its own Llama needs flash-attn.
@@ -35,26 +35,16 @@ from benchmarks.gpu_common import (
     report,
     seconds_per_turn,
     settled,
-    spec_of,
     stores_of,
 )
 from benchmarks.gpu_figures import Figures
-from tests.oracles.jobs import with_execution
 
 MODELS = ("smollm2_135m", "proxy_15m", "smollm2_360m", "smollm2_1b7", "proxy_1m", "proxy_60m")
 """In the order of what a figure is worth: what is not reached is at the end."""
 
-GRAPH_PARAMETERS = 100_000_000
-"""Models above are not measured with a CUDA graph: their kernels are longer than their launches."""
-
 Loop = Callable[[TrainJob, torch.device], Iterator[None]]
 
-
-def graphed(job: TrainJob, device: torch.device) -> Iterator[None]:
-    return nanotron_loop(with_execution(job, cuda_graph=True), device)
-
-
-LOOPS: dict[str, Loop] = {"ours": nanotron_loop, "plain": plain_loop, "ours, graph": graphed}
+LOOPS: dict[str, Loop] = {"ours": nanotron_loop, "plain": plain_loop}
 
 
 def main() -> int:
@@ -68,22 +58,15 @@ def main() -> int:
         rank._ranks(device),
     ):
         stores = stores_of(Path(folder), arguments)
-        todo = [(name, loops_of(name, arguments)) for name in arguments.models]
-        figures.plan([f"{name} {label}" for name, labels in todo for label in labels])
-        for name, labels in todo:
-            measure(name, labels, Path(folder), stores, arguments, figures)
+        figures.plan([f"{name} {label}" for name in arguments.models for label in LOOPS])
+        for name in arguments.models:
+            measure(name, Path(folder), stores, arguments, figures)
         print(stock_nanotron())
     return 0
 
 
-def loops_of(name: str, arguments: argparse.Namespace) -> list[str]:
-    small = spec_of(name, arguments).parameters < GRAPH_PARAMETERS
-    return [label for label in LOOPS if small or "graph" not in label]
-
-
 def measure(
     name: str,
-    labels: list[str],
     root: Path,
     stores: dict[str, Path],
     arguments: argparse.Namespace,
@@ -92,23 +75,19 @@ def measure(
     """One model under every loop; each loop is gone before the next begins."""
     device = torch.device(arguments.device)
     rates: dict[str, float] = {}
-    for label in labels:
+    for label, loop in LOOPS.items():
         what = f"{name} {label}"
         fresh_memory(device)
-        job = job_of(name, root / name / label.replace(", ", "_"), stores, arguments)
+        job = job_of(name, root / name / label, stores, arguments)
         with figures.part(what) as begin:
             if not begin:
                 continue
-            seconds, warm_up = seconds_per_turn(LOOPS[label](job, device), arguments, device)
+            seconds, warm_up = seconds_per_turn(loop(job, device), arguments, device)
             rates[label] = job.training.tokens_per_step / seconds
             report(figures, what, job, rates[label], device, warm_up_seconds=round(warm_up, 1))
-        if label != "ours" and {label, "ours"} <= rates.keys():
-            ratio = rates["ours"] / rates[label]
-            figures.add(
-                f"{name} ours / {label.removeprefix('ours, ')}",
-                f"{ratio:.3f}x",
-                ratio=round(ratio, 4),
-            )
+    if rates.keys() == LOOPS.keys():
+        ratio = rates["ours"] / rates["plain"]
+        figures.add(f"{name} ours / plain", f"{ratio:.3f}x", ratio=round(ratio, 4))
 
 
 def stock_nanotron() -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ablations.commands.plan import check_search
-from ablations.errors import ConfigError, Problem
 from ablations.programs import after_module, program_module, require_after
 from ablations.progress import RunProgress
 from ablations.schema import RunConfig, carry_out, load
 
-__all__ = ["main", "train_ahead"]
+__all__ = ["main"]
 
 
 def main(config: Mapping[str, Any]) -> int:
@@ -50,29 +49,6 @@ def _of_a_study() -> bool:
     from hydra.types import RunMode
 
     return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
-
-
-def train_ahead(configs: Sequence[Callable[[], Mapping[str, Any]]]) -> list[str | None]:
-    """Train runs of one shape together, before ``main`` is called for each.
-
-    Args:
-        configs: Each composes the config of one run.
-
-    Returns:
-        For each run the reason that it failed for; None = ``main`` goes on with it.
-    """
-    from ablations.swarm import train_ahead as train
-
-    def reader(compose: Callable[[], Mapping[str, Any]]) -> Callable[[], RunConfig]:
-        return lambda: _single(compose())
-
-    return train([reader(compose) for compose in configs])
-
-
-def _single(config: Mapping[str, Any]) -> RunConfig:
-    if config.get("program"):
-        raise ConfigError(Problem("program", "gives out runs of its own"))
-    return load(config, config.get("config_dirs", ()))
 
 
 def _disposable(run: RunConfig) -> bool:

@@ -5,6 +5,6 @@ together, micro-batches), ``trainer`` (TrainJob in, TrainOutcome out), ``start``
 ``checkpoints`` (which are whole, which may go).
 
 Work: ``worker`` (the processes that train), ``nanotron`` (the adapter, alone in knowing nanotron 0.4),
-``together`` (several proxies as one batched model), ``export`` (checkpoint to transformers), and what
-they share: ``feed``, ``packing``, ``loss``, ``initial``, ``lean``, ``health``, ``logbook``.
+``export`` (checkpoint to transformers), and what they share: ``feed``, ``packing``, ``loss``,
+``initial``, ``lean``, ``health``, ``logbook``.
 """

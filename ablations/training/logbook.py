@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 __all__ = ["Logbook", "row_of"]
 
 
-def row_of(job: TrainJob, reading: Reading, model: int = 0) -> StepRow:
-    """The row of a step; ``model`` is the job's place in a group that is trained together."""
+def row_of(job: TrainJob, reading: Reading) -> StepRow:
+    """Return the row of a step."""
     tokens = job.training.tokens_per_step
     return StepRow(
         step=reading.step,
         tokens=reading.step * tokens,
-        loss=reading.losses[model],
+        loss=reading.loss,
         lr=job.learning_rate.at(reading.step - 1),
-        grad_norm=reading.grad_norms[model],
+        grad_norm=reading.grad_norm,
         tokens_per_second=tokens / reading.seconds,
         seconds=reading.seconds,
     )

@@ -23,11 +23,8 @@ __all__ = [
 ]
 
 
-def fit(job: TrainJob, device: torch.device, *, shared_by: int = 1) -> tuple[TrainJob, Cut]:
-    """The job with what it leaves open settled for a device, and its batch cut to fit.
-
-    Args:
-        shared_by: Jobs that share the device's memory evenly.
+def fit(job: TrainJob, device: torch.device) -> tuple[TrainJob, Cut]:
+    """Return the job with what it leaves open settled for a device, and its batch cut to fit.
 
     Raises:
         ConfigError: not one sample fits.
@@ -40,7 +37,7 @@ def fit(job: TrainJob, device: torch.device, *, shared_by: int = 1) -> tuple[Tra
     memory = torch.cuda.get_device_properties(device).total_memory // slots
     if slots > 1:
         memory = max(0, memory - SHARING_PROCESS_BYTES)
-    cut = cut_batch(job.model, job.training, execution, memory_bytes=memory // shared_by)
+    cut = cut_batch(job.model, job.training, execution, memory_bytes=memory)
     return replace(job, execution=execution), cut
 
 

@@ -26,9 +26,8 @@ class Reading:
     step: int
     seconds: float
     """Wall time of the step, as the host saw it."""
-    losses: tuple[float, ...]
-    """One a model: a single one, or those of a group trained together."""
-    grad_norms: tuple[float, ...]
+    loss: float
+    grad_norm: float
 
 
 class Readings:
@@ -37,10 +36,9 @@ class Readings:
     def __init__(self) -> None:
         self._coming: deque[tuple[int, float, torch.Tensor, torch.cuda.Event | None]] = deque()
 
-    def add(self, step: int, seconds: float, losses: torch.Tensor, norms: torch.Tensor) -> None:
-        """Begin to read a step: losses and gradient norms, scalars or [models]."""
-        both = [each.detach().float().reshape(-1) for each in (losses, norms)]
-        values = torch.stack(both)
+    def add(self, step: int, seconds: float, loss: torch.Tensor, norm: torch.Tensor) -> None:
+        """Begin to read a step: its loss and its gradient's norm, scalars."""
+        values = torch.stack([loss.detach().float(), norm.detach().float()])
         arrived = None
         if values.device.type == "cuda":
             arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -57,5 +55,5 @@ class Readings:
                     return
                 arrived.synchronize()
             self._coming.popleft()
-            losses, norms = map(tuple, values.tolist())
-            yield Reading(step=step, seconds=seconds, losses=losses, grad_norms=norms)
+            loss, norm = values.tolist()
+            yield Reading(step=step, seconds=seconds, loss=loss, grad_norm=norm)

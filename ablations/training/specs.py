@@ -277,10 +277,6 @@ class ExecutionSpec:
     """Recompute each layer in the backward pass instead of keeping its activations."""
     compile: bool = False
     """Compile the decoder layer, and the softmax of a loss in chunks, with torch.compile."""
-    cuda_graph: bool = False
-    """Record a micro-batch's forward and backward pass once as a CUDA graph and replay it: for small models,
-    whose kernels are shorter than their launches. One rank, no intra-document masking; a run that cannot
-    goes without, and its events say why."""
     loss_chunk_tokens: int | None = None
     """Tokens whose logits exist at once; null = all of a micro-batch on CPU, 4,096 on CUDA."""
 

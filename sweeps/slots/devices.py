@@ -12,7 +12,7 @@ from ablations.errors import ConfigError, Problem
 _MOST = 1024
 """Processes of one machine: more is a slip of the keyboard."""
 
-__all__ = ["Slot", "check_together", "not_together", "slots_of", "usable_cores", "visible_gpus"]
+__all__ = ["Slot", "slots_of", "usable_cores", "visible_gpus"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,32 +120,3 @@ def _check(count: int, groups: Sequence[object], gpus: bool) -> None:
                 do="name the devices of each slot: hydra.launcher.slots=['0','0'] shares a GPU",
             )
         )
-
-
-def check_together(together: int, devices_per_slot: int) -> None:
-    """Refuse a number of jobs a slot that means nothing.
-
-    Raises:
-        ConfigError: fewer than one, or several jobs as one on several GPUs.
-    """
-    where = "hydra.launcher.together"
-    if not 1 <= together <= _MOST:
-        allowed = f"1 to {_MOST:,}"
-        raise ConfigError(Problem(where, "no number of runs", found=together, allowed=allowed))
-    if together > 1 and devices_per_slot > 1:
-        raise ConfigError(
-            Problem(
-                where,
-                "runs that are trained together share one device",
-                found=f"{together} with hydra.launcher.devices_per_slot={devices_per_slot}",
-                allowed="hydra.launcher.devices_per_slot=1",
-            )
-        )
-
-
-def not_together(task: object) -> ConfigError:
-    """What to say where an application has nothing that jobs could do together."""
-    name = getattr(task, "__name__", type(task).__name__)
-    return ConfigError(
-        Problem("hydra.launcher.together", "only runs train together", found=name, allowed="1")
-    )

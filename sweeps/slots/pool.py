@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import queue
 import signal
 import threading
 from collections.abc import Sequence
@@ -18,11 +19,10 @@ from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Any
 
-from sweeps.slots.crews import Crew, Crews
 from sweeps.slots.devices import Slot
-from sweeps.slots.worker import Job, JobsAhead, Workplace, run_in_child
+from sweeps.slots.worker import Job, Workplace, run_in_child
 
-__all__ = ["FailedTogether", "SlotPool", "WorkerDied"]
+__all__ = ["SlotPool", "WorkerDied"]
 
 _GRACE_SECONDS = 10.0
 """Between asking a run to end and ending it."""
@@ -32,23 +32,19 @@ class WorkerDied(Exception):  # noqa: N818 - it says what happened
     """A worker process that ended without an answer: killed, or out of memory."""
 
 
-class FailedTogether(Exception):  # noqa: N818 - it says what happened
-    """A job that failed in what it did with others; its folder holds the result."""
-
-
 class SlotPool:
     """Runs jobs on slots; safe to call from several threads.
 
     Args:
         slots: What there is to hand out.
         preload: Modules that the server imports once; one that is not installed is left out.
-        together: Jobs that share a slot where so many wait: what they can do together is done in one
-            process, then each goes on in its own.
     """
 
-    def __init__(self, slots: Sequence[Slot], preload: Sequence[str], together: int = 1) -> None:
-        self.slots, self.together = tuple(slots), together
-        self._crews = Crews(self.slots, together)
+    def __init__(self, slots: Sequence[Slot], preload: Sequence[str]) -> None:
+        self.slots = tuple(slots)
+        self._free: queue.Queue[Slot] = queue.Queue()
+        for slot in self.slots:
+            self._free.put(slot)
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
         self._running: dict[int, str] = {}
@@ -56,33 +52,16 @@ class SlotPool:
         self._stopped = False
 
     def run(self, job: Job, log: Path) -> Any:
-        """Run one job on the next free slot; what Hydra's ``run_job`` returned.
+        """Run one job on the next free slot; return what Hydra's ``run_job`` returned.
 
         Raises:
             WorkerDied: the process ended without an answer.
-            FailedTogether: it failed in what it did together with others.
         """
-        with self._crews.join(job, log) as crew:
-            reason = crew.result(self._work_ahead).get(id(job))
-            if reason is not None:
-                raise FailedTogether(reason)
-            with crew.turn:
-                return self._run_on(crew.slot, job, log)
-
-    def _work_ahead(self, crew: Crew) -> dict[int, str | None]:
-        """What the jobs of a crew do together; where that breaks, each does it alone."""
-        if len(crew.jobs) < 2:
-            return {}
-        jobs = [job for job, _ in crew.jobs]
+        slot = self._free.get()
         try:
-            reasons = self._run_on(crew.slot, JobsAhead(jobs=jobs), crew.jobs[0][1])
-        except Exception as error:
-            for _, log in crew.jobs:
-                log.parent.mkdir(parents=True, exist_ok=True)
-                with log.open("a") as stream:
-                    print(f"not together, but alone: {type(error).__name__}: {error}", file=stream)
-            return {}
-        return {id(job): reason for job, reason in zip(jobs, reasons, strict=True)}
+            return self._run_on(slot, job, log)
+        finally:
+            self._free.put(slot)
 
     def stop(self) -> None:
         """End every run, its children included."""
@@ -107,7 +86,7 @@ class SlotPool:
         for pid in running:
             _signal(pid, signal.SIGKILL)
 
-    def _run_on(self, slot: Slot, job: Job | JobsAhead, log: Path) -> Any:
+    def _run_on(self, slot: Slot, job: Job, log: Path) -> Any:
         import cloudpickle
 
         if self._stopped:

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CPU_LINE", "Job", "JobsAhead", "Workplace", "run_in_child"]
+__all__ = ["CPU_LINE", "Job", "Workplace", "run_in_child"]
 
 CPU_LINE = "CPU time of this job: "
 """Begins the last line of a job's log."""
@@ -37,7 +37,7 @@ class Job:
 
         returned = run_job(
             hydra_context=self.context,
-            config=self.composed(),
+            config=self._composed(),
             task_function=self.task_function,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
@@ -45,8 +45,8 @@ class Job:
         returned.cfg = returned.hydra_cfg = None  # the driver has them
         return returned
 
-    def composed(self) -> Any:
-        """The job's config, which is Hydra's current one from now on."""
+    def _composed(self) -> Any:
+        """Return the job's config, which is Hydra's current one from now on."""
         from hydra.core.hydra_config import HydraConfig
         from hydra.core.singleton import Singleton
         from hydra.core.utils import setup_globals
@@ -61,29 +61,6 @@ class Job:
             config.hydra.job.num = self.index
         HydraConfig.instance().set_config(config)
         return config
-
-    def task_config(self) -> Any:
-        """:meth:`composed` as a task sees it: without Hydra's own part."""
-        from omegaconf import open_dict
-
-        config = self.composed().copy()
-        with open_dict(config):
-            del config["hydra"]
-        return config
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobsAhead:
-    """What several jobs do together before each is run: see ``ablations.cli.Task.ahead``."""
-
-    jobs: Sequence[Job]
-
-    def run(self) -> list[str | None]:
-        """For each job the reason that it failed for; None = run it."""
-        reasons: list[str | None] = self.jobs[0].task_function.ahead(
-            [job.task_config for job in self.jobs]
-        )
-        return reasons
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +90,7 @@ def run_in_child(payload: bytes, place: Workplace, results: Connection) -> None:
     _bind(place.cores)
     returned: Any
     try:
-        job: Job | JobsAhead = cloudpickle.loads(payload)
+        job: Job = cloudpickle.loads(payload)
         returned = job.run()
     except Exception as error:
         returned = error

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import ConfigError, Problem, UserError
+from ablations.removed import removed_problems
 from ablations.schema import validate
 from sweeps.study.resources import is_run_config, require_paths
 from sweeps.study.spec import SearchSpec
@@ -141,6 +142,8 @@ def _problems(
     from ablations.plan import make_plan
     from ablations.schema import load
 
+    if removed := removed_problems(plain):
+        return removed
     try:
         run = load(plain, config_dirs)
         return [*make_plan(run).problems, *measured_problems(spec, run)]

@@ -54,8 +54,8 @@ class Launching:
     def submit(self, jobs: Sequence[Sequence[str]], index: int) -> list[Future[Returned]]:
         """Launch jobs; each future holds what came back, an exception as a value."""
         if self.mode == "batch":
-            return self._together(jobs, index)
-        return [future for i, job in enumerate(jobs) for future in self._together([job], index + i)]
+            return self._call(jobs, index)
+        return [future for i, job in enumerate(jobs) for future in self._call([job], index + i)]
 
     def stop(self) -> None:
         """End what the launcher can end; jobs in a queue live on, and the next driver finds them."""
@@ -65,14 +65,14 @@ class Launching:
 
     @property
     def can_end(self) -> bool:
-        """Whether a single run can be ended: not one that is trained together with others."""
-        return hasattr(self._launcher, "end") and getattr(self._launcher, "together", 1) == 1
+        """Whether the launcher can end a single run."""
+        return hasattr(self._launcher, "end")
 
     def end(self, name: str) -> None:
         """End the run in the folder ``name``."""
         self._launcher.end(name)
 
-    def _together(self, jobs: Sequence[Sequence[str]], index: int) -> list[Future[Returned]]:
+    def _call(self, jobs: Sequence[Sequence[str]], index: int) -> list[Future[Returned]]:
         futures: list[Future[Returned]] = [Future() for _ in jobs]
 
         def call() -> None:

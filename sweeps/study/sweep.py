@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.composed import require_composed
 from ablations.errors import ConfigError, Problem
 from ablations.programs import program_kind
+from ablations.removed import removed_problems
 from ablations.runs import folder_problem
 from ablations.schema import dump, load, source_values
 from ablations.terminal import override_word, runs_dir_words
@@ -26,11 +27,11 @@ from sweeps.study.composing import Composer
 from sweeps.study.confirm import Pick
 from sweeps.study.definition import (
     Definition,
-    differences,
     settle_definition,
     shared_config,
 )
 from sweeps.study.driver import Driver, StudyError
+from sweeps.study.edited import refuse_edited
 from sweeps.study.job import Command, job_overrides, read_command
 from sweeps.study.launching import Launching, launching_of
 from sweeps.study.lease import drive
@@ -119,7 +120,10 @@ class Request:
 
 
 def read_request(
-    base: Mapping[str, Any], arguments: Sequence[str], config_dirs: Sequence[Path] = ()
+    base: Mapping[str, Any],
+    arguments: Sequence[str],
+    config_dirs: Sequence[Path] = (),
+    launcher: Mapping[str, Any] | None = None,
 ) -> Request:
     """Check a command.
 
@@ -127,14 +131,17 @@ def read_request(
         base: The config that the runs share, composed from the arguments that are not swept.
         arguments: The command's task overrides.
         config_dirs: Folders of the user's own configs.
+        launcher: The options of ``hydra.launcher``.
 
     Raises:
         ConfigError: it cannot be done as said.
     """
     require_composed(base)
+    if removed := removed_problems(base, launcher):
+        raise ConfigError(removed)
     spec = _directed(read_search(base), base)
     command = read_command(arguments)
-    _refuse_what_does_not_go_together(spec, command)
+    _refuse_contradictions(spec, command)
     if base.get("program"):
         raise ConfigError(_gives_out_its_runs(base))
     if command.seeds:
@@ -242,7 +249,7 @@ def run_study(
         state = StudyState(request.folder, request.study, request.spec, request.seed)
         before = pinned_before(hydra.loader, hydra.config, request.folder, pinned)
         if before is not None:
-            _refuse_edited(state, before, pinned)
+            refuse_edited(state, before, pinned)
         keep_as_latest(pinned)
         launching = launching_of(
             hydra.make_launcher(pinned.loader, pinned.config), request.spec.workers
@@ -277,36 +284,6 @@ def _pin(request: Request, hydra: Hydra) -> Pinned:
     return pin_config(hydra.loader, hydra.config, request.folder, outside=outside)
 
 
-def _refuse_edited(state: StudyState, before: Pinned, now: Pinned) -> None:
-    """The combinations of a plain sweep must still be what was run: config files may have changed.
-
-    A search needs none of this: study.json holds all that its runs share.
-    """
-    problems = [
-        Problem(
-            f"study {state.study!r}: {trial.ask.trial}: {where}",
-            "its config files were edited since it was run",
-            found=repr(new),
-            allowed=repr(old),
-            do="restore them, or name a new study=",
-        )
-        for trial in state.trials
-        if trial.ask.overrides
-        for where, old, new in differences(
-            _shared(before, trial.ask.overrides), _shared(now, trial.ask.overrides), "config"
-        )
-    ]
-    if problems:
-        raise ConfigError(problems)
-
-
-def _shared(pinned: Pinned, overrides: Sequence[str]) -> dict[str, Any]:
-    plain = pinned.compose(overrides)
-    if is_run_config(plain):
-        plain = {**plain, "source": source_values(plain, pinned.config_dirs)}
-    return shared_config(plain, ())
-
-
 def _overrides(state: StudyState, run: Run, fixed: Sequence[str]) -> list[str]:
     return job_overrides(state.trial(run.number).ask, run.seed, state.study, fixed)
 
@@ -319,13 +296,13 @@ def _pruner(spec: SearchSpec, launching: Launching) -> Pruner | None:
             Problem(
                 "search.strategy.pruner",
                 "needs a launcher that can end a single run",
-                allowed="hydra/launcher=slots, hydra.launcher.together=1",
+                allowed="hydra/launcher=slots",
             )
         )
     return Pruner()
 
 
-def _refuse_what_does_not_go_together(spec: SearchSpec, command: Command) -> None:
+def _refuse_contradictions(spec: SearchSpec, command: Command) -> None:
     if spec.space is not None and spec.space.mixtures and spec.strategy.pruner != "none":
         raise ConfigError(
             Problem(

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ablations.removed import without_removed_overrides
 from sweeps.space.space import Point
 from sweeps.study.spec import ConstraintSpec, ObjectiveSpec
 
@@ -69,9 +70,9 @@ class Ask:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Ask:
-        """The inverse of :meth:`plain`."""
-        lists = {name: tuple(plain[name]) for name in ("overrides", "seeds")}
-        return cls(**{**plain, **lists})
+        """Return the ask that :meth:`plain` wrote; options that were removed since are left out."""
+        overrides = tuple(without_removed_overrides(plain["overrides"]))
+        return cls(**{**plain, "overrides": overrides, "seeds": tuple(plain["seeds"])})
 
 
 @dataclass(frozen=True, kw_only=True)

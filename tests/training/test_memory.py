@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ablations.training.memory import Memory, memory_of
-from ablations.training.packing import PositionMaker
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
-from ablations.training.together.model import StackedLlama
-from tests.oracles.jobs import TINY
+from ablations.training.worker import Task, run_in_worker
+from tests.oracles.jobs import TINY, make_job
 
 LENGTH, SAMPLES = 128, 2
 
@@ -30,31 +29,24 @@ def bill(model: ModelSpec = TINY, *, dtype: str = "bfloat16", **execution: Any) 
     )
 
 
-def kept_bytes(spec: ModelSpec, dtype: torch.dtype) -> int:
-    """Storage that autograd keeps between a forward and a backward pass, weights left out."""
-    execution = ExecutionSpec(loss_chunk_tokens=32)
-    model = StackedLlama.initial(spec, [0], execution, device=torch.device("cpu"), dtype=dtype)
-    maker = PositionMaker(
-        length=LENGTH, width=spec.head_dim, theta=1e4, eos_id=None, device="cpu", dtype=dtype
-    )
-    ids = torch.randint(0, spec.vocab_size, (1, SAMPLES, LENGTH))
-    weights = {w.untyped_storage().data_ptr() for w in model.weights.values()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        model.losses(ids, ids, maker.of(ids.flatten(0, 1)))
-    return sum(kept.values())
+def kept_bytes(folder: Path, stores: dict[str, Path], spec: ModelSpec, dtype: str) -> int:
+    """Return the bytes that autograd keeps between the passes of a real training, weights left out."""
+    execution = ExecutionSpec(device="cpu", micro_batch_size=SAMPLES, loss_chunk_tokens=32)
+    shape = {"sequence_length": LENGTH, "batch_size": 2 * SAMPLES, "dtype": dtype}
+    job = make_job(folder, stores, model=spec, execution=execution, **shape)
+    log = folder / "worker.log"
+    task = Task(module="tests.oracles.kept", function="kept_bytes", argument=job, log=log)
+    result = run_in_worker(task)
+    assert result.value is not None, log.read_text()[-2000:]
+    kept: int = result.value
+    return kept
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kv_heads", [1, 4])
-def test_activations_are_what_autograd_keeps_or_somewhat_more(dtype: str, kv_heads: int) -> None:
+def test_activations_are_what_autograd_keeps_or_somewhat_more(
+    tmp_path: Path, stores: dict[str, Path], dtype: str, kv_heads: int
+) -> None:
     spec = ModelSpec(
         vocab_size=64,
         hidden_size=128,
@@ -64,7 +56,7 @@ def test_activations_are_what_autograd_keeps_or_somewhat_more(dtype: str, kv_hea
         num_key_value_heads=kv_heads,
     )
     planned = bill(spec, dtype=dtype, chunk=32)
-    kept = kept_bytes(spec, getattr(torch, dtype))
+    kept = kept_bytes(tmp_path, stores, spec, dtype)
     assert kept <= planned.activations + planned.loss
     assert planned.activations < 1.35 * kept
 

@@ -7,17 +7,15 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import torch
 import torch.distributed
 from torch._C._distributed_c10d import HashStore
 
 from ablations.training.feed import Feed, Share
-from ablations.training.graphs import why_no_graph
 from ablations.training.nanotron.compat import nanotron_trainer, use_cpu, use_one_rank
 from ablations.training.nanotron.engine import Engine
-from ablations.training.nanotron.trainer import outcome_of, training_lock
+from ablations.training.nanotron.outcome import outcome_of, training_lock
 from ablations.training.placement import (
     choose_device,
     cpu_threads,
@@ -47,11 +45,8 @@ def train_rank(argument: tuple[TrainJob, Start]) -> TrainOutcome:
         feed = Feed(job, share, start.windows)
         engine = Engine(job, cut, start, feed=feed, device=device)
         if engine.is_writer:
-            note: dict[str, Any] = {"device": str(device), "threads": torch.get_num_threads()}
-            no_graph = why_no_graph(job.execution, job.training, device)
-            if job.execution.cuda_graph and no_graph is not None:
-                note["cuda_graph"] = f"not used: {no_graph}"
-            engine.logbook.event(start.kind, step=start.step, **note)
+            threads = torch.get_num_threads()
+            engine.logbook.event(start.kind, step=start.step, device=str(device), threads=threads)
         engine.run()
     seconds = time.process_time() - began
     return replace(outcome_of(job), cpu_seconds=seconds, device=device_name(device))

@@ -14,7 +14,6 @@ import torch
 import torch.distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from ablations.training.graphs import StaticPass, why_no_graph
 from ablations.training.lean import bare_step
 from ablations.training.nanotron.compat import nanotron_trainer
 
@@ -40,11 +39,6 @@ class Stepper:
         self._parameters = [p for p in trainer.unwrapped_model.parameters() if p.requires_grad]
         self._base_optimizer = trainer.optimizer.get_base_optimizer()
         self._bare_update = bare_step(self._base_optimizer)
-        job = trainer.job
-        self._graphed = job.execution.cuda_graph and not why_no_graph(
-            job.execution, job.training, trainer.device
-        )
-        self._static: StaticPass | None = None
 
     def step(self, batches: Iterator[dict[str, Any]], lr: float) -> torch.Tensor | None:
         """Train one batch; its mean loss, on the ranks that compute it."""
@@ -78,8 +72,6 @@ class Stepper:
         return [o["loss"] for o in outputs if isinstance(o["loss"], torch.Tensor)]
 
     def _pass(self, batch: dict[str, Any], count: int) -> torch.Tensor:
-        if self._graphed:
-            return self._replayed(batch, count)
         loss = self.trainer.model(**batch)["loss"] / count
         accumulator = self.trainer.grad_accumulator
         if accumulator is None:
@@ -88,36 +80,6 @@ class Stepper:
             accumulator.backward(loss)
         detached: torch.Tensor = loss.detach()
         return detached
-
-    def _replayed(self, batch: dict[str, Any], count: int) -> torch.Tensor:
-        """:meth:`_pass` as a recorded one: gradients are added up in buffers that stay where they are."""
-        tokens = batch["input_ids"], batch["label_ids"]
-        if self._static is None:
-            self._static = self._record(tokens, batch["positions"], count)
-        loss = self._static(*tokens).clone()
-        accumulator = self.trainer.grad_accumulator
-        if accumulator is not None:
-            buffers = [entry["fp32_grad"] for entry in accumulator.fp32_grad_buffers.values()]
-            torch._foreach_add_(buffers, self._static.grads)
-            for name, entry in accumulator.parameters.items():
-                entry["fp32"].grad = accumulator.get_grad_buffer(name)
-            self._static.zero_grads()
-        return loss
-
-    def _record(self, tokens: tuple[torch.Tensor, ...], positions: Any, count: int) -> StaticPass:
-        """The pass; its positions are the same for every micro-batch (no intra-document masking)."""
-        trainer = self.trainer
-
-        def run(ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            loss = trainer.model(input_ids=ids, label_ids=labels, positions=positions)["loss"]
-            share: torch.Tensor = loss / count
-            return share
-
-        trained = self._parameters
-        if trainer.grad_accumulator is not None:
-            entries = trainer.grad_accumulator.fp32_grad_buffers.values()
-            trained = [entry["half"] for entry in entries]
-        return StaticPass(run, tokens, trained, record=trainer.device.type == "cuda")
 
     def _mean(self, losses: list[torch.Tensor]) -> torch.Tensor | None:
         """The loss over all micro-batches and data-parallel ranks."""
@@ -143,9 +105,6 @@ class Stepper:
         if accumulator is not None:
             accumulator.step()
             accumulator.zero_grad()
-        if self._static is not None:
-            self._static.zero_grads()
-            return
         for parameter in self._parameters:
             parameter.grad = None
 

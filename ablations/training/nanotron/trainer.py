@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ablations.errors import AblationError, TrainingError
-from ablations.files import mend_lines, read_json_lines
-from ablations.lease import only_process
-from ablations.training.checkpoints import (
-    checkpoint_steps,
-    newest,
-    read_state,
-    reference,
-    remove_torn,
-    set_damaged_aside,
-)
+from ablations.files import mend_lines
+from ablations.training.checkpoints import reference, remove_torn, set_damaged_aside
 from ablations.training.logbook import Logbook
+from ablations.training.nanotron.outcome import failure, outcome_of, training_lock
 from ablations.training.plan import training_problems
 from ablations.training.start import Start, find_start
 from ablations.training.trainer import StepRow, TrainJob, TrainOutcome, Watch
 from ablations.training.worker import Task, run_in_worker
 
-__all__ = ["NanotronTrainer", "failure", "outcome_of", "prepare", "training_lock"]
+__all__ = ["NanotronTrainer", "prepare"]
 
 _WORKER = "ablations.training.nanotron.rank"
 
@@ -98,28 +90,6 @@ def prepare(job: TrainJob) -> Start:
     return start
 
 
-def training_lock(directory: Path) -> AbstractContextManager[None]:
-    """Return the lock of the one worker that may write a run's checkpoints.
-
-    Raises:
-        HeldError: on entering it; see :func:`~ablations.lease.only_process`.
-    """
-    return only_process(directory, "training.lock", "a worker of this run is still training")
-
-
-def outcome_of(job: TrainJob) -> TrainOutcome:
-    """The outcome of a job whose last checkpoint is on disk."""
-    last = newest(job.checkpoints_dir)
-    state = read_state(last) if last else None
-    return TrainOutcome(
-        status="done",
-        reason=None,
-        last_step=int(last.name) if last else job.first_step,
-        checkpoints=checkpoint_steps(job.checkpoints_dir),
-        windows=state.windows if state else None,
-    )
-
-
 def _reason(error: BaseException | None, log: Path) -> str:
     """Why a worker failed; what the user has to put right is raised instead."""
     if isinstance(error, TrainingError):
@@ -127,15 +97,6 @@ def _reason(error: BaseException | None, log: Path) -> str:
     if isinstance(error, AblationError):
         raise error
     return f"{type(error).__name__}: {error}; {log} has the traceback"
-
-
-def failure(job: TrainJob, reason: str) -> TrainOutcome:
-    """The outcome of a training that ended early: nothing on disk is lost."""
-    mend_lines(job.directory / "metrics.jsonl")
-    rows = read_json_lines(job.directory / "metrics.jsonl", needs="step")
-    steps = [row["step"] for row in rows]
-    last = steps[-1] if steps else job.first_step
-    return replace(outcome_of(job), status="failed", reason=reason, last_step=last)
 
 
 class _Tail:

@@ -75,16 +75,9 @@ def test_a_launcher_that_cannot_end_a_run_cannot_prune() -> None:
         _pruner(asked, Launching(object(), "thread", 1))
 
 
-@pytest.mark.parametrize(("together", "can_end"), [(1, True), (2, False)])
-def test_runs_that_are_trained_together_are_not_ended_one_by_one(
-    together: int, can_end: bool
-) -> None:
-    launcher = SlotsLauncher(slots=1, threads=1, devices_per_slot=1, together=together, preload=[])
+def test_a_launcher_of_slots_can_prune() -> None:
+    launcher = SlotsLauncher(slots=1, threads=1, devices_per_slot=1, preload=[])
     launching = Launching(launcher, "thread", 1)
-    assert launching.can_end is can_end
+    assert launching.can_end
     asked = SearchSpec(strategy=StrategySpec(pruner="median"))
-    if can_end:
-        assert isinstance(_pruner(asked, launching), Pruner)
-        return
-    with pytest.raises(ConfigError, match=r"hydra\.launcher\.together=1"):
-        _pruner(asked, launching)
+    assert isinstance(_pruner(asked, launching), Pruner)

@@ -6,19 +6,16 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra_plugins.slots_launcher.launcher import SlotsLauncher
 
-from ablations.cli import Task as ApplicationTask
 from ablations.errors import ConfigError
 from sweeps.slots import devices
-from sweeps.slots.devices import Slot, check_together, slots_of
-from sweeps.slots.pool import FailedTogether, SlotPool, WorkerDied
+from sweeps.slots.devices import Slot, slots_of
+from sweeps.slots.pool import SlotPool, WorkerDied
 from sweeps.slots.worker import Job
 
 
@@ -37,29 +34,11 @@ class Task:
             raise ValueError("a mistake")
         return _Answer((os.getpid(), os.environ["ABLATIONS_SLOT"], sorted(os.sched_getaffinity(0))))
 
-    def task_config(self) -> Any:
-        return self.ends
-
-    @property
-    def task_function(self) -> Any:
-        return _Together()
-
 
 class _Answer:
     def __init__(self, value: Any) -> None:
         self._return_value = value
         self.cfg = self.hydra_cfg = None
-
-
-class _Together:
-    """Works on jobs as one: it says who they are, and may break."""
-
-    def ahead(self, composes: Sequence[Callable[[], str]]) -> list[str | None]:
-        configs = [compose() for compose in composes]
-        print(f"together: {len(configs)}")
-        if "breaks" in configs:
-            raise ValueError("not these")
-        return ["was bad" if config == "fails" else None for config in configs]
 
 
 def run(pool: SlotPool, log: Path, **task: Any) -> Any:
@@ -131,77 +110,9 @@ def test_stopping_ends_what_runs(pool: SlotPool, tmp_path: Path) -> None:
     assert len(ended) == 1
 
 
-def run_all(pool: SlotPool, folder: Path, ends: Sequence[str]) -> list[Any]:
-    """Jobs that come at the same time; what each returned or raised."""
-
-    def one(i: int) -> Any:
-        try:
-            return run(pool, folder / str(i) / "worker.log", ends=ends[i])
-        except Exception as error:
-            return error
-
-    with ThreadPoolExecutor(len(ends)) as threads:
-        return list(threads.map(one, range(len(ends))))
-
-
-def said(folder: Path, what: str) -> list[str]:
-    logs = sorted(folder.glob("*/worker.log"))
-    return [line for log in logs for line in log.read_text().splitlines() if what in line]
-
-
-@pytest.mark.parametrize(
-    ("count", "crews"),
-    [(1, []), (3, ["together: 3"]), (4, ["together: 2", "together: 2"])],
-)
-def test_jobs_that_wait_at_the_same_time_work_together_first(
-    tmp_path: Path, count: int, crews: list[str]
-) -> None:
-    cores = tuple(sorted(os.sched_getaffinity(0)))[:1]
-    width = 3 if count < 4 else 2
-    pool = SlotPool([Slot(name="0", devices=None, cores=cores)], [], together=width)
-    answers = run_all(pool, tmp_path, [""] * count)
-    assert len({pid for pid, *_ in answers}) == count
-    assert said(tmp_path, "together: ") == crews
-    assert len(said(tmp_path, "said by the job")) == count
-
-
-def test_what_fails_together_fails_for_its_own_job_alone(tmp_path: Path) -> None:
-    cores = tuple(sorted(os.sched_getaffinity(0)))[:1]
-    pool = SlotPool([Slot(name="0", devices=None, cores=cores)], [], together=3)
-    well, failed, died = run_all(pool, tmp_path, ["", "fails", "killed"])
-    assert isinstance(well, tuple)
-    assert isinstance(failed, FailedTogether)
-    assert str(failed) == "was bad"
-    assert isinstance(died, WorkerDied)
-    assert len(said(tmp_path, "said by the job")) == 2
-
-
-def test_jobs_that_cannot_work_together_work_alone(tmp_path: Path) -> None:
-    cores = tuple(sorted(os.sched_getaffinity(0)))[:1]
-    pool = SlotPool([Slot(name="0", devices=None, cores=cores)], [], together=2)
-    answers = run_all(pool, tmp_path, ["", "breaks"])
-    assert all(isinstance(answer, tuple) for answer in answers)
-    assert len(said(tmp_path, "not together, but alone: ValueError: not these")) == 2
-
-
-@pytest.mark.parametrize("command", ["run", "score"])
-def test_only_runs_may_ask_to_be_trained_together(command: str) -> None:
-    launcher = SlotsLauncher(slots=1, threads=1, devices_per_slot=1, together=3, preload=[])
+def test_a_launcher_holds_as_many_runs_as_it_has_slots() -> None:
+    launcher = SlotsLauncher(slots=3, threads=1, devices_per_slot=1, preload=[])
     assert launcher.width == 3
-    setup = {"hydra_context": None, "task_function": ApplicationTask(command), "config": None}
-    if command == "run":
-        launcher.setup(**setup)  # type: ignore[arg-type]
-        return
-    with pytest.raises(ConfigError, match="only runs train together; found: score"):
-        launcher.setup(**setup)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("together", "devices_per_slot"), [(0, 1), (2, 2)])
-def test_a_number_together_that_means_nothing_is_refused(
-    together: int, devices_per_slot: int
-) -> None:
-    with pytest.raises(ConfigError, match=r"hydra\.launcher\.together"):
-        check_together(together, devices_per_slot)
 
 
 @pytest.mark.parametrize(

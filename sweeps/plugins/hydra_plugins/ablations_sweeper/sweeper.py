@@ -55,7 +55,8 @@ class AblationsSweeper(Sweeper):
         assert self.hydra_context is not None
         loader = self.hydra_context.config_loader
         base = plain_config(loader, self.config, read_command(arguments).fixed)
-        request = read_request(base, arguments, self._config_dirs())
+        launcher = self.config.hydra.launcher
+        request = read_request(base, arguments, self._config_dirs(), launcher)
         if getattr(self._task_function, "command", None) == "plan":
             return plan_study(request, Composer(loader, self.config), self._config_dirs())
         hydra = Hydra(loader=loader, config=self.config, make_launcher=self._make_launcher)

@@ -27,8 +27,6 @@ class SlotsLauncherConf:
     threads: Optional[int] = None  # noqa: UP045
     # GPUs of a slot.
     devices_per_slot: int = 1
-    # Runs of one shape that a slot trains as one batched model, where so many wait for it: docs/gpu.md.
-    together: int = 1
     # Modules imported once, before runs are forked.
     preload: List[str] = field(  # noqa: UP006
         default_factory=lambda: ["hydra", "ablations.commands.run", "ablations.preload"]
@@ -44,39 +42,24 @@ class SlotsLauncher(Launcher):
     """Hands out slots; ``launch`` may be called from several threads."""
 
     def __init__(
-        self,
-        slots: Any,
-        threads: int | None,
-        devices_per_slot: int,
-        together: int,
-        preload: Any,
+        self, slots: Any, threads: int | None, devices_per_slot: int, preload: Any
     ) -> None:
-        from sweeps.slots.devices import check_together, slots_of
+        from sweeps.slots.devices import slots_of
         from sweeps.slots.pool import SlotPool
 
         plain: Any = OmegaConf.to_container(slots) if OmegaConf.is_config(slots) else slots
-        check_together(together, devices_per_slot)
-        self.together = together
         modules = [str(name) for name in preload]
-        self._pool = SlotPool(slots_of(plain, threads, devices_per_slot), modules, together)
+        self._pool = SlotPool(slots_of(plain, threads, devices_per_slot), modules)
 
     @property
     def width(self) -> int:
         """Runs that it holds at once."""
-        return len(self._pool.slots) * self.together
+        return len(self._pool.slots)
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what jobs are made of; the first job starts the warm server.
-
-        Raises:
-            ConfigError: jobs of this application cannot be worked on together.
-        """
-        if self.together > 1 and not getattr(task_function, "trains_together", False):
-            from sweeps.slots.devices import not_together
-
-            raise not_together(task_function)
+        """Keep what jobs are made of; the first job starts the warm server."""
         self._context, self._task_function, self._config = hydra_context, task_function, config
 
     def launch(

@@ -1,0 +1,76 @@
+"""Options that were removed: refuse them with the reason, and read old records that hold them.
+
+A command that still asks for one gets one line that says why it is gone. A record of before holds the
+option as it was then; neither changed what a run is, so a reader leaves it out::
+
+    command, config ──removed_problems──▶ refused          record, study ──without_removed──▶ read
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ablations.errors import Problem
+
+__all__ = [
+    "removed_option",
+    "removed_problems",
+    "without_removed",
+    "without_removed_overrides",
+]
+
+_GRAPH = "was removed: recorded passes trained 1.00 to 1.03 times as fast, too little to keep (docs/gpu.md)"
+_GROUP = "was removed: batched proxies trained 1.02 to 1.05 times as fast, too little to keep (docs/gpu.md)"
+
+_REMOVED = {"execution.cuda_graph": _GRAPH, "hydra.launcher.together": _GROUP}
+"""Key → why it is gone."""
+
+_RENAMED = {"execution=gpu_small": "execution=gpu"}
+"""Option of a group that asked for a removed key → the option that is the same without it."""
+
+
+def removed_option(key: str) -> Problem | None:
+    """Return why ``key`` is gone, None where it was not removed.
+
+    Args:
+        key: A config key (``execution.cuda_graph``), or an option of a group (``execution=gpu_small``).
+    """
+    if key in _RENAMED:
+        return Problem(key, _GRAPH, do=f"write {_RENAMED[key]}")
+    return Problem(key, _REMOVED[key], do="take it out") if key in _REMOVED else None
+
+
+def removed_problems(config: Mapping[str, Any], launcher: Any = None) -> list[Problem]:
+    """Return each removed option that a composed config still asks for; one that is off asks nothing.
+
+    Args:
+        config: The config of a run.
+        launcher: The options of ``hydra.launcher``, where they are at hand.
+    """
+    sections = {"execution": config.get("execution"), "hydra.launcher": launcher}
+    problems = []
+    for key, reason in _REMOVED.items():
+        section, _, name = key.rpartition(".")
+        values = sections[section]
+        if isinstance(values, Mapping) and values.get(name):
+            problems.append(Problem(key, reason, found=values[name], do="take it out"))
+    return problems
+
+
+def without_removed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plain config without removed keys."""
+    execution = config.get("execution")
+    if not isinstance(execution, Mapping) or "cuda_graph" not in execution:
+        return dict(config)
+    kept = {key: value for key, value in execution.items() if key != "cuda_graph"}
+    return {**config, "execution": kept}
+
+
+def without_removed_overrides(overrides: Iterable[str]) -> Sequence[str]:
+    """Return the task overrides of a recorded trial as they are written today."""
+    return [
+        _RENAMED.get(override, override)
+        for override in overrides
+        if override.lstrip("+").split("=")[0] not in _REMOVED
+    ]

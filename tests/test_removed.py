@@ -1,0 +1,179 @@
+"""Options that were removed: a command is told why, and a record that holds them is still read."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ablations.files import read_json, write_sealed
+from ablations.removed import removed_option, without_removed
+from ablations.run import execute
+from ablations.runs import RunRecord, list_runs
+from ablations.schema import load
+from sweeps.study.job import identity
+from sweeps.study.trial import Ask
+from tests.conftest import SHORT_SOURCES, TINY, Ablate
+from tests.test_conf import composed
+
+GRAPH = "execution.cuda_graph: was removed: "
+GROUP = "hydra.launcher.together: was removed: "
+MANY = ("-m", "search=none", "seed=0,1")
+STUDY = (*TINY, *SHORT_SOURCES, "study=old", "hydra.launcher.slots=1")
+SWEEP = ("run", "-m", *STUDY, "training.peak_lr=1e-3,2e-3")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("run", "execution.cuda_graph=true"), GRAPH),
+        (("run", "+execution.cuda_graph=true"), GRAPH),
+        (("plan", "++execution.cuda_graph=true"), GRAPH),
+        (("run", *MANY, "execution.cuda_graph=true"), GRAPH),
+        (("run", *MANY, "+execution.cuda_graph=true"), GRAPH),
+        (("run", *MANY, "execution.cuda_graph=true,false"), GRAPH),
+        (("run", *MANY, "+execution.cuda_graph=true,false"), GRAPH),
+        (("run", "execution=gpu_small"), "execution=gpu_small: was removed: "),
+        (("run", *MANY, "execution=gpu_small"), "execution=gpu_small: was removed: "),
+        (("run", "hydra.launcher.together=8"), GROUP),
+        (("run", "+hydra.launcher.together=8"), GROUP),
+        (("run", *MANY, "hydra.launcher.together=8"), GROUP),
+        (("run", *MANY, "+hydra.launcher.together=8"), GROUP),
+        (("run", *MANY, "++hydra.launcher.together=8"), GROUP),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_command_that_asks_for_one_is_told_why_it_is_gone(
+    workspace: Path, ablate: Ablate, words: tuple[str, ...], said: str
+) -> None:
+    answer = ablate(*words)
+    assert answer.code == 2, answer.err
+    assert said in answer.err
+    assert "docs/gpu.md" in answer.err
+    assert answer.err.startswith("error: 1 problem\n")
+    assert "Traceback" not in answer.err
+    assert not list(workspace.glob("runs/*/trial-*"))
+
+
+@pytest.mark.parametrize("many", [(), MANY], ids=["one run", "a study"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("execution: {cuda_graph: true}", GRAPH),
+        ("hydra: {launcher: {together: 8}}", GROUP),
+        ("defaults: [{override /execution: gpu_small}]", "execution=gpu_small: was removed: "),
+    ],
+)
+def test_so_is_a_config_file(
+    workspace: Path, ablate: Ablate, many: tuple[str, ...], content: str, said: str
+) -> None:
+    own = workspace / "own/experiment"
+    own.mkdir(parents=True)
+    (own / "x.yaml").write_text(f"# @package _global_\n{content}\n")
+    answer = ablate("run", "--config-dir", "own", "experiment=x", *many)
+    assert answer.code == 2, answer.err
+    assert said in answer.err
+    assert answer.err.startswith("error: 1 problem\n")
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_recorded_config_is_read_without(given: bool) -> None:
+    plain = composed()
+    old = {**plain, "execution": {**plain["execution"], "cuda_graph": given}}
+    assert load(old) == load(plain)
+    assert without_removed(plain) == plain
+    assert without_removed({"execution": None}) == {"execution": None}
+
+
+def test_a_config_in_which_it_is_off_is_planned(workspace: Path, ablate: Ablate) -> None:
+    (workspace / "own/execution").mkdir(parents=True)
+    (workspace / "own/execution/mine.yaml").write_text("threads: 1\ncuda_graph: false\n")
+    answer = ablate("plan", "--config-dir", "own", "execution=mine")
+    assert "cuda_graph" not in answer.err
+
+
+def test_a_recorded_trial_is_the_one_that_is_asked_for_without() -> None:
+    said = ("+execution.cuda_graph=true", "execution=gpu_small", "training.peak_lr=1e-3")
+    ask = Ask(number=0, phase="grid", overrides=said)
+    assert Ask.from_plain(ask.plain()).overrides == ("execution=gpu", "training.peak_lr=1e-3")
+    assert identity(Ask.from_plain(ask.plain()).overrides) == identity(
+        ("execution=gpu", "training.peak_lr=1e-3")
+    )
+
+
+def test_what_was_not_removed_is_no_problem() -> None:
+    assert removed_option("execution.compile") is None
+    assert removed_option("execution=gpu") is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asks", [False, True], ids=["off", "its experiment asks for it"])
+def test_a_study_that_holds_them_is_listed_judged_reported_and_resumed(
+    workspace: Path, asks: bool
+) -> None:
+    command(workspace, *SWEEP, "seed=0")
+    study = workspace / "runs/old"
+    records = list_runs(workspace / "runs", "old")
+    for record, given in zip(records, ("true", "false"), strict=True):
+        make_old(record, given)
+    for path in (study / "journal.log", *study.glob("*/ask.json")):
+        text = path.read_text()
+        assert '"study=old"' in text
+        path.write_text(text.replace('"study=old"', '"study=old", "execution.cuda_graph=true"'))
+    (pinned,) = (path for path in (study / "conf").iterdir() if path.is_dir())
+    for path in pinned.glob("*/run.yaml"):
+        path.write_text(path.read_text().replace("  compile: false", "  cuda_graph: false"))
+    if asks:
+        path = pinned / "0/experiment/synthetic.yaml"
+        path.write_text(f"{path.read_text()}hydra: {{launcher: {{together: 2}}}}\n")
+    pinned.rename(pinned.with_name("0" * 12))
+    (study / "conf/latest").write_text("0" * 12)
+
+    # A run that was killed after it had been trained in part.
+    killed = records[0]
+    before = killed.result()
+    assert before is not None
+    for name in ("result.json", "scores.jsonl"):
+        (killed.path / name).unlink()
+    shutil.rmtree(killed.checkpoints_dir / "8")
+    config = {k: v for k, v in killed.manifest.config.items() if k != "stores"}
+    again = execute(load({**config, "study": "old", "trial": "trial-0000"}))
+    assert again.record.path.resolve() == killed.path.resolve()
+    assert {**again.result, "cost": None} == {**before, "cost": None}
+    assert "resume" in [event["kind"] for event in killed.events()]
+
+    # The same sweep without the option, with one more seed: the trials are those that were asked for.
+    command(workspace, *SWEEP, "seed=0,1")
+    ended = {record.name: record.status for record in list_runs(workspace / "runs", "old")}
+    assert ended == {f"old/trial-{n:04d}-{seed}": "done" for n in (0, 1) for seed in (0, 1)}
+    assert command(workspace, "ls", "study=old").count("done") == 4
+    assert "Tie: " in command(workspace, "verdict", "study=old")
+    assert "report.html" in command(workspace, "report", "study=old")
+
+
+def make_old(record: RunRecord, given: str) -> None:
+    """Put the removed options into a record, where versions before wrote them."""
+    path = record.path / "manifest.json"
+    manifest = read_json(path)
+    manifest["config"]["execution"]["cuda_graph"] = given == "true"
+    write_sealed(path, manifest)
+    text = record.path / "config.yaml"
+    text.write_text(f"{text.read_text()}execution:\n  cuda_graph: {given}\n")
+    taken = {"wall_seconds": 0.5, "cpu_seconds": 0.25, "device": "cpu"}
+    record.event("trained_together", step=8, runs=2, **taken)
+
+
+def command(folder: Path, *arguments: str) -> str:
+    """Run a command in a process of its own; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ablations.cli", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=550,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
