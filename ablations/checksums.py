@@ -1,4 +1,5 @@
-"""Checksums of a folder that is written once: checkpoints, exports, per-item details.
+"""Checksums of a folder that is written once: checkpoints, exports, per-item details,
+configs that a promotion froze.
 
     <folder>/checksums.json     {"files": {"model/….safetensors": [size in bytes, sha256]}}
 
@@ -16,7 +17,14 @@ from pathlib import Path
 from ablations.errors import DamagedError, Problem
 from ablations.files import file_sha256, read_json, write_sealed
 
-__all__ = ["CHECKSUMS", "damage", "has_checksums", "listed", "write_checksums"]
+__all__ = [
+    "CHECKSUMS",
+    "damage",
+    "has_checksums",
+    "listed",
+    "require_unchanged",
+    "write_checksums",
+]
 
 CHECKSUMS = "checksums.json"
 
@@ -90,6 +98,22 @@ def damage(folder: Path, chosen: Chosen = lambda name: True) -> list[str]:
             found = pool.map(lambda name: _differs(folder / name, files[name][1]), files)
             return [f"{name}: {what}" for name, what in zip(files, found, strict=True) if what]
     return cut
+
+
+def require_unchanged(folder: Path, do: str) -> None:
+    """Refuse a folder of which a file is not what was written; one without checksums is taken as it is.
+
+    Args:
+        folder: The folder.
+        do: What to do, for the message.
+
+    Raises:
+        DamagedError: each file that is missing, or is not what was written.
+    """
+    if has_checksums(folder) and (found := damage(folder)):
+        raise DamagedError(
+            Problem(str(folder), "damaged: not what was written", found="; ".join(found), do=do)
+        )
 
 
 def _cut(folder: Path, files: dict[str, tuple[int, str]]) -> Iterator[str]:

@@ -16,6 +16,7 @@ import select
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO
 
 from ablations import __version__
@@ -88,6 +89,7 @@ class Task:
 
         try:
             plain = _plain(config)
+            _require_frozen(plain)
             _require_sound(plain, of_a_study=HydraConfig.get().mode is RunMode.MULTIRUN)
             self.code = importlib.import_module(COMMANDS[self.command].module).main(plain)
         except (AblationError, OmegaConfBaseException, OSError) as error:
@@ -108,6 +110,18 @@ def _plain(config: Any) -> dict[str, Any]:
     # The command's own folder last (in a study it is a copy): the others' sources come before its.
     found = [s.path for s in sorted(sources, key=lambda source: source.provider == "main")]
     return {"config_dirs": found, **plain}
+
+
+def _require_frozen(plain: Mapping[str, Any]) -> None:
+    """Refuse config files that a promotion froze and that are not what it wrote.
+
+    Raises:
+        DamagedError: a folder of config files with checksums holds something else.
+    """
+    from ablations.checksums import require_unchanged
+
+    for folder in plain["config_dirs"]:
+        require_unchanged(Path(folder), "restore it from a copy, or promote again")
 
 
 def _require_sound(plain: Mapping[str, Any], *, of_a_study: bool) -> None:

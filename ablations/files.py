@@ -33,6 +33,7 @@ __all__ = [
     "replace_folder",
     "replacing",
     "restore_folder",
+    "sealed",
     "sync_folder",
     "unsealed",
     "write_bytes",
@@ -80,12 +81,12 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
     """:func:`write_json` of an object with a checksum of its content, which readers compare."""
-    write_json(path, _sealed(value))
+    write_json(path, sealed(value))
 
 
-def _sealed(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The object with its checksum: that of the content as a reader will see it."""
-    plain: dict[str, Any] = json.loads(json.dumps(value, ensure_ascii=False, allow_nan=False))
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object as plain values with its checksum: that of the content as a reader will see it."""
+    plain: dict[str, Any] = json.loads(json.dumps(value, ensure_ascii=False))
     plain.pop(_SEAL, None)
     return {**plain, _SEAL: _digest(plain)}
 

@@ -6,8 +6,9 @@ verdict yet, and both still deserve a report.
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
     from sweeps.study.definition import Definition
     from sweeps.verdict.record import Verdict
 
-__all__ = ["Judged", "VerdictMode", "definition_of", "judged", "question_of", "rerun_command"]
+__all__ = [
+    "Judged",
+    "VerdictMode",
+    "ailments",
+    "definition_of",
+    "judged",
+    "question_of",
+    "rerun_command",
+]
 
 VerdictMode = Literal["auto", "stored", "none"]
 
@@ -43,6 +52,23 @@ def definition_of(folder: Path) -> Definition | None:
         return load_definition(folder)
     except (OSError, TypeError, ValueError):
         return None
+
+
+def ailments(folder: Path) -> list[str]:
+    """Return what of a study's own files cannot be read, one text a file; empty where all is well."""
+    from sweeps.study.definition import load_definition
+    from sweeps.verdict.record import VERDICT_FILE, read_verdict
+
+    found = []
+    readers: list[Callable[[Path], object]] = [load_definition]
+    if os.path.lexists(folder / VERDICT_FILE):
+        readers.append(read_verdict)
+    for read in readers:
+        try:
+            read(folder)
+        except (UserError, OSError) as error:
+            found.append(str(error))
+    return found
 
 
 def question_of(definition: Definition | None, study: str) -> str:

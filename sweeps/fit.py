@@ -19,14 +19,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ablations.errors import ConfigError, Problem, unknown_name
-from ablations.files import write_json, write_text
+from ablations.files import file_sha256, write_sealed, write_text
 from sweeps.proposals import Goal, Skill, Trust, optimise
 from sweeps.proposals.optimum import candidates
 from sweeps.proposals.trust import MIN_RUNS, NO_SKILL, Refit, difference, inside, judge, skill
 from sweeps.space import EpochCaps, Floats, SearchSpace, SearchSpaceSpec, SimplexSpec
 from sweeps.surrogates import FAMILIES, Leaderboard, Surrogate, family, leaderboard
 from sweeps.swarm_score import score_columns, whole_runs
-from sweeps.swarms import Swarm, write_pair
+from sweeps.swarms import FIT_FILE, Swarm, write_pair
 
 __all__ = ["CapSpec", "FitOptions", "SwarmFit", "fit_swarm", "write_fit"]
 
@@ -255,8 +255,9 @@ def write_fit(folder: Path, swarm: Swarm, fit: SwarmFit) -> list[Path]:
     lines = [",".join(rows[0]), *(",".join(str(v) for v in row.values()) for row in rows)]
     write_text(board, "\n".join(lines) + "\n")
     # Written last: where fit.json is, the tables it speaks of are.
-    record = folder / "fit.json"
-    write_json(record, {**asdict(fit), "evidence": fit.evidence.plain()})
+    record = folder / FIT_FILE
+    tables = {path.name: file_sha256(path) for path in written}
+    write_sealed(record, {**asdict(fit), "evidence": fit.evidence.plain(), "tables": tables})
     return [*written, board, record]
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,12 +28,24 @@ from typing import Literal
 import numpy as np
 
 from ablations.errors import DataError, Problem
-from ablations.files import write_text
+from ablations.files import file_sha256, write_text
 from ablations.runs import list_runs
+from ablations.stored import stored_object
 from sweeps.space import Floats
 from sweeps.study.objective import SCORE, objective_of
 
-__all__ = ["BadRows", "Swarm", "is_bookkeeping", "read_pair", "read_study", "write_pair"]
+__all__ = [
+    "FIT_FILE",
+    "BadRows",
+    "Swarm",
+    "is_bookkeeping",
+    "read_pair",
+    "read_study",
+    "write_pair",
+]
+
+FIT_FILE = "fit.json"
+"""The fit of a swarm, beside the tables that it was made from and whose checksums it holds."""
 
 BadRows = Literal["refuse", "leave_out"]
 """What becomes of rows whose weights are no mixture."""
@@ -132,7 +145,7 @@ def read_pair(ratios: Path, metrics: Path, bad_rows: BadRows = "refuse") -> Swar
     weights, kept, notes = _normalised(np.nan_to_num(weights), shared, ratios, bad_rows)
     if aside := [name for name in left.columns() if name not in sources]:
         notes.insert(0, f"{ratios.name}: no sources by their names, left out: {', '.join(aside)}")
-    notes = [*left.notes, *right.notes, *notes]
+    notes = [*_changed(ratios), *_changed(metrics), *left.notes, *right.notes, *notes]
     if left_out := len(left_rows) + len(right_rows) - 2 * len(shared):
         notes.append(f"{left_out} rows are in one of the two tables only: left out")
     return Swarm(
@@ -143,6 +156,20 @@ def read_pair(ratios: Path, metrics: Path, bad_rows: BadRows = "refuse") -> Swar
         values=_numbers([right_rows[shared[i]] for i in kept], measured, metrics),
         notes=tuple(notes),
     )
+
+
+def _changed(table: Path) -> list[str]:
+    """Return a note where a table is not the one that was written with the fit beside it."""
+    record = table.parent / FIT_FILE
+    if not os.path.lexists(record):
+        return []
+    try:
+        written = (stored_object(record).get("tables") or {}).get(table.name)
+    except DataError:
+        return [f"{table.name}: cannot be compared with what was written: {record} is damaged"]
+    if written in (None, file_sha256(table)):
+        return []
+    return [f"{table.name}: changed since it was written with {FIT_FILE}; read as it is"]
 
 
 def _require_columns(table: _Table, columns: Sequence[str], what: str) -> None:
@@ -159,10 +186,13 @@ def read_study(runs_dir: Path, study: str) -> Swarm:
         DataError: no run of the study has finished, or their mixtures are not alike.
     """
     rows: list[tuple[str, dict[str, float], dict[str, float]]] = []
+    lost: list[str] = []
     # The study's score, which its task quality may have decided otherwise than the runs recorded it.
     score = replace(objective_of(Path(runs_dir) / study), metrics=(SCORE,))
     for record in list_runs(runs_dir, study):
         result = record.result()
+        if result is None and record.status == "done":
+            lost.append(record.path.name)
         if result is None or result.get("status") != "done":
             continue
         measured = {k: math.nan if v is None else float(v) for k, v in result["metrics"].items()}
@@ -181,6 +211,7 @@ def read_study(runs_dir: Path, study: str) -> Swarm:
             weights=np.array([[weights.get(s, 0.0) for s in sources] for _, weights, _ in rows]),
             metrics=metrics,
             values=np.array([[row.get(m, math.nan) for m in metrics] for _, _, row in rows]),
+            notes=(f"result.json is missing, left out: {', '.join(lost)}",) if lost else (),
         )
     )
 

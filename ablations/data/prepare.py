@@ -32,7 +32,7 @@ from ablations.data.readers import Place, heldout, read_source, resolve_revision
 from ablations.data.store import TokenStore
 from ablations.data.tokenizer import Tokenizer, TokenizerSpec, make_tokenizer
 from ablations.errors import DataError, HeldError, Problem
-from ablations.files import free_bytes, read_json, restore_folder, write_json
+from ablations.files import free_bytes, read_json, restore_folder, write_sealed
 
 __all__ = ["Prepared", "Progress", "SlurmSpec", "prepare"]
 
@@ -271,7 +271,7 @@ def _begin(work: Work, *, force: bool) -> Work:
         revision = None
         if isinstance(origin, HubOrigin) and work.mirror is None:
             revision = resolve_revision(origin)
-        write_json(record, {**asked, "revision": revision})
+        write_sealed(record, {**asked, "revision": revision})
     _forget_lost_ranks(work)
     if revision is not None and isinstance(origin, HubOrigin):
         return replace(work, spec=replace(work.spec, origin=replace(origin, revision=revision)))

@@ -35,7 +35,7 @@ from ablations.data.finish import counts_file, heldout_file
 from ablations.data.manifest import TRAIN
 from ablations.data.readers import Place, heldout, read_source
 from ablations.data.tokenizer import Tokenizer
-from ablations.files import write_json
+from ablations.files import write_sealed
 
 __all__ = [
     "DropByLength",
@@ -176,7 +176,7 @@ class HoldOut(PipelineStep):  # type: ignore[misc]
         replaced = sum(
             step.replaced.total() for step in self.before if isinstance(step, ReadSource)
         )
-        write_json(
+        write_sealed(
             counts_file(self.folder, rank),
             {**counts, "replaced_characters": replaced, "dropped": dict(dropped)},
         )

@@ -135,13 +135,18 @@ def _has_all(checkpoint: Path) -> bool:
 
 def _is_complete(file: Path) -> bool:
     """Whether a safetensors file is as long as its header says (8 bytes of length, JSON, data)."""
+    size = file.stat().st_size
     with file.open("rb") as stream:
-        length = struct.unpack("<Q", stream.read(8))[0] if file.stat().st_size >= 8 else 0
-        if length < 2:
+        length = struct.unpack("<Q", stream.read(8))[0] if size >= 8 else 0
+        if not 2 <= length <= size - 8:
             return False
-        header = json.loads(stream.read(length))
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    return file.stat().st_size == 8 + length + max(ends, default=0)
+        try:
+            header = json.loads(stream.read(length))
+            entries = [entry for name, entry in header.items() if name != "__metadata__"]
+            end = max((entry["data_offsets"][1] for entry in entries), default=0)
+            return bool(size == 8 + length + end)
+        except (ValueError, RecursionError, AttributeError, LookupError, TypeError):
+            return False
 
 
 def newest(folder: Path) -> Path | None:

@@ -73,8 +73,11 @@ def main(config: Mapping[str, Any]) -> int:
     runs_dir = Path(options.runs_dir)
 
     from analysis.report import gather_report, model_card, render_html, render_markdown
+    from analysis.study import ailments
 
     content = gather_report(runs_dir, options.study, verdict=options.verdict, surrogates=families)
+    for text in ailments(runs_dir / options.study):
+        print(text, file=sys.stderr)
     for record in list_runs(runs_dir, options.study):
         for text in record.ailments():
             print(f"{record.name}: {text}", file=sys.stderr)

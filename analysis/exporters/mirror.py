@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ablations.files import write_json
+from ablations.files import write_sealed
 from analysis.exporters.trackers import Tracker, open_tracker
 from analysis.records import RunFiles, read_json_or_none, scan
 
@@ -57,7 +57,7 @@ class Mirror:
                 "scores": max([before["scores"], *(step for step, _ in scores)]),
             }
             self.cursor_file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self.cursor_file, self.cursor)
+            write_sealed(self.cursor_file, self.cursor)
             copied += len(metrics) + len(scores)
         return copied
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from ablations.checksums import require_unchanged
 from ablations.config_files import read_yaml
 from ablations.errors import ConfigError, DataError, Problem
 from ablations.mixture.schedule import decay_words
@@ -44,6 +45,7 @@ def model_card(promotion: Path, runs_dir: Path | None = None) -> str:
             )
         )
     conf = Path(promotion) / "conf"
+    require_unchanged(conf, "promote again")
     overrides = _yaml(conf / "experiment" / "promoted.yaml").get("source") or {}
     sources = {name: _source(name, overrides.get(name) or {}) for name in record["sources"]}
     model, training = (_yaml(conf / group / "promoted.yaml") for group in ("model", "training"))

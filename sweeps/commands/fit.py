@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import ConfigError, Problem
-from ablations.files import read_json
+from ablations.runs import RunRecord
 from ablations.schema import validate
 from sweeps.commands.options import FitSubject, read_options
 from sweeps.fit import FitOptions, SwarmFit, fit_swarm, write_fit
 from sweeps.study.definition import load_definition
+from sweeps.study.harvest import told_of
 from sweeps.swarms import Swarm, read_pair, read_study
 
 __all__ = ["declared", "describe", "main"]
@@ -95,8 +96,7 @@ def declared(config: Mapping[str, Any], swarm: Swarm) -> dict[str, Any]:
         found |= {"direction": direction} if direction else {}
     name = study.strategy.get("baseline")
     for run in swarm.runs if config.get("baseline") is None else ():
-        path = folder / run / "ask.json"
-        ask = read_json(path) if path.is_file() else {}
+        ask = told_of(RunRecord(folder / run))
         if ask.get("phase") == "baseline" and ask.get("name") == name:
             return {**found, "baseline": run}
     return found

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ablations.checksums import require_unchanged
 from ablations.config_files import read_yaml
-from ablations.errors import ConfigError, Problem
+from ablations.errors import ConfigError, Problem, UserError
 from ablations.files import read_json
 from ablations.runs import RunRecord
 from ablations.schema import RunConfig, load, validate
@@ -61,12 +62,13 @@ def plan_of_promotion(folder: Path, data_dir: str) -> ExportPlan:
     try:
         record = read_json(path)
         conf = folder / "conf"
+        require_unchanged(conf, "promote again")
         values = {group: read_yaml(conf / group / "promoted.yaml") for group in _GROUPS}
         experiment = read_yaml(conf / "experiment" / "promoted.yaml")
         kept = {key: experiment[key] for key in ("study", "trial", "seed", "source")}
         full = validate(FullSpec, record["full"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, ConfigError):
+        if isinstance(error, UserError):
             raise
         raise ConfigError(
             Problem(str(folder), "cannot be read", found=error, do="promote again")

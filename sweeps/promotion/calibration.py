@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablations.files import read_json, write_json
+from ablations.files import read_json, write_sealed
 
 __all__ = ["COMPARISON_FILE", "Calibration", "calibration", "keep_comparison"]
 
@@ -53,7 +53,7 @@ def keep_comparison(runs_dir: Path, promotion: str, stored: Mapping[str, Any]) -
     """Keep a comparison beside the full runs that it is about; the newest counts."""
     folder = runs_dir / promotion
     if folder.is_dir():
-        write_json(folder / COMPARISON_FILE, stored)
+        write_sealed(folder / COMPARISON_FILE, stored)
 
 
 def calibration(runs_dir: Path, newest: Mapping[str, Any]) -> Calibration:

@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ablations.errors import ConfigError, Problem, UserError
-from ablations.files import read_json, write_json, write_text
+from ablations.errors import ConfigError, DamagedError, Problem, UserError
+from ablations.files import read_json, write_sealed, write_text
 from ablations.runs import RunRecord, list_runs
 from sweeps.promotion.calibration import (
     COMPARISON_FILE,
@@ -35,6 +35,7 @@ from sweeps.promotion.changes import (
     rank_correlation,
 )
 from sweeps.promotion.compare_text import text
+from sweeps.promotion.evidence import require_whole
 from sweeps.promotion.gates import audit_gaps
 from sweeps.promotion.sealed import Expected, Prediction, digest, read_prediction
 
@@ -144,6 +145,7 @@ def compare(folder: Path, runs_dir: Path) -> Comparison:
     against = record.get("baseline")
     others = [run for run in study if against and run.manifest.trial == against["trial"]]
     baseline = _finished(runs_dir, record["name"], "baseline") if against else None
+    require_whole([run for run in (full, baseline, *proxies, *others) if run is not None])
     stored = record.get("prediction")
     prediction = None if stored is None else read_prediction(stored)
     unseen = _unseen(full, [*proxies, *others])
@@ -190,6 +192,8 @@ def _promotion(folder: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = read_json(path)
         record["name"], record["study"], record["candidate"]["trial"]
+    except DamagedError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             replace(
@@ -339,7 +343,7 @@ def _finished(runs_dir: Path, study: str, trial: str) -> RunRecord | None:
 def write_comparison(folder: Path, comparison: Comparison) -> Path:
     """Keep the comparison beside the promotion and beside its full runs; the newest counts."""
     keep_comparison(Path(comparison.runs_dir), comparison.promotion, comparison.plain())
-    write_json(folder / COMPARISON_FILE, comparison.plain())
+    write_sealed(folder / COMPARISON_FILE, comparison.plain())
     path = folder / "comparison.md"
     write_text(path, comparison.text())
     return path

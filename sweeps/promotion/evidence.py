@@ -6,19 +6,27 @@ the prepared sources, which is what the contamination gate is about.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ablations.data.manifest import StoreManifest
-from ablations.errors import DataError, Problem, UserError, unknown_name
+from ablations.errors import DamagedError, DataError, Problem, UserError, unknown_name
 from ablations.runs import RunRecord, list_runs
 from ablations.schema import RunConfig
 from sweeps.promotion.spec import PromotionSpec
 from sweeps.verdict.record import CandidateRow, Verdict, read_verdict
 
-__all__ = ["Contamination", "Evidence", "choose", "find_contamination", "gather", "picked_runs"]
+__all__ = [
+    "Contamination",
+    "Evidence",
+    "choose",
+    "find_contamination",
+    "gather",
+    "picked_runs",
+    "require_whole",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +84,11 @@ def choose(verdict: Verdict, asked: str | None) -> CandidateRow:
 
 
 def picked_runs(runs_dir: Path, study: str, candidate: CandidateRow) -> tuple[RunRecord, ...]:
-    """The finished runs of ``candidate``.
+    """Return the finished runs of ``candidate``.
 
     Raises:
         UserError: there is none.
+        DamagedError: a file of one of them is damaged or missing.
     """
     found = tuple(
         record
@@ -94,7 +103,24 @@ def picked_runs(runs_dir: Path, study: str, candidate: CandidateRow) -> tuple[Ru
                 do="a promotion needs the runs that the verdict counted",
             )
         )
+    require_whole(found)
     return found
+
+
+def require_whole(records: Iterable[RunRecord]) -> None:
+    """Refuse runs of which a file is damaged or missing; the config as composed is not looked at.
+
+    Raises:
+        DamagedError: every such file.
+    """
+    problems = [
+        Problem(record.name, "its record is damaged", found=text, do="restore it from a copy")
+        for record in records
+        for text in record.ailments()
+        if not text.startswith(str(record.path / "config.yaml"))
+    ]
+    if problems:
+        raise DamagedError(problems)
 
 
 def gather(

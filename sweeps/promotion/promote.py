@@ -3,7 +3,7 @@
 promotions/<study>-<full>-001/        written whole or not at all, never changed; the next is -002
     card.md                           for people
     promotion.json                    the same for programs: schedule, evidence, prediction, provenance
-    conf/                             ablate run --config-dir …/conf experiment=promoted
+    conf/                             ablate run --config-dir …/conf experiment=promoted; with checksums
     nanotron/1_….yaml 2_….yaml        the chain for nanotron's main branch
     launch/                           torchrun and Slurm scripts
     evidence/verdict.json             the verdict as it stood
@@ -24,8 +24,9 @@ from typing import Any
 
 import yaml
 
+from ablations.checksums import write_checksums
 from ablations.errors import ConfigError, Problem
-from ablations.files import sync_folder, write_json, write_text
+from ablations.files import sync_folder, write_sealed, write_text
 from ablations.literal import literal
 from ablations.runs import RunRecord, folder_problem
 from ablations.schema import RunConfig, dump, load, validate
@@ -325,7 +326,7 @@ def _fill(
     for name in ("conf/experiment", "nanotron", "launch", "evidence"):
         (folder / name).mkdir(parents=True)
     write_text(folder / "card.md", card(record))
-    write_json(folder / "promotion.json", record)
+    write_sealed(folder / "promotion.json", record)
     run = chain_run(evidence.config, spec.full, str(record["name"]), spec.nanotron)
     for number, (name, file) in enumerate(chain_files(run).items(), start=1):
         heading = (
@@ -360,6 +361,7 @@ def _fill_conf(
         write_text(
             conf / "experiment" / f"{experiment}.yaml", "# @package _global_\n" + heading + text
         )
+    write_checksums(conf)
 
 
 def _experiment(

@@ -6,13 +6,14 @@ asked and have not ended come first, whoever asked them, so a restart needs no o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from ablations.files import write_json
+from ablations.files import write_sealed
 from ablations.stored import damaged, stored_object
 from sweeps.space import Point
 from sweeps.study.confirm import Pick, finalists
@@ -169,7 +170,7 @@ class SearchAgenda:
         chosen = [trial.number for trial in finalists(study.history(), spec, picked)]
         if picked is not None and picked not in chosen:
             chosen.append(picked)
-        write_json(
+        write_sealed(
             path,
             {"explored": explored, "done": done, "asked": spec.finalists, "finalists": chosen},
         )
@@ -189,7 +190,7 @@ class SearchAgenda:
             draft = Draft(phase="confirm", point=picked.point, name=name)
             number = study.ask(draft, seeds=study.spec.confirm.seeds).number
         content = {"trial": trial_name(number), "point": picked.point, **picked.notes}
-        write_json(study.folder / "pick.json", content)
+        write_sealed(study.folder / "pick.json", content)
         return number
 
     def _nearest(self, history: History, point: Point) -> int | None:
@@ -228,7 +229,7 @@ def _missing(trials: Iterable[Trial], seeds: Sequence[int], busy: set[Run]) -> l
 
 def _kept(path: Path, explored: int, asked: int, done: int) -> list[int] | None:
     """Return the finalists decided before; None where a trial was added, or a failed one is done."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     kept = stored_object(path)
     now = {"explored": explored, "asked": asked, "done": done}

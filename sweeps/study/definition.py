@@ -7,17 +7,20 @@ failures, launcher, devices) is not: those may change from one command to the ne
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ablations.errors import ConfigError, Problem
-from ablations.files import write_json
+from ablations.errors import ConfigError, DamagedError, Problem
+from ablations.files import write_sealed
 from ablations.stored import stored_as, stored_object
 
 __all__ = [
+    "DEFINITION_FILE",
     "FORMAT",
     "Definition",
     "differences",
@@ -25,7 +28,10 @@ __all__ = [
     "record_decision",
     "settle_definition",
     "shared_config",
+    "stored_definition",
 ]
+
+DEFINITION_FILE = "study.json"
 
 FORMAT = 3
 """Version of ``study.json``; a reader refuses a newer one. From 2 on ``config.source`` holds every
@@ -82,14 +88,37 @@ def _without(value: Any, path: str, searched: set[str]) -> Any:
 
 
 def load_definition(folder: Path) -> Definition | None:
-    """The definition in ``folder``, None where there is none.
+    """Return the definition in ``folder``, None for a folder of plain runs.
+
+    Raises:
+        ConfigError: a newer version of the platform wrote it.
+        DamagedError: it is not what was written, or missing beside the journal of a study.
+    """
+    if _lost(folder):
+        raise DamagedError(
+            Problem(
+                str(folder / DEFINITION_FILE),
+                "missing: the journal of the study is there",
+                do="restore it from a copy, or give the study's command again, which writes it",
+            )
+        )
+    return stored_definition(folder)
+
+
+def _lost(folder: Path) -> bool:
+    """Return whether the folder is a study's and its definition is gone."""
+    return not os.path.lexists(folder / DEFINITION_FILE) and (folder / "journal.log").exists()
+
+
+def stored_definition(folder: Path) -> Definition | None:
+    """Return the definition in ``folder``, None where there is no such file.
 
     Raises:
         ConfigError: a newer version of the platform wrote it.
         DamagedError: it is not what was written.
     """
-    path = folder / "study.json"
-    if not path.exists():
+    path = folder / DEFINITION_FILE
+    if not os.path.lexists(path):
         return None
     stored = stored_object(path)
     if isinstance(stored.get("format"), int) and stored["format"] > FORMAT:
@@ -113,10 +142,14 @@ def settle_definition(folder: Path, asked: Definition) -> Definition:
     Raises:
         ConfigError: the study was defined otherwise; every difference is named.
     """
-    stored = load_definition(folder)
+    stored = stored_definition(folder)
+    if _lost(folder):
+        print(
+            f"{folder / DEFINITION_FILE}: missing; written again from this command", file=sys.stderr
+        )
     if stored is None or (stored.space is None and asked.space is not None):
         kept = asked if stored is None else _with_objectives_of(stored, asked)
-        write_json(folder / "study.json", {**vars(kept), "created": time.time()})
+        write_sealed(folder / DEFINITION_FILE, {**vars(kept), "created": time.time()})
         return kept
     compared = ("objectives",) if asked.space is None else _COMPARED
     changes = [
@@ -162,7 +195,7 @@ def record_decision(folder: Path, decision: Mapping[str, Any]) -> Definition:
         return stored
     quality = {**stored.task_quality, "decision": dict(decision)}
     kept = replace(stored, task_quality=quality, format=FORMAT)
-    write_json(folder / "study.json", vars(kept))
+    write_sealed(folder / DEFINITION_FILE, vars(kept))
     return kept
 
 

@@ -8,6 +8,7 @@ A folder without a result is a run that has not ended: it is running, or somethi
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import UserError
-from ablations.files import write_json
+from ablations.files import write_sealed
 from ablations.lease import beats_elsewhere
 from ablations.runs import HOLDER, RunRecord, run_name
 from ablations.stored import stored_as, stored_object
@@ -24,6 +25,7 @@ from sweeps.study.trial import Ask, Outcome, trial_name
 __all__ = [
     "asks_in",
     "forget_failure",
+    "has_lost_its_result",
     "holds_record",
     "is_held",
     "may_be_tried_again",
@@ -33,6 +35,7 @@ __all__ = [
     "refused_in",
     "run_folder",
     "runs_in",
+    "told_of",
     "write_ask",
     "write_failure",
 ]
@@ -49,10 +52,10 @@ def write_ask(folder: Path, ask: Ask, seed: int) -> None:
     """Put the ask into a replicate's folder; done before the journal and before the launch."""
     run = run_folder(folder, ask, seed)
     run.mkdir(parents=True, exist_ok=True)
-    if not (run / "ask.json").exists():
+    if not os.path.lexists(run / "ask.json"):
         for torn in run.glob(".ask.json.*.tmp"):  # of a driver that died while it wrote this
             torn.unlink()
-        write_json(run / "ask.json", ask.plain())
+        write_sealed(run / "ask.json", ask.plain())
 
 
 def read_ask(path: Path) -> Ask:
@@ -64,6 +67,30 @@ def read_ask(path: Path) -> Ask:
     plain = stored_object(path)
     stored_as(Ask, plain, path)
     return Ask.from_plain(plain)
+
+
+def told_of(record: RunRecord) -> dict[str, Any]:
+    """Return what a study states of a run: name, phase and first seeds; empty for runs of no study.
+
+    Where the run's own ask is gone it is read from another replicate of its trial, and else from the
+    labels of the manifest, which hold no seeds.
+
+    Raises:
+        DamagedError: the ask is not what was written.
+    """
+    manifest = record.manifest
+    labels = {key: manifest.labels[key] for key in ("name", "phase") if manifest.labels.get(key)}
+    own = record.path / "ask.json"
+    others = record.path.parent.glob(f"{glob.escape(manifest.trial)}-*/ask.json")
+    for path in (own, *(sorted(others) if labels and not os.path.lexists(own) else ())):
+        if os.path.lexists(path):
+            return {**labels, **stored_object(path)}
+    return labels
+
+
+def has_lost_its_result(run: Path) -> bool:
+    """Return whether a run that is recorded has no result, which one that ended well has written."""
+    return RunRecord(run).exists() and not os.path.lexists(run / "result.json")
 
 
 def runs_in(folder: Path) -> dict[int, set[int]]:
@@ -82,7 +109,7 @@ def asks_in(folder: Path, numbers: Iterable[int], runs: Mapping[int, set[int]]) 
     for number in numbers:
         for seed in sorted(runs.get(number, ())):
             path = folder / run_name(trial_name(number), seed) / "ask.json"
-            if path.exists():
+            if os.path.lexists(path):
                 asks[number] = read_ask(path)
                 break
     return asks
@@ -127,7 +154,7 @@ def may_be_tried_again(outcome: Outcome, run: Path) -> bool:
 def forget_failure(run: Path) -> None:
     """Remove the result of a run that is about to be tried again; its events keep the reason."""
     path = run / "result.json"
-    if path.exists() and stored_object(path).get("status") == "failed":
+    if os.path.lexists(path) and stored_object(path).get("status") == "failed":
         path.unlink()
 
 
@@ -160,7 +187,7 @@ def refused_in(folder: Path) -> dict[str, str]:
 def _pruned(run: Path, seed: int) -> Outcome | None:
     """The outcome of a run that the study ended by its own rule."""
     path = run / "pruned.json"
-    if not path.exists() or _is_locked(run):
+    if not os.path.lexists(path) or _is_locked(run):
         return None
     return Outcome(seed=seed, status="pruned", reason=stored_object(path).get("reason"))
 

@@ -3,7 +3,8 @@
 A trial is one line when it is asked and two when it ends, so a killed driver leaves a trial asked or
 not asked, ended or not ended, never half. A torn last line is cut off before the log is opened: it
 would make every later read of it fail. Nothing here is the only copy of a result: with the journal
-lost, the same trials are read back from the run folders (:class:`~sweeps.study.state.StudyState`).
+lost, the same trials are read back from the run folders (:class:`~sweeps.study.state.StudyState`). Each
+line carries a checksum, under a key that Optuna passes over; lines of an older version have none.
 
     optuna-dashboard runs/<study>/journal.log
 """
@@ -18,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.files import mend_lines
+from ablations.files import mend_lines, sealed, unsealed
 from sweeps.space.spec import ParameterSpec
 from sweeps.study.spec import Direction
 from sweeps.study.trial import Ask, Outcome, Trial
@@ -77,6 +78,7 @@ class Journal:
             self._read(study, objectives, scale)
 
     def _read(self, study: str, objectives: Mapping[str, Direction], scale: str) -> None:
+        _require_intact(self.path)
         self._storage, self._study = _open(self.path, study, objectives)
         if self._study.user_attrs.get(_SCALE, "") != scale:
             # Optuna changes no finished trial, so values in another score are told once more.
@@ -157,8 +159,14 @@ def _open(
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+    class Sealing(JournalFileBackend):
+        """The log of which every line carries a checksum."""
+
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            super().append_logs([sealed(log) for log in logs])
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+    storage = JournalStorage(Sealing(str(path), JournalFileOpenLock(str(path))))
     opened = optuna.create_study(
         storage=storage,
         study_name=study,
@@ -220,6 +228,20 @@ def _aside(path: Path) -> Path:
     while (found := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
     return found
+
+
+def _require_intact(path: Path) -> None:
+    """Compare each line with its checksum.
+
+    Raises:
+        DamagedError: a line is not what was written.
+        ValueError: a line is no JSON.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            unsealed(json.loads(line), f"line {number}")
 
 
 def _mend(path: Path) -> None:

@@ -15,12 +15,14 @@ import copy
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.files import write_text
+from ablations.errors import DamagedError, Problem
+from ablations.files import replace_folder, write_text
 from ablations.terminal import quoted
 
 if TYPE_CHECKING:
@@ -80,31 +82,78 @@ def pin_config(
             is also theirs.
     """
     folders = [folder for _, folder in _folders(loader, config)]
-    files = {
+    files = _contents(folders, {path.absolute() for path in outside})
+    copied = folder.absolute() / "conf" / _mark(files)
+    _write(copied, files, len(folders))
+    return _read_from(copied, loader, config)
+
+
+def _contents(folders: Sequence[Path], outside: set[Path]) -> dict[str, bytes]:
+    """Return ``<number of the folder>/<file>`` → content of every config file."""
+    return {
         f"{number}/{path.relative_to(root)}": path.read_bytes()
         for number, root in enumerate(folders)
-        for path in _config_files(root, {path.absolute() for path in outside})
+        for path in _config_files(root, outside)
     }
+
+
+def _mark(files: Mapping[str, bytes]) -> str:
+    """Return the name of a copy of these files."""
     mark = hashlib.sha256()
     for name, content in sorted(files.items()):
         mark.update(f"{name}\0{len(content)}\0".encode() + content)
-    copied = folder.absolute() / "conf" / mark.hexdigest()[:12]
-    _write(copied, files, len(folders))
-    return _read_from(copied, loader, config)
+    return mark.hexdigest()[:12]
 
 
 def pinned_before(
     loader: ConfigLoader, config: DictConfig, folder: Path, now: Pinned
 ) -> Pinned | None:
-    """The copy of the study's last command, None where there is none or it is that of ``now``."""
+    """Return the copy of the study's last command, None where there is none or it is that of ``now``.
+
+    Raises:
+        DamagedError: the copy, or the file that names it, is not what was written.
+    """
     latest = folder.absolute() / "conf" / _LATEST
-    if not latest.exists() or (name := latest.read_text().strip()) == now.folder.name:
+    if not os.path.lexists(latest) or (name := _named(latest)) == now.folder.name:
         return None
     before = latest.with_name(name)
+    if not _is_intact(before):
+        raise _damaged(before)
     folders = {str(number) for number, _ in enumerate(_folders(loader, config))}
     # Another number of folders is another search path: what it composed cannot be told from here.
-    same_path = before.is_dir() and {path.name for path in before.iterdir()} == folders
+    same_path = {path.name for path in before.iterdir()} == folders
     return _read_from(before, loader, config) if same_path else None
+
+
+def _named(latest: Path) -> str:
+    """Return the name of the last command's copy."""
+    try:
+        name = latest.read_text().strip()
+    except (OSError, ValueError) as error:
+        raise _damaged(latest) from error
+    if not latest.with_name(name).is_dir() or not name.isalnum():
+        raise _damaged(latest)
+    return name
+
+
+def _is_intact(copied: Path) -> bool:
+    """Return whether a copy holds the files that its name was made of."""
+    try:
+        numbers = sorted((path.name for path in copied.iterdir()), key=int)
+        return _mark(_contents([copied / number for number in numbers], set())) == copied.name
+    except (OSError, ValueError):
+        return False
+
+
+def _damaged(path: Path) -> DamagedError:
+    return DamagedError(
+        Problem(
+            str(path),
+            "damaged: not the config files of the study's last command",
+            do=f"restore it from a copy; or remove {path.parent / _LATEST}, and this command's config "
+            "files are not compared with those of the runs so far",
+        )
+    )
 
 
 def keep_as_latest(pinned: Pinned) -> None:
@@ -138,9 +187,11 @@ def _config_files(root: Path, outside: set[Path]) -> Iterator[Path]:
 
 
 def _write(copied: Path, files: dict[str, bytes], folders: int) -> None:
-    """Whole or not at all: a temporary sibling, then a rename."""
-    if copied.exists():
-        return
+    """Write a copy whole or not at all; one that is there and was damaged is made again."""
+    if there := os.path.lexists(copied):
+        if _is_intact(copied):
+            return
+        print(f"{copied}: damaged; the config files are copied again", file=sys.stderr)
     making = copied.with_name(f"{copied.name}.tmp")
     shutil.rmtree(making, ignore_errors=True)
     for number in range(folders):
@@ -148,7 +199,10 @@ def _write(copied: Path, files: dict[str, bytes], folders: int) -> None:
     for name, content in files.items():
         (making / name).parent.mkdir(parents=True, exist_ok=True)
         (making / name).write_bytes(content)
-    making.rename(copied)
+    if there:
+        replace_folder(making, copied)
+    else:
+        making.rename(copied)
 
 
 def _read_from(copied: Path, loader: ConfigLoader, config: DictConfig) -> Pinned:

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ablations.files import write_json
+from ablations.files import write_sealed
 from ablations.runs import RunRecord
 
 __all__ = ["Curve", "Pruner", "behind", "curve_of"]
@@ -65,7 +65,7 @@ class Pruner:
         for run in flying:
             reason = behind(curve_of(run), whole)
             if reason is not None and not (run / "pruned.json").exists():
-                write_json(run / "pruned.json", {"reason": reason})
+                write_sealed(run / "pruned.json", {"reason": reason})
                 ended[run] = reason
         return ended
 

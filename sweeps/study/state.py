@@ -17,10 +17,11 @@ from ablations.errors import ConfigError, Problem
 from ablations.files import write_json
 from sweeps.space import Point
 from sweeps.study.budget import Ledger, ledger_of
-from sweeps.study.definition import Definition, load_definition, record_decision
+from sweeps.study.definition import Definition, record_decision, stored_definition
 from sweeps.study.harvest import (
     asks_in,
     forget_failure,
+    has_lost_its_result,
     holds_record,
     may_be_tried_again,
     outcome_of,
@@ -67,7 +68,7 @@ class StudyState:
         self.folder, self.study, self.spec = folder, study, spec
         self.seeds = spec.seeds or (seed,)
         self._ledger_due = 0.0
-        self._open(load_definition(folder))
+        self._open(stored_definition(folder))
 
     def _open(self, definition: Definition | None) -> None:
         """Read the journal, then put right what a kill may have left."""
@@ -98,8 +99,12 @@ class StudyState:
     def _recover_outcomes(self, runs: Mapping[int, set[int]]) -> None:
         """Runs that ended while nobody watched, and replicates added after their trial's end."""
         history = self.history()
-        for trial in list(self._journal.trials.values()):
-            done = {seed: o for seed, o in trial.outcomes.items() if o.status == "done"}
+        for number, trial in list(self._journal.trials.items()):
+            done = {
+                seed: o
+                for seed, o in trial.outcomes.items()
+                if o.status == "done" and not has_lost_its_result(self._folder(Run(number, seed)))
+            }
             if _lacks_a_value(history, trial):
                 done = {}
             unseen = {*runs.get(trial.number, ()), *trial.outcomes} - set(done)

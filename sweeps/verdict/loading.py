@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ablations.errors import Problem, UserError
 from ablations.runs import RunRecord
-from ablations.stored import stored_object
+from sweeps.study.harvest import told_of
 from sweeps.verdict.question import Question
 
 __all__ = ["Direction", "LoadedRun", "load_run", "refuse_mixed", "score_terms"]
@@ -87,9 +87,6 @@ def load_run(record: RunRecord, question: Question, left_out: dict[str, str]) ->
     if result.get("audit_ok") is False:
         left_out[name] = "it did not read the mixture that it was asked to (audit)"
         return None
-    ask_file = record.path / "ask.json"
-    ask = stored_object(ask_file) if ask_file.exists() else {}
-    labels = {key: manifest.labels[key] for key in ("name", "phase") if manifest.labels.get(key)}
     last = result.get("step")
     return LoadedRun(
         record=record,
@@ -101,7 +98,7 @@ def load_run(record: RunRecord, question: Question, left_out: dict[str, str]) ->
         score=float(score),
         direction=direction,
         rows=tuple(row for row in record.scores() if last is None or row["step"] <= last),
-        ask={**labels, **ask},
+        ask=told_of(record),
         items=manifest.items,
     )
 

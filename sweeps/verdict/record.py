@@ -9,6 +9,7 @@ means and scores are given as they were scored. A number that is not known is nu
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ablations.errors import Problem, UserError, unknown_name
-from ablations.files import write_json
+from ablations.files import write_sealed
 from ablations.stored import damaged, stored_object
 from ablations.terminal import override_word
 from sweeps.verdict.contrasts import Estimate
@@ -173,7 +174,7 @@ class Verdict:
 def write_verdict(folder: Path, verdict: Verdict) -> Path:
     """Put the verdict into a study folder."""
     path = folder / VERDICT_FILE
-    write_json(path, _plain(asdict(verdict)))
+    write_sealed(path, _plain(asdict(verdict)))
     return path
 
 
@@ -184,7 +185,7 @@ def read_verdict(folder: Path) -> Verdict:
         UserError: there is none, or a newer version of the platform wrote it.
     """
     path = folder / VERDICT_FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         studies = [entry.name for entry in folder.parent.glob("*") if entry.is_dir()]
         if folder.name not in studies:
             raise UserError(unknown_name("study", "study", folder.name, studies))

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.errors import UserError
+from ablations.files import read_json
 from ablations.runs import RunRecord, list_runs
 from ablations.schema import RunConfig, dump, load
 from sweeps.promotion.calibration import calibration, keep_comparison
@@ -60,8 +61,8 @@ def full_run(
 
 
 def edited(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Write ``promotion.json`` anew as somebody's hand would."""
-    record = json.loads((folder / "promotion.json").read_text())
+    """Write ``promotion.json`` anew as somebody would who takes its checksum out too."""
+    record = read_json(folder / "promotion.json")
     change(record)
     (folder / "promotion.json").write_text(json.dumps(record))
 

@@ -196,6 +196,9 @@ def test_a_run_refused_before_it_had_a_record_is_listed_and_missed(
 
     drive(tmp_path, refused, falls_short="1 of 10 runs failed: trial-0003-0: ConfigError: source")
     reason = "ConfigError: source.web: not prepared"
+    nothing: dict[str, Any] = dict.fromkeys(("strategy", "objectives", "constraints", "config"), {})
+    asked = Definition(study="s", question="", space=None, seeds=(0,), arguments=(), **nothing)
+    settle_definition(tmp_path / "runs/s", asked)
     listed = ablate("ls", f"runs_dir={tmp_path / 'runs'}", "study=s")
     assert "s/trial-0003-0  failed" in listed.out
     assert reason in listed.out
