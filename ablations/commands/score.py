@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ablations.checksums import require_unchanged
 from ablations.errors import CheckpointError, Problem
 from ablations.options import ScoreOptions
 from ablations.schema import RunConfig, load, validate
@@ -48,6 +49,7 @@ def main(config: Mapping[str, Any]) -> int:
 
 def _as_transformers(checkpoint: Path, run: RunConfig, out: Path) -> Path:
     """The folder itself where transformers can load it, else an export of the checkpoint."""
+    require_unchanged(checkpoint, "restore it from a copy, or export it again")
     if (checkpoint / "config.json").exists():
         return checkpoint
     from ablations.prepared import tokenizer_folder

@@ -234,9 +234,7 @@ def _rows(path: Path, kind: str) -> Iterator[Row]:
             with _open(path) as stream:
                 yield {"text": stream.read().decode(errors="replace")}
         elif kind == "parquet":
-            from pyarrow import parquet
-
-            for batch in parquet.ParquetFile(path).iter_batches(_BATCH_ROWS):
+            for batch in _parquet(path).iter_batches(_BATCH_ROWS):
                 yield from batch.to_pylist()
         else:
             for batch in _arrow_batches(path):
@@ -245,6 +243,13 @@ def _rows(path: Path, kind: str) -> Iterator[Row]:
         raise DataError(
             Problem(str(path), f"cannot be read as {kind}", found=str(error).splitlines()[0])
         ) from error
+
+
+def _parquet(path: Path) -> Any:
+    """Return a parquet file, whose pages are compared with their checksums where it has any."""
+    from pyarrow import parquet
+
+    return parquet.ParquetFile(path, page_checksum_verification=True)
 
 
 def _open(path: Path) -> Any:

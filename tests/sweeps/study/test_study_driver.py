@@ -12,6 +12,7 @@ from filelock import FileLock
 from ablations.errors import ConfigError, HeldError, Problem, TrainingError
 from ablations.runs import RunRecord
 from sweeps.study.agenda import SearchAgenda, SweepAgenda
+from sweeps.study.definition import Definition, settle_definition
 from sweeps.study.driver import Driver, StudyError
 from sweeps.study.launching import Launching, launching_of
 from sweeps.study.spec import ConfirmSpec, SearchSpec
@@ -196,7 +197,7 @@ def test_a_run_refused_before_it_had_a_record_is_listed_and_missed(
 
     drive(tmp_path, refused, falls_short="1 of 10 runs failed: trial-0003-0: ConfigError: source")
     reason = "ConfigError: source.web: not prepared"
-    nothing: dict[str, Any] = dict.fromkeys(("strategy", "objectives", "constraints", "config"), {})
+    nothing: dict[str, Any] = {k: {} for k in ("strategy", "objectives", "constraints", "config")}
     asked = Definition(study="s", question="", space=None, seeds=(0,), arguments=(), **nothing)
     settle_definition(tmp_path / "runs/s", asked)
     listed = ablate("ls", f"runs_dir={tmp_path / 'runs'}", "study=s")
