@@ -61,7 +61,10 @@ PROMOTE = [
     *("model.num_hidden_layers=2", "model.intermediate_size=64", "training.sequence_length=32"),
     *("promotion.full.total_tokens=8192", "promotion.full.stages=null", "evaluation.max_items=8"),
     *("promotion.full.lr.decay_share=0.1", "mixture.epoch_cap=400", "training.checkpoints=2"),
-    *(f"+promotion.override.{gate}='it is damaged next'" for gate in ("beats_baseline", "contamination")),
+    *(
+        f"+promotion.override.{gate}='it is damaged next'"
+        for gate in ("beats_baseline", "contamination")
+    ),
     *("+promotion.override.second_proxy='it is damaged next'", *SHORT),
 ]
 QUICK = ("families=[linear]", "resamples=2")
@@ -70,7 +73,7 @@ SOURCES = [
     *(f"+mixture.weights.{name}=0.1" for name in ("lines", "table", "packed", "words")),
     *("mixture.normalize=true", *SHORT),
     *(
-        f"+source.{name}={{origin:{{kind:files,paths:[in/{file}]}},licence:own,domain:web,tokens_available:1e6}}"
+        f"+source.{name}={{origin:{{kind:files,paths:[in/{file}]}},licence:own,domain:web,tokens_available:1e6,heldout_share:0}}"
         for name, file in (
             *(("lines", "a.jsonl"), ("table", "b.parquet")),
             *(("packed", "c.jsonl.gz"), ("words", "d.txt")),

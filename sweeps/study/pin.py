@@ -131,7 +131,7 @@ def _named(latest: Path) -> str:
         name = latest.read_text().strip()
     except (OSError, ValueError) as error:
         raise _damaged(latest) from error
-    if not latest.with_name(name).is_dir() or not name.isalnum():
+    if not name.isalnum() or not latest.with_name(name).is_dir():
         raise _damaged(latest)
     return name
 
