@@ -35,7 +35,15 @@ _READS_ANYTHING = (1 << 1) | (1 << 2)
 _VOLATILE = frozenset(
     (
         *("cost", "created", "at", "content_sha256", "started", "finished", "host", "pid", "time"),
-        *("command", "provenance", "wall_seconds", "device_seconds", "stage_hours", "versions"),
+        *(
+            "command",
+            "provenance",
+            "wall_seconds",
+            "cpu_seconds",
+            "device_seconds",
+            "stage_hours",
+            "versions",
+        ),
     )
 )
 """Keys whose values differ from one time to the next."""

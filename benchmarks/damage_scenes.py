@@ -48,7 +48,7 @@ def run_of(arm: str, seed: int) -> list[str]:
 
 WARM = [
     *("run", *TINY, "study=damage", "trial=warm", "mixture.normalize=true", ARMS["a"]),
-    f"warm_start.checkpoint={RUN}/checkpoints/8",
+    *(f"warm_start.checkpoint={RUN}/checkpoints/8", "warm_start.first_step=0"),
 ]
 STUDY = [
     *("run", "-m", *TINY, "study=search", "search=mixture", "search.strategy.design_trials=6"),
@@ -180,13 +180,16 @@ SCENES = (
     ),
     Scene(
         "stored",
-        [["export", f"run={RUN}", "format=megatron"], ["export", f"run={RUN}", "format=weights"]],
+        [
+            ["export", f"run={RUN}", "format=megatron", "root=/there"],
+            ["export", f"run={RUN}", "format=weights"],
+        ],
         (
             f"{RUN}/manifest.json",
             *(f"data/*/synthetic_facts/{n}" for n in ("manifest.json", "train/*.ds")),
             "data/*/synthetic_facts/train/*.index",
         ),
-        ("exports/*/tokens/**/*.*", "exports/*/stages/*", "exports/*/weights.json"),
+        ("exports/*/tokens/**/*", "exports/*/stages/*", "exports/*/weights.json"),
     ),
     Scene(
         "studied",

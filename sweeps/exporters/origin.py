@@ -94,7 +94,9 @@ def plan_of_run(folder: Path, data_dir: str, config_dirs: tuple[Path, ...] = ())
         raise ConfigError(
             Problem("run", "not a run folder", found=str(folder), do="see `ablate ls`")
         )
-    config = replace(load(record.manifest.config, config_dirs), data_dir=data_dir)
+    # A run adds to its config which tokens it found prepared.
+    recorded = {key: value for key, value in record.manifest.config.items() if key != "stores"}
+    config = replace(load(recorded, config_dirs), data_dir=data_dir)
     return ExportPlan(
         name=slug(f"{config.study}-{folder.resolve().name}"),
         origin={"run": str(folder)},

@@ -302,9 +302,8 @@ def test_the_command_exports_a_config_and_a_run(workspace: Path, ablate: Ablate)
     assert again.code == 2
     assert "is there already" in again.err
     values = config_values(workspace / "data")
-    record = RunRecord.create(
-        workspace / "runs", study="made", trial="a", seed=1, config=dump(load(values))
-    )
+    config = {**dump(load(values)), "stores": {"synthetic_facts": "as a run records it"}}
+    record = RunRecord.create(workspace / "runs", study="made", trial="a", seed=1, config=config)
     answer = ablate("export", "format=weights", f"run={record.path}")
     assert answer.code == 0, answer.err
     (folder,) = (workspace / "exports").glob("made*-weights")

@@ -35,7 +35,11 @@ def test_a_changed_number_under_a_promotion_is_refused_by_its_file(
     study: MadeStudy, name: str
 ) -> None:
     path = study.runs_dir / study.study / name
-    changed(path, "0.", "9.")
+    changed(
+        path,
+        '"score": ' if "result" in name else '"alpha": 0',
+        '"score": 1' if "result" in name else '"alpha": 1',
+    )
     with pytest.raises(DamagedError, match=name):
         promoted()
 
