@@ -34,6 +34,7 @@ from ablations.data.contamination import TaskIndex
 from ablations.data.finish import counts_file, heldout_file
 from ablations.data.manifest import TRAIN
 from ablations.data.readers import Place, heldout, read_source
+from ablations.data.side_by_side import run_side_by_side
 from ablations.data.tokenizer import Tokenizer
 from ablations.files import write_sealed
 
@@ -235,18 +236,19 @@ class WriteTokens(DocumentTokenizer):  # type: ignore[misc]
 class InProcess(LocalPipelineExecutor):  # type: ignore[misc]
     """datatrove's local executor, silent, and safe to kill.
 
-    A rank is locked while it runs: the pool's workers outlive a killed parent, and the next
-    preparation must not write beside them. With one worker there is no pool and no helper process.
+    A rank is locked while it runs: one whose parent was killed a moment ago may still write, and the
+    next preparation must not write beside it. With one worker there is no helper process.
     """
 
     def run(self) -> None:
         """Run every rank that is not done."""
         with _quiet():
-            if self.workers > 1 and len(self.get_incomplete_ranks()) > 1:
-                super().run()
+            ranks = self.get_incomplete_ranks()
+            if self.workers > 1 and len(ranks) > 1:
+                run_side_by_side(self._run_for_rank, ranks, self.workers)
                 return
             # Steps keep what they counted; each rank starts from fresh copies.
-            for rank in self.get_incomplete_ranks():
+            for rank in ranks:
                 self._fresh()._run_for_rank(rank)
 
     def _fresh(self) -> InProcess:
