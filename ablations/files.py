@@ -14,13 +14,13 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ablations.errors import DamagedError, Problem
+from ablations.temporary import claimed_file
 
 __all__ = [
     "append_json_line",
@@ -50,17 +50,14 @@ _SEAL_DIGITS = 16
 def replacing(path: Path) -> Iterator[Path]:
     """A sibling to write to, which takes the name ``path`` when the block has ended well.
 
-    The old file stands until the new one is on disk; a block that raises leaves nothing behind.
+    The old file stands until the new one is on disk. A block that raises leaves nothing behind; what a
+    killed process leaves is taken over by the next writer of ``path``.
     """
-    # Two hosts, or two containers, may share the folder and the process id.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
+    with claimed_file(path) as temporary:
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +26,7 @@ from ablations.files import (
     write_json,
     write_sealed,
 )
+from ablations.temporary import making_folder
 
 __all__ = ["Tokenizer", "TokenizerSpec", "make_tokenizer", "open_tokenizer", "tokenizer_hash"]
 
@@ -201,18 +200,13 @@ def make_tokenizer(
                 )
             )
         return found
-    building = tokenizers / f".{spec.name}.{os.getpid()}.tmp"
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    try:
+    with making_folder(folder) as building:
         eos_token, eos_id, size = _BUILDERS[spec.kind](spec, building, texts)
         made = {"spec": _plain(spec), "hash": tokenizer_hash(building), "vocab_size": size}
         files = {path.name: file_sha256(path) for path in sorted(building.glob("*.json"))}
         made |= {"eos_token": eos_token, "eos_id": eos_id, "files": files}
         write_sealed(building / "spec.json", made)
         replace_folder(building, folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return open_tokenizer(folder)
 
 

@@ -31,6 +31,8 @@ def main(config: Mapping[str, Any]) -> int:
     promoted = promote(plain, dirs)
     record = promoted.record
     print(f"{promoted.folder}: {record['candidate']['name']} → {record['full']['name']}")
+    if promoted.stood:
+        print("  promoted before, in the same words from the same evidence: nothing was written")
     for gate in promoted.gates:
         noted = " (overridden)" if gate.override else ""
         print(f"  {gate.state + noted:<22} {gate.name}: {gate.sentence}")

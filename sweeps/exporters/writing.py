@@ -9,8 +9,6 @@ exports/<name>-<format>/
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +18,7 @@ from ablations.data.store import TokenStore
 from ablations.data.tokenizer import tokenizer_hash
 from ablations.errors import ConfigError, DataError, Problem
 from ablations.files import free_bytes, sync_folder, write_json, write_text
+from ablations.temporary import making_folder
 from sweeps.exporters.plan import Export, ExportPlan, Source, TokensMode
 from sweeps.exporters.registry import Format, format_named
 
@@ -94,20 +93,16 @@ def _root(kind: Format, format_name: str, root: str) -> str:
 
 def _build(folder: Path, export: Export, kind: Format, format_name: str) -> None:
     """Fill a temporary sibling of ``folder`` and give it its name."""
-    building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir()
-    try:
-        _fill(building, export, kind, format_name)
-        building.rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
-        raise ConfigError(
-            Problem(str(folder), "was made meanwhile", do="give another out=")
-        ) from None
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    with making_folder(folder) as building:
+        try:
+            _fill(building, export, kind, format_name)
+            building.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            raise ConfigError(
+                Problem(str(folder), "was made meanwhile", do="give another out=")
+            ) from None
     sync_folder(folder.parent)
 
 

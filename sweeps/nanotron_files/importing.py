@@ -16,8 +16,6 @@ the change.
 from __future__ import annotations
 
 import math
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ from ablations.errors import ConfigError, Problem
 from ablations.files import read_json, sync_folder, write_json, write_text
 from ablations.literal import literal
 from ablations.mixture.mixture import SUM_TOLERANCE
+from ablations.temporary import making_folder
 from sweeps.nanotron_files.chain import slug
 from sweeps.nanotron_files.document import parse
 from sweeps.nanotron_files.meaning import folders_of, plain_word, source_names
@@ -268,10 +267,7 @@ def write_import(imported: Imported, out: Path) -> Path:
         raise ConfigError(
             Problem(str(out), "exists already; nothing is overwritten", do="give another out=")
         )
-    building = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    try:
+    with making_folder(out) as building:
         for key, values in imported.configs.items():
             target = building / "conf" / f"{key}.yaml"
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -283,9 +279,7 @@ def write_import(imported: Imported, out: Path) -> Path:
         text = text_back(specs, imported.sidecar, heading)
         write_text(building / f"{imported.name}.nanotron.yaml", text)
         building.replace(out)
-        sync_folder(out.parent)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    sync_folder(out.parent)
     return out
 
 

@@ -1,6 +1,6 @@
 """Promotion: the recorded act of freezing a schedule that passed its gates into a full run.
 
-promotions/<study>-<full>-001/        written whole or not at all, never changed; the next is -002
+promotions/<study>-<full>-001/        written whole or not at all, never changed; another is -002
     card.md                           for people
     promotion.json                    the same for programs: schedule, evidence, prediction, provenance
     conf/                             ablate run --config-dir …/conf experiment=promoted; with checksums
@@ -30,8 +30,10 @@ from ablations.files import sync_folder, write_sealed, write_text
 from ablations.literal import literal
 from ablations.runs import RunRecord, folder_problem
 from ablations.schema import RunConfig, dump, load, validate
+from ablations.temporary import making_folder
 from sweeps.nanotron_files.document import text_of
 from sweeps.nanotron_files.sections import NanotronFile
+from sweeps.promotion.again import same_promotion
 from sweeps.promotion.card import card, watch_list
 from sweeps.promotion.cost import estimate, stage_hours
 from sweeps.promotion.evidence import Evidence, choose, gather, picked_runs
@@ -61,10 +63,12 @@ class Promoted:
     record: Mapping[str, Any]
     """The content of ``promotion.json``."""
     gates: tuple[GateResult, ...]
+    stood: bool = False
+    """Whether the same promotion had been made before, and nothing was."""
 
 
 def promote(plain: Mapping[str, Any], config_dirs: tuple[Path, ...] = ()) -> Promoted:
-    """Promote the winner of a study.
+    """Promote the winner of a study; the same promotion again is the one that stands.
 
     Args:
         plain: A composed config: ``study``, ``runs_dir``, ``promotion`` and the full run's groups
@@ -159,28 +163,36 @@ def _write(
     parent = Path(spec.out)
     parent.mkdir(parents=True, exist_ok=True)
     stem = _stem(evidence.study, spec)
-    building = parent / f".{stem}.{os.getpid()}.tmp"
+
+    def build(building: Path, folder: Path, made: Mapping[str, Any]) -> dict[str, Any]:
+        record = _record(folder.name, spec, evidence, gates)
+        record["provenance"] |= made
+        if baseline is not None:
+            record["baseline"] = {"name": baseline.row.name, "trial": baseline.row.trial}
+            record["prediction"] = baseline.prediction.plain()
+        _fill(building, record, spec, evidence)
+        other = None if baseline is None else baseline.values
+        _fill_conf(building / "conf", folder, record, {"promoted": values, "baseline": other})
+        return record
+
+    last = parent / stem
     # Another process may take the number between the look and the rename: then take the next.
     for number in range(1, _MOST_PROMOTIONS + 1):
         folder = parent / f"{stem}-{number:03d}"
         if folder.exists():
+            last = folder
             continue
-        shutil.rmtree(building, ignore_errors=True)
-        record = _record(folder.name, spec, evidence, gates)
-        if baseline is not None:
-            record["baseline"] = {"name": baseline.row.name, "trial": baseline.row.trial}
-            record["prediction"] = baseline.prediction.plain()
-        try:
-            _fill(building, record, spec, evidence)
-            other = None if baseline is None else baseline.values
-            _fill_conf(building / "conf", folder, record, {"promoted": values, "baseline": other})
-            building.rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise
-            continue
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+        if (record := same_promotion(parent / stem, last, build)) is not None:
+            return Promoted(folder=last, record=record, gates=gates, stood=True)
+        with making_folder(parent / stem) as building:
+            try:
+                record = build(building, folder, {})
+                building.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
+                last = folder
+                continue
         sync_folder(parent)
         return Promoted(folder=folder, record=record, gates=gates)
     raise ConfigError(

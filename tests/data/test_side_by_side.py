@@ -58,10 +58,13 @@ run_side_by_side(Rank(Path(sys.argv[1]), "never"), range(2), 2)
 
 
 def test_no_rank_outlives_the_process_that_asked(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", ASK, str(tmp_path)], cwd=Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, "-c", ASK, str(tmp_path)], cwd=Path(__file__).parents[2]
+    )
     deadline = time.monotonic() + 60
     while len(texts := [p.read_text() for p in tmp_path.iterdir()]) < 2 or not all(texts):
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     process.kill()
     process.wait()

@@ -97,10 +97,30 @@ def test_the_promoted_config_is_a_run(study: MadeStudy) -> None:
         assert run.build_learning_rate(schedule).decay_steps == 2
 
 
-def test_a_second_promotion_is_a_new_folder(study: MadeStudy) -> None:
+def test_the_same_promotion_again_is_the_one_that_stands(study: MadeStudy) -> None:
+    first = promote(config())
+    (first.folder / "comparison.md").write_text("what came of it")
+    before = {path: path.read_bytes() for path in first.folder.rglob("*") if path.is_file()}
+    again = promote(config())
+    assert (first.stood, again.stood) == (False, True)
+    assert again.folder == first.folder
+    assert again.record["provenance"] == first.record["provenance"]
+    assert {p: p.read_bytes() for p in first.folder.rglob("*") if p.is_file()} == before
+    assert [path.name for path in first.folder.parent.iterdir()] == [first.folder.name]
+
+
+def test_what_a_killed_promotion_left_is_removed(study: MadeStudy) -> None:
+    left = Path("promotions/.proxies-demo_full.4711.tmp/conf")
+    left.mkdir(parents=True)
+    promote(config())
+    assert [path.name for path in Path("promotions").iterdir()] == ["proxies-demo_full-001"]
+
+
+@pytest.mark.parametrize("change", ["training.peak_lr=0.002", "promotion.full.total_tokens=4096"])
+def test_another_promotion_is_a_new_folder(study: MadeStudy, change: str) -> None:
     first = promote(config())
     before = {path: path.read_bytes() for path in first.folder.rglob("*") if path.is_file()}
-    second = promote(config())
+    second = promote(config(change))
     assert second.folder.name == "proxies-demo_full-002"
     assert {path: path.read_bytes() for path in before} == before
     left = sorted(path.name for path in first.folder.parent.iterdir())
