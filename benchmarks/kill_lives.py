@@ -195,15 +195,20 @@ def _be_driver(where: Path, command: Sequence[str], shared: mmap.mmap) -> None:
 
 def _ablate(words: Sequence[str]) -> int:
     """The command, as its console script would run it."""
-    from hydra.core.global_hydra import GlobalHydra
-
     from ablations.cli import main
 
-    GlobalHydra.instance().clear()
+    _forget_hydra()
     try:
         return main(list(words))
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 1
+
+
+def _forget_hydra() -> None:
+    """Let Hydra begin anew, as it does in a new program."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
 
 
 def _leave(code: int) -> None:
@@ -299,12 +304,15 @@ def _as_new(work: Callable[[], Any], keep: Sequence[int] = ()) -> None:
     _leave(code)
 
 
+_PROGRAMS = ("ablations.training.worker", "sweeps.promotion.calls")
+
+
 class _Forked(subprocess.Popen):  # type: ignore[type-arg]
-    """Popen whose ``python -m ablations…`` is a fork of this process."""
+    """Popen whose ``python -m`` of one of :data:`_PROGRAMS` is a fork of this process."""
 
     def _execute_child(self, args: Any, *rest: Any) -> None:
         own = isinstance(args, list | tuple) and list(args[:2]) == [sys.executable, "-m"]
-        if not (own and str(args[2]).startswith("ablations.")):
+        if not (own and args[2] in _PROGRAMS):
             super()._execute_child(args, *rest)  # type: ignore[misc]
             return
         pipes, new_session = rest[9:15], rest[20]
@@ -324,7 +332,11 @@ class _Forked(subprocess.Popen):  # type: ignore[type-arg]
 def _program(words: list[str]) -> int:
     """``python -m`` with these words."""
     from ablations.training import worker
+    from sweeps.promotion.calls import called
 
     sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
     sys.argv = words
-    return _ablate(words[1:]) if words[0] == "ablations.cli" else worker._main(words[1:])
+    if words[0] == "sweeps.promotion.calls":
+        _forget_hydra()
+        return called(words[1:])
+    return worker._main(words[1:])

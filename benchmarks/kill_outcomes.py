@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +22,14 @@ _VOLATILE = frozenset(
     (
         *("created", "started", "finished", "host", "pid", "time", "at", "began", "ended", "beat"),
         *("wall_seconds", "train_cpu_seconds", "eval_cpu_seconds", "seconds", "cpu_seconds"),
-        *("tokens_per_second", "content_sha256", "token", "gpu_hours", "datetime_start"),
+        *(
+            "tokens_per_second",
+            "content_sha256",
+            "token",
+            "gpu_hours",
+            "datetime_start",
+            "git_commit",
+        ),
     )
 )
 _OF_ITS_TIME = re.compile(
@@ -119,9 +127,17 @@ def _digest(path: Path) -> str:
         content = _plain(sorted(json.dumps(_steady(row), sort_keys=True) for row in _rows(path)))
     elif path.suffix == ".json":
         content = _plain(json.loads(content))
+    elif path.suffix == ".safetensors":
+        content = _tensors(content)
     elif path.suffix in (".md", ".yaml"):
         content = _OF_ITS_TIME.sub("…", _RESUMED.sub("", content.decode())).encode()
     return hashlib.sha256(content).hexdigest()
+
+
+def _tensors(content: bytes) -> bytes:
+    """A safetensors file whose header is in order: its writer keeps metadata in a hash map."""
+    (length,) = struct.unpack("<Q", content[:8])
+    return _plain(json.loads(content[8 : 8 + length])) + content[8 + length :]
 
 
 def _plain(value: Any) -> bytes:

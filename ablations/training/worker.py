@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Task", "WorkerResult", "run_in_worker"]
+__all__ = ["Task", "WorkerResult", "ending_with", "run_in_worker"]
 
 _POLL_SECONDS = 0.05
 _PARENT_POLL_SECONDS = 0.2
@@ -254,7 +254,7 @@ def _forked(task: Task, request: Path, answer: Path) -> Iterator[Ended]:
 def _serve(parent: str, module: str) -> None:
     """Answer requests until the caller closes the pipe or is gone; no worker outlives the server."""
     try:
-        with _ending_with(int(parent)):  # importing takes seconds
+        with ending_with(int(parent)):  # importing takes seconds
             __import__(module)
     except Exception as error:
         _answer_without(error)
@@ -318,7 +318,7 @@ def _become_worker(line: dict[str, Any], server: int) -> None:
 
 def _work(parent: int, request: Path, answer: Path) -> int:
     """Do the task; leave its value or its error in ``answer``, the first failure of any rank's."""
-    with _ending_with(parent):
+    with ending_with(parent):
         return _worked(request, answer)
 
 
@@ -363,7 +363,7 @@ def _leave(answer: Path, content: tuple[Any, BaseException | None]) -> None:
 
 
 @contextlib.contextmanager
-def _ending_with(parent: int) -> Iterator[None]:
+def ending_with(parent: int) -> Iterator[None]:
     """End this process when ``parent`` is gone, at once if it is gone already.
 
     The id is passed in: a process that asks for its parent's after that died is told of another.
@@ -387,7 +387,7 @@ def _ending_with(parent: int) -> Iterator[None]:
 
 
 def _run_torchrun(parent: str, ranks: str, request: str, answer: str) -> None:
-    with _ending_with(int(parent)):  # importing torch takes seconds
+    with ending_with(int(parent)):  # importing torch takes seconds
         from ablations.training.placement import threads_of_a_rank
 
         os.environ[_PARENT] = str(os.getpid())

@@ -2,11 +2,13 @@
 
 A program is named by an experiment (``program.kind``). It repeats the command that began it, with
 further overrides, in processes of their own: what Hydra composed once is composed the same way again,
-and a run that died is gone on with by giving the user's command again.
+and a run that died is gone on with by giving the user's command again. Such a process ends with the program:
+else its search would hold the study that the next command wants to go on with.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,8 +18,9 @@ from typing import Any
 
 from ablations.errors import WorkError
 from ablations.schema import conf_dir
+from ablations.training.worker import ending_with
 
-__all__ = ["Caller", "mapping_override"]
+__all__ = ["Caller", "called", "mapping_override", "newest_checkpoint"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,8 @@ class Caller:
         self._call(["run", *command, *changes])
 
     def _call(self, arguments: Sequence[str]) -> None:
-        done = subprocess.run([sys.executable, "-m", "ablations.cli", *arguments], check=False)
+        module = [sys.executable, "-m", "sweeps.promotion.calls", str(os.getpid())]
+        done = subprocess.run([*module, *arguments], check=False)
         if done.returncode:
             shown = " ".join(arguments)
             raise WorkError(f"`ablate {shown}` ended with exit code {done.returncode}")
@@ -72,3 +76,23 @@ def newest_checkpoint(run: Path) -> Path:
     if not steps:
         raise WorkError(f"{run}: no checkpoint is kept (training.keep_checkpoints)")
     return max(steps, key=lambda path: int(path.name))
+
+
+def called(words: Sequence[str]) -> int:
+    """Run one command in the process that a program started for it.
+
+    Args:
+        words: The pid of the program, then the words after ``ablate``.
+
+    Returns:
+        The exit code.
+    """
+    from ablations.cli import main
+
+    program, *arguments = words
+    with ending_with(int(program)):
+        return main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(called(sys.argv[1:]))
