@@ -61,9 +61,9 @@ class Strike:
 
     target: Target
     seconds: float | None = None
-    """After the life began."""
+    """After the life began, or after the strike before it in the same life."""
     event: int = 0
-    """Number of the event of the file system, from 1; 0 = the moment decides."""
+    """Number of the event of the file system from then on, from 1; 0 = the moment decides."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Life:
     """Exit code, negative for a signal; None = it did not end within :data:`LIMIT_SECONDS`."""
     seconds: float
     events: int
-    struck: bool
-    """Whether anything was killed."""
+    kills: int
+    """Strikes that killed something."""
 
 
 def adopt_orphans() -> None:
@@ -116,32 +116,48 @@ def settle(seconds: float) -> list[str]:
     return []
 
 
-def live(where: Path, command: Sequence[str], strike: Strike | None, rng: random.Random) -> Life:
-    """Give a command in ``where`` and let ``strike`` come over it.
+def live(where: Path, command: Sequence[str], strikes: list[Strike], rng: random.Random) -> Life:
+    """Give a command in ``where`` and let strikes come over it, one after the other, until it ends.
 
-    Processes that the killed leave behind are still there when this returns.
+    Strikes are taken from the front of the list. Processes that the killed leave behind are still there
+    when this returns.
     """
     shared = mmap.mmap(-1, _STATE.size)
-    target = _TARGETS.index(strike.target) if strike else 0
-    shared[:] = _STATE.pack(0, strike.event if strike else 0, target, 0, 0)
+    shared[:] = _STATE.pack(0, 0, 0, 0, 0)
     began = time.monotonic()
+    next_strike = _arm(shared, strikes)
+    due = None if next_strike is None else next_strike.seconds
     driver = os.fork()
     if driver == 0:
         _be_driver(where, command, shared)
-    due = None if strike is None or strike.event else strike.seconds
     codes: dict[int, int] = {}
-    struck = False
+    kills = 0
     while driver not in codes:
         now = time.monotonic() - began
-        if due is not None and now >= due and strike is not None:
-            due, struck = None, _strike_from_outside(strike.target, driver, rng)
+        hit = bool(_STATE.unpack(shared[:])[4])
+        if due is not None and now >= due and next_strike is not None:
+            hit = _strike_from_outside(next_strike.target, driver, rng)
+        if hit:
+            kills += 1
+            next_strike = _arm(shared, strikes)
+            due = now + next_strike.seconds if next_strike and next_strike.seconds else None
         if now > LIMIT_SECONDS:
             end_all()
-            return Life(None, now, _STATE.unpack(shared[:])[0], struck)
+            return Life(None, now, _STATE.unpack(shared[:])[0], kills)
         time.sleep(0.002)
         _reap(codes)
-    events, _, _, _, hooked = _STATE.unpack(shared[:])
-    return Life(codes[driver], time.monotonic() - began, events, struck or bool(hooked))
+    events, _, _, _, struck = _STATE.unpack(shared[:])
+    return Life(codes[driver], time.monotonic() - began, events, kills + struck)
+
+
+def _arm(shared: mmap.mmap, strikes: list[Strike]) -> Strike | None:
+    """Take the next strike; one at an event is left to the processes."""
+    strike = strikes.pop(0) if strikes else None
+    events, _, _, driver, _ = _STATE.unpack(shared[:])
+    number = events + strike.event if strike and strike.event else 0
+    target = _TARGETS.index(strike.target) if strike else 0
+    shared[:] = _STATE.pack(events, number, target, driver, 0)
+    return strike
 
 
 def _strike_from_outside(target: Target, driver: int, rng: random.Random) -> bool:
@@ -334,7 +350,7 @@ def _program(words: list[str]) -> int:
     from ablations.training import worker
     from sweeps.promotion.calls import called
 
-    sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
     sys.argv = words
     if words[0] == "sweeps.promotion.calls":
         _forget_hydra()

@@ -57,7 +57,7 @@ TINY = (
 
 SEARCH = (
     *("search=mixture", "search.strategy.baselines=[natural]", "search.strategy.design_trials=1"),
-    *("search.budget.trials=3", "search.confirm.finalists=1", "search.confirm.pick=false"),
+    *("search.budget.trials=2", "search.confirm.finalists=2", "search.confirm.pick=false"),
     *("search.confirm.seeds=[0,1]", "search.attempts=10", "hydra.launcher.slots=1"),
 )
 ARMS = (
@@ -86,7 +86,7 @@ FULL = (
     *("promotion.full.lr.decay_share=0.1", "mixture.epoch_cap=4.0", "training.batch_size=8"),
     *("evaluation.max_items=8", "evaluation.heldout_max_items=4", "promotion.pick=trial-0001"),
     "training.recovery_interval_steps=8",
-    '+promotion.override={beats_baseline: "a benchmark", surrogate_evidence: "a benchmark"}',
+    '+promotion.override={beats_baseline: "only a benchmark", surrogate_evidence: "only a benchmark"}',
     *SOURCES,
 )
 PROMOTED = "promotions/search-demo_full-001"
@@ -113,9 +113,9 @@ def _full_run(experiment: str) -> list[str]:
 PHASES = (
     Phase("prepare", None, ["prepare", TINY[0], *SOURCES, "progress=false", "workers=2"], 1.4),
     Phase("run", "prepare", ["run", *TINY, "study=single", "trial=a"], 1.4),
-    Phase("study", "prepare", ["run", "-m", *TINY, *SEARCH, "study=search"]),
-    Phase("arms", "prepare", ["run", *TINY, *ARMS], 0.7),
-    Phase("stages", "prepare", ["run", *TINY, *STAGES], 0.7),
+    Phase("study", "prepare", ["run", "-m", *TINY, *SEARCH, "study=search"], 0.8),
+    Phase("arms", "prepare", ["run", *TINY, *ARMS], 0.5),
+    Phase("stages", "prepare", ["run", *TINY, *STAGES], 0.5),
     Phase("verdict", "study", ["verdict", "study=search"], 0.8),
     Phase("promote", "verdict", ["promote", *FULL], 1.2),
     Phase("full run", "promote", _full_run("promoted"), 1.2),
@@ -164,7 +164,7 @@ class Bench:
         """The life of ``phase`` that is left alone, made once; its folder is what later phases begin from."""
         if phase.name not in self._yardsticks:
             self.begin(phase)
-            life = live(self.case, phase.command, None, self.rng)
+            life = live(self.case, phase.command, [], self.rng)
             left = settle(30.0)
             if life.code != 0 or left:
                 said = (self.case / "out.txt").read_text()[-3000:]
@@ -185,22 +185,24 @@ class Bench:
             (self.case / "out.txt").unlink()
         (self.case / "tmp").mkdir(exist_ok=True)
 
-    def strike(self, calm: Life) -> Strike:
-        """Draw whom to kill and when."""
+    def strike(self, calm: Life, before: int) -> Strike:
+        """Draw whom to kill and when; the more strikes were before it, the less there is left to do."""
         target = self.rng.choice(("driver", "worker", "everything"))
+        share = 1.0 / (1.0 + before)
         if self.rng.random() < 0.5:
-            return Strike(target, seconds=self.rng.uniform(0.0, calm.seconds))
-        return Strike(target, event=self.rng.randint(1, max(1, calm.events)))
+            return Strike(target, seconds=self.rng.uniform(0.0, share * calm.seconds))
+        return Strike(target, event=self.rng.randint(1, max(1, round(share * calm.events))))
 
     def disturbed(self, phase: Phase, most: int) -> tuple[int, Difference, list[str]]:
         """One case: kills that happened, how its folder differs, why it is wedged."""
         calm = self.yardstick(phase).life
         self.begin(phase)
+        strikes = [self.strike(calm, number) for number in range(self.rng.randint(1, most))]
         kills, code = 0, None
-        for _ in range(self.rng.randint(1, most)):
-            life = live(self.case, phase.command, self.strike(calm), self.rng)
-            kills, code = kills + life.struck, life.code
-            if code is None or code == 0:
+        while strikes and code != 0:
+            life = live(self.case, phase.command, strikes, self.rng)
+            kills, code = kills + life.kills, life.code
+            if code is None:
                 break
             time.sleep(self.rng.choice((0.0, 0.0, 0.3)))
         wedged = self.finish(phase) if code is not None else ["a killed life did not end"]
@@ -216,7 +218,7 @@ class Bench:
         code: int | None = None
         for _ in range(CALM_TRIES):
             before = out.stat().st_size if out.exists() else 0
-            code = live(self.case, phase.command, None, self.rng).code
+            code = live(self.case, phase.command, [], self.rng).code
             said = out.read_bytes()[before:].decode(errors="replace")
             if code == 0 or any(words in said for words in phase.ends):
                 return []
