@@ -28,6 +28,7 @@ from ablations.errors import (
     refused_by_system,
     unknown_name,
 )
+from ablations.secrets_of_environment import without_secrets
 
 __all__ = ["COMMANDS", "Command", "Task", "main"]
 
@@ -204,6 +205,7 @@ def _run(name: str, overrides: Sequence[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from ablations.config_files import checked_loading
+    from ablations.hydra_section import checked_composing
     from ablations.schema import conf_dir
 
     _refuse_several_actions(overrides)
@@ -211,7 +213,7 @@ def _run(name: str, overrides: Sequence[str]) -> int:
     sys.argv = [f"ablate {name}", *overrides]
     application = hydra.main(config_path=str(conf_dir()), config_name=COMMANDS[name].config)(task)
     try:
-        with checked_loading(conf_dir()):
+        with checked_loading(conf_dir()), checked_composing(shown="--resolve" in overrides):
             application()
         if task.error is not None:
             raise task.error
@@ -241,7 +243,7 @@ def _is_of_composing(error: BaseException) -> bool:
     while frame is not None:
         module = str(frame.tb_frame.f_globals.get("__name__"))
         own = module.partition(".")[0] in ("ablations", "analysis", "sweeps", "hydra_plugins")
-        if own and module not in (__name__, "ablations.config_files"):
+        if own and module not in (__name__, "ablations.config_files", "ablations.hydra_section"):
             return False
         if frame.tb_frame.f_code is Task.__call__.__code__:
             return False
@@ -300,9 +302,9 @@ def _report(error: AblationError) -> int:
         many = len(error.problems)
         print(f"error: {many} problem{'s' if many > 1 else ''}", file=sys.stderr)
         for problem in error.problems:
-            print(f"  - {_indent(problem)}", file=sys.stderr)
+            print(f"  - {without_secrets(_indent(problem))}", file=sys.stderr)
     else:
-        print(f"failed: {error}", file=sys.stderr)
+        print(f"failed: {without_secrets(str(error))}", file=sys.stderr)
     return error.exit_code
 
 

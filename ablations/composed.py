@@ -8,12 +8,12 @@ section belongs, and secrets of the environment, which a record would keep.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ablations.errors import ConfigError, Problem
+from ablations.secrets_of_environment import secret_problems
 
 __all__ = ["LONGEST_NAME", "composed_problems", "name_problem", "require_composed"]
 
@@ -67,10 +67,6 @@ _MOST_DEPTH = 64
 _LARGEST_INT = 2**63 - 1
 """The largest whole number that tables and tensors take."""
 
-_SECRET_WORDS = {"TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "CREDENTIALS", "KEY", "PAT"}
-_SECRET_LENGTH = 8
-"""Shorter values would be found in innocent words."""
-
 
 def require_composed(config: Mapping[str, Any]) -> None:
     """Refuse a composed config that breaks a rule of this module.
@@ -89,7 +85,7 @@ def composed_problems(config: Mapping[str, Any]) -> list[Problem]:
         config: The config; ``config_dirs`` in it, where Hydra found it, is left out.
     """
     own = {key: value for key, value in config.items() if key != "config_dirs"}
-    return [*_walk(own, ()), *_secrets(own)]
+    return [*_walk(own, ()), *secret_problems(own)]
 
 
 def name_problem(where: str, name: str) -> Problem | None:
@@ -186,36 +182,3 @@ def _value_problem(where: str, value: Any) -> Problem | None:
 def _magnitude(value: int) -> str:
     """Return a whole number of any length in a few digits: Python prints none of over 4,300."""
     return f"2^{abs(value).bit_length() - 1}"
-
-
-def _secrets(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a problem for each text that holds a secret of the environment: records keep every value."""
-    secrets = {
-        value: name
-        for name, value in os.environ.items()
-        if len(value) >= _SECRET_LENGTH
-        and _SECRET_WORDS & set(name.upper().split("_"))
-        and not value.startswith("/")  # where a secret is kept, not the secret
-    }
-    if not secrets:
-        return
-    for where, text in _texts(config, ""):
-        for value, name in secrets.items():
-            if value in text:
-                yield Problem(
-                    where,
-                    "holds a secret, which records would keep",
-                    found=f"the value of the environment variable {name}",
-                    do="take it out: libraries read it from the environment themselves",
-                )
-
-
-def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield where, value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _texts(inner, f"{where}.{key}" if where else str(key))
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _texts(inner, where)

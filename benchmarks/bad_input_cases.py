@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.bad_input_named import NAMED, OF_RUNS, Case
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -97,6 +98,7 @@ BASES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("study=demo_ratio", "full=demo_full"),
         ("study=demo_ratio", "full=smollm2_135m", "promotion.pick=trial-0001"),
         ("compare=empty",),
+        ("compare=promotion",),
     ),
     "import": (("file=nanotron.yaml",), ("file=nanotron.yaml", "name=x")),
     "report": (("study=demo_ratio", "surrogates=none"),),
@@ -105,22 +107,14 @@ BASES: dict[str, tuple[tuple[str, ...], ...]] = {
     "export": (
         ("format=weights", "experiment=demo_ratio"),
         ("format=nanotron", "promotion=empty"),
+        ("format=nanotron", "promotion=promotion"),
     ),
 }
 """Command → words that it can be called with; for one that is not here, no word."""
 
 
-OF_RUNS = ("prepare", "plan", "run", "score", "promote", "export")
-"""Commands that compose the config of a run."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One command line, and the files that it reads."""
-
-    words: tuple[str, ...]
-    file: tuple[str, bytes] | None
-    """Path under the config folder and content of a config file of its own."""
+NAMED_SHARE = 0.4
+"""Share of the cases that are taken from those with names, while there are any."""
 
 
 class Cases:
@@ -133,9 +127,13 @@ class Cases:
         self._commands = [only] if only else list(COMMANDS)
         self._keys = {name: composed_keys(COMMANDS[name].config) for name in COMMANDS}
         self._configs = sorted((ROOT / "conf").glob("*/*.yaml"))
+        self._named = [case for case in NAMED if only in (None, case.words[0])]
+        self._random.shuffle(self._named)
 
     def next(self) -> Case:
-        """Return a command line with one to four faults."""
+        """Return a command line with one to four faults, or one of those that are tried by name."""
+        if self._named and self._random.random() < NAMED_SHARE:
+            return self._named.pop()
         command = self._random.choice(self._commands)
         words = [*self._random.choice(BASES.get(command, ((),)))]
         file = None

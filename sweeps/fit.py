@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.files import file_sha256, write_sealed, write_text
+from ablations.ranges import Interval, Seed
 from sweeps.proposals import Goal, Skill, Trust, optimise
 from sweeps.proposals.optimum import candidates
 from sweeps.proposals.trust import MIN_RUNS, NO_SKILL, Refit, difference, inside, judge, skill
@@ -68,7 +69,7 @@ class FitOptions:
     """The one to take the optimum of: a name, or the best of the leaderboard."""
     folds: int = 5
     """Folds of the cross-validation."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of folds, draws and resampling."""
     low: Mapping[str, float] = field(default_factory=dict)
     """Lower bounds of weights of the optimum."""
@@ -82,7 +83,7 @@ class FitOptions:
     """Mixture that the optimum is pulled to; uniform when empty."""
     pull: float = 0.0
     """Loss per nat of Kullback-Leibler divergence from the prior."""
-    resamples: int = 20
+    resamples: Annotated[int, Interval(ge=0, le=100_000)] = 20
     """Refits on resampled runs that tell how sure the optimum is; 0 = none, and 2 at least."""
     baseline: str | None = None
     """Run whose mixture the optimum has to beat; the mean mixture of the runs when None."""
@@ -96,6 +97,9 @@ class FitOptions:
             problems.append(
                 Problem("resamples", "one refit has no spread", found=1, allowed="0, or 2 and more")
             )
+        for name, asked in (("families", self.families), ("target", self.target)):
+            if not asked:
+                problems.append(Problem(name, "names nothing", allowed="one or more"))
         if self.pull < 0.0:
             problems.append(Problem("pull", "a pull away from the prior", found=self.pull))
         if problems:

@@ -33,6 +33,7 @@ from ablations.runs import list_runs
 from ablations.stored import stored_object
 from sweeps.space import Floats
 from sweeps.study.objective import SCORE, objective_of
+from sweeps.table_text import table_text
 
 __all__ = [
     "FIT_FILE",
@@ -239,7 +240,7 @@ class _Table:
         Raises:
             DataError: no such table, no text in UTF-8, a column that comes twice, torn rows.
         """
-        text = _text(path)
+        text = table_text(path)
         separator = _separator(text)
         try:
             lines = [row for row in csv.reader(io.StringIO(text), delimiter=separator) if row]
@@ -278,23 +279,6 @@ class _Table:
         if len(found) < len(self.rows):
             raise DataError(Problem(str(self.path), f"the same {key!r} in several rows"))
         return found
-
-
-def _text(path: Path) -> str:
-    """The table's text without a byte order mark."""
-    if not path.is_file():
-        raise DataError(Problem(str(path), "no such table"))
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            Problem(
-                str(path),
-                "not text in UTF-8",
-                found=f"byte {error.object[error.start]:#04x} at {error.start}",
-                do="save the table as CSV in UTF-8",
-            )
-        ) from None
 
 
 def _separator(text: str) -> str:

@@ -30,6 +30,7 @@ from typing import Any, ClassVar, Literal
 
 from ablations.config_files import read_yaml
 from ablations.errors import ConfigError, Problem, unknown_name
+from ablations.ranges import Limit, Seed
 
 __all__ = [
     "FileFormat",
@@ -119,8 +120,8 @@ class SyntheticOrigin:
 
     kind: Literal["synthetic"]
     skill: Literal["facts", "arithmetic", "dialogue", "code", "junk"]
-    documents: int = 20_000
-    seed: int = 0
+    documents: Limit = 20_000
+    seed: Seed = 0
 
 
 Origin = HubOrigin | FilesOrigin | PackageOrigin | SyntheticOrigin

@@ -52,10 +52,13 @@ class Job:
         from hydra.core.utils import setup_globals
         from omegaconf import open_dict
 
+        from ablations.hydra_section import require_harmless
+
         setup_globals()
         Singleton.set_state(self.singletons)
         loader = self.context.config_loader
         config = loader.load_sweep_config(self.config, list(self.overrides))
+        require_harmless(loader, config)  # a file that only this job's words name
         with open_dict(config):
             config.hydra.job.id = f"{config.hydra.job.name}_{self.index}"
             config.hydra.job.num = self.index

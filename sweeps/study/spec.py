@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from ablations.errors import ConfigError, Problem
+from ablations.ranges import Seed
 from sweeps.space.spec import SearchSpaceSpec
 
 __all__ = [
@@ -98,7 +99,7 @@ class StrategySpec:
     pruner: Literal["none", "median"] = "none"
     """``median`` ends runs whose loss is worse than the median at the same step. None by default:
     the curves of mixtures cross early."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the design and of the proposer."""
 
     def __post_init__(self) -> None:

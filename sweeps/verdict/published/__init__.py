@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ablations.errors import DataError, Problem, UserError, unknown_name
+from sweeps.table_text import table_text
 from sweeps.verdict.observations import Candidate, Observations, ObservedRun, TaskData
 
 __all__ = ["PublishedNoise", "published_noise", "published_table", "published_tables"]
@@ -49,13 +50,13 @@ def published_table(name: str) -> Observations:
         DataError: a table that cannot be read as one.
     """
     path = _path(name, published_tables())
-    facts, rows = _read(path)
+    facts, rows = _read(path, ["task"])
     fixed = ("task", "noise_tasks")
     names = [column for column in (rows[0] if rows else {}) if column not in fixed]
     if len(names) < 2:
         raise DataError(Problem(str(path), "a table needs two candidates or more", found=names))
     noise = published_noise(facts["noise"]) if "noise" in facts else None
-    scale = float(facts.get("scale", 1.0))
+    scale = _number(path, facts, "scale", 1.0)
     higher = facts.get("direction", "maximize") == "maximize"
     tasks = tuple(
         TaskData(
@@ -93,29 +94,52 @@ def published_table(name: str) -> Observations:
 def published_noise(name: str) -> PublishedNoise:
     """Published training noise of tasks: by name, or the path of a CSV with ``task,accuracy_sd``."""
     path = _path(name, [file.stem for file in _HERE.glob("*.csv")])
-    facts, rows = _read(path)
+    facts, rows = _read(path, ["task", "accuracy_sd"])
     sds = {row["task"]: _value(path, row, "accuracy_sd") for row in rows}
-    return PublishedNoise(sds=sds, df=float(facts.get("df", 9.0)))
+    return PublishedNoise(sds=sds, df=_number(path, facts, "df", 9.0))
 
 
 def _path(name: str, known: Sequence[str]) -> Path:
     if name.endswith(".csv"):
-        path = Path(name)
-        if not path.exists():
-            raise UserError(Problem(name, "no such file"))
-        return path
+        return Path(name)
     path = _HERE / f"{name}.csv"
     if name not in known:
         raise UserError(unknown_name("table", "published table", name, known))
     return path
 
 
-def _read(path: Path) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """The ``# key: value`` facts of a file, and its rows."""
-    lines = path.read_text().splitlines()
+def _read(path: Path, columns: Sequence[str]) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """Return the ``# key: value`` facts of a file, and its rows, which have the ``columns``."""
+    lines = table_text(path).splitlines()
     pairs = [line[1:].split(":", 1) for line in lines if line.startswith("#") and ":" in line]
     facts = {key.strip(): value.strip() for key, value in pairs}
-    return facts, list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    rows: list[dict[str, str]] = []
+    try:
+        reader = csv.DictReader(line for line in lines if not line.startswith("#"))
+        for number, row in enumerate(reader, 1):
+            if None in row or None in row.values():
+                raise DataError(
+                    Problem(str(path), "a row with another number of cells", found=f"row {number}")
+                )
+            rows.append(row)
+    except csv.Error as error:
+        raise DataError(Problem(str(path), "not a table", found=str(error))) from None
+    if lacking := [column for column in columns if column not in (reader.fieldnames or ())]:
+        found = ", ".join(map(str, reader.fieldnames or ()))[:60]
+        raise DataError(Problem(str(path), f"has no column {lacking[0]!r}", found=found))
+    return facts, rows
+
+
+def _number(path: Path, facts: Mapping[str, str], key: str, default: float) -> float:
+    """Return a fact that is a number above zero."""
+    text = facts.get(key, str(default))
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0.0):
+        raise DataError(Problem(f"{path}: {key}", "not a number above zero", found=text[:60]))
+    return value
 
 
 def _value(path: Path, row: Mapping[str, str], column: str) -> float:

@@ -1,0 +1,30 @@
+"""Read a table that somebody else wrote as text, before its columns are looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ablations.errors import DataError, Problem
+
+__all__ = ["table_text"]
+
+
+def table_text(path: Path) -> str:
+    """Return a table's text without a byte order mark.
+
+    Raises:
+        DataError: no such file, or no text in UTF-8.
+    """
+    if not path.is_file():
+        raise DataError(Problem(str(path), "no such table"))
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            Problem(
+                str(path),
+                "not text in UTF-8",
+                found=f"byte {error.object[error.start]:#04x} at {error.start}",
+                do="save the table as CSV in UTF-8",
+            )
+        ) from None
