@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,19 @@ def test_the_published_swarms_are_read_whole() -> None:
     assert any("renormalised" in note for note in regmix.notes)
     olmix = read_pair(SHARED / "olmix_dclm" / "ratios.csv", SHARED / "olmix_dclm" / "metrics.csv")
     assert (olmix.weights.shape, olmix.values.shape) == ((127, 24), (127, 110))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"families": []}, "families: names nothing"),
+        ({"target": []}, "target: names nothing"),
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
+        ({"resamples": 10**9}, "resamples: Input should be less than or equal to 100000"),
+    ],
+)
+def test_options_that_no_fit_can_keep(words: dict[str, object], said: str) -> None:
+    from ablations.schema import validate
+
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        validate(FitOptions, words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,29 @@ def test_a_task_without_noise_is_named(tmp_path: Path) -> None:
     assert "mmlu" not in caveat
     declared = decide(published_table(str(table)), VerdictOptions(baseline="old", run_sd=0.2))
     assert not any("No noise is declared" in c for c in declared.caveats)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"task,a,b\nx,1,caf\xe9\n", "not text in UTF-8"),
+        ("task,a,b\nx,1,2\n".encode("utf-16"), "not text in UTF-8"),
+        (b"name,a,b\nx,1,2\n", "has no column 'task'"),
+        (b"", "has no column 'task'"),
+        (b"task,a,b\nx,1\n", "another number of cells; found: row 1"),
+        (b"task,a,b\nx,1,2,3\n", "another number of cells; found: row 1"),
+        (b"# scale: big\ntask,a,b\nx,1,2\n", "scale: not a number above zero; found: big"),
+        (b"# scale: nan\ntask,a,b\nx,1,2\n", "scale: not a number above zero; found: nan"),
+    ],
+)
+def test_a_table_that_is_none_is_told(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=re.escape(said)):
+        published_table(str(path))
+
+
+def test_a_folder_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").mkdir()
+    with pytest.raises(DataError, match="no such table"):
+        published_table(str(tmp_path / "x.csv"))
