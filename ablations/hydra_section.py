@@ -20,7 +20,7 @@ _OWN_PACKAGES = ("hydra", "ablations", "sweeps", "analysis")
 _PRINTING = ("logging.StreamHandler", "logging.NullHandler")
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
-_USED = ("run", "sweep", "job", "launcher", "sweeper", "output_subdir", "verbose")
+_USED = ("run", "sweep", "job.name", "launcher", "sweeper", "output_subdir", "verbose")
 """Parts of Hydra's section whose texts become folders, lines of scripts and names of jobs."""
 
 _SCRIPT_LINES = (
@@ -76,7 +76,7 @@ def require_harmless(loader: Any, composed: Any, compose: Any = None) -> None:
     used = {
         key: value
         for section in _USED
-        for key, value in _values(f"hydra.{section}", hydra._get_node(section)).items()
+        for key, value in _values(f"hydra.{section}", _node(hydra, section)).items()
     }
     problems = [
         *_called(hydra),
@@ -211,6 +211,13 @@ def _at(config: Any, key: str) -> Any:
         return None
     written = node._get_node(name)
     return OmegaConf.to_container(written) if OmegaConf.is_config(written) else written._value()
+
+
+def _node(config: Any, key: str) -> Any:
+    """Return the node at a dotted key as it is written; None where there is none."""
+    for part in key.split("."):
+        config = config._get_node(part) if config is not None else None
+    return config
 
 
 def _values(where: str, node: Any) -> dict[str, Any]:

@@ -4,75 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ablations.files import read_json
 from ablations.terminal import quoted
 from analysis.synthetic import SyntheticStudy, write_study
+from benchmarks.hostile_configs import config_files, hydra_sections
+from benchmarks.hostile_values import NAMES, HostileCase, pickled, python_text
 from tests.conftest import SHORT_SOURCES, TINY
 from tests.sweeps.promotion.conftest import FULL
 
-__all__ = ["CANARIES", "NAMES", "HostileCase", "cases"]
+__all__ = ["cases"]
 
 ROOT = Path(__file__).resolve().parents[1]
-
-CANARIES = {"HOSTILE_TOKEN": "canary-secret-4f1d9a", "HOSTILE_WORD": "canary-word-7c22be"}
-"""Variables of the environment whose values must appear nowhere."""
-
-NAMES: Mapping[str, str] = {
-    "substitution": "$(canary)",
-    "backticks": "`canary`",
-    "semicolon": "a; canary",
-    "and": "a && canary &",
-    "pipe": "a | canary",
-    "newline": "a\ncanary\n",
-    "carriage return": "a\rcanary",
-    "sbatch line": "a\n#SBATCH --wrap=canary",
-    "single quote": "a'; canary; '",
-    "double quote": 'a"; canary; "',
-    "shell variable": "$HOSTILE_WORD ${HOSTILE_TOKEN}",
-    "oc.env": "${oc.env:HOSTILE_TOKEN}",
-    "oc.env behind backslashes": "\\\\${oc.env:HOSTILE_TOKEN}",
-    "oc.decode": "${oc.decode:${oc.env:HOSTILE_TOKEN}}",
-    "env": "${env:HOSTILE_TOKEN}",
-    "jinja": "{{ cycler.__init__.__globals__.os.popen('canary') }}{% raw %}",
-    "format": "{0.__class__.__init__.__globals__} {source.__class__}",
-    "script": "<script>canary()</script>",
-    "end of script": "</script><script>canary()</script>",
-    "image": "<img src=x onerror=canary()>",
-    "attribute": '" onmouseover="canary()" x="',
-    "comment": "<!-- <script>",
-    "cdata": "]]>",
-    "entity": "&lt;script&gt;canary()&lt;/script&gt;",
-    "markdown link": "[x](javascript:canary())",
-    "markdown table": "a | b\n|---|\n![x](http://127.0.0.1/)",
-    "parents": "../../up",
-    "dash": "-rf",
-    "option": "--config-dir=/nowhere",
-    "percent": "%s%n%(canary)s",
-    "direction": "a\u202eyranac\u2066",
-    "formula": "=HYPERLINK(canary)",
-    "yaml tag": "!!python/object/apply:os.system [canary]",
-}
-"""What a name of somebody else's may be."""
+RECORDED = ROOT / "tests/analysis/fixtures/runs/demo_ratio"
 
 _ALWAYS = ("substitution", "oc.env", "script")
 """Names that go through every way in."""
-
-
-@dataclass(frozen=True)
-class HostileCase:
-    """What stands in the workspace, and the commands that somebody gives there."""
-
-    name: str
-    commands: tuple[tuple[str, ...], ...]
-    prepare: Callable[[Path], None] | None = None
-    config: bool = False
-    """The text is a config, which may read variables that tell of no secret: ``${oc.env:HOME}``."""
 
 
 def cases(*, every: bool = False) -> Iterator[HostileCase]:
@@ -83,7 +36,7 @@ def cases(*, every: bool = False) -> Iterator[HostileCase]:
             from way to way, and three of them always.
     """
     for place, way in enumerate(
-        (_command_line, _config_files, _imports, _tables, _records, _promotions)
+        (_command_line, config_files, _imports, _tables, _records, _promotions)
     ):
         chosen = {
             kind: name
@@ -91,7 +44,7 @@ def cases(*, every: bool = False) -> Iterator[HostileCase]:
             if every or kind in _ALWAYS or (number + place) % 4 == 0
         }
         yield from way(chosen)
-    yield from _hydra_sections()
+    yield from hydra_sections()
     yield from _folders_to_score()
 
 
@@ -128,120 +81,6 @@ def _command_line(names: Mapping[str, str]) -> Iterator[HostileCase]:
             ),
             config=True,
         )
-
-
-# -------------------------------------------------------------------------------- config files
-
-
-def _experiment(values: Any) -> Callable[[Path], None]:
-    def prepare(workspace: Path) -> None:
-        folder = workspace / "conf/experiment"
-        folder.mkdir(parents=True)
-        text = values if isinstance(values, str) else yaml.safe_dump(values)
-        (folder / "x.yaml").write_text("# @package _global_\n" + text)
-        (workspace / "stranger.py").write_text(_python("stranger"))
-
-    return prepare
-
-
-_OF_FILE = ("--config-dir", "conf", "experiment=x")
-
-
-def _config_files(names: Mapping[str, str]) -> Iterator[HostileCase]:
-    for kind, name in names.items():
-        values = {
-            "study": name,
-            "trial": name,
-            "labels": {"note": name},
-            "source": {"wiki": {"origin": {"kind": "files", "paths": [name]}, "note": name}},
-            "evaluation": {"tasks": {name: {"items": name}}},
-            "slurm": {"partition": name, "time": name},
-            "runs_dir": name,
-        }
-        for section in ("study", "labels", "source", "slurm", "runs_dir"):
-            if section in ("labels", "slurm") or kind in ("substitution", "oc.env", "parents"):
-                yield HostileCase(
-                    f"config file, {section}: {kind}",
-                    (
-                        ("plan", *_OF_FILE),
-                        ("prepare", *_OF_FILE, "mirror=empty", "progress=false"),
-                        ("plan", "--cfg", "job", "--resolve", *_OF_FILE),
-                        ("export", "format=weights", *_OF_FILE),
-                    ),
-                    _experiment({section: values[section]}),
-                    config=True,
-                )
-
-
-_HANDLERS = {"version": 1, "root": {"handlers": ["x"], "level": "INFO"}}
-
-_HYDRA: Mapping[str, Mapping[str, Any]] = {
-    "callback": {"callbacks": {"x": {"_target_": "stranger.f"}}},
-    "callback of os": {"callbacks": {"x": {"_target_": "os.system", "command": "canary"}}},
-    "callback of subprocess": {
-        "callbacks": {"x": {"_target_": "subprocess.getoutput", "cmd": "canary"}}
-    },
-    "callback that copies": {
-        "callbacks": {"x": {"_target_": "shutil.copyfile", "src": "stranger.py", "dst": "ran"}}
-    },
-    "callback that reads": {"callbacks": {"x": {"_target_": "os.getenv", "key": "HOSTILE_TOKEN"}}},
-    "factory of a handler": {"job_logging": {**_HANDLERS, "handlers": {"x": {"()": "stranger.f"}}}},
-    "factory of os": {
-        "hydra_logging": {**_HANDLERS, "handlers": {"x": {"()": "os.system", "command": "canary"}}}
-    },
-    "handler that writes": {
-        "job_logging": {
-            **_HANDLERS,
-            "handlers": {"x": {"class": "logging.FileHandler", "filename": "ran"}},
-        }
-    },
-    "environment": {"job": {"env_set": {"PYTHONPATH": ".", "PATH": ".", "LD_PRELOAD": "x"}}},
-    "preload": {"launcher": {"preload": ["stranger"]}},
-    "folder of a secret": {"run": {"dir": "x-${oc.env:HOSTILE_TOKEN}"}},
-    "folder of a secret in a sweep": {"sweep": {"dir": "x-${oc.env:HOSTILE_TOKEN}"}},
-    "subfolder of a secret": {"output_subdir": "${oc.env:HOSTILE_TOKEN}"},
-    "target of a launcher": {"launcher": {"_target_": "os.system"}},
-    "target of a sweeper": {"sweeper": {"_target_": "stranger.f"}},
-    "search path": {"searchpath": ["pkg://stranger"]},
-}
-
-
-def _hydra_sections() -> Iterator[HostileCase]:
-    for kind, values in _HYDRA.items():
-        yield HostileCase(
-            f"config file, hydra: {kind}",
-            (("plan", *_OF_FILE), ("run", "-m", *_OF_FILE, "search=none", "seed=0,1")),
-            _experiment({"hydra": values}),
-            config=True,
-        )
-    texts = {
-        "code of a program": "program: {module: stranger}",
-        "code of what comes after": "after: {module: stranger}",
-        "a python tag": "labels: {x: !!python/object/apply:os.system [canary]}",
-        "lines of prepare": "slurm: {partition: cpu, env_command: canary}",
-        "a secret as a key": 'study: "${${oc.env:HOSTILE_TOKEN}}"',
-        "a secret as a number": 'seed: "${oc.env:HOSTILE_TOKEN}"',
-        "a secret as a variable": 'study: "${oc.env:${oc.env:HOSTILE_TOKEN}}"',
-        "a secret as an option": 'defaults: [{override /model: "${oc.env:HOSTILE_TOKEN}"}]',
-        "a resolver": 'study: "${hydra:runtime.cwd}${oc.create:{a:1}}"',
-    }
-    for kind, text in texts.items():
-        commands = (
-            ("plan", *_OF_FILE),
-            ("prepare", *_OF_FILE, "mirror=empty"),
-            ("run", *_OF_FILE, "progress=false"),
-            ("plan", "--cfg", "job", "--resolve", *_OF_FILE),
-        )
-        yield HostileCase(f"config file, {kind}", commands, _experiment(text), config=True)
-
-    def launcher(workspace: Path) -> None:
-        folder = workspace / "conf/hydra/launcher"
-        folder.mkdir(parents=True)
-        text = 'defaults: [submitit_slurm, _self_]\nsetup: [canary]\npartition: "a\\ncanary"\n'
-        (folder / "slots.yaml").write_text(text)
-
-    words = ("run", "-m", "--config-dir", "conf", "search=none", "seed=0,1")
-    yield HostileCase("config file in the place of a launcher", (words,), launcher, config=True)
 
 
 # ------------------------------------------------------------------------------------- imports
@@ -324,7 +163,7 @@ def _tables(names: Mapping[str, str]) -> Iterator[HostileCase]:
 
 def _records(names: Mapping[str, str]) -> Iterator[HostileCase]:
     shape = SyntheticStudy(
-        name="theirs", trials=6, steps=8, checkpoints=2, items=0, running=1, failed=1
+        name="theirs", trials=6, steps=8, checkpoints=4, items=0, running=1, failed=1
     )
     for kind, name in names.items():
 
@@ -339,13 +178,14 @@ def _records(names: Mapping[str, str]) -> Iterator[HostileCase]:
                 for plain in ("task_01", "natural", "loss is not finite", "0.1.0"):
                     text = text.replace(plain, as_text)
                 path.write_text(text.replace('"host": "synthetic"', f'"host": "{as_text}"'))
-            study = {"question": name, "arguments": [name, f"study={name}"]}
+            study = read_json(RECORDED / "study.json")
+            study |= {"question": name, "arguments": [name, f"study={name}"], "study": "theirs"}
             (folder / "study.json").write_text(json.dumps(study))
 
         plain = ("study=theirs", "surrogates=[linear]")
         commands = (
             ("ls",),
-            ("verdict", "study=theirs", "verbose=true", "last_checkpoints=1"),
+            ("verdict", "study=theirs", "verbose=true", "last_checkpoints=3"),
             ("report", *plain, "markdown=report.md", "frames=frames", "frames_format=csv"),
             ("watch", "study=theirs", "once=true"),
             ("fit", *plain[:1], "families=[linear]", "resamples=2"),
@@ -378,6 +218,7 @@ def _promotions(names: Mapping[str, str]) -> Iterator[HostileCase]:
         composed = ("--config-dir", "promotions/proxies-demo_full-001/conf", "experiment=promoted")
         word = quoted(name)
         commands = (
+            ("promote", *FULL),
             (
                 "promote",
                 *FULL,
@@ -394,15 +235,6 @@ def _promotions(names: Mapping[str, str]) -> Iterator[HostileCase]:
 
 
 # -------------------------------------------------------------------------------------- scoring
-
-
-def _python(where: str) -> str:
-    return (
-        "import os\n"
-        f"open(os.environ['CANARY_FILE'], 'a').write('python of {where}\\n')\n"
-        "def f(*a, **k): return None\n"
-        "class Evil:\n    @classmethod\n    def from_pretrained(cls, *a, **k): return cls()\n"
-    )
 
 
 _LLAMA = {
@@ -440,7 +272,7 @@ def _folders_to_score() -> Iterator[HostileCase]:
             folder.mkdir()
             (folder / "config.json").write_text(json.dumps(config))
             for name in ("evil.py", "modeling_evil.py", "tokenization_evil.py", "conftest.py"):
-                (folder / name).write_text(_python(name))
+                (folder / name).write_text(python_text(name))
             tokenizer = {
                 "tokenizer_class": "Evil",
                 "auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]},
@@ -454,11 +286,11 @@ def _folders_to_score() -> Iterator[HostileCase]:
                 "a pickle in the place of safetensors": ("model.safetensors", "pytorch_model.bin"),
             }
             for name in weights.get(kind, ("pytorch_model.bin",)):
-                (folder / name).write_bytes(_pickle())
+                (folder / name).write_bytes(pickled())
             if "index" in kind:
                 index = {"metadata": {}, "weight_map": {"lm_head.weight": "../pickle.bin"}}
                 (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-                (workspace / "pickle.bin").write_bytes(_pickle())
+                (workspace / "pickle.bin").write_bytes(pickled())
 
         words = ("score", *TINY, *SHORT_SOURCES, "checkpoint=theirs")
         yield HostileCase(f"folder to score: {kind}", (words,), prepare)
@@ -468,21 +300,8 @@ def _folders_to_score() -> Iterator[HostileCase]:
         folder.mkdir(parents=True)
         (folder / "state.json").write_text(json.dumps({"step": 8, "whole": True}))
         for name in ("model.pt", "optimizer.pt", "checkpoint_metadata.json"):
-            (folder / name).write_bytes(_pickle())
+            (folder / name).write_bytes(pickled())
 
     words = ("score", *TINY, *SHORT_SOURCES, "checkpoint=theirs/8")
     warm = ("run", *TINY, *SHORT_SOURCES, "warm_start.checkpoint=theirs/8")
     yield HostileCase("a checkpoint of pickles", (words, warm), checkpoint)
-
-
-def _pickle() -> bytes:
-    """Return a pickle that runs the canary when it is loaded."""
-    import pickle
-
-    class Evil:
-        def __reduce__(self) -> tuple[Any, ...]:
-            import os
-
-            return os.system, ("canary pickle",)
-
-    return pickle.dumps(Evil())

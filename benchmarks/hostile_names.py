@@ -27,7 +27,8 @@ from pathlib import Path
 
 from benchmarks.bad_input import fault_of, run_case, warm
 from benchmarks.bad_input_named import Case
-from benchmarks.hostile_cases import CANARIES, HostileCase, cases
+from benchmarks.hostile_cases import cases
+from benchmarks.hostile_values import CANARIES, HostileCase
 
 _STUBS = (
     *("torchrun", "sbatch", "srun", "scontrol", "squeue", "scancel", "sacct", "ablate"),
@@ -162,7 +163,7 @@ def make_start(folder: Path) -> Page:
         name="honest",
         trials=6,
         steps=8,
-        checkpoints=2,
+        checkpoints=4,
         items=0,
         running=1,
         failed=1,
@@ -245,6 +246,9 @@ def run_written(written: list[Path], printed: str, place: Workplace, problems: l
                     problems.append(f"{path.name}: {line[:80]}")
             said += place.bash(str(path), "1")
     texts = [printed, *(path.read_text() for path in written if path.suffix in (".md", ".yaml"))]
+    blocks = [block for text in texts for block in re.findall(r"```sh\n(.*?)```", text, flags=re.S)]
+    for block in dict.fromkeys(blocks):
+        said += place.bash("-c", block)
     for text in texts:
         for command in dict.fromkeys(
             _COMMAND.findall(

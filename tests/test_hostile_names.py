@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.hostile_cases import CANARIES, NAMES, cases
+from benchmarks.hostile_cases import cases
 from benchmarks.hostile_names import Page, Workplace, page_problems, raw_html, run_written
+from benchmarks.hostile_values import CANARIES, NAMES
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -16,11 +16,11 @@ import yaml
 from ablations.checksums import require_unchanged
 from ablations.config_files import read_yaml
 from ablations.errors import ConfigError, DataError, Problem
+from ablations.markdown import escaped, in_code
 from ablations.mixture.schedule import decay_words
 from analysis.figures.theme import number
 from analysis.frames import Frames, finals
 from analysis.records import read_json_or_none
-from analysis.report.markdown import escaped
 
 __all__ = ["model_card"]
 
@@ -97,12 +97,12 @@ def _front_matter(
 
 
 def _summary(record: Mapping[str, Any]) -> Iterator[str]:
-    yield f"# {record['name']}"
+    yield f"# {escaped(record['name'])}"
     yield ""
     yield (
         f"{record['parameters'] / 1e6:,.1f}M parameters, {_count(record['full']['total_tokens'])} "
         f"tokens in {len(record['stages'])} stage{'s' if len(record['stages']) > 1 else ''}. The "
-        f"mixture is **{escaped(record['candidate']['name'])}** of the study `{record['study']}`."
+        f"mixture is **{escaped(record['candidate']['name'])}** of the study {in_code(record['study'])}."
     )
     yield ""
     yield f"> {escaped(record['verdict']['sentence'])}"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from ablations.markdown import escaped, one_line
 from analysis import figures
 from analysis.report import sentences, tables
 from analysis.report.content import ReportContent
 
-__all__ = ["escaped", "render_markdown"]
+__all__ = ["render_markdown"]
 
 MOST_ROWS = 12
 """Rows of a table; a pull request is read on a page, the HTML report holds the rest."""
@@ -85,7 +85,7 @@ def _reproduce(content: ReportContent) -> Iterator[str]:
     for run in content.frames.files:
         trial = str(run.manifest.get("trial"))
         if trial in labels and content.commands.get(run.run):
-            yield f"# {labels[trial]}, {run.run}"
+            yield f"# {one_line(labels[trial])}, {run.run}"
             yield content.commands[run.run]
     yield "```"
     yield ""
@@ -95,15 +95,3 @@ def _reproduce(content: ReportContent) -> Iterator[str]:
         f"{name} {' / '.join(values)}" for name, values in content.provenance.items()
     )
     yield f"Made with {escaped(versions)}."
-
-
-_MARKUP = re.compile(r"[\\|*\[\]~<>]|(?<!\w)_|_(?!\w)")
-"""Signs that Markdown takes for a table, emphasis, a link, a strike or HTML; an underscore inside a word
-is none. Backticks stay: our own sentences put commands into them, and no name may hold one."""
-
-
-def escaped(text: str) -> str:
-    """Return ``text`` so that Markdown shows it as it is, on one line."""
-    html = {"<": "&lt;", ">": "&gt;"}
-    plain = _MARKUP.sub(lambda sign: html.get(sign[0], "\\" + sign[0]), text)
-    return plain.replace("\n", " ")

@@ -18,6 +18,7 @@ from ablations.data.store import TokenStore
 from ablations.data.tokenizer import tokenizer_hash
 from ablations.errors import ConfigError, DataError, Problem
 from ablations.files import free_bytes, sync_folder, write_json, write_text
+from ablations.markdown import escaped, in_code
 from ablations.temporary import making_folder
 from sweeps.exporters.plan import Export, ExportPlan, Source, TokensMode
 from sweeps.exporters.registry import Format, format_named
@@ -127,7 +128,7 @@ def _readme(export: Export, kind: Format, format_name: str) -> str:
     lines = [
         f"# {plan.name} for {format_name}",
         "",
-        f"Exported from the {what} `{where}`: {kind.help}.",
+        f"Exported from the {what} {in_code(str(where))}: {kind.help}.",
         "",
         "| stage | steps | samples | tokens | weights |",
         "|---|---|--:|--:|---|",
@@ -143,7 +144,7 @@ def _readme(export: Export, kind: Format, format_name: str) -> str:
     if export.tokens == "none" and "copy" in kind.modes:
         notes.append("The tokens. The files above name where they are expected, source by source.")
     if notes:
-        lines += ["## What is left out", "", *(f"- {note}" for note in notes), ""]
+        lines += ["## What is left out", "", *(f"- {escaped(note)}" for note in notes), ""]
     return "\n".join(lines)
 
 

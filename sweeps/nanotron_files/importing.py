@@ -16,6 +16,7 @@ the change.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from ablations.data.catalogue import load_catalogue, load_source
 from ablations.errors import ConfigError, Problem
 from ablations.files import read_json, sync_folder, write_json, write_text
 from ablations.literal import literal
+from ablations.markdown import escaped, in_code, one_line
 from ablations.mixture.mixture import SUM_TOLERANCE
 from ablations.temporary import making_folder
 from sweeps.nanotron_files.chain import slug
@@ -292,11 +294,6 @@ def _config_text(imported: Imported, key: str, values: Mapping[str, Any]) -> str
     return head + yaml.safe_dump(plain, sort_keys=False, width=100)
 
 
-def _cell(text: str) -> str:
-    """Return ``text`` as a cell of a Markdown table."""
-    return " ".join(text.split()).replace("|", "\\|")
-
-
 def _comment(imported: Imported) -> str:
     """Return the file's name on one line."""
     return " ".join(Path(imported.origin).name.split())
@@ -307,10 +304,10 @@ def _readme(imported: Imported, out: Path) -> str:
     lines = [
         f"# {name}",
         "",
-        f"Read from `{_comment(imported)}`, a config of nanotron's branch "
+        f"Read from {in_code(_comment(imported))}, a config of nanotron's branch "
         f"{imported.sidecar['nanotron']}.",
         "",
-        f"    ablate plan --config-dir {out}/conf experiment={name}",
+        f"    ablate plan --config-dir {shlex.quote(f'{one_line(str(out))}/conf')} experiment={name}",
         "",
         f"{file.tokens.train_steps:,} steps of {file.tokens_per_step:,} tokens, "
         f"{file.tokens.train_steps * file.tokens_per_step / 1e12:.3f}T tokens in all.",
@@ -318,13 +315,16 @@ def _readme(imported: Imported, out: Path) -> str:
         "| stage | from step | steps | folders |",
         "|---|---|---|---|",
         *(
-            f"| {_cell(s.name)} | {s.start_training_step:,} | {steps:,} | {len(folders_of(s))} |"
+            f"| {escaped(s.name)} | {s.start_training_step:,} | {steps:,} | {len(folders_of(s))} |"
             for s, steps in zip(file.data_stages, file.stage_steps(), strict=True)
         ),
         "",
         "## What is odd",
         "",
-        *([f"- **{oddity.kind}** {oddity}" for oddity in imported.oddities] or ["Nothing."]),
+        *(
+            [f"- **{oddity.kind}** {escaped(str(oddity))}" for oddity in imported.oddities]
+            or ["Nothing."]
+        ),
     ]
     return "\n".join(lines) + "\n"
 

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ablations.markdown import escaped, in_code
 from ablations.mixture.schedule import decay_words
 
 __all__ = ["card", "watch_list"]
@@ -26,7 +27,7 @@ def card(record: Mapping[str, Any]) -> str:
         *_cost(record),
         "## What to watch",
         "",
-        *(f"- [ ] {item}" for item in record["watch"]),
+        *(f"- [ ] {escaped(item)}" for item in record["watch"]),
         "",
         *_provenance(record),
     ]
@@ -38,15 +39,15 @@ def _head(record: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {record['name']}"
     yield ""
     yield (
-        f"**{record['candidate']['name']}** of study `{record['study']}` is promoted to "
+        f"**{escaped(record['candidate']['name'])}** of study {in_code(record['study'])} is promoted to "
         f"**{full['name']}**: {_tokens(full['total_tokens'])} tokens, "
         f"{record['parameters'] / 1e6:,.1f}M parameters."
     )
     yield ""
-    yield f"> {verdict['sentence']}"
+    yield f"> {escaped(verdict['sentence'])}"
     yield ""
     for caveat in verdict["caveats"]:
-        yield f"- {caveat}"
+        yield f"- {escaped(caveat)}"
     if verdict["caveats"]:
         yield ""
 
@@ -65,8 +66,8 @@ def _prediction(record: Mapping[str, Any]) -> Iterator[str]:
     yield "## Prediction (sealed before the full run)"
     yield ""
     yield (
-        f"{record['candidate']['name']} minus {found['baseline']}, both at full size; positive = better; "
-        "90% intervals of one full run each."
+        f"{escaped(record['candidate']['name'])} minus {escaped(found['baseline'])}, both at full size; "
+        "positive = better; 90% intervals of one full run each."
     )
     yield ""
     yield "| | proxies | expected | 90% interval |"
@@ -74,7 +75,7 @@ def _prediction(record: Mapping[str, Any]) -> Iterator[str]:
     tasks = sorted((t for t in found["tasks"] if t["signal"]), key=lambda t: -abs(t["mean"]))
     for row in [*filter(None, [found["score"]]), *tasks[:_SHOWN]]:
         interval = "unknown" if row["low"] is None else f"{row['low']:+.3g} to {row['high']:+.3g}"
-        name = f"{row['task']}/{row['metric']}" if row["metric"] else "**score**"
+        name = escaped(f"{row['task']}/{row['metric']}") if row["metric"] else "**score**"
         yield f"| {name} | {row['proxies']:+.3g} | {row['mean']:+.3g} | {interval} |"
     yield ""
     silent = len(found["tasks"]) - len(tasks)
@@ -83,9 +84,11 @@ def _prediction(record: Mapping[str, Any]) -> Iterator[str]:
     if silent:
         yield f"- {silent} without signal left out: their noise is larger than the difference"
     for key, why in found["not_comparable"].items():
-        yield f"- not comparable: {key}: {why}"
+        yield f"- not comparable: {escaped(key)}: {escaped(why)}"
     if found["added"]:
-        added = ", ".join(f"{name} ({share:.1%})" for name, share in found["added"].items())
+        added = ", ".join(
+            f"{escaped(name)} ({share:.1%})" for name, share in found["added"].items()
+        )
         yield f"- read by the full run and by no proxy, alike in both full runs: {added}"
     yield (
         f"- scale: {gap['tokens']:.3g} times the tokens, {gap['parameters']:.3g} times the parameters; "
@@ -96,8 +99,8 @@ def _prediction(record: Mapping[str, Any]) -> Iterator[str]:
     if found["study"] != record["study"]:
         yield f"- carried from study {found['study']}, which judged the same pair nearer the target"
     for one in found["measured"]:
-        yield f"- measured: slope {one['slope']:.2f} ± {one['error']:.2f} of {one['where']}"
-    yield f"- {found['prior']}"
+        yield f"- measured: slope {one['slope']:.2f} ± {one['error']:.2f} of {escaped(one['where'])}"
+    yield f"- {escaped(found['prior'])}"
     yield ""
 
 
@@ -108,8 +111,8 @@ def _gates(record: Mapping[str, Any]) -> Iterator[str]:
     yield "|---|---|---|"
     for gate in record["gates"]:
         state = gate["state"] + (" **overridden**" if gate["override"] else "")
-        sentence = gate["sentence"].replace("|", "\\|").replace("\n", " ")
-        why = f" — overridden: {gate['override']}" if gate["override"] else ""
+        sentence = escaped(gate["sentence"])
+        why = f" — overridden: {escaped(gate['override'])}" if gate["override"] else ""
         yield f"| {gate['name'].replace('_', ' ')} | {state} | {sentence}{why} |"
     yield ""
 
@@ -175,7 +178,8 @@ def _cost(record: Mapping[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield (
-        f"Assumed: {price['device']}, {price['peak_tflops']:g} TFLOP/s peak, MFU {price['mfu']:.0%}, "
+        f"Assumed: {escaped(price['device'])}, {price['peak_tflops']:g} TFLOP/s peak, "
+        f"MFU {price['mfu']:.0%}, "
         f"{price['usd_per_device_hour']:g} dollars a device-hour, {price['overhead']:.0%} overhead. "
         "FLOPs a token: 6 a matrix parameter and 12 · layers · width · length for attention."
     )
@@ -189,8 +193,8 @@ def _provenance(record: Mapping[str, Any]) -> Iterator[str]:
     made = record["provenance"]
     yield "## Provenance"
     yield ""
-    yield f"- by {made['by']} on {made['host']}, {made['created']}"
-    yield f"- command: `{shlex.join(made['command'])}`"
+    yield f"- by {escaped(made['by'])} on {escaped(made['host'])}, {made['created']}"
+    yield f"- command: {in_code(shlex.join(made['command']))}"
     yield f"- code: {made['git_commit'] or 'not a git checkout'}"
     for run in made["runs"]:
         yield f"- run `{run['name']}`, fingerprint {run['fingerprint'][:12]}"

@@ -15,6 +15,7 @@ import yaml
 
 from ablations.cli import main
 from ablations.errors import DataError
+from ablations.markdown import escaped
 from analysis.figures.theme import PALETTE
 from analysis.report import (
     gather_report,
@@ -27,7 +28,6 @@ from analysis.report import (
 from analysis.report.charts import Chart
 from analysis.report.html import figures_json
 from analysis.report.legend import legend
-from analysis.report.markdown import escaped
 from analysis.study import judged, rerun_command
 
 if TYPE_CHECKING:
