@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ablations import __version__
+from ablations.config.environment_secrets import without_secrets
 from ablations.errors import (
     AblationError,
     ConfigError,
@@ -28,7 +29,6 @@ from ablations.errors import (
     refused_by_system,
     unknown_name,
 )
-from ablations.secrets_of_environment import without_secrets
 
 __all__ = ["COMMANDS", "Command", "Task", "main"]
 
@@ -119,7 +119,7 @@ def _require_frozen(plain: Mapping[str, Any]) -> None:
     Raises:
         DamagedError: a folder of config files with checksums holds something else.
     """
-    from ablations.checksums import require_unchanged
+    from ablations.record.checksums import require_unchanged
 
     for folder in plain["config_dirs"]:
         require_unchanged(Path(folder), "restore it from a copy, or promote again")
@@ -138,8 +138,8 @@ def _require_sound(plain: Mapping[str, Any], *, of_a_study: bool) -> None:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from ablations.composed import composed_problems
-    from ablations.removed import removed_problems
+    from ablations.config.composed import composed_problems
+    from ablations.config.removed import removed_problems
 
     problems = composed_problems(plain)
     if not of_a_study:
@@ -149,7 +149,7 @@ def _require_sound(plain: Mapping[str, Any], *, of_a_study: bool) -> None:
     if plain.keys() >= {"model", "training", "evaluation"} and not {"compare", "format"} & set(
         plain
     ):
-        from ablations.schema import load
+        from ablations.config.schema import load
 
         try:
             load(plain, plain.get("config_dirs", ()))
@@ -204,9 +204,9 @@ def _run(name: str, overrides: Sequence[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from ablations.config_files import checked_loading
-    from ablations.hydra_section import checked_composing
-    from ablations.schema import conf_dir
+    from ablations.config.hydra_section import checked_composing
+    from ablations.config.schema import conf_dir
+    from ablations.yaml_files import checked_loading
 
     _refuse_several_actions(overrides)
     task = Task(name)
@@ -218,7 +218,7 @@ def _run(name: str, overrides: Sequence[str]) -> int:
         if task.error is not None:
             raise task.error
     except (HydraException, OmegaConfBaseException) as error:
-        from ablations.overrides import explain
+        from ablations.config.overrides import explain
 
         cause = _own_error(error)
         if cause is not None:
@@ -250,7 +250,11 @@ def _is_of_composing(error: BaseException) -> bool:
     while frame is not None:
         module = str(frame.tb_frame.f_globals.get("__name__"))
         own = module.partition(".")[0] in ("ablations", "analysis", "sweeps", "hydra_plugins")
-        if own and module not in (__name__, "ablations.config_files", "ablations.hydra_section"):
+        if own and module not in (
+            __name__,
+            "ablations.yaml_files",
+            "ablations.config.hydra_section",
+        ):
             return False
         if frame.tb_frame.f_code is Task.__call__.__code__:
             return False

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.config.schema import RunConfig
 from ablations.errors import ConfigError, DataError, Problem
-from ablations.evaluation.matching import score_problems
+from ablations.evaluation.metric_matching import score_problems
 from ablations.mixture.constraints import broken_caps, simulated_slices
 from ablations.mixture.schedule import LearningRate, Schedule
-from ablations.schema import RunConfig
+from ablations.training.batching import Cut, cut_batch, on_cuda
 from ablations.training.checkpoints import read_state
 from ablations.training.memory import DEVICE_BYTES, Memory, memory_of
-from ablations.training.plan import Cut, cut_batch, on_cuda
 
 if TYPE_CHECKING:
     from ablations.data.store import TokenStore

@@ -7,7 +7,7 @@ Nothing here starts threads or touches a GPU, so that a fork is as good as a new
 
 from __future__ import annotations
 
-from ablations.evaluation.preload import undisturbed
+from ablations.evaluation.lighteval.clean_import import undisturbed
 
 with undisturbed():
     # transformers loads by attribute: the names below pull in what a run's first checkpoint would.
@@ -15,10 +15,3 @@ with undisturbed():
     import transformers.generation.utils
     import transformers.models.llama.modeling_llama  # noqa: F401
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer  # noqa: F401
-
-    import ablations.evaluation.adapter
-    import ablations.evaluation.scoring
-    import ablations.run
-    import ablations.training.export
-    import ablations.training.nanotron.rank
-    import ablations.training.nanotron.trainer  # noqa: F401

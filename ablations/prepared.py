@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ablations.config.schema import RunConfig
 from ablations.data.manifest import StoreManifest
 from ablations.data.tokenizer import Tokenizer, open_tokenizer
 from ablations.errors import DataError, Problem
-from ablations.schema import RunConfig
 
 __all__ = ["require_prepared", "tokenizer_folder"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from ablations.training.trainer import StepRow
+    from ablations.training.train_job import StepRow
 
 __all__ = ["Quiet", "RunProgress", "Watcher"]
 
@@ -18,7 +18,7 @@ _LINE_SECONDS = 10.0
 
 
 class Watcher(Protocol):
-    """What :func:`ablations.run.execute` tells while it works."""
+    """What :func:`ablations.execute.execute` tells while it works."""
 
     def phase(self, text: str, total: int | None = None) -> None:
         """A new phase begins, of ``total`` units where they can be counted."""

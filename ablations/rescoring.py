@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablations.evaluation.specs import EvaluationSpec
-from ablations.runs import RunRecord
+from ablations.record.run_record import RunRecord
 
 if TYPE_CHECKING:
-    from ablations.run import Work
+    from ablations.execute import Work
 
 __all__ = ["last_scores", "score_again", "unscored_steps"]
 

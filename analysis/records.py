@@ -1,6 +1,6 @@
 """Record folders read in bulk: the one module of the analysis that opens their JSON files.
 
-`ablations.runs.RunRecord` opens one record at a time and checks it; a study of 10,000 runs needs
+`ablations.record.run_record.RunRecord` opens one record at a time and checks it; a study of 10,000 runs needs
 the same files in seconds. :func:`scan` reads the small files of every run, :func:`read_lines` joins
 the line files of many runs into one Arrow table a chunk, so that Arrow's JSON parser works on tens
 of megabytes at once instead of on 10,000 files::
@@ -30,7 +30,7 @@ import numpy as np
 
 from ablations.errors import DataError, Problem, unknown_name
 from ablations.files import is_intact, unsealed
-from ablations.stored import result_fault
+from ablations.record.stored import result_fault
 
 if TYPE_CHECKING:
     import pyarrow as pa

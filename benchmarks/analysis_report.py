@@ -31,7 +31,7 @@ import sys
 from pathlib import Path
 from analysis.figures import mixture_frame
 from analysis.frames import Frames
-from sweeps.surrogates import Surrogate, family
+from sweeps.search.surrogates import Surrogate, family
 frames = Frames.read(Path(sys.argv[1]), "big")
 table, names = mixture_frame(frames.trials, frames.sources)
 Surrogate(family("gp")).fit(table[names].to_numpy(), table[["score"]].to_numpy())

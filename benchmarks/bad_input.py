@@ -178,7 +178,7 @@ def warm() -> None:
         importlib.import_module(command.module)
     for name in ("torch", "pandas", "scipy.stats", "optuna", "plotly", "analysis.report"):
         importlib.import_module(name)
-    for name in ("sweeps.promotion.promote", "sweeps.study.sweep", "sweeps.promotion.arms"):
+    for name in ("sweeps.promotion.promote", "sweeps.study.sweep", "sweeps.programs.annealing"):
         importlib.import_module(name)
 
 

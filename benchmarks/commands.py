@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from ablations.schema import conf_dir
+from ablations.config.schema import conf_dir
 
 LIMIT_SECONDS = 1.0
 

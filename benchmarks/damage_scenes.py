@@ -364,7 +364,7 @@ def _sources(root: Path, fresh: Path) -> dict[str, Path]:
 
 def _unfinish(run: Path, *, trained: bool) -> None:
     """Take a record back to where it was not scored, or was trained by half."""
-    from ablations.runs import RunRecord
+    from ablations.record.run_record import RunRecord
 
     for name in ("result.json", "audit.json", "scores.jsonl"):
         (run / name).unlink()

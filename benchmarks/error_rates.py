@@ -12,8 +12,14 @@ from scipy import stats
 from benchmarks.simulated_studies import Setting, SimulatedRuns, SimulatedStudy
 from sweeps.verdict.contrasts import Evidence, Selection
 from sweeps.verdict.decision import apply_rule, best_first
-from sweeps.verdict.items import item_covariance
-from sweeps.verdict.noise import Floats, TrainingNoise, checkpoint_noise, combine, fit_means
+from sweeps.verdict.item_noise import item_covariance
+from sweeps.verdict.training_noise import (
+    Floats,
+    TrainingNoise,
+    checkpoint_noise,
+    combine,
+    fit_means,
+)
 
 __all__ = ["Rates", "Setting", "naive_winner", "rates", "simulate"]
 

@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from ablations.training.nanotron.trainer import NanotronTrainer
+from ablations.training.nanotron.nanotron_trainer import NanotronTrainer
 from ablations.training.specs import ModelSpec
-from ablations.training.trainer import TrainJob
+from ablations.training.train_job import TrainJob
 from tests.oracles.jobs import losses_of, make_job, with_execution
 from tests.oracles.stores import write_stores
 

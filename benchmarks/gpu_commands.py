@@ -96,7 +96,7 @@ def _config(overrides: tuple[str, ...]) -> Any:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from ablations.schema import conf_dir, load
+    from ablations.config.schema import conf_dir, load
 
     with initialize_config_dir(str(conf_dir())):
         plain: Any = OmegaConf.to_container(compose("run", overrides=list(overrides)), resolve=True)

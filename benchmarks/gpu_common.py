@@ -21,12 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 import yaml
 
-from ablations.training.feed import Feed, Share
+from ablations.training.dataloader import Feed, Share
 from ablations.training.nanotron.engine import Engine
 from ablations.training.placement import fit
+from ablations.training.resume import Start
 from ablations.training.specs import ModelSpec
-from ablations.training.start import Start
-from ablations.training.trainer import TrainJob
+from ablations.training.train_job import TrainJob
 from benchmarks.gpu_figures import Figures, time_options
 from tests.oracles.jobs import make_job, with_execution
 from tests.oracles.plain import PlainLlama, plain_optimizer

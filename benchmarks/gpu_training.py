@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from ablations.training.nanotron import rank
-from ablations.training.trainer import TrainJob
+from ablations.training.train_job import TrainJob
 from benchmarks.gpu_common import (
     fresh_memory,
     job_of,

@@ -229,7 +229,7 @@ def _forget_hydra() -> None:
 
 def _leave(code: int) -> None:
     """End without the handlers of the process that this one was forked from."""
-    from ablations.training.worker import close_servers
+    from ablations.training.training_process import close_servers
 
     with contextlib.suppress(Exception):
         close_servers()
@@ -320,7 +320,7 @@ def _as_new(work: Callable[[], Any], keep: Sequence[int] = ()) -> None:
     _leave(code)
 
 
-_PROGRAMS = ("ablations.training.worker", "sweeps.promotion.calls")
+_PROGRAMS = ("ablations.training.training_process", "sweeps.programs.subprocess_cli")
 
 
 class _Forked(subprocess.Popen):  # type: ignore[type-arg]
@@ -347,12 +347,12 @@ class _Forked(subprocess.Popen):  # type: ignore[type-arg]
 
 def _program(words: list[str]) -> int:
     """``python -m`` with these words."""
-    from ablations.training import worker
-    from sweeps.promotion.calls import called
+    from ablations.training import training_process
+    from sweeps.programs.subprocess_cli import called
 
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
     sys.argv = words
-    if words[0] == "sweeps.promotion.calls":
+    if words[0] == "sweeps.programs.subprocess_cli":
         _forget_hydra()
         return called(words[1:])
-    return worker._main(words[1:])
+    return training_process._main(words[1:])

@@ -77,7 +77,7 @@ def picture(where: Path) -> Picture:
         if path.name in _NOT_LOOKED_AT or path.name.endswith(".lock"):
             continue
         if name.startswith("tmp/ablations-task-"):
-            continue  # the next task but a minute later removes it (ablations.training.worker)
+            continue  # the next task but a minute later removes it (ablations.training.training_process)
         if path.name.endswith(".log") and path.name != "journal.log":
             continue
         files[name] = _digest(path)

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from ablations.files import read_json, write_json
-from ablations.runs import RunRecord, list_runs
+from ablations.record.run_record import RunRecord, list_runs
 from sweeps.study.objective import objective_of
 from sweeps.verdict.decide import decide
-from sweeps.verdict.record import Verdict
-from sweeps.verdict.study import gather
+from sweeps.verdict.study_observations import gather
+from sweeps.verdict.verdict_record import Verdict
 
 METRICS = {
     "heldout_wiki/bpb": False,
@@ -64,7 +64,7 @@ def _run(
     flat: np.ndarray[Any, Any],
     rng: np.random.Generator,
 ) -> float:
-    from ablations.evaluation.rule import MetricFacts, linear_form
+    from ablations.evaluation.score_rule import MetricFacts, linear_form
 
     share = 0.1 + 0.1 * trial
     config = {

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from ablations.data.catalogue import FilesOrigin, SourceSpec
-from ablations.data.demo import _standard_library
+from ablations.data.demo.demo_sources import _standard_library
 from ablations.data.prepare import prepare
 from ablations.data.tokenizer import TokenizerSpec, open_tokenizer
 

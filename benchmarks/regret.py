@@ -5,7 +5,7 @@
 
 0 is the optimum, 1 an average even mixture. The platform's part is what a driver runs: the phases of
 ``plan_strategy`` (baseline, design, batches of proposals) for a study of each budget, the proposer
-and the pick of ``sweeps.study.surrogate``, from trials that recorded six losses and their score.
+and the pick of ``sweeps.study.surrogate_proposer``, from trials that recorded six losses and their score.
 An Optuna sampler is told the score and proposes one run at a time, in one study that is looked at
 after every budget; its pick is the best run seen, and, to be fair to it, the platform's pick from
 its runs. One process; a line a study, as soon as it is known. With ``--record`` a study that is in
@@ -29,11 +29,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from truths import KINDS, Floats, Truth
 
-from sweeps.space import SearchSpace, SearchSpaceSpec, SimplexSpec
+from sweeps.search.space import SearchSpace, SearchSpaceSpec, SimplexSpec
 from sweeps.study.resources import Resources
-from sweeps.study.spec import ObjectiveSpec, StrategySpec
+from sweeps.study.specs import ObjectiveSpec, StrategySpec
 from sweeps.study.strategy import Draft, History, plan_strategy
-from sweeps.study.surrogate import surrogate_pick, surrogate_proposer
+from sweeps.study.surrogate_proposer import surrogate_pick, surrogate_proposer
 from sweeps.study.trial import Ask, Outcome, Trial
 
 BUDGETS = (20, 50, 100)

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ablations.evaluation.prompts import make_prompt
-from ablations.evaluation.sandbox import Kernel, Limits, passes
+from ablations.evaluation.sandbox.sandbox import Kernel, Limits, passes
 from tests.oracles.honest import HONEST
 from tests.oracles.hostile import GIVEN, HOSTILE, TESTS
 from tests.oracles.outside import Outside

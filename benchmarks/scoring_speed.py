@@ -27,9 +27,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 
-from ablations.evaluation.adapter import MemoryModel, SuiteTask, build_task, sample_metrics
-from ablations.evaluation.engine import Network
 from ablations.evaluation.items import ItemSources, Pool, load_items, rank
+from ablations.evaluation.lighteval import MemoryModel, SuiteTask, build_task, sample_metrics
+from ablations.evaluation.logprob_scorer import Network
 from ablations.evaluation.specs import TaskSpec
 
 TASKS = ("arc_easy", "hellaswag", "piqa", "commonsenseqa")

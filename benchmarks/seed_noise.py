@@ -6,7 +6,7 @@
 Prints the variance of the final score over seeds against its yardstick, the variance of the last
 checkpoints of each run about a line in tokens, for the score and for every task; the score's ratio
 with its 95% interval. A verdict on one seed a candidate rests on the ratio that it assumes
-(``sweeps.verdict.noise``: the product of the two inflations).
+(``sweeps.verdict.training_noise``: the product of the two inflations).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from ablations.runs import list_runs
-from sweeps.verdict.noise import (
+from ablations.record.run_record import list_runs
+from sweeps.verdict.training_noise import (
     CHECKPOINT_INFLATION,
     HIDDEN_INFLATION,
     Floats,

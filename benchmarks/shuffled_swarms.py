@@ -20,8 +20,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from sweeps.fit import FitOptions, fit_swarm
-from sweeps.swarms import Swarm, read_pair
+from sweeps.swarm.fit_swarm import FitOptions, fit_swarm
+from sweeps.swarm.swarm_tables import Swarm, read_pair
 
 
 def swarms(folder: Path) -> dict[str, Swarm]:

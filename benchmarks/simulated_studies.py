@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeps.verdict.noise import Floats, RunScores
+from sweeps.verdict.training_noise import Floats, RunScores
 
 __all__ = ["Design", "Setting", "SimulatedRuns", "SimulatedStudy"]
 

@@ -16,17 +16,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeps.space import SearchSpace, SearchSpaceSpec, SimplexSpec
-from sweeps.study.agenda import SearchAgenda
+from sweeps.search.space import SearchSpace, SearchSpaceSpec, SimplexSpec
 from sweeps.study.driver import Driver
-from sweeps.study.job import job_overrides
-from sweeps.study.launching import Launching
+from sweeps.study.executor import Launching
+from sweeps.study.job_overrides import job_overrides
+from sweeps.study.progress_table import SilentView
 from sweeps.study.resources import Resources
 from sweeps.study.samplers import random_proposer
-from sweeps.study.spec import BudgetSpec, ConfirmSpec, ObjectiveSpec, SearchSpec, StrategySpec
-from sweeps.study.state import StudyState
+from sweeps.study.scheduler import SearchAgenda
+from sweeps.study.specs import BudgetSpec, ConfirmSpec, ObjectiveSpec, SearchSpec, StrategySpec
 from sweeps.study.strategy import plan_strategy
-from sweeps.study.view import SilentView
+from sweeps.study.study_state import StudyState
 
 SOURCES = ("wiki", "chat", "math", "code")
 

@@ -35,7 +35,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ablations.files import read_json
-from ablations.runs import RunRecord, list_runs
+from ablations.record.run_record import RunRecord, list_runs
 from tests.tools.slurm_local import Slurm, missing, slurm
 
 STUDY = "disturbed"

@@ -20,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sweeps.slots.worker import CPU_LINE
+from sweeps.launchers.local.job_worker import CPU_LINE
 
 
 def study(folder: Path, data: Path, trials: int, tokens: int) -> float:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from ablations.schema import conf_dir
+from ablations.config.schema import conf_dir
 
 APP = Path(__file__).resolve().parents[1] / "tests" / "sweeps" / "study_app" / "app.py"
 STEPS = 4

@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from truths import KINDS, Truth
 
-from sweeps.surrogates import Surrogate, family
-from sweeps.surrogates.base import folds
-from sweeps.surrogates.leaderboard import rank_correlation
-from sweeps.swarms import read_pair
+from sweeps.search.surrogates import Surrogate, family
+from sweeps.search.surrogates.base import folds
+from sweeps.search.surrogates.leaderboard import rank_correlation
+from sweeps.swarm.swarm_tables import read_pair
 
 Floats = NDArray[np.float64]
 

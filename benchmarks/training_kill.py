@@ -27,8 +27,8 @@ import torch
 
 from ablations.training.checkpoints import PARTIAL
 from ablations.training.export import read_weights
-from ablations.training.nanotron.trainer import NanotronTrainer
-from ablations.training.trainer import TrainJob
+from ablations.training.nanotron.nanotron_trainer import NanotronTrainer
+from ablations.training.train_job import TrainJob
 from tests.oracles.jobs import kinds_of, losses_of, make_job
 from tests.oracles.stores import write_stores
 

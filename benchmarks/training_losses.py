@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from ablations.training.nanotron.trainer import NanotronTrainer
+from ablations.training.nanotron.nanotron_trainer import NanotronTrainer
 from ablations.training.specs import ModelSpec
 from tests.oracles.jobs import losses_of, make_job, steps_of, with_execution
 from tests.oracles.plain import plain_losses

@@ -25,13 +25,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from ablations.training.feed import Feed, Share
+from ablations.training.batching import cut_batch
+from ablations.training.dataloader import Feed, Share
 from ablations.training.nanotron import rank
 from ablations.training.nanotron.engine import Engine
-from ablations.training.plan import cut_batch
+from ablations.training.resume import Start
 from ablations.training.specs import ModelSpec
-from ablations.training.start import Start
-from ablations.training.trainer import TrainJob
+from ablations.training.train_job import TrainJob
 from tests.oracles.jobs import make_job, steps_of
 from tests.oracles.plain import plain_losses
 from tests.oracles.stores import write_stores

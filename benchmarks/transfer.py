@@ -5,7 +5,7 @@
 From the SlimPajama table (122M and 310M parameters, 2B to 20B tokens, 8 losses) and from RegMix (1M and
 60M parameters, 13 losses). Twelve mixtures are drawn, the first is the baseline, the best by the mean
 loss at the small scale is the pick: the choice that a study makes. Its difference to the baseline is
-carried to the large scale by :mod:`sweeps.promotion.scale`, once with the prior alone, once with the
+carried to the large scale by :mod:`sweeps.promotion.scale_transfer`, once with the prior alone, once with the
 slope between the small runs' own checkpoints, once with a second horizon of the same proxy, once with a
 second size, and held against what the large scale measured.
 
@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeps.promotion.scale import SCORE_SPREAD, Gap, Measured, carry, transfer_factor
+from sweeps.promotion.scale_transfer import SCORE_SPREAD, Gap, Measured, carry, transfer_factor
 from sweeps.promotion.slopes import slope_of
 
 Floats = NDArray[np.float64]

@@ -90,8 +90,8 @@ def _prepare(folder: Path) -> None:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
+    from ablations.config.schema import conf_dir, load
     from ablations.data.prepare import prepare
-    from ablations.schema import conf_dir, load
 
     with initialize_config_dir(str(conf_dir())):
         composed = compose("run", overrides=[*TINY, *SHORT_SOURCES])

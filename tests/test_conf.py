@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from ablations.config.schema import conf_dir, load
 from ablations.data.catalogue import load_catalogue, load_source
 from ablations.mixture.specs import LearningRateSpec, MixtureSpec
 from ablations.plan import make_plan
-from ablations.schema import conf_dir, load
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 
 CONF = conf_dir()

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from ablations.cli import COMMANDS
+from ablations.config.config_docs import field_docs, render
+from ablations.config.schema import RunConfig, conf_dir
 from ablations.demo import STEPS, filled, skipped
 from ablations.files import write_json
-from ablations.reference import field_docs, render
-from ablations.schema import RunConfig, conf_dir
 from tests.conftest import Ablate
 
 ROOT = Path(__file__).resolve().parent.parent

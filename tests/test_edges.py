@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from ablations.composed import composed_problems, name_problem
-from ablations.config_files import read_yaml
+from ablations.config.composed import composed_problems, name_problem
+from ablations.config.program_names import program_kind, program_module, require_after
 from ablations.data.text import clean, clean_values
 from ablations.errors import ConfigError, DamagedError, UserError, WorkError, refused_by_system
-from ablations.programs import program_kind, program_module, require_after
-from ablations.runs import RunRecord, list_runs
-from ablations.stored import stored_object
+from ablations.record.run_record import RunRecord, list_runs
+from ablations.record.stored import stored_object
+from ablations.yaml_files import read_yaml
 from tests.conftest import Ablate
 
 # ---------------------------------------------------------------------------------- YAML of others
@@ -171,8 +171,11 @@ def test_a_folder_of_keys_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_programs_are_words_and_the_modules_that_were_written_before() -> None:
     assert program_kind({"kind": "annealing"}) == "annealing"
-    assert program_kind({"module": "sweeps.promotion.stages"}) == "stagewise"
-    assert program_module({"module": "sweeps.promotion.arms"}).__name__ == "sweeps.promotion.arms"
+    assert program_kind({"module": "sweeps.programs.stagewise"}) == "stagewise"
+    assert (
+        program_module({"module": "sweeps.programs.annealing"}).__name__
+        == "sweeps.programs.annealing"
+    )
     require_after({"module": "sweeps.promotion.compare", "promotion": "promotions/x"})
 
 

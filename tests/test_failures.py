@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ablations.errors import AblationError, CheckpointError, Problem, TrainingError, WorkError
-from ablations.failures import preempted, recorded
+from ablations.record.failures import preempted, recorded
 
 OWN = (
     TrainingError("NaN", step=3),

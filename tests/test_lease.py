@@ -11,10 +11,10 @@ from pathlib import Path
 import filelock
 import pytest
 
-from ablations import lease as module
 from ablations.errors import HeldError, Problem
 from ablations.files import read_json, write_json
-from ablations.lease import beats_elsewhere, hold
+from ablations.record import lease as module
+from ablations.record.lease import beats_elsewhere, hold
 
 BEAT, STALE = 0.05, 0.4
 

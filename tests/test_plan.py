@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ablations.config.schema import RunConfig, conf_dir, load
 from ablations.errors import AuditError
+from ablations.execute import Work, open_work
 from ablations.plan import make_plan
-from ablations.run import Work, open_work
-from ablations.schema import RunConfig, conf_dir, load
-from ablations.training.trainer import TrainOutcome
+from ablations.training.train_job import TrainOutcome
 from tests.conftest import SHORT_SOURCES, TINY
 
 SOURCES = ("synthetic_facts", "synthetic_arithmetic", "synthetic_junk")

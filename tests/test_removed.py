@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from ablations.config.removed import removed_option, without_removed
+from ablations.config.schema import load
+from ablations.execute import execute
 from ablations.files import read_json, write_sealed
-from ablations.removed import removed_option, without_removed
-from ablations.run import execute
-from ablations.runs import RunRecord, list_runs
-from ablations.schema import load
-from sweeps.study.job import identity
+from ablations.record.run_record import RunRecord, list_runs
+from sweeps.study.job_overrides import identity
 from sweeps.study.trial import Ask
 from tests.conftest import SHORT_SOURCES, TINY, Ablate
 from tests.test_conf import composed

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from ablations.config.schema import RunConfig, conf_dir, load
 from ablations.errors import AuditError, ConfigError, DataError
+from ablations.execute import Work, execute, identity, open_work
 from ablations.files import read_json, write_json
-from ablations.run import Work, execute, identity, open_work
-from ablations.runs import RunRecord, fingerprint, list_runs
-from ablations.schema import RunConfig, conf_dir, load
-from ablations.training.nanotron.trainer import NanotronTrainer
-from ablations.training.trainer import TrainJob, TrainOutcome
+from ablations.record.run_record import RunRecord, fingerprint, list_runs
+from ablations.training.nanotron.nanotron_trainer import NanotronTrainer
+from ablations.training.train_job import TrainJob, TrainOutcome
 from tests.conftest import SHORT_SOURCES, TINY, Ablate
 
 RUN = ("run", *TINY, *SHORT_SOURCES)
@@ -191,7 +191,7 @@ def test_a_warm_start_goes_on_from_the_checkpoint(workspace: Path, ablate: Ablat
 def test_a_run_that_the_disk_cannot_hold_is_refused_before_it_trains(
     workspace: Path, ablate: Ablate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ablations.run.free_bytes", lambda folder: 1_000)
+    monkeypatch.setattr("ablations.execute.free_bytes", lambda folder: 1_000)
     answer = ablate(*RUN)
     assert answer.code == 2
     assert "too little disk for 2 checkpoints" in answer.err

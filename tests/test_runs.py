@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from ablations.config.schema import RunConfig
 from ablations.errors import ConfigError, DamagedError, HeldError
 from ablations.files import append_json_line, read_json, write_json
-from ablations.runs import RunRecord, Status, fingerprint, list_runs
-from ablations.schema import RunConfig
+from ablations.record.run_record import RunRecord, Status, fingerprint, list_runs
 
 CONFIG: dict[str, Any] = {"mixture": {"weights": {"web": 1.0}}, "seed": 0, "runs_dir": "runs"}
 
@@ -165,7 +165,7 @@ def test_status_keeps_the_first_start(tmp_path: Path) -> None:
 def test_a_second_process_is_told_who_holds_the_run(tmp_path: Path) -> None:
     record = make(tmp_path)
     code = (
-        "import sys, time; from pathlib import Path; from ablations.runs import RunRecord\n"
+        "import sys, time; from pathlib import Path; from ablations.record.run_record import RunRecord\n"
         f"with RunRecord(Path({str(record.path)!r})).hold():\n"
         "    print('held', flush=True); time.sleep(60)"
     )

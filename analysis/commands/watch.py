@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ablations.config.schema import validate
 from ablations.errors import ConfigError, Problem
-from ablations.schema import validate
 from ablations.terminal import table_console
-from analysis.exporters import Mirror, TrackerName, open_mirror
-from analysis.live.snapshot import Snapshot, look
-from analysis.live.table import snapshot_table
+from analysis.trackers import Mirror, TrackerName, open_mirror
+from analysis.watch.live_table import snapshot_table
+from analysis.watch.snapshot import Snapshot, look
 
 __all__ = ["WatchOptions", "main"]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from sweeps.verdict.signal import Signal
+    from sweeps.verdict.task_quality import Signal
 
 __all__ = [
     "cost_ledger",
@@ -106,13 +106,13 @@ def signal_frame(signals: Sequence[Signal]) -> pd.DataFrame:
     """Return one row for each task and criterion: value (missing = not measured), least, passes."""
     import pandas as pd
 
-    from sweeps.verdict import signal
+    from sweeps.verdict import task_quality
 
     least = {
-        "variance_ratio": signal.MIN_VARIANCE_RATIO,
-        "monotonicity": signal.MIN_MONOTONICITY,
-        "above_chance": signal.MIN_ABOVE_CHANCE,
-        "stability": signal.MIN_STABILITY,
+        "variance_ratio": task_quality.MIN_VARIANCE_RATIO,
+        "monotonicity": task_quality.MIN_MONOTONICITY,
+        "above_chance": task_quality.MIN_ABOVE_CHANCE,
+        "stability": task_quality.MIN_STABILITY,
     }
     rows = []
     for found in signals:

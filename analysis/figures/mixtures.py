@@ -2,7 +2,7 @@
 
 `mixture_frame` is one row a trial: the weights of its sources, its score with its uncertainty, and
 what it is (baseline, trial, best). A surrogate, where one was fitted, comes as a frame of
-predictions: the weights, `mean`, `low`, `high` (:mod:`analysis.predictions` makes it).
+predictions: the weights, `mean`, `low`, `high` (:mod:`analysis.score_fit` makes it).
 """
 
 from __future__ import annotations

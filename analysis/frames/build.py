@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.frames.columns import empty, shaped
-from analysis.frames.config import parameters, planned_sources, planned_tasks, total_tokens
+from analysis.frames.config_columns import parameters, planned_sources, planned_tasks, total_tokens
 from analysis.records import RunFiles, collector_paused, command_line
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ import plotly.graph_objects as go
 
 from analysis.figures import theme
 from sweeps.verdict.decide import decide
-from sweeps.verdict.noise import CHECKPOINT_INFLATION
 from sweeps.verdict.published import published_table
+from sweeps.verdict.training_noise import CHECKPOINT_INFLATION
 
 table = published_table("smollm2_web_ratio")
 names = [candidate.name for candidate in table.candidates]
@@ -44,7 +44,8 @@ noise.round(2)
 # ## Luck alone
 #
 # Suppose that all four mixtures were equal, and draw the table again and again with that noise, its
-# variance doubled because checkpoints of one run share a trajectory (`sweeps.verdict.noise` says why).
+# variance doubled because checkpoints of one run share a trajectory
+# (`sweeps.verdict.training_noise` gives the reason).
 # How far ahead of FineWeb-Edu is the best of the other three, then?
 
 # %%

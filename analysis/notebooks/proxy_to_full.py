@@ -118,7 +118,7 @@ figure
 # %%
 runs_dir, study = os.environ.get("ABLATIONS_RUNS"), os.environ.get("ABLATIONS_STUDY")
 if runs_dir and study:
-    from analysis.study import judged
+    from analysis.study_files import judged
 
     frames = Frames.read(Path(runs_dir), study)
     verdict = judged(Path(runs_dir), study, frames.files, "auto").verdict

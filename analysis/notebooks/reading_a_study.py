@@ -22,8 +22,8 @@ from pathlib import Path
 from analysis import figures
 from analysis.frames import Frames, describe, task_values, weights
 from analysis.frames.views import main_metric
-from analysis.predictions import fit_score
-from analysis.study import definition_of, judged, question_of
+from analysis.score_fit import fit_score
+from analysis.study_files import definition_of, judged, question_of
 
 runs_dir = Path(os.environ.get("ABLATIONS_RUNS", "runs"))
 study = os.environ.get("ABLATIONS_STUDY", "demo_ratio")

@@ -24,8 +24,8 @@ import pandas as pd
 
 from analysis import figures
 from analysis.figures import theme
-from sweeps.surrogates import Surrogate, family
-from sweeps.surrogates.leaderboard import rank_correlation
+from sweeps.search.surrogates import Surrogate, family
+from sweeps.search.surrogates.leaderboard import rank_correlation
 
 folder = Path(os.environ["ABLATIONS_REGMIX"])
 

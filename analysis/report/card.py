@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
-from ablations.checksums import require_unchanged
-from ablations.config_files import read_yaml
 from ablations.errors import ConfigError, DataError, Problem
 from ablations.markdown import escaped, in_code
 from ablations.mixture.schedule import decay_words
+from ablations.record.checksums import require_unchanged
+from ablations.yaml_files import read_yaml
 from analysis.figures.theme import number
 from analysis.frames import Frames, finals
 from analysis.records import read_json_or_none
@@ -69,8 +69,8 @@ def _yaml(path: Path) -> Mapping[str, Any]:
 
 def _source(name: str, override: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the catalogue says of a source, the promotion's overrides over it."""
+    from ablations.config.schema import conf_dir, dump
     from ablations.data.catalogue import load_source
-    from ablations.schema import conf_dir, dump
 
     try:
         return {**dump(load_source(name, [conf_dir() / "source"])), **override}

@@ -234,8 +234,8 @@ def _data_charts(content: ReportContent) -> Iterator[Chart]:
 
 def _timeline(run: RunFiles) -> go.Figure | None:
     """The schedule of one run; None where its config does not make one."""
+    from ablations.config.schema import validate
     from ablations.mixture.specs import MixtureSpec, ScheduleSpec
-    from ablations.schema import validate
 
     config: Mapping[str, Any] = run.manifest.get("config") or {}
     training = config.get("training") or {}
@@ -301,7 +301,7 @@ def _transfer_charts(content: ReportContent) -> Iterator[Chart]:
 
 def arm_means(files: tuple[RunFiles, ...]) -> dict[str, dict[str, float]]:
     """Name of a proxy → mixture → mean score of its finished runs."""
-    from sweeps.verdict.arms import arm_of, mixture_of
+    from sweeps.verdict.proxies import arm_of, mixture_of
 
     found: dict[str, dict[str, list[float]]] = {}
     called: dict[str, str] = {}

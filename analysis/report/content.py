@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import DataError, Problem
-from ablations.evaluation.rule import formula
+from ablations.evaluation.score_rule import formula
 from analysis.figures.mixtures import mixture_frame, pooled_seed_sd
 from analysis.frames import Frames
 from analysis.frames.views import searched_stage
-from analysis.predictions import QUICK_FAMILIES, ScoreFit, fit_score
-from analysis.study import (
+from analysis.score_fit import QUICK_FAMILIES, ScoreFit, fit_score
+from analysis.study_files import (
     Judged,
     VerdictMode,
     definition_of,
@@ -96,7 +96,7 @@ def gather_report(
     Args:
         runs_dir: Where records are.
         study: The study.
-        verdict: Where the verdict comes from (`analysis.study.judged`).
+        verdict: Where the verdict comes from (`analysis.study_files.judged`).
         surrogates: Families on the leaderboard; none = no surrogate.
 
     Raises:

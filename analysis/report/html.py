@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis import figures
-from analysis.report import sentences, tables
+from analysis.report import report_tables, summaries
 from analysis.report.charts import Chart, charts, shown_trials
 from analysis.report.content import ReportContent
 from analysis.report.legend import legend
@@ -87,25 +87,25 @@ def render_html(content: ReportContent, *, report_command: str = "") -> str:
 
 
 def _words(content: ReportContent) -> dict[str, Any]:
-    outcome, label, sentence = sentences.headline(content)
+    outcome, label, sentence = summaries.headline(content)
     realised = figures.realised_frame(content.frames.audits)
     return {
         "study": content.study,
         "question": content.question,
         "created": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(content.created)),
-        "notices": list(sentences.notices(content)),
+        "notices": list(summaries.notices(content)),
         "outcome": outcome,
         "outcome_label": label,
         "sentence": sentence,
         "answer": content.judged.verdict.answer if content.judged.verdict else "",
-        "verdict_lines": list(sentences.under_headline(content)),
-        "evidence_lines": list(sentences.evidence(content)),
-        "caveats": sentences.caveats(content),
+        "verdict_lines": list(summaries.under_headline(content)),
+        "evidence_lines": list(summaries.evidence(content)),
+        "caveats": summaries.caveats(content),
         "gains_note": _gains_note(content),
-        "surrogate_lines": list(sentences.surrogates(content)),
-        "signal_lines": list(sentences.signal(content)),
-        "audit_lines": list(sentences.audit(content, realised)),
-        "cost_lines": list(sentences.cost(content)),
+        "surrogate_lines": list(summaries.surrogates(content)),
+        "signal_lines": list(summaries.signal(content)),
+        "audit_lines": list(summaries.audit(content, realised)),
+        "cost_lines": list(summaries.cost(content)),
         "provenance": [(name, ", ".join(values)) for name, values in content.provenance.items()],
     }
 
@@ -124,14 +124,16 @@ def _gains_note(content: ReportContent) -> str:
 
 def _tables(content: ReportContent) -> dict[str, Any]:
     return {
-        "candidates": tables.candidates(content),
-        "gains": tables.gains(content),
-        "trials": tables.trials(content),
-        "surrogates": tables.surrogates(content),
-        "audit_failures": tables.audit_failures(figures.realised_frame(content.frames.audits)),
-        "ledger": tables.ledger(figures.cost_ledger_frame(content.frames.cost)),
-        "left_out": tables.left_out(content),
-        "data_sources": tables.data_sources(content),
+        "candidates": report_tables.candidates(content),
+        "gains": report_tables.gains(content),
+        "trials": report_tables.trials(content),
+        "surrogates": report_tables.surrogates(content),
+        "audit_failures": report_tables.audit_failures(
+            figures.realised_frame(content.frames.audits)
+        ),
+        "ledger": report_tables.ledger(figures.cost_ledger_frame(content.frames.cost)),
+        "left_out": report_tables.left_out(content),
+        "data_sources": report_tables.data_sources(content),
     }
 
 

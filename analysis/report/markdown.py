@@ -7,7 +7,7 @@ from itertools import islice
 
 from ablations.markdown import escaped, one_line
 from analysis import figures
-from analysis.report import sentences, tables
+from analysis.report import report_tables, summaries
 from analysis.report.content import ReportContent
 
 __all__ = ["render_markdown"]
@@ -22,34 +22,34 @@ def render_markdown(content: ReportContent) -> str:
 
 
 def _lines(content: ReportContent) -> Iterator[str]:
-    _, _, sentence = sentences.headline(content)
+    _, _, sentence = summaries.headline(content)
     yield f"## {escaped(content.question)}"
     yield ""
-    for notice in sentences.notices(content):
+    for notice in summaries.notices(content):
         yield f"> [!NOTE]\n> {escaped(notice)}\n"
     yield f"**{escaped(sentence)}**"
     yield ""
     verdict = content.judged.verdict
     if verdict is not None and verdict.answer:
         yield f"{escaped(verdict.answer)}\n"
-    for line in sentences.under_headline(content):
+    for line in summaries.under_headline(content):
         yield f"{escaped(line)}\n"
     yield "### Evidence"
     yield ""
-    yield from _bullets(sentences.evidence(content))
-    yield from _bullets(sentences.caveats(content))
+    yield from _bullets(summaries.evidence(content))
+    yield from _bullets(summaries.caveats(content))
     yield ""
-    yield from _table("Candidates", tables.candidates(content))
-    yield from _table("Who gains, who pays", tables.gains(content), most=40)
-    yield from _table("Surrogates of the score", tables.surrogates(content))
-    yield from _bullets(sentences.surrogates(content))
+    yield from _table("Candidates", report_tables.candidates(content))
+    yield from _table("Who gains, who pays", report_tables.gains(content), most=40)
+    yield from _table("Surrogates of the score", report_tables.surrogates(content))
+    yield from _bullets(summaries.surrogates(content))
     yield ""
     yield "### Task quality, audit, cost"
     yield ""
-    yield from _bullets(sentences.signal(content))
+    yield from _bullets(summaries.signal(content))
     realised = figures.realised_frame(content.frames.audits)
-    yield from _bullets(sentences.audit(content, realised))
-    yield from _bullets(sentences.cost(content))
+    yield from _bullets(summaries.audit(content, realised))
+    yield from _bullets(summaries.cost(content))
     yield ""
     yield from _reproduce(content)
 
@@ -59,7 +59,7 @@ def _bullets(lines: Iterable[str]) -> Iterator[str]:
         yield f"- {escaped(line)}"
 
 
-def _table(title: str, table: tables.Table | None, most: int = MOST_ROWS) -> Iterator[str]:
+def _table(title: str, table: report_tables.Table | None, most: int = MOST_ROWS) -> Iterator[str]:
     if table is None:
         return
     yield f"### {title}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.frames.config import planned_sources
+from analysis.frames.config_columns import planned_sources
 from analysis.synthetic.study import (
     DOMAINS,
     START,

@@ -12,10 +12,10 @@ __all__ = ["main"]
 def main(config: Mapping[str, Any]) -> int:
     """Write one export; print what is in it."""
     # Imported here: `--help` and `--cfg` need none of it.
-    from sweeps.commands.options import ExportOptions, read_options
+    from sweeps.commands.command_options import ExportOptions, read_options
+    from sweeps.exporters.export_folder import write_export
+    from sweeps.exporters.formats import format_named
     from sweeps.exporters.origin import plan_of
-    from sweeps.exporters.registry import format_named
-    from sweeps.exporters.writing import write_export
 
     options = read_options(ExportOptions, config)
     name = options.format

@@ -8,14 +8,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ablations.config.schema import validate
 from ablations.errors import ConfigError, Problem
-from ablations.runs import RunRecord
-from ablations.schema import validate
-from sweeps.commands.options import FitSubject, read_options
-from sweeps.fit import FitOptions, SwarmFit, fit_swarm, write_fit
+from ablations.record.run_record import RunRecord
+from sweeps.commands.command_options import FitSubject, read_options
 from sweeps.study.definition import load_definition
-from sweeps.study.harvest import told_of
-from sweeps.swarms import Swarm, read_pair, read_study
+from sweeps.study.run_results import told_of
+from sweeps.swarm.fit_swarm import FitOptions, SwarmFit, fit_swarm, write_fit
+from sweeps.swarm.swarm_tables import Swarm, read_pair, read_study
 
 __all__ = ["declared", "describe", "main"]
 

@@ -16,11 +16,11 @@ def main(config: Mapping[str, Any]) -> int:
     """Import one file; print its stages and its oddities."""
     # Imported here: `--help` and `--cfg` need neither.
     from ablations.errors import ConfigError, Problem
-    from sweeps.commands.options import ImportOptions, read_options
+    from sweeps.commands.command_options import ImportOptions, read_options
     from sweeps.nanotron_files.chain import slug
-    from sweeps.nanotron_files.importing import import_file, write_import
-    from sweeps.nanotron_files.meaning import folders_of
-    from sweeps.nanotron_files.schema import BRANCHES
+    from sweeps.nanotron_files.import_published import import_file, write_import
+    from sweeps.nanotron_files.recorded_schema import BRANCHES
+    from sweeps.nanotron_files.semantics import folders_of
 
     options = read_options(ImportOptions, config, alone=True)
     path, branch = Path(options.file), options.nanotron

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import ConfigError, UserError, unknown_name
-from ablations.runs import RunRecord, list_runs
-from sweeps.commands.options import LsOptions, read_options
-from sweeps.study.harvest import refused_in
+from ablations.record.run_record import RunRecord, list_runs
+from sweeps.commands.command_options import LsOptions, read_options
 from sweeps.study.objective import Objective, objective_of
+from sweeps.study.run_results import refused_in
 
 __all__ = ["main"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import ConfigError, Problem
-from sweeps.commands.options import CompareOptions, read_options
+from sweeps.commands.command_options import CompareOptions, read_options
 
 __all__ = ["main"]
 

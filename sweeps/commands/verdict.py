@@ -7,15 +7,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ablations.config.schema import validate
 from ablations.errors import ConfigError, Problem
-from ablations.schema import validate
 from ablations.terminal import override_word, runs_dir_words
-from sweeps.commands.options import VerdictSubject, read_options
+from sweeps.commands.command_options import VerdictSubject, read_options
 from sweeps.verdict.decide import VerdictOptions, decide
 from sweeps.verdict.published import published_table, published_tables
-from sweeps.verdict.record import write_verdict
 from sweeps.verdict.render import show
-from sweeps.verdict.study import gather
+from sweeps.verdict.study_observations import gather
+from sweeps.verdict.verdict_record import write_verdict
 
 __all__ = ["main"]
 

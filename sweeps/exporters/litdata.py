@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ablations.files import write_json
-from sweeps.exporters.plan import Export, Source
+from sweeps.exporters.export_plan import Export, Source
 from sweeps.exporters.tokens import blocks
 
 __all__ = ["usage", "write"]

@@ -32,7 +32,7 @@ import numpy as np
 from ablations.data.manifest import StoreFile
 from ablations.errors import DataError, Problem
 from ablations.files import write_text
-from sweeps.exporters.plan import Export, ExportStage, Source
+from sweeps.exporters.export_plan import Export, ExportStage, Source
 from sweeps.exporters.tokens import document_ends, place_file
 
 __all__ = ["usage", "write", "write_index"]

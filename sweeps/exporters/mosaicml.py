@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from ablations.files import write_json, write_text
-from sweeps.exporters.plan import Export, Source
+from sweeps.exporters.export_plan import Export, Source
 from sweeps.exporters.tokens import blocks
 
 __all__ = ["usage", "write"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ablations.data.manifest import TRAIN
 from ablations.files import write_text
-from sweeps.exporters.plan import Export
+from sweeps.exporters.export_plan import Export
 from sweeps.exporters.tokens import place_file, place_index, store_file
 from sweeps.nanotron_files.chain import ChainRun, chain
 from sweeps.nanotron_files.document import text_of
@@ -47,7 +47,7 @@ def _run(export: Export) -> ChainRun:
     plan = export.plan
     config = plan.config
     if plan.full is not None:
-        from sweeps.promotion.plan import chain_run
+        from sweeps.promotion.full_run import chain_run
 
         run = chain_run(config, plan.full, plan.name)
     else:

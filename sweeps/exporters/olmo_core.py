@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from ablations.files import write_text
-from sweeps.exporters.plan import Export, ExportStage
+from sweeps.exporters.export_plan import Export, ExportStage
 from sweeps.exporters.tokens import place_file
 
 __all__ = ["usage", "write"]

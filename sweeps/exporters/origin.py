@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ablations.checksums import require_unchanged
-from ablations.config_files import read_yaml
+from ablations.config.schema import RunConfig, load, validate
 from ablations.errors import ConfigError, Problem, UserError
 from ablations.files import read_json
-from ablations.runs import RunRecord
-from ablations.schema import RunConfig, load, validate
-from sweeps.exporters.plan import ExportPlan
+from ablations.record.checksums import require_unchanged
+from ablations.record.run_record import RunRecord
+from ablations.yaml_files import read_yaml
+from sweeps.exporters.export_plan import ExportPlan
 from sweeps.nanotron_files.chain import slug
 
 __all__ = ["plan_of", "plan_of_config", "plan_of_promotion", "plan_of_run"]
@@ -54,7 +54,7 @@ def plan_of_promotion(folder: Path, data_dir: str) -> ExportPlan:
         ConfigError: the folder is no promotion, or a file of it cannot be read.
     """
     # Imported here: `--help` and `--cfg` need it not.
-    from sweeps.promotion.spec import FullSpec
+    from sweeps.promotion.specs import FullSpec
 
     path = folder / "promotion.json"
     if not path.is_file():

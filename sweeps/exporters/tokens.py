@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ablations.data.manifest import TRAIN, StoreFile
 from ablations.errors import DataError, Problem
-from sweeps.exporters.plan import Source, TokensMode
+from sweeps.exporters.export_plan import Source, TokensMode
 
 __all__ = ["blocks", "document_ends", "place_file", "place_index", "store_file"]
 

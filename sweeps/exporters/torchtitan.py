@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ablations.files import write_json, write_text
-from sweeps.exporters.plan import Export
+from sweeps.exporters.export_plan import Export
 from sweeps.exporters.tokens import place_file, place_index
 
 __all__ = ["usage", "write"]

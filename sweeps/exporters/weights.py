@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from ablations.files import write_json, write_text
-from sweeps.exporters.plan import Export
+from sweeps.exporters.export_plan import Export
 
 __all__ = ["usage", "write"]
 

@@ -10,9 +10,9 @@ from these files. Nothing in this package imports either: their config classes a
 
 from sweeps.nanotron_files.chain import ChainRun, chain, continuation, handover_problems
 from sweeps.nanotron_files.document import check, load_yaml, parse, read, text_of, to_document
-from sweeps.nanotron_files.meaning import Meaning, folders_of, meaning, source_names
-from sweeps.nanotron_files.oddities import Oddity, oddities, parameters
+from sweeps.nanotron_files.lint import Oddity, oddities, parameters
 from sweeps.nanotron_files.sections import NanotronFile
+from sweeps.nanotron_files.semantics import Meaning, folders_of, meaning, source_names
 
 __all__ = [
     "ChainRun",

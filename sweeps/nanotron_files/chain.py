@@ -26,8 +26,8 @@ from ablations.mixture.schedule import LearningRate, Schedule, Stage
 from ablations.training.specs import ModelSpec, TrainingSpec
 from sweeps.nanotron_files.document import check, to_document
 from sweeps.nanotron_files.model_sections import LlamaModel, Model, RandomInit
+from sweeps.nanotron_files.recorded_schema import Branch
 from sweeps.nanotron_files.run_sections import Checkpoints, General, Logging, Parallelism
-from sweeps.nanotron_files.schema import Branch
 from sweeps.nanotron_files.sections import (
     AdamW,
     Data,

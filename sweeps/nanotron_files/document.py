@@ -25,11 +25,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from ablations.errors import ConfigError, Problem, nearest
 from sweeps.nanotron_files import model_sections, run_sections, sections
+from sweeps.nanotron_files.foreign_yaml import load_yaml, read_text, value_problems
+from sweeps.nanotron_files.minimal_yaml import text_of, to_document, with_defaults
 from sweeps.nanotron_files.model_sections import LlamaModel, Qwen2Model
-from sweeps.nanotron_files.plain import text_of, to_document, with_defaults
-from sweeps.nanotron_files.ranges import range_problems
-from sweeps.nanotron_files.reading import load_yaml, read_text, value_problems
-from sweeps.nanotron_files.schema import Branch, schema_problems, used
+from sweeps.nanotron_files.number_ranges import range_problems
+from sweeps.nanotron_files.recorded_schema import Branch, schema_problems, used
 from sweeps.nanotron_files.sections import NanotronFile, StageSection, TokenFolders
 
 __all__ = ["check", "load_yaml", "parse", "read", "text_of", "to_document"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ablations.runs import RunRecord
+from ablations.record.run_record import RunRecord
 
 __all__ = [
     "FEWEST_TASKS",

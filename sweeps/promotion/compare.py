@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from ablations.errors import ConfigError, DamagedError, Problem, UserError
 from ablations.files import read_json, write_sealed, write_text
-from ablations.runs import RunRecord, list_runs
+from ablations.record.run_record import RunRecord, list_runs
 from sweeps.promotion.calibration import (
     COMPARISON_FILE,
     Calibration,
@@ -35,9 +35,9 @@ from sweeps.promotion.changes import (
     rank_correlation,
 )
 from sweeps.promotion.compare_text import text
-from sweeps.promotion.evidence import require_whole
 from sweeps.promotion.gates import audit_gaps
-from sweeps.promotion.sealed import Expected, Prediction, digest, read_prediction
+from sweeps.promotion.promotion_inputs import require_whole
+from sweeps.promotion.sealed_prediction import Expected, Prediction, digest, read_prediction
 
 __all__ = ["Comparison", "Outcome", "TaskChange", "after_run", "compare", "write_comparison"]
 

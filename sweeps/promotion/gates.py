@@ -16,14 +16,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ablations.config.schema import validate
 from ablations.errors import Problem, UserError
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.specs import MixtureSpec, ScheduleSpec
-from ablations.runs import RunRecord
-from ablations.schema import validate
-from ablations.stored import stored_object
-from sweeps.promotion.evidence import Evidence
-from sweeps.promotion.spec import GATES, LimitSpec
+from ablations.record.run_record import RunRecord
+from ablations.record.stored import stored_object
+from sweeps.promotion.promotion_inputs import Evidence
+from sweeps.promotion.specs import GATES, LimitSpec
 from sweeps.verdict.transfer import transfer
 
 __all__ = ["GateResult", "GateState", "audit_gaps", "judge_gates", "require_open"]

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ablations.errors import ConfigError
-from ablations.runs import folder_problem
-from sweeps.promotion.spec import ClusterSpec
+from ablations.record.run_record import folder_problem
+from sweeps.promotion.specs import ClusterSpec
 
 __all__ = ["StageLaunch", "scripts"]
 

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from ablations.runs import RunRecord
-from ablations.schema import RunConfig, validate
+from ablations.config.schema import RunConfig, validate
+from ablations.record.run_record import RunRecord
 from ablations.training.specs import ModelSpec
-from sweeps.promotion.evidence import Evidence, picked_runs
-from sweeps.promotion.freeze import freeze
-from sweeps.promotion.scale import (
+from sweeps.promotion.full_schedule import freeze
+from sweeps.promotion.promotion_inputs import Evidence, picked_runs
+from sweeps.promotion.scale_transfer import (
     PRIOR,
     SCORE_SPREAD,
     Carried,
@@ -33,12 +33,12 @@ from sweeps.promotion.scale import (
     carry,
     transfer_factor,
 )
-from sweeps.promotion.sealed import Expected, Prediction
+from sweeps.promotion.sealed_prediction import Expected, Prediction
 from sweeps.promotion.slopes import checkpoint_slope, other_scales, tokens_of
-from sweeps.promotion.spec import FullSpec
+from sweeps.promotion.specs import FullSpec
 from sweeps.study.objective import SCORE, Objective, objective_of
 from sweeps.verdict.contrasts import Estimate
-from sweeps.verdict.record import CandidateRow, TaskRow, Verdict
+from sweeps.verdict.verdict_record import CandidateRow, TaskRow, Verdict
 
 __all__ = ["predict"]
 
@@ -370,7 +370,7 @@ def _unseen(
 
 def _same_score(proxy: Mapping[str, Any], config: RunConfig) -> bool:
     """Whether the full run makes its score of the same terms as the proxies."""
-    from ablations.schema import dump
+    from ablations.config.schema import dump
 
     ours, theirs = dump(config.evaluation).get("score"), proxy["evaluation"].get("score")
     return json.dumps(ours, sort_keys=True) == json.dumps(theirs, sort_keys=True)

@@ -24,27 +24,27 @@ from typing import Any
 
 import yaml
 
-from ablations.checksums import write_checksums
+from ablations.config.literal import literal
+from ablations.config.schema import RunConfig, dump, load, validate
 from ablations.errors import ConfigError, Problem
 from ablations.files import sync_folder, write_sealed, write_text
-from ablations.literal import literal
-from ablations.runs import RunRecord, folder_problem
-from ablations.schema import RunConfig, dump, load, validate
+from ablations.record.checksums import write_checksums
+from ablations.record.run_record import RunRecord, folder_problem
 from ablations.temporary import making_folder
 from sweeps.nanotron_files.document import text_of
 from sweeps.nanotron_files.sections import NanotronFile
-from sweeps.promotion.again import same_promotion
-from sweeps.promotion.card import card, watch_list
-from sweeps.promotion.cost import estimate, stage_hours
-from sweeps.promotion.evidence import Evidence, choose, gather, picked_runs
-from sweeps.promotion.freeze import freeze
+from sweeps.promotion.decision_card import card, watch_list
+from sweeps.promotion.full_run import chain_files, chain_run, stage_launches
+from sweeps.promotion.full_run_cost import estimate, stage_hours
+from sweeps.promotion.full_schedule import freeze
 from sweeps.promotion.gates import GateResult, judge_gates, require_open
 from sweeps.promotion.launch import scripts
-from sweeps.promotion.plan import chain_files, chain_run, stage_launches
 from sweeps.promotion.prediction import predict
-from sweeps.promotion.sealed import Prediction, digest
-from sweeps.promotion.spec import PromotionSpec
-from sweeps.verdict.record import VERDICT_FILE, CandidateRow, read_verdict
+from sweeps.promotion.promotion_inputs import Evidence, choose, gather, picked_runs
+from sweeps.promotion.same_promotion import same_promotion
+from sweeps.promotion.sealed_prediction import Prediction, digest
+from sweeps.promotion.specs import PromotionSpec
+from sweeps.verdict.verdict_record import VERDICT_FILE, CandidateRow, read_verdict
 
 __all__ = ["FORMAT", "Promoted", "promote"]
 

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ablations.config.schema import validate
 from ablations.mixture.specs import ScheduleSpec
-from ablations.runs import RunRecord, list_runs
-from ablations.schema import validate
+from ablations.record.run_record import RunRecord, list_runs
 from ablations.training.specs import ModelSpec
-from sweeps.promotion.scale import Measured
-from sweeps.verdict.record import Verdict
+from sweeps.promotion.scale_transfer import Measured
+from sweeps.verdict.verdict_record import Verdict
 
 __all__ = ["checkpoint_slope", "other_scales", "slope_of", "tokens_of"]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sweeps.study.spec import BudgetSpec
+from sweeps.study.specs import BudgetSpec
 from sweeps.study.trial import Trial
 
 __all__ = ["Account", "Ledger", "affordable_runs", "affordable_trials", "ledger_of"]

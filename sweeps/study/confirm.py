@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.space import Point
-from sweeps.study.spec import ConfirmSpec
+from sweeps.search.space import Point
+from sweeps.study.specs import ConfirmSpec
 from sweeps.study.strategy import History
 from sweeps.study.trial import Trial
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from ablations.errors import ConfigError, DamagedError, Problem
 from ablations.files import write_sealed
-from ablations.stored import stored_as, stored_object
+from ablations.record.stored import stored_as, stored_object
 
 __all__ = [
     "DEFINITION_FILE",

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Protocol
 
 from ablations.errors import HeldError, UserError, WorkError
-from sweeps.study.agenda import Agenda
-from sweeps.study.harvest import is_held, run_folder
-from sweeps.study.launching import Launching, Returned
+from sweeps.study.executor import Launching, Returned
+from sweeps.study.missing_runs import shortfall
 from sweeps.study.pruning import Pruner
-from sweeps.study.shortfall import shortfall
-from sweeps.study.state import Run, StudyState
+from sweeps.study.run_results import is_held, run_folder
+from sweeps.study.scheduler import Agenda
+from sweeps.study.study_state import Run, StudyState
 from sweeps.study.trial import Outcome, Trial
 
 __all__ = ["Driver", "StudyError", "View"]

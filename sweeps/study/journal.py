@@ -3,7 +3,7 @@
 A trial is one line when it is asked and two when it ends, so a killed driver leaves a trial asked or
 not asked, ended or not ended, never half. A torn last line is cut off before the log is opened: it
 would make every later read of it fail. Nothing here is the only copy of a result: with the journal
-lost, the same trials are read back from the run folders (:class:`~sweeps.study.state.StudyState`). Each
+lost, the same trials are read back from the run folders (:class:`~sweeps.study.study_state.StudyState`). Each
 line carries a checksum, under a key that Optuna passes over; lines of an older version have none.
 
     optuna-dashboard runs/<study>/journal.log
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.files import mend_lines, sealed, unsealed
-from sweeps.space.spec import ParameterSpec
-from sweeps.study.spec import Direction
+from sweeps.search.space.specs import ParameterSpec
+from sweeps.study.specs import Direction
 from sweeps.study.trial import Ask, Outcome, Trial
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ablations.errors import ConfigError, unknown_name
-from ablations.evaluation.rule import LinearForm
+from ablations.evaluation.score_rule import LinearForm
 from sweeps.study.definition import Definition, load_definition
-from sweeps.study.spec import Direction
+from sweeps.study.specs import Direction
 from sweeps.study.trial import Outcome, measure
 
 __all__ = ["SCORE", "Objective", "decided_form", "objective_of", "objectives_of", "restated"]

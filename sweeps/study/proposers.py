@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.space import SearchSpace
+from sweeps.search.space import SearchSpace
 from sweeps.study.confirm import Pick
 from sweeps.study.samplers import optuna_proposer, random_proposer
-from sweeps.study.spec import SearchSpec
+from sweeps.study.specs import SearchSpec
 from sweeps.study.strategy import Propose
-from sweeps.study.surrogate import surrogate_pick, surrogate_proposer
+from sweeps.study.surrogate_proposer import surrogate_pick, surrogate_proposer
 
 __all__ = ["Proposals", "proposals_of"]
 

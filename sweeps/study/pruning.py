@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ablations.files import write_sealed
-from ablations.runs import RunRecord
+from ablations.record.run_record import RunRecord
 
 __all__ = ["Curve", "Pruner", "behind", "curve_of"]
 

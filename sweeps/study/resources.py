@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import ConfigError, Problem, unknown_name
-from sweeps.slots.devices import visible_gpus
-from sweeps.space.caps import EpochCaps
-from sweeps.space.spec import SearchSpaceSpec
+from sweeps.launchers.local.devices import visible_gpus
+from sweeps.search.space.caps import EpochCaps
+from sweeps.search.space.specs import SearchSpaceSpec
 
 if TYPE_CHECKING:
     from ablations.mixture.specs import ScheduleSpec
@@ -58,8 +58,8 @@ def resources_of(
     if not is_run_config(config):
         return Resources()
     # Imported here: a study of another application needs no schema.
+    from ablations.config.schema import load
     from ablations.plan import make_plan
-    from ablations.schema import load
 
     run = load(naming_every_source(config, space), config_dirs)
     plan = make_plan(run)

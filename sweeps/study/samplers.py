@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeps.space import Point, SearchSpace
-from sweeps.study.spec import Proposer
+from sweeps.search.space import Point, SearchSpace
+from sweeps.study.specs import Proposer
 from sweeps.study.strategy import History, Propose
 from sweeps.study.trial import Trial
 

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from ablations.errors import ConfigError, Problem
-from ablations.evaluation.rule import LinearForm
+from ablations.evaluation.score_rule import LinearForm
 from ablations.mixture.mixture import Mixture
-from sweeps.designs import baselines as standing_baselines
-from sweeps.designs import design, distinct, own_point
-from sweeps.space import Floats, Point, SearchSpace
+from sweeps.search.designs import baselines as standing_baselines
+from sweeps.search.designs import design, distinct, own_point
+from sweeps.search.space import Floats, Point, SearchSpace
 from sweeps.study.resources import Resources
-from sweeps.study.spec import ConstraintSpec, ObjectiveSpec, StrategySpec
+from sweeps.study.specs import ConstraintSpec, ObjectiveSpec, StrategySpec
 from sweeps.study.trial import Phase, Trial, feasibility
 
 __all__ = ["Draft", "History", "Propose", "Strategy", "design_size", "plan_strategy"]

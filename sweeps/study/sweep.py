@@ -11,19 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.composed import require_composed
+from ablations.config.composed import require_composed
+from ablations.config.program_names import program_kind
+from ablations.config.removed import removed_problems
+from ablations.config.schema import dump, load, source_values
 from ablations.errors import ConfigError, Problem
-from ablations.programs import program_kind
-from ablations.removed import removed_problems
-from ablations.runs import folder_problem
-from ablations.schema import dump, load, source_values
+from ablations.record.run_record import folder_problem
 from ablations.terminal import override_word, runs_dir_words
-from sweeps.space import SearchSpace
-from sweeps.study.agenda import Agenda, SearchAgenda, SweepAgenda
-from sweeps.study.bill import make_bill, show_bill
+from sweeps.search.space import SearchSpace
 from sweeps.study.budget import affordable_trials
-from sweeps.study.check import Compose, measured_problems, read_search, require_trials
 from sweeps.study.composing import Composer
+from sweeps.study.config_snapshot import Pinned, keep_as_latest, pin_config, pinned_before
 from sweeps.study.confirm import Pick
 from sweeps.study.definition import (
     Definition,
@@ -31,11 +29,12 @@ from sweeps.study.definition import (
     shared_config,
 )
 from sweeps.study.driver import Driver, StudyError
-from sweeps.study.edited import refuse_edited
-from sweeps.study.job import Command, job_overrides, read_command
-from sweeps.study.launching import Launching, launching_of
-from sweeps.study.lease import drive
-from sweeps.study.pin import Pinned, keep_as_latest, pin_config, pinned_before
+from sweeps.study.driver_lock import drive
+from sweeps.study.edited_study import refuse_edited
+from sweeps.study.executor import Launching, launching_of
+from sweeps.study.job_overrides import Command, job_overrides, read_command
+from sweeps.study.preflight import Compose, measured_problems, read_search, require_trials
+from sweeps.study.progress_table import view_for
 from sweeps.study.proposers import proposals_of
 from sweeps.study.pruning import Pruner
 from sweeps.study.resources import (
@@ -46,11 +45,12 @@ from sweeps.study.resources import (
     require_paths,
     resources_of,
 )
-from sweeps.study.spec import SearchSpec
-from sweeps.study.state import DecideQuality, Run, StudyState
+from sweeps.study.scheduler import Agenda, SearchAgenda, SweepAgenda
+from sweeps.study.specs import SearchSpec
 from sweeps.study.strategy import Strategy, plan_strategy
+from sweeps.study.study_cost import make_bill, show_bill
+from sweeps.study.study_state import DecideQuality, Run, StudyState
 from sweeps.study.trial import Ask
-from sweeps.study.view import view_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,7 +186,7 @@ def _require_measured(
     """Refuse a search whose score, objectives or constraints its runs do not measure."""
     if spec.space is None or not is_run_config(base):
         return
-    from ablations.evaluation.matching import score_problems
+    from ablations.evaluation.metric_matching import score_problems
 
     run = load(naming_every_source(base, spec.space), config_dirs)
     sources = run.build_schedule().sources

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ablations.removed import without_removed_overrides
-from sweeps.space.space import Point
-from sweeps.study.spec import ConstraintSpec, ObjectiveSpec
+from ablations.config.removed import without_removed_overrides
+from sweeps.search.space.space import Point
+from sweeps.study.specs import ConstraintSpec, ObjectiveSpec
 
 __all__ = [
     "Ask",

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from sweeps.verdict.contrasts import Evidence
-from sweeps.verdict.record import Verdict
+from sweeps.verdict.verdict_record import Verdict
 
 __all__ = ["Tested", "answer", "called", "mixture", "not_ruled_out"]
 

@@ -32,7 +32,7 @@ from sweeps.verdict.draws import (
     selected_items,
     t_scales,
 )
-from sweeps.verdict.noise import Floats, OwnVariances, TrainingNoise
+from sweeps.verdict.training_noise import Floats, OwnVariances, TrainingNoise
 
 __all__ = [
     "Estimate",

@@ -19,18 +19,18 @@ from dataclasses import replace
 import numpy as np
 
 from ablations.errors import ConfigError, Problem, UserError, unknown_name
-from sweeps.verdict import words
+from sweeps.verdict import messages
+from sweeps.verdict.analysis_inputs import Case, VerdictOptions, build_case, too_few
 from sweeps.verdict.answer import Tested, answer, not_ruled_out
-from sweeps.verdict.case import Case, VerdictOptions, build_case, too_few
 from sweeps.verdict.contrasts import Estimate, Evidence, Selection
 from sweeps.verdict.decision import Judgement, Ruling, best_first, equivalence_p, judge
-from sweeps.verdict.items import hierarchical_bootstrap, permutation_p
-from sweeps.verdict.noise import TrainingNoise
+from sweeps.verdict.item_noise import hierarchical_bootstrap, permutation_p
 from sweeps.verdict.observations import Observations
 from sweeps.verdict.power import Settle, settle
-from sweeps.verdict.record import CandidateRow, NoiseRow, Verdict
-from sweeps.verdict.signal import Signal
-from sweeps.verdict.tasks import task_rows, task_signals
+from sweeps.verdict.task_effects import task_rows, task_signals
+from sweeps.verdict.task_quality import Signal
+from sweeps.verdict.training_noise import TrainingNoise
+from sweeps.verdict.verdict_record import CandidateRow, NoiseRow, Verdict
 
 __all__ = ["VerdictOptions", "decide", "selection"]
 
@@ -70,7 +70,7 @@ def decide(observed: Observations, options: VerdictOptions | None = None) -> Ver
     )
     searched = _searched(allowed, verdict, options) if confirmed else ()
     verdict = replace(verdict, answer=answer(verdict, searched))
-    return replace(verdict, sentence=words.sentence(verdict))
+    return replace(verdict, sentence=messages.sentence(verdict))
 
 
 def _searched(
@@ -213,23 +213,23 @@ def _verdict(
         signal=signals,
         transfer=observed.transfer,
         settle=settled,
-        settle_text=words.settle_text(ruling.outcome, settled, ruling.pick, ruling.reference),
+        settle_text=messages.settle_text(ruling.outcome, settled, ruling.pick, ruling.reference),
         noise=_noise_row(case, judged),
         confirmed=confirmed,
         alpha=options.alpha,
         margin=options.margin,
-        rule=words.rule(options.alpha, options.margin, baseline),
+        rule=messages.rule(options.alpha, options.margin, baseline),
         caveats=(
             *observed.caveats,
             *case.caveats,
-            *words.selection_caveats(case.evidence, confirmed),
+            *messages.selection_caveats(case.evidence, confirmed),
         ),
         runs=tuple(run.name for run in observed.runs),
         left_out=dict(observed.left_out),
         created=time.time(),
         objective=observed.objective,
         question=observed.question,
-        disagreements=words.disagreements(ruling.pick, ruling.reference, advantage.value, views),
+        disagreements=messages.disagreements(ruling.pick, ruling.reference, advantage.value, views),
     )
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from ablations.errors import Problem, UserError
 from ablations.evaluation.results import read_details, read_groups
-from ablations.runs import RunRecord
-from sweeps.verdict.items import Groups
-from sweeps.verdict.noise import Floats
+from ablations.record.run_record import RunRecord
+from sweeps.verdict.item_noise import Groups
+from sweeps.verdict.training_noise import Floats
 
 __all__ = ["ItemTable", "item_tables"]
 

@@ -17,7 +17,7 @@ import math
 import numpy as np
 from scipy import stats
 
-from sweeps.verdict.noise import Floats, OwnVariances
+from sweeps.verdict.training_noise import Floats, OwnVariances
 
 __all__ = [
     "DRAWS",

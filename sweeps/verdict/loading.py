@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from ablations.errors import Problem, UserError
-from ablations.runs import RunRecord
-from sweeps.study.harvest import told_of
+from ablations.record.run_record import RunRecord
+from sweeps.study.run_results import told_of
 from sweeps.verdict.question import Question
 
 __all__ = ["Direction", "LoadedRun", "load_run", "refuse_mixed", "score_terms"]

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ablations.evaluation.rule import LinearForm, MetricFacts, linear_form
-from sweeps.verdict.items import Groups
-from sweeps.verdict.noise import Floats, RunScores
+from ablations.evaluation.score_rule import LinearForm, MetricFacts, linear_form
+from sweeps.verdict.item_noise import Groups
+from sweeps.verdict.training_noise import Floats, RunScores
 from sweeps.verdict.transfer import Transfer
 
 __all__ = ["Candidate", "Observations", "ObservedRun", "TaskData", "score_form"]

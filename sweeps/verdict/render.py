@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from ablations.terminal import named_column, table_console
 from sweeps.verdict.contrasts import Estimate
+from sweeps.verdict.messages import number
 from sweeps.verdict.p_values import p_equals, p_value
-from sweeps.verdict.record import Verdict
-from sweeps.verdict.words import number
+from sweeps.verdict.verdict_record import Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from sweeps.verdict.noise import Floats
+from sweeps.verdict.training_noise import Floats
 
 __all__ = ["Transfer", "transfer"]
 

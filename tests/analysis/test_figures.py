@@ -19,8 +19,8 @@ from analysis.figures.mixtures import indistinct, pooled_seed_sd
 from analysis.figures.pareto import on_front
 from analysis.frames import Frames, task_values, weights
 from analysis.frames.views import main_metric, searched_stage
-from analysis.predictions import fit_score, mixture_grid
-from sweeps.verdict.signal import Signal
+from analysis.score_fit import fit_score, mixture_grid
+from sweeps.verdict.task_quality import Signal
 
 
 def study(runs_dir: Path, name: str) -> tuple[Frames, pd.DataFrame, list[str]]:

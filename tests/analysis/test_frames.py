@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.errors import ConfigError, DataError
-from ablations.runs import RunRecord, list_runs
+from ablations.record.run_record import RunRecord, list_runs
 from analysis.frames import COLUMNS, Frames, describe, empty, finals, task_values, unit, weights
 from analysis.frames.columns import markdown, shaped
 from analysis.frames.views import main_metric

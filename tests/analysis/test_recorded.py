@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.runs import list_runs
+from ablations.record.run_record import list_runs
 from analysis.frames import Frames, task_values
 from analysis.report import ReportContent, gather_report, render_html, render_markdown
 from tests.conftest import SHORT_SOURCES, TINY, Ablate

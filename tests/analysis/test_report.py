@@ -22,13 +22,13 @@ from analysis.report import (
     model_card,
     render_html,
     render_markdown,
-    sentences,
-    tables,
+    report_tables,
+    summaries,
 )
 from analysis.report.charts import Chart
 from analysis.report.html import figures_json
 from analysis.report.legend import legend
-from analysis.study import judged, rerun_command
+from analysis.study_files import judged, rerun_command
 
 if TYPE_CHECKING:
     from analysis.report import ReportContent
@@ -89,7 +89,7 @@ def test_the_verdict_says_what_was_compared_who_gains_and_what_a_tie_means(
 ) -> None:
     verdict = content.judged.verdict
     assert verdict is not None
-    said = list(sentences.under_headline(content))
+    said = list(summaries.under_headline(content))
     shares = {row.name: row.weights for row in verdict.candidates}[verdict.pick]
     largest = max(shares, key=lambda name: shares[name])
     assert said[0].startswith(f"Compared: {verdict.pick} is {largest} {100 * shares[largest]:.1f}%")
@@ -110,7 +110,7 @@ def test_the_verdict_says_what_was_compared_who_gains_and_what_a_tie_means(
     ],
 )
 def test_a_mixture_is_named_by_its_largest_sources(weights: dict[str, float], said: str) -> None:
-    assert sentences.mixture_in_words(weights) == said
+    assert summaries.mixture_in_words(weights) == said
 
 
 def test_gains_and_losses_are_counted_and_stand_first(content: ReportContent) -> None:
@@ -121,16 +121,16 @@ def test_gains_and_losses_are_counted_and_stand_first(content: ReportContent) ->
         replace(row, effect=effect) for row, effect in zip(verdict.tasks, effects, strict=True)
     )
     moved = replace(content, judged=replace(content.judged, verdict=replace(verdict, tasks=rows)))
-    said = list(sentences.under_headline(moved))[1]
+    said = list(summaries.under_headline(moved))[1]
     assert "of 6 tasks 2 gain and 1 pay" in said
-    table = tables.gains(moved)
+    table = report_tables.gains(moved)
     assert table is not None
     assert [row.style for row in table.rows] == ["gains", "gains", "pays", "", "", ""]
     assert table.columns[1].title == "effect"
     paying = tuple(replace(row, effect="not shown") for row in rows[2:])
     only = replace(verdict, tasks=(*rows[:2], *paying))
     said = list(
-        sentences.under_headline(replace(moved, judged=replace(moved.judged, verdict=only)))
+        summaries.under_headline(replace(moved, judged=replace(moved.judged, verdict=only)))
     )[1]
     assert f"0 gain and 1 pay with {verdict.pick} ({rows[1].task})" in said
 
@@ -147,7 +147,7 @@ def test_the_page_names_the_command_that_made_it(
 
 def test_the_page_says_where_its_data_comes_from() -> None:
     fixtures = Path(__file__).parent / "fixtures" / "runs"
-    table = tables.data_sources(gather_report(fixtures, "demo_ratio", surrogates=()))
+    table = report_tables.data_sources(gather_report(fixtures, "demo_ratio", surrogates=()))
     assert table is not None
     rows = {row.cells[0].text: [cell.text for cell in row.cells[1:]] for row in table.rows}
     assert rows["chat"] == [

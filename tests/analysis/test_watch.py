@@ -14,9 +14,9 @@ from rich.console import Console
 from ablations.cli import main
 from ablations.errors import ConfigError
 from analysis.commands.watch import WatchOptions
-from analysis.exporters import TRACKERS, Mirror, open_mirror
-from analysis.live.snapshot import look
-from analysis.live.table import clock, snapshot_table
+from analysis.trackers import TRACKERS, Mirror, open_mirror
+from analysis.watch.live_table import clock, snapshot_table
+from analysis.watch.snapshot import look
 
 
 class Notebook:

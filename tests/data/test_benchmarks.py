@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from ablations.data import benchmarks
-from ablations.data.benchmarks import TASKS, prepare_benchmarks
 from ablations.data.catalogue import PackagePin
-from ablations.data.demo import CORPORA, boolq_is_test
+from ablations.data.demo import benchmark_items
+from ablations.data.demo.benchmark_items import TASKS, prepare_benchmarks
+from ablations.data.demo.demo_sources import CORPORA, boolq_is_test
 from ablations.files import file_sha256, read_json, read_json_lines
 
 Row = dict[str, Any]
@@ -197,7 +197,7 @@ def items(
         for name, path in package_files.items()
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmarks, "_pins", lambda: pins)
+        patch.setattr(benchmark_items, "_pins", lambda: pins)
         mirror = next(iter(package_files.values())).parent
         sizes = prepare_benchmarks(data_dir, mirror=mirror)
         stamp = (data_dir / "benchmarks" / "manifest.json").stat().st_mtime_ns
@@ -305,7 +305,7 @@ def test_mmlu_and_triviaqa_come_from_tables(items: dict[str, list[Row]]) -> None
 
 
 def test_a_failing_generator_is_told(tmp_path: Path) -> None:
-    from ablations.data.demo import word_problems
+    from ablations.data.demo.demo_sources import word_problems
     from ablations.errors import DataError
 
     broken = write_wheel(tmp_path / "b.whl", {"reasoning_gym/utils.py": b"raise OSError('no')"})

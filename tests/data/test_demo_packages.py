@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ablations.data.benchmarks import prepare_benchmarks
 from ablations.data.catalogue import PackageOrigin, load_source, load_tokenizer_spec
 from ablations.data.contamination import TaskIndex, read_tasks, scan, store_texts
+from ablations.data.demo.benchmark_items import prepare_benchmarks
 from ablations.data.prepare import Prepared, prepare
 
 DOWNLOADS = Path(__file__).resolve().parents[2] / "data" / "downloads"

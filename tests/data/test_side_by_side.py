@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.data.side_by_side import run_side_by_side
+from ablations.data.rank_processes import run_side_by_side
 from ablations.errors import DataError, Problem, WorkError
 
 
@@ -51,7 +51,7 @@ def test_what_a_rank_raises_is_raised_here(tmp_path: Path) -> None:
 ASK = """
 import sys
 from pathlib import Path
-from ablations.data.side_by_side import run_side_by_side
+from ablations.data.rank_processes import run_side_by_side
 from tests.data.test_side_by_side import Rank
 run_side_by_side(Rank(Path(sys.argv[1]), "never"), range(2), 2)
 """

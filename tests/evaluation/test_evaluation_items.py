@@ -13,7 +13,7 @@ import pytest
 
 from ablations.data.manifest import HeldOut, StoreManifest
 from ablations.errors import DataError
-from ablations.evaluation.columns import COLUMNS
+from ablations.evaluation.dataset_readers import COLUMNS
 from ablations.evaluation.items import (
     ItemSources,
     group_of,

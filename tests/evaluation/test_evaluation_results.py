@@ -25,7 +25,7 @@ from ablations.evaluation.results import (
     write_details,
 )
 from ablations.evaluation.specs import TaskSpec
-from ablations.runs import RunRecord
+from ablations.record.run_record import RunRecord
 
 CLOZE = TaskSpec(form="cloze", domain="d", items="x", metrics=("acc", "bpb"))
 ROLLING = TaskSpec(form="rolling", domain="d", source="wiki", metrics=("bpb",))

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from ablations.config.schema import conf_dir, validate
 from ablations.errors import ConfigError
-from ablations.evaluation.columns import COLUMNS
+from ablations.evaluation.dataset_readers import COLUMNS
 from ablations.evaluation.specs import (
     METRICS,
     EvaluationSpec,
@@ -17,7 +18,6 @@ from ablations.evaluation.specs import (
     ScoreTerm,
     TaskSpec,
 )
-from ablations.schema import conf_dir, validate
 
 CONF = conf_dir() / "evaluation"
 SUITES = sorted(path.stem for path in CONF.glob("*.yaml"))

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from ablations.evaluation.engine import Network
 from ablations.evaluation.generation import Generated, generate
+from ablations.evaluation.logprob_scorer import Network
 
 
 def ours(model: Any, tokenizer: Any, contexts: list[list[int]], **changes: Any) -> list[Generated]:

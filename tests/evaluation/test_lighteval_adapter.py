@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from ablations.evaluation.adapter import MemoryModel, SuiteTask, build_task, sample_metrics
-from ablations.evaluation.engine import Network
 from ablations.evaluation.items import Pool
+from ablations.evaluation.lighteval import MemoryModel, SuiteTask, build_task, sample_metrics
+from ablations.evaluation.logprob_scorer import Network
 from ablations.evaluation.specs import TaskSpec
 
 WORDS = "the cat sat on a mat dog ran blue sky red two plus four"
@@ -64,7 +64,7 @@ def test_answers_are_those_of_lightevals_own_model(
 
 
 def stock(model: Any, tokenizer: Any, folder: Path, window: int) -> Any:
-    from ablations.evaluation.preload import undisturbed
+    from ablations.evaluation.lighteval.clean_import import undisturbed
 
     with undisturbed():
         from lighteval.models.transformers.transformers_model import (
@@ -171,7 +171,7 @@ def test_importing_the_adapter_changes_nothing_and_loads_no_built_in_task() -> N
     code = (
         "import random, sys, numpy, torch\n"
         "random.seed(1); numpy.random.seed(1); torch.manual_seed(1)\n"
-        "import ablations.evaluation.adapter\n"
+        "import ablations.evaluation.lighteval\n"
         "assert torch.is_grad_enabled()\n"
         "left = random.random(), numpy.random.rand(), float(torch.rand(1))\n"
         "random.seed(1); numpy.random.seed(1); torch.manual_seed(1)\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.evaluation.sandbox import Kernel, Limits, passes
+from ablations.evaluation.sandbox.sandbox import Kernel, Limits, passes
 from tests.oracles.honest import HONEST
 from tests.oracles.hostile import COSTLY, FORGING, GIVEN, HOSTILE, REACHING, TESTS
 from tests.oracles.outside import Outside
@@ -218,7 +218,8 @@ def test_nothing_is_left_open_or_running() -> None:
 def test_both_processes_end_with_a_caller_that_is_killed(tmp_path: Path) -> None:
     program = "open('began', 'w'); import time; time.sleep(60)"
     code = (
-        "from ablations.evaluation.sandbox import *\nfrom ablations.evaluation.sandbox import Kernel\n"
+        "from ablations.evaluation.sandbox.sandbox import *\n"
+        "from ablations.evaluation.sandbox.sandbox import Kernel\n"
         f"passes({program!r}, 'pass', limits=Limits(wall_seconds=60), kernel=Kernel(namespaces=False))"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from ablations.errors import EvaluationError
-from ablations.evaluation import sandbox, sandbox_lock
-from ablations.evaluation.sandbox_wire import Broken, Decoder, Encoder
+from ablations.evaluation.sandbox import lock, sandbox
+from ablations.evaluation.sandbox.wire import Broken, Decoder, Encoder
 
 # ------------------------------------------------------------------------- kernels that cannot hold
 
 REFUSE = """
 import ctypes, errno, os, struct, sys
-from ablations.evaluation import sandbox_lock as lock
-from ablations.evaluation.sandbox import passes
+from ablations.evaluation.sandbox import lock as lock
+from ablations.evaluation.sandbox.sandbox import passes
 number, argument, error = map(int, sys.argv[1:])
 lines = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 16)]
 lines += [(0x15, 0, 1, argument) if argument >= 0 else (0x15, 0, 0, 0)]
@@ -78,9 +78,9 @@ def test_a_judge_that_does_not_start_names_its_error(monkeypatch: pytest.MonkeyP
 
 
 def test_a_processor_without_a_list_of_calls_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox_lock, "_ARCHITECTURES", {})
-    with pytest.raises(sandbox_lock.CannotHold, match="no list of system calls"):
-        sandbox_lock.restrict_calls(sandbox_lock.library())
+    monkeypatch.setattr(lock, "_ARCHITECTURES", {})
+    with pytest.raises(lock.CannotHold, match="no list of system calls"):
+        lock.restrict_calls(lock.library())
 
 
 # ------------------------------------------------------------------------------------- system calls
@@ -100,15 +100,15 @@ def test_numbers_are_those_of_the_kernels_headers() -> None:
         for h in HEADERS
     )
     generic["newfstatat"] = generic["fstatat"]  # its name on 64 bits
-    words = sandbox_lock.ALLOWED_CALLS.split()
+    words = lock.ALLOWED_CALLS.split()
     for name, one, other in zip(words[::3], words[1::3], words[2::3], strict=True):
         assert x86[name] == int(one)
         assert generic[name] == int(other) if other != "-" else name not in generic
     for machine, table in (("x86_64", x86), ("aarch64", generic)):
-        partly = sandbox_lock._PARTLY[machine]
+        partly = lock._PARTLY[machine]
         assert {name: table[name] for name in partly} == partly
-        assert sandbox_lock._WAIT4[machine] == table["wait4"]
-        assert sandbox_lock._CAPSET[machine] == table["capset"]
+        assert lock._WAIT4[machine] == table["wait4"]
+        assert lock._CAPSET[machine] == table["capset"]
 
 
 FURTHER = """
@@ -121,8 +121,8 @@ FURTHER = """
 
 @pytest.mark.parametrize("name", FURTHER.split())
 def test_what_reaches_further_is_not_on_the_list(name: str) -> None:
-    assert name not in sandbox_lock.ALLOWED_CALLS.split()
-    assert name not in sandbox_lock._PARTLY["x86_64"]
+    assert name not in lock.ALLOWED_CALLS.split()
+    assert name not in lock._PARTLY["x86_64"]
 
 
 # -------------------------------------------------------------------------------------------- wire

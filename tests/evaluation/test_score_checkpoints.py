@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ablations.checksums import write_checksums
 from ablations.errors import CheckpointError, EvaluationError
 from ablations.evaluation.items import ItemSources, item_digests
 from ablations.evaluation.results import CheckpointScores
@@ -27,6 +26,7 @@ from ablations.evaluation.scoring import (
     without_scores,
 )
 from ablations.evaluation.specs import EvaluationSpec, HubData, ScoreRule, ScoreTerm, TaskSpec
+from ablations.record.checksums import write_checksums
 
 TASKS = {
     "quiz": TaskSpec(

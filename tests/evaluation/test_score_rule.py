@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.evaluation.results import MetricScore, TaskScores
-from ablations.evaluation.rule import apply_rule
+from ablations.evaluation.score_rule import apply_rule
 from ablations.evaluation.specs import Direction, ScoreRule, ScoreTerm
 
 unit = st.floats(0.0, 1.0, allow_nan=False)

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablations.evaluation.engine import Network, prepare, score
-from ablations.evaluation.requests import Request, lay_out, plan_batches
+from ablations.evaluation.logprob_scorer import Network, prepare, score
+from ablations.evaluation.prefix_packing import Request, lay_out, plan_batches
 
 WINDOW = 40
 

@@ -105,7 +105,7 @@ def test_bits_per_byte_are_those_of_the_tokens_that_training_reads(
 ) -> None:
     from transformers import AutoModelForCausalLM
 
-    from ablations.data.steps import WriteTokens
+    from ablations.data.pipeline import WriteTokens
     from ablations.data.tokenizer import open_tokenizer
 
     writer = WriteTokens(tmp_path / "store", open_tokenizer(folders["tokenizer"]))

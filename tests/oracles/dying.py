@@ -7,10 +7,10 @@ import os
 import signal
 from typing import Any
 
-from ablations.training.logbook import Logbook
 from ablations.training.nanotron import engine, rank
-from ablations.training.start import Start
-from ablations.training.trainer import StepRow, TrainJob, TrainOutcome
+from ablations.training.resume import Start
+from ablations.training.run_logger import Logbook
+from ablations.training.train_job import StepRow, TrainJob, TrainOutcome
 
 __all__ = ["MOMENT", "train_rank"]
 

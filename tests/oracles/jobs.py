@@ -12,9 +12,9 @@ import numpy as np
 from ablations.files import read_json_lines
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.schedule import LearningRate, Schedule, Stage
-from ablations.training.feed import Feed, Share
+from ablations.training.dataloader import Feed, Share
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
-from ablations.training.trainer import StepRow, TrainJob
+from ablations.training.train_job import StepRow, TrainJob
 
 TINY = ModelSpec(
     vocab_size=64,

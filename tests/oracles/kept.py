@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from ablations.training.feed import Feed, Share
+from ablations.training.dataloader import Feed, Share
 from ablations.training.nanotron import rank
 from ablations.training.nanotron.engine import Engine
 from ablations.training.placement import choose_device, fit
-from ablations.training.start import Start
-from ablations.training.trainer import TrainJob
+from ablations.training.resume import Start
+from ablations.training.train_job import TrainJob
 
 
 def kept_bytes(job: TrainJob) -> int:

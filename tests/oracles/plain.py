@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ablations.training.initial import initial_tensor, residual_std
+from ablations.training.initial_weights import initial_tensor, residual_std
 from ablations.training.specs import ModelSpec
-from ablations.training.trainer import TrainJob
+from ablations.training.train_job import TrainJob
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ablations.errors import ConfigError
-from sweeps.designs import DESIGNS, DesignOptions, baselines, design, distances
-from sweeps.designs.design import blending
-from sweeps.space import EpochCaps, ParameterSpec, SearchSpace, SearchSpaceSpec, SimplexSpec
+from sweeps.search.designs import DESIGNS, DesignOptions, baselines, design, distances
+from sweeps.search.designs.design import blending
+from sweeps.search.space import EpochCaps, ParameterSpec, SearchSpace, SearchSpaceSpec, SimplexSpec
 
 TOKENS = {"a": 1e9, "b": 2e9, "c": 4e9, "d": 10e9}
 CAPS = EpochCaps(tokens=TOKENS, full_tokens=1e10, max_epochs=2.0)

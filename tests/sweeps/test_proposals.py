@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ablations.errors import ConfigError
-from sweeps.designs import design, distances
-from sweeps.proposals import (
+from sweeps.search.designs import design, distances
+from sweeps.search.proposals import (
     Evidence,
     Goal,
     Limit,
@@ -18,9 +18,9 @@ from sweeps.proposals import (
     prefer,
     propose,
 )
-from sweeps.proposals.optimum import candidates
-from sweeps.space import SearchSpace, SearchSpaceSpec, SimplexSpec
-from sweeps.surrogates import Surrogate, log_linear, scheffe
+from sweeps.search.proposals.optimum import candidates
+from sweeps.search.space import SearchSpace, SearchSpaceSpec, SimplexSpec
+from sweeps.search.surrogates import Surrogate, log_linear, scheffe
 
 Floats = NDArray[np.float64]
 
@@ -159,7 +159,7 @@ def test_the_optimum_is_found_on_faces_and_corners() -> None:
 
 
 def test_families_without_free_errors_are_chosen_by_folds() -> None:
-    from sweeps.surrogates import StackFamily
+    from sweeps.search.surrogates import StackFamily
 
     space = space_of()
     members = (log_linear(), scheffe())

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ablations.errors import ConfigError
-from sweeps.space import (
+from sweeps.search.space import (
     BoundedSimplex,
     EpochCaps,
     GroupSpec,

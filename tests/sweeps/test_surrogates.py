@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import check_grad
 
 from ablations.errors import ConfigError
-from sweeps.surrogates import (
+from sweeps.search.surrogates import (
     FAMILIES,
     Family,
     ProcessFamily,
@@ -24,9 +24,9 @@ from sweeps.surrogates import (
     power_law,
     scheffe,
 )
-from sweeps.surrogates.laws import _bounded
-from sweeps.surrogates.leaderboard import rank_correlation
-from sweeps.surrogates.process import Kernel, _Posterior
+from sweeps.search.surrogates.gaussian_process import Kernel, _Posterior
+from sweeps.search.surrogates.leaderboard import rank_correlation
+from sweeps.search.surrogates.mixing_laws import _bounded
 
 Floats = NDArray[np.float64]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeps.fit import FitOptions, fit_swarm, write_fit
-from sweeps.swarms import FIT_FILE, Swarm, read_pair
+from sweeps.swarm.fit_swarm import FitOptions, fit_swarm, write_fit
+from sweeps.swarm.swarm_tables import FIT_FILE, Swarm, read_pair
 
 
 @pytest.fixture(scope="module")

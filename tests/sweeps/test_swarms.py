@@ -11,8 +11,8 @@ import pytest
 
 from ablations.errors import ConfigError, DataError
 from sweeps.commands.fit import main
-from sweeps.fit import FitOptions, fit_swarm
-from sweeps.swarms import Swarm, read_pair, write_pair
+from sweeps.swarm.fit_swarm import FitOptions, fit_swarm
+from sweeps.swarm.swarm_tables import Swarm, read_pair, write_pair
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "swarms"
 needs_swarms = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the swarms in ../shared")
@@ -108,7 +108,7 @@ def test_a_fit_finds_the_optimum_inside_its_bounds_and_says_how_sure_it_is() -> 
 
 
 def test_epoch_caps_bound_the_optimum() -> None:
-    from sweeps.fit import CapSpec
+    from sweeps.swarm.fit_swarm import CapSpec
 
     caps = CapSpec(tokens={"math": 5e9}, full_tokens=1e11)
     options = FitOptions(families=("log-linear",), caps=caps, resamples=0)
@@ -177,7 +177,7 @@ def test_the_published_swarms_are_read_whole() -> None:
     ],
 )
 def test_options_that_no_fit_can_keep(words: dict[str, object], said: str) -> None:
-    from ablations.schema import validate
+    from ablations.config.schema import validate
 
     with pytest.raises(ConfigError, match=re.escape(said)):
         validate(FitOptions, words)

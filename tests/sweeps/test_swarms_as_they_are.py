@@ -11,8 +11,8 @@ import pytest
 
 from ablations.errors import ConfigError, DataError
 from sweeps.commands.fit import main
-from sweeps.fit import FitOptions, SwarmFit, fit_swarm
-from sweeps.swarms import is_bookkeeping, read_pair
+from sweeps.swarm.fit_swarm import FitOptions, SwarmFit, fit_swarm
+from sweeps.swarm.swarm_tables import is_bookkeeping, read_pair
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "swarms"
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="needs the tables in ../shared")

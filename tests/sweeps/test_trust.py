@@ -11,14 +11,14 @@ import pytest
 from numpy.typing import NDArray
 
 from sweeps.commands.fit import declared, main
-from sweeps.designs import design
-from sweeps.fit import FitOptions, fit_swarm
-from sweeps.proposals import Difference, Evidence, pick, trust_pick
-from sweeps.proposals.trust import Refit, Skill, difference, inside, judge, skill
-from sweeps.space import SearchSpace, SearchSpaceSpec, SimplexSpec
+from sweeps.search.designs import design
+from sweeps.search.proposals import Difference, Evidence, pick, trust_pick
+from sweeps.search.proposals.optimum_tests import Refit, Skill, difference, inside, judge, skill
+from sweeps.search.space import SearchSpace, SearchSpaceSpec, SimplexSpec
+from sweeps.search.surrogates import log_linear
 from sweeps.study.definition import Definition, settle_definition
-from sweeps.surrogates import log_linear
-from sweeps.swarms import Swarm, write_pair
+from sweeps.swarm.fit_swarm import FitOptions, fit_swarm
+from sweeps.swarm.swarm_tables import Swarm, write_pair
 
 Floats = NDArray[np.float64]
 SKILL = Skill(correlation=0.9, shuffled=0.2, chance=0.001, needed=0.4)

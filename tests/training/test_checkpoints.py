@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ablations.checksums import damage, has_checksums
 from ablations.errors import CheckpointError, DamagedError
+from ablations.record.checksums import damage, has_checksums
 from ablations.training.checkpoints import (
     PARTIAL,
     CheckpointState,

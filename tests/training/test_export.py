@@ -12,17 +12,17 @@ import torch.nn.functional as F
 from filelock import FileLock
 
 from ablations.errors import CheckpointError, HeldError
+from ablations.evaluation.scoring_process import ScoringJob, _exports, score_here
 from ablations.evaluation.specs import EvaluationSpec
-from ablations.runs import RunRecord
-from ablations.scoring import ScoringJob, _exports, score_here
+from ablations.record.run_record import RunRecord
 from ablations.training.export import (
     export_checkpoint,
     read_weights,
     remove_export,
     tidy_exports,
 )
-from ablations.training.nanotron.trainer import NanotronTrainer
-from ablations.training.trainer import TrainJob
+from ablations.training.nanotron.nanotron_trainer import NanotronTrainer
+from ablations.training.train_job import TrainJob
 from tests.oracles.jobs import TINY, losses_of, make_job, steps_of
 
 
@@ -212,7 +212,7 @@ def test_what_another_life_scored_meanwhile_is_not_scored_again(
 def test_two_processes_do_not_score_a_run_at_once(
     trained: TrainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ablations.lease._LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("ablations.record.lease._LOCK_SECONDS", 0.05)
     job = replace(scoring_of(trained), directory=tmp_path)
     with (
         FileLock(tmp_path / "scoring.lock"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.errors import DataError
-from ablations.training.feed import Feed, Share
+from ablations.training.dataloader import Feed, Share
 from tests.oracles.jobs import TINY, make_job
 from tests.oracles.stores import EOS
 

@@ -10,7 +10,7 @@ import pytest
 
 from ablations.training.memory import Memory, memory_of
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
-from ablations.training.worker import Task, run_in_worker
+from ablations.training.training_process import Task, run_in_worker
 from tests.oracles.jobs import TINY, make_job
 
 LENGTH, SAMPLES = 128, 2

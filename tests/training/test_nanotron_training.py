@@ -14,9 +14,9 @@ import torch
 
 from ablations.errors import CheckpointError, ConfigError, DataError
 from ablations.training.checkpoints import PARTIAL, checkpoint_steps, read_state
-from ablations.training.nanotron import trainer
-from ablations.training.nanotron.trainer import NanotronTrainer
-from ablations.training.trainer import StepRow, TrainJob, TrainOutcome, WarmStart
+from ablations.training.nanotron import nanotron_trainer
+from ablations.training.nanotron.nanotron_trainer import NanotronTrainer
+from ablations.training.train_job import StepRow, TrainJob, TrainOutcome, WarmStart
 from tests.oracles import dying
 from tests.oracles.jobs import (
     TINY,
@@ -174,7 +174,7 @@ def test_kills_at_any_moment_change_nothing(
 ) -> None:
     job = make_job(tmp_path, stores, steps=12, checkpoint_steps=(4, 8))
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_WORKER", dying.__name__)
+        patch.setattr(nanotron_trainer, "_WORKER", dying.__name__)
         for moment in moments:
             (job.directory / dying.MOMENT).write_text(json.dumps(moment))
             assert "SIGKILL" in (train(job).reason or "")

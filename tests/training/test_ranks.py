@@ -14,11 +14,11 @@ import psutil
 import pytest
 import torch
 
+from ablations.config.schema import load
 from ablations.errors import CheckpointError
-from ablations.schema import load
 from ablations.training.export import read_weights
-from ablations.training.nanotron.trainer import NanotronTrainer
-from ablations.training.trainer import TrainJob
+from ablations.training.nanotron.nanotron_trainer import NanotronTrainer
+from ablations.training.train_job import TrainJob
 from tests.oracles.jobs import kinds_of, losses_of, make_job, rows_of, with_execution
 from tests.test_conf import composed
 

@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 
 from ablations.errors import CheckpointError
 from ablations.training.checkpoints import CheckpointState, Topology, write_state
-from ablations.training.start import find_start
-from ablations.training.trainer import TrainJob, WarmStart
+from ablations.training.resume import find_start
+from ablations.training.train_job import TrainJob, WarmStart
 from tests.oracles.jobs import TINY, make_job, with_execution
 
 WINDOWS = ((24, 8), (0, 0))

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ablations.training.health import Diverged, Health, Spike
+from ablations.training.loss_monitor import Diverged, Health, Spike
 from ablations.training.specs import TrainingSpec
 
 RULES = TrainingSpec(

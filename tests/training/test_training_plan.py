@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.errors import ConfigError
+from ablations.training.batching import cut_batch, training_problems
 from ablations.training.memory import memory_of
-from ablations.training.plan import cut_batch, training_problems
 from ablations.training.specs import ExecutionSpec, TrainingSpec
 from tests.oracles.jobs import TINY
 

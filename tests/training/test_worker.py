@@ -14,8 +14,8 @@ import pytest
 from filelock import FileLock
 
 from ablations.errors import ConfigError, Problem
-from ablations.training import worker
-from ablations.training.worker import Task, run_in_worker
+from ablations.training import training_process
+from ablations.training.training_process import Task, run_in_worker
 
 WORK = """
 import os, sys, time
@@ -42,27 +42,29 @@ def work(argument):
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "some_work.py").write_text(WORK)
-    paths = [str(tmp_path), str(Path(worker.__file__).parents[2])]
+    paths = [str(tmp_path), str(Path(training_process.__file__).parents[2])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    worker.close_servers()
+    training_process.close_servers()
     return "some_work"
 
 
 def task(module: str, tmp_path: Path, argument: object = None) -> Task:
-    return Task(module=module, function="work", argument=argument, log=tmp_path / "worker.log")
+    return Task(
+        module=module, function="work", argument=argument, log=tmp_path / "training_process.log"
+    )
 
 
 def test_a_worker_is_another_process_and_logs(module: str, tmp_path: Path) -> None:
     result = run_in_worker(task(module, tmp_path))
     assert result.value not in (None, os.getpid())
-    assert "hello from the worker" in (tmp_path / "worker.log").read_text()
+    assert "hello from the worker" in (tmp_path / "training_process.log").read_text()
 
 
 def test_workers_share_a_warm_server(module: str, tmp_path: Path) -> None:
     parents = set()
     for _ in range(2):
         run_in_worker(task(module, tmp_path))
-        parents.add(tuple(server._process.pid for server in worker._idle))
+        parents.add(tuple(server._process.pid for server in training_process._idle))
     assert len(parents) == 1
 
 
@@ -103,9 +105,9 @@ def test_nobody_outlives_a_caller_that_was_killed(module: str, tmp_path: Path) -
     script = textwrap.dedent(
         f"""
         from pathlib import Path
-        from ablations.training.worker import Task, run_in_worker
+        from ablations.training.training_process import Task, run_in_worker
         run_in_worker(Task(module="{module}", function="work", argument="sleep",
-                           log=Path({str(tmp_path)!r}) / "worker.log"))
+                           log=Path({str(tmp_path)!r}) / "training_process.log"))
         """
     )
     caller = subprocess.Popen([sys.executable, "-c", script])
@@ -143,15 +145,15 @@ def test_a_caller_killed_while_its_server_imports_leaves_nobody(
     script = textwrap.dedent(
         f"""
         from pathlib import Path
-        from ablations.training.worker import Task, run_in_worker
+        from ablations.training.training_process import Task, run_in_worker
         run_in_worker(Task(module="slow_import", function="work", argument=None, ranks={ranks},
-                           log=Path({str(tmp_path)!r}) / "worker.log"))
+                           log=Path({str(tmp_path)!r}) / "training_process.log"))
         """
     )
     caller = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
     deadline = time.monotonic() + 60
     # torchrun imports torch first, and is met there.
-    begun = tmp_path / ("importing" if ranks == 1 else "worker.log")
+    begun = tmp_path / ("importing" if ranks == 1 else "training_process.log")
     while not begun.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     children = [child.pid for child in psutil.Process(caller.pid).children(recursive=True)]
@@ -167,7 +169,7 @@ def test_a_caller_killed_while_its_server_imports_leaves_nobody(
 def test_a_process_whose_parent_is_gone_before_it_begins_does_nothing(command: str) -> None:
     arguments = ["no_such_module"] if command == "serve" else ["2", "request", "answer"]
     done = subprocess.run(
-        [sys.executable, "-m", "ablations.training.worker", command, "1", *arguments],
+        [sys.executable, "-m", "ablations.training.training_process", command, "1", *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -178,7 +180,7 @@ def test_a_process_whose_parent_is_gone_before_it_begins_does_nothing(command: s
 def test_the_folder_of_a_killed_caller_is_removed_by_the_next(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(training_process.tempfile, "gettempdir", lambda: str(tmp_path))
     long_ago = time.time() - 3600
     for name in ("dead", "alive", "new"):
         (tmp_path / f"ablations-task-{name}").mkdir()
@@ -225,4 +227,4 @@ def test_a_module_that_cannot_be_imported_is_the_error_of_the_task(
         result = run_in_worker(task(name, tmp_path))
         assert isinstance(result.error, ImportError)
         assert missing in str(result.error)
-        assert missing in (tmp_path / "worker.log").read_text()
+        assert missing in (tmp_path / "training_process.log").read_text()

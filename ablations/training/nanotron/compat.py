@@ -26,7 +26,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ablations.training.lean import spare_dynamo
+from ablations.training.fast_optimizer import spare_dynamo
 
 __all__ = ["CudaToCpu", "nanotron_trainer", "on_cpu", "use_cpu", "use_one_rank"]
 

@@ -28,6 +28,8 @@ import torch
 import torch.distributed
 
 from ablations.errors import DivergedError
+from ablations.training.async_metrics import Reading, Readings
+from ablations.training.batching import Cut
 from ablations.training.checkpoints import (
     PARTIAL,
     CheckpointState,
@@ -37,18 +39,16 @@ from ablations.training.checkpoints import (
     is_referenced,
     write_state,
 )
-from ablations.training.feed import Feed
-from ablations.training.health import Diverged, Health
-from ablations.training.logbook import Logbook, row_of
+from ablations.training.dataloader import Feed
+from ablations.training.loss_monitor import Diverged, Health
 from ablations.training.nanotron.compat import CudaToCpu, nanotron_trainer
-from ablations.training.nanotron.config import DTYPES, nanotron_config
-from ablations.training.nanotron.model import Llama, Slot
-from ablations.training.nanotron.steps import Stepper
+from ablations.training.nanotron.decoder import Llama, Slot
+from ablations.training.nanotron.nanotron_config import DTYPES, nanotron_config
+from ablations.training.nanotron.optimizer_step import Stepper
 from ablations.training.packing import PositionMaker
-from ablations.training.plan import Cut
-from ablations.training.readings import Reading, Readings
-from ablations.training.start import Start
-from ablations.training.trainer import TrainJob
+from ablations.training.resume import Start
+from ablations.training.run_logger import Logbook, row_of
+from ablations.training.train_job import TrainJob
 
 _trainer = nanotron_trainer()
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ablations.files import mend_lines, read_json_lines
-from ablations.lease import only_process
+from ablations.record.lease import only_process
 from ablations.training.checkpoints import checkpoint_steps, newest, read_state
-from ablations.training.trainer import TrainJob, TrainOutcome
+from ablations.training.train_job import TrainJob, TrainOutcome
 
 __all__ = ["failure", "outcome_of", "training_lock"]
 
@@ -21,7 +21,7 @@ def training_lock(directory: Path) -> AbstractContextManager[None]:
     """Return the lock of the one worker that may write a run's checkpoints.
 
     Raises:
-        HeldError: on entering it; see :func:`~ablations.lease.only_process`.
+        HeldError: on entering it; see :func:`~ablations.record.lease.only_process`.
     """
     return only_process(directory, "training.lock", "a worker of this run is still training")
 

@@ -12,7 +12,7 @@ import torch
 import torch.distributed
 from torch._C._distributed_c10d import HashStore
 
-from ablations.training.feed import Feed, Share
+from ablations.training.dataloader import Feed, Share
 from ablations.training.nanotron.compat import nanotron_trainer, use_cpu, use_one_rank
 from ablations.training.nanotron.engine import Engine
 from ablations.training.nanotron.outcome import outcome_of, training_lock
@@ -23,9 +23,9 @@ from ablations.training.placement import (
     fit,
     indexed,
 )
+from ablations.training.resume import Start
 from ablations.training.specs import ExecutionSpec
-from ablations.training.start import Start
-from ablations.training.trainer import TrainJob, TrainOutcome
+from ablations.training.train_job import TrainJob, TrainOutcome
 
 __all__ = ["train_rank"]
 

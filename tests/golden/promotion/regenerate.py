@@ -16,11 +16,11 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from ablations.schema import RunConfig, conf_dir, load, validate
+from ablations.config.schema import RunConfig, conf_dir, load, validate
 from sweeps.nanotron_files import continuation, text_of
+from sweeps.promotion.full_run import chain_files, chain_run, stage_launches
 from sweeps.promotion.launch import scripts
-from sweeps.promotion.plan import chain_files, chain_run, stage_launches
-from sweeps.promotion.spec import PromotionSpec
+from sweeps.promotion.specs import PromotionSpec
 
 HERE = Path(__file__).parent
 

@@ -21,8 +21,8 @@ from ablations.data.manifest import (
     file_sha256,
 )
 from ablations.data.store import TokenStore
+from sweeps.exporters.export_plan import ExportPlan
 from sweeps.exporters.origin import plan_of_config
-from sweeps.exporters.plan import ExportPlan
 
 SOURCES = ("synthetic_facts", "synthetic_arithmetic", "synthetic_junk")
 EOS = 0
@@ -93,7 +93,7 @@ def _composed() -> dict[str, Any]:
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
-    from ablations.schema import conf_dir
+    from ablations.config.schema import conf_dir
     from tests.conftest import TINY
 
     GlobalHydra.instance().clear()

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import yaml
 
+from ablations.config.schema import dump, load
 from ablations.errors import ConfigError, DataError, UserError
 from ablations.files import read_json, write_sealed
-from ablations.schema import dump, load
-from sweeps.exporters import writing
+from sweeps.exporters import export_folder
+from sweeps.exporters.export_folder import write_export
+from sweeps.exporters.export_plan import ExportPlan
+from sweeps.exporters.formats import FORMATS
 from sweeps.exporters.origin import plan_of, plan_of_config, plan_of_promotion
-from sweeps.exporters.plan import ExportPlan
-from sweeps.exporters.registry import FORMATS
-from sweeps.exporters.writing import write_export
 from sweeps.nanotron_files import handover_problems, read
-from sweeps.nanotron_files.schema import Branch
+from sweeps.nanotron_files.recorded_schema import Branch
 from sweeps.nanotron_files.sections import TokenFolders
 from tests.conftest import SHORT_SOURCES, TINY, Ablate
 from tests.sweeps.exporters.conftest import (
@@ -97,8 +97,8 @@ def test_nanotron_gets_a_chain_over_datatroves_files(
 
 
 def test_the_megatron_index_is_written_to_the_byte(tmp_path: Path) -> None:
+    from sweeps.exporters.export_plan import Source
     from sweeps.exporters.megatron import write_index
-    from sweeps.exporters.plan import Source
 
     manifest = write_store(tmp_path / "s", SOURCES[0], files=1, documents=2)
     train = tmp_path / "s/train"
@@ -157,7 +157,7 @@ def test_a_process_that_dies_leaves_no_export(
     def die(*_: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writing, "_readme", die)
+    monkeypatch.setattr(export_folder, "_readme", die)
     with pytest.raises(KeyboardInterrupt):
         write_export(made_plan(2), "megatron", out=tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -293,7 +293,7 @@ def test_a_proxy_that_repeats_slices_says_so(
 
 
 def test_the_command_exports_a_config_and_a_run(workspace: Path, ablate: Ablate) -> None:
-    from ablations.runs import RunRecord
+    from ablations.record.run_record import RunRecord
 
     answer = ablate("export", "format=megatron", *TINY, *SHORT_SOURCES)
     assert answer.code == 0, answer.err

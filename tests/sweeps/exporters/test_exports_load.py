@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeps.exporters.plan import ExportPlan
-from sweeps.exporters.writing import write_export
+from sweeps.exporters.export_folder import write_export
+from sweeps.exporters.export_plan import ExportPlan
 from tests.sweeps.exporters.conftest import (
     EOS,
     LENGTH,

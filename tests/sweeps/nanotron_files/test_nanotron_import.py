@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ablations.config.schema import load
 from ablations.errors import ConfigError
-from ablations.schema import load
 from sweeps.nanotron_files import load_yaml, meaning, parse, read
-from sweeps.nanotron_files.importing import import_file, read_sidecar, write_import
-from sweeps.nanotron_files.writing import Specs, text_back, write_back
+from sweeps.nanotron_files.import_published import import_file, read_sidecar, write_import
+from sweeps.nanotron_files.write_back import Specs, text_back, write_back
 from tests.conftest import Ablate
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "promotion" / "published"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.nanotron_files import oddities, parameters, read, source_names
-from sweeps.nanotron_files.meaning import source_name
+from sweeps.nanotron_files.semantics import source_name
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "promotion" / "published"
 SHARED = Path(__file__).parents[3].parent / "shared" / "data" / "nanotron_configs"

@@ -15,14 +15,14 @@ import yaml
 
 from ablations.errors import ConfigError
 from benchmarks.record_nanotron_schema import record
-from sweeps.nanotron_files import check, load_yaml, read, schema, to_document
-from sweeps.nanotron_files.importing import import_file, write_import
+from sweeps.nanotron_files import check, load_yaml, read, recorded_schema, to_document
+from sweeps.nanotron_files.import_published import import_file, write_import
+from sweeps.nanotron_files.learning_rates import decay_window
+from sweeps.nanotron_files.minimal_yaml import OWNERS, whole
 from sweeps.nanotron_files.model_sections import Qwen2Model
-from sweeps.nanotron_files.plain import OWNERS, whole
-from sweeps.nanotron_files.rates import decay_window
+from sweeps.nanotron_files.recorded_schema import BRANCHES, REQUIRED, Branch, recorded
 from sweeps.nanotron_files.run_sections import Parallelism
-from sweeps.nanotron_files.schema import BRANCHES, REQUIRED, Branch, recorded
-from sweeps.nanotron_files.writing import Specs, text_back
+from sweeps.nanotron_files.write_back import Specs, text_back
 
 TESTS = Path(__file__).parents[2]
 GOLDEN = TESTS / "golden" / "promotion"
@@ -30,7 +30,7 @@ SHARED = TESTS.parents[1] / "shared"
 CASES = SHARED / "cases" / "nanotron_files"
 WRITTEN = sorted([*GOLDEN.glob("chain_*/*.yaml"), GOLDEN / "context_8k.yaml"])
 PUBLISHED = sorted((GOLDEN / "published").glob("*.yaml"))
-RECORDED = Path(schema.__file__).parent / "recorded"
+RECORDED = Path(recorded_schema.__file__).parent / "recorded"
 SOURCE = os.environ.get("NANOTRON_SOURCE")
 
 ASKED_AGAIN = {("LRSchedulerArgs", "lr_warmup_style")}

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from ablations.config.literal import literal
 from ablations.errors import ConfigError
-from ablations.literal import literal
 from sweeps.nanotron_files import check, load_yaml, meaning, oddities, parse, read
-from sweeps.nanotron_files.importing import import_file, write_import
-from sweeps.nanotron_files.reading import MOST_BYTES
-from sweeps.nanotron_files.writing import Specs, text_back, write_back
+from sweeps.nanotron_files.foreign_yaml import MOST_BYTES
+from sweeps.nanotron_files.import_published import import_file, write_import
+from sweeps.nanotron_files.write_back import Specs, text_back, write_back
 from tests.conftest import Ablate
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "promotion" / "published"

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ablations.config.schema import RunConfig, dump, load
 from ablations.mixture.audit import audit
 from ablations.mixture.sampler import Sampler
-from ablations.runs import RunRecord
-from ablations.schema import RunConfig, dump, load
+from ablations.record.run_record import RunRecord
 from sweeps.verdict.decide import decide
-from sweeps.verdict.record import Verdict, write_verdict
-from sweeps.verdict.study import gather
+from sweeps.verdict.study_observations import gather
+from sweeps.verdict.verdict_record import Verdict, write_verdict
 from tests.conftest import SHORT_SOURCES, TINY
 from tests.oracles.counts import closed_counts
 
@@ -44,7 +44,7 @@ def _composed(config: str, overrides: tuple[str, ...]) -> dict[str, Any]:
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
-    from ablations.schema import conf_dir
+    from ablations.config.schema import conf_dir
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir())):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from ablations.config.schema import load
 from ablations.errors import UserError
-from ablations.runs import list_runs
-from ablations.schema import load
+from ablations.record.run_record import list_runs
 from sweeps.nanotron_files import handover_problems, read
 from sweeps.promotion.promote import promote
 from tests.conftest import Ablate
@@ -80,7 +80,7 @@ def test_the_promoted_config_is_a_run(study: MadeStudy) -> None:
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
-    from ablations.schema import conf_dir
+    from ablations.config.schema import conf_dir
 
     GlobalHydra.instance().clear()
     path = f"hydra.searchpath=[file://{promoted.folder / 'conf'}]"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ablations.errors import WorkError
-from sweeps.promotion.calls import Caller
+from sweeps.programs.subprocess_cli import Caller
 
 
 def test_a_command_that_fails_fails_the_program(
@@ -30,7 +30,7 @@ def test_a_command_ends_with_the_program_that_gave_it(tmp_path: Path) -> None:
     manifest = tmp_path / "runs/study/a-0/manifest.json"
     manifest.parent.mkdir(parents=True)
     os.mkfifo(manifest)
-    ask = "from sweeps.promotion.calls import Caller; Caller(overrides=())._call(['ls'])"
+    ask = "from sweeps.programs.subprocess_cli import Caller; Caller(overrides=())._call(['ls'])"
     program = subprocess.Popen([sys.executable, "-c", ask], cwd=tmp_path, start_new_session=True)
     deadline = time.monotonic() + 60
     try:

@@ -12,10 +12,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ablations.config.schema import RunConfig, dump, load
 from ablations.errors import UserError
 from ablations.files import read_json
-from ablations.runs import RunRecord, list_runs
-from ablations.schema import RunConfig, dump, load
+from ablations.record.run_record import RunRecord, list_runs
 from sweeps.promotion.calibration import calibration, keep_comparison
 from sweeps.promotion.changes import Values, changes, mean_values, rank_correlation
 from sweeps.promotion.compare import _rows, after_run, compare, write_comparison

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from ablations.errors import DamagedError, UserError
-from ablations.runs import list_runs
+from ablations.record.run_record import list_runs
 from sweeps.exporters.origin import plan_of_promotion
 from sweeps.promotion.compare import compare
-from sweeps.promotion.evidence import picked_runs
 from sweeps.promotion.promote import promote
-from sweeps.verdict.record import read_verdict
+from sweeps.promotion.promotion_inputs import picked_runs
+from sweeps.verdict.verdict_record import read_verdict
 from tests.conftest import Ablate
 from tests.sweeps.promotion.conftest import FULL, MadeStudy, composed
 

@@ -14,10 +14,10 @@ from ablations.data.manifest import StoreManifest
 from ablations.errors import AuditError, UserError
 from ablations.files import read_json, write_sealed
 from ablations.mixture.audit import audit
-from sweeps.promotion.evidence import Contamination, Evidence, choose, gather
 from sweeps.promotion.gates import GateResult, audit_gaps, judge_gates, require_open
-from sweeps.promotion.spec import LimitSpec, PromotionSpec
-from sweeps.verdict.record import Verdict, read_verdict
+from sweeps.promotion.promotion_inputs import Contamination, Evidence, choose, gather
+from sweeps.promotion.specs import LimitSpec, PromotionSpec
+from sweeps.verdict.verdict_record import Verdict, read_verdict
 from tests.sweeps.promotion.conftest import GOOD, PLAIN, MadeStudy, weights
 
 LIMITS = LimitSpec()
@@ -26,7 +26,7 @@ LIMITS = LimitSpec()
 @pytest.fixture
 def evidence(study: MadeStudy) -> Evidence:
     """Evidence for promoting the winner to a run of its own size."""
-    from ablations.schema import validate
+    from ablations.config.schema import validate
     from tests.sweeps.promotion.conftest import FULL, composed
 
     values = composed(*FULL, config="promote")

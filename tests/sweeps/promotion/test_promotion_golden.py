@@ -15,12 +15,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from ablations.schema import conf_dir
+from ablations.config.schema import conf_dir
 from sweeps.nanotron_files import check, handover_problems, load_yaml, oddities, read, text_of
-from sweeps.nanotron_files.meaning import folders_of
 from sweeps.nanotron_files.model_sections import LlamaModel
-from sweeps.nanotron_files.schema import Branch, recorded
-from sweeps.promotion.plan import chain_files, chain_run
+from sweeps.nanotron_files.recorded_schema import Branch, recorded
+from sweeps.nanotron_files.semantics import folders_of
+from sweeps.promotion.full_run import chain_files, chain_run
 from sweeps.promotion.promote import promote
 from tests.sweeps.promotion.conftest import FULL, MadeStudy, composed
 

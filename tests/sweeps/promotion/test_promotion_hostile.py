@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import yaml
 
-from ablations.data.jobs import SlurmSpec
+from ablations.data.executors import SlurmSpec
 from ablations.errors import UserError
 from ablations.mixture.specs import LearningRateSpec
-from ablations.runs import folder_problem
+from ablations.record.run_record import folder_problem
 from ablations.sbatch import job_word
 from ablations.terminal import override_word, runs_dir_words
 from sweeps.promotion.launch import StageLaunch, scripts
 from sweeps.promotion.promote import promote
-from sweeps.promotion.spec import ClusterSpec, FullSpec
+from sweeps.promotion.specs import ClusterSpec, FullSpec
 from tests.conftest import Ablate
 from tests.sweeps.promotion.conftest import FULL, MadeStudy, composed
 

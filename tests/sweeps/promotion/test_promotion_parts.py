@@ -11,17 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ablations.config.schema import load, validate
 from ablations.errors import ConfigError
 from ablations.mixture.specs import LearningRateSpec, ScheduleSpec
-from ablations.runs import RunRecord
-from ablations.schema import load, validate
+from ablations.record.run_record import RunRecord
 from ablations.training.specs import ModelSpec
-from sweeps.promotion.arms import CONTROL, ArmsSpec, arm_mixtures, require_fork
-from sweeps.promotion.cost import estimate, stage_hours
-from sweeps.promotion.freeze import freeze
-from sweeps.promotion.spec import FullSpec, FullStage, PriceSpec
-from sweeps.promotion.stages import StagesSpec, Won, _overrides, _require_stages
-from sweeps.promotion.weak_spots import (
+from sweeps.programs.annealing import CONTROL, ArmsSpec, arm_mixtures, require_fork
+from sweeps.programs.stage_report import (
     WeakSpot,
     WeakSpots,
     movements,
@@ -29,6 +25,10 @@ from sweeps.promotion.weak_spots import (
     paired_error,
     report,
 )
+from sweeps.programs.stagewise import StagesSpec, Won, _overrides, _require_stages
+from sweeps.promotion.full_run_cost import estimate, stage_hours
+from sweeps.promotion.full_schedule import freeze
+from sweeps.promotion.specs import FullSpec, FullStage, PriceSpec
 from tests.sweeps.promotion.conftest import composed
 
 FULL = FullSpec(

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablations.schema import validate
-from sweeps.promotion.evidence import Evidence, choose, gather, picked_runs
+from ablations.config.schema import validate
 from sweeps.promotion.prediction import predict
 from sweeps.promotion.promote import _full_values, promote
-from sweeps.promotion.scale import Factor, Gap, Measured, carry, transfer_factor
-from sweeps.promotion.sealed import digest, read_prediction
+from sweeps.promotion.promotion_inputs import Evidence, choose, gather, picked_runs
+from sweeps.promotion.scale_transfer import Factor, Gap, Measured, carry, transfer_factor
+from sweeps.promotion.sealed_prediction import digest, read_prediction
 from sweeps.promotion.slopes import checkpoint_slope, other_scales, slope_of
-from sweeps.promotion.spec import PromotionSpec
-from sweeps.verdict.record import read_verdict
+from sweeps.promotion.specs import PromotionSpec
+from sweeps.verdict.verdict_record import read_verdict
 from tests.sweeps.promotion.conftest import FULL, GOOD, PLAIN, TASKS, MadeStudy, composed
 
 FAR = Gap(tokens=10.0, parameters=4.0)
@@ -151,7 +151,7 @@ def test_nine_of_ten_intervals_hold_where_the_world_is_as_assumed(runs: int) -> 
 
 def evidence_of(made: MadeStudy, *overrides: str) -> tuple[Evidence, PromotionSpec]:
     """The evidence for promoting a study's winner."""
-    from ablations.schema import load
+    from ablations.config.schema import load
 
     plain = composed(*FULL, *overrides, config="promote")
     plain.pop("compare")

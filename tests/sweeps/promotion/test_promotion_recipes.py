@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ablations.config.schema import RunConfig, conf_dir, load
 from ablations.plan import make_plan
-from ablations.schema import RunConfig, conf_dir, load
 from sweeps.nanotron_files import read
 from tests.conftest import Ablate
 from tests.sweeps.promotion.conftest import composed

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ablations.runs import RunRecord
+from ablations.record.run_record import RunRecord
 from sweeps.promotion.gates import audit_gaps
 from sweeps.promotion.promote import promote
-from sweeps.verdict.record import read_verdict
+from sweeps.verdict.verdict_record import read_verdict
 from tests.conftest import SHORT_SOURCES, TINY, Ablate
 from tests.sweeps.promotion.conftest import FULL, MadeStudy, composed
 

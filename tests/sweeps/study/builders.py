@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ablations.files import write_json
-from sweeps.space import SearchSpace, SearchSpaceSpec, SimplexSpec
+from sweeps.search.space import SearchSpace, SearchSpaceSpec, SimplexSpec
 from sweeps.study.resources import Resources
 from sweeps.study.samplers import random_proposer
-from sweeps.study.spec import (
+from sweeps.study.specs import (
     BudgetSpec,
     ConfirmSpec,
     ObjectiveSpec,
     SearchSpec,
     StrategySpec,
 )
-from sweeps.study.state import Run, StudyState
 from sweeps.study.strategy import Strategy, plan_strategy
+from sweeps.study.study_state import Run, StudyState
 from sweeps.study.trial import Ask, Outcome, Phase, Trial
 
 SOURCES = ("web", "math", "code")

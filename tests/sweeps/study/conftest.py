@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.schema import conf_dir
+from ablations.config.schema import conf_dir
 
 _APP = Path(__file__).resolve().parents[1] / "study_app" / "app.py"
 STEPS = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ablations.mixture.specs import ScheduleSpec, StageSpec
-from sweeps.space import ParameterSpec, SearchSpaceSpec, SimplexSpec
+from sweeps.search.space import ParameterSpec, SearchSpaceSpec, SimplexSpec
 from sweeps.study.resources import boundaries, resources_of
 from tests.test_plan import composed_plain
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ablations.runs import RunRecord
+from ablations.record.run_record import RunRecord
 from tests.sweeps.study.conftest import StudyApp
 
 SEARCH = ("search=app_mixture", "search.budget.trials=6", "search.strategy.design_trials=3")

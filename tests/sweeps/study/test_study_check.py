@@ -152,9 +152,9 @@ def test_a_trial_of_a_stage_boundary_composes_and_its_decay_follows(
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
+    from ablations.config.schema import conf_dir, load
     from ablations.plan import make_plan
-    from ablations.schema import conf_dir, load
-    from sweeps.study.job import job_overrides
+    from sweeps.study.job_overrides import job_overrides
     from sweeps.study.trial import Ask
 
     weights = dict.fromkeys(("synthetic_facts", "synthetic_arithmetic", "synthetic_junk"), 1 / 3)

@@ -11,9 +11,9 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 
-from ablations.schema import conf_dir
+from ablations.config.schema import conf_dir
 from sweeps.study.composing import Composer
-from sweeps.study.pin import plain_config
+from sweeps.study.config_snapshot import plain_config
 from tests.conftest import TINY
 
 FILTER = (

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from ablations.errors import DamagedError
-from ablations.runs import RunRecord
-from sweeps.study.agenda import SearchAgenda
+from ablations.record.run_record import RunRecord
+from sweeps.study.config_snapshot import _is_intact, _mark, _named
 from sweeps.study.definition import Definition, load_definition, settle_definition
-from sweeps.study.harvest import read_ask, told_of
-from sweeps.study.pin import _is_intact, _mark, _named
-from sweeps.study.state import Run
+from sweeps.study.run_results import read_ask, told_of
+from sweeps.study.scheduler import SearchAgenda
+from sweeps.study.study_state import Run
 from sweeps.study.trial import Trial
 from tests.sweeps.study.builders import all_runs, finish, spec, strategy, study
 

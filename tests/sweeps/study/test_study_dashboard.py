@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from sweeps.space import SearchSpaceSpec, SimplexSpec
-from sweeps.space.spec import ParameterSpec
-from sweeps.study.agenda import SearchAgenda
-from sweeps.study.spec import ConfirmSpec, ObjectiveSpec
-from sweeps.study.state import StudyState
+from sweeps.search.space import SearchSpaceSpec, SimplexSpec
+from sweeps.search.space.specs import ParameterSpec
+from sweeps.study.scheduler import SearchAgenda
+from sweeps.study.specs import ConfirmSpec, ObjectiveSpec
+from sweeps.study.study_state import StudyState
 from tests.sweeps.study.builders import SOURCES, all_runs, spec, strategy, study
 
 PARAMETERS = {

@@ -10,14 +10,14 @@ import pytest
 from filelock import FileLock
 
 from ablations.errors import ConfigError, HeldError, Problem, TrainingError
-from ablations.runs import RunRecord
-from sweeps.study.agenda import SearchAgenda, SweepAgenda
+from ablations.record.run_record import RunRecord
 from sweeps.study.definition import Definition, settle_definition
 from sweeps.study.driver import Driver, StudyError
-from sweeps.study.launching import Launching, launching_of
-from sweeps.study.spec import ConfirmSpec, SearchSpec
-from sweeps.study.state import Run, StudyState
-from sweeps.study.view import PlainView, SilentView, study_table
+from sweeps.study.executor import Launching, launching_of
+from sweeps.study.progress_table import PlainView, SilentView, study_table
+from sweeps.study.scheduler import SearchAgenda, SweepAgenda
+from sweeps.study.specs import ConfirmSpec, SearchSpec
+from sweeps.study.study_state import Run, StudyState
 from tests.conftest import Ablate
 from tests.sweeps.study.builders import finish, finish_as, spec, strategy, study
 

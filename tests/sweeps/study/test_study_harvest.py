@@ -10,15 +10,15 @@ import pytest
 from filelock import FileLock
 
 from ablations.files import read_json, write_json
-from ablations.runs import RunRecord
-from sweeps.space import Point
-from sweeps.study.agenda import SearchAgenda
+from ablations.record.run_record import RunRecord
+from sweeps.search.space import Point
 from sweeps.study.budget import ledger_of
 from sweeps.study.confirm import finalists
-from sweeps.study.harvest import outcome_of, write_ask
-from sweeps.study.spec import BudgetSpec, ConfirmSpec, Direction, ObjectiveSpec
-from sweeps.study.state import Run
+from sweeps.study.run_results import outcome_of, write_ask
+from sweeps.study.scheduler import SearchAgenda
+from sweeps.study.specs import BudgetSpec, ConfirmSpec, Direction, ObjectiveSpec
 from sweeps.study.strategy import History, plan_strategy
+from sweeps.study.study_state import Run
 from sweeps.study.trial import Ask
 from tests.sweeps.study.builders import finish, spec, strategy, study, trial
 

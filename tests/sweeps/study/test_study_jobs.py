@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ablations.errors import ConfigError
 from ablations.terminal import quoted
-from sweeps.study.job import identity, job_overrides, read_command
+from sweeps.study.job_overrides import identity, job_overrides, read_command
 from sweeps.study.trial import Ask
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from sweeps.designs import DESIGNS, baselines, design, distinct
-from sweeps.space import ParameterSpec, SearchSpace, SearchSpaceSpec, SimplexSpec
-from sweeps.study.agenda import SearchAgenda
+from sweeps.search.designs import DESIGNS, baselines, design, distinct
+from sweeps.search.space import ParameterSpec, SearchSpace, SearchSpaceSpec, SimplexSpec
 from sweeps.study.resources import Resources
 from sweeps.study.samplers import optuna_proposer, random_proposer
-from sweeps.study.spec import BudgetSpec, ConfirmSpec, SearchSpec, StrategySpec
+from sweeps.study.scheduler import SearchAgenda
+from sweeps.study.specs import BudgetSpec, ConfirmSpec, SearchSpec, StrategySpec
 from sweeps.study.strategy import History, Propose, Strategy, plan_strategy
-from sweeps.study.surrogate import surrogate_proposer
+from sweeps.study.surrogate_proposer import surrogate_proposer
 from tests.sweeps.study.builders import all_runs, spec, study, trial
 
 CHOICE = ParameterSpec(kind="choice", choices=(2, 3, 4))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ablations.runs import list_runs
-from ablations.schema import conf_dir
+from ablations.config.schema import conf_dir
+from ablations.record.run_record import list_runs
 from tests.conftest import SHORT_SOURCES, TINY
 
 pytestmark = pytest.mark.slow

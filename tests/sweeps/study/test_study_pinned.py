@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ablations.schema import conf_dir
+from ablations.config.schema import conf_dir
 from tests.sweeps.study.conftest import StudyApp
 
 SEARCH = (

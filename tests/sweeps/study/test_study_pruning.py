@@ -10,10 +10,10 @@ from hydra_plugins.slots_launcher.launcher import SlotsLauncher
 
 from ablations.errors import ConfigError
 from ablations.files import append_json_line, read_json
-from sweeps.study.harvest import outcome_of
-from sweeps.study.launching import Launching
+from sweeps.study.executor import Launching
 from sweeps.study.pruning import Curve, Pruner, behind
-from sweeps.study.spec import SearchSpec, StrategySpec
+from sweeps.study.run_results import outcome_of
+from sweeps.study.specs import SearchSpec, StrategySpec
 from sweeps.study.sweep import _pruner, read_request
 from sweeps.study.trial import Ask
 

@@ -15,13 +15,13 @@ import pytest
 
 from ablations.errors import ConfigError, HeldError
 from ablations.files import read_json, write_json
-from sweeps.study.agenda import SearchAgenda
 from sweeps.study.budget import affordable_trials, ledger_of
 from sweeps.study.definition import Definition, load_definition, settle_definition
-from sweeps.study.lease import drive
-from sweeps.study.spec import BudgetSpec
-from sweeps.study.state import Run
+from sweeps.study.driver_lock import drive
+from sweeps.study.scheduler import SearchAgenda
+from sweeps.study.specs import BudgetSpec
 from sweeps.study.strategy import Draft
+from sweeps.study.study_state import Run
 from sweeps.study.trial import Ask, Trial
 from tests.sweeps.study.builders import all_runs, finish, outcome, spec, strategy, study
 
@@ -236,7 +236,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
 _HOLD = """
 import sys, time
 from pathlib import Path
-from sweeps.study.lease import drive
+from sweeps.study.driver_lock import drive
 with drive(Path(sys.argv[1]), "s"):
     print("held", flush=True)
     time.sleep(60)

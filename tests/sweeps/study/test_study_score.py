@@ -11,12 +11,12 @@ import pytest
 
 from ablations.errors import ConfigError
 from ablations.files import read_json
-from sweeps.study.agenda import SearchAgenda
 from sweeps.study.confirm import finalists
 from sweeps.study.definition import Definition, load_definition, record_decision, settle_definition
 from sweeps.study.objective import objective_of
-from sweeps.study.spec import ObjectiveSpec, SearchSpec, TaskQualitySpec
-from sweeps.study.state import Run, StudyState
+from sweeps.study.scheduler import SearchAgenda
+from sweeps.study.specs import ObjectiveSpec, SearchSpec, TaskQualitySpec
+from sweeps.study.study_state import Run, StudyState
 from tests.sweeps.study.builders import SPACE, finish, spec, strategy, study
 
 DECISION = {

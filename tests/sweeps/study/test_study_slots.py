@@ -13,10 +13,10 @@ import pytest
 from hydra_plugins.slots_launcher.launcher import SlotsLauncher
 
 from ablations.errors import ConfigError
-from sweeps.slots import devices
-from sweeps.slots.devices import Slot, slots_of
-from sweeps.slots.pool import SlotPool, WorkerDied
-from sweeps.slots.worker import Job
+from sweeps.launchers.local import devices
+from sweeps.launchers.local.devices import Slot, slots_of
+from sweeps.launchers.local.job_worker import Job
+from sweeps.launchers.local.pool import SlotPool, WorkerDied
 
 
 class Task:

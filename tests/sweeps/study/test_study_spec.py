@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from ablations.config.schema import validate
 from ablations.errors import ConfigError
-from ablations.schema import validate
-from sweeps.study.bill import make_bill
 from sweeps.study.budget import affordable_trials
-from sweeps.study.spec import BudgetSpec, ConfirmSpec, SearchSpec
+from sweeps.study.specs import BudgetSpec, ConfirmSpec, SearchSpec
+from sweeps.study.study_cost import make_bill
 from sweeps.study.sweep import read_request
 from tests.sweeps.study import builders
 
@@ -97,7 +97,7 @@ def test_a_searched_path_that_the_run_lacks_is_refused(path: str, said: str) -> 
 
 
 def test_an_experiment_that_gives_out_its_runs_takes_no_multirun() -> None:
-    base = {"study": "arms", "program": {"module": "sweeps.promotion.arms"}, "search": {}}
+    base = {"study": "arms", "program": {"module": "sweeps.programs.annealing"}, "search": {}}
     base["evaluation"] = {"score": {"direction": "minimize"}}
     with pytest.raises(ConfigError, match="leave --multirun out"):
         read_request(base, [])

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from ablations.errors import ConfigError
-from sweeps.space import SearchSpace
-from sweeps.study.agenda import SearchAgenda
+from sweeps.search.space import SearchSpace
 from sweeps.study.confirm import Recommendation, finalists, pareto_front
 from sweeps.study.samplers import optuna_proposer, random_proposer
-from sweeps.study.spec import BudgetSpec, ConfirmSpec, ConstraintSpec, ObjectiveSpec, StrategySpec
+from sweeps.study.scheduler import SearchAgenda
+from sweeps.study.specs import BudgetSpec, ConfirmSpec, ConstraintSpec, ObjectiveSpec, StrategySpec
 from sweeps.study.strategy import History, design_size
-from sweeps.study.surrogate import evidence_of
+from sweeps.study.surrogate_proposer import evidence_of
 from sweeps.study.trial import Ask, Phase, Trial
 from tests.sweeps.study.builders import (
     SPACE,

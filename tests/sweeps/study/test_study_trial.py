@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.study.spec import ConstraintSpec, ObjectiveSpec
+from sweeps.study.specs import ConstraintSpec, ObjectiveSpec
 from sweeps.study.trial import Ask, Trial, feasibility, measure, trial_name
 from tests.sweeps.study.builders import outcome, trial
 

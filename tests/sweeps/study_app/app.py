@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from ablations.errors import ConfigError, Problem, TrainingError
 from ablations.files import append_json_line, mend_lines, read_json_lines
-from ablations.runs import RunRecord
+from ablations.record.run_record import RunRecord
 
 STEPS = 4
 BEST = {"web": 0.55, "math": 0.35, "code": 0.10}

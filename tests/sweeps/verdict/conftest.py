@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ablations.files import write_json
-from ablations.runs import RunRecord
+from ablations.record.run_record import RunRecord
 
 STEPS = (100, 200, 300, 400, 500)
 

@@ -20,7 +20,7 @@ from sweeps.verdict.contrasts import (
     simultaneous,
 )
 from sweeps.verdict.draws import from_normal_score, normal_score
-from sweeps.verdict.noise import OwnVariances, TrainingNoise
+from sweeps.verdict.training_noise import OwnVariances, TrainingNoise
 
 
 def evidence(means: list[float], *, seeds: int = 3, sd: float = 1.0, df: float = 10.0) -> Evidence:

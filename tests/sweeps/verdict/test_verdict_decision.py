@@ -10,8 +10,8 @@ from scipy import stats
 
 from sweeps.verdict.contrasts import Evidence
 from sweeps.verdict.decision import apply_rule, judge, regret
-from sweeps.verdict.noise import TrainingNoise
 from sweeps.verdict.power import detectable_effect, items_factor_needed, power, seeds_needed
+from sweeps.verdict.training_noise import TrainingNoise
 
 
 def evidence(means: list[float], *, sd: float = 1.0, df: float = 20.0, seeds: int = 4) -> Evidence:

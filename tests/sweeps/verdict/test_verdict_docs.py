@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from sweeps.verdict.case import VerdictOptions
+from sweeps.verdict.analysis_inputs import VerdictOptions
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from sweeps.verdict.items import (
+from sweeps.verdict.item_noise import (
     hierarchical_bootstrap,
     item_covariance,
     paired_error,

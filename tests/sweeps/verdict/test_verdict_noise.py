@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.verdict.noise import (
+from sweeps.verdict.training_noise import (
     MIN_BLOCKED_DF,
     RunScores,
     TrainingNoise,

@@ -11,7 +11,7 @@ import pytest
 from ablations.errors import ConfigError, DataError, UserError
 from sweeps.verdict.decide import VerdictOptions, decide
 from sweeps.verdict.published import published_noise, published_table
-from sweeps.verdict.record import read_verdict, write_verdict
+from sweeps.verdict.verdict_record import read_verdict, write_verdict
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "noise" / "variance.csv"
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sweeps.verdict.noise import RunScores, TrainingNoise, fit_means
-from sweeps.verdict.signal import Signal, measure_signal
+from sweeps.verdict.task_quality import Signal, measure_signal
+from sweeps.verdict.training_noise import RunScores, TrainingNoise, fit_means
 from sweeps.verdict.transfer import transfer
 
 TOKENS = np.arange(1.0, 6.0)

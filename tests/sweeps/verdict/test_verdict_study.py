@@ -11,18 +11,18 @@ import pytest
 
 from ablations.errors import ConfigError, UserError
 from ablations.files import write_json
-from ablations.runs import list_runs
+from ablations.record.run_record import list_runs
 from analysis.frames import Frames
 from sweeps.commands.ls import main as list_main
 from sweeps.commands.verdict import main
 from sweeps.study.definition import record_decision
-from sweeps.study.spec import TaskQualitySpec
-from sweeps.swarms import read_study
+from sweeps.study.specs import TaskQualitySpec
+from sweeps.swarm.swarm_tables import read_study
+from sweeps.verdict.applied_quality import decide_task_quality
 from sweeps.verdict.contrasts import Selection
 from sweeps.verdict.decide import VerdictOptions, decide, selection
-from sweeps.verdict.quality import decide_task_quality
-from sweeps.verdict.record import Verdict, read_verdict
-from sweeps.verdict.study import gather
+from sweeps.verdict.study_observations import gather
+from sweeps.verdict.verdict_record import Verdict, read_verdict
 
 NATURAL = {"edu": 0.7, "dclm": 0.3}
 MIXED = {"edu": 0.6, "dclm": 0.4}

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from sweeps.verdict.contrasts import Evidence
-from sweeps.verdict.noise import TrainingNoise
+from sweeps.verdict.messages import number, selection_caveats
 from sweeps.verdict.p_values import p_equals, p_value
-from sweeps.verdict.words import number, selection_caveats
+from sweeps.verdict.training_noise import TrainingNoise
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ class AblationsSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Run the study; returns its state, as other sweepers return their jobs' values."""
         from sweeps.study.composing import Composer
-        from sweeps.study.job import read_command
-        from sweeps.study.pin import plain_config
+        from sweeps.study.config_snapshot import plain_config
+        from sweeps.study.job_overrides import read_command
         from sweeps.study.sweep import Hydra, plan_study, read_request, run_study
 
         assert self.config is not None
@@ -83,6 +83,6 @@ class AblationsSweeper(Sweeper):
 
 def _decide_task_quality(*asked: Any) -> Any:
     """Decide a study's score; a function, so that the verdict's modules load only where it is asked."""
-    from sweeps.verdict.quality import decide_task_quality
+    from sweeps.verdict.applied_quality import decide_task_quality
 
     return decide_task_quality(*asked)

@@ -1,6 +1,6 @@
 """``hydra/launcher=slots``: jobs on the GPUs or CPU threads of this machine, in warm processes.
 
-The work is in :mod:`sweeps.slots`. As in every plugin module: no heavy import, no postponed
+The work is in :mod:`sweeps.launchers.local`. As in every plugin module: no heavy import, no postponed
 annotations beside a dataclass.
 """
 
@@ -44,8 +44,8 @@ class SlotsLauncher(Launcher):
     def __init__(
         self, slots: Any, threads: int | None, devices_per_slot: int, preload: Any
     ) -> None:
-        from sweeps.slots.devices import slots_of
-        from sweeps.slots.pool import SlotPool
+        from sweeps.launchers.local.devices import slots_of
+        from sweeps.launchers.local.pool import SlotPool
 
         plain: Any = OmegaConf.to_container(slots) if OmegaConf.is_config(slots) else slots
         modules = [str(name) for name in preload]
@@ -85,7 +85,7 @@ class SlotsLauncher(Launcher):
     def _launch_one(self, overrides: Sequence[str], index: int) -> JobReturn:
         from hydra.core.singleton import Singleton
 
-        from sweeps.slots.worker import Job
+        from sweeps.launchers.local.job_worker import Job
 
         job = Job(
             context=self._context,

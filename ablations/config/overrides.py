@@ -1,0 +1,168 @@
+"""What Hydra and OmegaConf say of a wrong override, said as the platform says it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablations.config.removed import removed_option
+from ablations.errors import Problem, nearest
+from ablations.terminal import quoted
+
+__all__ = ["explain"]
+
+
+def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> Problem:
+    """One problem for an error of Hydra's, with the nearest key or option where a name is unknown."""
+    from hydra.errors import MissingConfigException, OverrideParseException
+    from omegaconf.errors import MissingMandatoryValue
+
+    if isinstance(error, MissingConfigException):
+        return _missing_option(error)
+    if isinstance(error, OverrideParseException):
+        return Problem(
+            str(error.override),
+            "not an override",
+            found=_first_line(error),
+            allowed="key=value, +key=value, ~key, group=option",
+        )
+    cause = error.__cause__ or error
+    if isinstance(cause, MissingMandatoryValue):
+        key = str(cause.full_key)
+        return Problem(key, "missing", do=f"write {key}=…")
+    text = "\n".join(str(part) for part in (error, error.__cause__) if part)
+    found = re.findall(r"Could not override '([^']+)'|full_key: (\S+)", text)
+    # The innermost key that is named is the one at fault.
+    keys = sorted((first or second for first, second in found), key=len)
+    for key in keys:
+        if (removed := removed_option(key)) is not None:
+            return removed
+    if keys and ("not in struct" in text or "Could not override" in text):
+        return _unknown_key(keys[-1], config_name, overrides, text)
+    return Problem(keys[-1] if keys else "config", _first_line(cause))
+
+
+def _missing_option(error: Any) -> Problem:
+    """A group has no such option: the nearest one, and all of them."""
+    missing = str(error.missing_cfg_file or "")
+    group, _, name = missing.rpartition("/")
+    if (removed := removed_option(f"{group}={name}")) is not None:
+        return removed
+    # A leading underscore marks what other options are made of.
+    options = sorted(option for option in error.options or () if not option.startswith("_"))
+    if not options:
+        return Problem(missing or "config", "no such config", found=_first_line(error))
+    close = nearest(name, options)
+    return Problem(
+        group,
+        f"no option {name!r}",
+        allowed=", ".join(options),
+        do=f"did you mean {' or '.join(map(repr, close))}?" if close else None,
+    )
+
+
+def _unknown_key(key: str, config_name: str, overrides: Sequence[str], text: str) -> Problem:
+    where, siblings = _first_unknown(key, config_name, overrides)
+    if where is None:  # the key is there: the value is of a wrong type
+        return Problem(key, "cannot take this value", found=_last_reason(text))
+    name = where.rpartition(".")[2]
+    close = nearest(name, siblings)
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else ""
+    adding = f"to add a new entry write +{key}=…" if _may_be_added(key, where) else ""
+    return Problem(
+        where,
+        "unknown key",
+        allowed=", ".join(sorted(siblings)) or None,
+        do="; ".join(part for part in (hint, adding) if part) or None,
+    )
+
+
+_OPEN_ENDED = re.compile(
+    r"(promotion\.override|search\.(objectives|constraints|strategy\.mixtures|space\.\w+)|program|after"
+    r"|low|high|fixed|prior|caps\.tokens)\.."
+)
+"""Entries of the user's own naming that no dataclass of a run shows."""
+
+
+def _may_be_added(key: str, unknown: str) -> bool:
+    """Return whether a config may hold ``key``, of which ``unknown`` is the part that is not there."""
+    # Imported here: only a wrong override pays for it.
+    from ablations.config.schema import RunConfig
+
+    # The config of a run holds all sections: one that is not there belongs to another command.
+    if "." not in unknown:
+        return False
+    return bool(_OPEN_ENDED.match(key)) or _is_field(RunConfig, key.split("."))
+
+
+def _is_field(kind: Any, parts: Sequence[str]) -> bool:
+    """Return whether a value of type ``kind`` may hold the path of keys ``parts``."""
+    if not parts:
+        return True
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return parts[0] in hints and _is_field(hints[parts[0]], parts[1:])
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        return _is_field(inner[1], parts[1:])
+    if origin in (typing.Union, types.UnionType, typing.Annotated):
+        return any(_is_field(member, parts) for member in inner)
+    return kind is Any
+
+
+def _first_unknown(
+    key: str, config_name: str, overrides: Sequence[str]
+) -> tuple[str | None, list[str]]:
+    """The shortest prefix of ``key`` that the config does not hold, and the keys beside it."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    from ablations.config.schema import conf_dir
+
+    choices = [text for text in overrides if re.match(r"^[\w/]+=[\w-]+$", text)]
+    if folders := _config_dirs(overrides):
+        paths = ",".join(quoted(f"file://{folder}") for folder in folders)
+        choices.append(f"hydra.searchpath=[{paths}]")
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir())):
+            config = compose(config_name, overrides=choices)
+    except Exception:  # an override among them is wrong too; only the wording hangs on it
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(conf_dir())):
+            config = compose(config_name)
+    node: Any = OmegaConf.to_container(config, resolve=False)
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        if not isinstance(node, Mapping) or part not in node:
+            known = [str(name) for name in node] if isinstance(node, Mapping) else []
+            return ".".join(parts[: depth + 1]), known
+        node = node[part]
+    return None, []
+
+
+def _config_dirs(arguments: Sequence[str]) -> list[Path]:
+    """Return the folders that the command line adds to the configs' own."""
+    found = []
+    for place, word in enumerate(arguments):
+        name, given, value = word.partition("=")
+        if name in ("--config-dir", "-cd"):
+            following = arguments[place + 1] if place + 1 < len(arguments) else ""
+            found.append(Path(value if given else following).absolute())
+    return found
+
+
+def _first_line(error: BaseException | None) -> str:
+    return str(error).strip().splitlines()[0] if error and str(error).strip() else repr(error)
+
+
+def _last_reason(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(("full_key", "object_type", "Could not"))]
+    return kept[0] if kept else lines[0]

@@ -1,0 +1,329 @@
+"""The config of a run: what Hydra composed, checked and made of frozen dataclasses.
+
+    conf/ + overrides ──Hydra──▶ plain values ──▶ load() ──▶ RunConfig ──▶ everything below
+
+:func:`load` reports every problem of a config at once. Sources are looked up by name: a mixture or a
+stage that names ``wiki`` reads ``conf/source/wiki.yaml``, and ``+source.wiki.<field>=`` overrides it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from ablations.config.options import CarryOut
+from ablations.config.removed import without_removed
+from ablations.data.catalogue import SourceSpec, load_catalogue
+from ablations.data.manifest import store_folder
+from ablations.data.tokenizer import TokenizerSpec
+from ablations.errors import ConfigError, Problem, unknown_name
+from ablations.evaluation.specs import EvaluationSpec
+from ablations.mixture.mixture import Mixture
+from ablations.mixture.schedule import LearningRate, Schedule
+from ablations.mixture.specs import MixtureSpec, ScheduleSpec
+from ablations.ranges import Interval, Seed
+from ablations.record.run_record import folder_problem
+from ablations.training.batching import training_problems
+from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
+from ablations.yaml_files import read_yaml
+
+__all__ = [
+    "RunConfig",
+    "WarmStartSpec",
+    "carry_out",
+    "conf_dir",
+    "dump",
+    "load",
+    "named_sources",
+    "source_values",
+    "validate",
+]
+
+T = TypeVar("T")
+
+_FORBID: dict[str, Any] = {"extra": "forbid"}
+
+_OTHER_KEYS = frozenset(
+    (
+        *("search", "hydra", "checkpoint", "out", "progress", "experiment", "promotion"),
+        *(
+            "config_dirs",
+            "workers",
+            "force",
+            "mirror",
+            "slurm",
+            "contamination",
+            "program",
+            "after",
+        ),
+    )
+)
+"""Top-level keys of a composed config that belong to commands or to the sweeper, not to the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmStartSpec:
+    """Begin from a checkpoint of another run instead of from random weights."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    checkpoint: str | None = None
+    """Folder of a training checkpoint; null = random weights."""
+    load_optimizer: bool = True
+    """Carry the optimiser's moments over; FineMath's published arms did not."""
+    first_step: Annotated[int, Interval(ge=0)] | None = None
+    """Step of the schedule at which training goes on; null = the step of the checkpoint."""
+
+    def __post_init__(self) -> None:
+        if self.first_step is not None and self.checkpoint is None:
+            raise ConfigError(
+                Problem(
+                    "warm_start.first_step",
+                    "there is no checkpoint to go on from",
+                    found=self.first_step,
+                    do="give warm_start.checkpoint, or leave it null",
+                )
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that one run is."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    study: str
+    """Folder of the record under ``runs_dir``: one study, one question."""
+    trial: str | None = None
+    """Name of the mixture under test within the study; null = eight digits of the fingerprint."""
+    seed: Seed = 0
+    """Seeds the initial weights and the order of the data."""
+    runs_dir: str = "runs"
+    """Where records go; not part of the fingerprint."""
+    data_dir: str = "data"
+    """Where prepared token stores are; not part of the fingerprint."""
+    source: Mapping[str, SourceSpec]
+    """Name → source, for every source that a stage names."""
+    tokenizer: TokenizerSpec
+    """What turns text into tokens."""
+    mixture: MixtureSpec
+    """The mixture of every stage that does not bring its own."""
+    schedule: ScheduleSpec
+    """Stages, budgets and learning rate."""
+    model: ModelSpec
+    """The proxy model."""
+    training: TrainingSpec
+    """Batch, optimiser, precision, checkpoints."""
+    execution: ExecutionSpec = field(default_factory=ExecutionSpec)
+    """Where and how it is run; not part of the fingerprint."""
+    evaluation: EvaluationSpec
+    """Tasks and the score."""
+    warm_start: WarmStartSpec = field(default_factory=WarmStartSpec)
+    """The checkpoint to begin from, if any."""
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    """Free notes that a study keeps with the run; not part of the fingerprint."""
+
+    def store_folder(self, source: str) -> Path:
+        """Where the token store of ``source`` is, or will be."""
+        store = self.source[source].store or source
+        return store_folder(Path(self.data_dir), self.tokenizer.name, store)
+
+    def build_schedule(self) -> Schedule:
+        """The schedule in whole steps."""
+        return self.schedule.build(
+            self.mixture,
+            sequence_length=self.training.sequence_length,
+            batch_size=self.training.batch_size,
+        )
+
+    def build_learning_rate(self, schedule: Schedule) -> LearningRate:
+        """The learning rate over ``schedule``."""
+        return self.schedule.lr.build(peak=self.training.peak_lr, schedule=schedule)
+
+
+def conf_dir() -> Path:
+    """The platform's own configs: beside the packages in a checkout, inside them when installed."""
+    here = Path(__file__).resolve().parents[1]
+    checkout = here.parent / "conf"
+    return checkout if checkout.is_dir() else here / "conf"
+
+
+def named_sources(config: Mapping[str, Any]) -> list[str]:
+    """The sources that the mixture or a stage of a plain config names, in order."""
+    names = dict.fromkeys((config.get("mixture") or {}).get("weights") or {})
+    for stage in ((config.get("schedule") or {}).get("stages") or {}).values():
+        names.update(dict.fromkeys((stage or {}).get("weights") or {}))
+    return list(names)
+
+
+def load(config: Mapping[str, Any], config_dirs: Iterable[Path] = ()) -> RunConfig:
+    """Check a composed config and make it a :class:`RunConfig`.
+
+    Args:
+        config: Plain values, as ``OmegaConf.to_container(resolve=True)`` gives them. Keys that were removed
+            since it was recorded are left out; commands refuse them before.
+        config_dirs: Config folders searched for ``source/<name>.yaml`` before the platform's own.
+
+    Raises:
+        ConfigError: every problem found.
+    """
+    own = {key: value for key, value in config.items() if key not in _OTHER_KEYS}
+    values = without_removed(own)
+    values["source"], problems = _sources(values, _source_dirs(config_dirs))
+    try:
+        carry_out(config)
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        loaded: RunConfig = validate(RunConfig, values)
+    except ConfigError as error:
+        raise ConfigError([*problems, *error.problems, *_weight_problems(values)]) from None
+    if problems:
+        raise ConfigError(problems)
+    _check_across_parts(loaded)
+    return loaded
+
+
+def carry_out(config: Mapping[str, Any]) -> CarryOut:
+    """Return how a command is to be carried out, by the keys beside the run's.
+
+    Raises:
+        ConfigError: every such key that holds what it cannot.
+    """
+    own = {field.name: config[field.name] for field in fields(CarryOut) if field.name in config}
+    return validate(CarryOut, own)
+
+
+def source_values(
+    config: Mapping[str, Any], config_dirs: Iterable[Path] = ()
+) -> dict[str, Mapping[str, Any]]:
+    """The plain values of the sources that a plain config names and that are known."""
+    return _sources(config, _source_dirs(config_dirs))[0]
+
+
+def _source_dirs(config_dirs: Iterable[Path]) -> list[Path]:
+    """Folders of sources, the first to be asked first."""
+    # Hydra lists its own primary folder before the command line's: ours must come last to be overridden.
+    added = [Path(path) for path in config_dirs if Path(path) != conf_dir()]
+    return [path / "source" for path in (*added, conf_dir())]
+
+
+def _sources(
+    values: Mapping[str, Any], directories: list[Path]
+) -> tuple[dict[str, Any], list[Problem]]:
+    """The plain values of every named source: its file, overridden by the config."""
+    known = load_catalogue(reversed(directories))
+    overrides = values.get("source") or {}
+    found: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for name in dict.fromkeys([*named_sources(values), *overrides]):
+        override = overrides.get(name) or {}
+        if name in known:
+            stored = read_yaml(known[name]) or {}
+            if not isinstance(stored, Mapping):
+                problems.append(Problem(str(known[name]), "not the keys of a source"))
+                continue
+            found[name] = {**stored, **override}
+        elif override:  # a source of the config's own
+            found[name] = override
+        else:
+            problems.append(unknown_name("mixture.weights", "source", name, known))
+    return found, problems
+
+
+def _weight_problems(values: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with the weights of a config that is wrong elsewhere too."""
+    mixture = values.get("mixture") or {}
+    stages = (values.get("schedule") or {}).get("stages") or {}
+    named = {
+        f"schedule.stages.{name}.weights": (s or {}).get("weights") for name, s in stages.items()
+    }
+    if None in named.values():
+        named["mixture.weights"] = mixture.get("weights")
+    problems: list[Problem] = []
+    for where, weights in named.items():
+        if not isinstance(weights, Mapping):
+            continue
+        try:
+            Mixture(weights, normalize=bool(mixture.get("normalize")), where=where)
+        except ConfigError as error:
+            problems += error.problems
+        except (TypeError, ValueError):  # no number: the field's own problem says so
+            continue
+    return problems
+
+
+def validate(kind: type[T], values: Mapping[str, Any]) -> T:
+    """``values`` as the dataclass ``kind``; a :class:`ConfigError` with every problem otherwise."""
+    # Imported here: the commands that only list need no schema.
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        raise ConfigError(list(_problems(error.errors(), values, kind))) from None
+
+
+def dump(config: Any) -> dict[str, Any]:
+    """Plain values of a config dataclass, defaults included: what the fingerprint is taken of."""
+    from pydantic import TypeAdapter
+
+    plain: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
+    return plain
+
+
+def _problems(errors: Iterable[Any], values: Any, kind: type) -> Iterator[Problem]:
+    for error in errors:
+        where = ".".join(str(part) for part in error["loc"])
+        cause = (error.get("ctx") or {}).get("error")
+        if isinstance(cause, ConfigError):
+            yield from cause.problems
+        elif error["type"] == "unexpected_keyword_argument":
+            yield _unknown_key(error["loc"], kind, where)
+        elif error["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+            yield Problem(where, "missing", do="give it a value")
+        else:
+            given = error.get("input")
+            quote = error["type"] == "string_type" and isinstance(given, bool | int | float)
+            do = f"quote it: {where}=\"'{given}'\"" if quote else None
+            yield Problem(where, error["msg"], found=_short(given), do=do)
+
+
+def _short(given: Any) -> str:
+    """Return a value as it is shown: a whole number of any length is cut."""
+    if isinstance(given, int) and given.bit_length() > 128:
+        return f"about 2^{given.bit_length() - 1}"
+    shown = repr(given)
+    return shown if len(shown) <= 200 else f"{shown[:200]}…"
+
+
+def _unknown_key(loc: tuple[Any, ...], kind: Any, where: str) -> Problem:
+    """The problem of a key that no field answers to, with the nearest of its siblings."""
+    import dataclasses
+    import typing
+
+    for part in loc[:-1]:
+        hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
+        kind = hints.get(part, kind)
+        for inner in typing.get_args(kind):  # Mapping[str, X] and X | None hold the dataclass
+            if dataclasses.is_dataclass(inner):
+                kind = inner
+    known = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+    return unknown_name(where, "key", str(loc[-1]), known)
+
+
+def _check_across_parts(config: RunConfig) -> None:
+    """Rules that join several parts of a config."""
+    problems = training_problems(config.model, config.training, config.execution)
+    for where, name in (("study", config.study), ("trial", config.trial)):
+        if name is not None and (problem := folder_problem(where, name)):
+            problems.append(problem)
+    try:
+        schedule = config.build_schedule()
+        config.build_learning_rate(schedule)
+    except ConfigError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigError(problems)

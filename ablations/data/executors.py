@@ -1,0 +1,177 @@
+"""One source's preparation as datatrove jobs: in this process, in a pool, or on a Slurm cluster."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ablations.data.catalogue import SourceSpec
+from ablations.data.manifest import store_folder
+from ablations.data.readers import Place
+from ablations.data.tokenizer import Tokenizer
+from ablations.errors import ConfigError
+from ablations.sbatch import job_word, line_problems, partition_problems, time_problems
+
+__all__ = ["SlurmSpec", "Work", "run_here", "submit"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmSpec:
+    """How the ranks of a source run as Slurm jobs (datatrove's ``SlurmPipelineExecutor``)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    partition: str
+    """Slurm partition."""
+    time: str = "24:00:00"
+    """Limit of a job, hours:minutes:seconds."""
+    cpus_per_task: int = 2
+    """Cores of a rank; the tokenizer uses them all."""
+    mem_per_cpu_gb: int = 4
+    """Memory of a core in GB."""
+    env_command: str | None = None
+    """Command that activates the Python environment inside a job."""
+    sbatch_args: Mapping[str, str] | None = None
+    """Further options of ``sbatch``."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            *partition_problems("slurm.partition", self.partition),
+            *time_problems("slurm.time", self.time),
+            *line_problems("slurm.sbatch_args", self.sbatch_args or {}),
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One source to prepare, and everything its ranks need."""
+
+    name: str
+    spec: SourceSpec
+    tokenizer: Tokenizer
+    data_dir: Path
+    mirror: Path | None
+
+    @property
+    def folder(self) -> Path:
+        """The store, once it is whole."""
+        return store_folder(self.data_dir, self.tokenizer.name, self.spec.store or self.name)
+
+    @property
+    def partial(self) -> Path:
+        """Where the ranks write; becomes the store."""
+        return self.folder.with_name(f".{self.folder.name}.partial")
+
+    @property
+    def jobs(self) -> Path:
+        """Which ranks are done, and datatrove's logs."""
+        return self.folder.with_name(f".{self.folder.name}.jobs")
+
+    def place(self) -> Place:
+        """Where its readers find packages and mirrors."""
+        return Place(downloads=self.data_dir / "downloads", mirror=self.mirror)
+
+
+def _pipeline(work: Work) -> list[Any]:
+    from ablations.data.contamination import TaskIndex, read_tasks
+    from ablations.data.pipeline import (
+        DropByLength,
+        DropContaminated,
+        HoldOut,
+        ReadSource,
+        WriteTokens,
+    )
+
+    place = work.place()
+    before: list[Any] = [ReadSource(work.spec, place.downloads, place.mirror)]
+    if work.spec.decontaminate:
+        tasks = read_tasks(_items(work), work.spec.decontaminate)
+        before.append(DropContaminated(TaskIndex(tasks)))
+    least, most = work.spec.min_tokens, work.spec.max_tokens
+    if least is not None or most is not None:
+        before.append(DropByLength(work.tokenizer, least, most))
+    return [
+        *before,
+        HoldOut(work.partial, work.spec.heldout_share, tuple(before)),
+        WriteTokens(work.partial, work.tokenizer),
+    ]
+
+
+def _items(work: Work) -> Path:
+    """``data/benchmarks``, with the tasks to decontaminate against fetched where they are missing."""
+    from ablations.data.demo.benchmark_items import TASKS, prepare_benchmarks
+
+    folder = work.data_dir / "benchmarks"
+    missing = [task for task in work.spec.decontaminate if not (folder / f"{task}.jsonl").is_file()]
+    if set(missing) & {*TASKS, "gsm8k_overlap"}:
+        prepare_benchmarks(work.data_dir, mirror=work.mirror)
+    return folder
+
+
+def _finish(work: Work) -> Any:
+    from ablations.data.finalize import Finish
+
+    return Finish(
+        name=work.name,
+        spec=work.spec,
+        tokenizer=work.tokenizer,
+        partial=work.partial,
+        folder=work.folder,
+    )
+
+
+def run_here(work: Work, workers: int) -> None:
+    """Run every rank that is not done, in this process or in a pool, then make the store."""
+    from ablations.data.pipeline import InProcess
+
+    InProcess(
+        pipeline=_pipeline(work),
+        tasks=work.spec.shards,
+        workers=min(workers, work.spec.shards),
+        logging_dir=str(work.jobs),
+    ).run()
+    _finish(work)()
+    shutil.rmtree(work.jobs, ignore_errors=True)
+
+
+def submit(work: Work, workers: int, slurm: SlurmSpec) -> None:
+    """Submit the ranks that are not done, and a job after them that makes the store.
+
+    Submit again only when the jobs of an earlier submission have ended: nothing else keeps two jobs
+    from writing the same rank.
+    """
+    from datatrove.executor import SlurmPipelineExecutor
+
+    shared: dict[str, Any] = {
+        "time": slurm.time,
+        "partition": slurm.partition,
+        "cpus_per_task": slurm.cpus_per_task,
+        "mem_per_cpu_gb": slurm.mem_per_cpu_gb,
+        "env_command": slurm.env_command,
+        "sbatch_args": dict(slurm.sbatch_args or {}),
+    }
+    ranks = SlurmPipelineExecutor(
+        pipeline=_pipeline(work),
+        tasks=work.spec.shards,
+        workers=workers,
+        job_name=f"prepare-{job_word(work.name)}",
+        logging_dir=str(work.jobs),
+        slurm_logs_folder=str(work.jobs / "slurm"),
+        **shared,
+    )
+    finish = work.jobs / "finish"
+    shutil.rmtree(finish, ignore_errors=True)  # a finish that failed may be marked as done
+    SlurmPipelineExecutor(
+        pipeline=[_finish(work)],
+        tasks=1,
+        job_name=f"finish-{job_word(work.name)}",
+        logging_dir=str(finish),
+        slurm_logs_folder=str(finish / "slurm"),
+        depends=ranks,
+        **shared,
+    ).run()

@@ -1,0 +1,273 @@
+"""The preparation of one source as a datatrove pipeline.
+
+    ReadSource ─▶ (DropContaminated) ─▶ (DropByLength) ─▶ HoldOut ─▶ WriteTokens   per rank
+    Finish                                                                         once, at the end
+
+The steps run in this process, in a pool, or in Slurm jobs (datatrove's executors); each rank writes
+files of its own, and :func:`finish_store` makes a store of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datatrove.data import Document
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.tokens.tokenizer import (
+    DocumentTokenizer,
+    TokenizedFile,
+    get_output_filename,
+)
+from datatrove.utils.batching import batched
+from datatrove.utils.logging import logger
+from filelock import FileLock
+
+from ablations.data.catalogue import SourceSpec
+from ablations.data.contamination import TaskIndex
+from ablations.data.finalize import counts_file, heldout_file
+from ablations.data.manifest import TRAIN
+from ablations.data.rank_processes import run_side_by_side
+from ablations.data.readers import Place, heldout, read_source
+from ablations.data.tokenizer import Tokenizer
+from ablations.files import write_sealed
+
+__all__ = [
+    "DropByLength",
+    "DropContaminated",
+    "HoldOut",
+    "InProcess",
+    "ReadSource",
+    "WriteTokens",
+]
+
+_SHUFFLE_SEED = 0
+_BATCH_DOCUMENTS = 512
+
+
+class ReadSource(PipelineStep):  # type: ignore[misc]
+    """The rank's documents."""
+
+    name, type = "source", "READER"
+
+    def __init__(self, spec: SourceSpec, downloads: Path, mirror: Path | None) -> None:
+        super().__init__()
+        self.spec, self.downloads, self.mirror = spec, downloads, mirror
+        self.dropped: Counter[str] = Counter()
+        self.replaced: Counter[str] = Counter()
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Yield documents; what is left out or replaced is counted in ``dropped`` and ``replaced``."""
+        del data
+        place = Place(
+            downloads=self.downloads,
+            mirror=self.mirror,
+            rank=rank,
+            ranks=world_size,
+            dropped=self.dropped,
+            replaced=self.replaced,
+        )
+        for text in read_source(self.spec, place):
+            yield Document(text=text.text, id=text.id, metadata={"group": text.group})
+
+
+class DropContaminated(PipelineStep):  # type: ignore[misc]
+    """Leave out documents that contain items of tasks."""
+
+    name, type = "contamination", "FILTER"
+
+    def __init__(self, index: TaskIndex) -> None:
+        super().__init__()
+        self.index = index
+        self.dropped: Counter[str] = Counter()
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Yield the clean documents."""
+        del rank, world_size
+        for batch in batched(data, _BATCH_DOCUMENTS):
+            found = self.index.hits_of_many([document.text for document in batch])
+            for document, hits in zip(batch, found, strict=True):
+                if hits:
+                    self.dropped[f"contains {min(hit.task for hit in hits)}"] += 1
+                else:
+                    yield document
+
+
+class DropByLength(PipelineStep):  # type: ignore[misc]
+    """Leave out documents of too few tokens or too many.
+
+    A document's end-of-text token is not counted. Every token of a byte-level tokenizer stands for a
+    byte or more, so what has fewer bytes than ``least`` is dropped without being tokenised; what
+    passes is tokenised here and once more by :class:`WriteTokens`.
+    """
+
+    name, type = "length", "FILTER"
+
+    def __init__(self, tokenizer: Tokenizer, least: int | None, most: int | None) -> None:
+        super().__init__()
+        self.file, self.least, self.most = tokenizer.file, least or 0, most
+        self.dropped: Counter[str] = Counter()
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Yield the documents within the limits."""
+        del rank, world_size
+        # Imported here: what only plans needs no tokenizer.
+        from tokenizers import Tokenizer as FastTokenizer
+
+        counter = FastTokenizer.from_file(str(self.file))
+        for batch in batched(self._long_enough(data), _BATCH_DOCUMENTS):
+            texts = [document.text for document in batch]
+            encoded = counter.encode_batch_fast(texts, add_special_tokens=False)
+            for document, encoding in zip(batch, encoded, strict=True):
+                length = len(encoding.ids)
+                if length < self.least:
+                    self._drop_short()
+                elif self.most is not None and length > self.most:
+                    self.dropped[f"more than {self.most} tokens"] += 1
+                else:
+                    yield document
+
+    def _long_enough(self, data: Iterable[Document]) -> Iterator[Document]:
+        for document in data:
+            if len(document.text.encode()) < self.least:
+                self._drop_short()
+            else:
+                yield document
+
+    def _drop_short(self) -> None:
+        self.dropped[f"fewer than {self.least} tokens"] += 1
+
+
+class HoldOut(PipelineStep):  # type: ignore[misc]
+    """Set the held-out groups aside, count the rest, report on both when the rank is through."""
+
+    name, type = "held-out", "FILTER"
+
+    def __init__(self, folder: Path, share: float, before: tuple[Any, ...]) -> None:
+        super().__init__()
+        self.folder, self.share, self.before = folder, share, before
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Yield the training documents."""
+        del world_size
+        counts = Counter(documents=0, bytes=0, heldout_documents=0, heldout_bytes=0)
+        path = heldout_file(self.folder, rank)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        counts_file(self.folder, rank).parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8") as aside:
+            for document in data:
+                out = heldout(document.metadata["group"], self.share)
+                part = "heldout_" if out else ""
+                counts[f"{part}documents"] += 1
+                counts[f"{part}bytes"] += len(document.text.encode())
+                if out:
+                    row = {"id": document.id, "text": document.text}
+                    aside.write(json.dumps(row, ensure_ascii=False) + "\n")
+                else:
+                    yield document
+        dropped: Counter[str] = Counter()
+        for step in self.before:
+            dropped.update(step.dropped)
+        replaced = sum(
+            step.replaced.total() for step in self.before if isinstance(step, ReadSource)
+        )
+        write_sealed(
+            counts_file(self.folder, rank),
+            {**counts, "replaced_characters": replaced, "dropped": dict(dropped)},
+        )
+
+
+class WriteTokens(DocumentTokenizer):  # type: ignore[misc]
+    """datatrove's writer, with the tokenizer's own width and without offsets nobody reads.
+
+    ``encode_batch_fast`` skips the character offsets of every token, and one array conversion a
+    document replaces ``struct.pack`` of Python integers (benchmarks/prepare.py has the figures).
+    """
+
+    def __init__(self, folder: Path, tokenizer: Tokenizer) -> None:
+        super().__init__(
+            str(folder / TRAIN),
+            tokenizer_name_or_path=str(tokenizer.file),
+            eos_token=tokenizer.eos_token,
+            batch_size=_BATCH_DOCUMENTS,
+            seed=_SHUFFLE_SEED,
+        )
+        self._width, self._tokenizer_name = tokenizer.token_bytes, tokenizer.name
+
+    @property
+    def token_size(self) -> int:
+        """Bytes of a token: by the largest id, not by the number of entries."""
+        return self._width
+
+    def write_unshuffled(self, data: Iterable[Document], filename: str) -> TokenizedFile:
+        """Tokenise in batches; the end-of-document token comes from the post-processor."""
+        unshuffled = TokenizedFile(
+            self.output_folder,
+            filename,
+            # A name, not this machine's path: readers of the metadata compare names.
+            tokenizer_name_or_path=self._tokenizer_name,
+            save_final_metadata=True,
+            token_size=self.token_size,
+        )
+        dtype = np.dtype("<u2" if self.token_size == 2 else "<u4")
+        for batch in batched(data, self.batch_size):
+            for encoded in self.tokenizer.encode_batch_fast([doc.text for doc in batch]):
+                unshuffled.write_bytes(np.array(encoded.ids, dtype=dtype).tobytes())
+        unshuffled.close()
+        return unshuffled
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Any:
+        """Tokenise and shuffle; remove the half-made files of a killed attempt first."""
+        for stale in Path(self.output_folder.path).glob(f"{rank:05d}_*"):
+            stale.unlink()
+        result = super().run(data, rank, world_size)
+        unshuffled = get_output_filename(self.save_filename, rank, "unshuffled")
+        for stale in Path(self.output_folder.path).glob(f"{unshuffled}*"):
+            stale.unlink()
+        return result
+
+
+class InProcess(LocalPipelineExecutor):  # type: ignore[misc]
+    """datatrove's local executor, silent, and safe to kill.
+
+    A rank is locked while it runs: one whose parent was killed a moment ago may still write, and the
+    next preparation must not write beside it. With one worker there is no helper process.
+    """
+
+    def run(self) -> None:
+        """Run every rank that is not done."""
+        with _quiet():
+            ranks = self.get_incomplete_ranks()
+            if self.workers > 1 and len(ranks) > 1:
+                run_side_by_side(self._run_for_rank, ranks, self.workers)
+                return
+            # Steps keep what they counted; each rank starts from fresh copies.
+            for rank in ranks:
+                self._fresh()._run_for_rank(rank)
+
+    def _fresh(self) -> InProcess:
+        import copy
+
+        twin = copy.copy(self)
+        twin.pipeline = copy.deepcopy(self.pipeline)
+        return twin
+
+    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
+        with _quiet(), FileLock(self.logging_dir.resolve_paths(f"rank-{rank:05d}.lock")):
+            return super()._run_for_rank(rank, local_rank, node_rank)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """datatrove reports through loguru to stderr; progress is told elsewhere, errors are raised."""
+    logger.disable("datatrove")
+    try:
+        yield
+    finally:
+        logger.enable("datatrove")

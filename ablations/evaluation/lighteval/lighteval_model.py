@@ -1,0 +1,225 @@
+"""A lighteval model over weights in memory, answered by our scoring loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ablations.evaluation.generation import Generated, generate
+from ablations.evaluation.lighteval import clean_import
+from ablations.evaluation.lighteval.item_metrics import prompt_of
+from ablations.evaluation.logprob_scorer import BranchScore, Network, Prepared, prepare, score
+from ablations.evaluation.prefix_packing import Request
+
+with clean_import.undisturbed():
+    from lighteval.models.abstract_model import LightevalModel, ModelConfig
+    from lighteval.models.model_output import ModelResponse
+    from lighteval.tasks.prompt_manager import PromptManager
+    from lighteval.tasks.requests import Doc, SamplingMethod
+
+__all__ = ["MemoryModel"]
+
+
+class MemoryModel(LightevalModel):  # type: ignore[misc]
+    """A lighteval model over weights in memory; what does not depend on them is prepared once.
+
+    :meth:`use` changes the weights. Requests are tokenised and batched at their first use and kept
+    for the next checkpoint, which shares the tokenizer and the window.
+
+    Args:
+        tokenizer: What transformers loads from the model's folder.
+        window: Positions of the model.
+        batch_tokens: Padded tokens of a forward pass.
+        separator: Id of the only special token that training put into the text, after each document;
+            None = the tokenizer's own special tokens are the ones that training used.
+    """
+
+    def __init__(
+        self, tokenizer: Any, *, window: int, batch_tokens: int, separator: int | None = None
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._separator = separator
+        self._window = window
+        self._batch_tokens = batch_tokens
+        self._network: Network | None = None
+        self._prepared: dict[tuple[str, int], tuple[list[Doc], Any]] = {}
+        self._prompts = PromptManager(use_chat_template=False, tokenizer=tokenizer)
+        self.config = ModelConfig(model_name="in memory")
+
+    def use(self, network: Network) -> None:
+        """Score with these weights from now on."""
+        self._network = network
+
+    @property
+    def network(self) -> Network:
+        """The weights in use."""
+        assert self._network is not None, "use() comes first"
+        return self._network
+
+    @property
+    def tokenizer(self) -> Any:
+        """What turns text into tokens, for every checkpoint in turn."""
+        return self._tokenizer
+
+    @property
+    def add_special_tokens(self) -> bool:
+        """Return true where a context begins as the tokenizer begins a text: as training did."""
+        return self._separator is None
+
+    @property
+    def max_length(self) -> int:
+        """Positions of the model: context and continuation together."""
+        return self._window
+
+    def respond(self, method: SamplingMethod, docs: list[Doc]) -> list[ModelResponse]:
+        """The answers to ``docs`` by one of lighteval's three ways to ask."""
+        asked = {
+            SamplingMethod.LOGPROBS: self.loglikelihood,
+            SamplingMethod.PERPLEXITY: self.loglikelihood_rolling,
+            SamplingMethod.GENERATIVE: self.greedy_until,
+        }
+        return asked[method](docs)
+
+    def loglikelihood(self, docs: list[Doc]) -> list[ModelResponse]:
+        """Log-probabilities of every choice; then, where asked for, without the context (PMI)."""
+        groups, prepared, requests = self._once("choices", docs, self._choices)
+        scores = score(self.network, prepared)
+        return [
+            _choice_response([(requests[number], scores[number]) for number in group])
+            for group in groups
+        ]
+
+    def loglikelihood_rolling(self, docs: list[Doc]) -> list[ModelResponse]:
+        """Log-probabilities of a text's windows; every token is predicted once."""
+        groups, prepared = self._once("rolling", docs, self._windows)
+        scores = score(self.network, prepared)
+        return [
+            ModelResponse(logprobs=[scores[number][0].logprob for number in group])
+            for group in groups
+        ]
+
+    def greedy_until(self, docs: list[Doc]) -> list[ModelResponse]:
+        """Greedy text after every prompt, up to a stop text."""
+        contexts = self._once("contexts", docs, self._contexts)
+        first = docs[0]
+        texts: list[Generated] = generate(
+            self.network,
+            self._tokenizer,
+            contexts,
+            max_new_tokens=first.generation_size,
+            stop=tuple(first.stop_sequences or ()),
+            window=self._window,
+            batch_tokens=self._batch_tokens,
+            end=self._end,
+        )
+        return [
+            ModelResponse(
+                text=[one.text],
+                output_tokens=[list(one.tokens)],
+                truncated_tokens_count=one.cut_tokens,
+            )
+            for one in texts
+        ]
+
+    def _once(self, kind: str, docs: list[Doc], make: Any) -> Any:
+        """``make(docs)``, kept for the next call with the same list."""
+        key = (kind, id(docs))
+        if key not in self._prepared:
+            self._prepared[key] = (docs, make(docs))
+        return self._prepared[key][1]
+
+    def _choices(self, docs: list[Doc]) -> tuple[list[list[int]], Prepared, list[Request]]:
+        """Requests of every document: one where its choices share a context, else one a choice."""
+        pairs: list[tuple[str, list[str]]] = []
+        groups: list[list[int]] = []
+        for doc in docs:
+            first = len(pairs)
+            pairs += self._pairs(doc)
+            groups.append(list(range(first, len(pairs))))
+        contexts = self._encode([context for context, _ in pairs], special=True)
+        branches = iter(self._encode([text for _, texts in pairs for text in texts]))
+        requests = [
+            Request(context, [next(branches) for _ in texts])
+            for context, (_, texts) in zip(contexts, pairs, strict=True)
+        ]
+        return groups, self._prepare(requests, self._window), requests
+
+    def _pairs(self, doc: Doc) -> list[tuple[str, list[str]]]:
+        prompt, context = prompt_of(doc), self._prompts.prepare_prompt(doc)
+        # Of generated tasks the first reference alone is measured; its aliases only count as matches.
+        single = len(prompt.gold) == len(prompt.choices)
+        choices = doc.choices[:1] if single else doc.choices
+        if prompt.contexts is not None:
+            shots = context.removesuffix(doc.query)
+            pairs = [
+                (shots + own, [choice])
+                for own, choice in zip(prompt.contexts, choices, strict=True)
+            ]
+        else:
+            pairs = [(context, choices)]
+        if doc.unconditioned_query is not None:
+            pairs.append((doc.unconditioned_query, choices))
+        return [_move_space(context, texts) for context, texts in pairs]
+
+    def _windows(self, docs: list[Doc]) -> tuple[list[list[int]], Prepared]:
+        """Windows that overlap by the one token that predicts the first of the next."""
+        requests: list[Request] = []
+        groups: list[list[int]] = []
+        for ids in self._encode([doc.query for doc in docs]):
+            text, first = [self._prefix, *ids], len(requests)
+            for start in range(0, len(ids), self._window):
+                window = text[start : start + self._window + 1]
+                requests.append(Request(window[:1], [window[1:]]))
+            groups.append(list(range(first, len(requests))))
+        # The last token of a window is predicted and never fed: one more than the window fits.
+        return groups, self._prepare(requests, self._window + 1)
+
+    def _contexts(self, docs: list[Doc]) -> list[list[int]]:
+        return self._encode([self._prompts.prepare_prompt(doc) for doc in docs], special=True)
+
+    def _prepare(self, requests: list[Request], window: int) -> Prepared:
+        pack = self.network.packs
+        return prepare(requests, window=window, batch_tokens=self._batch_tokens, pack=pack)
+
+    @property
+    def _end(self) -> int | None:
+        """Return the token after a document."""
+        eos: int | None = self._tokenizer.eos_token_id
+        return eos if self._separator is None else self._separator
+
+    @property
+    def _prefix(self) -> int:
+        """The token that stands before a document: in training, the end of the one before."""
+        if self._separator is not None:
+            return self._separator
+        bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
+        prefix: int = bos if bos is not None else eos if eos is not None else 0
+        return prefix
+
+    def _encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
+        """Token ids; contexts (``special``) begin as training began a text and do not end."""
+        if not texts:
+            return []
+        added = special and self.add_special_tokens
+        encoded = self._tokenizer(texts, add_special_tokens=added, return_attention_mask=False)
+        rows: list[list[int]] = encoded["input_ids"]
+        if not special:
+            return rows
+        rows = [row[:-1] if row and row[-1] == self._end else row for row in rows]
+        return [row or [self._prefix] for row in rows]
+
+
+def _move_space(context: str, choices: list[str]) -> tuple[str, list[str]]:
+    """White space at a context's end goes to the continuations, as tokenizers expect it."""
+    bare = context.rstrip()
+    space = context[len(bare) :]
+    return bare, [space + choice for choice in choices]
+
+
+def _choice_response(answered: list[tuple[Request, list[BranchScore]]]) -> ModelResponse:
+    answers = [one for _, scores in answered for one in scores]
+    return ModelResponse(
+        logprobs=[one.logprob for one in answers],
+        argmax_logits_eq_gold=[one.greedy for one in answers],
+        output_tokens=[list(branch) for request, _ in answered for branch in request.branches],
+        truncated_tokens_count=max(one.cut_tokens for one in answers),
+    )

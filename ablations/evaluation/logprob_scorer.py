@@ -1,0 +1,190 @@
+"""The scoring loop: log-probabilities of continuations under a model in memory.
+
+    requests ──prepare──▶ Prepared (tokens, masks, targets; made once)
+                              │ × any number of checkpoints
+    Network(model) ───────────┴─score──▶ one BranchScore a continuation
+
+Three things make it cheaper than scoring every (context, continuation) pair on its own: branches of
+an item share one copy of their context (``requests``), batches are filled by tokens and sorted by
+length, and the vocabulary projection runs over the positions that are read and no others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ablations.evaluation.prefix_packing import Batch, Request, lay_out, plan_batches
+
+__all__ = ["BranchScore", "Network", "Prepared", "prepare", "score"]
+
+_LOGIT_ELEMENTS = 1 << 23
+"""Logits held at once (32 MB in float32): larger slices leave the cache, smaller ones add calls."""
+
+_PACKABLE = ("LlamaForCausalLM",)
+"""Architectures whose body takes a mask of four dimensions and whose head is a plain projection."""
+
+
+@dataclass(frozen=True, slots=True)
+class BranchScore:
+    """What the model thinks of one continuation."""
+
+    logprob: float
+    """Natural logarithm of its probability; NaN where no window holds it."""
+    greedy: bool
+    """Whether greedy decoding would have written it."""
+    cut_tokens: int
+    """Tokens of its context that did not fit."""
+
+
+class Network:
+    """A causal language model, split into the body and the projection onto the vocabulary."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model.eval()
+        self.packs = type(model).__name__ in _PACKABLE
+        self.device = next(model.parameters()).device
+
+    def body(self, tokens: Tensor, positions: Tensor | None, mask: Tensor | None) -> Tensor:
+        """Hidden states, or for architectures that cannot be split their logits."""
+        if not self.packs:
+            logits: Tensor = self.model(input_ids=tokens, use_cache=False).logits
+            return logits
+        out = self.model.model(
+            input_ids=tokens, position_ids=positions, attention_mask=mask, use_cache=False
+        )
+        hidden: Tensor = out.last_hidden_state
+        return hidden
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits of chosen positions, in float32."""
+        logits: Tensor = self.model.lm_head(hidden) if self.packs else hidden
+        return logits.float()
+
+
+@dataclass(frozen=True)
+class _Tensors:
+    """One batch, ready to feed."""
+
+    tokens: Tensor
+    positions: Tensor | None
+    segments: Tensor | None
+    reads: Tensor
+    """Flat positions of the batch whose distribution is needed, each once."""
+    read_of: Tensor
+    """Index into ``reads``, one a target, ascending."""
+    targets: Tensor
+    owners: Tensor
+    """Index into all branches of the plan, one a target."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Requests in the shape that the model is fed: independent of the weights."""
+
+    batches: tuple[_Tensors, ...]
+    branches: tuple[tuple[int, int, int], ...]
+    """(request, branch, tokens cut) of every branch that is scored."""
+    sizes: tuple[int, ...]
+    """Branches of every request."""
+    fed_tokens: int
+    """Tokens of all batches, padding included."""
+
+
+def prepare(
+    requests: Sequence[Request], *, window: int, batch_tokens: int, pack: bool = True
+) -> Prepared:
+    """Lay requests out, batch them and make tensors of them."""
+    layouts, _ = lay_out(requests, window, pack=pack)
+    branches: list[tuple[int, int, int]] = []
+    tensors = []
+    for batch in plan_batches(layouts, batch_tokens):
+        tensors.append(_tensors(batch, len(branches)))
+        branches += [
+            (branch.request, branch.index, branch.cut_tokens)
+            for layout in batch.layouts
+            for branch in layout.branches
+        ]
+    fed = sum(batch.tokens.numel() for batch in tensors)
+    sizes = tuple(len(request.branches) for request in requests)
+    return Prepared(tuple(tensors), tuple(branches), sizes, fed)
+
+
+def _tensors(batch: Batch, first_branch: int) -> _Tensors:
+    shape = (len(batch.layouts), batch.length)
+    tokens, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    segments = np.full(shape, -1, np.int64)
+    reads, targets, owners = [], [], []
+    for row, layout in enumerate(batch.layouts):
+        size = len(layout.tokens)
+        tokens[row, :size], positions[row, :size] = layout.tokens, layout.positions
+        segments[row, :size] = layout.segments
+        reads.append(layout.reads + row * batch.length)
+        targets.append(layout.targets)
+        owners.append(layout.owners + first_branch)
+        first_branch += len(layout.branches)
+    flat = np.concatenate(reads)
+    order = np.argsort(flat, kind="stable")
+    unique, read_of = np.unique(flat[order], return_inverse=True)
+    return _Tensors(
+        torch.from_numpy(tokens),
+        torch.from_numpy(positions) if batch.packed else None,
+        torch.from_numpy(segments) if batch.packed else None,
+        torch.from_numpy(unique),
+        torch.from_numpy(read_of),
+        torch.from_numpy(np.concatenate(targets)[order]),
+        torch.from_numpy(np.concatenate(owners)[order]),
+    )
+
+
+@torch.inference_mode()
+def score(network: Network, prepared: Prepared) -> list[list[BranchScore]]:
+    """One score a branch, in the order of the requests."""
+    total = len(prepared.branches)
+    sums = torch.zeros(total, dtype=torch.float64, device=network.device)
+    misses = torch.zeros(total, dtype=torch.int64, device=network.device)
+    for batch in prepared.batches:
+        _score_batch(network, batch, sums, misses)
+    unscored = BranchScore(math.nan, False, 0)
+    scores = [[unscored] * size for size in prepared.sizes]
+    values = zip(prepared.branches, sums.tolist(), misses.tolist(), strict=True)
+    for (request, index, cut), logprob, missed in values:
+        scores[request][index] = BranchScore(logprob, missed == 0, cut)
+    return scores
+
+
+def _score_batch(network: Network, batch: _Tensors, sums: Tensor, misses: Tensor) -> None:
+    device = network.device
+    tokens = batch.tokens.to(device)
+    positions = None if batch.positions is None else batch.positions.to(device)
+    mask = None if batch.segments is None else _branch_mask(batch.segments.to(device))
+    hidden = network.body(tokens, positions, mask).flatten(0, 1)
+    reads, read_of = batch.reads.to(device), batch.read_of.to(device)
+    targets, owners = batch.targets.to(device), batch.owners.to(device)
+    vocabulary = int(network.model.config.vocab_size)
+    rows = max(1, _LOGIT_ELEMENTS // vocabulary)
+    for start in range(0, len(reads), rows):
+        logits = network.head(hidden[reads[start : start + rows]])
+        first, last = torch.searchsorted(
+            read_of, torch.tensor([start, start + rows], device=device)
+        ).tolist()
+        local, wanted = read_of[first:last] - start, targets[first:last]
+        asked = logits[local, wanted]
+        peak = logits.amax(-1)
+        normaliser = (logits.sub_(peak[:, None]).exp_().sum(-1).log_() + peak)[local]
+        sums.index_add_(0, owners[first:last], (asked - normaliser).double())
+        misses.index_add_(0, owners[first:last], (asked < peak[local]).long())
+
+
+def _branch_mask(segments: Tensor) -> Tensor:
+    """True where the row's token may look at the column's: earlier, and context or its own branch."""
+    length = segments.shape[1]
+    rows, columns = segments[:, :, None], segments[:, None, :]
+    causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril_()
+    return (((columns == 0) | (columns == rows)) & causal)[:, None]

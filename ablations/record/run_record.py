@@ -1,0 +1,440 @@
+"""Run records: what one training left on disk, and the only code that reads and writes it.
+
+    runs/<study>/<trial>-<seed>/
+        manifest.json  config.yaml  metrics.jsonl  events.jsonl  scores.jsonl  details/  checkpoints/
+        exports/  audit.json  result.json  worker.log
+
+A record answers three questions without opening a checkpoint: what was asked (``manifest.json``),
+how far it got (``status``, ``metrics()``), and what came out (``result()``)::
+
+    for record in list_runs(Path("runs"), study="demo"):
+        print(record.name, record.status, record.result().get("score"))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ablations.errors import ConfigError, DamagedError, Problem, UserError
+from ablations.files import (
+    append_json_line,
+    mend_lines,
+    read_json_lines,
+    write_sealed,
+    write_text,
+)
+from ablations.record.checksums import listed
+from ablations.record.lease import hold
+from ablations.record.provenance import git_commit, queue_job, versions
+from ablations.record.stored import damaged, result_fault, stored_as, stored_object
+
+__all__ = [
+    "FORMAT",
+    "HOLDER",
+    "Manifest",
+    "RunRecord",
+    "Status",
+    "fingerprint",
+    "folder_problem",
+    "list_runs",
+    "run_name",
+]
+
+FORMAT = 1
+"""Version of the record layout; a reader refuses a newer one."""
+
+HOLDER = "holder.json"
+"""The lease of the process that works on a run."""
+
+Status = Literal["pending", "training", "scoring", "done", "failed"]
+
+_ELSEWHERE = ("runs_dir", "data_dir", "study", "trial", "execution", "labels", "progress")
+"""Top-level config keys that say where and how a run is executed, not what its result is."""
+
+
+def fingerprint(config: Mapping[str, Any], items: Mapping[str, str] | None = None) -> str:
+    """SHA-256 (hex) over what defines the result of a run.
+
+    Args:
+        config: The resolved config, of which the part that says where it is run is left out.
+        items: Item file → SHA-256 of its content. Records of an older version have none; their
+            fingerprint is that of the config alone.
+    """
+    defining = {key: value for key, value in config.items() if key not in _ELSEWHERE}
+    if items:
+        defining["items"] = dict(items)
+    text = json.dumps(defining, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+_LONGEST = 100
+"""Characters of a name: with a seed, a suffix or a stage it stays within every file system's 255."""
+
+_FOLDER = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{_LONGEST - 1}}}")
+"""Names of studies, trials and full runs: folders, job names, and words of commands that are printed
+and run by shells."""
+
+
+def folder_problem(where: str, name: str) -> Problem | None:
+    """What keeps ``name`` from being the name of one folder, None where nothing does."""
+    if _FOLDER.fullmatch(name):
+        return None
+    return Problem(
+        where,
+        "not a folder's name",
+        found=repr(name if len(name) <= _LONGEST else f"{name[:40]}… ({len(name)} characters)"),
+        allowed=f"letters, digits, '.', '_' and '-', no dot or dash at its beginning, at most {_LONGEST}",
+    )
+
+
+def run_name(trial: str, seed: int) -> str:
+    """The folder of a run inside its study."""
+    return f"{trial}-{seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What defines a run, and where it stands."""
+
+    study: str
+    trial: str
+    seed: int
+    fingerprint: str
+    config: Mapping[str, Any]
+    """The resolved config, plain values only."""
+    items: Mapping[str, str] = field(default_factory=dict)
+    """Item file → SHA-256 of the items that the run is scored on; empty in older records."""
+    status: Status = "pending"
+    reason: str | None = None
+    """Why the run failed; None unless it did."""
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    """What a study says of the run: the trial's name, phase and parameters."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    command: Sequence[str] = ()
+    """The arguments of the process that began the run."""
+    created: float = 0.0
+    """Seconds since the epoch, as the two below."""
+    started: float | None = None
+    finished: float | None = None
+    host: str = ""
+    pid: int = 0
+    format: int = FORMAT
+
+
+class RunRecord:
+    """One run folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"RunRecord({str(self.path)!r})"
+
+    # ------------------------------------------------------------------------------- identity
+
+    @classmethod
+    def at(cls, runs_dir: Path, *, study: str, trial: str, seed: int) -> RunRecord:
+        """The record of a run where it is, or would be made."""
+        return cls(Path(runs_dir) / study / run_name(trial, seed))
+
+    @classmethod
+    def create(
+        cls,
+        runs_dir: Path,
+        *,
+        study: str,
+        trial: str,
+        seed: int,
+        config: Mapping[str, Any],
+        items: Mapping[str, str] | None = None,
+        config_yaml: str = "",
+        labels: Mapping[str, Any] | None = None,
+    ) -> RunRecord:
+        """Open the record of a run, making it when it is new.
+
+        Of two fingerprints that differ in items alone, those items count that both know: a record
+        without any, of an older version, is the run of its config. It takes the items up while it is
+        not done.
+
+        Raises:
+            ConfigError: the folder holds a run of another fingerprint; nothing is overwritten.
+        """
+        record = cls.at(runs_dir, study=study, trial=trial, seed=seed)
+        mark = fingerprint(config, items)
+        if record.exists():
+            record._open_as(mark, config, items or {})
+            return record
+        record.path.mkdir(parents=True, exist_ok=True)
+        write_text(record.path / "config.yaml", config_yaml)
+        manifest = Manifest(
+            study=study,
+            trial=trial,
+            seed=seed,
+            fingerprint=mark,
+            config=config,
+            items=items or {},
+            labels=labels or {},
+            versions=versions(),
+            git_commit=git_commit(),
+            command=tuple(sys.argv),
+            created=time.time(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
+        record._write(manifest)
+        return record
+
+    def _open_as(self, mark: str, config: Mapping[str, Any], items: Mapping[str, str]) -> None:
+        manifest = self.manifest
+        if manifest.fingerprint == mark:
+            return
+        changed = sorted(_differences(manifest.config, config))
+        known = manifest.items
+        changed += [f"items.{name}" for name in sorted(items) if known.get(name, "") != items[name]]
+        same_config = fingerprint(manifest.config) == fingerprint(config)
+        if same_config and all(known.get(name, digest) == digest for name, digest in items.items()):
+            if manifest.status != "done":
+                both = {**known, **items}
+                taken = fingerprint(config, both)
+                self._write(replace(manifest, items=both, fingerprint=taken))
+            return
+        raise ConfigError(
+            Problem(
+                str(self.path),
+                "holds a run of another config",
+                found=f"differs in {', '.join(changed[:8]) or 'a value'}",
+                do="choose another study= or trial=; a record is never overwritten",
+            )
+        )
+
+    def exists(self) -> bool:
+        """Whether the folder holds a run."""
+        return os.path.lexists(self.path / "manifest.json")
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest as it stands on disk now."""
+        path = self.path / "manifest.json"
+        try:
+            stored = stored_object(path)
+        except FileNotFoundError:
+            raise _not_what(path, "there", "a run's other files") from None
+        if isinstance(stored.get("format"), int) and stored["format"] > FORMAT:
+            raise ConfigError(
+                Problem(
+                    str(self.path),
+                    "written by a newer version of the platform",
+                    found=f"record format {stored['format']}",
+                    allowed=f"at most {FORMAT}",
+                )
+            )
+        return stored_as(Manifest, stored, path)
+
+    @property
+    def name(self) -> str:
+        """``<study>/<trial>-<seed>``."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def status(self) -> Status:
+        """Where the run stands, by its manifest."""
+        return self.manifest.status
+
+    # ------------------------------------------------------------------------------- progress
+
+    def set_status(self, status: Status, reason: str | None = None) -> None:
+        """Record where the run stands; the times of the first start and of the end are kept."""
+        manifest = self.manifest
+        now = time.time()
+        started = manifest.started if manifest.started or status == "pending" else now
+        finished = now if status in ("done", "failed") else None
+        self._write(
+            replace(
+                manifest,
+                status=status,
+                reason=reason,
+                started=started,
+                finished=finished,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+            )
+        )
+
+    def _write(self, manifest: Manifest) -> None:
+        write_sealed(self.path / "manifest.json", asdict(manifest))
+
+    def event(self, kind: str, *, step: int | None = None, **details: Any) -> None:
+        """Append one event: a resume, a spike, a checkpoint, a failure."""
+        row = {"time": time.time(), "step": step, "kind": kind, **details}
+        append_json_line(self.path / "events.jsonl", row, seal=True)
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Be the one process that works on this run; see :mod:`ablations.record.lease`.
+
+        Raises:
+            HeldError: another process holds the run, or took it over while this one was stopped; the
+                message names it.
+        """
+
+        def refusal(who: str) -> Problem:
+            return Problem(
+                self.name,
+                "this run is being worked on",
+                found=who,
+                do="wait for it, or stop that process and give the same command again",
+            )
+
+        with hold(self.path / "lock", self.path / HOLDER, refusal):
+            for name in ("metrics.jsonl", "events.jsonl", "scores.jsonl"):
+                mend_lines(self.path / name)
+            if job := queue_job():
+                self.event("job", step=None, **job)
+            yield
+
+    # ------------------------------------------------------------------------------- contents
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One row a step, in order; of a step that was trained again after a resume, the last."""
+        rows = {
+            row["step"]: row for row in read_json_lines(self.path / "metrics.jsonl", needs="step")
+        }
+        return [rows[step] for step in sorted(rows)]
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every event, oldest first."""
+        return list(read_json_lines(self.path / "events.jsonl", needs="kind"))
+
+    def scores(self) -> list[dict[str, Any]]:
+        """One row a scored checkpoint, in order of steps."""
+        rows = {
+            row["step"]: row for row in read_json_lines(self.path / "scores.jsonl", needs="step")
+        }
+        return [rows[step] for step in sorted(rows)]
+
+    def add_scores(self, row: Mapping[str, Any]) -> None:
+        """Append the scores of one checkpoint."""
+        append_json_line(self.path / "scores.jsonl", row, seal=True)
+
+    def audit(self) -> dict[str, Any] | None:
+        """The audit of what was read, or None before there is one."""
+        return self._optional("audit.json")
+
+    def result(self) -> dict[str, Any] | None:
+        """The result, written last; None while the run is not over."""
+        result = self._optional("result.json")
+        if result is not None and "status" not in result:
+            raise _not_what(self.path / "result.json", "the result of a run", "no status")
+        if result is not None and (fault := result_fault(result)):
+            raise damaged(self.path / "result.json", fault)
+        return result
+
+    def ailments(self, *, judged: bool = False) -> list[str]:
+        """Return what of the record is damaged or lacking, one text a file; empty where all is well.
+
+        Args:
+            judged: Leave out what no verdict reads, audit and config as composed, and a result that
+                is missing, which a verdict calls not finished.
+        """
+        found: list[str] = []
+        readers = (lambda: self.manifest, self.result, self.scores)
+        for read in readers if judged else (*readers, self.audit):
+            try:
+                read()
+            except UserError as error:
+                found.append(str(error))
+        if found:
+            return found
+        result = self.result() or {}
+        if (rows := len(self.scores())) < (result.get("scored") or 0):
+            found.append(f"{self.path / 'scores.jsonl'}: holds {rows} of {result['scored']} rows")
+        if judged:
+            return found
+        if not result and self.manifest.status == "done":
+            found.append(f"{self.path / 'result.json'}: missing")
+        if result.get("audit_ok") is not None and self.audit() is None:
+            found.append(f"{self.path / 'audit.json'}: missing")
+        if not (self.path / "config.yaml").is_file():
+            found.append(f"{self.path / 'config.yaml'}: missing, so no command to repeat the run")
+        return found
+
+    def write_audit(self, audit: Mapping[str, Any]) -> None:
+        """Record the audit."""
+        write_sealed(self.path / "audit.json", audit)
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Record the result: the last thing a run writes, and what a study harvests."""
+        write_sealed(self.path / "result.json", result)
+
+    def _optional(self, name: str) -> dict[str, Any] | None:
+        path = self.path / name
+        if not os.path.lexists(path):
+            return None
+        return stored_object(path)
+
+    def details(self, step: int) -> dict[str, Path]:
+        """Task → parquet file of its per-item details at ``step``.
+
+        A file that was written and is missing is named as well: reading it raises.
+        """
+        folder = self.path / "details" / str(step)
+        names = {file.name for file in folder.glob("*.parquet")} | set(listed(folder))
+        return {name.removesuffix(".parquet"): folder / name for name in sorted(names)}
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """Training checkpoints, one folder a step."""
+        return self.path / "checkpoints"
+
+    @property
+    def exports_dir(self) -> Path:
+        """transformers folders, one a scored checkpoint."""
+        return self.path / "exports"
+
+    def export(self, step: int) -> Path:
+        """The transformers folder of the checkpoint at ``step``."""
+        return self.exports_dir / str(step)
+
+
+def _not_what(path: Path, what: str, found: str) -> DamagedError:
+    return DamagedError(Problem(str(path), f"damaged: not {what}", found=found, do="move it away"))
+
+
+def list_runs(runs_dir: Path, study: str | None = None) -> list[RunRecord]:
+    """Every record under ``runs_dir``, or of one study, by name; one that lost its manifest as well."""
+    root = Path(runs_dir)
+    if study is not None and (study in ("", ".", "..") or "/" in study or "\0" in study):
+        return []
+    # A name is a name: "demo_*" is no study, and "" is not all of them.
+    studies = "*" if study is None else glob.escape(study)
+    found = {
+        file.parent
+        for name in ("manifest.json", "result.json")
+        for file in root.glob(f"{studies}/*/{name}")
+    }
+    return [RunRecord(folder) for folder in sorted(found)]
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
+    """Dotted keys whose values differ, those that do not define the result left out."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        if old != new and json.dumps(old, default=str) != json.dumps(new, default=str):
+            yield prefix
+        return
+    for key in {*old, *new}:
+        if not prefix and key in _ELSEWHERE:
+            continue
+        yield from _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)

@@ -1,8 +1,0 @@
-"""What a warm scoring process imports before it forks: lighteval, then the function it is asked for."""
-
-from __future__ import annotations
-
-import ablations.evaluation.preload  # noqa: F401 - seconds of imports, once per server
-from ablations.scoring import score_in_worker
-
-__all__ = ["score_in_worker"]

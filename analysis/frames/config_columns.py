@@ -1,0 +1,146 @@
+"""What a resolved config says of its data: stages, weights, tokens, the model's size.
+
+Read from the plain mapping in the manifest, not through `ablations.config.schema`: building and checking
+10,000 configs would cost more than everything else, and a record is read as it was written even
+where today's schema would refuse it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "PlannedSource",
+    "PlannedTask",
+    "parameters",
+    "planned_sources",
+    "planned_tasks",
+    "sources_of",
+    "total_tokens",
+]
+
+DEFAULT_EPOCH_CAP = 4.0
+"""Epoch cap where a config does not state one (design.md)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedSource:
+    """What one stage asks of one source."""
+
+    stage: str
+    source: str
+    domain: str | None
+    weight: float
+    tokens: float
+    available: float | None
+    epoch_cap: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedTask:
+    """One evaluation set of the suite."""
+
+    task: str
+    domain: str | None
+    form: str | None
+    metric: str | None
+    """The first metric asked for: the task's headline."""
+
+
+def planned_tasks(config: Mapping[str, Any]) -> Iterator[PlannedTask]:
+    """The tasks of the suite, and the held-out task of every source."""
+    for name, spec in _mapping(_mapping(config, "evaluation"), "tasks").items():
+        if isinstance(spec, Mapping):
+            metrics = spec.get("metrics") or [None]
+            yield PlannedTask(
+                task=name, domain=spec.get("domain"), form=spec.get("form"), metric=metrics[0]
+            )
+    for source, about in sources_of(config).items():
+        yield PlannedTask(
+            task=f"heldout_{source}",
+            domain=about.get("domain") or source,
+            form="rolling",
+            metric="bpb",
+        )
+
+
+def total_tokens(config: Mapping[str, Any]) -> float | None:
+    """Tokens of the whole schedule, as asked for."""
+    stated = _number(_mapping(config, "schedule").get("total_tokens"))
+    if stated is not None:
+        return stated
+    budgets = [_number(stage.get("tokens")) for stage in _stages(config).values()]
+    known = [budget for budget in budgets if budget is not None]
+    return sum(known) if known else None
+
+
+def sources_of(config: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Source → its config, of the sources that the config names."""
+    found = _mapping(config, "source")
+    return {name: spec for name, spec in found.items() if isinstance(spec, Mapping)}
+
+
+def planned_sources(config: Mapping[str, Any]) -> Iterator[PlannedSource]:
+    """What every stage asks of every source with a weight, in the config's order."""
+    mixture = _mapping(config, "mixture")
+    cap = _number(mixture.get("epoch_cap")) or DEFAULT_EPOCH_CAP
+    catalogue = sources_of(config)
+    total = total_tokens(config) or 0.0
+    for stage, spec in _stages(config).items():
+        budget = _number(spec.get("tokens"))
+        if budget is None:
+            share = _number(spec.get("share"))
+            budget = total * (1.0 if share is None else share)
+        for source, weight in _weights(spec.get("weights") or mixture.get("weights")).items():
+            about = catalogue.get(source, {})
+            yield PlannedSource(
+                stage=stage,
+                source=source,
+                domain=about.get("domain"),
+                weight=weight,
+                tokens=weight * budget,
+                available=_number(about.get("tokens_available", about.get("tokens"))),
+                epoch_cap=cap,
+            )
+
+
+def _stages(config: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    stages = _mapping(config, "schedule").get("stages")
+    if isinstance(stages, Mapping) and stages:
+        return {name: spec or {} for name, spec in stages.items()}
+    return {"main": {}}
+
+
+def _weights(weights: Any) -> dict[str, float]:
+    """Weights that sum to 1, whether the config asked to normalise them or not."""
+    if not isinstance(weights, Mapping):
+        return {}
+    found = {name: _number(weight) or 0.0 for name, weight in weights.items()}
+    total = sum(found.values())
+    return {name: weight / total for name, weight in found.items()} if total > 0 else {}
+
+
+def parameters(config: Mapping[str, Any]) -> int | None:
+    """Parameters of the Llama model that the config describes, embeddings included."""
+    model = _mapping(config, "model")
+    needed = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    sizes = [_number(model.get(name)) for name in (*needed, "vocab_size")]
+    if any(size is None for size in sizes):
+        return None
+    hidden, layers, heads, inner, vocabulary = (int(size or 0) for size in sizes)
+    kv_heads = int(_number(model.get("num_key_value_heads")) or heads)
+    attention = 2 * hidden * hidden + 2 * hidden * (hidden // heads) * kv_heads
+    block = attention + 3 * hidden * inner + 2 * hidden
+    embeddings = vocabulary * hidden * (1 if model.get("tie_word_embeddings", True) else 2)
+    return embeddings + layers * block + hidden
+
+
+def _mapping(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = config.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

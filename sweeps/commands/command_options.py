@@ -1,0 +1,143 @@
+"""Options of the commands of ``sweeps`` that no other dataclass holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, TypeVar
+
+from ablations.config.schema import validate
+
+__all__ = [
+    "CompareOptions",
+    "ExportOptions",
+    "FitSubject",
+    "ImportOptions",
+    "LsOptions",
+    "VerdictSubject",
+    "read_options",
+]
+
+T = TypeVar("T")
+
+_FORBID: dict[str, Any] = {"extra": "forbid"}
+
+
+def read_options(kind: type[T], config: Mapping[str, Any], *, alone: bool = False) -> T:
+    """Check the keys of ``kind`` in a composed config.
+
+    Args:
+        kind: The dataclass of the keys.
+        config: The composed config.
+        alone: Refuse every other key: no other dataclass takes it.
+
+    Raises:
+        ConfigError: every problem found.
+    """
+    own = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    taken = {
+        key: value
+        for key, value in config.items()
+        if key in own or (alone and key not in ("config_dirs", "hydra"))
+    }
+    return validate(kind, taken)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LsOptions:
+    """The keys of ``ablate ls``."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    runs_dir: str = "runs"
+    """Where records are."""
+    study: str | None = None
+    """Folder under ``runs_dir``; null = every study."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictSubject:
+    """What a verdict is asked on, and how it is told."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    study: str | None = None
+    """Folder under ``runs_dir``; or ``table``."""
+    runs_dir: str = "runs"
+    """Where records are."""
+    table: str | None = None
+    """A published table, or a CSV of the same form."""
+    objective: str | None = None
+    """One of the study's objectives; null = its first."""
+    write: bool = True
+    """Keep the verdict beside the runs."""
+    verbose: bool = False
+    """Also print tasks, noise, caveats and the rule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSubject:
+    """What a fit is made of, and where it goes."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    study: str | None = None
+    """Folder under ``runs_dir``; or the two tables."""
+    runs_dir: str = "runs"
+    """Where records are."""
+    ratios: str | None = None
+    """A table of mixtures."""
+    metrics: str | None = None
+    """The table of what their runs measured."""
+    bad_rows: Literal["refuse", "leave_out"] = "refuse"
+    """Rows whose weights are no mixture."""
+    out: str | None = None
+    """Where the fit goes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """The keys of ``ablate import``."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    file: str
+    """The YAML file."""
+    name: str | None = None
+    """Name of the configs; null = the file's own."""
+    nanotron: str = "main"
+    """Branch whose defaults stand for what the file leaves out."""
+    out: str = "imports"
+    """Parent of the import's folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """The keys of ``ablate promote`` that compare."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    compare: str | None = None
+    """A promotion folder: compare its full run with its proxies."""
+    runs_dir: str = "runs"
+    """Where records are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """The keys of ``ablate export`` beside those of a run."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    format: str
+    """Whose files are written."""
+    promotion: str | None = None
+    """A promotion folder: export its full run."""
+    run: str | None = None
+    """The folder of a recorded run."""
+    out: str = "exports"
+    """Parent of the export's folder."""
+    tokens: str | None = None
+    """``copy``, ``link``, ``none``, or null."""
+    root: str | None = None
+    """Where the export will lie when it is read."""

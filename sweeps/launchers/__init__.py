@@ -1,0 +1,1 @@
+"""Launchers: slots of one machine, and the watch over a Slurm queue."""

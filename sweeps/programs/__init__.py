@@ -1,0 +1,1 @@
+"""Programs that launch several runs: annealing arms, and stages searched one after the other."""

@@ -1,0 +1,69 @@
+"""What a full run takes: FLOPs, device-hours, days, money; every assumption said beside the figure.
+
+    FLOPs          tokens x FLOPs a token (PaLM's count, arXiv 2204.02311, appendix B)
+    device-hours   FLOPs / (peak x MFU), and the overhead
+
+>>> from ablations.training.specs import ModelSpec
+>>> smollm2 = ModelSpec(vocab_size=49152, hidden_size=2048, intermediate_size=8192,
+...                     num_hidden_layers=24, num_attention_heads=32, num_key_value_heads=32)
+>>> found = estimate(smollm2, tokens=11e12, sequence_length=2048, price=PriceSpec(), devices=256)
+>>> round(found.device_hours, -3), round(found.usd, -4)
+(124000.0, 250000.0)
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ablations.mixture.schedule import Schedule
+from ablations.training.specs import ModelSpec
+from sweeps.promotion.specs import PriceSpec
+
+__all__ = ["Estimate", "estimate", "stage_hours"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What training takes."""
+
+    flops: float
+    """Training FLOPs."""
+    device_hours: float
+    """Hours of one device, overhead included."""
+    wall_days: float
+    """Days on all devices."""
+    usd: float
+    """Price of the device-hours."""
+    devices: int
+    price: PriceSpec
+    """The assumptions."""
+
+    def plain(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def estimate(
+    model: ModelSpec, *, tokens: float, sequence_length: int, price: PriceSpec, devices: int
+) -> Estimate:
+    """What training ``model`` on ``tokens`` takes on ``devices``."""
+    flops = model.flops_per_token(sequence_length) * tokens
+    seconds = flops / (price.peak_tflops * 1e12 * price.mfu) * (1.0 + price.overhead)
+    hours = seconds / 3600.0
+    return Estimate(
+        flops=flops,
+        device_hours=hours,
+        wall_days=hours / devices / 24.0,
+        usd=hours * price.usd_per_device_hour,
+        devices=devices,
+        price=price,
+    )
+
+
+def stage_hours(total: Estimate, schedule: Schedule) -> dict[str, float]:
+    """Stage → device-hours: a step costs the same in every stage of a run."""
+    return {
+        stage.name: total.device_hours * stage.steps / schedule.total_steps
+        for stage in schedule.stages
+    }

@@ -1,0 +1,87 @@
+"""From a proxy's config to the full run's schedule: stages keep their shares of the budget.
+
+    proxy     3M tokens   stable 60%  math 25%  decay 15%     weights that the study found
+    full     11T tokens   stable 60%  math 25%  decay 15%     the same weights, the target's rate
+
+A mixture that was searched without stages fills the stages that the full run's config names; a
+stage's ``add`` sets a share aside for sources that are wanted there (SmolLM2 keeps its best math and
+code for the end), and the searched mixture shares the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ablations.config.schema import dump, validate
+from ablations.errors import ConfigError, Problem
+from ablations.mixture.mixture import Mixture
+from ablations.mixture.specs import MixtureSpec, ScheduleSpec
+from sweeps.promotion.specs import FullSpec
+
+__all__ = ["FrozenSchedule", "freeze"]
+
+FrozenSchedule = dict[str, Any]
+"""Plain values of a :class:`ScheduleSpec` in which every stage brings its own weights."""
+
+
+def freeze(proxy: Mapping[str, Any], full: FullSpec) -> FrozenSchedule:
+    """The full run's schedule.
+
+    Args:
+        proxy: The resolved config of a run of the picked candidate.
+        full: The full run.
+
+    Raises:
+        ConfigError: a stage adds a share of a source that the study's mixture cannot make room for.
+    """
+    mixture = validate(MixtureSpec, proxy["mixture"])
+    schedule = validate(ScheduleSpec, proxy["schedule"])
+    budgets = schedule.budgets()
+    total = math.fsum(budgets.values())
+    weights = {name: _weights(stage.weights, mixture) for name, stage in schedule.stages.items()}
+    stages: dict[str, Any]
+    if len(budgets) == 1 and full.stages is not None:
+        (found,) = weights.values()
+        stages = {
+            name: {"share": stage.share, "weights": _with(found, stage.add, name)}
+            for name, stage in full.stages.items()
+        }
+    else:
+        stages = {
+            name: {"share": budget / total, "weights": weights[name]}
+            for name, budget in budgets.items()
+        }
+    return {
+        "total_tokens": full.total_tokens,
+        "stages": stages,
+        "lr": dump(full.lr),
+        "full_tokens": None,
+    }
+
+
+def _weights(stage: Mapping[str, float] | None, mixture: MixtureSpec) -> dict[str, float]:
+    weights = mixture.weights if stage is None else stage
+    return _rounded(Mixture(weights, normalize=mixture.normalize))
+
+
+def _rounded(mixture: Mapping[str, float]) -> dict[str, float]:
+    """Weights to nine digits, their sum kept at one: a promotion is read by people."""
+    rounded = {name: round(weight, 9) for name, weight in mixture.items() if weight > 0.0}
+    largest = max(rounded, key=lambda name: rounded[name])
+    rounded[largest] = round(rounded[largest] + 1.0 - math.fsum(rounded.values()), 9)
+    return rounded
+
+
+def _with(found: Mapping[str, float], add: Mapping[str, float], stage: str) -> dict[str, float]:
+    if not add:
+        return dict(found)
+    aside = math.fsum(add.values())
+    if aside > 1.0 + 1e-9:
+        raise ConfigError(
+            Problem(f"promotion.full.stages.{stage}.add", "more than the whole stage", found=aside)
+        )
+    names = dict.fromkeys([*found, *add])
+    mixed = {n: (1.0 - aside) * found.get(n, 0.0) + add.get(n, 0.0) for n in names}
+    return _rounded(Mixture(mixed, normalize=True))

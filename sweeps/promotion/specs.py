@@ -1,0 +1,288 @@
+"""What a promotion is told: the full run's budget, its cluster, its price, and the gates' limits.
+
+The full run's model, batch, learning rate and tokenizer are its own config groups; a promotion takes
+over from the study the mixture of every stage and the stages' shares of the budget, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from string import Formatter
+from typing import Any, ClassVar
+
+from ablations.errors import ConfigError, Problem
+from ablations.mixture.specs import LearningRateSpec
+from ablations.record.run_record import folder_problem
+from ablations.sbatch import partition_problems, time_problems
+from sweeps.nanotron_files.recorded_schema import Branch
+
+__all__ = [
+    "GATES",
+    "ClusterSpec",
+    "FullSpec",
+    "FullStage",
+    "LimitSpec",
+    "PriceSpec",
+    "PromotionSpec",
+]
+
+_FORBID: dict[str, Any] = {"extra": "forbid"}
+
+GATES = (
+    "beats_baseline",
+    "epoch_caps",
+    "audit",
+    "contamination",
+    "second_proxy",
+    "token_counts",
+    "one_tokenizer",
+    "surrogate_evidence",
+)
+"""The gates, in the order they are told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullStage:
+    """A stage that the full run makes of a mixture that was searched without stages."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    share: float
+    """Share of the full budget."""
+    add: Mapping[str, float] = field(default_factory=dict)
+    """Source → share of the stage's tokens set aside for it; the promoted mixture fills the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSpec:
+    """Where the full run is trained."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    nodes: int = 1
+    """Machines."""
+    gpus_per_node: int = 8
+    """GPUs of a machine."""
+    cpus_per_task: int = 88
+    """Cores asked for on every machine."""
+    tp: int = 1
+    """Tensor-parallel ranks."""
+    pp: int = 1
+    """Pipeline ranks."""
+    zero_stage: int = 0
+    """1 shares the optimiser's state over the data-parallel ranks."""
+    micro_batch_size: int = 4
+    """Samples of a forward pass on one rank."""
+    checkpoint_interval_steps: int = 2000
+    """Steps between two checkpoints."""
+    partition: str = "gpu"
+    """Slurm partition."""
+    time: str = "72:00:00"
+    """Slurm time limit of one job (HH:MM:SS or D-HH); a job that ends resumes when it is submitted again."""
+    folders: str = "datasets/{tokenizer}/{source}/train"
+    """Folder of a source's token files on the cluster, as the stores lie on disk."""
+    checkpoints: str = "checkpoints"
+    """Parent of the checkpoints on the cluster."""
+    nanotron: str = "nanotron"
+    """Checkout of nanotron with ``run_train.py``, of the branch that ``promotion.nanotron`` names."""
+
+    @property
+    def gpus(self) -> int:
+        """All GPUs."""
+        return self.nodes * self.gpus_per_node
+
+    @property
+    def dp(self) -> int:
+        """Data-parallel replicas."""
+        return self.gpus // (self.tp * self.pp)
+
+    def __post_init__(self) -> None:
+        problems = [*_cluster_numbers(self), *_cluster_texts(self)]
+        if not problems and self.gpus % (self.tp * self.pp):
+            problems.append(
+                Problem(
+                    "promotion.full.cluster",
+                    "GPUs do not divide over tensor and pipeline ranks",
+                    found=f"{self.gpus} GPUs, tp {self.tp}, pp {self.pp}",
+                )
+            )
+        if problems:
+            raise ConfigError(problems)
+
+
+_LEAST = {
+    "nodes": 1,
+    "gpus_per_node": 1,
+    "cpus_per_task": 1,
+    "tp": 1,
+    "pp": 1,
+    "zero_stage": 0,
+    "micro_batch_size": 1,
+    "checkpoint_interval_steps": 1,
+}
+
+_PLACES = {"tokenizer", "source"}
+
+
+def _cluster_numbers(cluster: ClusterSpec) -> Iterator[Problem]:
+    for name, least in _LEAST.items():
+        value = getattr(cluster, name)
+        if value < least:
+            yield Problem(
+                f"promotion.full.cluster.{name}",
+                "too small",
+                found=value,
+                allowed=f"{least} or more",
+            )
+
+
+def _cluster_texts(cluster: ClusterSpec) -> Iterator[Problem]:
+    where = "promotion.full.cluster"
+    yield from partition_problems(f"{where}.partition", cluster.partition)
+    yield from time_problems(f"{where}.time", cluster.time)
+    for name in ("folders", "checkpoints", "nanotron"):
+        value = getattr(cluster, name)
+        if not value or not value.isprintable():
+            yield Problem(
+                f"promotion.full.cluster.{name}",
+                "not a path of printable characters",
+                found=repr(value),
+            )
+    try:
+        fields = {
+            place for _, place, _, _ in Formatter().parse(cluster.folders) if place is not None
+        }
+    except ValueError:
+        fields = {"{"}
+    if fields - _PLACES:
+        yield Problem(
+            "promotion.full.cluster.folders",
+            "unknown place holder",
+            found=repr(cluster.folders),
+            allowed="{tokenizer} and {source}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceSpec:
+    """What the estimate of time and money assumes."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    device: str = "H100 SXM, bfloat16"
+    """What the figures below are of."""
+    peak_tflops: float = 989.0
+    """Dense peak of a device, 1e12 FLOP/s (NVIDIA's data sheet for the H100 SXM in bfloat16)."""
+    mfu: float = 0.30
+    """Model FLOP utilisation: assumed. Published runs of this size report 0.25 to 0.45."""
+    usd_per_device_hour: float = 2.0
+    """Price of a device for an hour: assumed."""
+    overhead: float = 0.05
+    """Share of time added for restarts, checkpoints and evaluation: assumed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitSpec:
+    """Where the gates draw their lines."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    contamination_share: float = 0.01
+    """Largest share of a task's items that may stand in the text of one source."""
+    audit_tolerance: float = 1e-3
+    """Largest gap between realised and asked share of a stage's tokens (0.1%)."""
+    second_proxy_decisions: float = 0.75
+    """Least share of pairs ranked alike at a second proxy size (150M ranks right about 80% of the
+    time: DataDecide, arXiv 2504.11393)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullSpec:
+    """The full run that a study is promoted to."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    name: str
+    """What it is called."""
+    total_tokens: float
+    """Budget of the full run."""
+    lr: LearningRateSpec
+    """Learning rate over the full schedule; the peak is the target's ``training.peak_lr``."""
+    stages: Mapping[str, FullStage] | None = None
+    """Stages made of a mixture searched without any; null = one stage. A study with stages of its
+    own keeps them and their shares of the budget."""
+    tokenizer: str
+    """Name of the tokenizer in nanotron's files: hub id, or folder on the cluster."""
+    cluster: ClusterSpec = field(default_factory=ClusterSpec)
+    """Where it is trained."""
+    price: PriceSpec = field(default_factory=PriceSpec)
+    """What the estimate assumes."""
+
+    def __post_init__(self) -> None:
+        problem = folder_problem("promotion.full.name", self.name)
+        problems = [] if problem is None else [problem]
+        if self.stages is None:
+            if problems:
+                raise ConfigError(problems)
+            return
+        total = sum(stage.share for stage in self.stages.values())
+        if abs(total - 1.0) > 1e-6:
+            problems.append(
+                Problem("promotion.full.stages", "shares do not sum to 1", found=f"{total:.8g}")
+            )
+        for name, stage in self.stages.items():
+            if sum(stage.add.values()) > 1.0 or min(stage.add.values(), default=0.0) < 0.0:
+                problems.append(
+                    Problem(
+                        f"promotion.full.stages.{name}.add", "not shares", found=dict(stage.add)
+                    )
+                )
+        if problems:
+            raise ConfigError(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromotionSpec:
+    """One promotion."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    full: FullSpec
+    """The full run."""
+    pick: str | None = None
+    """Candidate to promote, by name or trial; null = the verdict's pick, or the baseline where the
+    verdict keeps it."""
+    nanotron: Branch = "main"
+    """Branch of nanotron that the chain is written for and checked against: main or smollm3."""
+    out: str = "promotions"
+    """Parent of the promotion folders."""
+    by: str | None = None
+    """Who promotes; null = the user of this process."""
+    override: Mapping[str, str] = field(default_factory=dict)
+    """Gate → reason for going on although it is not passed; recorded, and never empty."""
+    limits: LimitSpec = field(default_factory=LimitSpec)
+    """Where the gates draw their lines."""
+    second_study: str | None = None
+    """Study at another proxy size whose ranking must agree; null = none was run."""
+    contamination_tasks: tuple[str, ...] = ()
+    """Tasks sought in the sources; empty = every task of the evaluation that has an item file."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        for gate, reason in self.override.items():
+            if gate not in GATES:
+                problems.append(
+                    Problem(f"promotion.override.{gate}", "no such gate", allowed=", ".join(GATES))
+                )
+            elif len(reason.split()) < 3:
+                problems.append(
+                    Problem(
+                        f"promotion.override.{gate}",
+                        "an override needs its reason",
+                        found=repr(reason),
+                        allowed="a sentence, three words or more",
+                    )
+                )
+        if problems:
+            raise ConfigError(problems)

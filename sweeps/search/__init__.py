@@ -1,0 +1,1 @@
+"""The search over mixtures: spaces, designs, surrogates, proposals."""

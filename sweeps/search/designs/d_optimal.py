@@ -1,0 +1,93 @@
+"""Choosing rows of a candidate set: farthest-point maximin, and D-optimality by exchange."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweeps.search.space import Floats
+
+__all__ = ["d_optimal", "maximin"]
+
+_RIDGE = 1e-6
+"""Prior precision that keeps the information matrix of few rows invertible."""
+
+_ROUNDS = 20
+
+
+def maximin(distances: tuple[Floats, Floats], n: int) -> NDArray[np.intp]:
+    """Rows chosen one at a time, each the farthest from all before it (Gonzalez 1985).
+
+    Args:
+        distances: Among the candidates, and from the candidates to points already taken.
+        n: How many to choose.
+    """
+    among, to_taken = distances
+    nearest = to_taken.min(axis=1) if to_taken.shape[1] else np.full(len(among), np.inf)
+    chosen: list[int] = []
+    for _ in range(min(n, len(among))):
+        # Without anything taken the first is the most central: everything is far from it alike.
+        row = int(nearest.argmax()) if np.isfinite(nearest).all() else int(among.sum(1).argmin())
+        chosen.append(row)
+        nearest = np.minimum(nearest, among[row])
+        nearest[row] = -1.0
+    return np.array(chosen, dtype=np.intp)
+
+
+def d_optimal(rows: Floats, n: int, taken: Floats) -> NDArray[np.intp]:
+    """Rows that maximise the determinant of the information matrix, by Fedorov's exchange.
+
+    A greedy start adds the row of largest variance; then pairs are exchanged while the determinant
+    grows, one removed row at a time.
+
+    Args:
+        rows: Features ``[candidates, f]``.
+        n: How many to choose; none is chosen twice.
+        taken: Features of points that are run anyway.
+    """
+    n = min(n, len(rows))
+    information = taken.T @ taken + _RIDGE * np.eye(rows.shape[1])
+    inverse = _inverse(information)
+    chosen: list[int] = []
+    for _ in range(n):
+        variance = np.einsum("ij,jk,ik->i", rows, inverse, rows)
+        variance[chosen] = -1.0
+        row = int(variance.argmax())
+        chosen.append(row)
+        inverse = _with(inverse, rows[row], 1.0)
+    for _ in range(_ROUNDS):
+        # Recomputed each round: thousands of rank-one updates would gather rounding.
+        picked = rows[chosen]
+        inverse = _inverse(information + picked.T @ picked)
+        if not _exchange(rows, chosen, inverse):
+            break
+    return np.array(chosen, dtype=np.intp)
+
+
+def _exchange(rows: Floats, chosen: list[int], inverse: Floats) -> bool:
+    """Replace every chosen row by the best other one; whether any was."""
+    changed = False
+    for position, old in enumerate(chosen):
+        projected = rows @ inverse
+        variance = (projected * rows).sum(1)
+        across = projected @ rows[old]
+        # Fedorov's delta: the determinant is multiplied by 1 + gain.
+        gain = variance - variance[old] - (variance * variance[old] - across**2)
+        gain[chosen] = -np.inf
+        new = int(gain.argmax())
+        if gain[new] > 1e-6:
+            chosen[position] = new
+            inverse = _with(_with(inverse, rows[new], 1.0), rows[old], -1.0)
+            changed = True
+    return changed
+
+
+def _with(inverse: Floats, row: Floats, sign: float) -> Floats:
+    """The inverse of the information matrix with ``row`` added (or removed): Sherman-Morrison."""
+    along = inverse @ row
+    updated: Floats = inverse - sign * np.outer(along, along) / (1.0 + sign * float(row @ along))
+    return updated
+
+
+def _inverse(matrix: Floats) -> Floats:
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)

@@ -1,0 +1,78 @@
+"""Config files that were edited between two commands: a plain sweep refuses to mix what they compose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ablations.config.removed import removed_option
+from ablations.config.schema import source_values
+from ablations.errors import ConfigError, Problem
+from sweeps.study.config_snapshot import Pinned
+from sweeps.study.definition import differences, shared_config
+from sweeps.study.resources import is_run_config
+from sweeps.study.study_state import StudyState
+
+__all__ = ["refuse_edited"]
+
+
+def refuse_edited(state: StudyState, before: Pinned, now: Pinned) -> None:
+    """Refuse a plain sweep whose combinations are no longer what was run: config files may have changed.
+
+    A search needs none of this: study.json holds all that its runs share.
+
+    Args:
+        state: The study, its trials read.
+        before: The copy of the config files of the study's last command.
+        now: The copy of this command's.
+
+    Raises:
+        ConfigError: every value of a trial that the files would now make another.
+    """
+    if not _still_composes(before, state):
+        return
+    problems = [
+        Problem(
+            f"study {state.study!r}: {trial.ask.trial}: {where}",
+            "its config files were edited since it was run",
+            found=repr(new),
+            allowed=repr(old),
+            do="restore them, or name a new study=",
+        )
+        for trial in state.trials
+        if trial.ask.overrides
+        for where, old, new in differences(
+            _shared(before, trial.ask.overrides), _shared(now, trial.ask.overrides), "config"
+        )
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _still_composes(before: Pinned, state: StudyState) -> bool:
+    """Return whether the copy of the last command composes; one that asks for a removed option does not.
+
+    Such a copy is of an older version, and cannot be compared.
+
+    Raises:
+        HydraException: it does not compose for another reason.
+    """
+    from hydra.errors import HydraException
+
+    from ablations.config.overrides import explain
+
+    for overrides in [trial.ask.overrides for trial in state.trials if trial.ask.overrides][:1]:
+        try:
+            before.compose(overrides)
+        except HydraException as error:
+            if removed_option(explain(error, "run", overrides).where) is None:
+                raise
+            return False
+    return True
+
+
+def _shared(pinned: Pinned, overrides: Sequence[str]) -> dict[str, Any]:
+    plain = pinned.compose(overrides)
+    if is_run_config(plain):
+        plain = {**plain, "source": source_values(plain, pinned.config_dirs)}
+    return shared_config(plain, ())

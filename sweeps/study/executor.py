@@ -1,0 +1,115 @@
+"""Carrying runs to a Hydra launcher, as many at a time as it can hold.
+
+A launcher's ``launch`` blocks until its jobs are over. The slots launcher and submitit may be called
+from several threads: one call a run, so that a slot is filled as soon as it is free. joblib may not:
+it gets a batch, and the next batch when all of it is over. Hydra's basic launcher runs jobs inside
+the driver, on its main thread, one at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Literal
+
+from sweeps.launchers.slurm_queue import watch_queue
+
+__all__ = ["Launching", "Returned", "launching_of"]
+
+Returned = Any
+"""Hydra's ``JobReturn`` of one run, or the exception that the launcher raised."""
+
+_MODES: dict[str, Literal["thread", "batch", "inline"]] = {
+    "SlotsLauncher": "thread",
+    "SlurmLauncher": "thread",
+    "LocalLauncher": "thread",
+    "BasicLauncher": "inline",
+}
+_SLURM_RUNS_IN_FLIGHT = 64
+"""Queued or running at once where neither the search nor the launcher says."""
+
+
+class Launching:
+    """One launcher, made to take runs without blocking.
+
+    Args:
+        launcher: A Hydra launcher, set up.
+        mode: How it may be called.
+        width: Runs in flight.
+    """
+
+    def __init__(
+        self, launcher: Any, mode: Literal["thread", "batch", "inline"], width: int
+    ) -> None:
+        self._launcher, self.mode, self.width = launcher, mode, width
+
+    def room(self, flying: int) -> int:
+        """How many runs it takes now."""
+        if self.mode == "batch" and flying:
+            return 0
+        return max(0, self.width - flying)
+
+    def submit(self, jobs: Sequence[Sequence[str]], index: int) -> list[Future[Returned]]:
+        """Launch jobs; each future holds what came back, an exception as a value."""
+        if self.mode == "batch":
+            return self._call(jobs, index)
+        return [future for i, job in enumerate(jobs) for future in self._call([job], index + i)]
+
+    def stop(self) -> None:
+        """End what the launcher can end; jobs in a queue live on, and the next driver finds them."""
+        stop: Callable[[], None] | None = getattr(self._launcher, "stop", None)
+        if stop is not None:
+            stop()
+
+    @property
+    def can_end(self) -> bool:
+        """Whether the launcher can end a single run."""
+        return hasattr(self._launcher, "end")
+
+    def end(self, name: str) -> None:
+        """End the run in the folder ``name``."""
+        self._launcher.end(name)
+
+    def _call(self, jobs: Sequence[Sequence[str]], index: int) -> list[Future[Returned]]:
+        futures: list[Future[Returned]] = [Future() for _ in jobs]
+
+        def call() -> None:
+            try:
+                returned: Sequence[Returned] = self._launcher.launch(
+                    [list(job) for job in jobs], initial_job_idx=index
+                )
+            except Exception as error:  # a killed worker, a cancelled job: the folders say the rest
+                returned = [error] * len(jobs)
+            for future, value in zip(futures, returned, strict=True):
+                future.set_result(value)
+
+        if self.mode == "inline":
+            call()
+        else:
+            # Daemon threads: an interrupted driver must not wait for a queue of hours.
+            threading.Thread(target=call, name=f"launch-{index}", daemon=True).start()
+        return futures
+
+
+def launching_of(launcher: Any, workers: int | None) -> Launching:
+    """How ``launcher`` is called; ``workers`` is ``search.workers``."""
+    name = type(launcher).__name__
+    mode = _MODES.get(name, "batch")
+    if name == "SlurmLauncher":
+        watch_queue()
+    if mode == "inline":
+        return Launching(launcher, mode, 1)
+    return Launching(launcher, mode, workers or _width(launcher))
+
+
+def _width(launcher: Any) -> int:
+    slots = getattr(launcher, "width", None)
+    if slots is not None:
+        return int(slots)
+    if type(launcher).__name__ == "SlurmLauncher":
+        params = getattr(launcher, "params", {})
+        return min(_SLURM_RUNS_IN_FLIGHT, int(params.get("array_parallelism", 256)))
+    jobs = int((getattr(launcher, "joblib", None) or {}).get("n_jobs", -1))
+    return jobs if jobs > 0 else os.cpu_count() or 1

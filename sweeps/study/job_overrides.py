@@ -1,0 +1,123 @@
+"""From an ask to the overrides of one Hydra job, and back from a command line to a sweep's combinations."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ablations.errors import ConfigError, Problem
+from ablations.record.run_record import run_name
+from ablations.terminal import quoted
+from sweeps.study.trial import Ask
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+__all__ = ["Command", "identity", "job_overrides", "read_command"]
+
+_NOT_A_TRIAL = (
+    "trial",
+    "seed",
+    "study",
+    "labels",
+    "runs_dir",
+    "data_dir",
+    "progress",
+    "search",
+    "hydra",
+)
+"""Keys of overrides that do not make one combination differ from another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command line, taken apart."""
+
+    fixed: tuple[str, ...]
+    """Overrides with one value."""
+    combinations: tuple[tuple[str, ...], ...]
+    """The product of the swept ones, ``seed`` apart; one empty combination when nothing is swept."""
+    seeds: tuple[int, ...]
+    """Values of a swept ``seed``: the replicates of every trial."""
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether anything but the seed is swept."""
+        return self.combinations != ((),)
+
+
+def read_command(arguments: Sequence[str]) -> Command:
+    """Take a multirun's task overrides apart.
+
+    Raises:
+        ConfigError: a sweep without a list of values (``interval(…)``).
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    fixed: list[str] = []
+    swept: list[list[str]] = []
+    seeds: tuple[int, ...] = ()
+    for override in OverridesParser.create().parse_overrides(list(arguments)):
+        if not override.is_sweep_override():
+            fixed.append(str(override.input_line))
+            continue
+        if not override.is_discrete_sweep():
+            raise ConfigError(_continuous(override))
+        key, values = override.get_key_element(), list(override.sweep_string_iterator())
+        if key == "seed":
+            seeds = _seeds(str(override.input_line), values)
+        elif key in ("trial", "study"):
+            raise ConfigError(Problem(key, "cannot be swept", found=str(override.input_line)))
+        else:
+            swept.append([f"{key}={value}" for value in values])
+    return Command(fixed=tuple(fixed), combinations=tuple(itertools.product(*swept)), seeds=seeds)
+
+
+def identity(overrides: Sequence[str]) -> tuple[str, ...]:
+    """What makes a combination the one it is: its overrides, sorted, less where and how it runs."""
+    kept = [o for o in overrides if o.lstrip("+~").split("=")[0].split(".")[0] not in _NOT_A_TRIAL]
+    return tuple(sorted(kept))
+
+
+def job_overrides(ask: Ask, seed: int, study: str, fixed: Sequence[str]) -> list[str]:
+    """The task overrides of one run.
+
+    Args:
+        ask: The trial.
+        seed: The replicate.
+        study: Name of the study.
+        fixed: Overrides that all trials of a search share; a sweep's combination brings its own.
+    """
+    overrides = list(ask.overrides or fixed)
+    for path, value in ask.point.items():
+        if isinstance(value, Mapping):
+            # Every source, each with all its digits: mappings merge, so one left out would stay.
+            overrides += [f"++{path}.{name}={float(w)!r}" for name, w in value.items()]
+        else:
+            overrides.append(f"{path}={quoted(value)}")
+    return [
+        *overrides,
+        f"study={quoted(study)}",
+        f"trial={ask.trial}",
+        f"seed={seed}",
+        f"++labels.phase={ask.phase}",
+        f"++labels.name={quoted(ask.name)}",
+        f"hydra.sweep.subdir={run_name(ask.trial, seed)}",
+    ]
+
+
+def _seeds(said: str, values: Sequence[str]) -> tuple[int, ...]:
+    if not all(value.isdecimal() for value in values):
+        raise ConfigError(Problem(said, "not seeds", allowed="whole numbers from 0 on: seed=0,1,2"))
+    return tuple(dict.fromkeys(int(value) for value in values))
+
+
+def _continuous(override: Override) -> Problem:
+    return Problem(
+        str(override.input_line),
+        "a plain sweep needs a list of values",
+        allowed="key=a,b,c, range(…) or glob(…)",
+        do="to search a range, put it under search.space.parameters",
+    )

@@ -1,0 +1,187 @@
+"""A study as it runs: a table in a terminal, a line a finished run elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from sweeps.study.study_state import Run, StudyState
+from sweeps.study.trial import Trial, measure
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["LiveView", "PlainView", "SilentView", "study_table", "view_for"]
+
+_ROWS = 24
+"""Trials shown at once: those in flight and the best of the others."""
+
+
+class SilentView:
+    """Nobody watches."""
+
+    def show(self, study: StudyState, flying: dict[Run, float], total: int | None) -> None:
+        """Nothing."""
+
+
+class PlainView:
+    """One line a run that ended: for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._told: set[Run] | None = None
+
+    def show(self, study: StudyState, flying: dict[Run, float], total: int | None) -> None:
+        """Print the runs that ended since the last call."""
+        ended = {Run(t.number, seed): t for t in study.trials for seed in t.outcomes}
+        if self._told is None:
+            self._told = set(ended)
+            if ended:
+                print(f"study {study.study}: {len(ended)} runs have ended already", flush=True)
+        for run, trial in ended.items():
+            if run not in self._told:
+                self._told.add(run)
+                print(_line(study, trial, run.seed, len(flying), total), flush=True)
+
+
+class LiveView:
+    """A table that redraws itself."""
+
+    def __init__(self) -> None:
+        from rich.live import Live
+
+        self._live = Live(refresh_per_second=2, transient=False)
+        self._began = False
+
+    def show(self, study: StudyState, flying: dict[Run, float], total: int | None) -> None:
+        """Redraw."""
+        if not self._began:
+            self._live.start()
+            self._began = True
+        self._live.update(study_table(study, flying, total), refresh=not flying)
+        if not flying:
+            self._live.stop()
+            self._began = False
+
+
+def view_for(progress: bool) -> SilentView | PlainView | LiveView:
+    """The view that fits where the output goes."""
+    if not progress:
+        return SilentView()
+    return LiveView() if sys.stdout.isatty() else PlainView()
+
+
+def study_table(study: StudyState, flying: dict[Run, float], total: int | None) -> Table:
+    """Trials in flight, then the best of the others, with state, score and time left."""
+    from rich.table import Table
+
+    objectives = study.spec.objectives
+    table = Table(title=_title(study, flying, total), title_justify="left")
+    for heading in ("trial", "phase", "what", "state", "seeds"):
+        table.add_column(heading)
+    for name in (*objectives, "time left"):
+        table.add_column(name, justify="right")
+    expected = _mean_seconds(study)
+    for trial in _shown(study, flying):
+        seeds = ",".join(str(seed) for seed in sorted(trial.outcomes))
+        values = [_number(trial.value(objective)) for objective in objectives.values()]
+        starts = [since for run, since in flying.items() if run.number == trial.number]
+        left = _left(starts, expected)
+        state = "running" if starts else ("waiting" if trial.state == "running" else trial.state)
+        table.add_row(
+            trial.ask.trial,
+            trial.ask.phase,
+            _what(trial),
+            state,
+            seeds,
+            *values,
+            left,
+            style="red" if state == "failed" else None,
+        )
+    return table
+
+
+def _shown(study: StudyState, flying: dict[Run, float]) -> list[Trial]:
+    numbers = {run.number for run in flying}
+    running = [trial for trial in study.trials if trial.number in numbers]
+    first = next(iter(study.spec.objectives.values()))
+    sign = -1.0 if first.direction == "maximize" else 1.0
+    rest = [trial for trial in study.trials if trial.number not in numbers]
+
+    def order(trial: Trial) -> tuple[bool, float, int]:
+        value = trial.value(first)
+        return (value is None, 0.0 if value is None else sign * value, trial.number)
+
+    return [*running, *sorted(rest, key=order)][:_ROWS]
+
+
+def _title(study: StudyState, flying: dict[Run, float], total: int | None) -> str:
+    ended = sum(trial.state != "running" for trial in study.trials)
+    failed = sum(trial.state == "failed" for trial in study.trials)
+    parts = [
+        f"study {study.study}",
+        f"{ended}{_of(study, total)} trials",
+        f"{len(flying)} runs in flight",
+    ]
+    if failed:
+        parts.append(f"{failed} failed")
+    expected = _mean_seconds(study)
+    if total is not None and expected and flying:
+        seconds = max(0, total - ended) * expected / len(flying)
+        parts.append(f"about {_clock(seconds)} left to explore")
+    return ", ".join(parts)
+
+
+def _line(study: StudyState, trial: Trial, seed: int, flying: int, total: int | None) -> str:
+    outcome = trial.outcomes[seed]
+    end = outcome.status if outcome.reason is None else f"{outcome.status}: {outcome.reason}"
+    ended = sum(t.state != "running" for t in study.trials)
+    runs = sum(len(t.outcomes) for t in study.trials)
+    name, objective = next(iter(study.spec.objectives.items()))
+    value = measure(outcome, objective.metrics)
+    return (
+        f"[trial {ended}{_of(study, total)}, run {runs}] "
+        f"{trial.ask.trial}-{seed} {trial.ask.phase} {_what(trial)}: "
+        f"{end}, {name} {_number(value)}, {outcome.device_seconds:.0f} s, {flying} in flight"
+    )
+
+
+def _of(study: StudyState, total: int | None) -> str:
+    """Confirmation may add the surrogate's pick to the trials that the budget counts."""
+    return f" of {max(total, len(study.trials))}" if total is not None else ""
+
+
+def _what(trial: Trial) -> str:
+    parts = [trial.ask.name] if trial.ask.name else []
+    for path, value in trial.ask.point.items():
+        if isinstance(value, dict):
+            shares = " ".join(f"{name} {weight:.3f}" for name, weight in value.items())
+            parts.append(shares)
+        else:
+            parts.append(f"{path}={_plain(value)}")
+    return " ".join(parts) or " ".join(trial.ask.overrides)
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _mean_seconds(study: StudyState) -> float | None:
+    taken = [o.device_seconds for trial in study.trials[-64:] for o in trial.replicates]
+    return sum(taken) / len(taken) if taken else None
+
+
+def _left(starts: list[float], expected: float | None) -> str:
+    if not starts or expected is None:
+        return ""
+    return _clock(max(0.0, expected - (time.time() - max(starts))))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

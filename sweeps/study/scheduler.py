@@ -1,0 +1,242 @@
+"""What a driver launches next: a search's phases, or the combinations of a plain sweep.
+
+An agenda is asked again whenever something ended. It looks at the study alone: trials that were
+asked and have not ended come first, whoever asked them, so a restart needs no other memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ablations.files import write_sealed
+from ablations.record.stored import damaged, stored_object
+from sweeps.search.space import Point
+from sweeps.study.confirm import Pick, finalists
+from sweeps.study.job_overrides import identity
+from sweeps.study.strategy import Draft, History, Strategy
+from sweeps.study.study_state import DecideQuality, Run, StudyState
+from sweeps.study.trial import Phase, Trial, trial_name
+
+__all__ = ["Agenda", "SearchAgenda", "SweepAgenda"]
+
+_SAME_WEIGHT = 0.01
+"""Largest difference of any weight between two mixtures that no run could tell apart."""
+
+
+class Agenda(Protocol):
+    """Where the runs come from."""
+
+    phases: Sequence[Phase]
+    """Phases of the trials that are this agenda's."""
+
+    def next_runs(self, study: StudyState, busy: set[Run], room: int) -> list[Run]:
+        """At most ``room`` runs to launch now; none when all is done or must wait for ``busy``."""
+
+    def ended_runs(self, study: StudyState) -> list[Run]:
+        """Return the runs of this agenda that ended, failed ones included."""
+
+    def total(self, study: StudyState) -> int | None:
+        """Trials there will be, None where the budget does not say."""
+
+
+class SweepAgenda:
+    """Every combination of a plain Hydra sweep, each a trial; those that the study has are kept."""
+
+    phases: Sequence[Phase] = ("grid",)
+
+    def __init__(self, combinations: Sequence[Sequence[str]], seeds: Sequence[int]) -> None:
+        self._combinations = [tuple(combination) for combination in combinations]
+        self._wanted = {identity(combination) for combination in combinations}
+        self._seeds = tuple(seeds)
+
+    def next_runs(self, study: StudyState, busy: set[Run], room: int) -> list[Run]:
+        """Missing runs of the combinations, in the order of the command line."""
+        mine = self._mine(study)
+        runs = _missing(mine.values(), self._seeds, busy)
+        for combination in self._combinations:
+            if len(runs) >= room:
+                break
+            if identity(combination) not in mine:
+                draft = Draft(phase="grid", point={})
+                trial = study.ask(draft, seeds=self._seeds, overrides=combination)
+                mine[identity(combination)] = trial
+                runs += _missing([trial], self._seeds, busy)
+        return runs[:room]
+
+    def ended_runs(self, study: StudyState) -> list[Run]:
+        """Return the runs of the command's combinations and seeds that ended."""
+        ended = _ended(self._mine(study).values())
+        return [run for run in ended if run.seed in self._seeds]
+
+    def total(self, study: StudyState) -> int | None:
+        """One trial a combination."""
+        return len(self._wanted)
+
+    def _mine(self, study: StudyState) -> dict[tuple[str, ...], Trial]:
+        found = {identity(t.ask.overrides): t for t in study.trials if t.ask.phase == "grid"}
+        return {key: trial for key, trial in found.items() if key in self._wanted}
+
+
+class SearchAgenda:
+    """Baselines, design, proposals, confirmation, as the budget allows."""
+
+    phases: Sequence[Phase] = ("baseline", "design", "search", "confirm")
+
+    def __init__(
+        self, strategy: Strategy, pick: Pick | None, decide: DecideQuality | None = None
+    ) -> None:
+        self._strategy, self._pick, self._decide = strategy, pick, decide
+
+    def next_runs(self, study: StudyState, busy: set[Run], room: int) -> list[Run]:
+        """Unfinished trials, then new ones, then the finalists' further seeds."""
+        mine = [trial for trial in study.trials if trial.ask.phase in self.phases]
+        runs = _unfinished(mine, busy)
+        if not self._score_is_settled(study, waiting=bool(runs or busy)):
+            runs += self._explore(study, busy, room - len(runs), planned_only=True)
+            return runs[:room]
+        runs += self._explore(study, busy, room - len(runs))
+        if not runs and not busy:
+            runs = self._confirm(study, room)
+        return runs[:room]
+
+    def _score_is_settled(self, study: StudyState, *, waiting: bool) -> bool:
+        """Decide the study's score once its planned trials have ended; False before that."""
+        if self._decide is None or study.decided:
+            return True
+        ledger = study.ledger()
+        open_plan = self._strategy.planned(study.history()) and ledger.may_explore(0)
+        if waiting or open_plan:
+            return False
+        study.decide_quality(self._decide)
+        return True
+
+    def ended_runs(self, study: StudyState) -> list[Run]:
+        """Return the runs of the search's phases that ended."""
+        return _ended(trial for trial in study.trials if trial.ask.phase in self.phases)
+
+    def total(self, study: StudyState) -> int | None:
+        """Return the trials of the budget, or all that there can be."""
+        limits = (study.spec.budget.trials, self._strategy.most_trials)
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def _explore(
+        self, study: StudyState, busy: set[Run], room: int, *, planned_only: bool = False
+    ) -> list[Run]:
+        runs: list[Run] = []
+        while len(runs) < room:
+            if planned_only and not self._strategy.planned(study.history()):
+                break
+            ledger = study.ledger()
+            if not ledger.may_explore(len(busy) + len(runs)):
+                break
+            left = study.spec.budget.trials
+            width = room - len(runs) if left is None else left - ledger.explored_trials
+            drafts = self._strategy.next_drafts(study.history(), width)
+            if not drafts:
+                break
+            # One at a time in the planned phases; a batch of proposals is asked for together,
+            # because the next call would propose around other running trials.
+            batch = drafts if drafts[0].phase == "search" else drafts[:1]
+            for draft in batch:
+                if study.ledger().may_explore(len(busy) + len(runs)):
+                    runs += _unfinished([study.ask(draft)], busy)
+        return runs
+
+    def _confirm(self, study: StudyState, room: int) -> list[Run]:
+        chosen, seeds = self._decided(study), study.spec.confirm.seeds
+        runs: list[Run] = []
+        for seed in seeds:  # seed by seed: a budget that ends early leaves even replicates
+            for number in chosen:
+                trial = study.trial(number)
+                if seed not in trial.outcomes and trial.state in ("running", "done"):
+                    runs.append(Run(number, seed))
+        ledger = study.ledger()
+        return [run for i, run in enumerate(runs[:room]) if ledger.may_confirm(i)]
+
+    def _decided(self, study: StudyState) -> list[int]:
+        """Numbers of the finalists; decided once for what was explored, and kept."""
+        path, explored = study.folder / "finalists.json", study.ledger().explored_trials
+        spec = study.spec.confirm
+        done = sum(trial.ask.phase != "confirm" for trial in study.history().done)
+        kept = _kept(path, explored, spec.finalists, done)
+        if kept is not None:
+            return kept
+        picked = self._ask_pick(study) if spec.finalists and spec.pick else None
+        chosen = [trial.number for trial in finalists(study.history(), spec, picked)]
+        if picked is not None and picked not in chosen:
+            chosen.append(picked)
+        write_sealed(
+            path,
+            {"explored": explored, "done": done, "asked": spec.finalists, "finalists": chosen},
+        )
+        return chosen
+
+    def _ask_pick(self, study: StudyState) -> int | None:
+        """The trial of the surrogate's optimum: one that was run there already, else a new one."""
+        history, name = study.history(), f"pick-{study.ledger().explored_trials}"
+        asked = [trial.number for trial in history.trials if trial.ask.name == name]
+        if asked or self._pick is None:  # asked by a driver that was killed before it said so
+            return asked[0] if asked else None
+        picked = self._pick(history)
+        if picked is None:
+            return None
+        number = self._nearest(history, picked.point)
+        if number is None:
+            draft = Draft(phase="confirm", point=picked.point, name=name)
+            number = study.ask(draft, seeds=study.spec.confirm.seeds).number
+        content = {"trial": trial_name(number), "point": picked.point, **picked.notes}
+        write_sealed(study.folder / "pick.json", content)
+        return number
+
+    def _nearest(self, history: History, point: Point) -> int | None:
+        """The done trial that is the same mixture for all that a run can tell."""
+        space, done = self._strategy.space, history.done
+        gaps = np.abs(
+            space.coordinates([trial.ask.point for trial in done], check=False)
+            - space.coordinates([point], check=False)
+        ).max(axis=1)
+        return done[int(gaps.argmin())].number if gaps.min() < _SAME_WEIGHT else None
+
+
+def _ended(trials: Iterable[Trial]) -> list[Run]:
+    return [Run(trial.number, seed) for trial in trials for seed in sorted(trial.outcomes)]
+
+
+def _unfinished(trials: Iterable[Trial], busy: set[Run]) -> list[Run]:
+    """Runs of trials that were asked and have not ended."""
+    return [
+        run
+        for trial in trials
+        if trial.state == "running"
+        for run in _missing([trial], trial.ask.seeds, busy)
+    ]
+
+
+def _missing(trials: Iterable[Trial], seeds: Sequence[int], busy: set[Run]) -> list[Run]:
+    return [
+        run
+        for trial in trials
+        if trial.state in ("running", "done")
+        for seed in seeds
+        if seed not in trial.outcomes and (run := Run(trial.number, seed)) not in busy
+    ]
+
+
+def _kept(path: Path, explored: int, asked: int, done: int) -> list[int] | None:
+    """Return the finalists decided before; None where a trial was added, or a failed one is done."""
+    if not os.path.lexists(path):
+        return None
+    kept = stored_object(path)
+    now = {"explored": explored, "asked": asked, "done": done}
+    # Files written before failed runs were tried again lack "done".
+    if any(kept.get(name, value) != value for name, value in now.items()):
+        return None
+    numbers = kept.get("finalists")
+    if not isinstance(numbers, list) or not all(isinstance(number, int) for number in numbers):
+        raise damaged(path, "no list of finalists")
+    return numbers

@@ -1,0 +1,93 @@
+"""``ablate plan -m …``: the trials a study would ask for, and what they would take. Touches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from ablations.terminal import table_console
+from sweeps.study.budget import affordable_runs
+from sweeps.study.specs import SearchSpec
+from sweeps.study.strategy import Strategy
+
+__all__ = ["StudyBill", "make_bill", "show_bill"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyBill:
+    """Runs of every phase, and their price as planned."""
+
+    runs: Mapping[str, int | None]
+    """Phase → runs; None where the budget decides as it goes."""
+    run_price: Mapping[str, float]
+    """``tokens``, ``flops``, ``gpu_hours`` of one run."""
+
+    @property
+    def total_runs(self) -> int | None:
+        """All runs, None where a phase has no number."""
+        counts = [count for count in self.runs.values() if count is not None]
+        return sum(counts) if len(counts) == len(self.runs) else None
+
+
+def make_bill(
+    spec: SearchSpec, strategy: Strategy, run_price: Mapping[str, float], affordable: int | None
+) -> StudyBill:
+    """The bill of a search."""
+    seeds = len(spec.seeds) or 1
+    planned = len(strategy.baselines) + len(strategy.design)
+    limits = [limit for limit in (affordable, strategy.most_trials) if limit is not None]
+    proposed = max(0, min(limits) - planned) if limits else None
+    finalists = spec.confirm.finalists
+    confirming = 0
+    if finalists:
+        extra = max(0, len(spec.confirm.seeds) - seeds)
+        picks = int(spec.confirm.pick and spec.strategy.proposer == "surrogate")
+        # The baseline is confirmed beside the finalists; the surrogate's pick is new, all its seeds are.
+        confirming = (finalists + 1) * extra + picks * len(spec.confirm.seeds)
+    paid = affordable_runs(spec.budget, run_price)
+    if paid is not None and proposed is not None:
+        confirming = min(confirming, max(0, paid - (planned + proposed) * seeds))
+    return StudyBill(
+        runs={
+            "baselines": len(strategy.baselines) * seeds,
+            f"design ({spec.strategy.design})": len(strategy.design) * seeds,
+            f"proposals ({spec.strategy.proposer})": None if proposed is None else proposed * seeds,
+            "confirmation, at most": confirming,
+        },
+        run_price=run_price,
+    )
+
+
+def show_bill(
+    spec: SearchSpec, strategy: Strategy, bill: StudyBill, console: Console | None = None
+) -> None:
+    """Print the bill and the trials that are known beforehand."""
+    out = console or table_console()
+    table = Table(title=spec.question or "the study", title_justify="left")
+    for heading in ("phase", "runs", "tokens", "FLOPs", "device hours"):
+        table.add_column(heading, justify="left" if heading == "phase" else "right")
+    for phase, runs in [*bill.runs.items(), ("all", bill.total_runs)]:
+        prices = [
+            "–"
+            if runs is None or name not in bill.run_price
+            else f"{runs * bill.run_price[name]:.4g}"
+            for name in ("tokens", "flops", "gpu_hours")
+        ]
+        table.add_row(phase, "as the budget allows" if runs is None else str(runs), *prices)
+    out.print(table)
+    trials = Table(title="trials known beforehand", title_justify="left")
+    trials.add_column("trial")
+    trials.add_column("what")
+    named = [*strategy.baselines.items(), *(("design", point) for point in strategy.design)]
+    for name, point in named:
+        parts = [
+            " ".join(f"{source} {weight:.3f}" for source, weight in value.items())
+            if isinstance(value, dict)
+            else f"{path}={value}"
+            for path, value in point.items()
+        ]
+        trials.add_row(name, "; ".join(parts))
+    out.print(trials)

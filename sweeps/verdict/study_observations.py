@@ -1,0 +1,204 @@
+"""Observations of a study: its run folders, read once and checked for being comparable.
+
+    manifest.json  ─▶ which candidate, which seed, which proxy
+    ask.json       ─▶ name, phase, the seeds asked for first (later ones confirm)
+    result.json    ─▶ score
+    scores.jsonl   ─▶ metrics at every checkpoint
+    details/       ─▶ items, paired by item_id
+
+Replicates are runs whose configs differ in the seed alone, whatever their trial is called. Runs that
+cannot be compared are refused by name: another tokenizer, another evaluation, other items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablations.errors import ConfigError, unknown_name
+from ablations.evaluation.score_rule import formula
+from ablations.record.run_record import RunRecord, list_runs
+from sweeps.study.objective import SCORE
+from sweeps.study.run_results import refused_in
+from sweeps.verdict.loading import LoadedRun, load_run, refuse_mixed, score_terms
+from sweeps.verdict.observations import Candidate, Observations, ObservedRun
+from sweeps.verdict.proxies import Arm, arm_of, choose_arm, mixture_of, transfers
+from sweeps.verdict.question import Question, broken, question_of
+from sweeps.verdict.run_metrics import over_checkpoints, task_data
+
+__all__ = ["gather", "gather_records"]
+
+
+def gather(runs_dir: Path, study: str, objective: str | None = None) -> Observations:
+    """Observations of the study in ``runs_dir``; ``objective`` chooses among several of its own.
+
+    Raises:
+        UserError: no such study, or runs that cannot be compared.
+    """
+    records = list_runs(runs_dir, study)
+    refused = {
+        name: f"failed: {reason.splitlines()[0]}"
+        for name, reason in refused_in(runs_dir / study).items()
+    }
+    if not records and not refused:
+        known = {record.path.parent.name for record in list_runs(runs_dir)}
+        raise ConfigError(unknown_name("study", "study", study, known))
+    observed = gather_records(study, records, question_of(runs_dir / study, objective))
+    return replace(observed, left_out={**refused, **observed.left_out}) if refused else observed
+
+
+def gather_records(
+    study: str, records: Sequence[RunRecord], question: Question | None = None
+) -> Observations:
+    """Observations of run records that share a study; without a question, of their score."""
+    question = question or Question()
+    left_out: dict[str, str] = {}
+    loaded = [
+        run for record in records if (run := load_run(record, question, left_out)) is not None
+    ]
+    if not loaded:
+        return _nothing(study, left_out)
+    refuse_mixed(loaded, question)
+    arms = [arm_of(run.config) for run in loaded]
+    mixtures = [mixture_of(run.config) for run in loaded]
+    chosen = choose_arm(arms, mixtures)
+    means = _arm_means(loaded, arms, mixtures)
+    kept = [run for run, arm in zip(loaded, arms, strict=True) if chosen in (None, arm)]
+    for run, arm in zip(loaded, arms, strict=True):
+        if chosen not in (None, arm):
+            left_out[run.name] = f"of another proxy ({arm.name}); used for transfer"
+    observed = _observe(study, question, kept, left_out)
+    if chosen is None:
+        return observed
+    return replace(observed, transfer=transfers(means, chosen))
+
+
+def _nothing(study: str, left_out: Mapping[str, str]) -> Observations:
+    return Observations(
+        study=study,
+        direction="maximize",
+        score="",
+        rule={},
+        candidates=(),
+        runs=(),
+        tasks=(),
+        left_out=left_out,
+    )
+
+
+def _arm_means(
+    runs: Sequence[LoadedRun], arms: Sequence[Arm], mixtures: Sequence[str]
+) -> dict[Arm, dict[str, float]]:
+    """Arm → mixture → mean score, higher is better."""
+    sign = 1.0 if runs[0].direction == "maximize" else -1.0
+    found: dict[Arm, dict[str, list[float]]] = {}
+    for run, arm, mixture in zip(runs, arms, mixtures, strict=True):
+        found.setdefault(arm, {}).setdefault(mixture, []).append(sign * run.score)
+    return {
+        arm: {mixture: float(np.mean(scores)) for mixture, scores in of_arm.items()}
+        for arm, of_arm in found.items()
+    }
+
+
+def _observe(
+    study: str, question: Question, runs: Sequence[LoadedRun], left_out: Mapping[str, str]
+) -> Observations:
+    place = {mark: n for n, mark in enumerate(dict.fromkeys(run.identity for run in runs))}
+    members: list[list[LoadedRun]] = [[] for _ in place]
+    for run in runs:
+        members[place[run.identity]].append(run)
+    firsts = [of_candidate[0] for of_candidate in members]
+    names = _names(firsts)
+    direction = runs[0].direction
+    rule = question.terms(score_terms(runs[0].config), runs[0].keys, direction)
+    form = question.objective.form if question.objective.metrics == (SCORE,) else None
+    tasks = task_data(runs, rule)
+    baseline = _baseline(question, firsts, names)
+    results = {
+        name: [run.result for run in of_candidate]
+        for name, of_candidate in zip(names, members, strict=True)
+    }
+    breaks = broken(question, results, baseline)
+    return Observations(
+        study=study,
+        direction=direction,
+        score=formula(rule, question.objective.left_out if form else ()),
+        rule=rule,
+        form=form,
+        left_out_metrics=question.objective.left_out if form else {},
+        objective=question.objective.name,
+        question=question.text,
+        candidates=tuple(
+            Candidate(
+                name=name, trial=run.trial, weights=_weights(run.config), breaks=breaks.get(name)
+            )
+            for name, run in zip(names, firsts, strict=True)
+        ),
+        runs=tuple(
+            ObservedRun(
+                name=run.name,
+                candidate=place[run.identity],
+                seed=run.seed,
+                score=run.score,
+                confirms=run.confirms,
+            )
+            for run in runs
+        ),
+        tasks=tasks,
+        score_trajectories=tuple(
+            over_checkpoints(run, lambda row: question.value(_as_result(row))) for run in runs
+        ),
+        first_baseline=baseline,
+        left_out=left_out,
+        caveats=_caveats(left_out, details=all(task.items is not None for task in tasks)),
+    )
+
+
+def _names(firsts: Sequence[LoadedRun]) -> list[str]:
+    """What people call the candidates: the study's name for it, the trial's where that is not unique."""
+    called = [str(run.ask.get("name") or run.trial) for run in firsts]
+    return [
+        name if called.count(name) == 1 else f"{name} ({run.trial})"
+        for name, run in zip(called, firsts, strict=True)
+    ]
+
+
+def _as_result(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of scores.jsonl in the form of a result."""
+    metrics = {
+        f"{task}/{metric}": value.get("value")
+        for task, of_task in row["metrics"].items()
+        for metric, value in of_task.items()
+    }
+    return {"score": row.get("score"), "metrics": metrics}
+
+
+def _caveats(left_out: Mapping[str, str], *, details: bool) -> tuple[str, ...]:
+    caveats = []
+    running = sum(why.startswith("not finished") for why in left_out.values())
+    if running:
+        caveats.append(f"{running} run(s) of the study have not finished: the verdict may change.")
+    if not details:
+        caveats.append("Details of some runs are missing, so item noise is not counted.")
+    return tuple(caveats)
+
+
+def _baseline(question: Question, firsts: Sequence[LoadedRun], names: Sequence[str]) -> str | None:
+    """The baseline that the study names, one called so, or the one that was enqueued first."""
+    for name in (question.baseline, "baseline"):
+        if name in names:
+            return name
+    baselines = [
+        (run.trial, name)
+        for run, name in zip(firsts, names, strict=True)
+        if run.ask.get("phase") == "baseline"
+    ]
+    return min(baselines)[1] if baselines else None
+
+
+def _weights(config: Mapping[str, Any]) -> dict[str, float]:
+    return dict((config.get("mixture") or {}).get("weights") or {})

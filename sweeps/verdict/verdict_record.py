@@ -1,0 +1,248 @@
+"""The verdict record: what was decided, on which evidence, resting on which noise.
+
+    runs/<study>/verdict.json     written by rename: a reader sees the old verdict or the new one
+
+Differences are given as advantages, positive = better, whatever the direction of the score;
+means and scores are given as they were scored. A number that is not known is null.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from ablations.errors import Problem, UserError, unknown_name
+from ablations.files import write_sealed
+from ablations.record.stored import damaged, stored_object
+from ablations.terminal import override_word
+from sweeps.verdict.contrasts import Estimate
+from sweeps.verdict.decision import Outcome, Regret, TieKind
+from sweeps.verdict.power import Settle
+from sweeps.verdict.task_quality import Signal
+from sweeps.verdict.training_noise import NoiseSource
+from sweeps.verdict.transfer import Transfer
+
+__all__ = [
+    "FORMAT",
+    "VERDICT_FILE",
+    "CandidateRow",
+    "NoiseRow",
+    "TaskEffect",
+    "TaskRow",
+    "Verdict",
+    "read_verdict",
+    "write_verdict",
+]
+
+FORMAT = 1
+"""Version of verdict.json; a reader refuses a newer one."""
+
+VERDICT_FILE = "verdict.json"
+
+TaskEffect = Literal["gains", "pays", "not shown", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateRow:
+    """One candidate of the comparison."""
+
+    name: str
+    trial: str
+    """Its trial, as in the run folders; the name itself for a published table."""
+    seeds: tuple[int, ...]
+    """Seeds whose runs counted."""
+    mean: float
+    """Score, in its own direction, adjusted for seed effects where these were fitted."""
+    advantage: Estimate | None
+    """Over the reference, corrected for all candidates; None for the reference itself."""
+    finalist: bool
+    """Whether it may be the best of all."""
+    weights: Mapping[str, float]
+    """Source → weight of its mixture; empty where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRow:
+    """The pick against the reference on one task: who gains, who pays."""
+
+    task: str
+    metric: str
+    reference: float | None
+    """Mean of the reference, as scored."""
+    pick: float | None
+    """Mean of the pick, as scored."""
+    advantage: Estimate | None
+    """Corrected by Holm over the tasks; None where a score is missing."""
+    effect: TaskEffect
+    """``gains`` or ``pays`` where the corrected p is at most alpha."""
+    in_score: bool
+    """Whether the score is built from it."""
+    items: int | None
+    """Items compared in pairs; None where items were not kept."""
+    item_error: float | None
+    """Paired standard error over items alone: how well measured, not how well known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseRow:
+    """What the verdict's intervals rest on."""
+
+    source: NoiseSource
+    """Seeds of the study, its late checkpoints, declared figures, or none."""
+    run_sd: float | None
+    """Training noise of the score of one run."""
+    df: float
+    """Degrees of freedom behind it."""
+    item_error: float | None
+    """Standard error that the choice of items adds to the pick's advantage."""
+    blocked: bool
+    """Whether effects common to all candidates of a seed were taken out."""
+    bootstrap: tuple[float, float] | None
+    """95% interval of the advantage by bootstrap over seeds, then items; not corrected."""
+    permutation_p: float | None
+    """Exact permutation p-value of the pick against the reference; None with too few seeds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The verdict on one study."""
+
+    study: str
+    outcome: Outcome
+    tie_kind: TieKind | None
+    sentence: str
+    """The verdict in one sentence."""
+    pick: str
+    baseline: str | None
+    """The candidate to beat; None where the study has none."""
+    reference: str
+    """What the pick is compared with: the baseline, or the runner-up."""
+    direction: Literal["maximize", "minimize"]
+    """Which way the score is better."""
+    score: str
+    """What the score is made of."""
+    advantage: Estimate
+    """The pick over the reference, positive = better, corrected for all candidates."""
+    equivalence_p: float | None
+    """Of a difference beyond the margin on either side; None without a margin."""
+    regret: Regret
+    finalists: tuple[str, ...]
+    """Candidates that cannot be told from the best, best mean first."""
+    candidates: tuple[CandidateRow, ...]
+    tasks: tuple[TaskRow, ...]
+    signal: tuple[Signal, ...]
+    transfer: tuple[Transfer, ...]
+    settle: tuple[Settle, ...]
+    """What would settle it: for the difference seen, and for the one stated if one was."""
+    settle_text: str
+    noise: NoiseRow
+    confirmed: bool
+    """Whether the pick was tested on fresh seeds, not on the scores it was chosen by."""
+    alpha: float
+    margin: float
+    """Differences within it do not matter, in score units."""
+    rule: str
+    """The decision rule with its error rate."""
+    caveats: tuple[str, ...]
+    runs: tuple[str, ...]
+    """Run folders that counted."""
+    left_out: Mapping[str, str]
+    """Run folder → why it did not count."""
+    created: float
+    """Seconds since the epoch."""
+    format: int = FORMAT
+    objective: str = "score"
+    """Name of the objective that the study declares and that is judged."""
+    question: str = ""
+    """What the study asks, in its own words; empty where it states nothing."""
+    disagreements: tuple[str, ...] = ()
+    """Views of the same runs whose sign differs from the advantage, each in a sentence."""
+    answer: str = ""
+    """The answer in weights of the mixture; empty where candidates have none."""
+
+    @property
+    def difference(self) -> float:
+        """Pick minus reference in the score's own direction."""
+        return self.advantage.value if self.direction == "maximize" else -self.advantage.value
+
+
+def write_verdict(folder: Path, verdict: Verdict) -> Path:
+    """Put the verdict into a study folder."""
+    path = folder / VERDICT_FILE
+    write_sealed(path, _plain(asdict(verdict)))
+    return path
+
+
+def read_verdict(folder: Path) -> Verdict:
+    """The verdict of a study folder.
+
+    Raises:
+        UserError: there is none, or a newer version of the platform wrote it.
+    """
+    path = folder / VERDICT_FILE
+    if not os.path.lexists(path):
+        studies = [entry.name for entry in folder.parent.glob("*") if entry.is_dir()]
+        if folder.name not in studies:
+            raise UserError(unknown_name("study", "study", folder.name, studies))
+        raise UserError(
+            Problem(
+                str(path),
+                "no verdict yet",
+                do=f"run `ablate verdict {override_word('study', folder.name)}`",
+            )
+        )
+    stored = stored_object(path)
+    if isinstance(stored.get("format"), int) and stored["format"] > FORMAT:
+        raise UserError(
+            Problem(
+                str(path),
+                "written by a newer version of the platform",
+                found=f"verdict format {stored['format']}",
+                allowed=f"at most {FORMAT}",
+            )
+        )
+    try:
+        verdict: Verdict = _build(Verdict, stored)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise damaged(path, f"{type(error).__name__}: {error}") from None
+    return verdict
+
+
+def _has_default(field: Field[Any]) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
+
+
+def _plain(value: Any) -> Any:
+    """JSON values: a number that is not finite is not known, so null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """The inverse of ``_plain(asdict(...))`` for the types of this module."""
+    if is_dataclass(kind) and isinstance(kind, type):
+        hints = get_type_hints(kind)
+        # A field that came later than the record keeps its default.
+        known = [f for f in fields(kind) if f.name in value or not _has_default(f)]
+        return kind(**{f.name: _build(hints[f.name], value[f.name]) for f in known})
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _build(next(a for a in arguments if a is not type(None)), value)
+    if origin is tuple:
+        inner = arguments[0]
+        return tuple(_build(inner, item) for item in value)
+    if kind is float and value is None:
+        return math.nan
+    return value
