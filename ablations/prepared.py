@@ -56,7 +56,7 @@ def _foreign(config: RunConfig, name: str, tokenizer: Tokenizer) -> Iterator[Pro
             "prepared with another tokenizer than the run's",
             found=f"{manifest.tokenizer} {manifest.tokenizer_hash[:12]}",
             allowed=f"{tokenizer.name} {tokenizer.hash[:12]}",
-            do="prepare it again with force=true",
+            do="prepare it again with prepare.force=true",
         )
     if manifest.source_fingerprint not in ("", config.source[name].fingerprint()):
         yield Problem(
@@ -64,5 +64,5 @@ def _foreign(config: RunConfig, name: str, tokenizer: Tokenizer) -> Iterator[Pro
             "prepared from other settings of the source than the run's",
             found=f"the store at {config.store_folder(name)}",
             do="give the run the settings that it was prepared with, or prepare it again with "
-            "force=true",
+            "prepare.force=true",
         )

@@ -78,7 +78,9 @@ BROKEN_WORDS = (
 )
 
 BASES: dict[str, tuple[tuple[str, ...], ...]] = {
-    "prepare": (("mirror=empty", "progress=false", "mixture=good", "tokenizer=synthetic_bpe"),),
+    "prepare": (
+        ("prepare.mirror=empty", "progress=false", "mixture=good", "tokenizer=synthetic_bpe"),
+    ),
     "plan": ((), ("experiment=synthetic",), ("experiment=demo_ratio", "-m"), ("mixture=good",)),
     "run": (
         ("progress=false",),

@@ -34,7 +34,12 @@ _NEEDED = {
     "verdict": ("study=demo_ratio",),
     "fit": ("study=demo_ratio", "families=[linear]", "resamples=2"),
     "run": ("progress=false",),
-    "prepare": ("progress=false", "mirror=empty", "mixture=good", "tokenizer=synthetic_bpe"),
+    "prepare": (
+        "progress=false",
+        "prepare.mirror=empty",
+        "mixture=good",
+        "tokenizer=synthetic_bpe",
+    ),
 }
 """Words that a command is not called without."""
 
@@ -52,10 +57,23 @@ _RUN_VALUES = (
     *("training.peak_lr=inf", "training.peak_lr=nan", "training.batch_size=0"),
     *("evaluation.window_tokens=1", "evaluation.window_tokens=0", "evaluation.max_items=-1"),
     *("warm_start.first_step=5", "warm_start.checkpoint=empty", "warm_start.checkpoint=nowhere"),
-    *("workers=-1", "workers=0", "force=maybe", "contamination=maybe", "progress=7", "trial=''"),
+    *(
+        "prepare.workers=-1",
+        "workers=0",
+        "prepare.force=maybe",
+        "prepare.contamination=maybe",
+        "progress=7",
+        "trial=''",
+    ),
     *("study=''", "study=..", "study=a/b", f"study={'s' * 300}", f"runs_dir={'r' * 300}"),
     *("runs_dir=/dev/null", "data_dir=/dev/null", "runs_dir=/dev/null/x", "data_dir=/proc/x"),
-    *("mirror=/dev/null", "runs_dir=text.jsonl", "data_dir=text.jsonl", "labels=3", "after=3"),
+    *(
+        "prepare.mirror=/dev/null",
+        "runs_dir=text.jsonl",
+        "data_dir=text.jsonl",
+        "labels=3",
+        "after=3",
+    ),
     *("hydra.launcher.slots=1000000", "hydra.launcher.slots=0", "hydra.run.dir=/dev/null"),
 )
 

@@ -69,7 +69,7 @@ PROMOTE = [
 ]
 QUICK = ("families=[linear]", "resamples=2")
 SOURCES = [
-    *("prepare", "experiment=synthetic", "contamination=false", "progress=false"),
+    *("prepare", "experiment=synthetic", "prepare.contamination=false", "progress=false"),
     *(f"+mixture.weights.{name}=0.1" for name in ("lines", "table", "packed", "words")),
     *("mixture.normalize=true", *SHORT),
     *(

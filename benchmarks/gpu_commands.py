@@ -54,7 +54,7 @@ def _workspace(bench: Bench, name: str) -> Path:
     folder.mkdir()
     with FileLock(bench.root / "prepare.lock"):  # checks may run side by side
         if not data.exists():
-            ablate(bench.root, "prepare", *STUDY, "workers=1")
+            ablate(bench.root, "prepare", *STUDY, "prepare.workers=1")
     (folder / "data").symlink_to(data, target_is_directory=True)
     return folder
 

@@ -119,7 +119,7 @@ def _imports(names: Mapping[str, str]) -> Iterator[HostileCase]:
             ),
             ("plan", *composed),
             ("plan", "--cfg", "job", "--resolve", *composed),
-            ("prepare", *composed, "mirror=empty", "progress=false"),
+            ("prepare", *composed, "prepare.mirror=empty", "progress=false"),
             ("export", "format=megatron", "tokens=none", *composed),
         )
         yield HostileCase(f"import: {kind}", commands, prepare)

@@ -35,16 +35,16 @@ def config_files(names: Mapping[str, str]) -> Iterator[HostileCase]:
             "labels": {"note": name},
             "source": {"wiki": {"origin": {"kind": "files", "paths": [name]}, "note": name}},
             "evaluation": {"tasks": {name: {"items": name}}},
-            "slurm": {"partition": name, "time": name},
+            "prepare": {"slurm": {"partition": name, "time": name}},
             "runs_dir": name,
         }
-        for section in ("study", "labels", "source", "slurm", "runs_dir"):
-            if section in ("labels", "slurm") or kind in ("substitution", "oc.env", "parents"):
+        for section in ("study", "labels", "source", "prepare", "runs_dir"):
+            if section in ("labels", "prepare") or kind in ("substitution", "oc.env", "parents"):
                 yield HostileCase(
                     f"config file, {section}: {kind}",
                     (
                         ("plan", *_OF_FILE),
-                        ("prepare", *_OF_FILE, "mirror=empty", "progress=false"),
+                        ("prepare", *_OF_FILE, "prepare.mirror=empty", "progress=false"),
                         ("plan", "--cfg", "job", "--resolve", *_OF_FILE),
                         ("export", "format=weights", *_OF_FILE),
                     ),
@@ -98,7 +98,7 @@ def hydra_sections() -> Iterator[HostileCase]:
         "code of a program": "program: {module: stranger}",
         "code of what comes after": "after: {module: stranger}",
         "a python tag": "labels: {x: !!python/object/apply:os.system [canary]}",
-        "lines of prepare": "slurm: {partition: cpu, env_command: canary}",
+        "lines of prepare": "prepare: {slurm: {partition: cpu, env_command: canary}}",
         "a secret as a key": 'study: "${${oc.env:HOSTILE_TOKEN}}"',
         "a secret as a number": 'seed: "${oc.env:HOSTILE_TOKEN}"',
         "a secret as a variable": 'study: "${oc.env:${oc.env:HOSTILE_TOKEN}}"',
@@ -108,7 +108,7 @@ def hydra_sections() -> Iterator[HostileCase]:
     for kind, text in texts.items():
         commands = (
             ("plan", *_OF_FILE),
-            ("prepare", *_OF_FILE, "mirror=empty"),
+            ("prepare", *_OF_FILE, "prepare.mirror=empty"),
             ("run", *_OF_FILE, "progress=false"),
             ("plan", "--cfg", "job", "--resolve", *_OF_FILE),
         )

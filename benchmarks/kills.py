@@ -111,7 +111,9 @@ def _full_run(experiment: str) -> list[str]:
 
 
 PHASES = (
-    Phase("prepare", None, ["prepare", TINY[0], *SOURCES, "progress=false", "workers=2"], 1.4),
+    Phase(
+        "prepare", None, ["prepare", TINY[0], *SOURCES, "progress=false", "prepare.workers=2"], 1.4
+    ),
     Phase("run", "prepare", ["run", *TINY, "study=single", "trial=a"], 1.4),
     Phase("study", "prepare", ["run", "-m", *TINY, *SEARCH, "study=search"], 0.8),
     Phase("arms", "prepare", ["run", *TINY, *ARMS], 0.5),

@@ -214,8 +214,11 @@ def test_a_module_of_a_strangers_is_not_imported(
         (["plan", "execution.tp=0"], "execution.tp"),
         (["plan", "warm_start.first_step=5"], "there is no checkpoint to go on from"),
         (["plan", "evaluation.window_tokens=1"], "evaluation.window_tokens: too small"),
-        (["plan", "force=maybe"], "force: Input should be a valid boolean"),
-        (["plan", "workers=-1"], "workers: Input should be greater than or equal to 1"),
+        (["plan", "prepare.force=maybe"], "prepare.force: Input should be a valid boolean"),
+        (
+            ["plan", "prepare.workers=-1"],
+            "prepare.workers: Input should be greater than or equal to 1",
+        ),
         (["plan", "schedule.lr.min_ratio=5"], "schedule.lr.min_ratio"),
         (["plan", "source.wiki.max_bytes=4"], "write +source.wiki.max_bytes="),
         (["plan", "labels.x=1"], "write +labels.x="),

@@ -115,4 +115,4 @@ def test_a_secret_is_in_no_message_and_no_folder(
 def test_what_a_user_asks_of_hydra_is_done(folder: Path, ablate: Ablate) -> None:
     words = ["hydra.launcher.slots=2", "hydra/job_logging=stdout", "hydra.run.dir=here"]
     assert ablate("plan", *words).code == 0
-    assert ablate("plan", "slurm.partition=cpu", "slurm.env_command=true").code == 0
+    assert ablate("plan", "prepare.slurm.partition=cpu", "prepare.slurm.env_command=true").code == 0

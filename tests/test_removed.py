@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.config.removed import removed_option, without_removed
+from ablations.config.removed import removed_option, without_removed, without_removed_overrides
 from ablations.config.schema import load
 from ablations.execute import execute
 from ablations.files import read_json, write_sealed
@@ -46,7 +46,7 @@ SWEEP = ("run", "-m", *STUDY, "training.peak_lr=1e-3,2e-3")
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_command_that_asks_for_one_is_told_why_it_is_gone(
+def test_a_command_that_asks_for_one_gets_the_reason(
     workspace: Path, ablate: Ablate, words: tuple[str, ...], said: str
 ) -> None:
     answer = ablate(*words)
@@ -56,6 +56,37 @@ def test_a_command_that_asks_for_one_is_told_why_it_is_gone(
     assert answer.err.startswith("error: 1 problem\n")
     assert "Traceback" not in answer.err
     assert not list(workspace.glob("runs/*/trial-*"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("prepare", "workers=4"),
+        ("prepare", "+workers=4"),
+        ("plan", "force=true"),
+        ("run", "contamination=false"),
+        ("prepare", "mirror=folder"),
+        ("prepare", "slurm.partition=cpu"),
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_has_moved_is_refused_with_its_new_name(
+    ablate: Ablate, words: tuple[str, ...]
+) -> None:
+    answer = ablate(*words)
+    key = words[1].lstrip("+").split("=")[0].split(".")[0]
+    assert answer.code == 2, answer.err
+    assert f"{key}: has moved; write prepare.{key}" in answer.err
+
+
+def test_moved_options_of_a_recorded_trial_are_read() -> None:
+    old = ["contamination=false", "seed=1", "slurm.partition=cpu", "evaluation.mirror=x"]
+    assert without_removed_overrides(old) == [
+        "prepare.contamination=false",
+        "seed=1",
+        "prepare.slurm.partition=cpu",
+        "evaluation.mirror=x",
+    ]
 
 
 @pytest.mark.parametrize("many", [(), MANY], ids=["one run", "a study"])

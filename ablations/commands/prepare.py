@@ -26,8 +26,8 @@ def main(config: Mapping[str, Any]) -> int:
 
     run = load(config, config.get("config_dirs", ()))
     console = Console(stderr=True)
-    options = carry_out(config)
-    shown = options.progress
+    carried = carry_out(config)
+    shown, options = carried.progress, carried.prepare
     with _Bars(console, shown=shown) as bars:
         made = prepare(
             run.source,
@@ -36,7 +36,7 @@ def main(config: Mapping[str, Any]) -> int:
             workers=options.workers or 1,
             force=options.force,
             mirror=options.mirror,
-            slurm=_slurm(config),
+            slurm=_slurm(options.slurm or {}),
             progress=bars.tell,
         )
         items = prepare_items(run, mirror=options.mirror)
@@ -72,10 +72,9 @@ def _print_overlaps(run: RunConfig, made: Sequence[Prepared]) -> None:
             print(f"{source}: contains no item of {len(there)} tasks")
 
 
-def _slurm(config: Mapping[str, Any]) -> SlurmSpec | None:
+def _slurm(asked: Mapping[str, Any]) -> SlurmSpec | None:
     from ablations.data.executors import SlurmSpec
 
-    asked = config.get("slurm") or {}
     return validate(SlurmSpec, asked) if asked.get("partition") else None
 
 

@@ -43,7 +43,7 @@ _NAMED: tuple[tuple[str, ...], ...] = (
 _SECTIONS: tuple[tuple[str, ...], ...] = (
     *_NAMED,
     *((name,) for name in ("tokenizer", "mixture", "schedule", "model", "training", "execution")),
-    *((name,) for name in ("evaluation", "warm_start", "labels", "search", "slurm", "program")),
+    *((name,) for name in ("evaluation", "warm_start", "labels", "search", "prepare", "program")),
     *((name,) for name in ("after", "promotion", "low", "high", "fixed", "caps", "prior")),
     ("source", "*"),
     ("source", "*", "origin"),
@@ -57,6 +57,7 @@ _SECTIONS: tuple[tuple[str, ...], ...] = (
     ("search", "space", "mixtures"),
     ("search", "space", "parameters"),
     ("caps", "tokens"),
+    ("prepare", "slurm"),
 )
 """Places that hold a section, or null."""
 

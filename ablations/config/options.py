@@ -6,12 +6,13 @@ that are a command's own are checked here, together with the run's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ablations.ranges import Workers
 
-__all__ = ["CarryOut", "DoctorOptions", "ScoreOptions"]
+__all__ = ["CarryOut", "DoctorOptions", "PrepareOptions", "ScoreOptions"]
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
 
@@ -24,14 +25,26 @@ class CarryOut:
 
     progress: bool = True
     """Bars in a terminal, lines elsewhere."""
+    prepare: PrepareOptions = field(default_factory=lambda: PrepareOptions())
+    """How ``ablate prepare`` makes token stores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """Options of ``ablate prepare``: the section ``prepare`` of a run's config."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
     workers: Workers | None = None
-    """Processes of ``prepare``; null = 1."""
+    """Number of processes; null = 1."""
     force: bool = False
-    """``prepare`` makes stores again that are there."""
+    """Make stores again that exist."""
     contamination: bool = True
-    """``prepare`` reports which items of the tasks stand in the text."""
+    """Report which items of the tasks occur in the text."""
     mirror: str | None = None
-    """Folder that stands for the hub and the package registry."""
+    """Folder that replaces the hub and the package registry."""
+    slurm: Mapping[str, Any] | None = None
+    """Fields of :class:`ablations.data.executors.SlurmSpec`; without a partition nothing is submitted."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,9 @@ _GROUP = "was removed: batched proxies trained 1.02 to 1.05 times as fast, too l
 _REMOVED = {"execution.cuda_graph": _GRAPH, "hydra.launcher.together": _GROUP}
 """Key → why it is gone."""
 
+_MOVED = {key: f"prepare.{key}" for key in ("workers", "force", "contamination", "mirror", "slurm")}
+"""Key at the top of a run's config → the key that replaced it."""
+
 _RENAMED = {"execution=gpu_small": "execution=gpu"}
 """Option of a group that asked for a removed key → the option that is the same without it."""
 
@@ -38,6 +41,8 @@ def removed_option(key: str) -> Problem | None:
     """
     if key in _RENAMED:
         return Problem(key, _GRAPH, do=f"write {_RENAMED[key]}")
+    if (moved := _moved(key)) is not None:
+        return Problem(key, "has moved", do=f"write {moved}=…")
     return Problem(key, _REMOVED[key], do="take it out") if key in _REMOVED else None
 
 
@@ -49,7 +54,11 @@ def removed_problems(config: Mapping[str, Any], launcher: Any = None) -> list[Pr
         launcher: The options of ``hydra.launcher``, where they are at hand.
     """
     sections = {"execution": config.get("execution"), "hydra.launcher": launcher}
-    problems = []
+    problems = [
+        Problem(key, "has moved", do=f"write {moved}")
+        for key, moved in _MOVED.items()
+        if key in config
+    ]
     for key, reason in _REMOVED.items():
         section, _, name = key.rpartition(".")
         values = sections[section]
@@ -69,8 +78,17 @@ def without_removed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def without_removed_overrides(overrides: Iterable[str]) -> Sequence[str]:
     """Return the task overrides of a recorded trial as they are written today."""
-    return [
-        _RENAMED.get(override, override)
-        for override in overrides
-        if override.lstrip("+").split("=")[0] not in _REMOVED
-    ]
+    kept = []
+    for override in overrides:
+        key, assigned, value = override.lstrip("+").partition("=")
+        if key not in _REMOVED:
+            moved = _moved(key)
+            new = override if moved is None else f"{moved}{assigned}{value}"
+            kept.append(_RENAMED.get(override, new))
+    return kept
+
+
+def _moved(key: str) -> str | None:
+    """Return the key that replaced ``key``; None if it has not moved."""
+    first, dot, rest = key.partition(".")
+    return f"{_MOVED[first]}{dot}{rest}" if first in _MOVED else None

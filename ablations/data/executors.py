@@ -39,9 +39,9 @@ class SlurmSpec:
 
     def __post_init__(self) -> None:
         problems = [
-            *partition_problems("slurm.partition", self.partition),
-            *time_problems("slurm.time", self.time),
-            *line_problems("slurm.sbatch_args", self.sbatch_args or {}),
+            *partition_problems("prepare.slurm.partition", self.partition),
+            *time_problems("prepare.slurm.time", self.time),
+            *line_problems("prepare.slurm.sbatch_args", self.sbatch_args or {}),
         ]
         if problems:
             raise ConfigError(problems)

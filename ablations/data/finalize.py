@@ -103,7 +103,7 @@ class Finish:
                     f"source.{self.name}",
                     "not every rank is through",
                     found=f"missing: {', '.join(missing)}",
-                    do="run `ablate prepare` again; with force=true it begins anew",
+                    do="run `ablate prepare` again; with prepare.force=true it begins anew",
                 )
             )
         return [read_json(path) for path in paths]

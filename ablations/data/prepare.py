@@ -158,7 +158,7 @@ def _standing(work: Work) -> StoreManifest | None:
     if not work.folder.exists():
         return None
     manifest = TokenStore.open(work.folder).manifest
-    anew = "prepare with force=true to replace it"
+    anew = "prepare with prepare.force=true to replace it"
     problems = []
     if manifest.tokenizer_hash != work.tokenizer.hash:
         problems.append(

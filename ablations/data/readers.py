@@ -319,7 +319,7 @@ def _hub_error(origin: HubOrigin, error: Exception) -> DataError:
             "cannot be read",
             found=(str(error).splitlines() or [type(error).__name__])[0][:200],
             do="without a network, mirror the dataset (parquet files and README.md) into "
-            f"FOLDER/{origin.repo} and set mirror=FOLDER",
+            f"FOLDER/{origin.repo} and set prepare.mirror=FOLDER",
         )
     )
 

@@ -190,7 +190,7 @@ def _file_problems(folder: Path, manifest: StoreManifest, full: bool) -> list[Pr
     return problems or _content_problems(folder, manifest, full)
 
 
-_AGAIN = "prepare the source again with force=true"
+_AGAIN = "prepare the source again with prepare.force=true"
 
 
 def _readable(check: Callable[..., Problem | None], path: Path, *rest: Any) -> Problem | None:

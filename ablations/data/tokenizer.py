@@ -132,7 +132,7 @@ def open_tokenizer(folder: Path) -> Tokenizer:
                 str(folder),
                 "not a whole tokenizer folder",
                 found=error,
-                do="run `ablate prepare`, with force=true where the folder is there",
+                do="run `ablate prepare`, with prepare.force=true where the folder is there",
             )
         ) from error
     if found != made["hash"]:
@@ -141,7 +141,9 @@ def open_tokenizer(folder: Path) -> Tokenizer:
         raise DataError(
             [
                 Problem(
-                    str(folder / name), "changed since it was made", do="prepare with force=true"
+                    str(folder / name),
+                    "changed since it was made",
+                    do="prepare with prepare.force=true",
                 )
                 for name in dict.fromkeys(changed)
             ]
@@ -196,7 +198,7 @@ def make_tokenizer(
                     "a tokenizer of this name was made with other settings",
                     found=", ".join(f"{key}={before.get(key)}" for key in changed),
                     allowed=", ".join(f"{key}={now[key]}" for key in changed),
-                    do="choose another tokenizer.name, or prepare with force=true",
+                    do="choose another tokenizer.name, or prepare with prepare.force=true",
                 )
             )
         return found

@@ -229,7 +229,7 @@ def _heldout(source: str, sources: ItemSources) -> list[Item]:
             Problem(
                 str(path),
                 "not the documents that were held out: their checksum is not the manifest's",
-                do="prepare the source again with force=true",
+                do="prepare the source again with prepare.force=true",
             )
         )
     items = [

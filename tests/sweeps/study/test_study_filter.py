@@ -68,7 +68,7 @@ def test_the_page_s_experiment_is_run(written: Path, ablate: Ablate) -> None:
     (written / "texts").mkdir()
     (written / "texts/web.jsonl").write_text("\n".join(map(json.dumps, rows)))
     for score in (2, 3, 4):
-        chosen = (f"source.web.min_score={score}", "contamination=false")
+        chosen = (f"source.web.min_score={score}", "prepare.contamination=false")
         answer = ablate("prepare", *GIVEN, *SMALL, *chosen)
         assert answer.code == 0, answer.err
     budget = ("search.budget.trials=5", "search.confirm.finalists=0")

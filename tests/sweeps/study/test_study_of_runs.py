@@ -134,7 +134,7 @@ def test_a_source_s_filter_is_searched_beside_the_mixture(workspace: Path) -> No
     path = "source.synthetic_facts.max_documents"
     stores = [f"+{path}=100", f"+source.synthetic_facts.store=facts_${{{path}}}"]
     for count in (100, 300):
-        source = [*SHORT_SOURCES, *stores, f"{path}={count}", "contamination=false"]
+        source = [*SHORT_SOURCES, *stores, f"{path}={count}", "prepare.contamination=false"]
         ablate(workspace, "prepare", "experiment=synthetic", *source)
     filtered = f"+search.space.parameters={{{path}:{{kind:choice,choices:[100,300]}}}}"
     given = ["search.budget.trials=4", "mixture.epoch_cap=100", "evaluation.heldout=false"]
