@@ -7,14 +7,15 @@ Draws the changes evenly over the modules that decide results (benchmarks/mutant
 function: a comparison turned or shifted, `and` for `or`, a `not` or a sign lost, a constant, a check or a
 call deleted, `min` for `max`, an early return dropped, an order lost, an argument left out. Each is made in
 a scratch copy of the project. There, the tests of the table that reach the changed function run, those that
-are not slow, until one fails. A test that runs for longer than its limit has noticed the change too: a
+are not slow, the nearest and fastest first, until one fails or half a minute of them has passed. A test that runs for longer than its limit has noticed the change too: a
 changed loop may be endless.
 
 A change costs seconds: the tests run in a child that this process forks with torch, pandas and the like
 imported, and nothing of the project. Which test reaches which function is measured first, once for each test
 file; --reach keeps that in a file for the next run.
 
-Prints each change that survived, and the rate. The record has one JSON line a change, written as it goes.
+Prints each change that survived, and the rate. The record has one JSON line a change, written
+as it goes; a run that broke off goes on where its record ends.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if str(ROOT) not in sys.path:
 
 from benchmarks.mutants_changes import Change, changes_of, read_defaults  # noqa: E402
 from benchmarks.mutants_table import EQUIVALENT, MODULES  # noqa: E402
-from benchmarks.mutants_tests import PACKAGES, Reach, Result, Scratch, warm  # noqa: E402
+from benchmarks.mutants_tests import PACKAGES, Reach, Scratch, warm  # noqa: E402
 
 Drawn = tuple[Change, tuple[str, ...]]
 """A change, and the test files that hold its module."""
@@ -79,9 +80,13 @@ def draw(count: int, seed: int, only: str = "*") -> Iterator[Drawn]:
 
 def try_all(
     changes: list[Drawn], scratch: Scratch, reach: Reach, record: Path | None
-) -> Iterator[tuple[Change, Result]]:
-    """Try each change; yield it with how its tests ended."""
+) -> Iterator[tuple[Change, str | None]]:
+    """Try each change that is not in the record; yield each with the test that noticed it, or None."""
+    known = outcomes_in(record)
     for number, (change, files) in enumerate(changes, start=1):
+        if change.name in known:
+            yield change, known[change.name]
+            continue
         result = scratch.try_change(change, reach.tests_of(change, files))
         how = f"{result.noticed or 'SURVIVED'} ({result.tests} tests, {result.seconds:.1f} s)"
         print(
@@ -93,7 +98,7 @@ def try_all(
             row |= {"noticed": result.noticed, "seconds": round(result.seconds, 1)}
             with record.open("a") as stream:
                 stream.write(json.dumps(row) + "\n")
-        yield change, result
+        yield change, result.noticed
 
 
 def show(change: Change) -> None:
@@ -102,11 +107,12 @@ def show(change: Change) -> None:
     print(f"    {change.before}\n  → {change.after}")
 
 
-def survivors_of(record: Path) -> set[str]:
-    """Return the names of the changes that nothing noticed when they were last tried."""
+def outcomes_in(record: Path | None) -> dict[str, str | None]:
+    """Return the name of each recorded change → the test that noticed it when it was last tried."""
+    if record is None or not record.exists():
+        return {}
     rows = map(json.loads, record.read_text().splitlines())
-    last = {row["name"]: row["noticed"] for row in rows}
-    return {name for name, noticed in last.items() if noticed is None}
+    return {row["name"]: row["noticed"] for row in rows}
 
 
 def main() -> int:
@@ -124,8 +130,8 @@ def main() -> int:
     options = parser.parse_args()
     changes = list(draw(options.count, options.seed, options.module))
     if options.again:
-        again = survivors_of(options.again)
-        changes = [one for one in changes if one[0].name in again]
+        last = outcomes_in(options.again)
+        changes = [one for one in changes if last.get(one[0].name, "") is None]
     if options.list:
         for change, _ in changes:
             show(change)
@@ -136,14 +142,13 @@ def main() -> int:
         reach = Reach(Scratch(Path(folder) / "told"), names, options.reach)
         scratch = Scratch(Path(folder) / "changed")
         results = list(try_all(changes, scratch, reach, options.record))
-    survivors = [change for change, result in results if result.noticed is None]
+    survivors = [change for change, noticed in results if noticed is None]
     print(f"\n{len(survivors)} survivors")
     for change in survivors:
         show(change)
     noticed = len(results) - len(survivors)
-    seconds = sum(result.seconds for _, result in results)
     rate = noticed / max(1, len(results))
-    print(f"{noticed} of {len(results)} noticed ({rate:.1%}), seed {options.seed}; {seconds:.0f} s")
+    print(f"{noticed} of {len(results)} changes noticed ({rate:.1%}), seed {options.seed}")
     return 0
 
 

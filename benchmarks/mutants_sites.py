@@ -90,7 +90,7 @@ UNTUNED = {
 UNTUNED_NAMES = re.compile(
     r"POLL|CHUNK|SECONDS|TIMEOUT|BEAT|BUFFER|TOLERANCE|EPS|FORMAT|BLOCK|WAIT|AHEAD"
 )
-PATHS = re.compile(r"path|folder|root|dir|here|\.parent|\.tree", re.IGNORECASE)
+PATHS = re.compile(r"path|folder|root|dir|here|\.parent|\.tree|_FILE", re.IGNORECASE)
 """A `/` behind these joins paths: another operator ends every test at once."""
 
 TYPES = re.compile(r"^(int|str|float|bool|None|[A-Z]\w*[a-z]\w*)\b[^(]*\|")
@@ -154,6 +154,9 @@ def _deleted(node: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
 
 
 def _is_tiny(node: ast.expr) -> bool:
+    """Return whether an operand is a tolerance, a waiting time or a buffer's size."""
+    if isinstance(node, ast.Name):
+        return UNTUNED_NAMES.search(node.id.upper()) is not None
     value = node.value if isinstance(node, ast.Constant) else None
     return isinstance(value, float) and 0 < value <= 1e-5
 
@@ -257,9 +260,7 @@ class Sites(ast.NodeVisitor):
         for operator, right in zip(node.ops, node.comparators, strict=True):
             old = OPERATORS[type(operator)]
             tiny = any(_is_tiny(side) for side in (left, right))
-            for new in TURNED[old][
-                tiny:
-            ]:  # on which side of a tolerance its edge lies is no result
+            for new in TURNED[old][tiny:]:  # on which side its edge lies is no result
                 self._between("comparison", left, right, old, new)
             left = right
         self.generic_visit(node)
@@ -282,7 +283,7 @@ class Sites(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
-        text = PATHS.search(self._text(node.left)) and isinstance(node.op, ast.Div)
+        text = PATHS.search(self._text(node)) and isinstance(node.op, ast.Div)
         text = text or any(
             isinstance(part, ast.JoinedStr)
             or (isinstance(part, ast.Constant) and not isinstance(part.value, int | float))
@@ -329,8 +330,15 @@ class Sites(ast.NodeVisitor):
         for argument in node.args[:1] if name == "round" else node.args:
             self.visit(argument)
         for keyword in node.keywords:
-            if keyword.arg not in UNTUNED:
+            if keyword.arg == "axis" and isinstance(keyword.value, ast.Constant):
+                self._add("constant", keyword.value, "1" if keyword.value.value == 0 else "0")
+            elif keyword.arg not in UNTUNED:
                 self.visit(keyword.value)
+
+    def visit_Dict(self, node: ast.Dict) -> None:
+        for key, value in zip(node.keys, node.values, strict=True):
+            if not (isinstance(key, ast.Constant) and key.value in UNTUNED):
+                self.visit(value)
 
     def _left_out(self, node: ast.Call, number: int) -> None:
         start, end = self._span(node.keywords[number])

@@ -93,15 +93,42 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     ),
     "sweeps/proposals/trust.py": ("sweeps/test_trust.py", "sweeps/test_proposals.py"),
     "sweeps/proposals/*.py": ("sweeps/test_proposals.py", "sweeps/test_trust.py"),
-    "sweeps/study/strategy.py": ("sweeps/study/test_study_strategy.py", "sweeps/study/*"),
-    "sweeps/study/harvest.py": ("sweeps/study/test_study_harvest.py", "sweeps/study/*"),
-    "sweeps/study/budget.py": ("sweeps/study/test_study_harvest.py", "sweeps/study/*"),
-    "sweeps/study/driver.py": ("sweeps/study/test_study_driver.py", "sweeps/study/*"),
-    "sweeps/study/objective.py": ("sweeps/study/test_study_score.py", "sweeps/study/*"),
-    "sweeps/study/confirm.py": ("sweeps/study/test_study_strategy.py", "sweeps/study/*"),
-    "sweeps/study/agenda.py": ("sweeps/study/test_study_strategy.py", "sweeps/study/*"),
-    "sweeps/study/journal.py": ("sweeps/study/test_study_records.py", "sweeps/study/*"),
-    "sweeps/study/state.py": ("sweeps/study/test_study_records.py", "sweeps/study/*"),
+    "sweeps/study/strategy.py": (
+        "sweeps/study/test_study_strategy.py",
+        "sweeps/study/test_study_[bdhlprst]*",
+    ),
+    "sweeps/study/harvest.py": (
+        "sweeps/study/test_study_harvest.py",
+        "sweeps/study/test_study_[bdhlprst]*",
+    ),
+    "sweeps/study/budget.py": (
+        "sweeps/study/test_study_harvest.py",
+        "sweeps/study/test_study_[bdhlprst]*",
+    ),
+    "sweeps/study/driver.py": (
+        "sweeps/study/test_study_driver.py",
+        "sweeps/study/test_study_[bdhlprst]*",
+    ),
+    "sweeps/study/objective.py": (
+        "sweeps/study/test_study_score.py",
+        "sweeps/study/test_study_[bdhlprst]*",
+    ),
+    "sweeps/study/confirm.py": (
+        "sweeps/study/test_study_strategy.py",
+        "sweeps/study/test_study_[bdhlprst]*",
+    ),
+    "sweeps/study/agenda.py": (
+        "sweeps/study/test_study_strategy.py",
+        "sweeps/study/test_study_[bdhlprst]*",
+    ),
+    "sweeps/study/journal.py": (
+        "sweeps/study/test_study_records.py",
+        "sweeps/study/test_study_[bdhlprst]*",
+    ),
+    "sweeps/study/state.py": (
+        "sweeps/study/test_study_records.py",
+        "sweeps/study/test_study_[bdhlprst]*",
+    ),
     "sweeps/verdict/items.py": ("sweeps/verdict/test_verdict_items.py", "sweeps/verdict/*"),
     "sweeps/verdict/noise.py": ("sweeps/verdict/test_verdict_noise.py", "sweeps/verdict/*"),
     "sweeps/verdict/signal.py": ("sweeps/verdict/test_verdict_signal.py", "sweeps/verdict/*"),

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import hashlib
 import importlib
+import itertools
 import json
 import os
 import shutil
@@ -41,8 +42,14 @@ WARM = (
 )
 """What children find imported: third parties alone."""
 
-TEST_SECONDS = 120.0
+TEST_SECONDS = 60.0
 """Longest a single test may take, on a busy machine too; those that are not slow take a few seconds."""
+
+CHANGE_SECONDS = 30.0
+"""Most seconds of tests for one change, as they were measured: its nearest tests, the fast ones first."""
+
+OUTSIDE_SECONDS = 5.0
+"""Longest a test may take that only perhaps reaches a change, in a process that it starts."""
 
 _SUBREAPER = 36
 """Linux' PR_SET_CHILD_SUBREAPER: what a test leaves behind becomes a child of this process."""
@@ -292,12 +299,15 @@ class Reach:
             shared = bool(asked & set(measured["shared"])) and not at_import
             for name, test in measured["tests"].items():
                 inside = shared or bool(asked & set(test["reached"]))
-                if inside or test["outside"] or (at_import and rank == 0):
+                outside = test["outside"] and test["seconds"] < OUTSIDE_SECONDS
+                if inside or outside or (at_import and rank == 0):
                     found.append((not inside, rank, test["seconds"], name))
-        return [name for *_, name in sorted(found)]
+        spent = itertools.accumulate(seconds for _, _, seconds, _ in sorted(found))
+        near = zip(sorted(found), spent, strict=True)
+        return [one[-1] for one, so_far in near if so_far - one[2] < CHANGE_SECONDS]
 
     def _measured(self, file: str) -> dict[str, Any]:
-        text = (ROOT / file).read_bytes()
+        text = (self._scratch.tree / file).read_bytes()
         digest = hashlib.sha256(text).hexdigest()
         if self._files.get(file, {}).get("sha256") != digest:
             self._files[file] = {"sha256": digest, **self._measure(file)}

@@ -252,6 +252,14 @@ def test_a_stack_is_not_worse_than_its_worst_and_a_choice_takes_the_right_law() 
     assert stack.weights.sum() == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(("name", "rule"), [("stack", "weigh"), ("choice", "choose")])
+def test_the_families_of_several_weigh_or_choose_as_they_are_called(name: str, rule: str) -> None:
+    made = family(name)
+    assert isinstance(made, StackFamily)
+    assert (made.name, made.rule) == (name, rule)
+    assert "power-law" in {member.name for member in made.members}
+
+
 def test_the_leaderboard_ranks_the_right_family_first_and_prints() -> None:
     inputs = mixtures(60)
     values = np.stack([power(inputs), 2.0 * power(inputs[:, ::-1])], axis=1)

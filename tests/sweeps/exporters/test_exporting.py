@@ -74,6 +74,8 @@ def test_weights_hold_the_schedule_in_both_files(made_plan: Plans, tmp_path: Pat
     assert [stage["samples"] for stage in content["stages"]] == [9000, 3000]
     assert content["stages"][1]["weights"] == {"synthetic_facts": 0.1, "synthetic_junk": 0.9}
     assert content["total_tokens"] == 384_000
+    written = {path.name for path in folder.iterdir()}
+    assert written == {"README.md", "export.json", "weights.json", "weights.yaml"}
 
 
 @pytest.mark.parametrize(("name", "branch"), [("nanotron", "main"), ("smollm3", "smollm3")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from sweeps.study.definition import Definition, load_definition, settle_definiti
 from sweeps.study.driver_lock import drive
 from sweeps.study.scheduler import SearchAgenda
 from sweeps.study.specs import BudgetSpec
+from sweeps.study.run_results import read_ask
 from sweeps.study.strategy import Draft
 from sweeps.study.study_state import Run
 from sweeps.study.trial import Ask, Trial
@@ -48,6 +50,17 @@ def test_a_study_is_rebuilt_from_its_run_folders_alone(tmp_path: Path) -> None:
     for name in ("journal.log", "ledger.json", "finalists.json"):
         (tmp_path / "runs/s" / name).unlink()
     assert list(study(tmp_path).trials) == trials
+
+
+def test_each_folder_of_a_trial_s_runs_says_what_the_trial_is(tmp_path: Path) -> None:
+    state = study(tmp_path)
+    number = state.ask(DRAFT).number
+    state.prepare(Run(number, 2))
+    asked = state.trial(number).ask
+    assert read_ask(tmp_path / f"runs/s/trial-{number:04d}-2/ask.json") == asked
+    shutil.rmtree(tmp_path / f"runs/s/trial-{number:04d}-0")
+    (tmp_path / "runs/s/journal.log").unlink()
+    assert [trial.ask for trial in study(tmp_path).trials] == [asked]
 
 
 def test_a_number_whose_ask_was_never_written_is_given_again(tmp_path: Path) -> None:
