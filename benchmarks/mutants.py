@@ -7,8 +7,8 @@ Draws the changes evenly over the modules that decide results (benchmarks/mutant
 function: a comparison turned or shifted, `and` for `or`, a `not` or a sign lost, a constant, a check or a
 call deleted, `min` for `max`, an early return dropped, an order lost, an argument left out. Each is made in
 a scratch copy of the project. There, the tests of the table that reach the changed function run, those that
-are not slow, the nearest and fastest first, until one fails or half a minute of them has passed. A test that runs for longer than its limit has noticed the change too: a
-changed loop may be endless.
+are not slow, until one fails: the nearest and fastest first, half a minute of them at most. A test that runs
+for longer than its limit has noticed the change too: a changed loop may be endless.
 
 A change costs seconds: the tests run in a child that this process forks with torch, pandas and the like
 imported, and nothing of the project. Which test reaches which function is measured first, once for each test

@@ -27,6 +27,12 @@ def test_normalised_weights_lie_on_the_simplex(amounts: dict[str, float]) -> Non
     assert list(mixture) == list(amounts)
 
 
+def test_equal_mixtures_have_one_hash_in_whatever_order_their_sources_come() -> None:
+    one, other = Mixture({"web": 0.25, "code": 0.75}), Mixture({"code": 0.75, "web": 0.25})
+    assert one == other
+    assert len({one, other}) == 1
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [

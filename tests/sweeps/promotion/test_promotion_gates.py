@@ -283,7 +283,15 @@ def test_sources_need_one_tokenizer(
     assert store is not None
     other: StoreManifest | None = None if change is None else replace(store, **change)  # type: ignore[arg-type]
     stores = {**evidence.stores, "synthetic_junk": other}
-    assert judged(replace(evidence, stores=stores))["one_tokenizer"].state == state
+    gate = judged(replace(evidence, stores=stores))["one_tokenizer"]
+    assert gate.state == state
+    assert ("synthetic_junk" in gate.evidence["prepared"]) == (change is not None)
+    assert len(gate.evidence["hashes"]) == (2 if change and "tokenizer_hash" in change else 1)
+
+
+def test_each_gate_that_was_judged_shows_what_it_was_judged_by(evidence: Evidence) -> None:
+    for name, gate in judged(evidence).items():
+        assert gate.evidence or gate.state == "not run", name
 
 
 def test_an_override_never_changes_the_state(evidence: Evidence) -> None:
