@@ -44,11 +44,11 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     ),
     "ablations/training/start.py": (
         "training/test_start.py",
-        "training/test_check*",
+        "training/test_checkpoint*",
         "test_run.py",
     ),
     "ablations/training/checkpoints.py": (
-        "training/test_checkpoints.py",
+        "training/test_checkpoint*",
         "training/test_start.py",
         "test_run.py",
     ),
@@ -60,15 +60,14 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "ablations/training/loss.py": (
         "training/test_packing_and_loss.py",
         "training/test_nanotron*",
-        "training/test_together.py",
     ),
     "ablations/training/health.py": (
         "training/test_training_health.py",
-        "training/test_together.py",
+        "training/test_nanotron*",
+        "test_run.py",
     ),
     "ablations/training/nanotron/steps.py": (
         "training/test_nanotron*",
-        "training/test_together.py",
         "test_run.py",
     ),
     "ablations/data/contamination.py": (
@@ -137,10 +136,6 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "sweeps/verdict/draws.py": ("sweeps/verdict/test_verdict_contrasts.py", "sweeps/verdict/*"),
     "sweeps/verdict/decision.py": ("sweeps/verdict/test_verdict_decision.py", "sweeps/verdict/*"),
     "sweeps/verdict/power.py": ("sweeps/verdict/test_verdict_decision.py", "sweeps/verdict/*"),
-    "sweeps/verdict/simulate*.py": (
-        "sweeps/verdict/test_verdict_error_rates.py",
-        "sweeps/verdict/*",
-    ),
     "sweeps/verdict/*.py": (
         "sweeps/verdict/test_verdict_study.py",
         "sweeps/verdict/*",

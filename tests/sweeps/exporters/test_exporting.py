@@ -21,6 +21,9 @@ from sweeps.exporters.export_folder import write_export
 from sweeps.exporters.export_plan import ExportPlan
 from sweeps.exporters.formats import FORMATS
 from sweeps.exporters.origin import plan_of, plan_of_config, plan_of_promotion
+from sweeps.exporters.plan import ExportPlan, TokensMode
+from sweeps.exporters.registry import FORMATS
+from sweeps.exporters.writing import write_export
 from sweeps.nanotron_files import handover_problems, read
 from sweeps.nanotron_files.recorded_schema import Branch
 from sweeps.nanotron_files.sections import TokenFolders
@@ -65,6 +68,33 @@ def test_every_format_writes_its_readme_and_its_record(
     assert "## Loading it" in text
     assert "stable" in text
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [(name, mode) for name in WITH_TOKENS for mode in FORMATS[name].modes]
+)
+def test_the_tokens_of_each_source_go_along_as_asked(
+    made_plan: Plans, tmp_path: Path, name: str, mode: TokensMode
+) -> None:
+    folder, export = write_export(made_plan(2), name, out=tmp_path, tokens=mode)
+    written = [path for path in folder.glob("tokens/**/*") if not path.is_dir()]
+    for source in export.sources.values():
+        own = [path for path in written if source.slug in path.relative_to(folder).as_posix()]
+        assert bool(own) == (mode != "none")
+    assert any(path.is_symlink() for path in written) == (mode == "link")
+
+
+@pytest.mark.parametrize("mode", ["copy", "link"])
+def test_olmo_core_reads_the_store_s_own_tokens(
+    made_plan: Plans, tmp_path: Path, mode: TokensMode
+) -> None:
+    plan = made_plan(2)
+    folder, export = write_export(plan, "olmo-core", out=tmp_path, tokens=mode)
+    for name, source in export.sources.items():
+        files = sorted((folder / "tokens" / source.slug).iterdir())
+        assert [file.name for file in files] == ["00000.npy", "00001.npy"]
+        for file, stored in zip(files, stored_files(plan, name), strict=True):
+            np.testing.assert_array_equal(np.fromfile(file, "<u2"), stored)
 
 
 def test_weights_hold_the_schedule_in_both_files(made_plan: Plans, tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from ablations.files import read_json, write_json
 from sweeps.study.budget import affordable_trials, ledger_of
 from sweeps.study.definition import Definition, load_definition, settle_definition
 from sweeps.study.driver_lock import drive
+from sweeps.study.run_results import read_ask
 from sweeps.study.scheduler import SearchAgenda
 from sweeps.study.specs import BudgetSpec
-from sweeps.study.run_results import read_ask
 from sweeps.study.strategy import Draft
 from sweeps.study.study_state import Run
 from sweeps.study.trial import Ask, Trial
