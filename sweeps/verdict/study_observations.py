@@ -44,7 +44,7 @@ def gather(runs_dir: Path, study: str, objective: str | None = None) -> Observat
         name: f"failed: {reason.splitlines()[0]}"
         for name, reason in refused_in(runs_dir / study).items()
     }
-    if not records and not refused:
+    if not records:
         known = {record.path.parent.name for record in list_runs(runs_dir)}
         raise ConfigError(unknown_name("study", "study", study, known))
     observed = gather_records(study, records, question_of(runs_dir / study, objective))
