@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 MODULES: Mapping[str, tuple[str, ...]] = {
-    "ablations/run.py": ("test_run.py", "test_plan.py", "test_failures.py"),
-    "ablations/runs.py": ("test_runs.py", "test_lease.py", "test_run.py"),
+    "ablations/execute.py": ("test_run.py", "test_plan.py", "test_failures.py"),
+    "ablations/record/run_record.py": ("test_runs.py", "test_lease.py", "test_run.py"),
     "ablations/plan.py": ("test_plan.py", "test_conf.py", "test_run.py"),
     "ablations/files.py": ("test_files.py", "test_runs.py", "data/test_store.py"),
-    "ablations/lease.py": ("test_lease.py", "test_runs.py"),
+    "ablations/record/lease.py": ("test_lease.py", "test_runs.py"),
     "ablations/mixture/audit.py": ("mixture/test_sampler.py", "mixture/*", "test_run.py"),
     "ablations/mixture/mixture.py": ("mixture/test_mixture.py", "mixture/*", "test_plan.py"),
     "ablations/mixture/sampler.py": ("mixture/test_sampler.py", "mixture/*", "test_plan.py"),
@@ -20,7 +20,10 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "test_plan.py",
         "test_conf.py",
     ),
-    "ablations/evaluation/rule.py": ("evaluation/test_score_rule.py", "evaluation/test_eval*"),
+    "ablations/evaluation/score_rule.py": (
+        "evaluation/test_score_rule.py",
+        "evaluation/test_eval*",
+    ),
     "ablations/evaluation/results.py": (
         "evaluation/test_evaluation_results.py",
         "evaluation/test_score*",
@@ -32,17 +35,20 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "evaluation/test_lighteval*",
         "test_run.py",
     ),
-    "ablations/evaluation/requests.py": (
+    "ablations/evaluation/prefix_packing.py": (
         "evaluation/test_scoring_engine.py",
         "evaluation/test_lighteval*",
         "evaluation/test_score*",
     ),
-    "ablations/evaluation/matching.py": ("evaluation/test_lighteval*", "evaluation/test_score*"),
+    "ablations/evaluation/metric_matching.py": (
+        "evaluation/test_lighteval*",
+        "evaluation/test_score*",
+    ),
     "ablations/evaluation/items.py": (
         "evaluation/test_evaluation_items.py",
         "evaluation/test_score*",
     ),
-    "ablations/training/start.py": (
+    "ablations/training/resume.py": (
         "training/test_start.py",
         "training/test_checkpoint*",
         "test_run.py",
@@ -52,7 +58,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "training/test_start.py",
         "test_run.py",
     ),
-    "ablations/training/feed.py": (
+    "ablations/training/dataloader.py": (
         "training/test_feed.py",
         "training/test_worker.py",
         "test_run.py",
@@ -61,12 +67,12 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "training/test_packing_and_loss.py",
         "training/test_nanotron*",
     ),
-    "ablations/training/health.py": (
+    "ablations/training/loss_monitor.py": (
         "training/test_training_health.py",
         "training/test_nanotron*",
         "test_run.py",
     ),
-    "ablations/training/nanotron/steps.py": (
+    "ablations/training/nanotron/optimizer_step.py": (
         "training/test_nanotron*",
         "test_run.py",
     ),
@@ -75,28 +81,31 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "data/test_overlaps.py",
         "data/test_prepare.py",
     ),
-    "ablations/data/finish.py": ("data/test_prepare.py", "data/test_store.py"),
-    "ablations/data/steps.py": ("data/test_prepare.py", "data/test_contamination.py"),
+    "ablations/data/finalize.py": ("data/test_prepare.py", "data/test_store.py"),
+    "ablations/data/pipeline.py": ("data/test_prepare.py", "data/test_contamination.py"),
     "ablations/data/store.py": ("data/test_store.py", "data/test_prepare.py"),
     "ablations/data/verified.py": ("data/test_store.py", "data/test_prepare.py"),
-    "sweeps/space/*.py": (
+    "sweeps/search/space/*.py": (
         "sweeps/test_space.py",
         "sweeps/test_designs.py",
         "sweeps/test_proposals.py",
     ),
-    "sweeps/designs/*.py": ("sweeps/test_designs.py", "sweeps/study/test_study_levels.py"),
-    "sweeps/surrogates/*.py": (
+    "sweeps/search/designs/*.py": ("sweeps/test_designs.py", "sweeps/study/test_study_levels.py"),
+    "sweeps/search/surrogates/*.py": (
         "sweeps/test_surrogates.py",
         "sweeps/test_proposals.py",
         "sweeps/test_trust.py",
     ),
-    "sweeps/proposals/trust.py": ("sweeps/test_trust.py", "sweeps/test_proposals.py"),
-    "sweeps/proposals/*.py": ("sweeps/test_proposals.py", "sweeps/test_trust.py"),
+    "sweeps/search/proposals/optimum_tests.py": (
+        "sweeps/test_trust.py",
+        "sweeps/test_proposals.py",
+    ),
+    "sweeps/search/proposals/*.py": ("sweeps/test_proposals.py", "sweeps/test_trust.py"),
     "sweeps/study/strategy.py": (
         "sweeps/study/test_study_strategy.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
-    "sweeps/study/harvest.py": (
+    "sweeps/study/run_results.py": (
         "sweeps/study/test_study_harvest.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
@@ -116,7 +125,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "sweeps/study/test_study_strategy.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
-    "sweeps/study/agenda.py": (
+    "sweeps/study/scheduler.py": (
         "sweeps/study/test_study_strategy.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
@@ -124,13 +133,16 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "sweeps/study/test_study_records.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
-    "sweeps/study/state.py": (
+    "sweeps/study/study_state.py": (
         "sweeps/study/test_study_records.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
-    "sweeps/verdict/items.py": ("sweeps/verdict/test_verdict_items.py", "sweeps/verdict/*"),
-    "sweeps/verdict/noise.py": ("sweeps/verdict/test_verdict_noise.py", "sweeps/verdict/*"),
-    "sweeps/verdict/signal.py": ("sweeps/verdict/test_verdict_signal.py", "sweeps/verdict/*"),
+    "sweeps/verdict/item_noise.py": ("sweeps/verdict/test_verdict_items.py", "sweeps/verdict/*"),
+    "sweeps/verdict/training_noise.py": (
+        "sweeps/verdict/test_verdict_noise.py",
+        "sweeps/verdict/*",
+    ),
+    "sweeps/verdict/task_quality.py": ("sweeps/verdict/test_verdict_signal.py", "sweeps/verdict/*"),
     "sweeps/verdict/transfer.py": ("sweeps/verdict/test_verdict_signal.py", "sweeps/verdict/*"),
     "sweeps/verdict/contrasts.py": ("sweeps/verdict/test_verdict_contrasts.py", "sweeps/verdict/*"),
     "sweeps/verdict/draws.py": ("sweeps/verdict/test_verdict_contrasts.py", "sweeps/verdict/*"),
@@ -141,7 +153,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "sweeps/verdict/*",
         "analysis/test_report.py",
     ),
-    "sweeps/promotion/freeze.py": (
+    "sweeps/promotion/full_schedule.py": (
         "sweeps/promotion/test_promotion_parts.py",
         "sweeps/promotion/*",
     ),
@@ -158,7 +170,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "sweeps/promotion/test_promotion_prediction.py",
         "sweeps/promotion/*",
     ),
-    "sweeps/promotion/scale.py": (
+    "sweeps/promotion/scale_transfer.py": (
         "sweeps/promotion/test_promotion_prediction.py",
         "sweeps/promotion/*",
     ),
@@ -167,12 +179,12 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "sweeps/promotion/*",
     ),
     "sweeps/promotion/promote.py": ("sweeps/promotion/test_promote.py", "sweeps/promotion/*"),
-    "sweeps/nanotron_files/writing.py": (
+    "sweeps/nanotron_files/write_back.py": (
         "sweeps/nanotron_files/*",
         "sweeps/promotion/test_promotion_golden.py",
         "sweeps/promotion/test_promote.py",
     ),
-    "sweeps/nanotron_files/rates.py": (
+    "sweeps/nanotron_files/learning_rates.py": (
         "sweeps/nanotron_files/*",
         "sweeps/promotion/test_promotion_golden.py",
         "sweeps/promotion/test_promote.py",
@@ -185,7 +197,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "sweeps/exporters/*.py": ("sweeps/exporters/test_exporting.py", "sweeps/exporters/*"),
     "analysis/records.py": ("analysis/test_frames.py", "analysis/test_re*"),
     "analysis/frames/*.py": ("analysis/test_frames.py", "analysis/test_[fr]*"),
-    "analysis/study.py": ("analysis/test_report.py", "analysis/test_[frw]*"),
+    "analysis/study_files.py": ("analysis/test_report.py", "analysis/test_[frw]*"),
 }
 """Glob of modules that decide results → globs of the tests under tests/ that hold them, the own first.
 

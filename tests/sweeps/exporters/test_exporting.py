@@ -18,12 +18,9 @@ from ablations.errors import ConfigError, DataError, UserError
 from ablations.files import read_json, write_sealed
 from sweeps.exporters import export_folder
 from sweeps.exporters.export_folder import write_export
-from sweeps.exporters.export_plan import ExportPlan
+from sweeps.exporters.export_plan import ExportPlan, TokensMode
 from sweeps.exporters.formats import FORMATS
 from sweeps.exporters.origin import plan_of, plan_of_config, plan_of_promotion
-from sweeps.exporters.plan import ExportPlan, TokensMode
-from sweeps.exporters.registry import FORMATS
-from sweeps.exporters.writing import write_export
 from sweeps.nanotron_files import handover_problems, read
 from sweeps.nanotron_files.recorded_schema import Branch
 from sweeps.nanotron_files.sections import TokenFolders

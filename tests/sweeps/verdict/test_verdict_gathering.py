@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sweeps.study.harvest import write_failure
-from sweeps.verdict.study import gather
 
 from ablations.errors import ConfigError, UserError
 from ablations.files import write_json
+from sweeps.study.run_results import write_failure
 from sweeps.verdict.decide import decide
+from sweeps.verdict.study_observations import gather
 
 
 def test_a_study_whose_every_run_was_refused_is_known_and_tells_why(tmp_path: Path) -> None:
