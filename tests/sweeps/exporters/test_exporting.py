@@ -364,4 +364,4 @@ def test_a_promotion_is_exported(workspace: Path, ablate: Ablate) -> None:
     (promoted.folder / "promotion.json").write_text("{")
     answer = ablate("export", f"promotion={promoted.folder}", "format=weights")
     assert answer.code == 2
-    assert "cannot be read" in answer.err
+    assert "damaged: not JSON" in answer.err
