@@ -72,7 +72,7 @@ COMMANDS: dict[str, Command] = {
 
 
 class Task:
-    """What Hydra calls with a composed config: picklable, so that any launcher can carry it."""
+    """Task function for Hydra. It can be pickled, so that any launcher can carry it."""
 
     def __init__(self, command: str) -> None:
         self.command = command
@@ -83,7 +83,7 @@ class Task:
         self.__qualname__ = f"Task.{command}"
 
     def __call__(self, config: Any) -> int:
-        """Call the command with plain values; its exit code."""
+        """Call the command with plain values and return its exit code."""
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
         from omegaconf.errors import OmegaConfBaseException
@@ -94,7 +94,7 @@ class Task:
             _require_sound(plain, of_a_study=HydraConfig.get().mode is RunMode.MULTIRUN)
             self.code = importlib.import_module(COMMANDS[self.command].module).main(plain)
         except (AblationError, OmegaConfBaseException, OSError) as error:
-            # Hydra prints a heading of its own over an error; alone, a command tells it itself.
+            # Hydra prints a heading of its own above an error; a command that runs alone prints its own.
             if HydraConfig.get().mode is not RunMode.RUN:
                 raise
             self.error = error
@@ -102,7 +102,7 @@ class Task:
 
 
 def _plain(config: Any) -> dict[str, Any]:
-    """The composed config as plain values, with the folders that it was found in."""
+    """Return the composed config as plain values, with the folders that it was found in."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
@@ -154,15 +154,15 @@ def _require_sound(plain: Mapping[str, Any], *, of_a_study: bool) -> None:
         try:
             load(plain, plain.get("config_dirs", ()))
         except ConfigError as error:
-            told = {problem.where for problem in problems}
-            problems += [problem for problem in error.problems if problem.where not in told]
+            known = {problem.where for problem in problems}
+            problems += [problem for problem in error.problems if problem.where not in known]
         except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
-            pass  # a section is no section: the problems above are what can be told
+            pass  # a section has the wrong type: the problems above name it
     raise ConfigError(problems)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in ("-sc", "--shell-completion"):
         return _complete(given)
@@ -266,7 +266,7 @@ _ACTIONS = (("--run", "-r"), ("--multirun", "-m"), ("--cfg", "-c"), ("--info", "
 
 
 def _refuse_several_actions(overrides: Sequence[str]) -> None:
-    """Hydra does one thing at a time, and says so with a traceback."""
+    """Refuse two actions at once, for which Hydra prints a traceback."""
     words = [word.partition("=")[0] for word in overrides]
     given = [names[0] for names in _ACTIONS if set(names) & set(words)]
     if len(given) > 1:
@@ -292,7 +292,7 @@ def _output_is_closed() -> bool:
 def _has_no_reader(stream: TextIO) -> bool:
     try:
         asked = select.poll()
-        asked.register(stream.fileno(), 0)  # errors alone, which are always told
+        asked.register(stream.fileno(), 0)  # errors alone, which poll always reports
         return any(event & select.POLLERR for _, event in asked.poll(0))
     except (OSError, ValueError):  # no file of its own
         return False

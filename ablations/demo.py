@@ -1,9 +1,9 @@
 """``make demo``: the whole platform on real text, by the commands that a user types.
 
-Each command is printed before it runs, and does nothing where it was done before: the demo goes on where
-it was stopped. The verdict decides what is promoted: the winner, or else the baseline. Where a mixture
-won, the full run trains the baseline too, and the comparison puts the difference between the two beside
-the one that the promotion predicted.
+Each command is printed before it runs, and does nothing if it was done before: the demo continues where
+it was stopped. The verdict decides what is promoted: the winner, or else the baseline. If a mixture won,
+the full run trains the baseline too, and the comparison puts the difference between the two beside the
+predicted one.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Step:
     words: tuple[str, ...]
     """Words after ``ablate``; braces are filled in as the demo goes."""
     only_winner: bool = False
-    """Whether it runs only where a mixture won over the baseline."""
+    """True if the step runs only when a mixture won over the baseline."""
     once: bool = False
-    """Whether a second call would make a second folder, so that a demo that goes on leaves it out."""
+    """True if a second call would make a second folder. A demo that is continued skips the step."""
 
 
 STEPS: tuple[Step, ...] = (

@@ -1,7 +1,7 @@
-"""Every error the platform raises on purpose, and what a command makes of it.
+"""Errors that the platform raises on purpose, and their exit codes.
 
     AblationError
-    ├── UserError              exit code 2: something the user said is wrong; nothing was lost
+    ├── UserError              exit code 2: the request is wrong; nothing was lost
     │   ├── ConfigError        a config or an override, all its problems at once
     │   ├── DataError          a source or a token store: missing, truncated, foreign
     │   │   └── DamagedError   a file that is not what was written
@@ -9,11 +9,11 @@
     │   └── HeldError          another process holds the run or the study
     └── WorkError              exit code 1: the request was sound, the work failed
         ├── TrainingError      a training that ended early, with the step
-        │   └── DivergedError  NaN, infinity, or a loss that left the rails
+        │   └── DivergedError  NaN, infinity, or a loss that diverged
         ├── EvaluationError    a task that could not be scored
-        └── AuditError         what was read is not what was asked for
+        └── AuditError         the tokens read differ from the mixture
 
-Each :class:`Problem` says what is wrong, what was found, what is allowed and what to do::
+Each :class:`Problem` states what is wrong, what was found, what is allowed and what to do::
 
     >>> print(Problem("mixture.weights.wikki", "unknown source", allowed="chat, wiki",
     ...               do="did you mean 'wiki'?"))
@@ -49,16 +49,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, told so that the reader can put it right."""
+    """One fault, with what the reader needs to correct it."""
 
     where: str
     """The config key, file or argument at fault."""
     what: str
-    """What is wrong with it."""
+    """The fault."""
     found: object = None
-    """What was found there; omitted from the message when None."""
+    """The value found; omitted from the message when None."""
     allowed: object = None
-    """What would have been accepted; omitted when None."""
+    """Accepted values; omitted when None."""
     do: str | None = None
     """The next thing to try; omitted when None."""
 
@@ -80,7 +80,7 @@ class AblationError(Exception):
 
 
 class UserError(AblationError):
-    """Something the user said cannot be done as said; carries every problem found, not the first."""
+    """Error for a request that cannot be carried out. It holds every problem found, not only the first."""
 
     exit_code = 2
 
@@ -169,13 +169,13 @@ _REMEDIES = {
     errno.EMFILE: "raise the limit on open files (ulimit -n), and give the same command again",
 }
 _WORK_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.EIO)
-"""What no other command line would have avoided."""
+"""Errors that no other command line would have avoided."""
 
 
 def refused_by_system(error: OSError) -> AblationError:
-    """Return the error that tells what the operating system refused: path, reason and remedy.
+    """Return the error for a refusal of the operating system: path, reason and remedy.
 
-    A :class:`UserError` where another path or permission would do, a :class:`WorkError` else.
+    It is a :class:`UserError` if another path or permission would help, else a :class:`WorkError`.
     """
     paths = [str(path) for path in (error.filename, error.filename2) if path is not None]
     where = " → ".join(paths) or "the system"

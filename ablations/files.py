@@ -138,7 +138,7 @@ def read_json(path: Path) -> Any:
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Say of a file that is there and cannot be read which one it is, and why."""
+    """Name a file that exists but cannot be read, and the reason."""
     try:
         yield
     except FileNotFoundError:
@@ -188,7 +188,7 @@ _SEAL_MARK = f'"{_SEAL}": "'.encode()
 
 
 def is_intact(line: bytes | bytearray) -> bool:
-    """Whether a line of a line file is what was written, as far as it carries a checksum.
+    """Return whether a line of a line file matches its checksum; True if it carries none.
 
     The checksum is that of the bytes before it: a row need not be parsed to be compared, which
     keeps reading thousands of them cheap.

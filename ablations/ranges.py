@@ -1,4 +1,4 @@
-"""Ranges that stand beside a field's type: a value outside ends with a message, before anything is done.
+"""Ranges for config fields. A value outside ends with a message before any work starts.
 
     seed: Seed = 0
     threads: Annotated[int, Interval(ge=1, le=1024)] | None = None
@@ -15,7 +15,7 @@ from annotated_types import Interval
 __all__ = ["Interval", "Limit", "Ranks", "Seed", "Share", "Threads", "Workers"]
 
 Seed = Annotated[int, Interval(ge=0, lt=2**63)]
-"""What numpy, torch and the samplers all take."""
+"""Seeds that numpy, torch and the samplers all accept."""
 
 Share = Annotated[float, Interval(ge=0, le=1)]
 """A part of a whole."""

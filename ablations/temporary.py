@@ -77,7 +77,7 @@ def _taken_over(path: Path) -> tuple[Path, int] | None:
         try:
             descriptor = os.open(usual, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except OSError:
-            return None  # another user's, or no file: the next name will do, or tells what is wrong
+            return None  # another user's, or not a file: try the next name
         if not _lock(descriptor):
             os.close(descriptor)
             return None

@@ -1,4 +1,4 @@
-"""What commands print alike: tables in a width that fits, and the command to give next."""
+"""Shared output of commands: tables that fit the width, and the next command to run."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from ablations.config.schema import RunConfig, carry_out, load, validate
 if TYPE_CHECKING:
     from ablations.data.executors import SlurmSpec
     from ablations.data.prepare import Prepared
-    from ablations.data.prepare import Progress as Told
+    from ablations.data.prepare import Progress as Preparation
 
 __all__ = ["main"]
 
@@ -41,10 +41,12 @@ def main(config: Mapping[str, Any]) -> int:
         )
         items = prepare_items(run, mirror=options.mirror)
     for source in made:
-        held = source.manifest
-        state = "was there" if source.skipped else "prepared" if held else "submitted"
+        manifest = source.manifest
+        state = "was there" if source.skipped else "prepared" if manifest else "submitted"
         tokens = (
-            "" if held is None else f"{count(held.tokens)} tokens, {held.documents:,} documents"
+            ""
+            if manifest is None
+            else f"{count(manifest.tokens)} tokens, {manifest.documents:,} documents"
         )
         print(f"{source.folder}: {state}  {tokens}")
     if items:
@@ -55,7 +57,7 @@ def main(config: Mapping[str, Any]) -> int:
 
 
 def _print_overlaps(run: RunConfig, made: Sequence[Prepared]) -> None:
-    """What the sources hold of the suite, a line a source and task; kept beside each store."""
+    """Print one line for each source and task whose items occur in it; each store keeps its report."""
     from ablations.data.contamination_report import overlaps
 
     data_dir = Path(run.data_dir)
@@ -90,13 +92,13 @@ def prepare_items(run: RunConfig, *, mirror: str | None = None) -> tuple[str, ..
 
 
 class _Bars:
-    """A bar a source in a terminal, a line a source elsewhere."""
+    """Show one bar for each source in a terminal, and one line for each source elsewhere."""
 
     def __init__(self, console: Any, *, shown: bool) -> None:
         self._console, self._shown = console, shown
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
-        self._said: set[tuple[str, str]] = set()
+        self._printed: set[tuple[str, str]] = set()
 
     def __enter__(self) -> _Bars:
         if self._shown and self._console.is_terminal:
@@ -116,20 +118,20 @@ class _Bars:
         if self._bars is not None:
             self._bars.stop()
 
-    def tell(self, told: Told) -> None:
+    def tell(self, state: Preparation) -> None:
         """Show where the preparation stands."""
         if self._bars is None:
-            if self._shown and (told.source, told.phase) not in self._said:
-                self._said.add((told.source, told.phase))
-                self._console.print(f"{told.source}: {told.phase}", highlight=False)
+            if self._shown and (state.source, state.phase) not in self._printed:
+                self._printed.add((state.source, state.phase))
+                self._console.print(f"{state.source}: {state.phase}", highlight=False)
             return
-        if told.source not in self._tasks:
-            self._tasks[told.source] = self._bars.add_task(told.source, total=None, note="")
-        total = told.expected_tokens
-        finished = told.phase in ("done", "skipped")
+        if state.source not in self._tasks:
+            self._tasks[state.source] = self._bars.add_task(state.source, total=None, note="")
+        total = state.expected_tokens
+        finished = state.phase in ("done", "skipped")
         self._bars.update(
-            self._tasks[told.source],
-            total=(told.tokens or 1) if finished else total,
-            completed=(told.tokens or 1) if finished else told.tokens,
-            note=f"{told.phase} {count(told.tokens)} tokens",
+            self._tasks[state.source],
+            total=(state.tokens or 1) if finished else total,
+            completed=(state.tokens or 1) if finished else state.tokens,
+            note=f"{state.phase} {count(state.tokens)} tokens",
         )

@@ -52,7 +52,7 @@ def _of_a_study() -> bool:
 
 
 def _disposable(run: RunConfig) -> bool:
-    """Whether this process is the run's own: a launcher that gives each job a process says so.
+    """Return whether this process belongs to the run alone, as with a launcher that starts one for each job.
 
     Then training and scoring happen here: with the launcher's warm imports, and so that a killed job
     ends as a killed run, not as a failed one.

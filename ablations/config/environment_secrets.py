@@ -1,7 +1,7 @@
 """Find the secrets of the environment in configs and messages.
 
-A config may read any variable: ``${oc.env:HF_TOKEN}``. Records, folders and messages keep what a config
-says, so the value of a variable whose name tells of a secret must reach none of them.
+A config may read any variable: ``${oc.env:HF_TOKEN}``. Records, folders and messages keep the values of a
+config, so the value of a variable whose name suggests a secret must reach none of them.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def checked_composing(*, shown: bool = False) -> Iterator[None]:
 
 
 def require_harmless(loader: Any, composed: Any, compose: Any = None) -> None:
-    """Refuse a composed config that would have Hydra run what a config file says.
+    """Refuse a composed config that would have Hydra run code named in a config file.
 
     Args:
         loader: Hydra's, which composed it.

@@ -1,4 +1,4 @@
-"""Options of commands that belong to no run: how a command is carried out, or what it lists.
+"""Options of commands that do not belong to a run: how a command is carried out, or what it lists.
 
 ``ablate prepare``, ``plan``, ``run``, ``score`` and ``export`` share the config of a run; the keys
 that are a command's own are checked here, together with the run's.
@@ -26,7 +26,7 @@ class CarryOut:
     progress: bool = True
     """Bars in a terminal, lines elsewhere."""
     prepare: PrepareOptions = field(default_factory=lambda: PrepareOptions())
-    """How ``ablate prepare`` makes token stores."""
+    """Options of ``ablate prepare``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class ScoreOptions:
     checkpoint: str
     """Folder of a training checkpoint, or one that transformers loads."""
     out: str | None = None
-    """Where rows and details go; null = ``<checkpoint>/scores``."""
+    """Folder for rows and details; null = ``<checkpoint>/scores``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,6 @@ class DoctorOptions:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     runs_dir: str = "runs"
-    """Where records go."""
+    """Folder of the records."""
     data_dir: str = "data"
-    """Where token stores are."""
+    """Folder of the token stores."""

@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf say of a wrong override, said as the platform says it."""
+"""Translate the errors of Hydra and OmegaConf for a wrong override into the platform's messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["explain"]
 
 
 def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> Problem:
-    """One problem for an error of Hydra's, with the nearest key or option where a name is unknown."""
+    """Return one problem for an error of Hydra's, with the nearest key or option if a name is unknown."""
     from hydra.errors import MissingConfigException, OverrideParseException
     from omegaconf.errors import MissingMandatoryValue
 

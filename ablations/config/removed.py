@@ -1,7 +1,7 @@
 """Options that were removed: refuse them with the reason, and read old records that hold them.
 
-A command that still asks for one gets one line that says why it is gone. A record of before holds the
-option as it was then; neither changed what a run is, so a reader leaves it out::
+A command that still asks for one gets one line with the reason. An older record holds the option as it
+was then; none of them changed what a run is, so a reader leaves it out::
 
     command, config ──removed_problems──▶ refused          record, study ──without_removed──▶ read
 """
@@ -24,7 +24,7 @@ _GRAPH = "was removed: recorded passes trained 1.00 to 1.03 times as fast, too l
 _GROUP = "was removed: batched proxies trained 1.02 to 1.05 times as fast, too little to keep (docs/gpu.md)"
 
 _REMOVED = {"execution.cuda_graph": _GRAPH, "hydra.launcher.together": _GROUP}
-"""Key → why it is gone."""
+"""Key → reason for its removal."""
 
 _MOVED = {key: f"prepare.{key}" for key in ("workers", "force", "contamination", "mirror", "slurm")}
 """Key at the top of a run's config → the key that replaced it."""

@@ -90,7 +90,7 @@ class WarmStartSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that one run is."""
+    """Config of one run."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
@@ -101,13 +101,13 @@ class RunConfig:
     seed: Seed = 0
     """Seeds the initial weights and the order of the data."""
     runs_dir: str = "runs"
-    """Where records go; not part of the fingerprint."""
+    """Folder of the records; not part of the fingerprint."""
     data_dir: str = "data"
-    """Where prepared token stores are; not part of the fingerprint."""
+    """Folder of the prepared token stores; not part of the fingerprint."""
     source: Mapping[str, SourceSpec]
     """Name → source, for every source that a stage names."""
     tokenizer: TokenizerSpec
-    """What turns text into tokens."""
+    """Tokenizer of every source."""
     mixture: MixtureSpec
     """The mixture of every stage that does not bring its own."""
     schedule: ScheduleSpec
@@ -117,7 +117,7 @@ class RunConfig:
     training: TrainingSpec
     """Batch, optimiser, precision, checkpoints."""
     execution: ExecutionSpec = field(default_factory=ExecutionSpec)
-    """Where and how it is run; not part of the fingerprint."""
+    """Device, ranks and memory; not part of the fingerprint."""
     evaluation: EvaluationSpec
     """Tasks and the score."""
     warm_start: WarmStartSpec = field(default_factory=WarmStartSpec)
@@ -126,12 +126,12 @@ class RunConfig:
     """Free notes that a study keeps with the run; not part of the fingerprint."""
 
     def store_folder(self, source: str) -> Path:
-        """Where the token store of ``source`` is, or will be."""
+        """Return the folder of the token store of ``source``; it need not exist yet."""
         store = self.source[source].store or source
         return store_folder(Path(self.data_dir), self.tokenizer.name, store)
 
     def build_schedule(self) -> Schedule:
-        """The schedule in whole steps."""
+        """Return the schedule in whole steps."""
         return self.schedule.build(
             self.mixture,
             sequence_length=self.training.sequence_length,
@@ -139,19 +139,19 @@ class RunConfig:
         )
 
     def build_learning_rate(self, schedule: Schedule) -> LearningRate:
-        """The learning rate over ``schedule``."""
+        """Return the learning rate over ``schedule``."""
         return self.schedule.lr.build(peak=self.training.peak_lr, schedule=schedule)
 
 
 def conf_dir() -> Path:
-    """The platform's own configs: beside the packages in a checkout, inside them when installed."""
+    """Return the folder of the platform's configs: beside the packages, or inside when installed."""
     here = Path(__file__).resolve().parents[1]
     checkout = here.parent / "conf"
     return checkout if checkout.is_dir() else here / "conf"
 
 
 def named_sources(config: Mapping[str, Any]) -> list[str]:
-    """The sources that the mixture or a stage of a plain config names, in order."""
+    """Return the sources that the mixture or a stage of a plain config names, in order."""
     names = dict.fromkeys((config.get("mixture") or {}).get("weights") or {})
     for stage in ((config.get("schedule") or {}).get("stages") or {}).values():
         names.update(dict.fromkeys((stage or {}).get("weights") or {}))
@@ -199,12 +199,12 @@ def carry_out(config: Mapping[str, Any]) -> CarryOut:
 def source_values(
     config: Mapping[str, Any], config_dirs: Iterable[Path] = ()
 ) -> dict[str, Mapping[str, Any]]:
-    """The plain values of the sources that a plain config names and that are known."""
+    """Return the plain values of the sources that a plain config names and that are known."""
     return _sources(config, _source_dirs(config_dirs))[0]
 
 
 def _source_dirs(config_dirs: Iterable[Path]) -> list[Path]:
-    """Folders of sources, the first to be asked first."""
+    """Return the folders of sources, in order of precedence."""
     # Hydra lists its own primary folder before the command line's: ours must come last to be overridden.
     added = [Path(path) for path in config_dirs if Path(path) != conf_dir()]
     return [path / "source" for path in (*added, conf_dir())]
@@ -234,7 +234,7 @@ def _sources(
 
 
 def _weight_problems(values: Mapping[str, Any]) -> list[Problem]:
-    """What is wrong with the weights of a config that is wrong elsewhere too."""
+    """Return the problems of the weights in a config that is wrong elsewhere too."""
     mixture = values.get("mixture") or {}
     stages = (values.get("schedule") or {}).get("stages") or {}
     named = {
@@ -250,13 +250,13 @@ def _weight_problems(values: Mapping[str, Any]) -> list[Problem]:
             Mixture(weights, normalize=bool(mixture.get("normalize")), where=where)
         except ConfigError as error:
             problems += error.problems
-        except (TypeError, ValueError):  # no number: the field's own problem says so
+        except (TypeError, ValueError):  # not a number: the field's own problem names it
             continue
     return problems
 
 
 def validate(kind: type[T], values: Mapping[str, Any]) -> T:
-    """``values`` as the dataclass ``kind``; a :class:`ConfigError` with every problem otherwise."""
+    """Return ``values`` as the dataclass ``kind``, or raise a :class:`ConfigError` with every problem."""
     # Imported here: the commands that only list need no schema.
     from pydantic import TypeAdapter, ValidationError
 
@@ -267,7 +267,7 @@ def validate(kind: type[T], values: Mapping[str, Any]) -> T:
 
 
 def dump(config: Any) -> dict[str, Any]:
-    """Plain values of a config dataclass, defaults included: what the fingerprint is taken of."""
+    """Return the plain values of a config dataclass, defaults included, as the fingerprint uses them."""
     from pydantic import TypeAdapter
 
     plain: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")

@@ -50,7 +50,7 @@ class AuditRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What was read, stage by stage."""
+    """Tokens read in each stage."""
 
     ok: bool
     tolerance: float

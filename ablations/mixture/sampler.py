@@ -56,14 +56,14 @@ _BLOCK = 4096
 
 @dataclass(frozen=True)
 class Placement:
-    """Where samples come from: arrays of one entry a sample."""
+    """Origin of samples: arrays with one entry for each sample."""
 
     stage: npt.NDArray[np.int32]
     """Index into ``schedule.stages``."""
     source: npt.NDArray[np.int32]
     """Index into ``Sampler.sources``."""
     epoch: npt.NDArray[np.int32]
-    """How often the source has been read through before."""
+    """Number of complete passes over the source before this sample."""
     window: Ints
     """Window of the source's token store."""
 

@@ -4,7 +4,7 @@ configs that a promotion froze.
     <folder>/checksums.json     {"files": {"model/….safetensors": [size in bytes, sha256]}}
 
 It is written last, before the folder takes its name. A folder without one was written by an older
-version, or by another program: nothing can be compared there.
+version, or by another program: its files are not compared.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _THREADS = 8
 """Files hashed side by side: hashing releases the interpreter."""
 
 Chosen = Callable[[str], bool]
-"""Whether the file of this name below the folder is asked for."""
+"""Returns whether to read the file of this name below the folder."""
 
 
 def write_checksums(folder: Path, *, leave_out: str | None = None) -> None:
@@ -58,12 +58,12 @@ def write_checksums(folder: Path, *, leave_out: str | None = None) -> None:
 
 
 def has_checksums(folder: Path) -> bool:
-    """Whether the files of ``folder`` can be compared with anything."""
+    """Return whether checksums of ``folder`` were recorded."""
     return os.path.lexists(folder / CHECKSUMS)
 
 
 def listed(folder: Path) -> dict[str, tuple[int, str]]:
-    """Name → size in bytes and SHA-256 of the files that were written; empty where none is recorded.
+    """Return name → (size in bytes, SHA-256) of the recorded files; empty if none are recorded.
 
     Raises:
         DamagedError: the record itself is damaged, or cannot be read.
@@ -83,7 +83,7 @@ def listed(folder: Path) -> dict[str, tuple[int, str]]:
 
 
 def damage(folder: Path, chosen: Chosen = lambda name: True) -> list[str]:
-    """What is wrong with the files of ``folder``, one short text a file; empty where nothing is known.
+    """Return the faults of the files of ``folder``, one short text for each; empty if no checksums exist.
 
     Args:
         folder: The folder.

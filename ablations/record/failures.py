@@ -1,7 +1,7 @@
-"""Record a run that raised, whatever it raised.
+"""Record the failure of a run that raised an exception of any type.
 
 ImportError in scoring ─▶ worker.log    the traceback
-                       ─▶ events.jsonl, result.json, manifest.json    failed, and why
+                       ─▶ events.jsonl, result.json, manifest.json    failed, with the reason
                        ─▶ WorkError     what the command reports; exit code 1
 """
 
@@ -26,10 +26,10 @@ def reason_of(error: BaseException) -> str:
 
 
 def preempted(error: BaseException) -> bool:
-    """Tell whether a cluster took a job back: submitit leaves it by an exit, having requeued it.
+    """Return whether the cluster preempted the job: submitit requeues it and exits.
 
-    That is no failure of the run, which goes on in the next job. Its exit is told from any other by the
-    frame of submitit's signal handler in the traceback.
+    This is not a failure of the run, which continues in the next job. The frame of submitit's signal handler
+    in the traceback distinguishes this exit from any other.
     """
     if not isinstance(error, SystemExit):
         return False

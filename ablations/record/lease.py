@@ -1,12 +1,12 @@
-"""Who works on a folder: a lock that ends with its process, and a lease where locks are not carried.
+"""Locks and leases on folders: one process at a time, also on file systems without locks.
 
     <lock>      flock: decides on one machine, however the holder died
     <lease>     {"host", "pid", "started", "token", "beat"}: renewed every :data:`BEAT_SECONDS`
 
-A file system that is shared by hosts may carry no locks. There the lease decides: one of another host
+A file system that hosts share may not support locks. There the lease decides: a lease of another host
 is alive while it changes. Clocks of two hosts are not compared: the lease is watched for
-:data:`STALE_SECONDS` by the clock of the one who wants it. A holder that was stopped for so long finds
-another token in the lease at its next heartbeat, and ends.
+:data:`STALE_SECONDS` by the clock of the process that wants it. A holder that was stopped for that
+long finds another token in the lease at its next heartbeat, and ends.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ __all__ = ["BEAT_SECONDS", "STALE_SECONDS", "beats_elsewhere", "hold", "only_pro
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
-"""A lease that has not changed for this long is a dead holder's: six beats missed."""
+"""A lease that has not changed for this long belongs to a dead holder: it missed six beats."""
 
 _LOOKS = 60
-"""Times that the lease of another host is looked at before it is taken over."""
+"""Number of checks of another host's lease before it is taken over."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What the kernel answers where a file system carries no locks."""
+"""Errors of the kernel for a file system without locks."""
 
 Refusal = Callable[[str], Problem]
 """The problem to raise, made from a description of the holder."""
@@ -49,7 +49,7 @@ class _Lost(BaseException):
 
 @contextlib.contextmanager
 def hold(lock: Path, lease: Path, refusal: Refusal) -> Iterator[None]:
-    """Be the one process that holds ``lease``.
+    """Hold ``lease`` as the only process.
 
     Args:
         lock: The lock file.
@@ -81,7 +81,7 @@ def hold(lock: Path, lease: Path, refusal: Refusal) -> Iterator[None]:
 
 
 def beats_elsewhere(lease: Path) -> bool:
-    """Whether a process of another host seems to hold ``lease``, by what this process has seen of it.
+    """Return whether a process of another host seems to hold ``lease``, as far as this process observed it.
 
     A lease that is seen for the first time counts as alive, until it was seen unchanged for
     :data:`STALE_SECONDS`.

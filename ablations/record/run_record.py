@@ -1,4 +1,4 @@
-"""Run records: what one training left on disk, and the only code that reads and writes it.
+"""Run records: the files of one training on disk, and the only code that reads and writes them.
 
     runs/<study>/<trial>-<seed>/
         manifest.json  config.yaml  metrics.jsonl  events.jsonl  scores.jsonl  details/  checkpoints/
@@ -61,14 +61,14 @@ HOLDER = "holder.json"
 Status = Literal["pending", "training", "scoring", "done", "failed"]
 
 _ELSEWHERE = ("runs_dir", "data_dir", "study", "trial", "execution", "labels", "progress")
-"""Top-level config keys that say where and how a run is executed, not what its result is."""
+"""Top-level config keys for where and how a run is executed. They do not affect its result."""
 
 
 def fingerprint(config: Mapping[str, Any], items: Mapping[str, str] | None = None) -> str:
-    """SHA-256 (hex) over what defines the result of a run.
+    """Return the SHA-256 (hex) of everything that defines the result of a run.
 
     Args:
-        config: The resolved config, of which the part that says where it is run is left out.
+        config: The resolved config; the keys for where it is run are ignored.
         items: Item file → SHA-256 of its content. Records of an older version have none; their
             fingerprint is that of the config alone.
     """
@@ -88,7 +88,7 @@ and run by shells."""
 
 
 def folder_problem(where: str, name: str) -> Problem | None:
-    """What keeps ``name`` from being the name of one folder, None where nothing does."""
+    """Return the problem of ``name`` as the name of a folder; None if it is valid."""
     if _FOLDER.fullmatch(name):
         return None
     return Problem(
@@ -100,13 +100,13 @@ def folder_problem(where: str, name: str) -> Problem | None:
 
 
 def run_name(trial: str, seed: int) -> str:
-    """The folder of a run inside its study."""
+    """Return the name of a run's folder inside its study."""
     return f"{trial}-{seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What defines a run, and where it stands."""
+    """Definition and status of a run."""
 
     study: str
     trial: str
@@ -118,9 +118,9 @@ class Manifest:
     """Item file → SHA-256 of the items that the run is scored on; empty in older records."""
     status: Status = "pending"
     reason: str | None = None
-    """Why the run failed; None unless it did."""
+    """Reason of a failure; None for a run that did not fail."""
     labels: Mapping[str, Any] = field(default_factory=dict)
-    """What a study says of the run: the trial's name, phase and parameters."""
+    """Labels from the study: the trial's name, phase and parameters."""
     versions: Mapping[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     command: Sequence[str] = ()
@@ -221,12 +221,12 @@ class RunRecord:
         )
 
     def exists(self) -> bool:
-        """Whether the folder holds a run."""
+        """Return whether the folder holds a run."""
         return os.path.lexists(self.path / "manifest.json")
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest as it stands on disk now."""
+        """The manifest as it is on disk now."""
         path = self.path / "manifest.json"
         try:
             stored = stored_object(path)
@@ -250,13 +250,13 @@ class RunRecord:
 
     @property
     def status(self) -> Status:
-        """Where the run stands, by its manifest."""
+        """Status of the run in its manifest."""
         return self.manifest.status
 
     # ------------------------------------------------------------------------------- progress
 
     def set_status(self, status: Status, reason: str | None = None) -> None:
-        """Record where the run stands; the times of the first start and of the end are kept."""
+        """Record the status of the run, with the times of the first start and of the end."""
         manifest = self.manifest
         now = time.time()
         started = manifest.started if manifest.started or status == "pending" else now
