@@ -1,17 +1,19 @@
 """Damages one file of small real runs at a time: tracebacks, and results that changed silently.
 
-    python benchmarks/damage.py [--cases 300] [--seed 0] [--workers 2] [--scene done]
+    PYTHONPATH=. python benchmarks/damage.py [--cases 300] [--seed 0] [--workers 2] [--scene done …]
 
-For each kind of file that a run, a verdict or a report reads, one file of that kind is damaged in one
-of eight ways, in a fresh copy of the runs, and the commands that read it are given. A case fails
+For each kind of file that the platform reads (``damage_scenes.py`` lists them), one file of that kind is
+damaged in one of eight ways, in a fresh copy of the runs, and the commands that read it are given. A case
+fails
 
     by a traceback     stderr shows one, or the exit code is none of 0, 1 and 2
     by a silent change every command ends with 0, the result is another than that of the undamaged
                        copy, and neither the output nor the record says a word about it
 
 The commands run in forks of this process, which has imported what they need. Started by root, the forks
-give up its right to read anything, so that an unreadable file is one. Exits 1 unless both counts
-are 0.
+give up its right to read anything, so that an unreadable file is one. A user's own text has no
+checksum: where it still reads well, a damaged one counts as another input. Exits 1 unless both counts of
+failures are 0.
 """
 
 from __future__ import annotations
