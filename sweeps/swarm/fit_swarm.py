@@ -34,8 +34,9 @@ from sweeps.search.proposals.optimum_tests import (
 )
 from sweeps.search.space import EpochCaps, Floats, SearchSpace, SearchSpaceSpec, SimplexSpec
 from sweeps.search.surrogates import FAMILIES, Leaderboard, Surrogate, family, leaderboard
+from sweeps.swarm.fitted_tables import FIT_FILE
 from sweeps.swarm.swarm_score import score_columns, whole_runs
-from sweeps.swarm.swarm_tables import FIT_FILE, Swarm, write_pair
+from sweeps.swarm.swarm_tables import Swarm, write_pair
 
 __all__ = ["CapSpec", "FitOptions", "SwarmFit", "fit_swarm", "write_fit"]
 

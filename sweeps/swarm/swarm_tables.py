@@ -18,7 +18,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,15 +27,14 @@ from typing import Literal
 import numpy as np
 
 from ablations.errors import DataError, Problem
-from ablations.files import file_sha256, write_text
+from ablations.files import write_text
 from ablations.record.run_record import list_runs
-from ablations.record.stored import stored_object
 from sweeps.search.space import Floats
 from sweeps.study.objective import SCORE, objective_of
+from sweeps.swarm.fitted_tables import changed
 from sweeps.table_text import table_text
 
 __all__ = [
-    "FIT_FILE",
     "BadRows",
     "Swarm",
     "is_bookkeeping",
@@ -44,9 +42,6 @@ __all__ = [
     "read_study",
     "write_pair",
 ]
-
-FIT_FILE = "fit.json"
-"""The fit of a swarm, beside the tables that it was made from and whose checksums it holds."""
 
 BadRows = Literal["refuse", "leave_out"]
 """What becomes of rows whose weights are no mixture."""
@@ -146,7 +141,7 @@ def read_pair(ratios: Path, metrics: Path, bad_rows: BadRows = "refuse") -> Swar
     weights, kept, notes = _normalised(np.nan_to_num(weights), shared, ratios, bad_rows)
     if aside := [name for name in left.columns() if name not in sources]:
         notes.insert(0, f"{ratios.name}: no sources by their names, left out: {', '.join(aside)}")
-    notes = [*_changed(ratios), *_changed(metrics), *left.notes, *right.notes, *notes]
+    notes = [*changed(ratios), *changed(metrics), *left.notes, *right.notes, *notes]
     if left_out := len(left_rows) + len(right_rows) - 2 * len(shared):
         notes.append(f"{left_out} rows are in one of the two tables only: left out")
     return Swarm(
@@ -157,20 +152,6 @@ def read_pair(ratios: Path, metrics: Path, bad_rows: BadRows = "refuse") -> Swar
         values=_numbers([right_rows[shared[i]] for i in kept], measured, metrics),
         notes=tuple(notes),
     )
-
-
-def _changed(table: Path) -> list[str]:
-    """Return a note where a table is not the one that was written with the fit beside it."""
-    record = table.parent / FIT_FILE
-    if not os.path.lexists(record):
-        return []
-    try:
-        written = (stored_object(record).get("tables") or {}).get(table.name)
-    except DataError:
-        return [f"{table.name}: cannot be compared with what was written: {record} is damaged"]
-    if written in (None, file_sha256(table)):
-        return []
-    return [f"{table.name}: changed since it was written with {FIT_FILE}; read as it is"]
 
 
 def _require_columns(table: _Table, columns: Sequence[str], what: str) -> None:

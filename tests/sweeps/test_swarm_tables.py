@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sweeps.swarm.fit_swarm import FitOptions, fit_swarm, write_fit
-from sweeps.swarm.swarm_tables import FIT_FILE, Swarm, read_pair
+from sweeps.swarm.fitted_tables import FIT_FILE
+from sweeps.swarm.swarm_tables import Swarm, read_pair
 
 
 @pytest.fixture(scope="module")
