@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -100,12 +100,14 @@ def judged(runs_dir: Path, study: str, files: Sequence[RunFiles], mode: VerdictM
         return Judged(verdict=stored, origin="stored", note=note)
     if stored is not None:
         return Judged(verdict=stored, origin="stored", note="")
+    unread = ""
+    if os.path.lexists(folder / "verdict.json"):
+        unread = "The stored verdict cannot be read. "
     if mode == "stored":
-        note = (
-            f"No verdict was given yet: `ablate verdict {override_word('study', study)}` gives it."
-        )
+        note = f"{unread or 'No verdict was given yet: '}`ablate verdict {override_word('study', study)}` gives it."
         return Judged(verdict=None, origin="none", note=note)
-    return _computed(Path(runs_dir), study)
+    made = _computed(Path(runs_dir), study)
+    return replace(made, note=unread + made.note)
 
 
 def _stored(folder: Path) -> Verdict | None:

@@ -15,6 +15,7 @@ import yaml
 
 from ablations.cli import main
 from ablations.errors import DataError
+from ablations.files import read_json, write_sealed
 from ablations.markdown import escaped
 from analysis.figures.theme import PALETTE
 from analysis.report import (
@@ -247,10 +248,14 @@ def test_a_stored_verdict_is_used_and_said_to_be_old_when_runs_ended_since(
     first = gather_report(tmp_path, "ratio", surrogates=())
     assert (first.judged.origin, first.judged.note) == ("stored", "")
     stored = tmp_path / "ratio" / "verdict.json"
-    values = json.loads(stored.read_text())
-    stored.write_text(json.dumps(values | {"created": 1.0}))
+    write_sealed(stored, read_json(stored) | {"created": 1.0})
     old = judged(tmp_path, "ratio", first.frames.files, "auto")
     assert "19 runs ended after this verdict" in old.note
+    stored.write_text(stored.read_text().replace('"created": 1', '"created": 2'))
+    anew = judged(tmp_path, "ratio", first.frames.files, "auto")
+    assert (anew.origin, anew.note[:34]) == ("computed", "The stored verdict cannot be read.")
+    assert main(["report", "study=ratio", f"runs_dir={tmp_path}", "surrogates=none"]) == 0
+    assert "verdict.json: damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
