@@ -104,7 +104,8 @@ def judged(runs_dir: Path, study: str, files: Sequence[RunFiles], mode: VerdictM
     if os.path.lexists(folder / "verdict.json"):
         unread = "The stored verdict cannot be read. "
     if mode == "stored":
-        note = f"{unread or 'No verdict was given yet: '}`ablate verdict {override_word('study', study)}` gives it."
+        command = f"ablate verdict {override_word('study', study)}"
+        note = f"{unread or 'There is no verdict yet: '}`{command}` gives it."
         return Judged(verdict=None, origin="none", note=note)
     made = _computed(Path(runs_dir), study)
     return replace(made, note=unread + made.note)

@@ -183,9 +183,11 @@ class _Curse:
     def of_task(self, row: TaskRow, error: float) -> float:
         """Return the flattery of a task: its noise's regression on the score's.
 
-        Tasks of equal weight and independent noise correlate with their mean by 1/sqrt(tasks).
+        Tasks of equal weight and independent noise correlate with their mean by 1/sqrt(tasks). A task whose
+        noise is unknown is left as it was seen.
         """
-        if not row.in_score or not self.error > 0.0 or not math.isfinite(self.error):
+        known = self.error > 0.0 and math.isfinite(self.error) and math.isfinite(error)
+        if not row.in_score or not known:
             return 0.0
         return self.flattery * error / (self.error * math.sqrt(self.tasks))
 

@@ -13,14 +13,14 @@ import pytest
 from scipy import stats
 
 from ablations.config.schema import validate
-from sweeps.promotion.prediction import predict
+from sweeps.promotion.prediction import _Curse, predict
 from sweeps.promotion.promote import _full_values, promote
 from sweeps.promotion.promotion_inputs import Evidence, choose, gather, picked_runs
 from sweeps.promotion.scale_transfer import Factor, Gap, Measured, carry, transfer_factor
 from sweeps.promotion.sealed_prediction import digest, read_prediction
 from sweeps.promotion.slopes import checkpoint_slope, other_scales, slope_of
 from sweeps.promotion.specs import PromotionSpec
-from sweeps.verdict.verdict_record import read_verdict
+from sweeps.verdict.verdict_record import TaskRow, read_verdict
 from tests.sweeps.promotion.conftest import FULL, GOOD, PLAIN, TASKS, MadeStudy, composed
 
 FAR = Gap(tokens=10.0, parameters=4.0)
@@ -348,3 +348,25 @@ def test_a_second_size_enters_the_prediction(study: MadeStudy) -> None:
         assert found_alone.study == "proxies"
         assert len(found_alone.measured) == len(both.measured)
         assert found_alone.score.mean < alone.score.mean
+
+
+@pytest.mark.parametrize("error", [math.inf, math.nan])
+@pytest.mark.parametrize("flattery", [0.0, 0.1])
+def test_a_task_whose_noise_is_unknown_has_no_flattery_and_no_nan(
+    error: float, flattery: float
+) -> None:
+    # Two tasks of accuracies that are equal in every run: their difference has no known error.
+    row = TaskRow(
+        task="quiz",
+        metric="acc",
+        reference=0.25,
+        pick=0.25,
+        advantage=None,
+        effect="unknown",
+        in_score=True,
+        items=8,
+        item_error=0.0,
+    )
+    curse = _Curse(flattery=flattery, error=0.1, tasks=2)
+    assert curse.of_task(row, error) == 0.0
+    assert curse.of_task(row, 0.1) == pytest.approx(flattery / math.sqrt(2.0))
