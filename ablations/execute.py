@@ -31,7 +31,8 @@ from ablations.plan import Plan, make_plan
 from ablations.prepared import require_prepared, tokenizer_folder
 from ablations.progress import Quiet, Watcher
 from ablations.record.failures import preempted, recorded
-from ablations.record.run_record import RunRecord, fingerprint
+from ablations.record.lease import forget_dead
+from ablations.record.run_record import HOLDER, RunRecord, fingerprint
 from ablations.rescoring import last_scores, score_again, unscored_steps
 from ablations.training.checkpoints import checkpoint_steps, require_whole
 from ablations.training.train_job import TrainJob, TrainOutcome, WarmStart
@@ -75,6 +76,8 @@ def execute(
     done = record.result()
     if done is not None and done["status"] == "done":
         if not (steps := unscored_steps(record, config.evaluation, done)):
+            # Nobody holds a finished run again, who would take a killed holder's lease away.
+            forget_dead(record.path / "lock", record.path / HOLDER)
             return Finished(record, done, skipped=True)
         with record.hold():
             return Finished(record, score_again(work, steps, done))

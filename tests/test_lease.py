@@ -14,7 +14,7 @@ import pytest
 from ablations.errors import HeldError, Problem
 from ablations.files import read_json, write_json
 from ablations.record import lease as module
-from ablations.record.lease import beats_elsewhere, hold
+from ablations.record.lease import beats_elsewhere, forget_dead, hold
 
 BEAT, STALE = 0.05, 0.4
 
@@ -76,6 +76,28 @@ def test_a_beating_lease_of_another_host_is_refused_by_name(tmp_path: Path) -> N
         pass
     timer.join()
     assert read_json(tmp_path / "lease.json")["token"] == "theirs"
+
+
+def forget(folder: Path) -> bool:
+    """Whether a lease is left."""
+    forget_dead(folder / "lock", folder / "lease.json")
+    return (folder / "lease.json").exists()
+
+
+def test_a_dead_holders_lease_is_removed_where_nobody_holds_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not forget(tmp_path)
+    assert not (tmp_path / "lock").exists()
+    foreign(tmp_path)
+    assert forget(tmp_path), "another host's may be alive"
+    monkeypatch.setattr(module.socket, "gethostname", lambda: "elsewhere")
+    assert not forget(tmp_path)
+
+
+def test_a_living_holders_lease_stays(tmp_path: Path) -> None:
+    with holding(tmp_path):
+        assert forget(tmp_path)
 
 
 def test_a_dead_holder_of_this_host_is_replaced_at_once(

@@ -27,7 +27,14 @@ from typing import Any
 from ablations.errors import HeldError, Problem
 from ablations.files import read_json, write_json
 
-__all__ = ["BEAT_SECONDS", "STALE_SECONDS", "beats_elsewhere", "hold", "only_process"]
+__all__ = [
+    "BEAT_SECONDS",
+    "STALE_SECONDS",
+    "beats_elsewhere",
+    "forget_dead",
+    "hold",
+    "only_process",
+]
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
@@ -78,6 +85,26 @@ def hold(lock: Path, lease: Path, refusal: Refusal) -> Iterator[None]:
             yield
     finally:
         kernel.release()
+
+
+def forget_dead(lock: Path, lease: Path) -> None:
+    """Remove a lease whose holder was a process of this host and is gone; nothing else, and no error.
+
+    Args:
+        lock: The lock file.
+        lease: The lease file.
+    """
+    if not lease.exists():
+        return
+    from filelock import FileLock, Timeout
+
+    with (
+        contextlib.suppress(Timeout, NotImplementedError, OSError),
+        FileLock(lock).acquire(timeout=0),
+    ):
+        holder = _read(lease)
+        if holder is None or holder.get("host") == socket.gethostname():
+            lease.unlink(missing_ok=True)
 
 
 def beats_elsewhere(lease: Path) -> bool:

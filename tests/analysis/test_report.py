@@ -259,7 +259,7 @@ def test_a_stored_verdict_is_used_and_said_to_be_old_when_runs_ended_since(
 
 
 @pytest.mark.parametrize(
-    ("mode", "note"), [("none", "No verdict was asked for"), ("stored", "No verdict was given yet")]
+    ("mode", "note"), [("none", "No verdict was asked for"), ("stored", "There is no verdict yet")]
 )
 def test_no_verdict_is_made_where_none_is_wanted(runs_dir: Path, mode: Any, note: str) -> None:
     found = judged(runs_dir, "ratio", (), mode)
