@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -50,8 +51,11 @@ def test_a_run_leaves_a_whole_record_and_is_not_done_twice(workspace: Path, abla
     assert sum(row["windows"] for row in audit["stages"]) == 64
 
     before = {path: path.stat().st_mtime_ns for path in record.path.rglob("*")}
+    # As a process left it that was killed between its result and its end.
+    write_json(record.path / "holder.json", {"host": socket.gethostname(), "pid": 1, "token": "x"})
     again = ablate(*RUN)
     assert again.code == 0
+    assert not (record.path / "holder.json").exists()
     assert {path: path.stat().st_mtime_ns for path in record.path.rglob("*")} == before
 
     listed = ablate("ls")
