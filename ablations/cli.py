@@ -224,21 +224,14 @@ def _run(name: str, overrides: Sequence[str]) -> int:
         if cause is not None:
             raise cause from None
         raise UserError(explain(error, COMMANDS[name].config, overrides)) from None
-    except _PLAIN_ERRORS as error:
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         if (cause := _own_error(error)) is not None:
             raise cause from None
-        if isinstance(error, RecursionError) or not _is_of_composing(error):
+        if not _is_of_composing(error):
             raise
         what = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(Problem("command line", "cannot be composed", found=what)) from None
     return task.code
-
-
-_PLAIN_ERRORS = (
-    *(AssertionError, AttributeError, LookupError),
-    *(RuntimeError, TypeError, ValueError),
-)
-"""Errors of Python that Hydra raises while it composes, and for a plugin that it does not know."""
 
 
 def _is_of_composing(error: BaseException) -> bool:

@@ -39,6 +39,8 @@ CODE = {
     "labels: {h: {x: {class: stranger.F}}}",
     "stream": "hydra: {job_logging: {version: 1, root: {handlers: [x]}, handlers: "
     "{x: {class: logging.StreamHandler, stream: ext://stranger.f}}}}",
+    "launcher": "hydra: {launcher: {_target_: stranger.F}}",
+    "sweeper": "hydra: {sweeper: {_target_: stranger.F}}",
     "preload": "hydra: {launcher: {preload: [stranger]}}",
     "environment of a job": "slurm: {partition: cpu, env_command: touch ran}",
 }
@@ -61,6 +63,7 @@ def test_a_config_file_has_hydra_call_nothing(
             "names code",
             "variables of the environment",
             "no config names code",
+            "no plugin that is installed",
             "a job would",
         )
     )

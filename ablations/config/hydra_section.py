@@ -82,6 +82,7 @@ def require_harmless(loader: Any, composed: Any, compose: Any = None) -> None:
         *_called(hydra),
         *_logged(hydra, "job_logging"),
         *_logged(hydra, "hydra_logging"),
+        *_unknown_plugins(used),
         *_launched(used),
         *secret_problems(used),
     ]
@@ -140,6 +141,22 @@ def _factories(value: Any) -> Iterator[str]:
             yield from _factories(inner)
     elif isinstance(value, str) and "://" in value and value not in _STREAMS:
         yield value
+
+
+def _unknown_plugins(used: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the launcher or sweeper that is no plugin of Hydra's: nothing else may be called."""
+    from hydra.core.plugins import Plugins
+
+    known = Plugins.instance().class_name_to_class
+    for section in ("launcher", "sweeper"):
+        target = used.get(f"hydra.{section}._target_")
+        if target is not None and target not in known:
+            yield Problem(
+                f"hydra.{section}._target_",
+                "no plugin that is installed",
+                found=str(target)[:60],
+                do=f"leave it out, and name one: hydra/{section}=NAME",
+            )
 
 
 def _launched(used: Mapping[str, Any]) -> Iterator[Problem]:
