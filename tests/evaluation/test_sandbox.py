@@ -1,4 +1,4 @@
-"""Generated code is locked in, earns its pass by values alone, and costs nobody else anything."""
+"""Generated code is isolated, passes by its values alone, and costs other programs nothing."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ ON_OLD_KERNELS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*ON_OLD_KERNELS, "cost: deleted files"])
-def test_older_kernels_hold_them_too(name: str, outside: Outside, boxes: Path) -> None:
+def test_older_kernels_stop_them_too(name: str, outside: Outside, boxes: Path) -> None:
     program = outside.fill(HOSTILE[name])
     assert not passes(program, TESTS, given=GIVEN, limits=SHORT, kernel=OLD)
     assert outside.damage() == []
@@ -95,7 +95,7 @@ def test_older_kernels_hold_them_too(name: str, outside: Outside, boxes: Path) -
         *("memory file", "network", "own processors", "parent's nice"),
     ],
 )
-def test_the_attempts_reach_where_nothing_locks_them_in(name: str, outside: Outside) -> None:
+def test_the_attempts_succeed_without_the_sandbox(name: str, outside: Outside) -> None:
     program = outside.fill(REACHING[f"reach: {name}"]).replace(str(os.getpid()), "os.getpid()")
     done = subprocess.run([sys.executable, "-c", f"{program}\nassert answer(2) == 44"])
     assert done.returncode == 0
@@ -122,7 +122,7 @@ while frame:
     player = frame.f_locals.get('player')
     if player:
         lies = {'abs': lambda v: 0, 'near': lambda a, b: True}
-        player._does['names'] = lambda wanted: {'f': f, '__builtins__': lies, **lies}
+        player._operations['names'] = lambda wanted: {'f': f, '__builtins__': lies, **lies}
     frame = frame.f_back
 def f(x): return 5
 """
@@ -135,7 +135,7 @@ def test_names_that_the_tests_did_not_ask_for_are_not_taken(tests: str) -> None:
     assert passes("def f(x): return x * x", tests, given=given)
 
 
-def test_what_tests_print_is_no_verdict() -> None:
+def test_what_tests_print_is_not_the_result() -> None:
     program = "def f(): return '\\npass\\n'"
     assert not passes(program, "print(f(), flush=True)\nassert False")
     assert passes(program, "print(f(), flush=True)")
@@ -236,7 +236,7 @@ def test_both_processes_end_with_a_caller_that_is_killed(tmp_path: Path) -> None
 def _until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come"
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.02)
 
 

@@ -17,11 +17,11 @@ from ablations.errors import EvaluationError
 from ablations.evaluation.sandbox import lock, sandbox
 from ablations.evaluation.sandbox.wire import Broken, Decoder, Encoder
 
-# ------------------------------------------------------------------------- kernels that cannot hold
+# ------------------------------------------------------------------- kernels that lack a layer
 
 REFUSE = """
 import ctypes, errno, os, struct, sys
-from ablations.evaluation.sandbox import lock as lock
+from ablations.evaluation.sandbox import lock
 from ablations.evaluation.sandbox.sandbox import passes
 number, argument, error = map(int, sys.argv[1:])
 lines = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 16)]
@@ -39,7 +39,7 @@ PRCTL_SECCOMP = 22
 
 
 def under(number: int, argument: int, error: int) -> subprocess.CompletedProcess[str]:
-    """Run a program where a call (with a first argument, unless -1) fails, as a kernel without it does."""
+    """Run a program while a call (with that first argument, unless -1) fails, as on an older kernel."""
     command = [sys.executable, "-c", REFUSE, str(number), str(argument), str(error)]
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -59,14 +59,14 @@ def test_nothing_runs_where_a_layer_is_missing(
     done = under(number, argument, error)
     assert done.returncode == 1
     assert (
-        f"EvaluationError: generated code was not run, since nothing can lock it in: {reason}"
+        f"EvaluationError: generated code was not run, because this machine cannot isolate it: {reason}"
         in (done.stderr)
     )
     assert "lsm=landlock" in done.stderr
 
 
 @x86_only
-def test_without_user_namespaces_the_box_holds() -> None:
+def test_the_sandbox_works_without_user_namespaces() -> None:
     done = under(272, -1, 1)
     assert (done.stdout, done.returncode) == ("True\n", 0)
 

@@ -179,9 +179,9 @@ _FORGERIES = {
     "trace": _WRONG + "import sys\nsys.settrace(lambda *a: None); sys.setprofile(lambda *a: None)",
     "frames": "import sys\nfound, frame = [], sys._getframe()\nwhile frame:\n"
     "    found += frame.f_locals.values()\n    frame = frame.f_back\nfor v in found:\n"
-    "    if hasattr(v, '_does'):\n        v._does['call'] = lambda *a: True\n" + _WRONG,
+    "    if hasattr(v, '_operations'):\n        v._operations['call'] = lambda *a: True\n" + _WRONG,
     "a word in the frames": "import os, sys\nframe = sys._getframe()\nwhile frame:\n"
-    "    found = frame.f_locals\n    for key in ('word', 'secret', 'verdict', 'tests'):\n"
+    "    found = frame.f_locals\n    for key in ('word', 'secret', 'verdict', 'result', 'tests'):\n"
     "        if key in found:\n            for f in range(64):\n"
     "                try: os.write(f, str(found[key]).encode())\n"
     "                except OSError: pass\n            os._exit(0)\n    frame = frame.f_back\n"

@@ -1,1 +1,1 @@
-"""The sandbox that runs generated code."""
+"""Sandbox that runs generated code."""

@@ -1,9 +1,9 @@
-"""Execute the tests of a program against objects that live in another, untrusted process.
+"""Execute the tests of a program against its objects, which stay in another, untrusted process.
 
-The names that the tests use come from, in this order: the tests, the part of the program that the task
-gave (``given``), the program, the built-ins. What the task gave is executed here as well, so that a
-completion cannot replace a helper of the tests; built-ins are the program's only in tests that name
-nothing else (MBPP asks for a function ``sum``).
+A name that the tests use is looked up in this order: the tests, the part of the program that the task
+gave (``given``), the program, the built-ins. The given part is executed here as well, so that a
+completion cannot replace a helper of the tests. A built-in is taken from the program only in tests that
+name nothing else (MBPP asks for a function ``sum``).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items())
 
 
 class Judge:
-    """Ask the player, and compare what it answers."""
+    """Run the tests: send requests to the player and compare its answers."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -44,7 +44,7 @@ class Judge:
         self._decode = Decoder(theirs=self._remote, ours=self._functions.__getitem__)
 
     def passes(self, program: str, tests: str, given: str) -> bool:
-        """Tell whether every statement of ``tests`` ends without an exception after ``program``."""
+        """Return True if each statement of ``tests`` ends without an exception after ``program``."""
         try:
             self._channel.send(program.encode())
             self._answer({})
@@ -55,12 +55,12 @@ class Judge:
         return True
 
     def ask(self, what: str, *args: Any, **kwargs: Any) -> Any:
-        """Let the player do something and return its value; raise what it raised."""
+        """Send a request to the player and return its value; raise the exception that it raised."""
         self._channel.send(self._encode((what, args, kwargs)))
         return self._answer(dict(enumerate(args)))
 
     def _answer(self, args: dict[int, Any]) -> Any:
-        """Wait for a value, serving calls of the tests' own functions meanwhile."""
+        """Wait for a value; meanwhile serve calls of the tests' own functions."""
         while True:
             kind, value, rest = self._decode(self._channel.receive())
             if kind == "ok":
@@ -87,7 +87,7 @@ class Judge:
         if type(value) in _VIEWS:
             return self._encode(list(value))
         if hasattr(value, "__next__"):
-            # Another iterator over the same values, a million at most; "l" and "I" share their content.
+            # Another iterator over the same values, a million at most; "l" and "I" have the same content.
             return b"I" + self._encode(list(islice(value, _MOST_GIVEN)))[1:]
         if not callable(value):
             raise TypeError(f"a {type(value).__name__} of the tests cannot be given to the program")
@@ -100,7 +100,7 @@ class Judge:
         return self._remotes[number]
 
     def _names(self, tests: str, given: str) -> dict[str, Any]:
-        """Find what the tests' names stand for."""
+        """Return the values of the names that the tests use."""
         used, bound = _used_and_bound(compile(tests, "", "exec", _AST_ONLY, dont_inherit=True))
         built_in = {name for name in used if hasattr(builtins, name)}
         if used - bound - built_in:
@@ -108,12 +108,12 @@ class Judge:
         found = _own_names(given, used)
         wanted = sorted(used - set(found))
         answer = self.ask("names", wanted)
-        # No other name: the answer could hold ``abs``, or ``__builtins__``.
+        # No other name is taken: the answer could contain ``abs``, or ``__builtins__``.
         asked = {name: self._imported(name, answer[name]) for name in wanted if name in answer}
         return {**asked, **found}
 
     def _imported(self, name: str, value: Any) -> Any:
-        """Import a module under its own name; under another name it stays with the program."""
+        """Return a value; a module is imported under its own name, and refused under another."""
         if type(value) is not Module:
             return value
         if value.module != name:
@@ -122,10 +122,10 @@ class Judge:
 
 
 class Remote:
-    """An object of the program: what is asked of it is asked of the player.
+    """Object of the program: each operation on it is a request to the player.
 
-    It equals itself, and a second object of the program where that says so. Compared with a value of the
-    tests it is unequal, whatever its ``__eq__`` would claim, and it has no order and no arithmetic.
+    It equals itself, and another object of the program if its ``__eq__`` returns True. It never equals a
+    value of the tests, whatever its ``__eq__`` returns, and it has no order and no arithmetic.
     """
 
     __slots__ = ("_judge", "_number")
@@ -202,7 +202,7 @@ def _ask(remote: Remote, what: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def _change(old: Any, new: Any) -> None:
-    """Let an argument of the tests show what the program did to it."""
+    """Apply to an argument of the tests the change that the program made to it."""
     if type(old) is not type(new) or type(old) is Remote:
         raise Broken("another type")
     old.clear()
@@ -213,13 +213,13 @@ def _change(old: Any, new: Any) -> None:
 
 
 def _exception(name: str, text: str) -> Exception:
-    """Make the built-in exception of that name; those that end a process count as errors."""
+    """Make the built-in exception of that name; one that ends a process becomes an ordinary error."""
     kind = getattr(builtins, name, Exception)
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
         return Exception(name)
     try:
         return kind(text)
-    except TypeError:  # UnicodeDecodeError and its like want five arguments
+    except TypeError:  # UnicodeDecodeError and others need five arguments
         return Exception(text)
 
 
@@ -227,7 +227,7 @@ def _exception(name: str, text: str) -> Exception:
 
 
 def _used_and_bound(tree: Any) -> tuple[set[str], set[str]]:
-    """Collect the names that are read anywhere in ``tree``, and those that it binds somewhere."""
+    """Return the names that are read anywhere in ``tree``, and those that it binds anywhere."""
     used: set[str] = set()
     bound: set[str] = set()
     waiting = [tree]
@@ -249,19 +249,17 @@ def _used_and_bound(tree: Any) -> tuple[set[str], set[str]]:
 
 
 def _own_names(given: str, used: set[str]) -> dict[str, Any]:
-    """Execute what the task gave, without the function that it leaves open; return what tests use.
+    """Execute the given part without its last, open function; return the names that the tests use.
 
     Modules, functions and plain data are taken from here. Classes and their objects are the program's,
-    since those that it makes have to be of the same class.
+    because the objects that it makes have to be of the same class.
     """
     try:
         tree: Any = compile(given, "<given>", "exec", _AST_ONLY, dont_inherit=True)
     except (SyntaxError, ValueError):  # a head without a body
         return {}
     body = tree.body
-    if (
-        body and type(body[-1]).__name__ == "FunctionDef"
-    ):  # may have a docstring and imports already
+    if body and type(body[-1]).__name__ == "FunctionDef":  # open, even with a docstring or imports
         body.pop()
     wanted = [node for node in body if type(node).__name__ in ("Import", "ImportFrom")]
     others = [node for node in body if node not in wanted]

@@ -1,10 +1,10 @@
-"""Lock the calling process in: limits, files by Landlock, system calls by a seccomp allow-list.
+"""Isolate the calling process: limits, files by Landlock, system calls by a seccomp allow-list.
 
-Only the standard library is used, since the child runs without site-packages. Every layer works
-without privileges, stays for the rest of the process, and cannot be taken back:
+Only the standard library is used, because the child runs without site-packages. Every layer works
+without privileges, lasts for the rest of the process, and cannot be undone:
 
     setrlimit   processor time, address space, file size, open files, core dumps
-    capset      no capability stays, for a caller that is root
+    capset      no capabilities, even for a caller that is root
     landlock    read the interpreter's own files, write only in the given folder
     seccomp     the system calls named here, with the arguments allowed here; all others fail
 
@@ -39,7 +39,7 @@ Library = ctypes.CDLL
 
 
 class CannotHold(Exception):  # noqa: N818  (a state of the kernel, shown with its reason)
-    """A layer that this kernel cannot put on."""
+    """Layer that this kernel cannot apply, with the reason."""
 
 
 def library() -> ctypes.CDLL:
@@ -87,8 +87,8 @@ _CAPSET = {"x86_64": 126, "aarch64": 91}
 def mount_folder(libc: Library, folder: str, size: int, entries: int) -> bool:
     """Mount an empty file system of ``size`` bytes and ``entries`` inodes over ``folder``.
 
-    It is seen by this process and its children only, and goes with the last of them. Return False
-    where unprivileged user namespaces are switched off; the folder is then an ordinary one.
+    Only this process and its children see it, and it disappears with the last of them. Return False if
+    unprivileged user namespaces are switched off; the folder is then an ordinary one.
     """
     user, group = os.getuid(), os.getgid()
     if libc.unshare(0x10000000 | 0x00020000) != 0:  # CLONE_NEWUSER | CLONE_NEWNS
@@ -123,26 +123,25 @@ _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 def restrict_files(
     libc: Library, folder: str, *, write: bool = True, abi: int | None = None
 ) -> None:
-    """Leave reading for the interpreter's own files, and writing for ``folder`` (reading without ``write``).
+    """Allow reading of the interpreter's own files, and writing in ``folder`` (reading without ``write``).
 
-    ``abi`` restricts as a kernel with that Landlock version does. Versions 1 and 2 know nothing of
-    truncation; ``restrict_calls`` refuses every call that truncates a file which is not open for writing.
+    ``abi`` restricts as a kernel with that Landlock version does. Versions 1 and 2 do not cover truncation;
+    ``restrict_calls`` refuses every call that truncates a file which is not open for writing.
 
     Raises:
         CannotHold: the kernel has no Landlock, or it is switched off.
     """
     has = libc.syscall(_CREATE_RULESET, None, 0, 1)
     if has < 1:
-        raise CannotHold(f"Landlock, which keeps files out of reach, is not there ({_error()})")
+        raise CannotHold(f"Landlock, which protects the files, is not available ({_error()})")
     abi = min(has, abi or has)
     everything = (1 << _RIGHTS[min(abi, 5)]) - 1
     attributes = [everything]
     if abi >= 4:
         attributes.append(0b11)  # bind and connect by TCP
     if abi >= 6 and write:
-        attributes.append(
-            0b11
-        )  # abstract sockets and signals stay in this domain; the judge ends the program
+        # Abstract sockets and signals stay in this domain. Not for the judge, which ends the program.
+        attributes.append(0b11)
     size = 8 * len(attributes)
     ruleset = libc.syscall(
         _CREATE_RULESET, struct.pack(f"={len(attributes)}Q", *attributes), size, 0
@@ -158,7 +157,7 @@ def restrict_files(
 
 
 def _own_paths() -> list[str]:
-    """Return the interpreter's files; of a prefix that holds more, its folders alone."""
+    """Return the interpreter's folders; of a prefix that contains more, only its own subfolders."""
     paths = {"/usr", "/lib", "/lib64", "/dev/urandom", "/dev/null"}
     for prefix in (sys.base_prefix, sys.prefix):
         shared = prefix in ("/", os.path.expanduser("~"))
@@ -178,8 +177,8 @@ def _allow(libc: Library, ruleset: int, path: str, access: int) -> None:
 
 # -------------------------------------------------------------------------------------- seccomp
 
-# Call, its number on x86_64, on aarch64 (- where it has none). Each of them acts on this process, its
-# memory, its descriptors, or on paths that Landlock guards.
+# Call, its number on x86_64, on aarch64 (- = none). Each of them acts on this process, its memory, its
+# descriptors, or on paths that Landlock protects.
 ALLOWED_CALLS = """
     read 0 63  write 1 64  close 3 57  lseek 8 62  pread64 17 67  pwrite64 18 68  readv 19 65
     writev 20 66  preadv 295 69  pwritev 296 70  stat 4 -  lstat 6 -  fstat 5 80
@@ -206,7 +205,7 @@ ALLOWED_CALLS = """
 
 # Architecture → column of the table above, audit number.
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-# Calls of which some arguments are allowed only, by architecture.
+# Calls that are allowed with some arguments only, by architecture.
 _PARTLY = {
     "x86_64": {
         "open": 2,
@@ -237,14 +236,8 @@ _CLONE_THREAD = 0x00010000
 _O_TRUNC = 0x200  # the same on both architectures
 # Duplicates, flags, record locks: not the owner that signals go to, leases, or the size of a pipe.
 _FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030)
-_IOCTL = (
-    0x5401,
-    0x5413,
-    0x541B,
-    0x5421,
-    0x5450,
-    0x5451,
-)  # terminal or not, FIONREAD, close on exec
+# Terminal or not, FIONREAD, close on exec.
+_IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 _PRCTL = (15, 16)  # name of a thread
 _LOAD, _EQUAL, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x45, 0x54, 0x06
 _ALLOW, _REFUSE, _ABSENT, _KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
@@ -253,12 +246,12 @@ Line = tuple[int, int, int, int]
 
 
 def restrict_calls(libc: Library, child: int | None = None) -> None:
-    """Refuse (EPERM) every system call that is not on the list, for good.
+    """Refuse (EPERM) every system call that is not on the list, permanently.
 
-    Signals reach this process alone, and ``child``, which may be waited for as well.
+    Signals may be sent to this process and to ``child`` only, and ``child`` may be waited for.
 
     Raises:
-        CannotHold: the processor is not one of the table, or the kernel has no seccomp filters.
+        CannotHold: the processor is not in the table, or the kernel has no seccomp filters.
     """
     machine = os.uname().machine
     if machine not in _ARCHITECTURES:
@@ -307,12 +300,12 @@ def _end(action: int) -> Line:
 
 
 def _argument(index: int, half: int = 0) -> Line:
-    """Load the low half of an argument; ``half=4`` the high one (both architectures are little-endian)."""
+    """Load the low half of an argument, or the high half if ``half`` is 4 (little-endian processors)."""
     return (_LOAD, 0, 0, 16 + 8 * index + half)
 
 
 def _zero(index: int, half: int = 0) -> list[Line]:
-    """Go on where the argument is 0."""
+    """Continue only if the argument is 0."""
     return [_argument(index, half), (_EQUAL, 1, 0, 0), _end(_REFUSE)]
 
 

@@ -1,7 +1,7 @@
 """Run a program, then do what the judge asks of the objects that it made.
 
-Everything here shares an interpreter with the program, so nothing here is trusted: the judge takes what
-comes from this process for values, never for a verdict.
+Everything here shares an interpreter with the program, so nothing here is trusted: the judge accepts
+values from this process, never a result.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["play"]
 
 
 def play(channel: Channel) -> None:
-    """Execute the program that arrives first, then answer until the judge is gone."""
+    """Execute the program that arrives first, then answer requests until the judge ends."""
     source = channel.receive().decode()
-    # Nothing of ours stays where an import finds it.
+    # The program must not be able to import our modules.
     for name in [name for name in sys.modules if name.partition(".")[0] == "ablations"]:
         del sys.modules[name]
     main = type(sys)("__main__")
@@ -32,7 +32,7 @@ def play(channel: Channel) -> None:
     player = _Player(channel, vars(main))
     try:
         exec(compile(source, "<generated>", "exec", dont_inherit=True), vars(main))
-    except BaseException as error:  # SystemExit ahead of the tests included
+    except BaseException as error:  # including a SystemExit before the tests
         channel.send(player.failure(error))
         return
     channel.send(player.encode(("ok", None, {})))
@@ -41,7 +41,7 @@ def play(channel: Channel) -> None:
 
 
 class _Player:
-    """The program's objects by number, and what can be done with them."""
+    """Objects of the program by number, and the operations on them."""
 
     def __init__(self, channel: Channel, names: dict[str, Any]) -> None:
         self._channel = channel
@@ -49,7 +49,7 @@ class _Player:
         self._numbers: dict[int, int] = {}
         self.encode = Encoder(self._number_of)
         self._decode = Decoder(theirs=self._callback, ours=self._objects.__getitem__)
-        self._does: dict[str, Callable[..., Any]] = {
+        self._operations: dict[str, Callable[..., Any]] = {
             "names": lambda wanted: {name: names[name] for name in wanted if name in names},
             "call": lambda target, *args, **kwargs: target(*args, **kwargs),
             "get": getattr,
@@ -68,14 +68,14 @@ class _Player:
         }
 
     def answer(self, request: bytes) -> bytes:
-        """Do one thing; return the bytes of its value and of the arguments that it changed."""
+        """Serve one request; return the bytes of its value and of the arguments that it changed."""
         try:
             what, args, kwargs = self._decode(request)
             before = {at: self.encode(arg) for at, arg in enumerate(args) if _changes(arg)}
-            value = self._does[what](*args, **kwargs)
+            value = self._operations[what](*args, **kwargs)
             changed = {at: args[at] for at, old in before.items() if self.encode(args[at]) != old}
             return self.encode(("ok", value, changed))
-        except BaseException as error:  # the program's own, SystemExit included
+        except BaseException as error:  # the program's own, including SystemExit
             return self.failure(error)
 
     def failure(self, error: BaseException) -> bytes:
@@ -92,14 +92,14 @@ class _Player:
             return by_number(b">", value.number)
         if id(value) not in self._numbers:
             self._numbers[id(value)] = len(self._objects)
-            self._objects.append(value)  # kept, so that the id stays its own
+            self._objects.append(value)  # a reference, so that no other object gets this id
         return by_number(b"<", self._numbers[id(value)])
 
     def _callback(self, number: int) -> _Callback:
         return _Callback(self, number)
 
     def call_back(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a function of the tests; answer what the judge asks meanwhile."""
+        """Call a function of the tests; meanwhile answer the judge's requests."""
         self._channel.send(self.encode(("call", number, (args, kwargs))))
         while True:
             message = self._channel.receive()
@@ -113,7 +113,7 @@ class _Player:
 
 
 class _Callback:
-    """A function of the tests, as the program sees it."""
+    """Function of the tests, as the program sees it."""
 
     def __init__(self, player: _Player, number: int) -> None:
         self._player, self.number = player, number
@@ -123,6 +123,6 @@ class _Callback:
 
 
 def _changes(value: Any) -> bool:
-    """Tell whether a function can change this argument for its caller."""
+    """Return True if a function can change this argument for its caller."""
     kind = type(value)
     return kind in (list, dict, set, bytearray) or kind.__name__ == "deque"

@@ -1,17 +1,17 @@
-"""Run generated code in a locked-in process and decide whether it passes its tests.
+"""Run generated code in an isolated process and return True if it passes its tests.
 
-    passes(program, tests) ──spawn──▶ judge: executes the tests, compares values, writes the verdict
+    passes(program, tests) ──spawn──▶ judge: executes the tests, compares values, writes the result
                                         │ ▲
                                 names,  │ │  values
                                 calls   ▼ │
                                       player: executes the program; never sees the tests
 
-A program passes when every statement of the tests ends without an exception. Tests run in the judge, a
-process of their own, so nothing that the program does to its interpreter, its descriptors or its exit
-status makes a pass; it earns one by the values that it returns. Both processes are locked in
-(``sandbox_lock``). Where the kernel cannot do that, nothing is run and the error names the reason. It
-keeps careless and hostile code in; a program that knows a fault of the kernel may get out, so
-score untrusted models inside a container or a virtual machine as well.
+A program passes if every statement of the tests ends without an exception. Tests run in the judge, which
+is a process of its own. Nothing that the program does to its interpreter, its descriptors or its exit
+status makes it pass; only the values that it returns count. Both processes are isolated (module ``lock``).
+If the kernel cannot do that, nothing is run and the error gives the reason. The sandbox contains careless
+and hostile code, but a program that exploits a fault of the kernel may escape, so score untrusted models
+inside a container or a virtual machine as well.
 """
 
 from __future__ import annotations
@@ -40,37 +40,37 @@ _START = (
     f"from {child.__name__} import main; del sys.path[0]; main(sys.argv[2:])"
 )
 _ROOT = Path(__file__).resolve().parents[3]
-_START_SECONDS = 60.0  # until both processes are locked in: 0.1 s, more on a crowded machine
+_START_SECONDS = 60.0  # until both processes are isolated: 0.1 s, more on a busy machine
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one program may use."""
+    """Limits of one program."""
 
     wall_seconds: float = 6.0
-    """From start to end; catches a program that sleeps."""
+    """Seconds from start to end; ends a program that sleeps."""
     cpu_seconds: int = 3
-    """Processor time; catches a program that loops."""
+    """Seconds of processor time; ends a program that loops."""
     memory_bytes: int = 512 << 20
-    """Address space, the interpreter's own included."""
+    """Bytes of address space, including the interpreter's own."""
     file_bytes: int = 1 << 20
-    """Largest file it may write, in its own temporary folder."""
+    """Bytes of the largest file that it may write, in its own temporary folder."""
     total_bytes: int = 8 << 20
-    """All files that it may write."""
+    """Bytes of all files that it may write."""
     total_files: int = 1000
-    """Files and folders that it may make."""
+    """Number of files and folders that it may make."""
     open_files: int = 32
-    """Files open at once, 16 or more."""
+    """Number of files open at once, 16 or more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
-    """Parts of the kernel to do without, for tests of older ones."""
+    """Features of the kernel to use; tests of older kernels leave some out."""
 
     namespaces: bool = True
-    """Use an own file system, of fixed size, where unprivileged users may mount one."""
+    """Use a file system of its own, of fixed size, if unprivileged users may mount one."""
     landlock: int = 0
-    """Newest Landlock version to use; 0 uses what there is."""
+    """Newest Landlock version to use; 0 = that of the kernel."""
 
 
 def passes(
@@ -81,13 +81,13 @@ def passes(
     limits: Limits | None = None,
     kernel: Kernel | None = None,
 ) -> bool:
-    """Return True if ``tests`` hold for ``program`` inside the limits.
+    """Return True if ``program`` passes ``tests`` within the limits.
 
     ``given`` is the part of the program that the task wrote. Modules and helper functions of it that
     the tests use are taken from there, not from the program, which may have replaced them.
 
     Raises:
-        EvaluationError: this machine cannot lock the processes in; nothing was run.
+        EvaluationError: this machine cannot isolate the processes; nothing was run.
     """
     limits, kernel = limits or Limits(), kernel or Kernel()
     _check(kernel)
@@ -99,17 +99,17 @@ _PROBE = "import collections, functools, hashlib, math, re, typing\ndef f(x): re
 
 @functools.cache
 def _check(kernel: Kernel) -> None:
-    """Run one right program, once a process: a machine on which it fails would score 0 for every model.
+    """Run one correct program, once per process: if it fails, every model would score 0 on this machine.
 
     Raises:
-        EvaluationError: it does not pass, or cannot be locked in.
+        EvaluationError: it does not pass, or cannot be isolated.
     """
-    patient = Limits(wall_seconds=60.0)
-    if not _in_folder([_PROBE, "assert f(4) == 2", ""], patient, kernel):
+    limits = Limits(wall_seconds=60.0)
+    if not _in_folder([_PROBE, "assert f(4) == 2", ""], limits, kernel):
         raise EvaluationError(
-            f"generated code was not run: a right program does not pass with {sys.executable}. Its "
+            f"generated code was not run: a correct program does not pass with {sys.executable}. Its "
             f"standard library has to lie below {sys.base_prefix} or /usr, and to import in "
-            f"{patient.memory_bytes:,} bytes"
+            f"{limits.memory_bytes:,} bytes"
         )
 
 
@@ -146,21 +146,22 @@ def _run(texts: list[str], folder: str, limits: Limits, kernel: Kernel) -> bool:
         start_new_session=True,
     ) as child:
         try:
-            return _verdict(child, texts, limits.wall_seconds)
+            return _result(child, texts, limits.wall_seconds)
         finally:
             _end(child)
 
 
-def _verdict(child: subprocess.Popen[bytes], texts: list[str], seconds: float) -> bool:
-    """Read what the judge reports; no program runs before ``ready``."""
+def _result(child: subprocess.Popen[bytes], texts: list[str], seconds: float) -> bool:
+    """Read the judge's result; no program runs before ``ready``."""
     assert child.stdin is not None
     assert child.stdout is not None
     line = _line(child.stdout.fileno(), time.monotonic() + _START_SECONDS)
     if line.startswith("unable "):
         raise EvaluationError(
-            f"generated code was not run, since nothing can lock it in: {line[7:]}. Score on Linux 5.13 or "
-            "newer (x86_64, aarch64) with Landlock among its security modules (boot option lsm=landlock,…), "
-            "outside of a container that forbids landlock_create_ruleset or prctl; or leave pass_at_1 out"
+            f"generated code was not run, because this machine cannot isolate it: {line[7:]}. Score on Linux "
+            "5.13 or newer (x86_64, aarch64) with Landlock among its security modules (boot option "
+            "lsm=landlock,…), outside of a container that forbids landlock_create_ruleset or prctl; or "
+            "leave pass_at_1 out"
         )
     if line != "ready":
         raise EvaluationError(f"generated code was not run: {_why_it_did_not_start(child)}")
@@ -184,7 +185,7 @@ def _why_it_did_not_start(child: subprocess.Popen[bytes]) -> str:
 
 
 def _line(descriptor: int, deadline: float) -> str:
-    """Read to the end of a line; what is there already where time or the other side ends."""
+    """Read a line, or the part of it that arrives before the deadline or the end of the stream."""
     read = bytearray()
     while not read.endswith(b"\n") and len(read) < 2000:
         if not select.select([descriptor], [], [], _left(deadline))[0]:
@@ -201,7 +202,7 @@ def _left(deadline: float) -> float:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Let the judge end and reap its player: it does when its input closes. Else kill both."""
+    """Close the judge's input, upon which it ends and reaps the player; if it does not, kill both."""
     assert child.stdin is not None
     with contextlib.suppress(OSError):
         child.stdin.close()
@@ -217,13 +218,13 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _remove(folder: str) -> None:
-    """Remove a folder that a hostile program filled; what cannot be removed stays, without an error.
+    """Remove a folder that a hostile program filled; anything that cannot be removed stays, without an error.
 
-    Folders are taken apart from the top: what lies in one is moved up, so that no path gets long and no
-    depth counts. Links are removed and not followed.
+    Folders are removed from the top: the content of each is moved up, so that no path gets long at any
+    depth. Links are removed and not followed.
     """
     top = os.fsencode(folder)
-    prefix, number = os.urandom(8).hex().encode(), 0  # no name that the program could take
+    prefix, number = os.urandom(8).hex().encode(), 0  # a name that the program cannot guess
     try:
         while names := os.listdir(top):
             left = len(names)

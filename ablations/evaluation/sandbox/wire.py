@@ -1,9 +1,9 @@
-"""Carry values between the process that judges and the process that runs the program.
+"""Send values between the process that judges and the process that runs the program.
 
-Plain data travels by value: numbers, text, bytes, lists, tuples, dicts, sets and the value types of the
-standard library. Everything else stays where it is, and the other side gets its number. Decoding builds
-only the types named here, so bytes from a hostile process make values and nothing else: no class is
-looked up by name, no code is called. (``marshal`` and ``pickle`` promise no such thing, and ``json`` has
+Plain data is sent by value: numbers, text, bytes, lists, tuples, dicts, sets and the value types of the
+standard library. Everything else stays in its process, and the other side gets its number. Decoding builds
+only the types named here, so bytes from a hostile process become values and nothing else: no class is
+looked up by name, no code is called. (``marshal`` and ``pickle`` do not guarantee this, and ``json`` has
 no tuples, sets or bytes and costs 5 ms to import.)
 
 A value is one letter and its content::
@@ -15,10 +15,10 @@ A value is one letter and its content::
     r                range: three integers
     n                named tuple: name, fields, values
     o                a type of the standard library: name, then a tuple of its arguments
-    I                an iterator: count, then what it gave
+    I                an iterator: count, then its values
     y                a built-in type or exception: name
     M                a module of the standard library: name
-    < >              number of an object of the sender, of the receiver
+    < >              number of an object: of the sender, of the receiver
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MOST = 64 << 20  # bytes of one message
 
 
 class Broken(Exception):  # noqa: N818  (ends the judgement of one program)
-    """The other side is gone, or sent bytes that are no message."""
+    """Error if the other side ended or sent bytes that are not a message."""
 
 
 class Channel:
@@ -62,13 +62,13 @@ class Channel:
         self._read, self._write, self._end, self._tick = read, write, end, tick
         self._seconds, self._last = seconds, time.monotonic()
         if tick is not None:
-            os.set_blocking(write, False)  # a reader that stops reading does not stop the clock
+            os.set_blocking(write, False)  # a reader that stops reading must not stop the ticks
 
     def send(self, message: bytes) -> None:
         """Write one message.
 
         Raises:
-            Broken: nobody reads, or the message is too large.
+            Broken: the reader ended, or the message is too large.
         """
         if len(message) > _MOST:
             raise Broken("too large")
@@ -76,9 +76,8 @@ class Channel:
         try:
             while data:
                 self._wait([], [self._write])
-                data = data[
-                    os.write(self._write, data[:4096]) :
-                ]  # what a pipe with room takes whole
+                # A pipe that is ready accepts 4,096 bytes at once.
+                data = data[os.write(self._write, data[:4096]) :]
         except OSError as error:
             raise Broken(str(error)) from None
 
@@ -86,7 +85,7 @@ class Channel:
         """Read one message.
 
         Raises:
-            Broken: nobody writes any more, or the message is too large.
+            Broken: the writer ended, or the message is too large.
         """
         (size,) = struct.unpack("<Q", self._exactly(8))
         if size > _MOST:
@@ -107,7 +106,7 @@ class Channel:
         return bytes(parts)
 
     def _wait(self, read: list[int], write: list[int]) -> None:
-        """Return when one of the descriptors is ready; only a channel with a ``tick`` looks first."""
+        """Return when one of the descriptors is ready; at once for a channel without a ``tick``."""
         if self._tick is None:
             return
         ended = [] if self._end is None else [self._end]
@@ -115,14 +114,14 @@ class Channel:
             if time.monotonic() - self._last >= self._seconds:
                 self._last = time.monotonic()
                 self._tick()
-            ready, room, _ = select.select(read + ended, write, [], self._seconds)
-            if self._end in ready:
+            readable, writable, _ = select.select(read + ended, write, [], self._seconds)
+            if self._end in readable:
                 raise Broken("the caller gave up")
-            if ready or room:
+            if readable or writable:
                 return
 
 
-# Type → its arguments as plain data. The modules are looked up only where the program has imported them.
+# Type → its arguments as plain data. A module is looked up only if the program has imported it.
 _PARTS: dict[tuple[str, str], Callable[[Any], tuple[Any, ...]]] = {
     ("decimal", "Decimal"): lambda v: (str(v),),
     ("fractions", "Fraction"): lambda v: (v.numerator, v.denominator),
@@ -152,7 +151,7 @@ _BUILT_IN: dict[str, Any] = {
 
 
 class Encoder:
-    """Turn a value into bytes; what is no plain data goes by the number that ``number_of`` gives it."""
+    """Turn a value into bytes; anything but plain data is sent as the number that ``number_of`` gives it."""
 
     def __init__(self, number_of: Callable[[Any], bytes]) -> None:
         self._number_of = number_of
@@ -161,7 +160,7 @@ class Encoder:
         """Return the bytes of ``value``.
 
         Raises:
-            RecursionError: it holds itself, or is nested too deeply.
+            RecursionError: it contains itself, or is nested too deeply.
             TypeError: ``number_of`` has no number for a part of it.
         """
         out = bytearray()
@@ -238,7 +237,7 @@ def _is_built_in(kind: type) -> bool:
 
 
 def _plain(kind: type, value: Any) -> Any:
-    """Return the value of the built-in type, whatever the subclass overrides."""
+    """Return the value as the built-in type, whatever its subclass overrides."""
     if kind is int:
         return int.__int__(value)
     if kind is float:
@@ -265,10 +264,10 @@ class Decoder:
         self._data, self._at = b"", 0
 
     def __call__(self, data: bytes) -> Any:
-        """Return the value that ``data`` holds.
+        """Return the value of ``data``.
 
         Raises:
-            Broken: the bytes are no value.
+            Broken: the bytes are not a value.
         """
         before = self._data, self._at
         self._data, self._at = data, 0
@@ -279,7 +278,7 @@ class Decoder:
             return value
         except Broken:
             raise
-        except Exception as error:  # any mistake in the bytes is the sender's
+        except Exception as error:  # any error in the bytes is the sender's
             raise Broken(f"{type(error).__name__}: {error}") from None
         finally:
             self._data, self._at = before
@@ -339,7 +338,7 @@ class Decoder:
 
 
 class Module:
-    """The name of a module; whoever wants it imports it."""
+    """Name of a module of the standard library; the receiver may import it."""
 
     def __init__(self, name: str) -> None:
         self.module = name
