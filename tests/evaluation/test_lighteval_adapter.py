@@ -1,4 +1,4 @@
-"""lighteval behind the adapter: its own model's answers, and the faults of 0.13.0 kept out."""
+"""lighteval behind the adapter: its own model's answers, without the faults of 0.13.0."""
 
 from __future__ import annotations
 
@@ -98,13 +98,13 @@ def test_few_shot_examples_stand_before_the_item(tokenizer: Any, model: Any) -> 
 def test_a_second_checkpoint_does_not_get_the_firsts_answers(model: Any, tokenizer: Any) -> None:
     import copy
 
-    task, held = quiz(), memory_model(model, tokenizer)
-    first = sample_metrics(task, held)
+    task, adapter = quiz(), memory_model(model, tokenizer)
+    first = sample_metrics(task, adapter)
     other = copy.deepcopy(model)
     with torch.no_grad():
         other.lm_head.weight.mul_(-1.0)
-    held.use(Network(other))
-    second = sample_metrics(task, held)
+    adapter.use(Network(other))
+    second = sample_metrics(task, adapter)
     assert [one.choice_logprobs for one in first] != [one.choice_logprobs for one in second]
 
 

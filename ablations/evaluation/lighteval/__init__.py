@@ -1,11 +1,11 @@
-"""The only code that knows lighteval: its tasks, prompts, few-shot examples and metrics over our loop.
+"""Use lighteval, here and nowhere else: its tasks, prompts, few-shot examples and metrics over our scorer.
 
     TaskSpec + items ──build_task──▶ LightevalTask ──▶ Docs ──MemoryModel──▶ ModelResponses ──▶ metrics
 
-What lighteval 0.13.0 gets wrong is put right here: nothing is downloaded (tasks are made from our items, the
-built-in ones never imported), nothing is cached (its response cache knows models by config, not by
-weights), token counts are true ones, rolling log-likelihood works, a continuation longer than the
-window is reported instead of crashing, and metrics are built directly so that their names are stable.
+This package corrects what lighteval 0.13.0 gets wrong. Nothing is downloaded: tasks are made from our items,
+and the built-in ones are never imported. Nothing is cached: its response cache identifies a model by its
+config, not by its weights. Token counts are true. Rolling log-likelihood works. A continuation longer than
+the window is reported instead of crashing. Metrics are built directly, so that their names are stable.
 """
 
 from __future__ import annotations
@@ -17,5 +17,5 @@ from ablations.evaluation.lighteval.lighteval_tasks import SuiteTask, build_task
 
 __all__ = ["MemoryModel", "SuiteTask", "build_task", "sample_metrics"]
 
-# It warns of every generated answer without an expression in it, which for a small model is every one.
+# It warns of each generated answer without an expression in it, which for a small model is all of them.
 logging.getLogger("lighteval").setLevel(logging.ERROR)

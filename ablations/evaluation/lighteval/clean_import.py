@@ -1,12 +1,12 @@
-"""Imports lighteval without letting it change the process; heavy, so done once a process.
+"""Import lighteval without side effects on the process.
 
-lighteval takes about six seconds of CPU to import beyond torch. A warm worker imports this module ahead of
-its work, e.g. ``multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])``, and
-every child it forks scores at once.
+The import takes about six CPU-seconds beyond torch. A warm worker imports this module ahead of its work,
+e.g. ``multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])``, and each child that
+it forks scores at once.
 
 Importing lighteval 0.13.0 can switch gradients off for the whole process (its transformers backend
-does, at module level), and parts of it re-seed ``random`` and numpy; :func:`undisturbed` puts all of
-that back.
+does, at module level), and parts of it re-seed ``random`` and numpy. :func:`undisturbed` restores all of
+that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["undisturbed"]
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Leave gradient mode and the random states of Python, numpy and torch as they were."""
+    """Restore gradient mode and the random states of Python, numpy and torch at the end of the block."""
     gradients = torch.is_grad_enabled()
     python, numpy, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:

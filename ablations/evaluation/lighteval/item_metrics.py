@@ -1,4 +1,4 @@
-"""The metrics of an item, lighteval's where it has them."""
+"""Metrics of an item: lighteval's own where it has them."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ __all__ = ["build_metrics", "prompt_of"]
 
 
 def prompt_of(doc: Doc) -> Prompt:
-    """The prompt that a document was made of."""
+    """Return the prompt that a document was made from."""
     prompt: Prompt = doc.specific["prompt"]
     return prompt
 
 
 def build_metrics(spec: TaskSpec) -> tuple[SampleLevelMetric, ...]:
-    """The lighteval metrics of a task, in the order that it names them."""
+    """Return the lighteval metrics of a task, in the order of the task."""
     return tuple(_METRICS[metric](spec) for metric in spec.metrics)
 
 
 class _BitsPerByte(SampleLevelComputation):  # type: ignore[misc]
-    """Bits the model needs a byte of the first gold answer, its leading space included."""
+    """Bits per byte of the first gold answer, its leading space included."""
 
     def compute(self, doc: Doc, model_response: ModelResponse, **_: Any) -> float:
         gold = doc.gold_index[0]
@@ -56,14 +56,14 @@ class _BitsPerByte(SampleLevelComputation):  # type: ignore[misc]
 
 
 class _TextBitsPerByte(SampleLevelComputation):  # type: ignore[misc]
-    """Bits the model needs a byte of a text."""
+    """Bits per byte of a text."""
 
     def compute(self, doc: Doc, model_response: ModelResponse, **_: Any) -> float:
         return -float(sum(model_response.logprobs)) / math.log(2) / len(doc.query.encode())
 
 
 class _PassesTests(SampleLevelComputation):  # type: ignore[misc]
-    """1 where the generated code passes its tests in a locked-down child, else 0."""
+    """1 if the generated code passes its tests in the sandbox, else 0."""
 
     def compute(self, doc: Doc, model_response: ModelResponse, **_: Any) -> float:
         checks = prompt_of(doc).checks
@@ -73,7 +73,7 @@ class _PassesTests(SampleLevelComputation):  # type: ignore[misc]
 
 
 def _plain_words(text: str) -> str:
-    """SQuAD's normalisation: lower case, no punctuation, no articles, single spaces."""
+    """Normalise as SQuAD does: lower case, no punctuation, no articles, single spaces."""
     text = text.lower().translate(str.maketrans("", "", string.punctuation))
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 

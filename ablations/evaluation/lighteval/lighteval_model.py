@@ -1,4 +1,4 @@
-"""A lighteval model over weights in memory, answered by our scoring loop."""
+"""Model in memory behind lighteval's interface, answered by our scorer."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["MemoryModel"]
 
 
 class MemoryModel(LightevalModel):  # type: ignore[misc]
-    """A lighteval model over weights in memory; what does not depend on them is prepared once.
+    """Lighteval model over weights in memory.
 
     :meth:`use` changes the weights. Requests are tokenised and batched at their first use and kept
     for the next checkpoint, which shares the tokenizer and the window.
 
     Args:
-        tokenizer: What transformers loads from the model's folder.
+        tokenizer: Tokenizer that transformers loads from the model's folder.
         window: Positions of the model.
-        batch_tokens: Padded tokens of a forward pass.
+        batch_tokens: Tokens of a forward pass, padding included.
         separator: Id of the only special token that training put into the text, after each document;
-            None = the tokenizer's own special tokens are the ones that training used.
+            None = training used the tokenizer's own special tokens.
     """
 
     def __init__(
@@ -51,36 +51,36 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
 
     @property
     def network(self) -> Network:
-        """The weights in use."""
-        assert self._network is not None, "use() comes first"
+        """Return the weights in use."""
+        assert self._network is not None, "call use() first"
         return self._network
 
     @property
     def tokenizer(self) -> Any:
-        """What turns text into tokens, for every checkpoint in turn."""
+        """Return the tokenizer, which all checkpoints share."""
         return self._tokenizer
 
     @property
     def add_special_tokens(self) -> bool:
-        """Return true where a context begins as the tokenizer begins a text: as training did."""
+        """Return True if training began a text with the tokenizer's own special tokens."""
         return self._separator is None
 
     @property
     def max_length(self) -> int:
-        """Positions of the model: context and continuation together."""
+        """Return the positions of the model, for context and continuation together."""
         return self._window
 
     def respond(self, method: SamplingMethod, docs: list[Doc]) -> list[ModelResponse]:
-        """The answers to ``docs`` by one of lighteval's three ways to ask."""
-        asked = {
+        """Return the answers to ``docs`` by one of lighteval's three methods."""
+        methods = {
             SamplingMethod.LOGPROBS: self.loglikelihood,
             SamplingMethod.PERPLEXITY: self.loglikelihood_rolling,
             SamplingMethod.GENERATIVE: self.greedy_until,
         }
-        return asked[method](docs)
+        return methods[method](docs)
 
     def loglikelihood(self, docs: list[Doc]) -> list[ModelResponse]:
-        """Log-probabilities of every choice; then, where asked for, without the context (PMI)."""
+        """Return the log-probabilities of all choices; then, if requested, without the context (PMI)."""
         groups, prepared, requests = self._once("choices", docs, self._choices)
         scores = score(self.network, prepared)
         return [
@@ -89,7 +89,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
         ]
 
     def loglikelihood_rolling(self, docs: list[Doc]) -> list[ModelResponse]:
-        """Log-probabilities of a text's windows; every token is predicted once."""
+        """Return the log-probabilities of a text's windows; each token is predicted once."""
         groups, prepared = self._once("rolling", docs, self._windows)
         scores = score(self.network, prepared)
         return [
@@ -98,7 +98,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
         ]
 
     def greedy_until(self, docs: list[Doc]) -> list[ModelResponse]:
-        """Greedy text after every prompt, up to a stop text."""
+        """Return the greedy text after each prompt, up to a stop text."""
         contexts = self._once("contexts", docs, self._contexts)
         first = docs[0]
         texts: list[Generated] = generate(
@@ -121,14 +121,14 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
         ]
 
     def _once(self, kind: str, docs: list[Doc], make: Any) -> Any:
-        """``make(docs)``, kept for the next call with the same list."""
+        """Return ``make(docs)``, kept for the next call with the same list."""
         key = (kind, id(docs))
         if key not in self._prepared:
             self._prepared[key] = (docs, make(docs))
         return self._prepared[key][1]
 
     def _choices(self, docs: list[Doc]) -> tuple[list[list[int]], Prepared, list[Request]]:
-        """Requests of every document: one where its choices share a context, else one a choice."""
+        """Make one request for each document whose choices share a context, else one for each choice."""
         pairs: list[tuple[str, list[str]]] = []
         groups: list[list[int]] = []
         for doc in docs:
@@ -145,7 +145,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
 
     def _pairs(self, doc: Doc) -> list[tuple[str, list[str]]]:
         prompt, context = prompt_of(doc), self._prompts.prepare_prompt(doc)
-        # Of generated tasks the first reference alone is measured; its aliases only count as matches.
+        # Generated tasks measure the first reference only; its aliases just count as matches.
         single = len(prompt.gold) == len(prompt.choices)
         choices = doc.choices[:1] if single else doc.choices
         if prompt.contexts is not None:
@@ -161,7 +161,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
         return [_move_space(context, texts) for context, texts in pairs]
 
     def _windows(self, docs: list[Doc]) -> tuple[list[list[int]], Prepared]:
-        """Windows that overlap by the one token that predicts the first of the next."""
+        """Cut texts into windows that overlap by one token, which predicts the next one's first."""
         requests: list[Request] = []
         groups: list[list[int]] = []
         for ids in self._encode([doc.query for doc in docs]):
@@ -170,7 +170,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
                 window = text[start : start + self._window + 1]
                 requests.append(Request(window[:1], [window[1:]]))
             groups.append(list(range(first, len(requests))))
-        # The last token of a window is predicted and never fed: one more than the window fits.
+        # The last token of a window is predicted and never fed, so one more token fits.
         return groups, self._prepare(requests, self._window + 1)
 
     def _contexts(self, docs: list[Doc]) -> list[list[int]]:
@@ -182,13 +182,13 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
 
     @property
     def _end(self) -> int | None:
-        """Return the token after a document."""
+        """Return the id of the token after a document."""
         eos: int | None = self._tokenizer.eos_token_id
         return eos if self._separator is None else self._separator
 
     @property
     def _prefix(self) -> int:
-        """The token that stands before a document: in training, the end of the one before."""
+        """Return the id of the token before a document: in training, the end of the previous one."""
         if self._separator is not None:
             return self._separator
         bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
@@ -196,7 +196,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
         return prefix
 
     def _encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
-        """Token ids; contexts (``special``) begin as training began a text and do not end."""
+        """Return token ids; contexts (``special``) begin as in training and have no end token."""
         if not texts:
             return []
         added = special and self.add_special_tokens
@@ -209,7 +209,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
 
 
 def _move_space(context: str, choices: list[str]) -> tuple[str, list[str]]:
-    """White space at a context's end goes to the continuations, as tokenizers expect it."""
+    """Move white space from a context's end to the continuations, as tokenizers expect it."""
     bare = context.rstrip()
     space = context[len(bare) :]
     return bare, [space + choice for choice in choices]

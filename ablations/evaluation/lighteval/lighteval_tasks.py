@@ -1,4 +1,4 @@
-"""Tasks as lighteval's own, and what their items score."""
+"""Tasks as lighteval's own, and the scores of their items."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["SuiteTask", "build_task", "sample_metrics"]
 
 @dataclass(frozen=True)
 class SuiteTask:
-    """A task ready to be scored: lighteval's documents and metrics, made once for all checkpoints."""
+    """Task ready to be scored: lighteval's documents and metrics, made once for all checkpoints."""
 
     name: str
     spec: TaskSpec
@@ -37,7 +37,7 @@ class SuiteTask:
 
 
 def build_task(name: str, spec: TaskSpec, pools: Sequence[Pool]) -> SuiteTask:
-    """The lighteval task of ``spec`` over the items of ``pools``."""
+    """Make the lighteval task of ``spec`` over the items of ``pools``."""
     docs: list[Doc] = []
     with clean_import.undisturbed():
         metrics = build_metrics(spec)
@@ -69,7 +69,7 @@ def _task_config(
 
 
 class _PromptFunction:
-    """What lighteval calls to turn a row into a document; picklable, unlike a closure."""
+    """Callable that turns a row into a document for lighteval; picklable, unlike a closure."""
 
     def __init__(self, spec: TaskSpec) -> None:
         self.spec = spec
@@ -87,7 +87,7 @@ class _PromptFunction:
 
 
 def sample_metrics(task: SuiteTask, model: MemoryModel) -> list[ItemScore]:
-    """Score every item of ``task`` with the weights that ``model`` holds now."""
+    """Score each item of ``task`` with the weights that ``model`` uses now."""
     values: list[dict[str, float]] = [{} for _ in task.docs]
     responses: dict[SamplingMethod, list[ModelResponse]] = {}
     with clean_import.undisturbed():
@@ -101,7 +101,7 @@ def sample_metrics(task: SuiteTask, model: MemoryModel) -> list[ItemScore]:
 
 
 def _known(output: Mapping[str, Any], response: ModelResponse) -> dict[str, float]:
-    """The metrics of an item, or NaN for all where a log-probability is missing."""
+    """Return the metrics of an item, all NaN if a log-probability is missing."""
     missing = any(math.isnan(logprob) for logprob in response.logprobs)
     return {name: math.nan if missing else float(value) for name, value in output.items()}
 
@@ -116,7 +116,7 @@ def _item_score(
     prompt = prompt_of(doc)
     rolling = task.spec.form == "rolling"
     chosen = task.spec.form in ("cloze", "letters")
-    asked = [answers[index] for answers in responses.values()]
+    answers = [response[index] for response in responses.values()]
     logprobs = responses.get(SamplingMethod.LOGPROBS)
     generated = responses.get(SamplingMethod.GENERATIVE)
     measured = doc.query if rolling else prompt.choices[prompt.gold[0]]
@@ -128,7 +128,7 @@ def _item_score(
         length_baseline=longest_choice(prompt) if task.spec.form == "cloze" else math.nan,
         num_choices=len(prompt.choices),
         num_bytes=len(measured.encode()),
-        cut_tokens=max(answer.truncated_tokens_count for answer in asked),
+        cut_tokens=max(answer.truncated_tokens_count for answer in answers),
         text=generated[index].final_text[0] if generated else None,
         group=doc.specific["group"],
     )
