@@ -1,9 +1,9 @@
-"""How published data sets lay out their rows: each reader turns a row into an item.
+"""Readers for the row layouts of published data sets: each turns a row into an item.
 
 An item has the fields of ``docs/benchmark_items.md`` (``id``, ``question``, ``choices``, ``gold`` and
-what its task adds), whether it came from the hub, a mirror or an item file, so that one prompt
-template serves all three. A reader that does not know a row's answer returns None, as published
-test splits without labels do.
+those that its task adds), whether it comes from the hub, a mirror or an item file, so that one prompt
+template serves all three. A reader returns None for a row without an answer, as in published test
+splits without labels.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _choice_item(
 
 
 def _lettered(row: Row, question: str) -> Item | None:
-    """ARC, OpenBookQA, CommonsenseQA: ``choices`` = {"label", "text"}, ``answerKey`` a label."""
+    """Read a row of ARC, OpenBookQA or CommonsenseQA: ``answerKey`` is one of ``choices["label"]``."""
     key = str(row["answerKey"]).strip()
     if key not in row["choices"]["label"]:
         return None
@@ -59,7 +59,7 @@ def _hellaswag(row: Row) -> Item | None:
 
 
 def _wikihow(text: str) -> str:
-    """WikiHow's markers out: ``[title]`` ends a sentence, other brackets are dropped."""
+    """Remove WikiHow's markers: ``[title]`` ends a sentence, other brackets are dropped."""
     text = re.sub(r"\[.*?\]", "", text.replace(" [title]", ". "))
     return text.replace("  ", " ")
 
@@ -159,4 +159,4 @@ COLUMNS: Mapping[str, Callable[[Row], Item | None]] = {
     "triviaqa": _triviaqa,
     "winogrande": _winogrande,
 }
-"""Layout → reader; ``item`` rows are items already."""
+"""Layout → reader; ``item`` rows already are items."""

@@ -1,7 +1,7 @@
-"""Greedy text for many prompts at once: batched, cached, and stopped row by row.
+"""Generate greedy text for many prompts at once: batched, cached, and stopped row by row.
 
-Prompts are padded on the left and sorted by length; a row that has written its stop text leaves the
-batch, so that one long answer does not hold up the others.
+Prompts are padded on the left and sorted by length. A row that has generated its stop text leaves the
+batch, so that one long answer does not delay the others.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["Generated", "generate"]
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """What the model wrote after one prompt."""
+    """Text that the model generated after one prompt."""
 
     text: str
-    """Without the stop text and what follows it."""
+    """Generated text up to the stop text, which is not part of it."""
     tokens: tuple[int, ...]
-    """As generated, the end included."""
+    """Generated tokens, the end token included."""
     cut_tokens: int
-    """Tokens of the prompt that did not fit."""
+    """Tokens cut off the beginning of the prompt because they did not fit the window."""
 
 
 def generate(
@@ -41,26 +41,34 @@ def generate(
     batch_tokens: int,
     end: int | None = None,
 ) -> list[Generated]:
-    """Greedy continuations of ``contexts``, in their order.
+    """Return the greedy continuations of ``contexts``, in their order.
 
-    A text stops at the token ``end``; None = the tokenizer's own end token.
+    If prompt and text do not both fit, the text gets at most half of the window, the prompt loses its
+    beginning, and the text ends with the window. This depends on the prompt alone, never on its batch.
 
-    Where prompt and text do not both fit, the text gets half of the window at most, the prompt loses its
-    beginning, and the text ends with the window: each by its own length, whatever it is batched with.
+    Args:
+        network: The model.
+        tokenizer: Decodes the generated tokens.
+        contexts: Token ids of the prompts.
+        max_new_tokens: Most tokens to generate for each prompt.
+        stop: Texts that end a generation.
+        window: Positions of the model.
+        batch_tokens: Tokens of a batch, padding and generated text included.
+        end: Id of the token that ends a text; None = the tokenizer's own end token.
     """
     end = tokenizer.eos_token_id if end is None else end
-    room = max(1, window - min(max_new_tokens, window // 2))
+    prompt_limit = max(1, window - min(max_new_tokens, window // 2))
     order = sorted(range(len(contexts)), key=lambda index: -len(contexts[index]))
     made: dict[int, Generated] = {}
     start = 0
     while start < len(order):
-        longest = min(room, len(contexts[order[start]])) + max_new_tokens
+        longest = min(prompt_limit, len(contexts[order[start]])) + max_new_tokens
         chosen = order[start : start + max(1, batch_tokens // longest)]
-        rows = [list(contexts[index][-room:]) for index in chosen]
+        rows = [list(contexts[index][-prompt_limit:]) for index in chosen]
         limits = [min(max_new_tokens, window - len(row)) for row in rows]
         written = _greedy(network, tokenizer, rows, limits, stop, end)
         for index, tokens in zip(chosen, written, strict=True):
-            cut = max(0, len(contexts[index]) - room)
+            cut = max(0, len(contexts[index]) - prompt_limit)
             made[index] = Generated(_text(tokenizer, tokens, stop, end), tuple(tokens), cut)
         start += len(chosen)
     return [made[index] for index in range(len(contexts))]
@@ -77,7 +85,7 @@ def _greedy(
 ) -> list[list[int]]:
     tokens, mask = _left_padded(rows, network.device)
     written: list[list[int]] = [[] for _ in rows]
-    alive = list(range(len(rows)))
+    active = list(range(len(rows)))
     cache = None
     for count in range(1, max(limits) + 1):
         positions = (mask.cumsum(-1) - 1).clamp_(min=0)[:, -tokens.shape[1] :]
@@ -91,18 +99,18 @@ def _greedy(
         )
         cache = out.past_key_values
         chosen = out.logits[:, -1].argmax(-1)
-        for row, token in zip(alive, chosen.tolist(), strict=True):
+        for row, token in zip(active, chosen.tolist(), strict=True):
             written[row].append(token)
         kept = [
             i
-            for i, row in enumerate(alive)
-            if count < limits[row] and not _over(tokenizer, written[row], stop, end)
+            for i, row in enumerate(active)
+            if count < limits[row] and not _finished(tokenizer, written[row], stop, end)
         ]
         if not kept:
             break
-        if len(kept) < len(alive):
+        if len(kept) < len(active):
             keep = torch.tensor(kept, device=network.device)
-            alive = [alive[i] for i in kept]
+            active = [active[i] for i in kept]
             cache.batch_select_indices(keep)
             chosen, mask = chosen[keep], mask[keep]
         tokens = chosen[:, None]
@@ -117,8 +125,8 @@ def _left_padded(rows: list[list[int]], device: torch.device) -> tuple[Tensor, T
     return torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
 
 
-def _over(tokenizer: Any, tokens: list[int], stop: tuple[str, ...], end: int | None) -> bool:
-    """Whether a row is finished: the end token, or a stop text among its last characters."""
+def _finished(tokenizer: Any, tokens: list[int], stop: tuple[str, ...], end: int | None) -> bool:
+    """Check if a row ends with the end token or has a stop text among its last characters."""
     if tokens[-1] == end:
         return True
     if not stop:
@@ -130,7 +138,7 @@ def _over(tokenizer: Any, tokens: list[int], stop: tuple[str, ...], end: int | N
 
 
 def _text(tokenizer: Any, tokens: list[int], stop: tuple[str, ...], end: int | None) -> str:
-    # The end token is text of its own where the tokenizer does not count it as special.
+    # A tokenizer that does not treat the end token as special would decode it as text.
     kept = tokens[:-1] if tokens and tokens[-1] == end else tokens
     text: str = tokenizer.decode(kept, skip_special_tokens=True)
     for stopped in stop:

@@ -1,6 +1,6 @@
-"""Where items come from: item files, held-out documents, hub data sets and their local mirrors.
+"""Items of a task, read from item files, held-out documents, hub data sets or their local mirrors.
 
-    TaskSpec ──load_items──▶ Pool(items, shots)    one pool a subset or subject, so that few-shot
+    TaskSpec ──load_items──▶ Pool(items, shots)    one pool for each subject, so that few-shot
                                                    examples are of the item's own subject
 
 Items of every origin have the fields of ``docs/benchmark_items.md``. A mirror is a directory of
@@ -30,20 +30,20 @@ __all__ = ["ItemSources", "Pool", "group_of", "item_digests", "load_items", "ran
 
 @dataclass(frozen=True, kw_only=True)
 class ItemSources:
-    """Where the items of a task are looked for on this machine."""
+    """Places on this machine that items are read from."""
 
     benchmarks: Path
     """Folder of the item files, ``<data_dir>/benchmarks``."""
     stores: Mapping[str, Path] = field(default_factory=dict)
-    """Source → its token store, which holds ``heldout.jsonl``."""
+    """Source → its token store, which contains ``heldout.jsonl``."""
     mirror: Path | None = None
     """Directory of hub data sets; None = the hub itself."""
     prefer_hub: bool = False
-    """Read hub data where a task names both."""
+    """Read hub data if a task names both an item file and hub data."""
     heldout_chars: int | None = None
-    """Characters of a held-out document, from its beginning; None = all."""
+    """Characters read of each held-out document, from its beginning; None = all."""
     expected: Mapping[str, str] = field(default_factory=dict)
-    """What :func:`item_digests` found when the run began: other items are refused."""
+    """Digests that :func:`item_digests` returned when the run began; items that differ are refused."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Pool:
 
 
 def load_items(task: TaskSpec, sources: ItemSources) -> list[Pool]:
-    """The items of ``task``, every one with a stable ``id``.
+    """Return the items of ``task``, each with a stable ``id``.
 
     Raises:
-        DataError: the file, split or data set is missing, empty or not laid out as said.
+        DataError: the file, split or data set is missing or empty, or has another layout.
     """
     if task.source is not None:
         return [Pool("", _heldout(task.source, sources))]
@@ -79,10 +79,10 @@ def load_items(task: TaskSpec, sources: ItemSources) -> list[Pool]:
 
 
 def group_of(item: Item) -> str | None:
-    """Return what an item shares with others, so that a model is good or bad at all of them together.
+    """Return the group of an item; a model tends to be right or wrong on all items of a group together.
 
-    Its stated ``group``, else its passage, else its subject; None where it has none of them. A passage is
-    known by the first 16 hex digits of its SHA-256.
+    The group is the item's stated ``group``, else its passage, else its subject; None if it has none of
+    them. A passage is identified by the first 16 hex digits of its SHA-256.
     """
     if item.get("group"):
         return str(item["group"])
@@ -92,13 +92,13 @@ def group_of(item: Item) -> str | None:
 
 
 def item_digests(tasks: Iterable[TaskSpec], sources: ItemSources) -> dict[str, str]:
-    """What the items of ``tasks`` are: file, or data set and split → SHA-256 of its content.
+    """Return the SHA-256 of the content of each item file, or data set and split, of ``tasks``.
 
-    Files that are not there are left out, and so is what the hub itself would send: a revision names
-    that. Held-out documents belong to their store.
+    Files that do not exist are left out. So is data from the hub itself, which a revision identifies, and
+    held-out documents, which belong to their store.
 
     Raises:
-        DataError: a file that ``prepare`` made is not what it made.
+        DataError: a file that ``prepare`` made has changed since.
     """
     found: dict[str, str] = {}
     for task in tasks:
@@ -108,10 +108,7 @@ def item_digests(tasks: Iterable[TaskSpec], sources: ItemSources) -> dict[str, s
             names = [f"{name}.jsonl" for name in (task.items, _shots(task)) if name]
             found |= _file_digests(sources.benchmarks, names)
         elif task.hub is not None and sources.mirror is not None:
-            for subset, split in _splits(task.hub):
-                files = _mirrored_files(task.hub, subset, split, sources.mirror)
-                if files:
-                    found[f"{task.hub.repo}/{subset}/{split}"] = _joined_digest(files)
+            found |= _mirror_digests(task.hub, sources.mirror)
     return found
 
 
@@ -131,27 +128,27 @@ def _splits(hub: HubData) -> Iterator[tuple[str, str]]:
 
 
 def _file_digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """Name → SHA-256 of those item files that are there.
+    """Return name → SHA-256 of the item files that exist.
 
     Raises:
-        DataError: one is unreadable, or was made by ``prepare`` and changed since.
+        DataError: a file is unreadable, or was made by ``prepare`` and has changed since.
     """
     try:
         found = digests(folder, names)
     except OSError as error:
         where = str(error.filename or folder)
         raise DataError(Problem(where, "cannot be read", found=error.strerror)) from error
-    made = _recorded(folder)
+    prepared = _recorded(folder)
     problems = [
         Problem(
             str(folder / name),
             "not the items that were prepared",
             found=f"sha256 {digest[:12]}",
-            allowed=f"sha256 {made[name][:12]}",
-            do="run `ablate prepare` again, which makes them anew; give items of your own another name",
+            allowed=f"sha256 {prepared[name][:12]}",
+            do="run `ablate prepare` again to restore them; give your own items another name",
         )
         for name, digest in found.items()
-        if name in made and made[name] != digest
+        if name in prepared and prepared[name] != digest
     ]
     if problems:
         raise DataError(problems)
@@ -159,7 +156,7 @@ def _file_digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def _recorded(folder: Path) -> Mapping[str, str]:
-    """What ``prepare`` wrote; empty in a folder of an older version or without its items."""
+    """Return the checksums that ``prepare`` wrote; empty for an older version or a folder of other items."""
     path = folder / RECORDED_ITEMS
     if not os.path.lexists(path):
         return {}
@@ -172,33 +169,42 @@ def _recorded(folder: Path) -> Mapping[str, str]:
     return recorded
 
 
+def _mirror_digests(hub: HubData, mirror: Path) -> dict[str, str]:
+    """Return ``repo/subset/split`` → SHA-256 for each split that the mirror has."""
+    return {
+        f"{hub.repo}/{subset}/{split}": _joined_digest(files)
+        for subset, split in _splits(hub)
+        if (files := _mirrored_files(hub, subset, split, mirror))
+    }
+
+
 def _joined_digest(files: Sequence[Path]) -> str:
     joined = "".join(digests(file.parent, [file.name])[file.name] for file in files)
     return hashlib.sha256(joined.encode()).hexdigest()
 
 
 def _require_same(key: str, where: str, digest: str, sources: ItemSources) -> None:
-    """Refuse items that are others than when the run began."""
+    """Refuse items that changed since the run began."""
     expected = sources.expected.get(key)
     if expected is not None and digest != expected:
         raise DataError(
             Problem(
                 where,
-                "other items than when the run began",
+                "items changed since the run began",
                 found=f"sha256 {digest[:12]}",
                 allowed=f"sha256 {expected[:12]}",
-                do="restore the file, or begin another run",
+                do="restore the file, or start a new run",
             )
         )
 
 
 def rank(item: Item) -> str:
-    """A fixed random order of items that depends on their ids alone."""
+    """Return the sort key of a fixed random order of items; it depends on the id alone."""
     return hashlib.sha256(item["id"].encode()).hexdigest()
 
 
 def _set_aside(items: list[Item], count: int) -> tuple[list[Item], list[Item]]:
-    """Items to score, and the ``count`` last by :func:`rank` as few-shot examples."""
+    """Split items into those to score and, as few-shot examples, the last ``count`` by :func:`rank`."""
     ordered = sorted(items, key=rank)
     shots = ordered[-count:]
     named = {shot["id"] for shot in shots}
@@ -206,7 +212,7 @@ def _set_aside(items: list[Item], count: int) -> tuple[list[Item], list[Item]]:
 
 
 def _numbered(items: Iterable[Item], prefix: str = "") -> list[Item]:
-    """Items with an id each: their own, or their place in the data set."""
+    """Give each item an id: its own, or its position in the data set."""
     return [
         {**item, "id": prefix + str(index if item.get("id") is None else item["id"])}
         for index, item in enumerate(items)
@@ -228,7 +234,7 @@ def _heldout(source: str, sources: ItemSources) -> list[Item]:
         raise DataError(
             Problem(
                 str(path),
-                "not the documents that were held out: their checksum is not the manifest's",
+                "not the documents that were held out: their checksum differs from the manifest's",
                 do="prepare the source again with prepare.force=true",
             )
         )
@@ -271,7 +277,7 @@ def _json_lines(path: Path) -> Iterable[dict[str, Any]]:
                 raise DataError(Problem(f"{path}:{number}", "not JSON", found=str(error))) from None
             if not isinstance(row, dict):
                 raise DataError(Problem(f"{path}:{number}", "not a JSON object"))
-            # Half a surrogate pair: escaped, or in the bytes that json lets through.
+            # A lone surrogate: escaped, or in bytes that json accepts.
             yield clean_values(row) if b"\\u" in line or b"\xed" in line else row
 
 
@@ -286,14 +292,13 @@ def _by_subject(items: Iterable[Item]) -> dict[str, list[Item]]:
 
 
 def _hub_sets(hub: HubData, sources: ItemSources) -> tuple[list[Item], list[Item]]:
-    """Items and few-shot examples of all subsets; ids tell the subsets apart."""
+    """Return items and few-shot examples of all subsets; if there are several, ids begin with the subset."""
     if hub.columns not in COLUMNS:
         raise DataError(unknown_name("hub.columns", "layout", hub.columns, COLUMNS))
     mirror = sources.mirror
-    for subset, split in _splits(hub) if mirror is not None and sources.expected else ():
-        if mirror is not None and (files := _mirrored_files(hub, subset, split, mirror)):
-            key = f"{hub.repo}/{subset}/{split}"
-            _require_same(key, f"{mirror}/{key}", _joined_digest(files), sources)
+    if mirror is not None and sources.expected:
+        for key, digest in _mirror_digests(hub, mirror).items():
+            _require_same(key, f"{mirror}/{key}", digest, sources)
     items: list[Item] = []
     shots: list[Item] = []
     for subset in hub.subsets:
@@ -321,7 +326,7 @@ def _hub_items(hub: HubData, subset: str, split: str, mirror: Path | None) -> li
 
 
 def _hub_rows(hub: HubData, subset: str, split: str) -> list[dict[str, Any]]:
-    # Imported here: a suite of item files alone never loads it (about one second of CPU).
+    # Imported here: a suite of item files alone does not need it (about one second of CPU).
     from datasets import load_dataset
 
     try:
@@ -331,7 +336,7 @@ def _hub_rows(hub: HubData, subset: str, split: str) -> list[dict[str, Any]]:
             hub.repo,
             "cannot be read from the hub",
             found=f"{type(error).__name__}: {error}".splitlines()[0],
-            do="set evaluation.mirror to a directory that holds it",
+            do="set evaluation.mirror to a directory that contains it",
         )
         raise DataError(problem) from error
     rows: list[dict[str, Any]] = data.to_list()
@@ -359,7 +364,7 @@ def _mirrored(hub: HubData, subset: str, split: str, mirror: Path) -> list[dict[
 
 
 def _mirrored_files(hub: HubData, subset: str, split: str, mirror: Path) -> list[Path]:
-    """The files of a split, in the first of the places where there are any."""
+    """Return the files of a split from the first folder that has any."""
     root = Path(mirror) / hub.repo
     for folder in (root / subset, root / subset / "data", root / "data", root):
         files = [

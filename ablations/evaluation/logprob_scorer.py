@@ -1,12 +1,12 @@
-"""The scoring loop: log-probabilities of continuations under a model in memory.
+"""Score continuations by their log-probabilities under a model in memory.
 
     requests ──prepare──▶ Prepared (tokens, masks, targets; made once)
                               │ × any number of checkpoints
-    Network(model) ───────────┴─score──▶ one BranchScore a continuation
+    Network(model) ───────────┴─score──▶ one BranchScore for each continuation
 
-Three things make it cheaper than scoring every (context, continuation) pair on its own: branches of
-an item share one copy of their context (``requests``), batches are filled by tokens and sorted by
-length, and the vocabulary projection runs over the positions that are read and no others.
+Three things make it cheaper than scoring each (context, continuation) pair on its own: branches of an
+item share one copy of their context (``prefix_packing``), batches are filled by tokens and sorted by
+length, and the vocabulary projection runs only over the positions that are read.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from ablations.evaluation.prefix_packing import Batch, Request, lay_out, plan_ba
 __all__ = ["BranchScore", "Network", "Prepared", "prepare", "score"]
 
 _LOGIT_ELEMENTS = 1 << 23
-"""Logits held at once (32 MB in float32): larger slices leave the cache, smaller ones add calls."""
+"""Logits in memory at once (32 MB in float32): larger slices leave the cache, smaller ones add calls."""
 
 _PACKABLE = ("LlamaForCausalLM",)
-"""Architectures whose body takes a mask of four dimensions and whose head is a plain projection."""
+"""Architectures whose body accepts a mask of four dimensions and whose head is a plain projection."""
 
 
 @dataclass(frozen=True, slots=True)
 class BranchScore:
-    """What the model thinks of one continuation."""
+    """Score of one continuation."""
 
     logprob: float
-    """Natural logarithm of its probability; NaN where no window holds it."""
+    """Natural logarithm of its probability; NaN if it does not fit the window."""
     greedy: bool
-    """Whether greedy decoding would have written it."""
+    """True if greedy decoding produces it."""
     cut_tokens: int
-    """Tokens of its context that did not fit."""
+    """Tokens of its context that did not fit the window."""
 
 
 class Network:
@@ -52,7 +52,7 @@ class Network:
         self.device = next(model.parameters()).device
 
     def body(self, tokens: Tensor, positions: Tensor | None, mask: Tensor | None) -> Tensor:
-        """Hidden states, or for architectures that cannot be split their logits."""
+        """Return hidden states, or the logits of an architecture that cannot be split: (rows, columns, …)."""
         if not self.packs:
             logits: Tensor = self.model(input_ids=tokens, use_cache=False).logits
             return logits
@@ -63,45 +63,46 @@ class Network:
         return hidden
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Logits of chosen positions, in float32."""
+        """Return the logits of chosen positions in float32: (positions, vocabulary)."""
         logits: Tensor = self.model.lm_head(hidden) if self.packs else hidden
         return logits.float()
 
 
 @dataclass(frozen=True)
 class _Tensors:
-    """One batch, ready to feed."""
+    """One batch as tensors; tokens, positions and segments are (rows, columns)."""
 
     tokens: Tensor
     positions: Tensor | None
     segments: Tensor | None
     reads: Tensor
-    """Flat positions of the batch whose distribution is needed, each once."""
+    """Flat positions of the batch whose next-token distribution is needed, each once."""
     read_of: Tensor
-    """Index into ``reads``, one a target, ascending."""
+    """Index into ``reads`` for each target, ascending."""
     targets: Tensor
     owners: Tensor
-    """Index into all branches of the plan, one a target."""
+    """Index into all branches of the plan for each target."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Requests in the shape that the model is fed: independent of the weights."""
+    """Requests as batches of tensors, independent of the weights."""
 
     batches: tuple[_Tensors, ...]
     branches: tuple[tuple[int, int, int], ...]
-    """(request, branch, tokens cut) of every branch that is scored."""
+    """(request, branch, tokens cut) of each branch that is scored."""
     sizes: tuple[int, ...]
-    """Branches of every request."""
-    fed_tokens: int
-    """Tokens of all batches, padding included."""
+    """Number of branches of each request."""
 
 
 def prepare(
     requests: Sequence[Request], *, window: int, batch_tokens: int, pack: bool = True
 ) -> Prepared:
-    """Lay requests out, batch them and make tensors of them."""
-    layouts, _ = lay_out(requests, window, pack=pack)
+    """Lay the requests out, batch them and make tensors of them.
+
+    ``window`` is in positions, ``batch_tokens`` in tokens with padding.
+    """
+    layouts = lay_out(requests, window, pack=pack)
     branches: list[tuple[int, int, int]] = []
     tensors = []
     for batch in plan_batches(layouts, batch_tokens):
@@ -111,9 +112,8 @@ def prepare(
             for layout in batch.layouts
             for branch in layout.branches
         ]
-    fed = sum(batch.tokens.numel() for batch in tensors)
     sizes = tuple(len(request.branches) for request in requests)
-    return Prepared(tuple(tensors), tuple(branches), sizes, fed)
+    return Prepared(tuple(tensors), tuple(branches), sizes)
 
 
 def _tensors(batch: Batch, first_branch: int) -> _Tensors:
@@ -145,7 +145,7 @@ def _tensors(batch: Batch, first_branch: int) -> _Tensors:
 
 @torch.inference_mode()
 def score(network: Network, prepared: Prepared) -> list[list[BranchScore]]:
-    """One score a branch, in the order of the requests."""
+    """Return the score of each branch, in the order of the requests."""
     total = len(prepared.branches)
     sums = torch.zeros(total, dtype=torch.float64, device=network.device)
     misses = torch.zeros(total, dtype=torch.int64, device=network.device)
@@ -174,16 +174,16 @@ def _score_batch(network: Network, batch: _Tensors, sums: Tensor, misses: Tensor
         first, last = torch.searchsorted(
             read_of, torch.tensor([start, start + rows], device=device)
         ).tolist()
-        local, wanted = read_of[first:last] - start, targets[first:last]
-        asked = logits[local, wanted]
+        row, target = read_of[first:last] - start, targets[first:last]
+        chosen = logits[row, target]
         peak = logits.amax(-1)
-        normaliser = (logits.sub_(peak[:, None]).exp_().sum(-1).log_() + peak)[local]
-        sums.index_add_(0, owners[first:last], (asked - normaliser).double())
-        misses.index_add_(0, owners[first:last], (asked < peak[local]).long())
+        normaliser = (logits.sub_(peak[:, None]).exp_().sum(-1).log_() + peak)[row]
+        sums.index_add_(0, owners[first:last], (chosen - normaliser).double())
+        misses.index_add_(0, owners[first:last], (chosen < peak[row]).long())
 
 
 def _branch_mask(segments: Tensor) -> Tensor:
-    """True where the row's token may look at the column's: earlier, and context or its own branch."""
+    """Return (rows, 1, length, length): true where a token attends to context or to its own branch so far."""
     length = segments.shape[1]
     rows, columns = segments[:, :, None], segments[:, None, :]
     causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril_()

@@ -1,7 +1,7 @@
-"""Match the metrics of a suite with all that asks for one.
+"""Check that every pattern of metrics matches a metric of the suite.
 
 A score that names no metric of the suite is missing at every checkpoint. That is known before
-anything trains, so it is refused there.
+training, so it is refused then.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from ablations.evaluation.specs import EvaluationSpec, ScoreTerm
 __all__ = ["metric_names", "score_problems", "unmatched"]
 
 _SHOWN = 12
-"""Metrics that a message lists."""
+"""Most metrics that a message lists."""
 
 
 def metric_names(evaluation: EvaluationSpec, sources: Iterable[str]) -> tuple[str, ...]:
-    """Return ``task/metric`` of everything that a run of ``sources`` is scored on."""
-    tasks = evaluation.all_tasks(tuple(sources))
+    """Return the ``task/metric`` names that a run of ``sources`` is scored on."""
+    tasks = evaluation.all_tasks(sources)
     return tuple(f"{name}/{metric}" for name, task in tasks.items() for metric in task.metrics)
 
 
 def score_problems(evaluation: EvaluationSpec, sources: Iterable[str]) -> list[Problem]:
-    """Return the terms of the score that a run of ``sources`` can give no value; empty when all can."""
+    """Return a problem for each term of the score that cannot have a value in a run of ``sources``."""
     names = metric_names(evaluation, sources)
     terms = evaluation.score.terms if evaluation.score else {}
     return [
@@ -42,7 +42,7 @@ def _term_problems(
     if problem is not None:
         yield problem
     matched = fnmatch.filter(names, term.metrics)
-    # Bits per byte has no value of guessing; the score would be missing (evaluation/rule.py).
+    # Bits per byte has no chance level, so the score would be missing (evaluation/score_rule.py).
     if term.rescale and (bits := [name for name in matched if name.endswith("/bpb")]):
         yield Problem(
             f"{where}.rescale",
@@ -55,7 +55,7 @@ def _term_problems(
 def unmatched(
     where: str, pattern: str, names: Sequence[str], evaluation: EvaluationSpec
 ) -> Problem | None:
-    """Return the problem of a pattern that matches none of the metrics ``names``, else None."""
+    """Return the problem of a pattern that matches none of the metrics ``names``; None if it matches."""
     if any(fnmatch.fnmatchcase(name, pattern) for name in names):
         return None
     shown = ", ".join(names[:_SHOWN])

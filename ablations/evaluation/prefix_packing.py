@@ -1,15 +1,15 @@
-"""Token requests of the scoring loop, planned once and scored with any number of checkpoints.
+"""Token requests of the scoring loop, laid out once and scored with any number of checkpoints.
 
 One request is a context with its continuations ("branches"). Branches that share their context are
-packed behind one copy of it, each blind to the others::
+packed behind one copy of it, and none attends to another::
 
-    tokens     c c c c | a a | b b b        context, then every branch without its last token
-    segment    0 0 0 0 | 1 1 | 2 2 2        a token sees segment 0 and its own
+    tokens     c c c c | a a | b b b        context, then each branch without its last token
+    segment    0 0 0 0 | 1 1 | 2 2 2        a token attends to segment 0 and its own
     position   0 1 2 3 | 4 5 | 4 5 6
 
 The last token of a branch is only a target, never an input, so choices of one token (letters,
-yes/no) cost nothing beyond their context. Where a context must be cut on the left to fit the
-window, the cut depends on the branch, and the branches are laid out apart.
+yes/no) cost nothing beyond their context. If a context must be cut on the left to fit the window, the
+cut depends on the branch, and each branch is laid out on its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Request:
-    """A context and what may follow it."""
+    """A context and its possible continuations, as token ids."""
 
     context: Sequence[int]
     branches: Sequence[Sequence[int]]
@@ -35,11 +35,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Branch:
-    """One continuation's place in a layout."""
+    """Place of one continuation in a layout."""
 
     request: int
     index: int
-    """Which branch of the request."""
+    """Index of the branch in its request."""
     cut_tokens: int
     """Tokens cut off the left of the context."""
 
@@ -52,15 +52,15 @@ class Layout:
     segments: Ints
     positions: Ints
     reads: Ints
-    """Columns whose next-token distribution is needed, one a target."""
+    """Column whose next-token distribution is needed, for each target."""
     targets: Ints
     owners: Ints
-    """Index into ``branches``, one a target."""
+    """Index into ``branches``, for each target."""
     branches: tuple[Branch, ...]
 
     @property
     def packed(self) -> bool:
-        """Whether a plain causal mask would let one branch see another."""
+        """True if a plain causal mask would let one branch attend to another."""
         fed = self.segments[self.segments > 0]
         return bool(len(fed)) and bool(fed[0] != fed[-1])
 
@@ -74,20 +74,16 @@ class Batch:
     packed: bool
 
 
-def lay_out(
-    requests: Iterable[Request], window: int, *, pack: bool = True
-) -> tuple[list[Layout], list[tuple[int, int]]]:
-    """Layouts of all requests, and the (request, branch) pairs that no window can hold.
+def lay_out(requests: Iterable[Request], window: int, *, pack: bool = True) -> list[Layout]:
+    """Return the layouts of all requests for a window of ``window`` positions.
 
-    A window holds context and continuation together; a context longer than what is left loses its
-    beginning, a continuation that leaves no room for one token of context cannot be scored.
+    Context and continuation have to fit the window together. A context that is too long loses its
+    beginning. A continuation that leaves no space for one token of context is left out.
     """
     layouts: list[Layout] = []
-    too_long: list[tuple[int, int]] = []
     for number, request in enumerate(requests):
         lengths = [len(branch) for branch in request.branches]
         fitting = [index for index, length in enumerate(lengths) if 0 < length < window]
-        too_long += [(number, index) for index in range(len(lengths)) if index not in fitting]
         longest = max((lengths[index] for index in fitting), default=0)
         whole = len(request.context) + longest <= window
         if pack and whole and len(fitting) > 1:
@@ -96,7 +92,7 @@ def lay_out(
             for index in fitting:
                 cut = max(0, len(request.context) + lengths[index] - window)
                 layouts.append(_layout(request, number, [index], cut))
-    return layouts, too_long
+    return layouts
 
 
 def _layout(request: Request, number: int, indices: Sequence[int], cut: int) -> Layout:
@@ -132,9 +128,10 @@ def _ints(values: Sequence[int]) -> Ints:
 
 
 def plan_batches(layouts: Sequence[Layout], batch_tokens: int) -> list[Batch]:
-    """Batches of at most ``batch_tokens`` padded tokens, longest first, so that memory peaks at once.
+    """Return batches of at most ``batch_tokens`` padded tokens, but of one layout or more.
 
-    Packed and plain layouts are kept apart: the plain ones need no mask.
+    The longest come first, so that memory peaks at the start. Packed and plain layouts are kept apart,
+    because plain ones need no mask.
     """
     batches: list[Batch] = []
     for packed in (False, True):

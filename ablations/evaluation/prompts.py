@@ -1,7 +1,7 @@
-"""Items become prompts: a query, the continuations to score, and which of them is right.
+"""Prompts of items: a query, the continuations to score, and the right ones among them.
 
 The cloze form is zero-shot: P(full answer | question), the answer with its leading space. In
-WinoGrande the context varies and the continuation does not; ``contexts`` then holds one context a
+WinoGrande the context varies and the continuation does not; ``contexts`` then has one context for each
 choice. The letters form shows the options and scores " A", " B", …
 
     >>> make_prompt({"query": "Q: 2+2?\\nA:", "choices": ["4", "5"], "gold": 0}, "cloze", "{query}")
@@ -23,17 +23,17 @@ __all__ = ["Checks", "Prompt", "longest_choice", "make_prompt"]
 
 @dataclass(frozen=True)
 class Checks:
-    """What decides whether generated code is right."""
+    """Code around a completion that decides if it is right."""
 
     before: str
-    """Code that precedes the completion: the function's head, or imports."""
+    """Code before the completion: the function's head, or imports."""
     after: str
-    """Code that follows it: the assertions."""
+    """Code after the completion: the assertions."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the model is given, and what it should say."""
+    """Input of the model for one item, and the continuations that it is scored on."""
 
     query: str
     choices: tuple[str, ...]
@@ -41,13 +41,13 @@ class Prompt:
     gold: tuple[int, ...]
     """Indices of the right choices."""
     contexts: tuple[str, ...] | None = None
-    """One context a choice, where the context varies."""
+    """One context for each choice, if the context varies."""
     checks: Checks | None = None
     """Tests of generated code."""
 
 
 def make_prompt(item: Item, form: Form, template: str) -> Prompt:
-    """The prompt of one item.
+    """Return the prompt of one item.
 
     Raises:
         KeyError: the item lacks a field that the template or the form needs.
@@ -71,7 +71,7 @@ def make_prompt(item: Item, form: Form, template: str) -> Prompt:
 
 
 def _fill(template: str, item: Item) -> str:
-    """``template`` with the item's own text put in; braces inside that text mean nothing."""
+    """Fill the item's own text into ``template``; braces inside that text have no meaning."""
     fields: Mapping[str, Any] = {
         **item,
         "options": _options(item["choices"]),
@@ -88,14 +88,14 @@ def _options(choices: list[str]) -> str:
 
 
 def _checks(item: Item) -> Checks:
-    """HumanEval completes a function's head; MBPP writes a whole program from a description."""
+    """Return the code around a completion of a function (HumanEval) or around a whole program (MBPP)."""
     if "test" in item:
         return Checks(item["query"], f"\n{item['test']}\ncheck({item['entry_point']})\n")
     return Checks(str(item.get("setup") or "") + "\n", "\n" + "\n".join(item["tests"]) + "\n")
 
 
 def longest_choice(prompt: Prompt) -> float:
-    """1 where the longest choice is right, 1/k of a k-fold tie that holds it, else 0.
+    """Return 1 if the longest choice is right, 1/k for a k-fold tie that includes the right one, else 0.
 
     Choosing the longest answer scores 0.42 on OpenBookQA, where chance is 0.25.
     """

@@ -1,8 +1,8 @@
 """Scores of a checkpoint: their rows, their statistics and the per-item details behind them.
 
-A value is the mean over the items that could be scored; a task without one is missing, with its
-reason, and never 0. Standard errors are taken from the items, not from lighteval's bootstrap, which
-for bits per byte is too small by the square root of its 1,000 rounds.
+A value is the mean over the items that could be scored. A task without one is missing, with its
+reason, and never 0. Standard errors come from the items, not from lighteval's bootstrap, which for
+bits per byte is too small by the square root of its 1,000 rounds.
 """
 
 from __future__ import annotations
@@ -39,83 +39,83 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ItemScore:
-    """One item under one checkpoint."""
+    """Scores of one item under one checkpoint."""
 
     item_id: str
     metrics: Mapping[str, float]
-    """Metric → value; NaN where the item could not be scored."""
+    """Metric → value; NaN if the item could not be scored."""
     gold: int
-    """Index of the right choice; -1 where there is none."""
+    """Index of the right choice; -1 if there is none."""
     choice_logprobs: tuple[float, ...]
     length_baseline: float
-    """What choosing the longest answer scores; NaN where there is nothing to choose."""
+    """Score of choosing the longest answer; NaN if there are no choices."""
     num_choices: int
     num_bytes: int
     """Bytes of a rolling text, else of the gold answer."""
     cut_tokens: int
     """Tokens of the context that did not fit the window."""
     text: str | None = None
-    """What was generated."""
+    """Generated text."""
     group: str | None = None
-    """Passage, subject or document that it shares with other items; None where it stands alone."""
+    """Passage, subject or document that it shares with other items; None if it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricScore:
-    """One metric of one task."""
+    """Value of one metric of one task."""
 
     value: float | None
-    """None where it is missing."""
+    """Mean over the items; None if it is missing."""
     stderr: float | None = None
-    """Standard error over the items; None below two items."""
+    """Standard error over the items; None for fewer than two."""
     n: int = 0
-    """Items behind the value."""
+    """Number of items behind the value."""
     higher_is_better: bool = True
     chance: float | None = None
-    """What guessing scores; None where guessing means nothing."""
+    """Score of guessing; None if the metric has no chance level."""
     length_baseline: float | None = None
-    """What choosing the longest answer scores; None where there is nothing to choose."""
+    """Score of choosing the longest answer; None if there are no choices."""
 
     def row(self) -> dict[str, Any]:
-        """As it stands in ``scores.jsonl``."""
+        """Return the entry of ``scores.jsonl``."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskScores:
-    """One task under one checkpoint."""
+    """Scores of one task under one checkpoint."""
 
     metrics: Mapping[str, MetricScore]
     reason: str | None = None
-    """Why the task is missing; None where it was scored."""
+    """Reason why the task is missing; None if it was scored."""
     too_long: int = 0
-    """Items without a score because no window holds them."""
+    """Items without a score because they do not fit the window."""
     cut: int = 0
     """Items whose context lost its beginning to fit the window."""
 
     def note(self) -> dict[str, Any]:
-        """What a reader of the values should know; empty where there is nothing."""
-        said = {"missing": self.reason, "too_long": self.too_long, "cut": self.cut}
-        return {name: value for name, value in said.items() if value}
+        """Return remarks on the values; empty if there are none."""
+        remarks = {"missing": self.reason, "too_long": self.too_long, "cut": self.cut}
+        return {name: value for name, value in remarks.items() if value}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointScores:
-    """All tasks under one checkpoint, and the score made of them."""
+    """Scores of all tasks under one checkpoint, and the score made of them."""
 
     step: int
     tasks: Mapping[str, TaskScores]
     score: float | None
     direction: Direction | None
     reason: str | None = None
-    """Why there is no score; None where there is one, or none was asked for."""
+    """Reason why the score is missing; None if there is one or the suite has no score."""
     seconds: float = 0.0
-    """CPU time of scoring this checkpoint."""
+    """CPU seconds of scoring this checkpoint."""
     details: Mapping[str, Path] = field(default_factory=dict)
     """Task → its parquet file."""
 
     def row(self, tokens: int | None = None) -> dict[str, Any]:
-        """The row of ``scores.jsonl``; ``tokens`` is what the checkpoint was trained on."""
+        """Return the row of ``scores.jsonl``; ``tokens`` counts those that the checkpoint was trained on."""
         notes = {name: task.note() for name, task in self.tasks.items() if task.note()}
         return {
             "step": self.step,
@@ -132,7 +132,7 @@ class CheckpointScores:
         }
 
     def flat(self) -> dict[str, float | None]:
-        """``task/metric`` → value, as ``result.json`` holds them."""
+        """Return ``task/metric`` → value, as in ``result.json``."""
         return {
             f"{name}/{metric}": one.value
             for name, task in self.tasks.items()
@@ -141,12 +141,12 @@ class CheckpointScores:
 
 
 def summarise(spec: TaskSpec, items: Sequence[ItemScore]) -> TaskScores:
-    """The scores of a task from those of its items."""
+    """Return the scores of a task from those of its items."""
     metrics = {name: _summary(name, spec, items) for name in spec.metrics}
     unscored = sum(any(math.isnan(v) for v in item.metrics.values()) for item in items)
     reason = None
     if items and unscored == len(items):
-        reason = "no window holds any of its items"
+        reason = "none of its items fits the window"
     return TaskScores(
         metrics=metrics,
         reason=reason,
@@ -156,12 +156,10 @@ def summarise(spec: TaskSpec, items: Sequence[ItemScore]) -> TaskScores:
 
 
 def missing(spec: TaskSpec, reason: str) -> TaskScores:
-    """The scores of a task that could not be scored."""
-    metrics = {
-        name: MetricScore(value=None, higher_is_better=HIGHER_IS_BETTER[name])
-        for name in spec.metrics
-    }
-    return TaskScores(metrics=metrics, reason=reason)
+    """Return the scores of a task that could not be scored."""
+    return TaskScores(
+        metrics={name: _summary(name, spec, ()) for name in spec.metrics}, reason=reason
+    )
 
 
 def _summary(name: str, spec: TaskSpec, items: Sequence[ItemScore]) -> MetricScore:
@@ -186,7 +184,7 @@ def _summary(name: str, spec: TaskSpec, items: Sequence[ItemScore]) -> MetricSco
 
 
 def _weighted_mean(values: Sequence[float], weights: Sequence[float]) -> tuple[float, float | None]:
-    """Weighted mean and its standard error (the ratio estimator; s / sqrt(n) for equal weights)."""
+    """Return a weighted mean and its standard error (ratio estimator; s / sqrt(n) for equal weights)."""
     total = math.fsum(weights)
     mean = math.fsum(w * v for w, v in zip(weights, values, strict=True)) / total
     n = len(values)
@@ -207,22 +205,24 @@ def _chance(name: str, spec: TaskSpec, items: Sequence[ItemScore]) -> float | No
 
 
 def write_details(path: Path, items: Sequence[ItemScore], metrics: Sequence[str]) -> None:
-    """One row an item, written whole or not at all; the columns are those of docs/architecture.md."""
+    """Write one row for each item, completely or not at all, with the columns of docs/architecture.md."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns: dict[str, Any] = {"item_id": pa.array([item.item_id for item in items], pa.string())}
     for name in metrics:
         columns[name] = pa.array([item.metrics[name] for item in items], pa.float64())
-    columns["gold"] = pa.array([item.gold for item in items], pa.int64())
-    columns["choice_logprobs"] = pa.array(
-        [list(item.choice_logprobs) for item in items], pa.list_(pa.float64())
-    )
-    columns["length_baseline"] = pa.array([item.length_baseline for item in items], pa.float64())
-    columns["num_bytes"] = pa.array([item.num_bytes for item in items], pa.int64())
-    columns["cut_tokens"] = pa.array([item.cut_tokens for item in items], pa.int64())
-    columns["text"] = pa.array([item.text for item in items], pa.string())
-    columns["group"] = pa.array([item.group for item in items], pa.string())
+    types = {
+        "gold": pa.int64(),
+        "choice_logprobs": pa.list_(pa.float64()),
+        "length_baseline": pa.float64(),
+        "num_bytes": pa.int64(),
+        "cut_tokens": pa.int64(),
+        "text": pa.string(),
+        "group": pa.string(),
+    }
+    for name, kind in types.items():
+        columns[name] = pa.array([getattr(item, name) for item in items], kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         pq.write_table(pa.table(columns), temporary)
@@ -238,20 +238,20 @@ _ABOUT_ITEMS = (
     "text",
     "group",
 )
-"""Columns of a details file that are no metric."""
+"""Columns of a details file that are not metrics."""
 
 
 def seal_details(folder: Path) -> None:
-    """Record the checksums of the details of one checkpoint, when all of them are written."""
+    """Record the checksums of one checkpoint's details, after all of them are written."""
     if folder.is_dir():
         write_checksums(folder)
 
 
 def read_details(path: Path, metrics: Collection[str] | None = None) -> pa.Table:
-    """``item_id`` and the metrics of a details file: those of ``metrics`` that it kept, or all.
+    """Return ``item_id`` and the metrics of a details file: those of ``metrics`` that it has, or all.
 
     Raises:
-        DamagedError: the file is missing, no table, or not what was written.
+        DamagedError: the file is missing, is not a table, or changed since it was written.
     """
 
     def chosen(names: Sequence[str]) -> list[str]:
@@ -262,9 +262,9 @@ def read_details(path: Path, metrics: Collection[str] | None = None) -> pa.Table
 
 
 def read_groups(path: Path) -> dict[str, str]:
-    """Return item → group of a details file; items that stand alone are left out.
+    """Return item → group of a details file; items without a group are left out.
 
-    Files written before groups were kept have none.
+    Files of older versions have no groups.
 
     Raises:
         DamagedError: as :func:`read_details`.
@@ -278,13 +278,13 @@ def read_groups(path: Path) -> dict[str, str]:
 
 
 def _columns(path: Path, chosen: Callable[[Sequence[str]], list[str]]) -> pa.Table:
-    """The columns of a details file that ``chosen`` takes of their names."""
+    """Return the columns of a details file that ``chosen`` picks by name."""
     # Imported here: plans and published tables need no parquet.
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     content = _checked(path)
-    # Opened once and read on this thread: pyarrow's read_table took 0.65 ms a file of 100 items, this
+    # Opened once and read on this thread: for a file of 100 items pyarrow's read_table took 0.65 ms, this
     # takes 0.07 with its checksum, and a study of 500 trials on 20 tasks has 10,000 files.
     try:
         with pq.ParquetFile(pa.BufferReader(content), pre_buffer=False) as file:
@@ -296,7 +296,7 @@ def _columns(path: Path, chosen: Callable[[Sequence[str]], list[str]]) -> pa.Tab
 
 
 def _checked(path: Path) -> bytes:
-    """The content of a details file, compared with its checksum where there is one."""
+    """Return the content of a details file after comparing it with its checksum, if there is one."""
     entry = _listed(path.parent).get(path.name)
     problem = Problem(
         str(path),
@@ -323,5 +323,5 @@ def _listed(folder: Path) -> Mapping[str, tuple[int, str]]:
 
 @functools.lru_cache(maxsize=4096)
 def _listed_at(folder: Path, _changed: int, _size: int) -> Mapping[str, tuple[int, str]]:
-    """The checksums of a folder; a checkpoint has one file of them for its twenty tasks."""
+    """Return the checksums of a folder, kept because a checkpoint has one list for its twenty tasks."""
     return listed(folder)

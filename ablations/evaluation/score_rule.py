@@ -3,8 +3,8 @@
     score = Σ weight · mean(metrics of the term) / Σ weight
 
 A term whose metrics improve against the rule's direction counts negatively. A missing metric makes the
-score missing, and the reason names it: a score is never made of the metrics that happen to be there,
-since two checkpoints would then be compared by different rules.
+score missing, and the reason names it: a score of the metrics that happen to exist would compare two
+checkpoints by different rules.
 
 The score is linear in the metrics. :func:`linear_form` is the only place that turns a rule into the
 weight of each metric: the run's score, the surrogate, the verdict and the report all use it.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ablations.evaluation.results import MetricScore, TaskScores
@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Score:
-    """The score, or the reason why it is missing."""
+    """Value of a score, or the reason why it is missing."""
 
     value: float | None
     reason: str | None = None
@@ -43,11 +43,11 @@ class Score:
 
 @dataclass(frozen=True)
 class MetricFacts:
-    """Facts that a rule needs to know of one metric."""
+    """Properties of a metric that a score depends on."""
 
     higher_is_better: bool
     chance: float | None = None
-    """Score of guessing; None where the metric has none."""
+    """Score of guessing; None if the metric has no chance level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class LinearForm:
     constant: float = 0.0
 
     def value(self, metrics: Mapping[str, float | None]) -> float | None:
-        """Return the score of ``task/metric`` values; None where one that counts is missing."""
+        """Return the score of ``task/metric`` values; None if one that has a weight is missing."""
         values = [metrics.get(name) for name in self.weights]
         known = [value for value in values if value is not None and math.isfinite(value)]
         if not values or len(known) < len(values):
@@ -75,7 +75,7 @@ def apply_rule(rule: ScoreRule, tasks: Mapping[str, TaskScores]) -> Score:
         for name, task in tasks.items()
         for metric, one in task.metrics.items()
     }
-    terms = _plain_terms(rule)
+    terms = {name: asdict(term) for name, term in rule.terms.items()}
     reasons = [
         f"{name}: {reason}"
         for name, term in terms.items()
@@ -88,29 +88,17 @@ def apply_rule(rule: ScoreRule, tasks: Mapping[str, TaskScores]) -> Score:
     return Score(form.value({name: one.value for name, one in metrics.items()}))
 
 
-def _plain_terms(rule: ScoreRule) -> dict[str, dict[str, Any]]:
-    return {
-        name: {
-            "metrics": term.metrics,
-            "weight": term.weight,
-            "rescale": term.rescale,
-            "direction": term.direction,
-        }
-        for name, term in rule.terms.items()
-    }
-
-
 def _missing(term: Mapping[str, Any], metrics: Mapping[str, MetricScore]) -> str | None:
-    """Return why a term has no value; None where it has one."""
+    """Return the reason why a term has no value; None if it has one."""
     chosen = fnmatch.filter(metrics, term["metrics"])
     if not chosen:
         return f"no metric matches {term['metrics']!r}"
     absent = [name for name in chosen if metrics[name].value is None]
     if absent:
         return f"{', '.join(absent)} is missing"
-    guessless = [name for name in chosen if term["rescale"] and metrics[name].chance is None]
-    if guessless:
-        return f"{', '.join(guessless)} has no chance level to rescale by"
+    no_chance = [name for name in chosen if term["rescale"] and metrics[name].chance is None]
+    if no_chance:
+        return f"{', '.join(no_chance)} has no chance level to rescale by"
     return None
 
 
@@ -129,7 +117,7 @@ def linear_form(
     Args:
         terms: Name → term, plain values of ``evaluation.score.terms``.
         direction: ``maximize`` or ``minimize``.
-        metrics: ``task/metric`` → facts of every metric that was scored.
+        metrics: ``task/metric`` → properties of each metric that was scored.
         without: Metrics that a study leaves out of its score (``search.task_quality``).
     """
     weights: dict[str, float] = {}
@@ -139,13 +127,14 @@ def linear_form(
         matched = [name for name in known if fnmatch.fnmatchcase(name, term["metrics"])]
         if not matched:
             continue
-        worth = float(term.get("weight", 1.0))
-        total += worth
+        term_weight = float(term.get("weight", 1.0))
+        total += term_weight
         for name in matched:
             fact = metrics[name]
-            own = term.get("direction") or ("maximize" if fact.higher_is_better else "minimize")
+            better = term.get("direction") or ("maximize" if fact.higher_is_better else "minimize")
+            share = (term_weight if better == direction else -term_weight) / len(matched)
             chance = (fact.chance or 0.0) if term.get("rescale") else 0.0
-            weight = (worth if own == direction else -worth) / len(matched) / (1.0 - chance)
+            weight = share / (1.0 - chance)
             weights[name] = weights.get(name, 0.0) + weight
             constant -= weight * chance
     if total == 0.0:
@@ -157,14 +146,14 @@ def linear_form(
 
 
 def facts_of_names(names: Collection[str]) -> dict[str, MetricFacts]:
-    """Return what the names of ``task/metric`` alone tell: the direction; no chance level."""
+    """Return the properties that ``task/metric`` names alone give: the direction and no chance level."""
     return {
         name: MetricFacts(HIGHER_IS_BETTER.get(name.rpartition("/")[2], True)) for name in names
     }
 
 
 def removable(terms: Mapping[str, Mapping[str, Any]], names: Collection[str]) -> list[str]:
-    """Return the metrics of a score that a judgement of task quality may leave out.
+    """Return the metrics of a score that a study may leave out for their task quality.
 
     Held-out text and metrics that a term names in full always count.
     """

@@ -1,11 +1,11 @@
-"""Scores checkpoints: several in one process, each task on its own, nothing silent.
+"""Score checkpoints: several in one process, each task on its own, every failure reported.
 
     exports {step: folder} ─▶ load weights ─▶ every task ─▶ details/<step>/<task>.parquet, CheckpointScores
                                    ▲
-          tasks, prompts, tokens and batches are made once and serve every checkpoint
+          tasks, prompts, tokens and batches are made once for all checkpoints
 
-A task that fails is missing, with its reason, and the others go on. lighteval is imported by the first call
-(``preload`` warms a process up).
+A task that fails is missing, with its reason, and the others are scored. lighteval is imported by the first
+call, or ahead of it by ``ablations.preload``.
 """
 
 from __future__ import annotations
@@ -45,26 +45,25 @@ __all__ = [
 ]
 
 TOKENIZER_SPEC = "spec.json"
-"""The file of a tokenizer's folder that every export carries; see ``ablations.data.tokenizer``."""
+"""Settings file in a tokenizer's folder and in every export; see ``ablations.data.tokenizer``."""
 
 Watch = Callable[[int, str, int, int], None]
-"""Called before a task with (step, task, its number from 0, number of tasks)."""
+"""Callback before each task with (step, task, its number from 0, number of tasks)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringPlace:
-    """Where items are found and where the model is run: nothing here changes a score."""
+    """Folders that items are read from, and the device that runs the model."""
 
     data_dir: Path = Path("data")
-    """Holds ``benchmarks/``."""
+    """Folder that contains ``benchmarks/``."""
     stores: Mapping[str, Path] = field(default_factory=dict)
     """Source → prepared token store, for the held-out tasks."""
     items: Mapping[str, str] = field(default_factory=dict)
-    """What the items have to be, by :func:`ablations.evaluation.items.item_digests`; empty = as they are."""
+    """Digests that the items must have, as :func:`~ablations.evaluation.items.item_digests` returns them;
+    empty = no check."""
     device: str = "cpu"
-    """``cpu``, ``cuda`` or ``cuda:<n>``."""
-    dtype: str | None = None
-    """Of the weights while scoring; bfloat16 on CUDA and float32 on CPU by default."""
+    """``cpu``, ``cuda`` or ``cuda:<n>``; weights are bfloat16 on CUDA and float32 on CPU."""
 
 
 def score_checkpoints(
@@ -75,18 +74,18 @@ def score_checkpoints(
     place: ScoringPlace | None = None,
     watch: Watch | None = None,
 ) -> Iterator[CheckpointScores]:
-    """Score transformers folders, in order of their steps; all share one tokenizer.
+    """Score transformers folders in order of their steps; equal tokenizers share prompts and batches.
 
     Args:
         exports: Step → folder.
         spec: The tasks and the score.
         details: Folder of the per-item details, ``<details>/<step>/<task>.parquet``.
-        place: Where items are and where the model runs.
-        watch: Told of every task before it is scored.
+        place: Folders of the items, and the device.
+        watch: Called before each task.
 
     Raises:
         CheckpointError: a folder is not a model that transformers can load.
-        EvaluationError: not one task could be scored.
+        EvaluationError: no task could be scored.
     """
     place = place or ScoringPlace()
     suite: _Suite | None = None
@@ -118,8 +117,8 @@ def score_folder(
 def without_scores(
     step: int, spec: EvaluationSpec, sources: Collection[str], reason: str
 ) -> CheckpointScores:
-    """The scores of a checkpoint that cannot be scored: every task is missing, with the reason."""
-    tasks = {name: missing(task, reason) for name, task in spec.all_tasks(tuple(sources)).items()}
+    """Return the scores of a checkpoint that cannot be scored: every task is missing, with the reason."""
+    tasks = {name: missing(task, reason) for name, task in spec.all_tasks(sources).items()}
     return CheckpointScores(
         step=step,
         tasks=tasks,
@@ -133,7 +132,7 @@ def without_scores(
 
 
 class _Suite:
-    """The tasks of a spec, ready for any checkpoint of one tokenizer and window."""
+    """Tasks of a spec, ready for any checkpoint of one tokenizer and window."""
 
     def __init__(
         self, folder: Path, network: Network, spec: EvaluationSpec, place: ScoringPlace
@@ -143,10 +142,10 @@ class _Suite:
         from ablations.evaluation.lighteval import MemoryModel
 
         self.spec = spec
-        self.specs = spec.all_tasks(tuple(place.stores))
+        self.specs = spec.all_tasks(place.stores)
         self.failed: dict[str, str] = {}
         self.tasks: dict[str, SuiteTask] = {}
-        self._identity = _identity(folder)
+        self._made_for = _tokenizer_and_window(folder)
         positions = int(getattr(network.model.config, "max_position_embeddings", 2048))
         window = min(positions, spec.window_tokens or positions)
         try:
@@ -173,8 +172,8 @@ class _Suite:
             self._build(name, task, sources)
 
     def serves(self, folder: Path) -> bool:
-        """Whether ``folder`` has the tokenizer and the window that this suite was made for."""
-        return _identity(folder) == self._identity
+        """Check that ``folder`` has the tokenizer and the window that this suite was made for."""
+        return _tokenizer_and_window(folder) == self._made_for
 
     def _build(self, name: str, task: TaskSpec, sources: ItemSources) -> None:
         from ablations.evaluation.lighteval import build_task
@@ -182,22 +181,22 @@ class _Suite:
         try:
             pools = _limited(load_items(task, sources), self.spec.limit(task))
             self.tasks[name] = build_task(name, task, pools)
-        except Exception as error:  # one broken task must not take the others with it
+        except Exception as error:  # one broken task must not stop the others
             self.failed[name] = _one_line(error)
 
 
 def training_separator(folder: Path) -> int | None:
     """Return the id of the token that this platform's training put after each document.
 
-    Stores hold text and that token, whatever the tokenizer's post-processor adds (a BOS, for one):
-    datatrove's writer takes its place. An export of ours carries the settings of the tokenizer that
-    the stores were made with, so the folder itself shows how it was trained.
+    Stores contain text and that token, whatever the tokenizer's post-processor adds (such as a BOS),
+    because datatrove's writer replaces the post-processor. An export of this platform has the settings of
+    the tokenizer that the stores were made with, so the folder itself shows how it was trained.
 
     Returns:
-        None for a folder that was not trained here: there the tokenizer's own rule holds.
+        None for a folder that was not trained here; the tokenizer's own rule applies to it.
 
     Raises:
-        CheckpointError: settings that cannot be read.
+        CheckpointError: the settings cannot be read.
     """
     path = folder / TOKENIZER_SPEC
     if not path.is_file():
@@ -211,8 +210,8 @@ def training_separator(folder: Path) -> int | None:
         ) from error
 
 
-def _identity(folder: Path) -> tuple[Any, ...]:
-    """What a suite depends on besides the weights: tokenizer files and window."""
+def _tokenizer_and_window(folder: Path) -> tuple[Any, ...]:
+    """Return the parts of a model that a suite depends on; the weights are not among them."""
     config = json.loads((folder / "config.json").read_text())
     names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", TOKENIZER_SPEC)
     files = tuple((folder / n).read_bytes() for n in names if (folder / n).exists())
@@ -220,7 +219,7 @@ def _identity(folder: Path) -> tuple[Any, ...]:
 
 
 def _limited(pools: list[Pool], limit: int | None) -> list[Pool]:
-    """The ``limit`` items that come first by a hash of their ids: smaller limits give subsets."""
+    """Return the ``limit`` items that come first by a hash of their ids: smaller limits give subsets."""
     if limit is None or sum(len(pool.items) for pool in pools) <= limit:
         return pools
     last = sorted(rank(item) for pool in pools for item in pool.items)[limit - 1]
@@ -234,7 +233,7 @@ def _limited(pools: list[Pool], limit: int | None) -> list[Pool]:
 
 
 def _load(folder: Path, place: ScoringPlace) -> Network:
-    """The model of a transformers folder, on its device."""
+    """Load the model of a transformers folder onto its device."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -246,32 +245,30 @@ def _load(folder: Path, place: ScoringPlace) -> Network:
                 str(folder),
                 "not a transformers folder",
                 found="no config.json",
-                do="export the checkpoint first, or give a folder that holds config.json",
+                do="export the checkpoint first, or give a folder that contains config.json",
             )
         )
     if wrong := damage(folder):
         raise CheckpointError(
             Problem(str(folder), "damaged", found="; ".join(wrong[:3]), do="export it again")
         )
-    cuda = place.device.startswith("cuda")
-    dtype = getattr(torch, place.dtype or ("bfloat16" if cuda else "float32"))
     try:
         with _no_progress_bar():
             model = AutoModelForCausalLM.from_pretrained(
                 str(folder),
-                dtype=dtype,
+                dtype=torch.bfloat16 if place.device.startswith("cuda") else torch.float32,
                 attn_implementation="sdpa",
                 local_files_only=True,
-                trust_remote_code=False,  # unset, transformers asks, and runs code of the folder
+                trust_remote_code=False,  # unset, transformers asks, and may run code of the folder
             )
-    except Exception as error:  # whatever a stranger's folder makes transformers raise
+    except Exception as error:  # transformers raises errors of many types for a broken folder
         raise _unloadable(folder, "not a model that transformers can load", error) from error
     return Network(model.to(place.device))
 
 
 @contextlib.contextmanager
 def _no_progress_bar() -> Iterator[None]:
-    """Keep transformers from drawing its own bar through ours."""
+    """Disable the bar of transformers, which would break ours."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -311,7 +308,7 @@ def _score_one(
     seal_details(Path(details) / str(step))
     if tasks and all(task.reason for task in tasks.values()):
         reasons = "; ".join(f"{name}: {task.reason}" for name, task in tasks.items())
-        raise EvaluationError(f"step {step}: not one task could be scored: {reasons}")
+        raise EvaluationError(f"step {step}: no task could be scored: {reasons}")
     rule = suite.spec.score
     score = apply_rule(rule, tasks) if rule else Score(None)
     return CheckpointScores(
@@ -332,14 +329,14 @@ def _score_task(suite: _Suite, name: str, spec: TaskSpec, path: Path) -> TaskSco
         return missing(spec, suite.failed[name])
     try:
         items = sample_metrics(suite.tasks[name], suite.model)
-    except Exception as error:  # one broken task must not take the others with it
+    except Exception as error:  # one broken task must not stop the others
         return missing(spec, _one_line(error))
     write_details(path, items, spec.metrics)
     return summarise(spec, items)
 
 
 def _one_line(error: Exception) -> str:
-    """An error as a reason: its type where the message alone would not tell."""
+    """Return an error as a reason on one line, with its type unless the error is one of ours."""
     text = " ".join(str(error).split())
     if isinstance(error, (UserError, EvaluationError)):
         return text

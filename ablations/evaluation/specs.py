@@ -1,4 +1,4 @@
-"""What is scored and how it becomes one number; plain values only, checked when they are made.
+"""Tasks and score of an evaluation, as plain values that are checked when they are made.
 
     EvaluationSpec
     ├── tasks.<name>: TaskSpec      items (hub, mirror or file) → prompt → metrics
@@ -7,7 +7,7 @@
     │                               generative greedy text, compared with the reference
     │                               code       greedy text, run against its tests
     │                               rolling    every token of a text
-    └── score: ScoreRule            weighted mean of metrics, chance-rescaled where it says so
+    └── score: ScoreRule            weighted mean of metrics, each rescaled by chance if set
 
 A prompt is a template over the fields of an item (``docs/evaluation.md``)::
 
@@ -17,7 +17,7 @@ A prompt is a template over the fields of an item (``docs/evaluation.md``)::
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -49,7 +49,7 @@ METRICS: Mapping[Form, tuple[str, ...]] = {
     "code": ("pass_at_1", "bpb"),
     "rolling": ("bpb",),
 }
-"""The metrics that a form can be scored by."""
+"""Form → metrics that it can be scored by."""
 
 HIGHER_IS_BETTER: Mapping[str, bool] = {
     "acc": True,
@@ -60,22 +60,22 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
 }
 
 HELDOUT_PREFIX = "heldout_"
-"""``heldout_<source>`` is the task of a source's held-out documents."""
+"""Prefix of the tasks of held-out documents, ``heldout_<source>``."""
 
 PROMPT_FIELDS = ("query", "question", "passage", "subject", "options")
-"""Names that a prompt template may use; ``options`` are the choices, one lettered line each."""
+"""Names that a prompt template may use; ``options`` are the choices on lettered lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubData:
-    """A data set on the Hugging Face hub, or its copy in the mirror directory."""
+    """Data set on the Hugging Face hub, or its copy in the mirror directory."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     repo: str
-    """Hub name, ``owner/name``; a folder of that name is looked for under ``evaluation.mirror``."""
+    """Hub name, ``owner/name``, and its folder under ``evaluation.mirror``."""
     columns: str
-    """How its rows are laid out: a name of ``ablations.evaluation.dataset_readers``."""
+    """Layout of its rows: a name of ``ablations.evaluation.dataset_readers``."""
     subsets: tuple[str, ...] = ("default",)
     """Configurations of the data set; their items are pooled."""
     split: str = "test"
@@ -88,38 +88,38 @@ class HubData:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSpec:
-    """One evaluation set with its prompt and its metrics."""
+    """Evaluation set with its prompt and its metrics."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     form: Form
-    """How the model is asked; decides which metrics there are."""
+    """Form of the question; decides which metrics are possible."""
     domain: str
-    """What the task measures: english, knowledge, reasoning, math, code, …"""
+    """Ability that the task measures: english, knowledge, reasoning, math, code, …"""
     hub: HubData | None = None
-    """The items as published."""
+    """Items as published on the hub."""
     items: str | None = None
-    """Name of an item file, ``<data_dir>/benchmarks/<items>.jsonl``; either or both of the two."""
+    """Name of an item file, ``<data_dir>/benchmarks/<items>.jsonl``; a task may have this and ``hub``."""
     shots_items: str | None = None
-    """Item file of the few-shot examples; without one, examples are set aside from ``items``."""
+    """Item file of the few-shot examples; null = examples are set aside from ``items``."""
     source: str | None = None
-    """Source whose held-out documents are the items; for ``rolling`` alone."""
+    """Source whose held-out documents are the items; for ``rolling`` only."""
     prompt: str = "{query}"
     """Template of the prompt over the fields of an item."""
     metrics: tuple[str, ...]
-    """Which metrics to compute; the first one is the task's headline."""
+    """Metrics to compute; the first one is the task's main metric."""
     match: Match = "text"
-    """What an ``exact_match`` compares: normalised text, the last number, or a LaTeX expression."""
+    """Comparison of ``exact_match``: normalised text, the last number, or a LaTeX expression."""
     shots: int = 0
-    """Few-shot examples before the item, of its own subject where it has one."""
+    """Few-shot examples before the item, of its own subject if it has one."""
     max_new_tokens: int | None = None
-    """Tokens generated at most; needed by ``generative`` and ``code``."""
+    """Most tokens to generate; required by ``exact_match`` and ``pass_at_1``."""
     stop: tuple[str, ...] = ()
-    """Texts that end a generation; they are not part of it."""
+    """Texts that end a generation and are not part of it."""
     chance: float | None = None
     """Score of guessing; by default one over the number of choices, and 0 for generated text."""
     max_items: int | None = None
-    """Items scored at most, in place of the suite's limit."""
+    """Most items to score, instead of the suite's limit."""
 
     def __post_init__(self) -> None:
         problems = [*self._data_problems(), *self._metric_problems(), *self._prompt_problems()]
@@ -178,7 +178,7 @@ class TaskSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreTerm:
-    """One part of a score: the mean of the metrics that a pattern matches."""
+    """Part of a score: the mean of the metrics that a pattern matches."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
@@ -187,9 +187,9 @@ class ScoreTerm:
     weight: float = 1.0
     """Weight of the term's mean in the score."""
     rescale: bool = False
-    """Take (value - chance) / (1 - chance) of every metric before the mean."""
+    """Take (value - chance) / (1 - chance) of each metric before the mean."""
     direction: Direction | None = None
-    """Which way the metrics improve; known for every metric, so said only to overrule."""
+    """Direction in which the metrics improve; known for each metric, so set it only to override that."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -205,7 +205,7 @@ class ScoreTerm:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRule:
-    """The one number a study optimises: the weighted mean of its terms.
+    """Rule for the one number that a study optimises: the weighted mean of its terms.
 
     A term whose metrics improve against ``direction`` counts negatively.
     """
@@ -213,9 +213,9 @@ class ScoreRule:
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     direction: Direction
-    """Whether a larger or a smaller score is better."""
+    """``maximize`` if a larger score is better, else ``minimize``."""
     terms: Mapping[str, ScoreTerm]
-    """The parts of the score, by a name of your choice."""
+    """Parts of the score, each under a name of your choice."""
 
     def __post_init__(self) -> None:
         if not self.terms:
@@ -226,36 +226,36 @@ _LIMITS = {
     "max_items": 1,
     "heldout_max_items": 1,
     "heldout_max_chars": 1,
-    "window_tokens": 2,  # one position to read, one to foretell
+    "window_tokens": 2,  # one position to read, one to predict
     "batch_tokens": 1,
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSpec:
-    """The tasks that every checkpoint is scored on, and the score made of them."""
+    """Tasks that every checkpoint is scored on, and the score made of them."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     tasks: Mapping[str, TaskSpec] = field(default_factory=dict)
-    """The suite, by task name."""
+    """Tasks of the suite, by name."""
     score: ScoreRule | None = None
-    """How metrics become the score; none where nothing is optimised."""
+    """Rule that turns metrics into the score; null if nothing is optimised."""
     origin: Literal["items", "hub"] = "items"
-    """Which of its data a task reads where it names both: item files offline, or hub data sets."""
+    """Data that a task reads if it names both: item files (offline) or hub data sets."""
     heldout: bool = True
-    """Add a task ``heldout_<source>`` for the held-out documents of every source of the run."""
+    """Add a task ``heldout_<source>`` for the held-out documents of each source of the run."""
     max_items: int | None = None
-    """Items of a task scored at most: a fixed shuffle is cut, so smaller cuts are subsets of larger."""
+    """Most items of a task to score: a fixed shuffle is cut, so smaller cuts are subsets of larger ones."""
     heldout_max_items: int | None = None
-    """Documents of a held-out task scored at most, cut the same way."""
+    """Most documents of a held-out task to score, cut the same way."""
     heldout_max_chars: int | None = None
-    """Characters of a held-out document scored at most, from its beginning."""
+    """Most characters of a held-out document to score, from its beginning."""
     window_tokens: int | None = None
-    """Positions fed at most; set it to the sequence length of a training shorter than the model's
-    positions, which it has never seen the rest of. Null = all that the model has."""
+    """Most positions to feed; null = all that the model has. If training used shorter sequences than the
+    model has positions, set it to their length, because the other positions were never trained."""
     mirror: str | None = None
-    """Directory that holds hub data sets as ``<owner>/<name>/``; nothing is downloaded when set."""
+    """Directory that contains hub data sets as ``<owner>/<name>/``; if set, nothing is downloaded."""
     batch_tokens: int = 8192
     """Tokens of a scoring batch, padding included; memory grows with it, results do not change."""
 
@@ -273,10 +273,8 @@ class EvaluationSpec:
         if problems:
             raise ConfigError(problems)
 
-    def all_tasks(
-        self, sources: Mapping[str, object] | tuple[str, ...] = ()
-    ) -> dict[str, TaskSpec]:
-        """The suite, and the held-out task of every one of ``sources`` where asked for."""
+    def all_tasks(self, sources: Iterable[str] = ()) -> dict[str, TaskSpec]:
+        """Return the suite and, if ``heldout`` is set, the held-out task of each of ``sources``."""
         tasks = dict(self.tasks)
         if self.heldout:
             for source in sources:
@@ -293,7 +291,7 @@ class EvaluationSpec:
         return tasks
 
     def limit(self, task: TaskSpec) -> int | None:
-        """Items of ``task`` to score at most."""
+        """Return the most items of ``task`` to score; None = all."""
         if task.max_items is not None or task.source is not None:
             return task.max_items
         return self.max_items

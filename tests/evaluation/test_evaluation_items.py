@@ -198,12 +198,12 @@ def test_a_missing_item_file_names_the_nearest(data_dir: Path) -> None:
         load_items(items_task(items="quizz"), ItemSources(benchmarks=data_dir / "benchmarks"))
 
 
-def test_a_folder_without_items_says_how_to_prepare(tmp_path: Path) -> None:
+def test_a_folder_without_items_names_the_command_that_makes_them(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="ablate prepare"):
         load_items(items_task(), ItemSources(benchmarks=tmp_path))
 
 
-def test_a_damaged_line_is_told_by_its_number(tmp_path: Path) -> None:
+def test_a_damaged_line_is_reported_with_its_number(tmp_path: Path) -> None:
     (tmp_path / "quiz.jsonl").write_text('{"id": "1"}\n{"id": \n')
     with pytest.raises(DataError, match=r"quiz\.jsonl:2: not JSON"):
         load_items(items_task(), ItemSources(benchmarks=tmp_path))
@@ -219,7 +219,7 @@ def test_held_out_documents_are_cut_at_their_beginning(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("stores", [{}, {"wiki": Path("nowhere")}])
-def test_held_out_documents_that_are_not_there_are_refused(stores: Mapping[str, Path]) -> None:
+def test_held_out_documents_that_do_not_exist_are_refused(stores: Mapping[str, Path]) -> None:
     task = TaskSpec(form="rolling", domain="wiki", source="wiki", metrics=("bpb",))
     with pytest.raises(DataError, match="wiki"):
         load_items(task, ItemSources(benchmarks=Path(), stores=stores))
@@ -284,7 +284,7 @@ def test_the_origin_decides_where_both_are_named(tmp_path: Path, data_dir: Path)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"repo": "owner/sett"}, "did you mean 'owner/set'"),
         ({"split": "validation"}, "no files of split 'validation'"),
@@ -292,11 +292,11 @@ def test_the_origin_decides_where_both_are_named(tmp_path: Path, data_dir: Path)
         ({"columns": "arcc"}, "did you mean 'arc'"),
     ],
 )
-def test_a_mirror_that_does_not_fit_is_told(
-    tmp_path: Path, changes: dict[str, Any], said: str
+def test_a_mirror_that_does_not_fit_is_refused(
+    tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     write(tmp_path / "owner" / "set" / "easy" / "test.jsonl", [HUB_ROWS["arc"][0]])
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         load_items(hub_task(**changes), ItemSources(benchmarks=tmp_path, mirror=tmp_path))
 
 
@@ -328,7 +328,7 @@ def test_a_stated_group_comes_before_the_passage_and_that_before_the_subject() -
     assert group_of({**item, "passage": "P.", "group": "article 3"}) == "article 3"
 
 
-# ------------------------------------------------------------------------------------ what they are
+# ----------------------------------------------------------------------------------------- digests
 
 QUIZ = TaskSpec(form="cloze", domain="d", items="quiz", metrics=("acc",))
 
@@ -375,7 +375,7 @@ def test_items_that_are_not_those_expected_are_refused(tmp_path: Path) -> None:
     same = replace(quiz(tmp_path), expected=began)
     assert len(load_items(QUIZ, same)[0].items) == 3
     changed = replace(quiz(tmp_path, rows=2), expected=began)
-    with pytest.raises(DataError, match="other items than when the run began"):
+    with pytest.raises(DataError, match="items changed since the run began"):
         load_items(QUIZ, changed)
 
 
@@ -391,7 +391,7 @@ def test_items_of_a_mirror_that_are_not_those_expected_are_refused(tmp_path: Pat
     began = replace(sources, expected=item_digests([task], sources))
     assert len(load_items(task, began)[0].items) == 1
     file.write_text(2 * (json.dumps(row) + "\n"))
-    with pytest.raises(DataError, match="other items than when the run began"):
+    with pytest.raises(DataError, match="items changed since the run began"):
         load_items(task, began)
 
 

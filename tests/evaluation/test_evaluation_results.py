@@ -85,7 +85,7 @@ def test_an_item_that_no_window_holds_is_left_out_and_counted() -> None:
 def test_a_task_without_a_scored_item_is_missing_and_not_zero() -> None:
     scored = summarise(CLOZE, [item(0, metrics={"acc": math.nan, "bpb": math.nan})])
     assert scored.metrics["acc"].value is None
-    assert scored.reason == "no window holds any of its items"
+    assert scored.reason == "none of its items fits the window"
 
 
 def test_one_item_has_no_standard_error() -> None:

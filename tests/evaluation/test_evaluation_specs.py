@@ -1,4 +1,4 @@
-"""Evaluation configs: what is accepted, what is refused, and every shipped file."""
+"""Evaluation configs: accepted and refused values, and every shipped file."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_value_of_one_task_can_be_overridden() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"metrics": ("accuracy",)}, "no such metric"),
         ({"metrics": ()}, "needs a metric"),
@@ -99,12 +99,12 @@ def test_a_value_of_one_task_can_be_overridden() -> None:
         ({"shots": 5, "hub": HubData(repo="a/b", columns="arc")}, "need a split"),
     ],
 )
-def test_a_task_that_cannot_be_scored_is_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_a_task_that_cannot_be_scored_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         task(**changes)
 
 
-def test_every_problem_of_a_task_is_told_at_once() -> None:
+def test_all_problems_of_a_task_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         task(metrics=("accc",), prompt="{x}", max_items=0)
     assert len(caught.value.problems) == 3

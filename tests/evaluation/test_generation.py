@@ -1,4 +1,4 @@
-"""Greedy text: what transformers itself would write, stopped where it should stop."""
+"""Greedy text: that of transformers itself, up to the stop text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts: what the model is given for each form."""
+"""Prompts: the input of the model for each form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints to scores: several in one process, every task on its own, nothing silent."""
+"""Checkpoints to scores: several in one process, each task on its own, every failure reported."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_a_run_whose_every_task_is_broken_fails(
     exports: dict[int, Path], place: ScoringPlace, tmp_path: Path
 ) -> None:
     tasks = {"absent": TaskSpec(form="cloze", domain="d", items="none", metrics=("acc",))}
-    with pytest.raises(EvaluationError, match="not one task"):
+    with pytest.raises(EvaluationError, match="no task could be scored"):
         scored({10: exports[10]}, place, tmp_path, tasks=tasks, heldout=False)
 
 
@@ -219,9 +219,9 @@ def test_each_export_is_scored_with_its_own_tokenizer(
     assert values(together[1]) != values(plain)
 
 
-@pytest.mark.parametrize(("origin", "told"), [("hub", True), ("items", False)])
+@pytest.mark.parametrize(("origin", "from_hub"), [("hub", True), ("items", False)])
 def test_a_task_with_both_reads_what_the_origin_names(
-    exports: dict[int, Path], place: ScoringPlace, tmp_path: Path, origin: str, told: bool
+    exports: dict[int, Path], place: ScoringPlace, tmp_path: Path, origin: str, from_hub: bool
 ) -> None:
     (tmp_path / "mirror").mkdir()
     task = replace(TASKS["quiz"], hub=HubData(repo="a/b", columns="arc"))
@@ -234,11 +234,11 @@ def test_a_task_with_both_reads_what_the_origin_names(
         origin=origin,
         mirror=str(tmp_path / "mirror"),
     )[0]
-    assert ("unknown data set 'a/b'" in str(scores.tasks["quiz"].reason)) is told
-    assert (scores.flat()["quiz/acc"] is None) is told
+    assert ("unknown data set 'a/b'" in str(scores.tasks["quiz"].reason)) is from_hub
+    assert (scores.flat()["quiz/acc"] is None) is from_hub
 
 
-# ---------------------------------------------------------------------- what is not what it was
+# ------------------------------------------------------------ changed items and damaged exports
 
 
 def test_items_that_changed_since_the_run_began_are_missing_with_the_reason(
@@ -247,15 +247,15 @@ def test_items_that_changed_since_the_run_began_are_missing_with_the_reason(
     data = tmp_path / "data"
     shutil.copytree(place.data_dir, data)
     spec = EvaluationSpec(tasks={name: TASKS[name] for name in ("quiz", "blank")}, heldout=False)
-    here = ItemSources(benchmarks=data / "benchmarks")
-    began = replace(place, data_dir=data, items=item_digests(spec.tasks.values(), here))
+    sources = ItemSources(benchmarks=data / "benchmarks")
+    began = replace(place, data_dir=data, items=item_digests(spec.tasks.values(), sources))
     whole = next(score_checkpoints({10: exports[10]}, spec, details=tmp_path / "a", place=began))
     rows = (data / "benchmarks" / "quiz.jsonl").read_text().splitlines()
     (data / "benchmarks" / "quiz.jsonl").write_text("\n".join(rows[:5]) + "\n")
     cut = next(score_checkpoints({10: exports[10]}, spec, details=tmp_path / "b", place=began))
     assert whole.flat()["quiz/acc"] is not None
     assert cut.flat()["quiz/acc"] is None
-    assert "other items than when the run began" in str(cut.tasks["quiz"].reason)
+    assert "items changed since the run began" in str(cut.tasks["quiz"].reason)
     assert cut.flat()["blank/acc"] == whole.flat()["blank/acc"]
 
 
@@ -314,10 +314,10 @@ def test_scoring_leaves_gradients_and_random_states_alone(
     assert torch.equal(torch.get_rng_state(), before[2])
 
 
-def test_progress_is_told_task_by_task(
+def test_progress_is_reported_before_each_task(
     exports: dict[int, Path], place: ScoringPlace, tmp_path: Path
 ) -> None:
-    told: list[tuple[int, str, int, int]] = []
+    calls: list[tuple[int, str, int, int]] = []
     spec = EvaluationSpec(tasks={"quiz": TASKS["quiz"]})
     list(
         score_checkpoints(
@@ -325,10 +325,10 @@ def test_progress_is_told_task_by_task(
             spec,
             details=tmp_path,
             place=place,
-            watch=lambda *what: told.append(what),
+            watch=lambda *call: calls.append(call),
         )
     )
-    assert told == [
+    assert calls == [
         (10, "quiz", 0, 2),
         (10, "heldout_wiki", 1, 2),
         (20, "quiz", 0, 2),

@@ -85,7 +85,7 @@ def test_a_stated_direction_overrules_the_metrics_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("term", "scored", "said"),
+    ("term", "scored", "message"),
     [
         ({"metrics": "b/acc"}, {"a": 0.5}, "no metric matches 'b/acc'"),
         ({"metrics": "*/acc"}, {"a": 0.5, "b": None}, "b/acc is missing"),
@@ -93,10 +93,10 @@ def test_a_stated_direction_overrules_the_metrics_own() -> None:
     ],
 )
 def test_a_score_without_all_its_metrics_is_missing_with_the_reason(
-    term: dict[str, Any], scored: dict[str, float | None], said: str
+    term: dict[str, Any], scored: dict[str, float | None], message: str
 ) -> None:
     score = apply_rule(rule(t=term, fine={"metrics": "a*/*"}), tasks(**scored))
     assert score.value is None
     assert score.reason is not None
-    assert said in score.reason
+    assert message in score.reason
     assert score.reason.startswith("t: ")

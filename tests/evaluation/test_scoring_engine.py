@@ -1,4 +1,4 @@
-"""The scoring loop against a naive one: a forward pass for every continuation, nothing shared."""
+"""Compare the scorer with a naive one: a forward pass for each continuation, nothing shared."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WINDOW = 40
 
 
 def naive(model: Any, request: Request, index: int, window: int) -> float:
-    """The log-probability of one continuation, token by token, in double precision."""
+    """Return the log-probability of one continuation, token by token, in double precision."""
     branch = list(request.branches[index])
     text = (list(request.context) + branch)[-window:]
     with torch.no_grad():
@@ -67,7 +67,7 @@ def test_branches_do_not_see_each_other(model: Any) -> None:
     assert of_first([[11, 12, 13, 14], [15]]) == pytest.approx(alone, abs=1e-5)
 
 
-def test_greedy_tells_whether_the_model_would_have_written_it(model: Any) -> None:
+def test_greedy_is_true_for_the_continuation_that_the_model_would_write(model: Any) -> None:
     context = [5, 6, 7]
     with torch.no_grad():
         first = int(model(input_ids=torch.tensor([context])).logits[0, -1].argmax())
@@ -107,14 +107,14 @@ lengths = st.lists(
 
 @given(lengths, st.integers(2, 45), st.integers(1, 500), st.booleans())
 @settings(deadline=None)
-def test_every_branch_is_laid_out_once_or_told_to_be_too_long(
+def test_every_branch_that_fits_the_window_is_laid_out_once(
     shape: list[tuple[int, list[int]]], window: int, batch_tokens: int, pack: bool
 ) -> None:
     requests = [Request([1] * context, [[2] * size for size in sizes]) for context, sizes in shape]
-    layouts, too_long = lay_out(requests, window, pack=pack)
+    layouts = lay_out(requests, window, pack=pack)
     seen = [(one.request, one.index) for layout in layouts for one in layout.branches]
-    every = [(r, b) for r, (_, sizes) in enumerate(shape) for b in range(len(sizes))]
-    assert sorted(seen + too_long) == every
+    fit = [(r, b) for r, (_, n) in enumerate(shape) for b in range(len(n)) if 0 < n[b] < window]
+    assert sorted(seen) == fit
     for layout in layouts:
         assert int(layout.positions.max()) < window
         assert len(layout.targets) == len(layout.reads) == len(layout.owners)
@@ -128,6 +128,6 @@ def test_every_branch_is_laid_out_once_or_told_to_be_too_long(
 
 
 def test_choices_of_one_token_cost_nothing_beyond_their_context() -> None:
-    (layout,) = lay_out([Request([1, 2, 3], [[4], [5], [6], [7]])], WINDOW)[0]
+    (layout,) = lay_out([Request([1, 2, 3], [[4], [5], [6], [7]])], WINDOW)
     assert layout.tokens.tolist() == [1, 2, 3]
     assert not layout.packed

@@ -1,4 +1,4 @@
-"""A tokenizer that begins a text with BOS: scoring feeds what training read, which has none."""
+"""Scoring feeds the tokens that training read, which have no BOS, even if the tokenizer adds one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TEXT = "the cat sat on a mat and the dog ran home"
 
 
 def with_bos(tokenizer: Any) -> Any:
-    """The tokenizer as Llama 3, Mistral and Gemma ship theirs: its post-processor puts BOS first."""
+    """Return the tokenizer as Llama 3, Mistral and Gemma ship theirs: its post-processor adds a BOS."""
     from tokenizers.processors import TemplateProcessing
 
     # A token of the vocabulary serves as BOS, so that the weights fit both tokenizers.
@@ -55,7 +55,7 @@ def prepared_tokenizer(tokenizer: Any, folder: Path, name: str) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def folders(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The same weights with both tokenizers as an export has them, and with BOS as others publish."""
+    """Export the same weights with both tokenizers, and with BOS as others publish them."""
     root = tmp_path_factory.mktemp("special")
     made = {
         "plain": prepared_tokenizer(tokenizer, root, "plain"),
