@@ -1,8 +1,8 @@
-"""Losses on their way from the device: read without making the device wait.
+"""Copies of losses and gradient norms from the device that do not make the device wait.
 
-``loss.item()`` every step stops the queue of kernels, some 5% of a step of a small model on a GPU.
-A reading is copied in the background, and looked at when it has arrived, or a few steps later; on a
-CPU it is there at once.
+``loss.item()`` at every step drains the queue of kernels: about 5% of a step of a small model on a GPU.
+Here the numbers of a step are copied in the background. They are read when the copy is complete, or at
+most a few steps later. On a CPU they are available at once.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ import torch
 __all__ = ["Reading", "Readings"]
 
 _MOST_BEHIND = 8
-"""Steps that the host may be ahead of the losses it knows: a divergence is noticed that much later."""
+"""Steps that the host may be ahead of the losses read; a divergence is noticed that much later."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The numbers of one step."""
+    """Numbers of one step."""
 
     step: int
     seconds: float
-    """Wall time of the step, as the host saw it."""
+    """Wall time of the step, measured on the host."""
     loss: float
     grad_norm: float
 
 
 class Readings:
-    """A queue of steps whose numbers may still be on the device."""
+    """Queue of steps whose numbers may still be on the device."""
 
     def __init__(self) -> None:
         self._coming: deque[tuple[int, float, torch.Tensor, torch.cuda.Event | None]] = deque()
 
     def add(self, step: int, seconds: float, loss: torch.Tensor, norm: torch.Tensor) -> None:
-        """Begin to read a step: its loss and its gradient's norm, scalars."""
+        """Begin to copy the loss and the gradient norm of a step (scalar tensors) to the host."""
         values = torch.stack([loss.detach().float(), norm.detach().float()])
         arrived = None
         if values.device.type == "cuda":
@@ -47,7 +47,7 @@ class Readings:
         self._coming.append((step, seconds, values, arrived))
 
     def ready(self, *, everything: bool = False) -> Iterator[Reading]:
-        """What has arrived, oldest first; waits for all that was added if ``everything``."""
+        """Yield readings whose copy is complete, oldest first; if ``everything``, wait for all of them."""
         while self._coming:
             step, seconds, values, arrived = self._coming[0]
             if arrived is not None and not arrived.query():  # type: ignore[no-untyped-call]

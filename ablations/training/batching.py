@@ -1,9 +1,9 @@
-"""How a training is cut to fit its ranks and their memory, and what forbids it.
+"""Division of a batch over ranks and micro-batches, and the rules that forbid one.
 
     batch_size = dp · micro_batch_size · micro-batches
 
-``training_problems`` says what is wrong with a model, a training and an execution together: what
-none of the three can see alone. No torch: ``ablate plan`` calls it.
+``training_problems`` checks a model, a training and an execution together, for the rules that involve more
+than one of them. Torch is not imported, because ``ablate plan`` uses this module.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 __all__ = ["CUDA_LOSS_CHUNK_TOKENS", "Cut", "cut_batch", "on_cuda", "training_problems"]
 
 CUDA_LOSS_CHUNK_TOKENS = 4096
-"""Tokens of a loss chunk on CUDA where the config is silent: at a vocabulary of 49,152, 0.8 GB of float32
-logits at once, and matrices still large enough."""
+"""Tokens of a loss chunk on CUDA if the config gives none: at a vocabulary of 49,152, 0.8 GB of float32
+logits at once, and matrices that are still large enough."""
 
 CPU_ACTIVATION_BYTES = 1 << 30
-"""Memory for the activations of a micro-batch on CPU; not the host's, so that a batch is cut, and its
-losses are rounded, alike everywhere."""
+"""Memory for the activations of a micro-batch on a CPU. It does not depend on the host, so that a batch is
+divided, and its losses are rounded, in the same way on every machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A batch as one data-parallel rank sees it."""
+    """Division of one data-parallel rank's share of a batch."""
 
     micro_batch_size: int
-    """Samples of a forward pass."""
+    """Samples of one forward pass."""
     micro_batches: int
-    """Forward passes of a step."""
+    """Forward passes of one step."""
 
 
 def training_problems(
     model: ModelSpec, training: TrainingSpec, execution: ExecutionSpec
 ) -> list[Problem]:
-    """Every way in which the three do not fit together; empty when they do."""
+    """Return every rule that model, training and execution break together; empty if they fit."""
     return [
         *_length_problems(model, training),
         *_batch_problems(training, execution),
@@ -114,7 +114,7 @@ def _rank_problems(model: ModelSpec, execution: ExecutionSpec) -> list[Problem]:
 
 
 def on_cuda(execution: ExecutionSpec) -> ExecutionSpec:
-    """The execution with what it leaves open settled as on a CUDA device."""
+    """Return the execution with CUDA's defaults for the fields that it leaves open."""
     if execution.loss_chunk_tokens is not None:
         return execution
     return replace(execution, loss_chunk_tokens=CUDA_LOSS_CHUNK_TOKENS)
@@ -127,18 +127,18 @@ def cut_batch(
     *,
     memory_bytes: int | None = None,
 ) -> Cut:
-    """The micro-batch asked for, or the largest that fits.
+    """Return the configured micro-batch, or the largest that fits.
 
     Args:
-        memory_bytes: Memory of one device; None = the CPU's fixed allowance for activations.
+        memory_bytes: Memory of one device; None = the fixed allowance for activations on a CPU.
 
     Raises:
-        ConfigError: the batch cannot be cut so, or not even one sample fits.
+        ConfigError: the batch cannot be divided as configured, or not even one sample fits.
     """
     if problems := training_problems(model, training, execution):
         raise ConfigError(problems)
     share = training.batch_size // execution.dp
-    # A pipeline of pp ranks wants at least that many micro-batches to keep every rank busy.
+    # A pipeline of pp ranks needs at least pp micro-batches to keep every rank busy.
     most = max(1, share // execution.pp)
     micro = execution.micro_batch_size or _largest(model, training, execution, most, memory_bytes)
     return Cut(micro_batch_size=micro, micro_batches=share // micro)
@@ -169,7 +169,7 @@ def _largest(
             Problem(
                 "execution.micro_batch_size",
                 "not one sample fits in the device's memory",
-                found=f"{(one.activations + one.loss) / 2**30:.1f} GiB a sample beside "
+                found=f"{(one.activations + one.loss) / 2**30:.1f} GiB per sample, plus "
                 f"{one.state / 2**30:.1f} GiB of weights, gradients and optimiser",
                 allowed=f"{usable / 2**30:.1f} GiB",
                 do="set execution.recompute=true, raise execution.tp or pp, or zero_stage=1",

@@ -1,17 +1,17 @@
-"""Checkpoints on disk: which are whole, which is newest, which may go.
+"""Checkpoints on disk: which are complete, which is the newest, which may be deleted.
 
     checkpoints/
-        120/                 whole: it took this name by a rename, after everything was in it
+        120/                 complete: renamed to this name after all files were written
             model/…  optimizer/…  lr_scheduler/…  random/…  config.yaml
             checkpoint_metadata.json  model_config.json      nanotron's, written in this order
             state.json                                       ours: step, topology, windows read
             checksums.json                                   ours: size and SHA-256 of every file
             referenced_by/<id>.json                          runs that began from this checkpoint
-        .partial/            what a killed writer left; removed by the next one
-        damaged-80/          one whose files are not what was written; kept, and never read again
+        .partial/            left by a killed writer; the next writer removes it
+        damaged-80/          files differ from what was written; kept, and never read again
 
-nanotron writes ``model_config.json`` last, so a folder without a readable one is torn, also where
-another writer than ours made it. ``latest.txt`` is never trusted: it is truncated, then written.
+nanotron writes ``model_config.json`` last, so a folder without a readable one is incomplete, also if another
+program wrote it. ``latest.txt`` is not used: nanotron truncates it before it writes it.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ __all__ = [
 ]
 
 PARTIAL = ".partial"
-"""Folder that a checkpoint is written in before it takes its name."""
+"""Folder that a checkpoint is written in before it is renamed to its step."""
 
 _REFERENCES = "referenced_by"
-"""Folder of a checkpoint whose files come and go."""
+"""Folder of a checkpoint that has no checksums, because its files may change."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Topology:
-    """What a resumed training must share with the one that wrote the checkpoint.
+    """Properties that a resumed training must share with the training that wrote the checkpoint.
 
-    nanotron 0.4 loads an optimiser of another tp, pp or ZeRO stage too, and loses some of its
-    moments without a word.
+    nanotron 0.4 also loads an optimiser of another tp, pp or ZeRO stage, and then loses some of its
+    moments without a warning.
     """
 
     tp: int
@@ -74,7 +74,7 @@ class Topology:
 
     @classmethod
     def of(cls, execution: ExecutionSpec, dtype: str) -> Topology:
-        """The topology of a training."""
+        """Return the topology of a training."""
         return cls(
             tp=execution.tp,
             pp=execution.pp,
@@ -84,16 +84,16 @@ class Topology:
         )
 
     def differences(self, other: Topology) -> list[str]:
-        """Names of the fields that forbid loading the other's optimiser."""
+        """Return the names of the fields that forbid loading the other's optimiser."""
         names = ["tp", "pp", "zero_stage", "dtype"]
-        if self.zero_stage or other.zero_stage:  # each dp rank then holds a share of the moments
+        if self.zero_stage or other.zero_stage:  # each dp rank then has a share of the moments
             names.append("dp")
         return [name for name in names if getattr(self, name) != getattr(other, name)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointState:
-    """What the platform keeps beside nanotron's own files, as ``state.json``."""
+    """State of the platform in a checkpoint (``state.json``), beside nanotron's own files."""
 
     step: int
     samples: int
@@ -107,7 +107,7 @@ class CheckpointState:
 
 
 def checkpoint_steps(folder: Path) -> tuple[int, ...]:
-    """Steps of the whole checkpoints in ``folder``, ascending."""
+    """Return the steps of the complete checkpoints in ``folder``, ascending."""
     if not folder.is_dir():
         return ()
     steps = [int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal()]
@@ -115,7 +115,7 @@ def checkpoint_steps(folder: Path) -> tuple[int, ...]:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether every file of a checkpoint is there in full: headers are read, tensors are not."""
+    """Return whether every file of a checkpoint exists in full; headers are read, tensors are not."""
     try:
         return _has_all(checkpoint)
     except OSError:
@@ -123,7 +123,7 @@ def is_whole(checkpoint: Path) -> bool:
 
 
 def _has_all(checkpoint: Path) -> bool:
-    """:func:`is_whole`; raises OSError where a file is there and cannot be read."""
+    """Do the same as :func:`is_whole`, but raise OSError if a file exists and cannot be read."""
     try:
         json.loads((checkpoint / "model_config.json").read_bytes())
         read_json(checkpoint / "checkpoint_metadata.json")
@@ -134,7 +134,7 @@ def _has_all(checkpoint: Path) -> bool:
 
 
 def _is_complete(file: Path) -> bool:
-    """Whether a safetensors file is as long as its header says (8 bytes of length, JSON, data)."""
+    """Return whether a safetensors file is as long as its header states (8 bytes of length, JSON, data)."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = struct.unpack("<Q", stream.read(8))[0] if size >= 8 else 0
@@ -150,16 +150,16 @@ def _is_complete(file: Path) -> bool:
 
 
 def newest(folder: Path) -> Path | None:
-    """The whole checkpoint of the highest step, or None."""
+    """Return the complete checkpoint of the highest step, or None."""
     steps = checkpoint_steps(folder)
     return folder / str(steps[-1]) if steps else None
 
 
 def require_whole(checkpoint: Path, where: str = "checkpoint") -> None:
-    """Refuse a checkpoint that is missing or torn.
+    """Refuse a checkpoint that is missing or incomplete.
 
     Raises:
-        CheckpointError: with the whole checkpoints beside it.
+        CheckpointError: with the complete checkpoints in the same folder.
     """
     if is_whole(checkpoint):
         return
@@ -175,7 +175,11 @@ def require_whole(checkpoint: Path, where: str = "checkpoint") -> None:
 
 
 def read_state(checkpoint: Path) -> CheckpointState | None:
-    """The platform's own notes in a checkpoint; None in one that another program wrote."""
+    """Return the platform's state in a checkpoint; None if another program wrote the checkpoint.
+
+    Raises:
+        DamagedError: ``state.json`` does not contain the state of a checkpoint.
+    """
     file = checkpoint / "state.json"
     if not file.exists():
         return None
@@ -191,21 +195,21 @@ def read_state(checkpoint: Path) -> CheckpointState | None:
 
 
 def write_state(checkpoint: Path, state: CheckpointState) -> None:
-    """Add the platform's notes and the checksums of all files to a checkpoint without its name yet."""
+    """Add the platform's state and the checksums of all files to a checkpoint that is not yet renamed."""
     write_sealed(checkpoint / "state.json", asdict(state))
     write_checksums(checkpoint, leave_out=_REFERENCES)
 
 
 def require_intact(checkpoint: Path, where: str = "checkpoint", *, weights_only: bool) -> None:
-    """Refuse a checkpoint whose files are not what was written.
+    """Refuse a checkpoint whose files differ from what was written.
 
     Args:
-        checkpoint: A whole checkpoint.
-        where: What to name in the message.
-        weights_only: Compare what an export or a start without optimiser reads, and no more.
+        checkpoint: A complete checkpoint.
+        where: Name for the message, usually a config key.
+        weights_only: Compare only the files that an export or a start without optimiser reads.
 
     Raises:
-        CheckpointError: with the files at fault.
+        CheckpointError: with the files that differ.
     """
     wrong = damage(checkpoint, _is_weights if weights_only else lambda name: True)
     if wrong:
@@ -220,7 +224,7 @@ def require_intact(checkpoint: Path, where: str = "checkpoint", *, weights_only:
 
 
 def _some(wrong: Sequence[str]) -> str:
-    """The first three, and how many there are."""
+    """Return the first three texts, and the number of the others."""
     more = len(wrong) - 3
     return "; ".join(wrong[:3]) + (f"; and {more} more" if more > 0 else "")
 
@@ -230,17 +234,20 @@ def _is_weights(name: str) -> bool:
 
 
 def set_damaged_aside(folder: Path) -> dict[int, str]:
-    """Let the newest checkpoint be one whose files are what was written; step → what ailed the others.
+    """Rename damaged checkpoints until the newest is one whose files are what was written.
 
-    One without checksums is taken as it is, once: they are recorded then. Call it only as the run's
-    one writer.
+    A checkpoint without checksums is accepted once; its checksums are recorded then. Call this only from
+    the run's one writer.
+
+    Returns:
+        Step → description of the damage, for each checkpoint that was renamed.
     """
     aside: dict[int, str] = {}
     while (last := newest(folder)) is not None:
         wrong = damage(last)
         if not wrong:
             if not has_checksums(last):
-                with contextlib.suppress(OSError):  # a read-only disk: unverified once more
+                with contextlib.suppress(OSError):  # on a read-only disk it stays unverified
                     write_checksums(last, leave_out=_REFERENCES)
             break
         aside[int(last.name)] = f"{_some(wrong)}; kept as {_set_aside(last).name}"
@@ -248,15 +255,15 @@ def set_damaged_aside(folder: Path) -> dict[int, str]:
 
 
 def model_config(checkpoint: Path) -> Mapping[str, Any]:
-    """The network's shape, as nanotron saved it."""
+    """Return the network's shape, as nanotron saved it."""
     config: dict[str, Any] = read_json(checkpoint / "model_config.json")
     return config
 
 
 def remove_torn(folder: Path) -> tuple[str, ...]:
-    """Remove what killed writers left in ``folder``; their names.
+    """Remove what killed writers left in ``folder``, and return the names of the folders removed.
 
-    Call it only as the run's one writer: a folder in the making looks torn.
+    Call this only from the run's one writer: a checkpoint that is being written looks incomplete.
     """
     if not folder.is_dir():
         return ()
@@ -268,7 +275,7 @@ def remove_torn(folder: Path) -> tuple[str, ...]:
             try:
                 if not _has_all(entry):
                     torn.append(entry)
-            except OSError:  # it may be whole: a disk or its permissions are at fault
+            except OSError:  # it may be complete: the disk or its permissions are the cause
                 _set_aside(entry)
     for entry in torn:
         shutil.rmtree(entry)
@@ -276,16 +283,16 @@ def remove_torn(folder: Path) -> tuple[str, ...]:
 
 
 def _set_aside(checkpoint: Path) -> Path:
-    """Take a checkpoint its name, and keep it; the new name."""
+    """Rename a checkpoint to ``damaged-<step>``, and return the new path."""
     kept = checkpoint.with_name(f"damaged-{checkpoint.name}")
     shutil.rmtree(kept, ignore_errors=True)
     return checkpoint.rename(kept)
 
 
 def reference(checkpoint: Path, by: Path) -> None:
-    """Note in a checkpoint that the run ``by`` began from it, so that retention leaves it alone.
+    """Record in a checkpoint that the run ``by`` began from it, so that retention keeps it.
 
-    A checkpoint on a read-only disk takes no note, and needs none: nobody here can delete it.
+    On a read-only disk nothing is recorded, and need not be: the checkpoint cannot be deleted there.
     """
     name = hashlib.sha256(str(by.resolve()).encode()).hexdigest()[:16]
     with contextlib.suppress(PermissionError):
@@ -294,18 +301,18 @@ def reference(checkpoint: Path, by: Path) -> None:
 
 
 def is_referenced(checkpoint: Path) -> bool:
-    """Whether a run began from this checkpoint."""
+    """Return whether a run began from this checkpoint."""
     return any((checkpoint / _REFERENCES).glob("*.json"))
 
 
 def prune(
     folder: Path, *, keep: KeepCheckpoints, scored: Collection[int], final_step: int | None = None
 ) -> tuple[int, ...]:
-    """Delete what the retention rule lets go; the steps that went.
+    """Delete the checkpoints that the retention rule ``keep`` allows, and return their steps.
 
-    Never deleted: a checkpoint that is not scored, one that another run began from, and the newest
-    while training may still resume from it. ``last`` keeps the newest for good; ``none`` lets it go
-    too once it is that of the run's ``final_step``.
+    A checkpoint is kept if it is not scored, if another run began from it, or if it is the newest and
+    training may still resume from it. ``last`` always keeps the newest; ``none`` deletes it too, once it is
+    that of the run's ``final_step``.
     """
     if keep == "all":
         return ()
@@ -323,6 +330,9 @@ def prune(
 
 
 def delete(checkpoint: Path) -> None:
-    """Remove a checkpoint; one that the process dies over is torn, never half of a whole one."""
+    """Remove a checkpoint.
+
+    ``model_config.json`` goes first: if the process dies here, the rest does not count as a checkpoint.
+    """
     (checkpoint / "model_config.json").unlink()
     shutil.rmtree(checkpoint)

@@ -1,10 +1,10 @@
-"""The samples of a step, cut for one data-parallel rank and its micro-batches.
+"""Samples of a step, divided over data-parallel ranks and their micro-batches.
 
     step s of a batch of 8, dp = 2, micro-batches of 2     samples s·8 + …
         rank 0      0 1 | 4 5
         rank 1      2 3 | 6 7
 
-Which samples a step trains depends on the step alone; ranks and micro-batches only divide them.
+The samples of a step depend on the step alone; ranks and micro-batches only divide them.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ Tokens = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Share:
-    """What one data-parallel rank reads of a batch."""
+    """Share of a batch that one data-parallel rank reads."""
 
     rank: int
     ranks: int
     micro_batch_size: int
 
     def rows(self, batch_size: int) -> npt.NDArray[np.int64]:
-        """Positions within the batch, micro-batch after micro-batch: [micro-batches, samples]."""
+        """Return the rank's positions within the batch: [micro-batches, samples]."""
         grid = np.arange(batch_size).reshape(-1, self.ranks, self.micro_batch_size)
         return grid[:, self.rank]
 
 
 def sampler_of(job: TrainJob, stores: Mapping[str, TokenStore]) -> Sampler:
-    """The sampler of a job over its opened stores."""
+    """Return the sampler of a job over its opened stores."""
     length = job.training.sequence_length
     windows = {name: store.num_windows(length) for name, store in stores.items()}
     return Sampler(job.schedule, windows, job.seed, job.slices)
 
 
 class Feed:
-    """Reads the steps of a job for one rank, and counts the windows that it reads.
+    """Reader of a job's steps for one rank; it counts the windows that it reads.
 
     Args:
-        read_before: Windows [stage][source] read by all ranks before this feed was made.
+        read_before: Windows [stage][source] that all ranks read before this feed was made.
     """
 
     def __init__(
@@ -69,20 +69,20 @@ class Feed:
         self._reader = BatchReader(sampler_of(job, stores), stores, length)
         self._batch_size = job.training.batch_size
         self._rows = share.rows(self._batch_size)
-        # Ranks add their counts up: what was read before is counted by the first of them alone.
+        # The counts of all ranks are summed, so only the first one starts from the earlier count.
         before = np.array(read_before) if read_before and share.rank == 0 else None
         self.counts = WindowCounts(job.schedule, before)
 
     def step(self, step: int) -> Tokens:
-        """Tokens [micro-batches, samples, length + 1] of optimiser step ``step``, counted from 0."""
+        """Return the tokens [micro-batches, samples, length + 1] of step ``step``, counted from 0."""
         tokens, placement = self._read(step)
         self.counts.add(placement)
         return tokens
 
     def steps(self, first: int, stop: int, *, ahead: int = 0) -> Iterator[Tokens]:
-        """The steps ``first`` to ``stop - 1``, ``ahead`` of them read before they are asked for.
+        """Yield the steps ``first`` to ``stop - 1``; a thread reads ``ahead`` of them in advance.
 
-        A step is counted when it is handed over, so that a checkpoint counts what was trained.
+        A step is counted when it is yielded, so that a checkpoint counts what was trained.
         """
         if not ahead:
             yield from map(self.step, range(first, stop))
@@ -107,10 +107,10 @@ class Feed:
 
 
 def _end_token(job: TrainJob, stores: Mapping[str, TokenStore]) -> int:
-    """The token that ends a document, the same in every store.
+    """Return the token that ends a document, which must be the same in every store.
 
     Raises:
-        DataError: stores that disagree, or token ids beyond the model's embedding.
+        DataError: the stores disagree, or have token ids beyond the model's embedding.
     """
     problems = [
         Problem(

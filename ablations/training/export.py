@@ -1,11 +1,11 @@
-"""A checkpoint, of any topology, as a transformers Llama folder. Needs neither nanotron nor a GPU.
+"""Export of a checkpoint of any topology to a transformers Llama folder, without nanotron and without a GPU.
 
     checkpoints/120/model/layers/0/pp_block/attn/qkv_proj/model_weight_pp-rank-0-of-1_tp-rank-0-of-2.safetensors
       ─▶ exports/120/model.safetensors   model.layers.0.self_attn.{q,k,v}_proj.weight
 
-nanotron keeps one file a tensor and tensor-parallel rank; each file says which slices of the whole
-tensor it holds. The platform's Llama is laid out as transformers' is, with q, k, v in one matrix and
-gate, up in another, so that export is joining, splitting and renaming: logits agree to 4e-7.
+nanotron writes one file for each tensor and tensor-parallel rank; the file's metadata give its slices of the
+full tensor. The platform's Llama has the layout of transformers', with q, k, v in one matrix and gate, up in
+another, so that an export joins, splits and renames tensors. Logits agree to 4e-7.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ Weights = dict[str, "torch.Tensor"]
 
 
 def export_checkpoint(checkpoint: Path, destination: Path, tokenizer: Path | None) -> Path:
-    """Write the transformers folder of a checkpoint; one that is there already and whole is left alone.
+    """Write the transformers folder of a checkpoint, unless an undamaged one exists already.
 
     Args:
         checkpoint: ``…/checkpoints/<step>``.
-        destination: The folder to make; it appears whole or not at all.
-        tokenizer: A folder whose tokenizer files are copied into it.
+        destination: Folder to make; it appears complete or not at all.
+        tokenizer: Folder whose tokenizer files are copied into it.
 
     Raises:
-        CheckpointError: a checkpoint that is missing, torn, damaged, or lacks a tensor.
+        CheckpointError: the checkpoint is missing, incomplete or damaged, or lacks a tensor.
     """
     restore_folder(destination)
     if destination.exists() and not damage(destination):
@@ -68,7 +68,7 @@ def export_checkpoint(checkpoint: Path, destination: Path, tokenizer: Path | Non
 
 
 def remove_export(folder: Path) -> None:
-    """Remove an export; one that the process dies over has no name, never half of a whole one."""
+    """Remove an export; it is renamed first, so that a process that dies here leaves no partial export."""
     gone = folder.with_name(f".{folder.name}.gone")
     shutil.rmtree(gone, ignore_errors=True)
     if folder.exists():
@@ -77,7 +77,7 @@ def remove_export(folder: Path) -> None:
 
 
 def tidy_exports(folder: Path) -> None:
-    """Remove what killed writers left beside the exports; call it only as the run's one writer."""
+    """Remove what killed writers left beside the exports; call this only from the run's one writer."""
     for export in folder.glob(".*.old"):
         restore_folder(folder / export.name[1:].removesuffix(".old"))
     for left in folder.glob(".*"):
@@ -94,7 +94,7 @@ def _write(folder: Path, weights: Weights, config: Mapping[str, Any]) -> None:
 
 
 def _llama_config(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
-    """``config.json``, for transformers 4 (rope_theta) and 5 (rope_parameters)."""
+    """Return ``config.json``, for transformers 4 (rope_theta) and 5 (rope_parameters)."""
     theta = config["rope_theta"]
     return {
         "architectures": ["LlamaForCausalLM"],
@@ -114,7 +114,7 @@ def _llama_config(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
 
 
 def read_weights(checkpoint: Path) -> Weights:
-    """Every whole tensor of a checkpoint, by its name without nanotron's pipeline wrapping."""
+    """Return every full tensor of a checkpoint, by its name without nanotron's pipeline wrapping."""
     import torch
     from safetensors import safe_open
 
@@ -135,13 +135,13 @@ def read_weights(checkpoint: Path) -> Weights:
 
 
 def _tensor_name(file: Path) -> str:
-    """``layers/0/pp_block/mlp/down_proj/model_weight….safetensors`` → its dotted name."""
+    """Return the dotted name of ``layers/0/pp_block/mlp/down_proj/model_weight….safetensors``."""
     last = file.name.removeprefix("model_").split("_")[0].split(".")[0]
     return ".".join((*file.parent.parts, last)).replace(".pp_block", "")
 
 
 def _slice_pairs(text: str) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """``0,8,None|None,None,None#16,24,None|None,None,None;…`` → (local, global) slices."""
+    """Yield the (local, global) slices of ``0,8,None|None,None,None#16,24,None|None,None,None;…``."""
     for pair in text.split(";"):
         local, world = pair.split("#")
         yield _slices(local), _slices(world)

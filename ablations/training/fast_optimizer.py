@@ -1,7 +1,7 @@
-"""Optimizer steps without torch._dynamo, whose import costs a process 1.5 CPU-seconds.
+"""Optimizer steps without torch._dynamo, whose import takes 1.5 CPU-seconds.
 
-torch's optimizers import it at their first call, only to tell a compiler to keep off; and they open a
-profiler range at every step. A process that compiles nothing needs neither.
+torch's optimizers import it at their first call, only to exclude themselves from compilation, and they open
+a profiler range at every step. A process that compiles nothing needs neither.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ __all__ = ["bare_step", "spare_dynamo"]
 
 
 def spare_dynamo() -> None:
-    """Answer for dynamo, for the rest of this process's life: leave AdamW's methods as they are.
+    """Disable dynamo for AdamW's methods until this process ends, so that torch._dynamo is never imported.
 
-    Not for a process that compiles.
+    Do not call this in a process that compiles.
     """
     for kind in torch.optim.AdamW.__mro__:
         for member in vars(kind).values():
@@ -28,6 +28,6 @@ def spare_dynamo() -> None:
 
 
 def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[Any], Any]:
-    """The optimizer's ``step`` out of its wrappers; call it with the optimizer, under no_grad."""
+    """Return the optimizer's ``step`` without its wrappers; call it with the optimizer, under no_grad."""
     unwrapped: Callable[[Any], Any] = inspect.unwrap(type(optimizer).step)
     return unwrapped

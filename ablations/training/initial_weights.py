@@ -1,8 +1,8 @@
-"""Initial weights: the same for a seed, whatever the topology.
+"""Initial weights, the same for a seed in every topology.
 
-nanotron 0.4 draws the same numbers on every tensor-parallel rank, so that its model at tp = 2 is
-not its model at tp = 1. Here each full tensor has a generator of its own, keyed by (seed, name);
-a rank keeps its slices.
+nanotron 0.4 draws the same numbers on every tensor-parallel rank, so that its model at tp = 2 differs
+from its model at tp = 1. Here each full tensor has its own generator, seeded by (seed, name), and a rank
+keeps its slices.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["initial_tensor", "residual_std"]
 
 
 def initial_tensor(name: str, shape: Sequence[int], *, std: float, seed: int) -> torch.Tensor:
-    """The full float32 tensor ``name``: normal, mean 0, deviation ``std``."""
+    """Draw the full float32 tensor ``name`` of ``shape``: normal, mean 0, deviation ``std``."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
     return torch.empty([int(size) for size in shape], device="cpu", dtype=torch.float32).normal_(
         0.0, std, generator=generator
@@ -25,5 +25,5 @@ def initial_tensor(name: str, shape: Sequence[int], *, std: float, seed: int) ->
 
 
 def residual_std(std: float, layers: int) -> float:
-    """Deviation of a matrix that writes into the residual stream (GPT-2: 2 · layers such writes)."""
+    """Return the deviation of a matrix that adds to the residual stream (GPT-2: 2 · layers of them)."""
     return std / math.sqrt(2 * layers)

@@ -1,12 +1,12 @@
-"""Cross-entropy over the vocabulary, whole or in chunks that never hold all logits.
+"""Cross-entropy over the vocabulary, for all tokens at once or in chunks that never keep all logits.
 
-At a vocabulary of 49,152, the float32 logits of 8 samples of 2,048 tokens take 3.2 GB, their
-softmax and gradient as much again: more than a 135M model. The chunked form computes a chunk's
-logits, its part of the loss and its gradients at once, and forgets the logits.
+At a vocabulary of 49,152, the float32 logits of 8 samples of 2,048 tokens take 3.2 GB, and their
+softmax and gradient as much again: more than a 135M model. The chunked form computes the logits of one
+chunk, its part of the loss and its gradients, and then frees the logits.
 
-Written out in torch's own operations a chunk's softmax is some eight passes over float32 logits; on an
-H100 that is as long as half of a 135M model's matrix products (by their bytes at 3 TB/s; not measured).
-Compiled it is two over logits in the training's type.
+In torch's own operations the softmax of a chunk takes about eight passes over float32 logits. On an H100
+that takes half as long as a 135M model's matrix products (by their bytes at 3 TB/s; not measured).
+Compiled it takes two passes over logits in the training's type.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def mean_cross_entropy(
     *,
     compiled: bool = False,
 ) -> torch.Tensor:
-    """Mean loss of ``labels`` under ``hidden @ weight.T``, in float32.
+    """Return the mean loss of ``labels`` under ``hidden @ weight.T`` in nats, float32.
 
     Args:
         hidden: [..., width].
         weight: [vocabulary, width].
         labels: [...].
         chunk_tokens: Tokens whose logits exist at once; None = all.
-        compiled: Compile a chunk's softmax with torch.compile.
+        compiled: Compile the softmax of a chunk with torch.compile.
     """
     if chunk_tokens is None or chunk_tokens >= labels.numel():
         logits = F.linear(hidden, weight).float()
@@ -49,11 +49,12 @@ def mean_cross_entropy(
 def _softmax_parts(
     logits: torch.Tensor, picked: torch.Tensor, count: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed loss of a chunk, and the gradient of its logits over ``count`` labels, in their type.
+    """Return the summed loss of a chunk, and the gradient of its logits in their type.
 
     Args:
         logits: [tokens, vocabulary].
         picked: [tokens, 1], the labels.
+        count: Labels of the whole batch, over which the gradient is averaged.
     """
     dtype = logits.dtype
     logits = logits.float()
@@ -67,7 +68,7 @@ def _softmax_parts(
 def _softmax_parts_in_place(
     logits: torch.Tensor, picked: torch.Tensor, count: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """:func:`_softmax_parts` without a compiler: in one buffer of float32."""
+    """Do the same as :func:`_softmax_parts` without a compiler, in one float32 buffer."""
     dtype = logits.dtype
     logits = logits.float()
     lse = torch.logsumexp(logits, dim=-1, keepdim=True)
@@ -83,7 +84,10 @@ def _compiled_parts() -> Any:
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Gradients are made in the forward pass: the loss is a scalar, so they only lack its factor."""
+    """Loss with gradients computed in the forward pass.
+
+    The loss is a scalar, so the backward pass only multiplies them by its gradient.
+    """
 
     @staticmethod
     def forward(

@@ -1,15 +1,15 @@
-"""Is the training well? Divergence ends it, a spike is noted.
+"""Monitor of the loss: divergence ends the training, a spike is recorded.
 
-* NaN or infinity, in the loss or in the gradient's norm: diverged, at once.
-* A loss above ``diverged_ratio`` · ln(vocabulary), for ``diverged_patience_steps`` steps in a row:
+* NaN or infinity in the loss or in the gradient norm: diverged, at once.
+* A loss above ``diverged_ratio`` · ln(vocabulary) for ``diverged_patience_steps`` steps in a row:
   diverged. ln(vocabulary) is the loss of a uniform guess, so the rule needs no history of good
-  losses; the patience lets the first steps of a hot learning rate through.
-* A loss ``spike_sigmas`` deviations above the mean of the window before it: a spike. It enters
-  the window cut down to that threshold: one spike does not hide the next, and a loss that stays up
-  (another stage, another mixture) becomes the new normal.
+  losses. The patience allows for high losses in the first steps of a large learning rate.
+* A loss ``spike_sigmas`` deviations above the mean of the window before it: a spike. The window takes it
+  as that threshold, so that one spike does not hide the next, and a loss that stays high (another stage,
+  another mixture) becomes the new normal.
 
-The judge sees each step once, in order. A resumed run shows it the steps before (``recall``), so
-that it says what it would have said undisturbed.
+Each step is judged once, in order. A resumed run passes the losses of the steps before to ``recall``, so
+that its verdicts are those of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from ablations.training.specs import TrainingSpec
 __all__ = ["Diverged", "Health", "Spike"]
 
 _LEAST_WINDOW = 16
-"""Losses needed before a deviation means something."""
+"""Losses needed before their deviation is used."""
 
 _LEAST_DEVIATION = 0.01
-"""Floor of the deviation, nats: a flat loss must not turn noise into spikes."""
+"""Smallest deviation used, in nats, so that the noise of a flat loss is not recorded as spikes."""
 
 
 class Diverged(str):
-    """The reason to end the run."""
+    """Reason to end the run."""
 
 
 class Spike(str):
-    """What to note of the step."""
+    """Description of a spike, for the events."""
 
 
 class Health:
-    """Judges losses one after another."""
+    """Monitor of a training's losses, one after another."""
 
     def __init__(self, rules: TrainingSpec, vocab_size: int) -> None:
         self._rules = rules
@@ -47,12 +47,12 @@ class Health:
         self._bad_steps = 0
 
     def recall(self, losses: Iterable[float]) -> None:
-        """Show it the losses of the steps before, oldest first."""
+        """Judge the losses of the steps before, oldest first, without a verdict."""
         for loss in losses:
             self.judge(loss, 0.0)
 
     def judge(self, loss: float, grad_norm: float) -> Diverged | Spike | None:
-        """The verdict on one step; the gradient's norm is 0 where nothing is clipped."""
+        """Return the verdict on one step; ``grad_norm`` is 0 if gradients are not clipped."""
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             return Diverged(f"loss {loss:.4g}, gradient norm {grad_norm:.4g}")
         self._bad_steps = self._bad_steps + 1 if loss > self._limit else 0

@@ -1,13 +1,13 @@
-"""What a training takes of one device's memory, part by part, before it runs; without torch.
+"""Estimate of a training's memory on one device, part by part, without running it and without torch.
 
-    weights + gradients + optimiser            grows with the model
+    weights + gradients + optimiser            grow with the model
     activations                                with model × micro-batch
     loss                                       with vocabulary × chunk of tokens
 
-Attention is taken to keep no [length, length] scores: the flash kernel under scaled_dot_product_attention,
+Attention is assumed to keep no [length, length] scores: the flash kernel under scaled_dot_product_attention,
 or flex attention (packing.py). The counts are upper bounds of what eager autograd keeps, measured on
-a CPU by tests/training/test_memory.py; a compiled layer keeps less. In bfloat16 a CPU itself keeps 8% more
-than is counted: it computes norms in float32, where CUDA has one kernel.
+a CPU by tests/training/test_memory.py; a compiled layer keeps less. In bfloat16 a CPU keeps 8% more
+than is counted, because it computes norms in float32; CUDA has one kernel for them.
 """
 
 from __future__ import annotations
@@ -19,39 +19,40 @@ from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 __all__ = ["DEVICE_BYTES", "SHARING_PROCESS_BYTES", "USABLE_SHARE", "Memory", "memory_of"]
 
 DEVICE_BYTES = {"H100 80 GB": 79 << 30, "H200 141 GB": 139 << 30}
-"""Memory that CUDA reports of a device, rounded down to GiB."""
+"""Memory in bytes that CUDA reports for a device, rounded down to GiB."""
 
 USABLE_SHARE = 0.9
-"""A tenth stays free: the context, NCCL's and cuBLAS' buffers, the allocator's fragments."""
+"""Share of the memory to plan with; the rest is for the context, library buffers, and fragmentation."""
 
 SHARING_PROCESS_BYTES = 3 << 29
-"""What a process that shares a GPU takes beside its training: a context and libraries' buffers of its own. 16
-processes planned for 4.4 GiB each took 5 to 6 of an H100, and ran out of its 79 (2026-11-26)."""
+"""Bytes that each process on a shared GPU takes in addition to its training, for its context and the
+libraries' buffers. 16 processes planned for 4.4 GiB each took 5 to 6, and an H100's 79 GiB did not suffice
+(2026-11-26)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes of one rank."""
+    """Memory of one rank, in bytes."""
 
     weights: int
-    """In the training's type, and their float32 copy."""
+    """Weights in the training's type, and their float32 copy."""
     gradients: int
-    """In the training's type, and the float32 sum over micro-batches."""
+    """Gradients in the training's type, and their float32 sum over micro-batches."""
     optimizer: int
     """AdamW's two moments."""
     activations: int
-    """Kept for the backward pass, of all micro-batches in flight."""
+    """Activations kept for the backward pass, of all micro-batches in flight."""
     loss: int
-    """Logits and their gradient, and the gradient of the output matrix where the loss is cut in chunks."""
+    """Logits and their gradient; for a loss in chunks also the gradient of the output matrix."""
 
     @property
     def state(self) -> int:
-        """What does not depend on the micro-batch."""
+        """Return the bytes that do not depend on the micro-batch."""
         return self.weights + self.gradients + self.optimizer
 
     @property
     def total(self) -> int:
-        """All of it at once: the end of the forward pass."""
+        """Return the peak, at the end of the forward pass: the sum of all parts."""
         return self.state + self.activations + self.loss
 
 
@@ -63,15 +64,14 @@ def memory_of(
     micro_batch_size: int,
     chunk_tokens: int | None,
 ) -> Memory:
-    """The memory of one rank.
+    """Return the memory that one rank needs.
 
     Args:
-        micro_batch_size: Samples of a forward pass.
+        micro_batch_size: Samples of one forward pass.
         chunk_tokens: Tokens whose logits exist at once; None = all of a micro-batch.
     """
     weights, gradients, optimizer = _state(model, training, execution)
-    flying = _in_flight(training, execution, micro_batch_size)
-    samples = micro_batch_size * flying
+    samples = micro_batch_size * _in_flight(training, execution, micro_batch_size)
     return Memory(
         weights=weights,
         gradients=gradients,
@@ -84,7 +84,10 @@ def memory_of(
 def _state(
     model: ModelSpec, training: TrainingSpec, execution: ExecutionSpec
 ) -> tuple[int, int, int]:
-    """Bytes of weights, gradients, moments. ZeRO-1 shares the float32 copy and the moments over dp."""
+    """Return the bytes of weights, gradients and moments.
+
+    ZeRO-1 shares the float32 copy and the moments over the dp ranks.
+    """
     parameters = model.parameters / (execution.tp * execution.pp)
     share = parameters / (execution.dp if execution.zero_stage else 1)
     if training.dtype == "float32":
@@ -95,7 +98,7 @@ def _state(
 
 
 def _in_flight(training: TrainingSpec, execution: ExecutionSpec, micro_batch_size: int) -> int:
-    """Micro-batches whose activations a pipeline's first rank holds at once (arXiv 2104.04473)."""
+    """Return the micro-batches whose activations a pipeline's first rank keeps at once (arXiv 2104.04473)."""
     if execution.pp == 1:
         return 1
     count = max(1, training.batch_size // execution.dp // micro_batch_size)
@@ -105,16 +108,18 @@ def _in_flight(training: TrainingSpec, execution: ExecutionSpec, micro_batch_siz
 def _activations_of_a_sample(
     model: ModelSpec, training: TrainingSpec, execution: ExecutionSpec
 ) -> int:
-    """Values a token that the layers keep: 11 widths, 3 of keys, 4 of the feed-forward in each layer.
+    """Return the bytes that the layers keep for one sample.
 
-    Norms' inputs and outputs (6), rotated queries and keys, the matrix of queries, keys and values, the mix
-    and the output projection's input; gate, up, silu(gate) and their product. With ``recompute`` a layer
-    keeps its input, and one layer at a time the rest. Before the first and after the last: 5 widths.
+    For each token, a layer keeps 11 times the hidden width, 3 times the width of the keys, and 4 times that
+    of the feed-forward: inputs and outputs of the norms (6), rotated queries and keys, the matrix of queries,
+    keys and values, the attention's output and the output projection's input; gate, up, silu(gate) and their
+    product. With ``recompute`` each layer keeps its input, and only one layer at a time keeps the rest.
+    Before the first layer and after the last, 5 times the hidden width is kept.
     """
     hidden = model.hidden_size
     keys = model.num_key_value_heads * model.head_dim
     layers = model.num_hidden_layers / execution.pp
-    # Two values a head, and a few: the softmax' and the norms' statistics in float32.
+    # The statistics of softmax and norms are float32: two values for each head, and a few more.
     statistics = 2 * model.num_attention_heads + 8
     wide = 11 * hidden + 3 * keys + 4 * model.intermediate_size
     layer = (wide + statistics) / execution.tp
@@ -130,10 +135,10 @@ def _loss(
     micro_batch_size: int,
     chunk_tokens: int | None,
 ) -> int:
-    """Logits in float32, their gradient or probabilities, and a copy in the training's type.
+    """Return the bytes of the logits: in float32, as gradient or probabilities, and in the training's type.
 
-    In chunks (loss.py) the softmax is taken in place, and the gradient of the output matrix exists in
-    float32 from the first chunk on, then in the training's type.
+    In chunks (loss.py) the softmax is computed in place. The gradient of the output matrix exists in float32
+    from the first chunk on, and at the end also in the training's type.
     """
     tokens = micro_batch_size * training.sequence_length
     columns = model.vocab_size / execution.tp

@@ -1,14 +1,15 @@
-"""Positions of packed samples: rotary tables, and who may attend to whom.
+"""Positions of packed samples: rotary tables, and attention masks.
 
-A sample is a window of L tokens cut from a stream of documents, an end token after each:
+A sample is a window of L tokens from a stream of documents, with an end token after each:
 
-    tokens      a b c ◦ d e ◦ f g h         ◦ = end of document, part of the one it ends
+    tokens      a b c ◦ d e ◦ f g h         ◦ = end of document, counted to the document that it ends
     documents   0 0 0 0 1 1 1 2 2 2
     positions   0 1 2 3 0 1 2 0 1 2         with intra-document masking; 0 … 9 without
 
-Without masking every token sees all before it (one cached table, ``is_causal``). With it, attention
-is causal and block-diagonal (SmolLM3 and Llama 3 train so; arXiv 2402.13991 measures it): a dense mask
-on a CPU; on a GPU flex attention (arXiv 2412.05496), which keeps only which blocks of 128 x 128 meet.
+Without masking every token attends to all tokens before it (one cached table, ``is_causal``). With masking,
+attention is causal and block-diagonal, as for SmolLM3 and Llama 3 (measured in arXiv 2402.13991). On a CPU
+that is a dense mask; on a GPU it is flex attention (arXiv 2412.05496), which stores a mask of 128 x 128
+blocks only.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ __all__ = ["PositionMaker", "Positions", "documents_of", "rotary_tables"]
 
 @dataclass
 class Positions:
-    """What the attention of every layer needs to know of a micro-batch."""
+    """Rotary tables and mask of a micro-batch, for the attention of every layer."""
 
     cos: torch.Tensor
-    """[length, head width], or [batch, 1, length, head width] where positions restart."""
+    """[length, head width], or [batch, 1, length, head width] if positions restart."""
     sin: torch.Tensor
     mask: torch.Tensor | None = None
-    """[batch, 1, length, length], True where a query may see a key; None = causal."""
+    """[batch, 1, length, length], True if the query may attend to the key; None = causal."""
     blocks: BlockMask | None = None
     """The same for flex attention, instead of ``mask``."""
 
     def rotate(self, x: torch.Tensor) -> torch.Tensor:
-        """``x`` [batch, heads, length, width] turned by its positions (halves, as transformers)."""
+        """Rotate ``x`` [batch, heads, length, width] by its positions (in halves, as transformers does)."""
         first, second = x.chunk(2, dim=-1)
         return x * self.cos + torch.cat((-second, first), dim=-1) * self.sin
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Grouped-query attention of [batch, heads, length, width]."""
+        """Return the grouped-query attention of ``q``, ``k``, ``v`` [batch, heads, length, width]."""
         if self.blocks is not None:
             return _flex(q, k, v, self.blocks)
         return F.scaled_dot_product_attention(
@@ -56,7 +57,7 @@ class Positions:
 
 
 def _flex(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, blocks: BlockMask) -> torch.Tensor:
-    """Flex attention: compiled, unless an outer compilation takes it in or there is no GPU."""
+    """Apply flex attention, compiled unless an outer compilation includes it or there is no GPU."""
     attend = flex_attention
     if q.device.type == "cuda" and not torch.compiler.is_compiling():
         attend = _compiled_flex()
@@ -72,7 +73,7 @@ def _compiled_flex() -> Any:
 def rotary_tables(
     length: int, width: int, theta: float, *, device: torch.device | str, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine [length, width] of every position; made in float32 (arXiv 2104.09864)."""
+    """Return cosine and sine [length, width] of every position, computed in float32 (arXiv 2104.09864)."""
     halves = torch.arange(0, width, 2, dtype=torch.float32, device=device) / width
     angles = torch.outer(
         torch.arange(length, dtype=torch.float32, device=device), 1.0 / theta**halves
@@ -82,7 +83,7 @@ def rotary_tables(
 
 
 def documents_of(tokens: torch.Tensor, eos_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Document number and position within it of every token of [batch, length]."""
+    """Return the document's number, and the position within it, of every token of [batch, length]."""
     begins = torch.zeros_like(tokens, dtype=torch.bool)
     begins[:, 1:] = tokens[:, :-1] == eos_id
     place = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
@@ -91,13 +92,14 @@ def documents_of(tokens: torch.Tensor, eos_id: int) -> tuple[torch.Tensor, torch
 
 
 class PositionMaker:
-    """Makes the :class:`Positions` of micro-batches.
+    """Maker of the :class:`Positions` of micro-batches.
 
     Args:
+        length: Tokens of a sample.
         width: Width of a head.
         theta: Base of the rotary wavelengths.
-        eos_id: The token that ends a document, to mask by documents; None = attend across them.
-        flex: Mask by flex attention; None = on CUDA.
+        eos_id: Token that ends a document, to mask by documents; None = attend across documents.
+        flex: Mask with flex attention; None = only on CUDA.
     """
 
     def __init__(
@@ -117,7 +119,7 @@ class PositionMaker:
         self._causal = Positions(cos=self._cos, sin=self._sin)
 
     def of(self, tokens: torch.Tensor) -> Positions:
-        """The positions of input tokens [batch, length]."""
+        """Return the positions of input tokens [batch, length]."""
         if self._eos_id is None:
             return self._causal
         documents, positions = documents_of(tokens, self._eos_id)
@@ -129,7 +131,7 @@ class PositionMaker:
 
 
 def _blocks_of(documents: torch.Tensor) -> BlockMask:
-    """Which blocks of queries and keys hold a pair of one document, for [batch, length] numbers."""
+    """Return the block mask of queries and keys that share a document; ``documents`` is [batch, length]."""
     batch, length = documents.shape
 
     def visible(b: torch.Tensor, _: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:

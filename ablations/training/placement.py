@@ -1,4 +1,4 @@
-"""Where a training runs: its device, its CPU threads, its batch cut to the device's memory."""
+"""Device of a training, its CPU threads, and the micro-batch that fits the device's memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 def fit(job: TrainJob, device: torch.device) -> tuple[TrainJob, Cut]:
-    """Return the job with what it leaves open settled for a device, and its batch cut to fit.
+    """Return the job with the device's defaults for its open fields, and the division of its batch.
 
     Raises:
         ConfigError: not one sample fits.
@@ -32,7 +32,7 @@ def fit(job: TrainJob, device: torch.device) -> tuple[TrainJob, Cut]:
     if device.type == "cpu":
         return job, cut_batch(job.model, job.training, job.execution)
     execution = on_cuda(job.execution)
-    # Slots that name the same GPU say so (sweeps/launchers/local/devices.py).
+    # Set for slots that share a GPU (sweeps/launchers/local/devices.py).
     slots = int(os.environ.get("ABLATIONS_DEVICE_SHARED_BY", "1"))
     memory = torch.cuda.get_device_properties(device).total_memory // slots
     if slots > 1:
@@ -42,13 +42,13 @@ def fit(job: TrainJob, device: torch.device) -> tuple[TrainJob, Cut]:
 
 
 def choose_device(execution: ExecutionSpec) -> torch.device:
-    """The device of this rank.
+    """Return the device of this rank; for a CPU, hide CUDA from nanotron.
 
     Raises:
-        ConfigError: CUDA was asked for and there is none, or not one for every rank.
+        ConfigError: ``cuda`` is configured, and there is not one device for every rank.
     """
     if execution.device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # nanotron takes CUDA wherever it sees it
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # nanotron uses CUDA if any device is visible
         return torch.device("cpu")
     seen = torch.cuda.device_count()
     if seen >= execution.ranks:
@@ -68,7 +68,7 @@ def choose_device(execution: ExecutionSpec) -> torch.device:
 
 
 def indexed(device: torch.device) -> torch.device:
-    """Return a CUDA device with an index, this rank's of its machine where it had none.
+    """Return a CUDA device with an index; without one, that of this rank on its machine.
 
     ``torch.cuda.set_device`` and ``init_process_group(device_id=…)`` refuse a device without one.
     """
@@ -78,7 +78,7 @@ def indexed(device: torch.device) -> torch.device:
 
 
 def cpu_threads(execution: ExecutionSpec) -> int:
-    """What ``OMP_NUM_THREADS`` asks for, else this process's cores shared over the ranks."""
+    """Return the threads given by ``OMP_NUM_THREADS``, else this process's cores shared over the ranks."""
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)
@@ -86,11 +86,11 @@ def cpu_threads(execution: ExecutionSpec) -> int:
 
 
 def threads_of_a_rank(ranks: int) -> int:
-    """This process's cores, shared over the ranks; more than 8 slow the small models of a CPU."""
+    """Return this process's cores shared over the ranks, at most 8: more slow down small models on a CPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(8, (cores or 1) // ranks))
 
 
 def device_name(device: torch.device) -> str:
-    """As its driver names it."""
+    """Return the driver's name of a device, or ``cpu``."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,7 +1,7 @@
-"""Where a job begins: a fresh model, its own newest checkpoint, or another run's.
+"""Start of a job: a new model, the job's own newest checkpoint, or another run's checkpoint.
 
-Decided before any worker is started and without torch, so that a job that cannot begin is refused
-in the caller's process, and one that is finished costs nothing.
+It is decided before a worker is started and without torch, so that a job that cannot begin is refused
+in the caller's process, and a finished job starts no worker.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _SHAPE = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"),
     *("num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
 )
-"""What two models must share for one to take the other's weights; rotary base and length may differ."""
+"""Fields that must be equal to load another model's weights; rotary base and length may differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Where a training begins."""
+    """Start of a training."""
 
     kind: Literal["start", "resume", "warm_start"]
     step: int
@@ -42,17 +42,17 @@ class Start:
     checkpoint: Path | None = None
     load_optimizer: bool = False
     threads: int | None = None
-    """torch threads that the checkpoint was written with, where the job leaves them open."""
+    """torch threads that the checkpoint was written with, used if the job leaves them open."""
     windows: tuple[tuple[int, ...], ...] | None = None
     """Windows that this run had read by then [stage][source]."""
 
 
 def find_start(job: TrainJob) -> Start:
-    """The start of a job.
+    """Return the start of a job.
 
     Raises:
-        CheckpointError: a checkpoint that is torn, damaged, of another network, or whose optimiser is
-            cut for another topology.
+        CheckpointError: the checkpoint is incomplete or damaged, has another network's shape, or its
+            optimiser is divided for another topology.
     """
     if (own := newest(job.checkpoints_dir)) is not None:
         return _from_checkpoint(job, own, kind="resume", step=int(own.name), load_optimizer=True)
@@ -116,7 +116,7 @@ def _topology_problems(
         return [
             Problem(
                 str(checkpoint),
-                "does not say over which ranks its optimiser is cut",
+                "does not record the ranks that its optimiser is divided over",
                 do="set warm_start.load_optimizer=false to take its weights alone",
             )
         ]
@@ -125,7 +125,7 @@ def _topology_problems(
     return [
         Problem(
             f"{'training' if name == 'dtype' else 'execution'}.{name}",
-            f"the optimiser in {checkpoint} is cut for another topology",
+            f"the optimiser in {checkpoint} is divided for another topology",
             found=getattr(asked, name),
             allowed=getattr(stored, name),
             do=f"set it to {getattr(stored, name)}{otherwise}",

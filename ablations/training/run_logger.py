@@ -1,4 +1,4 @@
-"""What a training writes into its run folder while it runs: rows of steps, and events."""
+"""Log of a training in its run folder: one row for each step, and events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def row_of(job: TrainJob, reading: Reading) -> StepRow:
 
 
 class Logbook:
-    """Appends to ``metrics.jsonl`` and ``events.jsonl``; each row is on its way to disk when added."""
+    """Writer of ``metrics.jsonl`` and ``events.jsonl``; each row is written as soon as it is added."""
 
     def __init__(self, directory: Path) -> None:
         self.metrics = directory / "metrics.jsonl"
@@ -39,7 +39,7 @@ class Logbook:
         mend_lines(self.events)
 
     def row(self, row: StepRow) -> None:
-        """Append one step."""
+        """Append the row of one step."""
         append_json_line(self.metrics, row.to_json(), seal=True)
 
     def event(self, kind: str, *, step: int, **details: Any) -> None:
@@ -48,7 +48,7 @@ class Logbook:
         append_json_line(self.events, row, seal=True)
 
     def losses(self, *, before: int, last: int) -> list[float]:
-        """Losses of the ``last`` steps up to step ``before``; of a repeated step, the latest."""
+        """Return the losses of the ``last`` steps up to step ``before``; of a repeated step, the latest."""
         rows = {
             row["step"]: StepRow.from_json(row).loss
             for row in read_json_lines(self.metrics, needs="step")

@@ -1,8 +1,8 @@
-"""What is trained, how, and on what: three frozen values without I/O and without torch.
+"""Specifications of a training: network, training and execution, as frozen values without I/O and torch.
 
-ModelSpec       the network, in LlamaConfig's names     ┐ in the run's fingerprint
+ModelSpec       the network, in LlamaConfig's names     ┐ part of the run's fingerprint
 TrainingSpec    batch, optimiser, checkpoints, rules    ┘
-ExecutionSpec   device, ranks, micro-batch              not in it: the same losses anywhere
+ExecutionSpec   device, ranks, micro-batch              not part of it: the losses are the same
 
 >>> smollm2 = ModelSpec(vocab_size=49152, hidden_size=576, intermediate_size=1536,
 ...                     num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3)
@@ -26,7 +26,7 @@ KeepCheckpoints = Literal["all", "last", "none"]
 
 
 def _positive(group: str, values: dict[str, float | None]) -> list[Problem]:
-    """A problem for each value that is not above 0; None passes."""
+    """Return a problem for each value that is not above 0; None is allowed."""
     return [
         Problem(f"{group}.{name}", "must be positive", found=value, allowed="> 0")
         for name, value in values.items()
@@ -41,7 +41,7 @@ def _raise(problems: list[Problem]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """A Llama-family decoder, named as ``transformers.LlamaConfig`` names it."""
+    """Llama-family decoder, with the field names of ``transformers.LlamaConfig``."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -58,19 +58,19 @@ class ModelSpec:
     num_key_value_heads: int
     """Key and value heads (grouped-query attention); they divide num_attention_heads."""
     max_position_embeddings: int = 2048
-    """Longest sequence the exported model claims to read, tokens; at least training.sequence_length."""
+    """Longest sequence in tokens, as the exported config gives it; at least training.sequence_length."""
     rope_theta: float = 10_000.0
     """Base of the rotary embedding's wavelengths."""
     rms_norm_eps: float = 1e-5
-    """Added to the mean square before its root."""
+    """Constant added to the mean square before the root is taken."""
     tie_word_embeddings: bool = True
     """Whether the output head is the embedding matrix."""
     initializer_range: float = 0.02
-    """Standard deviation of the initial weights; output projections get it / sqrt(2 · layers)."""
+    """Standard deviation of the initial weights; for output projections divided by sqrt(2 · layers)."""
     bos_token_id: int = 0
-    """Written into the exported config; training reads no such token."""
+    """First token of a text, for the exported config only; training does not use it."""
     eos_token_id: int = 0
-    """Written into the exported config; intra-document masking reads the token stores' own."""
+    """Last token of a text, for the exported config only; document masking uses the token stores' own."""
 
     def __post_init__(self) -> None:
         names = (
@@ -115,32 +115,33 @@ class ModelSpec:
 
     @property
     def head_dim(self) -> int:
-        """Width of one head."""
+        """Return the width of one head."""
         return self.hidden_size // self.num_attention_heads
 
     @property
     def embedding_parameters(self) -> int:
-        """Parameters of the embedding, and of the output head where it is not the same matrix."""
+        """Return the parameters of the embedding, and of the output head if it is another matrix."""
         return self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
 
     @property
     def layer_parameters(self) -> int:
-        """Matrix parameters of one decoder layer (norms not counted)."""
+        """Return the matrix parameters of one decoder layer (norms not counted)."""
         heads = self.num_attention_heads + self.num_key_value_heads
         attention = 2 * heads * self.head_dim * self.hidden_size
         return attention + 3 * self.intermediate_size * self.hidden_size
 
     @property
     def parameters(self) -> int:
-        """Every trained number, the embedding included."""
+        """Return the number of trained parameters, the embedding included."""
         norms = (2 * self.num_hidden_layers + 1) * self.hidden_size
         return self.embedding_parameters + norms + self.num_hidden_layers * self.layer_parameters
 
     def flops_per_token(self, sequence_length: int) -> int:
-        """Training FLOPs of one token: 6 a matrix parameter, 12 · layers · width · length for attention.
+        """Return the training FLOPs of one token, as PaLM counts them (arXiv 2204.02311, appendix B).
 
-        The count of PaLM (arXiv 2204.02311, appendix B): forward and backward, attention as a full
-        square, the embedding look-up free, the output head counted. MFU figures use it.
+        They are 6 for each matrix parameter, and 12 · layers · width · length for attention: forward and
+        backward, attention as a full square, the output head counted, the embedding look-up not. MFU uses
+        this count.
         """
         matrices = (
             self.num_hidden_layers * self.layer_parameters + self.vocab_size * self.hidden_size
@@ -151,14 +152,14 @@ class ModelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec:
-    """How a model is trained: what defines the losses, and the rules for checkpoints and failure."""
+    """Settings of a training: batch and optimiser, and the rules for checkpoints and divergence."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     sequence_length: int
-    """Trained tokens of a sample."""
+    """Trained tokens of each sample."""
     batch_size: int
-    """Samples of an optimiser step, over all ranks and micro-batches."""
+    """Samples of each optimiser step, over all ranks and micro-batches."""
     peak_lr: float
     """Learning rate of the plateau."""
     weight_decay: float = 0.01
@@ -168,7 +169,7 @@ class TrainingSpec:
     adam_beta2: float = 0.95
     """Decay of the second moment, per step."""
     adam_eps: float = 1e-8
-    """Added to the root of the second moment."""
+    """Constant added to the root of the second moment."""
     clip_norm: float | None = 1.0
     """Largest L2 norm of the whole gradient; null = no clipping."""
     dtype: DType = "float32"
@@ -176,22 +177,22 @@ class TrainingSpec:
     accumulate_grad_in_fp32: bool = True
     """With bfloat16: keep a float32 copy of the weights and sum gradients in float32."""
     intra_document_masking: bool = False
-    """Whether a token sees only its own document; positions then restart with each document."""
+    """Let a token attend only to its own document; positions then restart with each document."""
     checkpoints: int | tuple[int, ...] = 1
-    """Checkpoints to score: a number of evenly spaced ones, or their token counts. The end is always one."""
+    """Checkpoints to score: a number of evenly spaced ones, or token counts. The last step always has one."""
     keep_checkpoints: KeepCheckpoints = "all"
-    """Which scored checkpoints stay: all, last (the newest), none (once the run is over). One that is not
-    scored, or that another run began from, always stays."""
+    """Scored checkpoints to keep: all, last (the newest), none (after the end of the run). A checkpoint that
+    is not scored, or that another run began from, is always kept."""
     recovery_interval_steps: int | None = None
-    """Steps between checkpoints kept for a restart alone, each replaced by the next; null = none."""
+    """Steps between checkpoints that only serve a restart; each replaces the one before. null = none."""
     diverged_ratio: float = 1.25
-    """A loss above this multiple of ln(vocabulary), the loss of a guess, counts as diverged."""
+    """Multiple of ln(vocabulary), the loss of a uniform guess, above which a loss counts as diverged."""
     diverged_patience_steps: int = 20
-    """Steps in a row with a diverged loss that end the run; NaN and infinity end it at once."""
+    """Number of diverged steps in a row that end the run; NaN and infinity end it at once."""
     spike_sigmas: float = 6.0
-    """A loss this many deviations above the window's mean is recorded as a spike."""
+    """Deviations above the window's mean at which a loss is recorded as a spike."""
     spike_window_steps: int = 128
-    """Steps of the window that a spike is measured against (its first 16 steps record none)."""
+    """Steps of the window that a spike is measured against (no spike is recorded in its first 16 steps)."""
 
     def __post_init__(self) -> None:
         names = (
@@ -230,11 +231,11 @@ class TrainingSpec:
 
     @property
     def tokens_per_step(self) -> int:
-        """Trained tokens of an optimiser step."""
+        """Return the trained tokens of one optimiser step."""
         return self.batch_size * self.sequence_length
 
     def checkpoint_steps(self, total_steps: int, first_step: int = 0) -> tuple[int, ...]:
-        """The steps after which a checkpoint is saved, ascending; the last one is ``total_steps``.
+        """Return the steps after which a checkpoint is saved, ascending; the last one is ``total_steps``.
 
         >>> TrainingSpec(sequence_length=8, batch_size=4, peak_lr=1e-3, checkpoints=3).checkpoint_steps(10)
         (3, 7, 10)
@@ -251,26 +252,29 @@ class TrainingSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionSpec:
-    """Where and over how many processes; changes no loss beyond rounding, so no part of identity."""
+    """Device, processes and memory options of a training.
+
+    They change losses by rounding only, so they are not part of the run's identity.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     device: Device = "auto"
-    """auto takes a CUDA device where one is seen."""
+    """Device to train on; auto = a CUDA device if there is one, else the CPU."""
     threads: Threads | None = None
-    """torch threads of a CPU rank; null = ``OMP_NUM_THREADS`` where it is exported, else this process's
-    cores shared over the ranks. They change the last bits of a loss, so a resumed run takes the number
-    its checkpoint was written with."""
+    """torch threads of a CPU rank; null = ``OMP_NUM_THREADS`` if it is exported, else this process's cores
+    shared over the ranks. Another number changes the last bits of a loss, so a resumed run uses the number
+    that its checkpoint was written with."""
     dp: Ranks = 1
     """Data-parallel ranks."""
     tp: Ranks = 1
-    """Tensor-parallel ranks: matrices are split over them."""
+    """Tensor-parallel ranks, over which matrices are divided."""
     pp: Ranks = 1
-    """Pipeline ranks: layers are split over them."""
+    """Pipeline ranks, over which layers are divided."""
     pp_engine: Literal["1f1b", "afab"] = "1f1b"
     """Order of forward and backward passes in the pipeline (arXiv 2104.04473)."""
     zero_stage: Literal[0, 1] = 0
-    """1 shares the optimiser's state over the dp ranks (arXiv 1910.02054)."""
+    """ZeRO stage; 1 shares the optimiser's state over the dp ranks (arXiv 1910.02054)."""
     micro_batch_size: int | None = None
     """Samples of one forward pass on one rank; null = the largest that memory allows."""
     recompute: bool = False
@@ -297,5 +301,5 @@ class ExecutionSpec:
 
     @property
     def ranks(self) -> int:
-        """Processes of a training."""
+        """Return the number of processes of a training."""
         return self.dp * self.tp * self.pp

@@ -1,11 +1,11 @@
-"""The boundary of training: a job goes in, checkpoints and an outcome come out.
+"""Interface of a training: a job is passed in, checkpoints and an outcome are returned.
 
     job = TrainJob(directory=run_folder, model=…, training=…, schedule=…, …)
     outcome = NanotronTrainer().train(job, watch=show)
     # run_folder/metrics.jsonl, events.jsonl, checkpoints/<step>/, worker.log
 
-A trainer resumes by itself: given the job of a killed run it goes on from the newest whole
-checkpoint, and on CPU the losses are bit for bit those of a run that was never killed.
+A trainer resumes by itself: given the job of a killed run, it continues from the newest complete
+checkpoint. On a CPU the losses are bit for bit those of a run that was never killed.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ __all__ = ["StepRow", "TrainJob", "TrainOutcome", "WarmStart", "Watch"]
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
-    """Begin from another training's checkpoint instead of random weights (annealing arms)."""
+    """Start from another training's checkpoint instead of random weights (annealing arms)."""
 
     checkpoint: Path
-    """A checkpoint folder, ``…/checkpoints/<step>``."""
+    """Checkpoint folder, ``…/checkpoints/<step>``."""
     load_optimizer: bool
-    """Whether the optimiser's moments come along; its ranks must then be this job's."""
+    """Load the optimiser's moments too; they must be divided over ranks as in this job."""
     first_step: int
-    """Steps that count as done: schedule, learning rate and sample index go on from here."""
+    """Steps that count as done: schedule, learning rate and sample index continue from here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
-    """Everything one training needs: picklable, and free of torch."""
+    """Input of one training; picklable, without torch."""
 
     directory: Path
-    """The run folder."""
+    """Run folder."""
     model: ModelSpec
     training: TrainingSpec
     execution: ExecutionSpec
@@ -49,7 +49,7 @@ class TrainJob:
     stores: Mapping[str, Path]
     """Source → folder of its token store."""
     slices: Mapping[str, int] | None = None
-    """Source → windows that may be read (simulated epoching); None = all of all."""
+    """Source → windows that may be read (simulated epoching); None = all windows of all sources."""
     seed: int
     checkpoint_steps: tuple[int, ...]
     """Steps after which a checkpoint is saved; the last step always is."""
@@ -65,9 +65,9 @@ class TrainJob:
             "batch_size": (self.schedule.batch_size, self.training.batch_size),
         }
         problems = [
-            Problem(f"training.{name}", "differs from the schedule's", found=there, allowed=here)
-            for name, (here, there) in pairs.items()
-            if here != there
+            Problem(f"training.{name}", "differs from the schedule's", found=own, allowed=planned)
+            for name, (planned, own) in pairs.items()
+            if planned != own
         ]
         if missing := sorted(set(self.schedule.sources) - set(self.stores)):
             problems.append(
@@ -100,25 +100,25 @@ class TrainJob:
 
     @property
     def first_step(self) -> int:
-        """Steps that count as done before this job's first."""
+        """Return the number of steps that count as done before this job's first."""
         return self.warm_start.first_step if self.warm_start else 0
 
     @property
     def checkpoints_dir(self) -> Path:
-        """Where its checkpoints are written."""
+        """Return the folder of the job's checkpoints."""
         return self.directory / "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepRow:
-    """One optimiser step, as ``metrics.jsonl`` holds it."""
+    """Row of ``metrics.jsonl``: one optimiser step."""
 
     step: int
-    """Counted from 1: the number of steps done."""
+    """Number of steps done, counted from 1."""
     tokens: int
     """Tokens trained so far."""
     loss: float
-    """Mean cross-entropy of the step's tokens, nats; NaN where the step had none."""
+    """Mean cross-entropy of the step's tokens, nats; NaN if it was not finite."""
     lr: float
     """Learning rate of the step."""
     grad_norm: float
@@ -129,12 +129,12 @@ class StepRow:
     """Wall time of the step."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; a number that is not finite is null."""
+        """Return the row as plain values; a number that is not finite becomes null."""
         return {name: value if math.isfinite(value) else None for name, value in vars(self).items()}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> StepRow:
-        """The inverse of :meth:`to_json`; null becomes NaN, keys of other writers are left out."""
+        """Return the row of a JSON object; null becomes NaN, and unknown keys are ignored."""
         values: dict[str, Any] = {
             name: math.nan if row.get(name) is None else row[name]
             for name in cls.__dataclass_fields__
@@ -144,22 +144,22 @@ class StepRow:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOutcome:
-    """How a training ended."""
+    """Outcome of a training."""
 
     status: Literal["done", "failed"]
     reason: str | None
-    """Why it failed; None when done."""
+    """Reason of the failure; None if the training is done."""
     last_step: int
     """Optimiser steps done, warm start included."""
     checkpoints: tuple[int, ...]
-    """Whole checkpoints on disk, ascending."""
+    """Steps of the complete checkpoints on disk, ascending."""
     windows: tuple[tuple[int, ...], ...] | None = None
-    """Windows really read [stage][source of ``schedule.sources``] up to the last checkpoint."""
+    """Windows that were read [stage][source of ``schedule.sources``] up to the last checkpoint."""
     cpu_seconds: float = 0.0
     """CPU time of the worker processes of this call."""
     device: str = "cpu"
-    """What it ran on, as the driver names it."""
+    """Driver's name of the device, or ``cpu``."""
 
 
 Watch = Callable[[StepRow], None]
-"""Called with every step's row, in order, in the caller's process."""
+"""Callback that receives the row of every step, in order, in the caller's process."""

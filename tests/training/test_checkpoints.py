@@ -33,7 +33,7 @@ TOPOLOGY = Topology(tp=1, pp=1, zero_stage=0, dp=1, dtype="float32")
 
 
 def write_checkpoint(folder: Path, step: int) -> Path:
-    """What is_whole looks at, as nanotron lays it out."""
+    """Write the files that is_whole reads, in nanotron's layout."""
     checkpoint = folder / str(step)
     (checkpoint / "model" / "head").mkdir(parents=True)
     save_file({"data": torch.ones(4)}, checkpoint / "model" / "head" / "model_weight.safetensors")
@@ -152,7 +152,7 @@ def test_retention_never_deletes_what_another_run_began_from(tmp_path: Path) -> 
     assert note == {"run": str(tmp_path / "other_run")}
 
 
-# ------------------------------------------------------------------- files that are not what they were
+# --------------------------------------------------------------------------------- damaged files
 
 STATE = CheckpointState(
     step=1, samples=8, topology=TOPOLOGY, threads=1, micro_batch_size=8, windows=((1, 2),)
@@ -167,7 +167,7 @@ FILES = (
 
 
 def write_sealed_checkpoint(folder: Path, step: int) -> Path:
-    """A checkpoint with an optimiser, a state and checksums, as the trainers leave it."""
+    """Write a checkpoint with an optimiser, a state and checksums, as a trainer does."""
     checkpoint = write_checkpoint(folder, step)
     (checkpoint / "optimizer").mkdir()
     (checkpoint / "optimizer" / "optimizer.pt").write_bytes(bytes(range(256)))
@@ -249,7 +249,7 @@ def test_what_cannot_be_read_is_not_removed(tmp_path: Path) -> None:
     assert (tmp_path / "damaged-4" / "optimizer" / "optimizer.pt").exists()
 
 
-def test_a_deletion_that_the_process_dies_over_leaves_no_whole_checkpoint(
+def test_a_deletion_during_which_the_process_dies_leaves_no_whole_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = write_sealed_checkpoint(tmp_path, 4)
@@ -265,7 +265,7 @@ def test_a_deletion_that_the_process_dies_over_leaves_no_whole_checkpoint(
 
 
 @pytest.mark.parametrize("content", ['{"step": 1}', "[1, 2]", '{"topology": {"tp": 1}}'])
-def test_a_state_that_is_none_is_damaged(tmp_path: Path, content: str) -> None:
+def test_another_content_is_a_damaged_state(tmp_path: Path, content: str) -> None:
     (tmp_path / "state.json").write_text(content)
     with pytest.raises(DamagedError, match=r"state\.json"):
         read_state(tmp_path)

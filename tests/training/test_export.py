@@ -57,7 +57,7 @@ def test_an_exported_model_has_the_loss_that_training_went_on_with(
     assert float(loss) == pytest.approx(losses_of(trained)[5], rel=1e-6)
 
 
-def test_an_exported_config_says_what_the_model_is(trained: TrainJob, tmp_path: Path) -> None:
+def test_an_exported_config_describes_the_model(trained: TrainJob, tmp_path: Path) -> None:
     folder = export_checkpoint(trained.checkpoints_dir / "6", tmp_path / "6", None)
     config = load(folder).config
     assert config.rope_parameters["rope_theta"] == 500.0
@@ -79,7 +79,7 @@ def test_tokenizer_files_are_copied_and_its_config_is_not(
 ) -> None:
     tokenizer = tmp_path / "tokenizer"
     tokenizer.mkdir()
-    # Scoring reads from spec.json that the model was trained here.
+    # Scoring recognises by spec.json that this platform trained the model.
     for name in ("tokenizer.json", "tokenizer_config.json", "spec.json", "config.json"):
         (tokenizer / name).write_text('{"from": "tokenizer"}')
     folder = export_checkpoint(trained.checkpoints_dir / "6", tmp_path / "6", tokenizer)
@@ -127,7 +127,7 @@ def _tensor_names(folder: Path) -> set[str]:
         return set(stream.keys())
 
 
-# -------------------------------------------------------------------------- what is not what it was
+# --------------------------------------------------------------------------------- damaged files
 
 
 def flip(path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_damaged_checkpoint_costs_its_own_scores_and_the_last_one_the_run(
     assert "damaged checkpoint" in lost[5]
 
 
-def test_what_another_life_scored_meanwhile_is_not_scored_again(
+def test_steps_that_another_process_scored_meanwhile_are_not_scored_again(
     trained: TrainJob, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""The GPU scripts run on a CPU, so that they have not rotted when a GPU is there."""
+"""Runs of the GPU scripts on a CPU, so that they work when a GPU is available."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def script(name: str, *arguments: str, code: int = 0) -> str:
 
 
 def lines_of(folder: Path, name: str) -> dict[str, dict[str, Any]]:
-    """The JSON lines of a script, by what they measure."""
+    """Return the JSON lines of a script by their measurement."""
     return {row["what"]: row for row in read_json_lines(folder / f"{name}.jsonl")}
 
 

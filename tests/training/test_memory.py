@@ -1,4 +1,4 @@
-"""The memory that a training is said to take, against what autograd really keeps."""
+"""Estimated memory of a training, compared with what autograd keeps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.oracles.jobs import TINY, make_job
 LENGTH, SAMPLES = 128, 2
 
 
-def bill(model: ModelSpec = TINY, *, dtype: str = "bfloat16", **execution: Any) -> Memory:
+def estimate(model: ModelSpec = TINY, *, dtype: str = "bfloat16", **execution: Any) -> Memory:
     chunk = execution.pop("chunk", None)
     training = TrainingSpec(
         sequence_length=LENGTH,
@@ -55,7 +55,7 @@ def test_activations_are_what_autograd_keeps_or_somewhat_more(
         num_attention_heads=4,
         num_key_value_heads=kv_heads,
     )
-    planned = bill(spec, dtype=dtype, chunk=32)
+    planned = estimate(spec, dtype=dtype, chunk=32)
     kept = kept_bytes(tmp_path, stores, spec, dtype)
     assert kept <= planned.activations + planned.loss
     assert planned.activations < 1.35 * kept
@@ -63,22 +63,22 @@ def test_activations_are_what_autograd_keeps_or_somewhat_more(
 
 def test_the_state_is_counted_by_the_byte() -> None:
     count = TINY.parameters
-    plain = bill(dtype="float32")
+    plain = estimate(dtype="float32")
     assert (plain.weights, plain.gradients, plain.optimizer) == (4 * count, 4 * count, 8 * count)
-    assert bill().state == 20 * count
-    assert bill(dp=4, zero_stage=1).state == 11 * count
-    assert bill(tp=2).state == 10 * count
+    assert estimate().state == 20 * count
+    assert estimate(dp=4, zero_stage=1).state == 11 * count
+    assert estimate(tp=2).state == 10 * count
 
 
 def test_recompute_and_chunks_shrink_what_is_kept() -> None:
-    whole = bill()
-    assert bill(recompute=True).activations < whole.activations
-    assert bill(chunk=8).loss < whole.loss
-    assert bill(chunk=10_000).loss == whole.loss
+    whole = estimate()
+    assert estimate(recompute=True).activations < whole.activations
+    assert estimate(chunk=8).loss < whole.loss
+    assert estimate(chunk=10_000).loss == whole.loss
 
 
-def test_a_pipeline_holds_the_micro_batches_in_flight() -> None:
+def test_a_pipeline_keeps_the_micro_batches_in_flight() -> None:
     deep = replace(TINY, num_hidden_layers=32)
-    one, ahead = bill(deep).activations, bill(deep, pp=2).activations
+    one, ahead = estimate(deep).activations, estimate(deep, pp=2).activations
     assert ahead == pytest.approx(one, rel=0.1)  # half of the layers, two micro-batches at once
-    assert bill(deep, pp=2, pp_engine="afab").activations > 2 * ahead
+    assert estimate(deep, pp=2, pp_engine="afab").activations > 2 * ahead

@@ -1,4 +1,4 @@
-"""One rank, on CPU: the adapter against the plain loop, and everything that may interrupt it."""
+"""One rank on a CPU: the adapter compared with a plain loop, and with interruptions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def plain(job: TrainJob, eos: int | None = None) -> list[float]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, stores: dict[str, Path]) -> TrainJob:
-    """A finished run of 12 steps with checkpoints at 4, 8 and 12."""
+    """Train a run of 12 steps with checkpoints at 4, 8 and 12."""
     job = make_job(tmp_path_factory.mktemp("finished"), stores, steps=12, checkpoint_steps=(4, 8))
     assert train(job).status == "done"
     return job
@@ -98,7 +98,7 @@ def test_bfloat16_stays_near_float32(
     assert losses_of(job) == pytest.approx(plain(job), rel=0.01)
 
 
-def test_rows_tell_tokens_rate_and_norm_of_each_step(finished: TrainJob) -> None:
+def test_rows_contain_tokens_rate_and_norm_of_each_step(finished: TrainJob) -> None:
     rows = rows_of(finished)
     assert sorted(rows) == list(range(1, 13))
     for step, row in rows.items():

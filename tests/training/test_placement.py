@@ -1,4 +1,4 @@
-"""How many threads a rank takes on a CPU."""
+"""Number of threads that a rank uses on a CPU."""
 
 from __future__ import annotations
 

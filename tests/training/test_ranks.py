@@ -68,7 +68,7 @@ def test_ranks_change_neither_losses_nor_samples_nor_weights(
 def test_the_shipped_executions_of_a_node_train_as_one_rank(
     tmp_path: Path, stores: dict[str, Path], alone: TrainJob, name: str
 ) -> None:
-    """Each with two data-parallel ranks in place of its four or eight, on gloo."""
+    """Train each with two data-parallel ranks in place of its four or eight, on gloo."""
     run = load(composed("experiment=smollm2_1b7", f"execution={name}"))
     execution = replace(run.execution, device="cpu", threads=1, dp=2)
     job = replace(job_of(tmp_path, stores), execution=execution)

@@ -1,4 +1,4 @@
-"""Where a job begins, decided without torch: every rule, on checkpoints that only look like some."""
+"""Start of a job, decided without torch: every rule, on checkpoints with one tensor each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WINDOWS = ((24, 8), (0, 0))
 
 
 def write_checkpoint(folder: Path, job: TrainJob, *, state: bool = True, **model: Any) -> Path:
-    """What a start looks at: the network's shape, the state, one tensor."""
+    """Write what the decision reads of a checkpoint: the network's shape, the state, one tensor."""
     (folder / "model").mkdir(parents=True)
     save_file({"data": np.ones(4, np.float32)}, folder / "model" / "model_weight.safetensors")
     (folder / "checkpoint_metadata.json").write_text("{}")
@@ -55,7 +55,7 @@ def test_a_job_without_checkpoints_begins_at_its_beginning(job: TrainJob) -> Non
     assert (start.load_optimizer, start.threads, start.windows) == (False, None, None)
 
 
-def test_a_job_goes_on_from_its_newest_checkpoint_with_all_that_it_holds(job: TrainJob) -> None:
+def test_a_job_continues_from_its_newest_checkpoint_and_its_state(job: TrainJob) -> None:
     for step in (4, 10, 8):
         write_checkpoint(job.checkpoints_dir / str(step), job)
     start = find_start(job)
@@ -64,7 +64,7 @@ def test_a_job_goes_on_from_its_newest_checkpoint_with_all_that_it_holds(job: Tr
     assert (start.load_optimizer, start.threads, start.windows) == (True, 3, WINDOWS)
 
 
-def test_its_own_checkpoint_stands_before_a_warm_start(job: TrainJob, tmp_path: Path) -> None:
+def test_its_own_checkpoint_is_preferred_to_a_warm_start(job: TrainJob, tmp_path: Path) -> None:
     write_checkpoint(job.checkpoints_dir / "10", job)
     other = write_checkpoint(tmp_path / "other" / "4", job)
     assert find_start(warm(job, other)).kind == "resume"
@@ -78,7 +78,7 @@ def test_a_warm_start_begins_at_the_step_that_it_names(
     start = find_start(warm(job, other, load_optimizer=load_optimizer))
     assert (start.kind, start.step, start.checkpoint) == ("warm_start", 8, other)
     assert start.load_optimizer is load_optimizer
-    # What the other run read, and on how many threads, is nothing to this one.
+    # The other run's windows and threads do not count for this one.
     assert (start.threads, start.windows) == (None, None)
 
 
@@ -117,7 +117,7 @@ def test_rotary_base_and_length_may_differ(job: TrainJob, tmp_path: Path, name: 
     ("change", "where"),
     [({"tp": 2}, "execution.tp"), ({"dp": 2, "zero_stage": 1}, "execution.zero_stage")],
 )
-def test_an_optimiser_cut_otherwise_is_refused_and_left_behind_where_nobody_wants_it(
+def test_an_optimiser_of_another_topology_is_refused_unless_only_weights_are_loaded(
     job: TrainJob, tmp_path: Path, change: dict[str, int], where: str
 ) -> None:
     other = write_checkpoint(tmp_path / "other" / "4", job)
@@ -139,7 +139,7 @@ def test_a_checkpoint_of_another_program_gives_its_weights_alone(
     job: TrainJob, tmp_path: Path
 ) -> None:
     other = write_checkpoint(tmp_path / "other" / "4", job, state=False)
-    with pytest.raises(CheckpointError, match="does not say over which ranks"):
+    with pytest.raises(CheckpointError, match="does not record the ranks"):
         find_start(warm(job, other))
     assert find_start(warm(job, other, load_optimizer=False)).step == 8
 

@@ -33,7 +33,7 @@ def test_a_loss_worse_than_guessing_diverges_only_when_it_stays() -> None:
     assert [isinstance(verdict, Diverged) for verdict in verdicts] == [False] * 5 + [True]
 
 
-def test_the_loss_of_a_guess_is_well() -> None:
+def test_the_loss_of_a_guess_is_accepted() -> None:
     health = Health(RULES, VOCABULARY)
     assert [health.judge(GUESS, 1.0) for _ in range(100)] == [None] * 100
 

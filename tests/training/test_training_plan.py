@@ -25,7 +25,7 @@ TRAINING: dict[str, Any] = {"sequence_length": 16, "batch_size": 8, "peak_lr": 1
         ({}, {"pp": 3}, "execution.pp"),
     ],
 )
-def test_what_does_not_fit_together_is_named(
+def test_a_setting_that_does_not_fit_is_named(
     training: dict[str, Any], execution: dict[str, Any], where: str
 ) -> None:
     spec = TrainingSpec(**{**TRAINING, **training})

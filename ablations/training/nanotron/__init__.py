@@ -1,10 +1,13 @@
-"""The adapter: the only code that knows nanotron 0.4.
+"""Adapter to nanotron 0.4, the only code that imports it.
 
-    compat.py   makes the released package importable, and usable without CUDA
-    model.py    a Llama made of its parallel layers, batch first, torch's own attention
-    config.py   a TrainJob in nanotron's words
-    engine.py   its DistributedTrainer, with our schedule, checkpoints and bookkeeping
-    trainer.py  NanotronTrainer: the Trainer interface, in worker processes
+    compat.py            makes the released package importable, and usable without CUDA
+    decoder.py           a Llama of its parallel layers, batch first, with torch's own attention
+    nanotron_config.py   its Config, made from a TrainJob
+    engine.py            its DistributedTrainer, with our schedule, checkpoints and logs
+    optimizer_step.py    one optimiser step
+    rank.py              the work of one rank's worker process
+    outcome.py           the lock of a run's training, and the outcome of a training
+    nanotron_trainer.py  NanotronTrainer, which trains a job in worker processes
 
-Importing this package imports nothing of nanotron; ``compat`` does, once, where a worker asks.
+Importing this package does not import nanotron; a worker imports it once, through ``compat``.
 """

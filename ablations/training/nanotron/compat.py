@@ -1,15 +1,15 @@
-"""nanotron 0.4 as the registry has it, made importable and usable on a CPU; no file of it is changed.
+"""Changes at run time that make the registry's nanotron 0.4 importable and usable on a CPU.
 
-Import nanotron through this module, first. What stands in the way, and what is done about it:
+No file of nanotron is changed. Import it through this module first. The obstacles, and their solutions:
 
-* ``nanotron.logging`` and ``nanotron.config`` import each other: the second is lent a stand-in
-  while the first is imported.
-* ``nanotron.trainer`` imports two bundled models that need flash-attn: they are replaced by empty
-  modules, since we bring our own model.
-* ``datasets``, ``transformers`` and ``wandb`` are imported where they can be, for 1.3 s and a
-  ``wandb.init()`` nobody asked for: they are hidden while nanotron is imported.
-* ``device="cuda"`` is written out in the constructor, in saving, and in clipping:
-  :class:`CudaToCpu` rewrites it, there and never in a forward or backward pass.
+* ``nanotron.logging`` and ``nanotron.config`` import each other: a stand-in replaces the second while the
+  first is imported.
+* ``nanotron.trainer`` imports two bundled models that need flash-attn: empty modules replace them, because
+  we use our own model.
+* ``datasets``, ``transformers`` and ``wandb`` are imported if they are installed, which takes 1.3 s and calls
+  ``wandb.init()``: they are hidden while nanotron is imported.
+* ``device="cuda"`` is hard-coded in the constructor, in saving and in clipping: :class:`CudaToCpu` replaces
+  it there, and never in a forward or backward pass.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _hidden(names: tuple[str, ...]) -> Iterator[None]:
 
 
 def _lend_logging_its_config() -> None:
-    """Import ``nanotron.logging`` beside a stand-in for the config module that it annotates with."""
+    """Import ``nanotron.logging`` with a stand-in for the config module, which only its annotations need."""
     _stand_in("nanotron.config").__path__ = []
     _stand_in("nanotron.config.config", LoggingArgs=object)
     importlib.import_module("nanotron.logging")
@@ -71,7 +71,7 @@ def _lend_logging_its_config() -> None:
 
 
 def _stub_bundled_models() -> None:
-    """Replace the models that import flash-attn by classes that nothing makes an object of."""
+    """Replace the models that import flash-attn by classes that are never instantiated."""
     for module, names in {
         "llama": ("LlamaForTraining", "RotaryEmbedding"),
         "starcoder2": ("Starcoder2ForTraining",),
@@ -81,16 +81,16 @@ def _stub_bundled_models() -> None:
 
 @functools.cache
 def nanotron_trainer() -> Any:
-    """The module ``nanotron.trainer``, imported once."""
+    """Return the module ``nanotron.trainer``, imported once."""
     with _hidden(_HIDDEN), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "Datasets and/or Transformers not installed", as meant
+        warnings.simplefilter("ignore")  # "Datasets and/or Transformers not installed", as intended
         _lend_logging_its_config()
         _stub_bundled_models()
         return importlib.import_module("nanotron.trainer")
 
 
 class CudaToCpu(TorchFunctionMode):
-    """While active, an explicit "cuda" device argument of a torch call becomes "cpu"."""
+    """Mode in which an explicit "cuda" device argument of a torch call becomes "cpu"."""
 
     def __torch_function__(
         self,
@@ -115,7 +115,7 @@ def _as_cpu(value: Any) -> Any:
 
 
 def on_cpu(function: Callable[P, T]) -> Callable[P, T]:
-    """``function`` with :class:`CudaToCpu` active while it runs."""
+    """Return ``function`` with :class:`CudaToCpu` active while it runs."""
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -126,10 +126,11 @@ def on_cpu(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def use_one_rank() -> None:
-    """Spare a process that is the only rank 1.5 CPU-seconds of imports, for the rest of its life.
+    """Avoid 1.5 CPU-seconds of imports in a process that is the only rank, until it ends.
 
-    * Comparing tensors with other ranks' imports torch.distributed.tensor and sympy: there are none.
-    * torch's optimizers import torch._dynamo to keep compilers off. Not for a process that compiles.
+    * The comparison of tensors across ranks imports torch.distributed.tensor and sympy; one rank needs none.
+    * torch's optimizers import torch._dynamo to exclude themselves from compilation. Do not call this in a
+      process that compiles.
     """
     module = nanotron_trainer()
     module.save = functools.partial(module.save, sanity_checks=False)
@@ -139,12 +140,12 @@ def use_one_rank() -> None:
 
 
 def use_cpu() -> None:
-    """Make nanotron's trainer module do without CUDA, for the rest of this process's life."""
+    """Make nanotron's trainer module work without CUDA, until this process ends."""
     module = nanotron_trainer()
 
     class CpuParallelContext(module.ParallelContext):  # type: ignore[name-defined, misc]
         def set_device(self) -> None:
-            """No device to choose."""
+            """Do nothing: a CPU has no device to choose."""
 
     module.ParallelContext = CpuParallelContext
     module.log_memory = lambda **_: None

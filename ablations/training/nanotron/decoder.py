@@ -1,15 +1,15 @@
-"""A Llama-family decoder of nanotron's parallel layers and torch's scaled_dot_product_attention.
+"""Llama-family decoder of nanotron's parallel layers and torch's scaled_dot_product_attention.
 
     embed ─▶ layers.0 ─▶ … ─▶ layers.n-1 ─▶ head (norm, output matrix, loss)
 
-Each is a pipeline block. Everything is batch first: nanotron's sequence-first layout cost 10 ms a
-step at 1M parameters, and only its sequence parallelism needs it. Rotary tables and attention mask
-are made once a micro-batch and reach the layers through a :class:`Slot`, not through the pipeline:
-every rank can make them, since every rank can read every sample.
+Each of them is a pipeline block. All tensors are batch first: nanotron's sequence-first layout costs 10 ms
+per step at 1M parameters, and only its sequence parallelism needs it. Rotary tables and attention mask are
+made once per micro-batch and passed to the layers in a :class:`Slot` instead of through the pipeline, because
+every rank can read every sample and make them itself.
 
-Weights are laid out, and positions rotated, as transformers' Llama does, so that export is
-renaming and splitting. A matrix that is not split over ranks skips nanotron's autograd wrappers,
-which cost 20 µs each.
+The layout of the weights and the rotation of positions are those of transformers' Llama, so that an export
+only renames and splits. A matrix that is not divided over ranks skips nanotron's autograd wrappers, which
+take 20 µs each.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ablations.training.initial_weights import initial_tensor, residual_std
 from ablations.training.loss import mean_cross_entropy
 from ablations.training.nanotron.compat import nanotron_trainer
 from ablations.training.packing import Positions
+from ablations.training.specs import ModelSpec
 
 nanotron_trainer()
 
@@ -40,34 +41,25 @@ from nanotron.parallel.tensor_parallel.nn import (  # noqa: E402
     TensorParallelRowLinear,
 )
 
-__all__ = ["Llama", "LlamaShape", "Slot", "canonical_name"]
+__all__ = ["Llama", "LlamaShape", "Slot"]
 
 Output = dict[str, torch.Tensor]
 
 
-@dataclass
-class LlamaShape:
-    """The network as nanotron's config holds it, in LlamaConfig's names; saved in every checkpoint."""
+@dataclass(frozen=True, kw_only=True)
+class LlamaShape(ModelSpec):
+    """Model section of nanotron's config, saved in every checkpoint as ``model_config.json``."""
 
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    max_position_embeddings: int
-    rope_theta: float
-    rms_norm_eps: float
-    tie_word_embeddings: bool
-    initializer_range: float
-    bos_token_id: int
-    eos_token_id: int
     model_type: str = "llama"
+
+
+# nanotron assigns vocab_size and max_position_embeddings, so this one must not be frozen.
+LlamaShape.__setattr__ = object.__setattr__  # type: ignore[method-assign]
 
 
 @dataclass
 class Slot:
-    """What the layers of this process share within a micro-batch, and how they are run."""
+    """Positions that this process's layers share within a micro-batch, and options of their execution."""
 
     positions: Positions | None = None
     recompute: bool = False
@@ -92,7 +84,7 @@ class RMSNorm(nn.Module):
 class Attention(nn.Module):
     def __init__(self, shape: LlamaShape, parallel: Any, tp: Any) -> None:
         super().__init__()
-        self.width = shape.hidden_size // shape.num_attention_heads
+        self.width = shape.head_dim
         self.heads = shape.num_attention_heads // tp.size()
         self.kv_heads = shape.num_key_value_heads // tp.size()
         q, kv = shape.num_attention_heads * self.width, shape.num_key_value_heads * self.width
@@ -135,7 +127,7 @@ class Layer(nn.Module):
         self.attn = Attention(shape, parallel, tp)
         self.post_attention_layernorm = RMSNorm(shape.hidden_size, shape.rms_norm_eps)
         self.mlp = FeedForward(shape, parallel, tp)
-        # All layers share one compiled graph: their parameters are its inputs, shapes are fixed.
+        # All layers share one compiled graph: their parameters are its inputs, and shapes are fixed.
         self.run = torch.compile(self.body, dynamic=False) if slot.compile else self.body
 
     def body(self, hidden: torch.Tensor, positions: Positions) -> torch.Tensor:
@@ -145,7 +137,7 @@ class Layer(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor) -> Output:
         positions = self.slot.positions
-        assert positions is not None  # Llama.hidden sets them before any block runs
+        assert positions is not None  # Llama.hidden sets them before a block runs
         if self.slot.recompute:
             hidden: torch.Tensor = checkpoint(
                 self.run, hidden_states, positions, use_reentrant=False, preserve_rng_state=False
@@ -171,7 +163,7 @@ class Embedding(nn.Module):
 
 
 class Head(nn.Module):
-    """Final norm, output matrix and loss in one block, so that logits need never exist whole."""
+    """Final norm, output matrix and loss in one block, so that the loss can be computed in chunks."""
 
     def __init__(self, shape: LlamaShape, parallel: Any, tp: Any, slot: Slot) -> None:
         super().__init__()
@@ -182,7 +174,7 @@ class Head(nn.Module):
         )
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Scores of the vocabulary (of this rank's part of it) after the last layer."""
+        """Return the logits of the vocabulary, or of this rank's part of it, after the last layer."""
         return _linear(self.lm_head, self.norm(hidden))
 
     def forward(self, hidden_states: torch.Tensor, label_ids: torch.Tensor) -> Output:
@@ -197,7 +189,7 @@ class Head(nn.Module):
 
 
 class Llama(NanotronModel):  # type: ignore[misc]
-    """The model that nanotron builds on every rank; blocks of other pipeline ranks stay empty."""
+    """Model that nanotron builds on every rank; blocks of other pipeline ranks stay empty."""
 
     def __init__(
         self,
@@ -235,7 +227,7 @@ class Llama(NanotronModel):  # type: ignore[misc]
         )
 
     def hidden(self, input_ids: Any, positions: Positions) -> Any:
-        """The last layer's output, or a pointer to the rank that has it."""
+        """Return the last layer's output, or a pointer to the rank that has it."""
         self.slot.positions = positions
         states = self._run(self.embed, input_ids=input_ids)["hidden_states"]
         for layer in self.layers:
@@ -243,16 +235,16 @@ class Llama(NanotronModel):  # type: ignore[misc]
         return states
 
     def forward(self, input_ids: Any, label_ids: Any, positions: Positions) -> Output:
-        """The mean loss of a micro-batch, on the rank that computes it."""
+        """Return the mean loss of a micro-batch, on the rank that computes it."""
         states = self.hidden(input_ids, positions)
         output: Output = self._run(self.head, hidden_states=states, label_ids=label_ids)
         return output
 
     def _run(self, block: Any, **tensors: Any) -> Any:
-        """The block; without a pipeline, without its bookkeeping (15 µs a block)."""
+        """Run a block; without a pipeline, skip its bookkeeping (15 µs per block)."""
         return block.pp_block(**tensors) if self.whole else block(**tensors)
 
-    # ------------------------------------------------------------- what nanotron asks of a model
+    # ------------------------------------------------------------ methods that nanotron calls
 
     @torch.no_grad()
     def init_model_randomly(self, config: Any) -> None:
@@ -270,9 +262,9 @@ class Llama(NanotronModel):  # type: ignore[misc]
                 parameter[pair.local_slices] = full[pair.global_slices].to(parameter)
 
     def canonical_parameters(self) -> Iterator[tuple[str, Any, nn.Module]]:
-        """This rank's parameters by topology-free names, with the module that holds each.
+        """Yield this rank's parameters with names that do not depend on the topology, and their modules.
 
-        A tied parameter goes by the embedding's name, and comes once.
+        A tied parameter is yielded once, with the embedding's name.
         """
         prefixes = {id(m): f"{name}." if name else "" for name, m in self.named_modules()}
         seen: set[int] = set()
@@ -285,27 +277,19 @@ class Llama(NanotronModel):  # type: ignore[misc]
                 if parameter.is_tied:
                     info = parameter.get_tied_info()
                     name = info.get_full_name_from_module_id_to_prefix(prefixes)
-                yield canonical_name(name), parameter, module
+                yield name.replace(".pp_block", ""), parameter, module
 
     def get_embeddings_lm_head_tied_names(self) -> list[str]:
-        """The two names of the one matrix, where embedding and head are tied."""
+        """Return both names of the shared matrix if embedding and head are tied, else none."""
         if not self.config.tie_word_embeddings:
             return []
         return ["embed.pp_block.token_embedding.weight", "head.pp_block.lm_head.weight"]
 
     def get_block_compute_costs(self) -> dict[type[nn.Module], int]:
-        """What balances the pipeline: matrix parameters of a block."""
-        shape = self.config
-        heads = 2 * (shape.num_attention_heads + shape.num_key_value_heads)
-        width = shape.hidden_size // shape.num_attention_heads
-        layer = shape.hidden_size * (heads * width + 3 * shape.intermediate_size)
-        return {Layer: layer, Head: shape.vocab_size * shape.hidden_size}
+        """Return the matrix parameters of each kind of block, by which nanotron balances the pipeline."""
+        head = self.config.vocab_size * self.config.hidden_size
+        return {Layer: self.config.layer_parameters, Head: head}
 
     def get_flops_per_sec(self, *_: Any) -> tuple[float, float]:
-        """Unused: the platform counts FLOPs itself (ModelSpec.flops_per_token)."""
+        """Return zeros: the platform counts FLOPs itself (ModelSpec.flops_per_token)."""
         return 0.0, 0.0
-
-
-def canonical_name(name: str) -> str:
-    """A parameter's name without nanotron's pipeline wrapping."""
-    return name.replace(".pp_block", "")

@@ -1,16 +1,17 @@
-"""nanotron's DistributedTrainer with what 0.4 lacks: our schedule, exact resume, lean steps.
+"""nanotron's DistributedTrainer with additions to 0.4: our schedule, exact resume, faster steps.
 
     train()  (nanotron's loop)
-      └─ training_step        forward and backward ─▶ gradients ─▶ clip ─▶ AdamW     (steps.py)
-      └─ train_step_logs      row ─▶ verdict on the loss ─▶ checkpoint, where one is due
+      └─ training_step        forward and backward ─▶ gradients ─▶ clip ─▶ AdamW     (optimizer_step.py)
+      └─ train_step_logs      row ─▶ verdict on the loss ─▶ checkpoint, if one is due
 
-What is kept of nanotron: building and splitting the model, process groups, DDP, pipeline engines,
-tied weights, ZeRO, gradient accumulation, checkpoints. What is ours, and why:
+nanotron builds and divides the model, and provides process groups, DDP, pipeline engines, tied weights, ZeRO,
+gradient accumulation and checkpoints. The changes, and their reasons:
 
-* The learning rate of step s is ``LearningRate.at(s)``, set before the optimiser steps. 0.4 resumes
-  with lr(0) in the optimiser, which moves the loss by 8e-3, and has no 1-sqrt decay.
-* A checkpoint is written in ``.partial`` and renamed, at the steps asked for and at the end.
-* ``unsharded_shape`` holds numpy integers, which 0.4 writes as text that it cannot read back.
+* The learning rate of step s is ``LearningRate.at(s)``, set before the optimiser's step. 0.4 resumes
+  with lr(0) in the optimiser, which changes the loss by 8e-3, and has no 1-sqrt decay.
+* A checkpoint is written in ``.partial`` and renamed, at the configured steps and at the end.
+* ``unsharded_shape`` consists of numpy integers, which 0.4 writes as text that it cannot read: they are
+  converted.
 """
 
 from __future__ import annotations
@@ -59,11 +60,11 @@ from nanotron.serialize.metadata import CheckpointMetadata  # noqa: E402
 __all__ = ["Engine"]
 
 _AHEAD = 2
-"""Steps that a thread reads ahead of a GPU; a CPU's own cores would do the reading."""
+"""Steps that a thread reads ahead for a GPU; on a CPU the reading would take the training's own cores."""
 
 
 class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
-    """One rank's trainer of one job."""
+    """Trainer of one rank for one job."""
 
     def __init__(
         self, job: TrainJob, cut: Cut, start: Start, *, feed: Feed, device: torch.device
@@ -79,12 +80,12 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
             loss_chunk_tokens=job.execution.loss_chunk_tokens,
         )
         self.saved_steps = {*job.checkpoint_steps, job.schedule.total_steps}
-        with self._in_our_words(), self._device_words():
+        with self._patched_trainer(), self._patched_device():
             super().__init__("", model_class=functools.partial(Llama, slot=self.slot))
 
     @contextlib.contextmanager
-    def _in_our_words(self) -> Iterator[None]:
-        """Let nanotron take config, schedule and start from the job, and batches as they are."""
+    def _patched_trainer(self) -> Iterator[None]:
+        """Make nanotron take config, schedule and start from the job, and accept batches unchecked."""
         ours = {
             "get_config_from_file": lambda *_, **__: nanotron_config(
                 self.job, self.cut, self.start
@@ -103,7 +104,7 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
             for name, function in theirs.items():
                 setattr(_trainer, name, function)
 
-    def _device_words(self) -> contextlib.AbstractContextManager[Any]:
+    def _patched_device(self) -> contextlib.AbstractContextManager[Any]:
         return CudaToCpu() if self.device.type == "cpu" else contextlib.nullcontext()
 
     def _build_scheduler(self, optimizer: Any, **_: Any) -> Any:
@@ -111,7 +112,7 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
         return torch.optim.lr_scheduler.LambdaLR(optimizer.get_base_optimizer(), factor)
 
     def _start_meta(self, **_: Any) -> CheckpointMetadata:
-        """Where the training goes on: a warm start need not go on where its checkpoint ended."""
+        """Return the progress to continue from; a warm start need not continue at its checkpoint's step."""
         samples = self.start.step * self.job.training.batch_size
         metas = {"last_train_step": self.start.step, "consumed_train_samples": samples}
         return CheckpointMetadata(version=None, tp=0, dp=0, metas=metas)
@@ -119,13 +120,13 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
     # ----------------------------------------------------------------------- nanotron's own hooks
 
     def post_init(self) -> None:
-        """Repair and complete what the constructor left."""
+        """Correct and complete the state that nanotron's constructor leaves."""
         job = self.job
         for parameter in self.unwrapped_model.parameters():
             if parameter.is_sharded:
                 info = parameter.get_sharded_info()
                 info.unsharded_shape = tuple(int(size) for size in info.unsharded_shape)
-        # 0.4 puts the sequence length here, and would export a model that cannot read further.
+        # 0.4 sets this to the sequence length, and the exported model could not read longer sequences.
         self.model_config.max_position_embeddings = job.model.max_position_embeddings
         self.start_iteration_step = self.iteration_step = self.start.step
         self.consumed_train_samples = self.start.step * job.training.batch_size
@@ -144,14 +145,14 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
             self.health.recall(self.logbook.losses(before=self.start.step, last=window))
 
     def pre_training(self, *_: Any, **__: Any) -> None:
-        """Nothing: 0.4 calls ``wandb.init()`` here wherever wandb can be imported."""
+        """Do nothing: 0.4 calls ``wandb.init()`` here if wandb can be imported."""
 
     def training_step(self, dataloader: Iterator[dict[str, Any]]) -> tuple[Any, Any]:
-        """One optimiser step; nanotron's loop counts steps from 1."""
+        """Do one optimiser step; nanotron's loop counts steps from 1."""
         return [], self.stepper.step(dataloader, self.job.learning_rate.at(self.iteration_step - 1))
 
     def train_step_logs(self, outputs: Any, loss_avg: torch.Tensor | None) -> None:
-        """Write the step down, judge it, and save a checkpoint where one is due."""
+        """Write the step's row, judge its loss, and save a checkpoint if one is due."""
         due = self.iteration_step in self.saved_steps or self._recovery_due()
         if loss_avg is not None and self.is_writer:
             seconds = time.time() - self.iteration_start_time
@@ -161,11 +162,11 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
         if due:
             self.save_checkpoint()
 
-    # ----------------------------------------------------------------------------------- the work
+    # ----------------------------------------------------------------------------------- training
 
     @property
     def is_writer(self) -> bool:
-        """Whether this rank has the loss, and is the one of those that do to write it down."""
+        """Return whether this rank writes the log: of the ranks that have the loss, only one does."""
         return dist.get_rank(self.parallel_context.world_pg) in self.logger_ranks
 
     def _write_row(self, reading: Reading) -> None:
@@ -182,11 +183,11 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
         self.logbook.event("spike", step=step, reason=str(verdict))
 
     def batches(self) -> Iterator[dict[str, Any]]:
-        """This rank's micro-batches, from the start's step on."""
+        """Yield this rank's micro-batches, from the start's step on."""
         context, model = self.parallel_context, self.unwrapped_model
         at = dist.get_rank(context.pp_pg)
-        reads = at == model.input_pp_rank
-        judges = at == model.output_pp_rank
+        has_inputs = at == model.input_pp_rank
+        has_loss = at == model.output_pp_rank
         on_cuda = self.device.type == "cuda"
         stop = self.job.schedule.total_steps
         for tokens in self.feed.steps(self.start.step, stop, ahead=_AHEAD if on_cuda else 0):
@@ -196,16 +197,16 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
             for micro in whole:
                 inputs = micro[:, :-1].contiguous()
                 yield {
-                    "input_ids": inputs if reads else TensorPointer(model.input_pp_rank),
+                    "input_ids": inputs if has_inputs else TensorPointer(model.input_pp_rank),
                     "label_ids": micro[:, 1:].contiguous()
-                    if judges
+                    if has_loss
                     else TensorPointer(model.output_pp_rank),
                     "positions": self.positions.of(inputs),
                 }
 
     def run(self) -> None:
         """Train to the end of the schedule."""
-        with self._in_our_words():
+        with self._patched_trainer():
             self.train(self.batches())
 
     # -------------------------------------------------------------------------------- checkpoints
@@ -216,13 +217,13 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
 
     @torch.no_grad()
     def save_checkpoint(self) -> Path:
-        """Write a checkpoint aside, and give it its name when every rank has written its part."""
+        """Write a checkpoint in ``.partial``, and rename it after every rank has written its part."""
         folder = self.job.checkpoints_dir
         final = folder / str(self.iteration_step)
         first = dist.get_rank(self.parallel_context.world_pg) == 0
         if first:
             shutil.rmtree(folder / PARTIAL, ignore_errors=True)
-        with self._device_words():
+        with self._patched_device():
             written: Path = super().save_checkpoint()
         state = self._state()
         torch.distributed.barrier()
@@ -241,7 +242,7 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
         return interval is not None and self.iteration_step % interval == 0
 
     def _drop_recovery_checkpoints(self) -> None:
-        """A newer checkpoint is whole: those that only a restart would have needed may go."""
+        """Delete the older checkpoints that only a restart would have needed; a newer one is complete."""
         for step in checkpoint_steps(self.job.checkpoints_dir)[:-1]:
             checkpoint = self.job.checkpoints_dir / str(step)
             if step not in self.saved_steps and not is_referenced(checkpoint):
@@ -259,7 +260,7 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
         )
 
     def _windows(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Windows read by all data-parallel ranks together."""
+        """Return the windows [stage][source] that all data-parallel ranks read together."""
         counts = torch.from_numpy(self.feed.counts.array.copy())
         if (dp := self.parallel_context.dp_pg).size() > 1:
             counts = counts.to(self.device)

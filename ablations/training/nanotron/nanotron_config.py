@@ -1,8 +1,7 @@
-"""A TrainJob in nanotron's words: its Config object, built without a file in between.
+"""nanotron's Config object, made from a TrainJob without a file.
 
-nanotron's own learning-rate schedule, checkpoint interval and data section are left inert: rate,
-checkpoints and samples of a step are functions of the step (engine.py), which its 0.4 release
-cannot express.
+nanotron's own learning-rate schedule, checkpoint interval and data section have no effect: rate,
+checkpoints and samples of a step are functions of the step (engine.py), which nanotron 0.4 cannot express.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from ablations.training.checkpoints import PARTIAL
 from ablations.training.nanotron.compat import nanotron_trainer
 from ablations.training.nanotron.decoder import LlamaShape
 from ablations.training.resume import Start
-from ablations.training.specs import ModelSpec
 from ablations.training.train_job import TrainJob
 
 nanotron_trainer()
@@ -40,7 +38,7 @@ from nanotron.parallel.pipeline_parallel.engine import (  # noqa: E402
 )
 from nanotron.parallel.tensor_parallel.nn import TensorParallelLinearMode  # noqa: E402
 
-__all__ = ["DTYPES", "llama_shape", "nanotron_config"]
+__all__ = ["DTYPES", "nanotron_config"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -50,14 +48,8 @@ _PP_ENGINES = {
 }
 
 
-def llama_shape(model: ModelSpec) -> LlamaShape:
-    """The model as nanotron's config holds it."""
-    names = set(LlamaShape.__dataclass_fields__) & set(ModelSpec.__dataclass_fields__)
-    return LlamaShape(**{name: getattr(model, name) for name in names})
-
-
 def nanotron_config(job: TrainJob, cut: Cut, start: Start) -> Config:
-    """nanotron's config of a job."""
+    """Return nanotron's config of a job."""
     execution, total = job.execution, job.schedule.total_steps
     resume = start.checkpoint if start.load_optimizer else None
     return Config(
@@ -71,14 +63,14 @@ def nanotron_config(job: TrainJob, cut: Cut, start: Start) -> Config:
             tp_linear_async_communication=False,
         ),
         model=ModelArgs(
-            model_config=llama_shape(job.model),
+            model_config=LlamaShape(**vars(job.model)),
             init_method=_init_method(job, start),
             dtype=DTYPES[job.training.dtype],
         ),
         tokenizer=TokenizerArgs(),
         checkpoints=CheckpointsArgs(
             checkpoints_path=job.checkpoints_dir / PARTIAL,
-            checkpoint_interval=total + 1,  # never: engine.py saves at the steps asked for
+            checkpoint_interval=total + 1,  # never: engine.py saves at the configured steps
             resume_checkpoint_path=resume,
             checkpoints_path_is_shared_file_system=True,
         ),
@@ -109,7 +101,7 @@ def _optimizer(job: TrainJob) -> OptimizerArgs:
         adam_eps=training.adam_eps,
         adam_beta1=training.adam_beta1,
         adam_beta2=training.adam_beta2,
-        torch_adam_is_fused=True,  # on CPU a quarter of the time of the foreach and loop forms
+        torch_adam_is_fused=True,  # on a CPU it takes a quarter of the time of the foreach and loop forms
         learning_rate_scheduler=LRSchedulerArgs(
             learning_rate=training.peak_lr,
             lr_warmup_style="linear",

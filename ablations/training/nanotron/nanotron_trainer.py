@@ -1,11 +1,11 @@
-"""NanotronTrainer: the Trainer interface over nanotron, in worker processes."""
+"""NanotronTrainer: training with nanotron in worker processes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
 from pathlib import Path
 
-from ablations.errors import AblationError, TrainingError
+from ablations.errors import AblationError, ConfigError, TrainingError
 from ablations.files import mend_lines
 from ablations.training.batching import training_problems
 from ablations.training.checkpoints import reference, remove_torn, set_damaged_aside
@@ -20,58 +20,65 @@ __all__ = ["NanotronTrainer", "prepare"]
 _WORKER = "ablations.training.nanotron.rank"
 
 
-@dataclass(frozen=True)
 class NanotronTrainer:
-    """Trains with nanotron 0.4, on CPU (gloo) and CUDA (NCCL)."""
+    """Trainer of nanotron 0.4, on CPU (gloo) and CUDA (NCCL)."""
 
-    def train(self, job: TrainJob, watch: Watch | None = None) -> TrainOutcome:
-        """See :class:`ablations.training.train_job.Trainer`."""
-        _require_fit(job)
-        start = prepare(job)
-        if start.step >= job.schedule.total_steps:
-            return outcome_of(job)
-        tail = _Tail(job.directory / "metrics.jsonl", watch)
-        task = Task(
-            module=_WORKER,
-            function="train_rank",
-            argument=(job, start),
-            ranks=job.execution.ranks,
-            log=job.directory / "worker.log",
-        )
-        result = run_in_worker(task, tail.read)
-        if result.error is None and result.died is None:
-            return result.value  # type: ignore[no-any-return]
-        return failure(job, result.died or _reason(result.error, task.log))
+    def train(
+        self, job: TrainJob, watch: Watch | None = None, *, in_process: bool = False
+    ) -> TrainOutcome:
+        """Train a job to its end, from its newest complete checkpoint if it has one.
 
-    def train_here(self, job: TrainJob, watch: Watch | None = None) -> TrainOutcome:
-        """As :meth:`train` for one rank, in this process, which must be a disposable one.
+        Args:
+            job: The training.
+            watch: Receives every row of ``metrics.jsonl`` while the training runs.
+            in_process: Train in this process instead of workers; only for one rank, and in a process that
+                ends with the run. Process groups, patched modules and another number of torch threads remain
+                in it.
 
-        It is left with process groups, patched modules and another number of torch threads.
+        Returns:
+            The outcome, also if the training diverged or a worker died.
+
+        Raises:
+            ConfigError: model, training and execution do not fit together.
+            CheckpointError: see :func:`find_start`.
+            HeldError: a worker of this run is still training.
         """
-        from ablations.training.nanotron.rank import train_rank
-
-        _require_fit(job)
+        if problems := training_problems(job.model, job.training, job.execution):
+            raise ConfigError(problems)
         start = prepare(job)
         if start.step >= job.schedule.total_steps:
             return outcome_of(job)
         tail = _Tail(job.directory / "metrics.jsonl", watch)
-        try:
-            return train_rank((job, start))
-        except TrainingError as error:
-            return failure(job, error.reason)
-        finally:
-            tail.read()
+        return (_train_in_process if in_process else _train_in_workers)(job, start, tail)
 
 
-def _require_fit(job: TrainJob) -> None:
-    from ablations.errors import ConfigError
+def _train_in_process(job: TrainJob, start: Start, tail: _Tail) -> TrainOutcome:
+    from ablations.training.nanotron.rank import train_rank
 
-    if problems := training_problems(job.model, job.training, job.execution):
-        raise ConfigError(problems)
+    try:
+        return train_rank((job, start))
+    except TrainingError as error:
+        return failure(job, error.reason)
+    finally:
+        tail.read()
+
+
+def _train_in_workers(job: TrainJob, start: Start, tail: _Tail) -> TrainOutcome:
+    task = Task(
+        module=_WORKER,
+        function="train_rank",
+        argument=(job, start),
+        ranks=job.execution.ranks,
+        log=job.directory / "worker.log",
+    )
+    result = run_in_worker(task, tail.read)
+    if result.error is None and result.died is None:
+        return result.value  # type: ignore[no-any-return]
+    return failure(job, result.died or _reason(result.error, task.log))
 
 
 def prepare(job: TrainJob) -> Start:
-    """Clear up what a killed worker left, move damaged checkpoints aside, and find where to begin.
+    """Remove what a killed worker left, rename damaged checkpoints, and return the start of the job.
 
     Raises:
         HeldError: a worker of this run is still alive.
@@ -82,8 +89,8 @@ def prepare(job: TrainJob) -> Start:
         remove_torn(job.checkpoints_dir)
         for name in ("metrics.jsonl", "events.jsonl"):
             mend_lines(job.directory / name)
-        for step, what in set_damaged_aside(job.checkpoints_dir).items():
-            Logbook(job.directory).event("damaged", step=step, reason=what)
+        for step, reason in set_damaged_aside(job.checkpoints_dir).items():
+            Logbook(job.directory).event("damaged", step=step, reason=reason)
         start = find_start(job)
     if start.kind == "warm_start" and start.checkpoint is not None:
         reference(start.checkpoint, job.directory)
@@ -91,7 +98,7 @@ def prepare(job: TrainJob) -> Start:
 
 
 def _reason(error: BaseException | None, log: Path) -> str:
-    """Why a worker failed; what the user has to put right is raised instead."""
+    """Return the reason of a worker's failure; an error that the user has to correct is raised instead."""
     if isinstance(error, TrainingError):
         return error.reason
     if isinstance(error, AblationError):
@@ -100,16 +107,14 @@ def _reason(error: BaseException | None, log: Path) -> str:
 
 
 class _Tail:
-    """Hands the rows that a worker appends to a watcher in this process."""
+    """Reader that passes the rows that a worker appends to a watcher in this process."""
 
     def __init__(self, file: Path, watch: Watch | None) -> None:
         self._file, self._watch = file, watch
         self._offset = file.stat().st_size if file.exists() else 0
 
     def read(self) -> None:
-        """Show the watcher every whole row that is new."""
-        import json
-
+        """Pass every complete new row to the watcher."""
         if self._watch is None or not self._file.exists():
             return
         with self._file.open("rb") as stream:

@@ -1,8 +1,8 @@
-"""One optimiser step: nanotron's where ranks must talk, plain torch where there is one rank.
+"""One optimiser step: nanotron's for several ranks, plain torch for one rank.
 
-At one rank, 0.4 still all-reduces each parameter's gradient, walks all modules twice, formats debug
-messages, and clips and updates parameter by parameter: 7% of a step at 1M parameters. The lean
-form does the same arithmetic without them.
+With one rank, nanotron 0.4 still all-reduces each parameter's gradient, visits all modules twice, formats
+debug messages, and clips and updates parameter by parameter: 7% of a step at 1M parameters. The form for one
+rank does the same arithmetic without that.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from nanotron import distributed as dist  # noqa: E402
 __all__ = ["Stepper"]
 
 _NORM_EPSILON = 1e-6
-"""As torch's and nanotron's clipping add to the norm."""
+"""Constant that torch's and nanotron's clipping add to the norm."""
 
 
 class Stepper:
-    """Steps the model of a nanotron trainer."""
+    """Optimiser step of a nanotron trainer's model."""
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
@@ -41,7 +41,7 @@ class Stepper:
         self._bare_update = bare_step(self._base_optimizer)
 
     def step(self, batches: Iterator[dict[str, Any]], lr: float) -> torch.Tensor | None:
-        """Train one batch; its mean loss, on the ranks that compute it."""
+        """Train one batch at rate ``lr``; return its mean loss on the ranks that compute it, else None."""
         trainer = self.trainer
         losses = self._passes(batches)
         if not self.alone:
@@ -51,14 +51,14 @@ class Stepper:
         for group in self._base_optimizer.param_groups:
             group["lr"] = lr
         self._update()
-        # Its state goes into the checkpoint; the rate it sets is replaced above.
+        # The scheduler's state is saved in the checkpoint; the rate that it sets is replaced above.
         trainer.lr_scheduler.last_epoch += 1
         return loss
 
     # -------------------------------------------------------------------- forward and backward
 
     def _passes(self, batches: Iterator[dict[str, Any]]) -> list[torch.Tensor]:
-        """Forward and backward of every micro-batch; the losses, each over the number of them."""
+        """Run forward and backward of every micro-batch; return the losses, each divided by their number."""
         trainer, count = self.trainer, self.trainer.n_micro_batches_per_batch
         if self._pp.size() == 1 and not isinstance(trainer.model, DistributedDataParallel):
             return [self._pass(next(batches), count) for _ in range(count)]
@@ -82,7 +82,7 @@ class Stepper:
         return detached
 
     def _mean(self, losses: list[torch.Tensor]) -> torch.Tensor | None:
-        """The loss over all micro-batches and data-parallel ranks."""
+        """Return the loss over all micro-batches and data-parallel ranks."""
         if not losses:
             return None
         total = torch.stack(losses).sum()
@@ -95,7 +95,7 @@ class Stepper:
 
     @torch.no_grad()
     def _update(self) -> None:
-        """AdamW, then no gradients."""
+        """Update the weights with AdamW, and drop the gradients."""
         trainer, accumulator = self.trainer, self.trainer.grad_accumulator
         if not self.alone:
             trainer.optimizer.step()
@@ -109,7 +109,7 @@ class Stepper:
             parameter.grad = None
 
     def _share_gradients(self) -> None:
-        """What nanotron does between backward and clipping, where it is not a no-op."""
+        """Synchronise gradients over ranks, as nanotron does between backward and clipping."""
         trainer = self.trainer
         if isinstance(trainer.model, DistributedDataParallel):
             if trainer.grad_accumulator is not None:
@@ -145,12 +145,12 @@ class Stepper:
 
     @torch.no_grad()
     def _clip_alone(self, max_norm: float) -> torch.Tensor:
-        """The same norm and factor, in two calls instead of two a parameter."""
+        """Clip with the same norm and factor as nanotron, in two calls instead of two per parameter."""
         grads = self._gradients()
         norms = torch._foreach_norm(grads, 2.0, dtype=torch.float32)
         norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
         factor = torch.clamp(max_norm / (norm + _NORM_EPSILON), max=1.0)
-        # Where reading the factor costs no synchronisation, a factor of 1 saves a pass over memory.
+        # Reading the factor is free on a CPU, and a factor of 1 saves a pass over memory.
         if norm.device.type != "cpu" or float(factor) < 1.0:
             torch._foreach_mul_(grads, factor)
         return norm

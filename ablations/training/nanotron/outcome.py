@@ -1,6 +1,6 @@
-"""What caller and worker share of a run folder: the lock of its one worker, and how the training ended.
+"""Lock of a run's one worker, and outcome of its training, for the caller and the worker.
 
-No torch: the caller (``trainer``) reads it before a worker (``rank``) is started.
+Torch is not imported: the caller (``nanotron_trainer``) uses this before it starts a worker (``rank``).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def outcome_of(job: TrainJob) -> TrainOutcome:
 
 
 def failure(job: TrainJob, reason: str) -> TrainOutcome:
-    """Return the outcome of a training that ended early: nothing on disk is lost."""
+    """Return the outcome of a training that ended early; nothing on disk is lost."""
     mend_lines(job.directory / "metrics.jsonl")
     rows = read_json_lines(job.directory / "metrics.jsonl", needs="step")
     steps = [row["step"] for row in rows]

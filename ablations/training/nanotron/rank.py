@@ -1,4 +1,4 @@
-"""What one rank's worker process does. Importing it imports torch and nanotron."""
+"""Work of one rank's worker process. Importing this module imports torch and nanotron."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def train_rank(argument: tuple[TrainJob, Start]) -> TrainOutcome:
 
 
 def _dp_rank(execution: ExecutionSpec) -> int:
-    """nanotron numbers ranks [pipeline, data, tensor], the last fastest."""
+    """Return the data-parallel rank; nanotron numbers ranks [pipeline, data, tensor], the last fastest."""
     return int(os.environ["RANK"]) // execution.tp % execution.dp
 
 
 @contextlib.contextmanager
 def _ranks(device: torch.device) -> Iterator[None]:
-    """The process group, made before nanotron would make one of its own (NCCL, on a free port)."""
+    """Open the process group before nanotron would open its own (NCCL, on a free port), and close it."""
     nanotron_trainer()
     device = indexed(device)
     if device.type == "cpu":
@@ -67,11 +67,11 @@ def _ranks(device: torch.device) -> Iterator[None]:
     else:
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    # NCCL that is not given its device guesses it from the rank, and warns at every barrier.
+    # Without a device, NCCL guesses it from the rank and warns at every barrier.
     bound = device if device.type == "cuda" else None
     if "RANK" in os.environ:
         torch.distributed.init_process_group(backend, device_id=bound)
-    else:  # one rank, in this process alone: no port
+    else:  # one rank, in this process alone, needs no port
         os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
         store = HashStore()
         torch.distributed.init_process_group(
