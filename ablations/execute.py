@@ -1,13 +1,24 @@
-"""One run, from prepared sources to a scored record.
-
-    plan ─▶ record ─▶ train ─▶ audit ─▶ export and score every checkpoint ─▶ result.json
-
-Each arrow leaves an artifact that the next one reads, so the same call skips what is done and goes on
-with what is not. A finished run is returned as it is; a killed one resumes from its newest whole
-checkpoint; a failed one is tried again::
+"""Execution of one run, from prepared sources to a scored record.
 
     finished = execute(load(config))
     finished.result["score"]
+
+A run has seven steps, in this order. The first two are done by :func:`open_work`, the others by
+:meth:`Work.run`:
+
+1. Plan (``plan.py``): compute tokens, epochs, steps and disk space; refuse a run that breaks a rule, whose
+   sources are not prepared, or whose checkpoints do not fit on the disk. Nothing is written yet.
+2. Open the record (``record/``): make the run folder with ``manifest.json``, or find that of an earlier try.
+3. Train (``training/``): write ``metrics.jsonl``, ``events.jsonl`` and ``checkpoints/<step>/``.
+4. Audit (``mixture/audit.py``): compare the windows that were read with the mixture that was asked for; write
+   ``audit.json``. A gap over the tolerance fails the run before it is scored.
+5. Export (``training/export.py``): convert every checkpoint that has no scores to ``exports/<step>/``.
+6. Score (``evaluation/``): evaluate the exports; add to ``scores.jsonl`` and ``details/<step>/``.
+7. Record the result: write ``result.json`` (score, metrics, cost), and set the status to done.
+
+Every step starts from what the steps before wrote to disk. The same call therefore skips finished steps: it
+returns a finished run unchanged, resumes a killed run from its newest complete checkpoint, and tries a failed
+run again.
 """
 
 from __future__ import annotations
@@ -42,36 +53,33 @@ __all__ = ["Finished", "Work", "execute", "identity", "make_job", "open_work", "
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that is done."""
+    """Finished run."""
 
     record: RunRecord
     result: Mapping[str, Any]
-    """The content of ``result.json``."""
+    """Content of ``result.json``."""
     skipped: bool = False
-    """Whether it had been done before, and nothing was."""
+    """True if the run was done already, so that this call did nothing."""
 
 
 def execute(
-    config: RunConfig,
-    *,
-    here: bool = False,
-    progress: Watcher | None = None,
-    config_yaml: str | None = None,
+    config: RunConfig, *, in_process: bool = False, progress: Watcher | None = None
 ) -> Finished:
-    """Do what is left of a run.
+    """Do the steps of a run that are not done yet.
+
+    A finished run without a score is scored again, if its checkpoints still exist; see ``rescoring.py``.
 
     Args:
         config: The run.
-        here: Train and score in this process, which must be disposable: both leave marks on global
-            state. By default each happens in a worker process.
-        progress: Told of phases and steps.
-        config_yaml: The config as composed, for the record; by default made from ``config``.
+        in_process: Train and score in this process, which must end with the run, because both change global
+            state. By default each of them has a worker process.
+        progress: Receives phases and steps.
 
     Raises:
-        UserError: the run cannot be done as asked; nothing was lost.
-        WorkError: training or scoring failed; the record holds where and why.
+        UserError: the run cannot be done as configured; nothing was lost.
+        WorkError: training or scoring failed; the record contains the step and the reason.
     """
-    work = open_work(config, here=here, progress=progress, config_yaml=config_yaml)
+    work = open_work(config, in_process=in_process, progress=progress)
     record = work.record
     done = record.result()
     if done is not None and done["status"] == "done":
@@ -85,10 +93,10 @@ def execute(
         try:
             return Finished(record, work.run())
         except HeldError:
-            raise  # a worker of an earlier life still trains it
+            raise  # a worker of an earlier call is still training it
         except (Exception, SystemExit) as error:
             if preempted(error):
-                raise  # the cluster takes the job back and runs it again: the run goes on there
+                raise  # the cluster queues the job again, and the run continues there
             reported = recorded(record.path, error, work.fail)
             if reported is error:
                 raise
@@ -96,16 +104,12 @@ def execute(
 
 
 def open_work(
-    config: RunConfig,
-    *,
-    here: bool = False,
-    progress: Watcher | None = None,
-    config_yaml: str | None = None,
+    config: RunConfig, *, in_process: bool = False, progress: Watcher | None = None
 ) -> Work:
-    """What :func:`execute` would do, checked and its record opened; nothing of it is done.
+    """Plan and check a run, open its record, and return the steps that are left; do none of them.
 
     Raises:
-        UserError: the run cannot be done as asked.
+        UserError: the run cannot be done as configured.
     """
     plan = make_plan(config)
     plan.require()
@@ -115,7 +119,7 @@ def open_work(
     trial = trial_name(config, plain)
     runs_dir = Path(config.runs_dir)
     record = RunRecord.at(runs_dir, study=config.study, trial=trial, seed=config.seed)
-    _require_room(config, plan, record)
+    _require_disk_space(config, plan, record)
     record = RunRecord.create(
         runs_dir,
         study=config.study,
@@ -123,17 +127,20 @@ def open_work(
         seed=config.seed,
         config=plain,
         items=items_of(config),
-        config_yaml=config_yaml if config_yaml is not None else _yaml(plain),
+        config_yaml=_yaml(plain),
         labels=config.labels,
     )
-    return Work(config, plan, record, here, progress or Quiet())
+    return Work(config, plan, record, in_process, progress or Quiet())
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """What defines the result: the plain config, with the tokens that the prepared stores really hold."""
+    """Return what defines the result of a run: its plain config, and digests of the prepared token stores."""
     plain = dump(config)
-    for where in ("mirror", "batch_tokens"):  # where items come from and how they are batched
-        plain["evaluation"].pop(where)
+    for key in (
+        "mirror",
+        "batch_tokens",
+    ):  # the origin of the items and their batching do not count
+        plain["evaluation"].pop(key)
     _leave_out_unused(plain)
     plain["stores"] = {
         name: _store_identity(config.store_folder(name)) for name in config.build_schedule().sources
@@ -142,9 +149,9 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
 
 def _leave_out_unused(plain: dict[str, Any]) -> None:
-    """Leave out fields that came after runs had been recorded, where they have no effect.
+    """Leave out fields that were added after runs had been recorded, if they have no effect.
 
-    A record of before stays that of the same run.
+    An older record is then still that of the same run.
     """
     if not plain["mixture"]["epoch_cap_exempt"]:
         del plain["mixture"]["epoch_cap_exempt"]
@@ -157,10 +164,10 @@ def _leave_out_unused(plain: dict[str, Any]) -> None:
 
 
 def items_of(config: RunConfig) -> dict[str, str]:
-    """Item file → SHA-256 of what the run is scored on, held-out documents left out.
+    """Return item file → SHA-256 of the items that the run is scored on; held-out documents are left out.
 
     Raises:
-        DataError: an item file is not the one that was prepared.
+        DataError: an item file differs from the one that was prepared.
     """
     from ablations.evaluation.items import ItemSources, item_digests
 
@@ -174,7 +181,7 @@ def items_of(config: RunConfig) -> dict[str, str]:
 
 
 def trial_name(config: RunConfig, plain: Mapping[str, Any]) -> str:
-    """The trial's name, or eight digits of the fingerprint (the seed left out) where it has none."""
+    """Return the trial's name; without one, eight digits of the fingerprint without the seed."""
     if config.trial is not None:
         return config.trial
     return fingerprint({**plain, "seed": None})[:8]
@@ -193,10 +200,10 @@ def _yaml(plain: Mapping[str, Any]) -> str:
 
 
 def make_job(config: RunConfig, plan: Plan, directory: Path) -> TrainJob:
-    """The training of a run."""
+    """Return the training job of a run, with checkpoints under ``directory``."""
     schedule = plan.schedule
     return TrainJob(
-        directory=directory.absolute(),  # a warm worker may have been started elsewhere
+        directory=directory.absolute(),  # a warm worker may have another working directory
         model=config.model,
         training=config.training,
         execution=config.execution,
@@ -211,10 +218,10 @@ def make_job(config: RunConfig, plan: Plan, directory: Path) -> TrainJob:
 
 
 def _warm_start(config: RunConfig, plan: Plan) -> WarmStart | None:
-    """The checkpoint that a run begins from, if any.
+    """Return the checkpoint that a run starts from, if any.
 
     Raises:
-        CheckpointError: it is not there, or not whole.
+        CheckpointError: it does not exist, or is incomplete.
     """
     start = config.warm_start
     if start.checkpoint is None:
@@ -228,11 +235,11 @@ def _warm_start(config: RunConfig, plan: Plan) -> WarmStart | None:
     )
 
 
-def _require_room(config: RunConfig, plan: Plan, record: RunRecord) -> None:
-    """Refuse a run whose checkpoints the disk cannot hold, before anything is trained.
+def _require_disk_space(config: RunConfig, plan: Plan, record: RunRecord) -> None:
+    """Refuse a run whose remaining checkpoints and exports do not fit on the disk.
 
     Raises:
-        ConfigError: there is less room than the checkpoints and exports still to be written take.
+        ConfigError: the disk has too little free space.
     """
     if (record.result() or {}).get("status") == "done":
         return
@@ -253,13 +260,13 @@ def _require_room(config: RunConfig, plan: Plan, record: RunRecord) -> None:
 
 
 class Work:
-    """The steps of one run, in order."""
+    """Steps of one run after its record is opened: train, audit, export and score, record the result."""
 
     def __init__(
-        self, config: RunConfig, plan: Plan, record: RunRecord, here: bool, progress: Watcher
+        self, config: RunConfig, plan: Plan, record: RunRecord, in_process: bool, progress: Watcher
     ) -> None:
         self.config, self.plan, self.record = config, plan, record
-        self.here, self.progress = here, progress
+        self.in_process, self.progress = in_process, progress
         self.job = make_job(config, plan, record.path)
         self.began = time.time()
         self.outcome: TrainOutcome | None = None
@@ -267,8 +274,10 @@ class Work:
         self.audited: Audit | None = None
 
     def run(self) -> dict[str, Any]:
-        """Train, audit, score; the result, which is on disk when this returns."""
-        # The result of a failed try: its reason stays in the events, and the run is under way again.
+        """Train, audit, export and score; return the result, which is on disk by then.
+
+        The result of an earlier failed try is removed first; its reason is still in the events.
+        """
         (self.record.path / "result.json").unlink(missing_ok=True)
         self.train()
         self.check()
@@ -279,19 +288,27 @@ class Work:
         return result
 
     def train(self) -> None:
-        """Train to the end of the schedule, in a worker process unless told otherwise."""
+        """Train to the end of the schedule, in worker processes or in this one.
+
+        Raises:
+            TrainingError: the training diverged, or a worker died.
+        """
         from ablations.training.nanotron.nanotron_trainer import NanotronTrainer
 
         self.record.set_status("training")
         self.progress.phase("training", self.job.schedule.total_steps)
-        trainer = NanotronTrainer()
-        train = trainer.train_here if self.here else trainer.train
-        self.outcome = train(self.job, self.progress.step)
+        self.outcome = NanotronTrainer().train(
+            self.job, self.progress.step, in_process=self.in_process
+        )
         if self.outcome.status == "failed":
             raise TrainingError(self.outcome.reason or "failed", step=self.outcome.last_step)
 
     def check(self) -> None:
-        """Compare what was read with what was asked; a gap over the tolerance fails the run."""
+        """Audit the training: compare the windows that were read with the mixture that was asked for.
+
+        Raises:
+            AuditError: a gap is over the tolerance.
+        """
         assert self.outcome is not None
         if self.outcome.windows is None:
             return
@@ -315,7 +332,7 @@ class Work:
         self.score_steps([step for step in self.job.checkpoint_steps if step not in scored])
 
     def score_steps(self, steps: Sequence[int]) -> None:
-        """Export and score the checkpoints of ``steps``."""
+        """Export and score the checkpoints of ``steps``, in a worker process or in this one."""
         scoring = ScoringJob(
             directory=self.record.path.absolute(),
             steps=tuple(steps),
@@ -332,36 +349,29 @@ class Work:
         )
         if steps:
             self.progress.phase("scoring", len(steps) * max(1, scoring.task_count))
-        self.scoring_cpu_seconds = score_run(scoring, here=self.here, advance=self.progress.advance)
+        self.scoring_cpu_seconds = score_run(
+            scoring, in_process=self.in_process, advance=self.progress.advance
+        )
 
     def result(self) -> dict[str, Any]:
-        """The content of ``result.json`` of a run that is done."""
-        return {
-            **self._common("done", None),
-            **last_scores(self.record, self.config.evaluation),
-            "scored": len(self.record.scores()),
-            "audit_ok": self.audited.ok if self.audited is not None else None,
-        }
+        """Return the content of ``result.json`` for a run that is done."""
+        scores = last_scores(self.record, self.config.evaluation)
+        return self._result("done", None, {**scores, "scored": len(self.record.scores())})
 
     def fail(self, reason: str) -> None:
-        """Record that the run failed: as an event, in the result, then in the manifest."""
+        """Record that the run failed, in this order: as an event, in the result, in the manifest."""
         step = self.outcome.last_step if self.outcome else None
         self.record.event("failed", step=step, reason=reason)
-        self.record.write_result(self.failure(reason))
-        self.record.set_status("failed", reason)
-
-    def failure(self, reason: str) -> dict[str, Any]:
-        """The content of ``result.json`` of a run that failed."""
         rule = self.config.evaluation.score
-        return {
-            **self._common("failed", reason),
+        scores: dict[str, Any] = {
             "score": None,
             "direction": rule.direction if rule else None,
             "metrics": {},
-            "audit_ok": self.audited.ok if self.audited is not None else None,
         }
+        self.record.write_result(self._result("failed", reason, scores))
+        self.record.set_status("failed", reason)
 
-    def _common(self, status: str, reason: str | None) -> dict[str, Any]:
+    def _result(self, status: str, reason: str | None, scores: Mapping[str, Any]) -> dict[str, Any]:
         step = self.outcome.last_step if self.outcome else 0
         return {
             "status": status,
@@ -369,10 +379,12 @@ class Work:
             "step": step,
             "tokens": step * self.plan.schedule.tokens_per_step,
             "cost": self._cost(step),
+            **scores,
+            "audit_ok": self.audited.ok if self.audited is not None else None,
         }
 
     def _cost(self, step: int) -> dict[str, Any]:
-        """Return what the run took: seconds since it was last begun, FLOPs of the whole training."""
+        """Return the cost of the run: seconds of its last try, FLOPs of the whole training."""
         schedule = self.plan.schedule
         tokens = (step - self.plan.first_step) * schedule.tokens_per_step
         flops = self.config.model.flops_per_token(schedule.sequence_length) * tokens

@@ -1,7 +1,7 @@
-"""The bill of a run before it runs: tokens, epochs, steps, FLOPs, time, disk; and the rules it breaks.
+"""Plan of a run before it starts: tokens, epochs, steps, FLOPs, time, memory, disk, and the rules it breaks.
 
-Nothing here trains, writes or imports torch. A source that is not prepared is counted with the tokens
-that its config states, so that an 11T-token schedule plans on a laptop.
+This module does not train, write or import torch. A source that is not prepared counts with the tokens
+that its config states, so that an 11T-token schedule can be planned on a laptop.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ __all__ = ["Plan", "PlanRow", "PlannedMemory", "make_plan"]
 
 _CPU_FLOPS = 60e9
 """FLOP/s of two laptop cores on a model of some million parameters in float32 (measured: 11M
-parameters, sequence 256, 1.1k tokens a CPU-second: docs/decisions/run.md)."""
+parameters, sequence 256, 1.1k tokens per CPU-second: docs/decisions/run.md)."""
 
 _GPU_FLOPS = 989e12 * 0.40
-"""An H100's dense bf16 peak (NVIDIA's data sheet) at 40% utilisation: assumed, not measured."""
+"""FLOP/s of an H100: its dense bf16 peak (NVIDIA's data sheet) at 40% utilisation; assumed, not measured."""
 
 _BYTES_PER_PARAMETER = {"float32": 12, "bfloat16": 14}
-"""Checkpoint bytes: weights and two Adam moments; in bfloat16 a float32 copy of the weights too."""
+"""Checkpoint bytes per parameter: weights, two Adam moments, for bfloat16 a float32 copy of the weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRow:
-    """One source in one stage."""
+    """Share of one source in one stage."""
 
     stage: str
     source: str
@@ -49,7 +49,7 @@ class PlanRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedMemory:
-    """One rank's part of a batch, and the memory that it takes."""
+    """Division of a batch for one rank, and the memory that it needs."""
 
     cut: Cut
     memory: Memory
@@ -57,44 +57,44 @@ class PlannedMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run will read, do, take and leave."""
+    """Plan of a run: the data that it reads, its steps and cost, and the rules that it breaks."""
 
     schedule: Schedule
     learning_rate: LearningRate
     rows: tuple[PlanRow, ...]
     available_tokens: Mapping[str, float]
-    """Source → tokens a run can read: of the prepared store, or as stated by the source's config."""
+    """Source → tokens that a run can read: of the prepared store, or as the source's config states."""
     prepared: Mapping[str, bool]
-    """Source → whether a token store is there."""
+    """Source → True if a token store exists."""
     epochs: Mapping[str, float]
     """Source → epochs over the whole schedule, simulated epoching included."""
     slices: Mapping[str, int] | None
-    """Source → windows read of it under simulated epoching; None without."""
+    """Source → windows that may be read under simulated epoching; None without it."""
     parameters: int
     embedding_parameters: int
     flops: float
-    """Training FLOPs."""
+    """FLOPs of the training, without the steps that a warm start leaves out."""
     seconds: Mapping[str, float]
-    """Device → estimated seconds of training on one of it."""
+    """Device → estimated seconds of training on one such device."""
     memory: Mapping[str, PlannedMemory | str]
-    """GPU → what the training takes of one of it, or why it does not fit."""
+    """GPU → division of the batch and memory of one rank, or the reason why it does not fit."""
     disk_bytes: float
-    """Checkpoints and exports that the run keeps at most."""
+    """Largest size of the checkpoints and exports that the run keeps."""
     first_step: int
-    """Steps of the schedule that a warm start leaves out; 0 without one."""
+    """Number of the schedule's steps that a warm start leaves out; 0 without one."""
     checkpoint_steps: tuple[int, ...]
     tasks: tuple[str, ...]
     problems: tuple[Problem, ...]
-    """Rules that the run would break; a run with one is refused."""
+    """Rules that the run would break; a run that breaks one is refused."""
 
     def require(self) -> None:
-        """Raise :class:`ConfigError` with every rule broken."""
+        """Raise :class:`ConfigError` with every rule that is broken."""
         if self.problems:
             raise ConfigError(self.problems)
 
 
 def make_plan(config: RunConfig) -> Plan:
-    """The plan of a run, its problems included."""
+    """Return the plan of a run, its problems included."""
     schedule = config.build_schedule()
     stores, problems = _open_stores(config, schedule)
     available = {
@@ -139,7 +139,7 @@ def make_plan(config: RunConfig) -> Plan:
 
 
 def _memory(config: RunConfig) -> dict[str, PlannedMemory | str]:
-    """The cut that a GPU's memory allows, and its bill; without a GPU at hand."""
+    """Return the division of the batch that fits each kind of GPU, and its memory; no GPU is needed."""
     model, training, execution = config.model, config.training, on_cuda(config.execution)
     planned: dict[str, PlannedMemory | str] = {}
     for device, size in DEVICE_BYTES.items():
@@ -148,19 +148,19 @@ def _memory(config: RunConfig) -> dict[str, PlannedMemory | str]:
         except ConfigError as error:
             planned[device] = "; ".join(str(problem) for problem in error.problems)
             continue
-        bill = memory_of(
+        memory = memory_of(
             model,
             training,
             execution,
             micro_batch_size=cut.micro_batch_size,
             chunk_tokens=execution.loss_chunk_tokens,
         )
-        planned[device] = PlannedMemory(cut=cut, memory=bill)
+        planned[device] = PlannedMemory(cut=cut, memory=memory)
     return planned
 
 
 def _first_step(config: RunConfig) -> int:
-    """The step that training goes on from: as told, else the warm start's own, else 0."""
+    """Return the first step of a warm start: as configured, else the checkpoint's own, else 0."""
     start = config.warm_start
     if start.checkpoint is None or start.first_step is not None:
         return start.first_step or 0
@@ -184,14 +184,14 @@ def _rows(schedule: Schedule) -> tuple[PlanRow, ...]:
 def _open_stores(
     config: RunConfig, schedule: Schedule
 ) -> tuple[dict[str, TokenStore], list[Problem]]:
-    """The prepared stores of a schedule; a store that is there but wrong is a problem."""
+    """Return the prepared stores of a schedule, and a problem for each one that cannot be used."""
     stores: dict[str, TokenStore] = {}
     problems: list[Problem] = []
     for name in schedule.sources:
         folder = config.store_folder(name)
         if not (folder / "manifest.json").exists():
             continue
-        # Imported here: numpy is a fifth of the time of a plan without prepared sources.
+        # Imported here because numpy takes a fifth of the time of a plan without prepared sources.
         from ablations.data.store import TokenStore
 
         try:
@@ -218,7 +218,7 @@ def _stated_tokens(config: RunConfig, source: str) -> float:
 def _slices(
     config: RunConfig, schedule: Schedule, stores: Mapping[str, TokenStore]
 ) -> dict[str, int] | None:
-    """Windows per source under simulated epoching; None where the full budget is not given."""
+    """Return the windows per source under simulated epoching; None if no larger full budget is given."""
     full = config.schedule.full_tokens
     if full is None or full <= schedule.total_tokens:
         return None
@@ -228,7 +228,7 @@ def _slices(
 
 
 def _full_run_caps(config: RunConfig, schedule: Schedule) -> list[Problem]:
-    """The epoch cap at the full run's budget, over the tokens that the sources state."""
+    """Return the epoch caps broken at the full run's budget, over the tokens that the sources state."""
     full = config.schedule.full_tokens
     if full is None:
         return []

@@ -1,8 +1,8 @@
-"""Imports everything that a run needs, ahead of the run.
+"""Imports of a run, done in advance.
 
-A launcher with warm workers imports this module once in the process that it forks runs from: torch,
-nanotron, lighteval and the Llama model of transformers take 12 CPU-seconds that no run pays again.
-Nothing here starts threads or touches a GPU, so that a fork is as good as a new process.
+A launcher with warm workers imports this module once in the process that it forks runs from. Torch, nanotron,
+lighteval and the Llama model of transformers take 12 CPU-seconds to import, which each run then saves. None
+of these imports starts threads or uses a GPU, so that a forked process works like a new one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from ablations.evaluation.lighteval.clean_import import undisturbed
 
 with undisturbed():
-    # transformers loads by attribute: the names below pull in what a run's first checkpoint would.
+    # transformers imports modules when a name is used: these are what a run's first checkpoint uses.
     import torch._dynamo  # noqa: F401
     import transformers.generation.utils
     import transformers.models.llama.modeling_llama  # noqa: F401

@@ -1,4 +1,4 @@
-"""Check that the sources of a run are prepared, with the tokenizer and settings of its config."""
+"""Check that a run's sources are prepared with the tokenizer and settings of its config."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def require_prepared(config: RunConfig, prepared: Mapping[str, bool]) -> None:
         prepared: Source → whether it has a token store.
 
     Raises:
-        DataError: every source that is not there, or was made otherwise.
+        DataError: sources are not prepared, or were prepared with another tokenizer or other settings.
     """
-    missing = [name for name, there in prepared.items() if not there]
+    missing = [name for name, has_store in prepared.items() if not has_store]
     if missing:
         raise DataError(
             [
@@ -48,7 +48,7 @@ def require_prepared(config: RunConfig, prepared: Mapping[str, bool]) -> None:
 
 
 def _foreign(config: RunConfig, name: str, tokenizer: Tokenizer) -> Iterator[Problem]:
-    """Yield each difference between a store that is there and the one that the config describes."""
+    """Yield each difference between an existing store and the one that the config describes."""
     manifest = StoreManifest.read(config.store_folder(name))
     if manifest.tokenizer_hash != tokenizer.hash:
         yield Problem(

@@ -1,4 +1,4 @@
-"""What a person sees while a run works: bars in a terminal, a line now and then elsewhere."""
+"""Progress display of a run: bars on a terminal, periodic lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 __all__ = ["Quiet", "RunProgress", "Watcher"]
 
 _LINE_SECONDS = 10.0
-"""Between two lines of a log that is no terminal."""
+"""Seconds between two lines if the output is no terminal."""
 
 
 class Watcher(Protocol):
-    """What :func:`ablations.execute.execute` tells while it works."""
+    """Interface of a progress display that :func:`ablations.execute.execute` calls."""
 
     def phase(self, text: str, total: int | None = None) -> None:
-        """A new phase begins, of ``total`` units where they can be counted."""
+        """Begin a phase of ``total`` units; None = unknown."""
 
     def step(self, row: StepRow) -> None:
-        """An optimiser step is done."""
+        """Show that an optimiser step is done."""
 
     def advance(self, text: str) -> None:
-        """One unit of the phase is done."""
+        """Show that one unit of the phase is done."""
 
 
 class Quiet:
-    """A watcher that shows nothing."""
+    """Watcher that shows nothing."""
 
     def phase(self, text: str, total: int | None = None) -> None:
         """Show nothing."""
@@ -44,7 +44,11 @@ class Quiet:
 
 
 class RunProgress:
-    """Bars with loss, tokens per second and time left; a context manager."""
+    """Watcher that shows loss, tokens per second and time left; a context manager.
+
+    Args:
+        shown: Show progress; False = nothing.
+    """
 
     def __init__(self, *, shown: bool) -> None:
         from rich.console import Console
@@ -73,7 +77,7 @@ class RunProgress:
             self._bars.stop()
 
     def phase(self, text: str, total: int | None = None) -> None:
-        """Begin a bar; the one before it is full."""
+        """Complete the bar of the phase before, and begin a new one."""
         self._phase, self._total = text, total
         if self._bars is not None:
             if self._task is not None:
@@ -83,7 +87,7 @@ class RunProgress:
             self._console.print(text)
 
     def step(self, row: StepRow) -> None:
-        """Move the bar to the row's step."""
+        """Set the bar to the row's step."""
         note = f"loss {row.loss:.3f}  {row.tokens_per_second:,.0f} tokens/s"
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=row.step, note=note)
@@ -91,7 +95,7 @@ class RunProgress:
             self._line(f"step {row.step:,}/{self._total or 0:,}  {note}")
 
     def advance(self, text: str) -> None:
-        """Move the bar on by one unit."""
+        """Advance the bar by one unit."""
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, advance=1, note=text)
         else:

@@ -1,6 +1,6 @@
-"""Score again what a finished run has no score for: a task's package was missing, or its items were.
+"""Scoring of a finished run that has no score, because a task's package or its items were missing.
 
-Nothing is trained. A checkpoint is scored anew from its export, or from itself where that is gone.
+Nothing is trained. A checkpoint is scored from its export, which is made again if it no longer exists.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["last_scores", "score_again", "unscored_steps"]
 
 
 def last_scores(record: RunRecord, evaluation: EvaluationSpec) -> dict[str, Any]:
-    """Return score, direction and metrics of the last scored checkpoint, as a result holds them."""
+    """Return score, direction and metrics of the last scored checkpoint, as in ``result.json``."""
     rows = record.scores()
     last: Mapping[str, Any] = rows[-1] if rows else {}
     rule = evaluation.score
@@ -36,26 +36,26 @@ def last_scores(record: RunRecord, evaluation: EvaluationSpec) -> dict[str, Any]
 def unscored_steps(
     record: RunRecord, evaluation: EvaluationSpec, done: Mapping[str, Any]
 ) -> list[int]:
-    """Return the checkpoints of a finished run that lack a score and can still be scored.
+    """Return the steps of a finished run's checkpoints that lack a score and can still be scored.
 
-    Empty where the run has its score, where it was asked for none, or where the last checkpoint is
-    gone with its export.
+    The list is empty if the run has its score, if its config asks for none, or if both the last checkpoint
+    and its export were deleted.
     """
     if evaluation.score is None or done.get("score") is not None:
         return []
     steps = [row["step"] for row in record.scores() if row.get("score") is None]
-    there = [
+    existing = [
         step
         for step in steps
         if record.export(step).exists() or (record.checkpoints_dir / str(step)).exists()
     ]
-    return there if there[-1:] == steps[-1:] else []
+    return existing if existing[-1:] == steps[-1:] else []
 
 
 def score_again(work: Work, steps: Sequence[int], done: Mapping[str, Any]) -> dict[str, Any]:
     """Score ``steps`` and return the run's new result, which is on disk by then.
 
-    What fails here leaves the result as it was: the run is done, and without a score.
+    If scoring fails, the old result stays: the run is done, and has no score.
     """
     work.score_steps(steps)
     cost = dict(done.get("cost") or {})

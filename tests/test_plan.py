@@ -1,4 +1,4 @@
-"""The plan of a run: the full run's caps and epochs, a warm start's price; and the run that follows it."""
+"""The plan of a run: the full run's caps and epochs, a warm start's cost; and the audit of the run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def composed(*overrides: str) -> RunConfig:
 
 
 def test_a_source_over_its_cap_at_the_full_budget_is_refused_by_name() -> None:
-    # Not prepared: nothing is cut to a slice, and the proxy itself reads each source once at most.
+    # Sources are not prepared: there are no slices, and the proxy itself reads each source at most once.
     given = (*EVEN, *STATED, *FULL, "data_dir=nowhere")
     tight, within = (
         make_plan(composed(*given, f"++source.synthetic_junk.tokens_available={tokens}"))
@@ -92,7 +92,7 @@ def test_a_run_that_read_another_mixture_fails_its_audit(workspace: Path) -> Non
     assert (result["status"], result["audit_ok"], work.record.status) == ("failed", False, "failed")
 
 
-def test_a_warm_start_is_billed_for_what_it_trains(workspace: Path) -> None:
+def test_a_warm_start_costs_only_the_steps_that_it_trains(workspace: Path) -> None:
     config = composed()
     whole = make_plan(config)
     start = replace(config.warm_start, checkpoint="somewhere", first_step=4)

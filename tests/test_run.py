@@ -1,4 +1,4 @@
-"""One run, whole: trained, audited, scored, recorded; skipped when done, resumed when killed."""
+"""A complete run: trained, audited, scored, recorded; skipped if done, resumed if killed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.config.schema import RunConfig, conf_dir, load
+from ablations.config.schema import RunConfig
 from ablations.errors import AuditError, ConfigError, DataError
 from ablations.execute import Work, execute, identity, open_work
 from ablations.files import read_json, write_json
@@ -21,6 +21,7 @@ from ablations.record.run_record import RunRecord, fingerprint, list_runs
 from ablations.training.nanotron.nanotron_trainer import NanotronTrainer
 from ablations.training.train_job import TrainJob, TrainOutcome
 from tests.conftest import SHORT_SOURCES, TINY, Ablate
+from tests.test_plan import composed
 
 RUN = ("run", *TINY, *SHORT_SOURCES)
 
@@ -81,10 +82,10 @@ def _without_cost(record: RunRecord) -> dict[str, object]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["training", "scoring"])
-def test_a_run_killed_anywhere_goes_on_to_the_same_end(
+def test_a_run_killed_anywhere_ends_with_the_same_result(
     workspace: Path, ablate: Ablate, moment: str
 ) -> None:
-    assert ablate(*RUN, "runs_dir=calm").code == 0
+    assert ablate(*RUN, "runs_dir=undisturbed").code == 0
     command = [sys.executable, "-m", "ablations.cli", *RUN]
     process = subprocess.Popen(command, start_new_session=True)
     deadline = time.monotonic() + 120
@@ -97,13 +98,13 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_end(
     process.wait()
     assert only_record(workspace).result() is None
     assert ablate(*RUN).code == 0
-    calm, stormy = list_runs(workspace / "calm")[0], only_record(workspace)
-    assert [r["loss"] for r in calm.metrics()] == [r["loss"] for r in stormy.metrics()]
-    assert _without_cost(calm) == _without_cost(stormy)
+    undisturbed, killed = list_runs(workspace / "undisturbed")[0], only_record(workspace)
+    assert [r["loss"] for r in undisturbed.metrics()] == [r["loss"] for r in killed.metrics()]
+    assert _without_cost(undisturbed) == _without_cost(killed)
 
 
 @pytest.mark.slow
-def test_a_run_that_another_process_holds_says_who(workspace: Path, ablate: Ablate) -> None:
+def test_a_run_that_another_process_has_locked_names_it(workspace: Path, ablate: Ablate) -> None:
     assert ablate(*RUN, "training.checkpoints=1").code == 0
     record = only_record(workspace)
     (record.path / "result.json").unlink()
@@ -141,7 +142,7 @@ def test_a_done_run_without_a_score_is_scored_again_and_not_trained(
     whole, rows = record.result(), record.scores()
     assert whole is not None
     trained = (record.path / "metrics.jsonl").stat().st_mtime_ns
-    # As a run is left whose task could not be scored: a package or its items were missing.
+    # The record of a run whose task could not be scored, because a package or items were missing.
     lost = {**whole, "score": None, "metrics": dict.fromkeys(whole["metrics"])}
     record.write_result(lost)
     record.add_scores(
@@ -202,7 +203,7 @@ def test_a_run_that_the_disk_cannot_hold_is_refused_before_it_trains(
     assert not (workspace / "runs").exists()
 
 
-def test_fields_that_came_after_runs_were_recorded_count_only_where_they_are_used(
+def test_fields_added_after_runs_were_recorded_count_only_if_they_are_used(
     workspace: Path,
 ) -> None:
     plain = identity(composed())
@@ -217,18 +218,7 @@ def test_fields_that_came_after_runs_were_recorded_count_only_where_they_are_use
     assert exempt["mixture"]["epoch_cap_exempt"] == {"synthetic_facts": "a reason"}
 
 
-# ----------------------------------------------------------------- without training: forged outcomes
-
-
-def composed(*overrides: str) -> RunConfig:
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    with initialize_config_dir(str(conf_dir())):
-        config = compose("run", overrides=[*TINY, *SHORT_SOURCES, *overrides])
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    return load({str(key): value for key, value in plain.items()})
+# --------------------------------------------------------------- without training: forged outcomes
 
 
 @pytest.mark.parametrize("honest", [True, False])
@@ -239,7 +229,7 @@ def test_a_run_that_did_not_read_its_mixture_has_failed(
     read = _windows_asked(config)
     forged = tuple((sum(row), *[0] * (len(row) - 1)) for row in read)
 
-    def train(self: NanotronTrainer, job: TrainJob, watch: object) -> TrainOutcome:
+    def train(self: NanotronTrainer, job: TrainJob, watch: object, **_: bool) -> TrainOutcome:
         return TrainOutcome(
             status="done",
             reason=None,
@@ -267,7 +257,7 @@ def test_a_run_that_did_not_read_its_mixture_has_failed(
 
 
 def _windows_asked(config: RunConfig) -> tuple[tuple[int, ...], ...]:
-    """Windows [stage][source] of a run that reads exactly its mixture, as near as windows allow."""
+    """Return the windows [stage][source] of a run that reads its mixture, to the nearest window."""
     schedule = config.build_schedule()
     samples = schedule.batch_size
     return tuple(
@@ -277,7 +267,7 @@ def _windows_asked(config: RunConfig) -> tuple[tuple[int, ...], ...]:
 
 
 def test_other_items_are_another_run(workspace: Path) -> None:
-    """An item file cut to five rows had moved a score from 0.281 to 0.494, and nobody was told."""
+    """Refuse an item file cut to five rows: it once moved a score from 0.281 to 0.494 without a warning."""
     config = composed()
     first = open_work(config).record
     assert sorted(first.manifest.items) == [

@@ -30,7 +30,7 @@ def main(config: Mapping[str, Any]) -> int:
     if config.get("after"):
         require_after(config["after"])
     with RunProgress(shown=carry_out(config).progress) as progress:
-        finished = execute(run, here=_disposable(run), progress=progress)
+        finished = execute(run, in_process=_disposable(run), progress=progress)
     result = finished.result
     score = result.get("score")
     print(f"{finished.record.path}: {result['status']}", end="")

@@ -59,7 +59,7 @@ class ScoringJob:
         return len(self.evaluation.all_tasks(tuple(self.stores)))
 
 
-def score_run(job: ScoringJob, *, here: bool, advance: Advance) -> float:
+def score_run(job: ScoringJob, *, in_process: bool, advance: Advance) -> float:
     """Score what is asked for; CPU seconds of it.
 
     Raises:
@@ -68,7 +68,7 @@ def score_run(job: ScoringJob, *, here: bool, advance: Advance) -> float:
     """
     if not job.steps:
         return 0.0
-    if here:
+    if in_process:
         return score_here(job, advance)
     said = _Said(job.directory / "scoring.log", advance)
     task = Task(
