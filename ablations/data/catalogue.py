@@ -5,7 +5,7 @@ One YAML file a source in ``conf/source/``; the file's name is the source's name
     >>> load_source("finemath_4plus").domain
     'math'
 
-A source's ``origin`` says where its documents come from, one of four kinds:
+A source's ``origin`` gives the place of its documents, one of four kinds:
 
     hub        a dataset of the Hugging Face hub, streamed, its revision recorded
     files      local files or folders: jsonl, parquet, Arrow, text
@@ -73,7 +73,7 @@ class HubOrigin:
     revision: str = "main"
     """Commit, tag or branch; the commit it stood for is recorded in the manifest."""
     blob_url: str | None = None
-    """Where the hub lists files by id only: URL of a file's gzip, with ``{blob_id}`` in it."""
+    """URL of a file's gzip, with ``{blob_id}`` in it, for hub sets that list files by id only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,11 +138,11 @@ class SourceSpec:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     domain: str
-    """What the source is for: english, code, math, synthetic, books, chat, junk."""
+    """Domain: english, code, math, synthetic, books, chat, junk."""
     tokens_available: int
     """Tokens it can give in all; a prepared store's own count goes before this figure."""
     origin: Origin
-    """Where the documents come from."""
+    """Place of the documents."""
     text_column: str = "text"
     """Column of the text; several, joined by blank lines, are separated by commas."""
     id_column: str | None = "id"
@@ -182,7 +182,7 @@ class SourceSpec:
     licence: str
     url: str = ""
     note: str = ""
-    """What a reader should know: a figure's source, an assumption."""
+    """Remarks: the source of a figure, an assumption."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -283,7 +283,7 @@ def load_tokenizer_spec(name: str, folders: Iterable[Path] | None = None) -> Any
 
 
 def read_config(kind: type[Any], path: Path, where: str) -> Any:
-    """The YAML file ``path`` as a dataclass, every problem told at once."""
+    """Return the YAML file ``path`` as a dataclass, or raise with every problem at once."""
     from pydantic import TypeAdapter, ValidationError
 
     values = read_yaml(path)

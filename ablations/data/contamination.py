@@ -5,7 +5,7 @@ The rule of the SmolLM2 paper (arXiv 2502.02737): an item is contaminated by a d
 item's words. Numbers count as one word, since the same problem with other numbers is the same
 problem; the subsequence is sought around the shared n-gram, since in a long document a subsequence of
 common words is always found. Items shorter than 13 words are sought whole, down to 8 words; below
-that a match says nothing, and the report counts them as not checked.
+that a match proves nothing, and the report counts them as not checked.
 
 The tasks are hashed once; documents stream past, some hundreds at a time: a dictionary look-up a word, then
 array operations alone, until an n-gram is found.
@@ -50,7 +50,7 @@ _POWER = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True, kw_only=True)
 class OverlapRule:
-    """When an item counts as contaminated."""
+    """Rule for counting an item as contaminated."""
 
     words: int = 13
     """Length of the n-gram that a document must share with the item."""
@@ -76,7 +76,7 @@ class Hit(NamedTuple):
 
 @dataclass(kw_only=True)
 class TaskReport:
-    """What a source holds of one task."""
+    """Items of one task that occur in a source."""
 
     task: str
     items: int
@@ -103,7 +103,7 @@ class _Table:
     keys: Ids
     owners: npt.NDArray[np.int64]
     maybe: npt.NDArray[np.bool_]
-    """Whether any key begins with these bits: one look in a small table spares most searches."""
+    """Return whether any key begins with these bits. A look into a small table avoids most searches."""
 
     @classmethod
     def build(cls, length: int, keys: Ids, owners: npt.NDArray[np.int64]) -> _Table:
@@ -254,8 +254,11 @@ def _common_subsequence(short: Sequence[int], long: Sequence[int]) -> int:
 
 
 def item_text(row: Mapping[str, Any], words: int = 13) -> str:
-    """What must not stand in the text: the question, with the passage it shows, and with the answer
-    where the question alone is shorter than the n-gram."""
+    """Return the text of an item that must not occur in a source.
+
+    It is the question, with the passage it shows, and with the answer if the question alone is shorter
+    than the n-gram.
+    """
     parts = [row["question"]]
     if row.get("passage") and row["passage"] in row["query"]:
         parts.insert(0, row["passage"])

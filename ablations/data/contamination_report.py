@@ -1,4 +1,4 @@
-"""What prepared sources hold of the tasks: one report a source, kept beside its store.
+"""Report which task items occur in prepared sources: one report for each, kept beside its store.
 
     data/<tokenizer>/<source>/contamination.json      task → items, checked, contaminated ids, examples
 

@@ -20,7 +20,7 @@ __all__ = ["SlurmSpec", "Work", "run_here", "submit"]
 
 @dataclass(frozen=True, kw_only=True)
 class SlurmSpec:
-    """How the ranks of a source run as Slurm jobs (datatrove's ``SlurmPipelineExecutor``)."""
+    """Options of the ranks of a source as Slurm jobs (datatrove's ``SlurmPipelineExecutor``)."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -64,7 +64,7 @@ class Work:
 
     @property
     def partial(self) -> Path:
-        """Where the ranks write; becomes the store."""
+        """Folder that the ranks write to. It becomes the store."""
         return self.folder.with_name(f".{self.folder.name}.partial")
 
     @property
@@ -73,7 +73,7 @@ class Work:
         return self.folder.with_name(f".{self.folder.name}.jobs")
 
     def place(self) -> Place:
-        """Where its readers find packages and mirrors."""
+        """Folders of packages and mirrors for the readers."""
         return Place(downloads=self.data_dir / "downloads", mirror=self.mirror)
 
 
@@ -104,7 +104,8 @@ def _pipeline(work: Work) -> list[Any]:
 
 def _items(work: Work) -> Path:
     """``data/benchmarks``, with the tasks to decontaminate against fetched where they are missing."""
-    from ablations.data.demo.benchmark_items import TASKS, prepare_benchmarks
+    from ablations.data.demo.benchmark_items import prepare_benchmarks
+    from ablations.data.demo.benchmark_tasks import TASKS
 
     folder = work.data_dir / "benchmarks"
     missing = [task for task in work.spec.decontaminate if not (folder / f"{task}.jsonl").is_file()]

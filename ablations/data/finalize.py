@@ -34,7 +34,7 @@ _SCRATCH = ("counts", "heldout", "asked.json")
 
 
 def counts_file(folder: Path, rank: int) -> Path:
-    """What rank ``rank`` counted; written when it is through."""
+    """Return the file of the counts of rank ``rank``, written when the rank has finished."""
     return folder / "counts" / f"{rank:05d}.json"
 
 

@@ -1,4 +1,4 @@
-"""What a token store says of itself: ``manifest.json``, written last and by rename.
+"""Manifest of a token store: ``manifest.json``, written last and by rename.
 
 A store whose manifest is there is whole. The manifest names the tokenizer by the hash of its
 ``tokenizer.json``, counts what is in every file, and holds two checksums of each: one of the whole
@@ -43,7 +43,7 @@ _EDGE_BYTES = 64 * 1024
 
 
 def store_folder(data_dir: Path, tokenizer: str, store: str) -> Path:
-    """Where the token store ``store`` is, or will be: by default a source's name."""
+    """Return the folder of the token store ``store`` (by default a source's name); it need not exist yet."""
     return Path(data_dir) / tokenizer / store
 
 
@@ -63,7 +63,7 @@ class StoreFile:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """What ``heldout.jsonl`` holds."""
+    """Contents of ``heldout.jsonl``."""
 
     documents: int
     bytes: int
@@ -99,7 +99,7 @@ class StoreManifest:
     source_fingerprint: str = ""
     """SHA-256 over the part of the source's config that decides the text."""
     origin: Mapping[str, Any] = field(default_factory=dict)
-    """Where the text is from: the source's ``origin`` as resolved."""
+    """Origin of the text: the source's ``origin`` as resolved."""
     licence: str = ""
     url: str = ""
     created: str = ""

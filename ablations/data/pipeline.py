@@ -265,7 +265,7 @@ class InProcess(LocalPipelineExecutor):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """datatrove reports through loguru to stderr; progress is told elsewhere, errors are raised."""
+    """datatrove reports through loguru to stderr; progress is shown elsewhere, errors are raised."""
     logger.disable("datatrove")
     try:
         yield

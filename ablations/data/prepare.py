@@ -56,7 +56,7 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where the preparation stands; told a few times a second."""
+    """State of a preparation, reported a few times a second."""
 
     source: str
     phase: str
@@ -86,7 +86,7 @@ def prepare(
         force: Make the tokenizer and the stores anew.
         mirror: Folder that stands for the hub and the registry.
         slurm: Submit Slurm jobs instead of working here.
-        progress: Told where the work stands; None = silence.
+        progress: Called with the state of the work; None = no output.
 
     Raises:
         DataError: a source that cannot be read, a store made with other settings, a full disk.

@@ -51,7 +51,7 @@ _FETCH_SECONDS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a reader runs."""
+    """Folders that a reader uses."""
 
     downloads: Path
     """Registry packages, checked."""
@@ -65,7 +65,7 @@ class Place:
 
 
 def heldout(group: str, share: float) -> bool:
-    """Whether a group is kept out of training.
+    """Return whether a group is kept out of training.
 
     A hash of the group alone: a document held out of one source is held out of every source that
     contains it (FineMath-4+ lies inside FineMath-3+), whatever the order or the machine.

@@ -3,7 +3,7 @@
 Five skills over a closed vocabulary of some 300 words, for tests of the whole loop: a model of a
 tenth of a million parameters learns them in seconds, and learns what its mixture holds.
 
-    facts        people, their town, their food, their pet: a fixed world, told again and again
+    facts        people, their town, their food, their pet: a fixed world, repeated in many documents
     arithmetic   additions of two two-digit numbers with the steps spelled out
     dialogue     short exchanges
     code         assignments and their printed results

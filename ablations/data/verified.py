@@ -21,18 +21,18 @@ from ablations.files import file_sha256, read_json, write_sealed
 __all__ = ["RECORDED_ITEMS", "cache_file", "digests", "note_verified", "unlike"]
 
 RECORDED_ITEMS = "checksums.json"
-"""What the item files of ``data/benchmarks`` were when they were made: {"files": {name: sha256}}."""
+"""Checksums of the item files of ``data/benchmarks`` when they were made: {"files": {name: sha256}}."""
 
 Entry = tuple[int, int, str]
 """Size in bytes, time of change in nanoseconds, SHA-256 (hex)."""
 
 _seen: dict[tuple[Path, str], dict[str, Entry]] = {}
-"""What this process has read: for stores on a disk that takes no file beside them."""
+"""Checksums that this process has read, for stores on a disk that takes no file beside them."""
 _seen_lock = threading.Lock()
 
 
 def cache_file(folder: Path) -> Path:
-    """Where the checksums of the store ``folder`` are kept."""
+    """Return the file with the checksums of the store ``folder``."""
     folder = folder.absolute()
     return folder.with_name(f".{folder.name}.verified.json")
 
@@ -113,7 +113,7 @@ def note_verified(folder: Path) -> None:
 
 
 def _name(expected: Mapping[str, str]) -> str:
-    """What tells a store from another one that takes its folder."""
+    """Return a key that distinguishes a store from another one in the same folder."""
     return hashlib.sha256(repr(sorted(expected.items())).encode()).hexdigest()[:16]
 
 

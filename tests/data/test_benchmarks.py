@@ -17,7 +17,8 @@ import pytest
 
 from ablations.data.catalogue import PackagePin
 from ablations.data.demo import benchmark_items
-from ablations.data.demo.benchmark_items import TASKS, prepare_benchmarks
+from ablations.data.demo.benchmark_items import prepare_benchmarks
+from ablations.data.demo.benchmark_tasks import TASKS
 from ablations.data.demo.demo_sources import CORPORA, boolq_is_test
 from ablations.files import file_sha256, read_json, read_json_lines
 

@@ -54,7 +54,7 @@ def olmo_requests(archive: zipfile.ZipFile, task: str) -> Iterator[dict[str, Any
 
 
 def boolq_is_test(query: str) -> bool:
-    """Whether the article of a BoolQ item belongs to the task; three quarters are text."""
+    """Return whether the article of a BoolQ item belongs to the task. Three quarters are text."""
     return _hash(boolq_article(query)) % _BOOLQ_TEST_QUARTER == 0
 
 
