@@ -47,7 +47,7 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "prepare": Command("ablations.commands.prepare", "run", "tokenise sources into token stores"),
-    "plan": Command("ablations.commands.plan", "run", "print the bill of a run; touches nothing"),
+    "plan": Command("ablations.commands.plan", "run", "print the cost of a run; touches nothing"),
     "run": Command("ablations.commands.run", "run", "train and score one run; -m searches"),
     "score": Command("ablations.commands.score", "score", "score a checkpoint or a model folder"),
     "ls": Command("sweeps.commands.ls", "ls", "list runs with status and score"),

@@ -38,7 +38,7 @@ class Step:
 
 STEPS: tuple[Step, ...] = (
     Step("real text into token stores, real items into task files", ("prepare",)),
-    Step("the bill of one run", ("plan",)),
+    Step("the cost of one run", ("plan",)),
     Step("one run: 600 steps, three checkpoints, eleven tasks and four held-out texts", ("run",)),
     Step(
         "a search: how much code beside encyclopedic text? Ten mixtures, four seeds of the finalists",

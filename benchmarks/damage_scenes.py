@@ -198,8 +198,8 @@ SCENES = (
             *(f"runs/search/{n}.json" for n in ("study", "ledger", "finalists", "driver")),
             *(f"runs/search/{n}" for n in ("journal.log", "conf/latest")),
             "runs/search/conf/*/*/mixture/synthetic.yaml",
-            *(f"runs/search/trial-0002-0/{n}.json" for n in ("ask", "manifest", "result")),
-            "runs/search/trial-*-1/ask.json",
+            *(f"runs/search/trial-0002-0/{n}.json" for n in ("trial", "manifest", "result")),
+            "runs/search/trial-*-1/trial.json",
             "runs/search/trial-0003-0/pruned.json",
         ),
         (
@@ -216,7 +216,7 @@ SCENES = (
         ],
         (
             *(f"runs/search/{n}.json" for n in ("study", "verdict")),
-            "runs/search/trial-0000-0/ask.json",
+            "runs/search/trial-0000-0/trial.json",
             *(f"runs/search/trial-0000-0/{n}.json" for n in ("manifest", "result", "audit")),
             "runs/search/trial-0000-0/scores.jsonl",
         ),

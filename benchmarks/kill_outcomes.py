@@ -156,15 +156,15 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _trials(path: Path) -> list[Any]:
-    """Every ask of a journal with how its trial ended."""
-    asks: list[Any] = []
+    """Specification of each trial in a journal, with its last state."""
+    specs: list[Any] = []
     states: dict[int, Any] = {}
     for row in _rows(path):
         if row["op_code"] == 4:
-            asks.append(row["user_attrs"]["ask"])
+            specs.append(row["user_attrs"]["ask"])
         elif row["op_code"] == 6:  # the last word of a trial
             states[row["trial_id"]] = [row["state"], row["values"]]
-    return [[ask, states.get(number)] for number, ask in enumerate(asks)]
+    return [[spec, states.get(number)] for number, spec in enumerate(specs)]
 
 
 def _twice(path: Path) -> Iterator[str]:
@@ -172,7 +172,7 @@ def _twice(path: Path) -> Iterator[str]:
     if path.name == "scores.jsonl":
         found = Counter(f"scores of step {row['step']}" for row in _rows(path))
     elif path.name == "journal.log":
-        found = Counter(f"trial {ask['number']}" for ask, _ in _trials(path))
+        found = Counter(f"trial {spec['number']}" for spec, _ in _trials(path))
     else:
         return
     yield from (what for what, count in found.items() if count > 1)

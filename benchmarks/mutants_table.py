@@ -106,11 +106,11 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "sweeps/study/test_study_[bdhlprst]*",
     ),
     "sweeps/study/run_results.py": (
-        "sweeps/study/test_study_harvest.py",
+        "sweeps/study/test_study_results.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
     "sweeps/study/budget.py": (
-        "sweeps/study/test_study_harvest.py",
+        "sweeps/study/test_study_results.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
     "sweeps/study/driver.py": (

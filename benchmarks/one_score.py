@@ -79,7 +79,7 @@ def _run(
     name = "today" if trial == 0 else ""
     phase = "baseline" if trial == 0 else "design"
     write_json(
-        record.path / "ask.json", {"phase": phase, "name": name, "seeds": [0], "number": trial}
+        record.path / "trial.json", {"phase": phase, "name": name, "seeds": [0], "number": trial}
     )
     facts = {key: MetricFacts(up, 0.25 if up else None) for key, up in METRICS.items()}
     form = linear_form(TERMS, "minimize", facts)

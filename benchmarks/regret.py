@@ -34,7 +34,7 @@ from sweeps.study.resources import Resources
 from sweeps.study.specs import ObjectiveSpec, StrategySpec
 from sweeps.study.strategy import Draft, History, plan_strategy
 from sweeps.study.surrogate_proposer import surrogate_pick, surrogate_proposer
-from sweeps.study.trial import Ask, Outcome, Trial
+from sweeps.study.trial import Outcome, Trial, TrialSpec
 
 BUDGETS = (20, 50, 100)
 METHODS = ("platform", "gp", "tpe", "cmaes")
@@ -49,7 +49,7 @@ def space_of(sources: int) -> SearchSpace:
 
 
 class Study:
-    """Trials of one truth, as a driver would have harvested them."""
+    """Trials of one truth, as a driver would have collected them."""
 
     def __init__(self, truth: Truth, seed: int) -> None:
         self.truth, self.seed, self.space = truth, seed, space_of(truth.sources)
@@ -67,7 +67,7 @@ class Study:
 
     @property
     def mixtures(self) -> Floats:
-        return self.space.coordinates([trial.ask.point for trial in self.trials])
+        return self.space.coordinates([trial.spec.point for trial in self.trials])
 
     @property
     def scores(self) -> Floats:
@@ -78,11 +78,13 @@ class Study:
         if losses is None:
             mixture = self.space.coordinates([draft.point])
             losses = self.truth.observe(mixture, self.noise)[0]
-        ask = Ask(number=len(self.trials), phase=draft.phase, name=draft.name, point=draft.point)
+        spec = TrialSpec(
+            number=len(self.trials), phase=draft.phase, name=draft.name, point=draft.point
+        )
         metrics: dict[str, float | None] = {f"d{j}/loss": float(x) for j, x in enumerate(losses)}
         score = float(losses @ self.truth.weights)
         done = Outcome(seed=0, status="done", score=score, direction="minimize", metrics=metrics)
-        self.trials.append(Trial(ask=ask, outcomes={0: done}))
+        self.trials.append(Trial(spec=spec, outcomes={0: done}))
 
     def regrets(self) -> tuple[float, float]:
         """Regret of the platform's pick and of the best run seen."""

@@ -23,7 +23,7 @@ from sweeps.study.job_overrides import job_overrides
 from sweeps.study.progress_table import SilentView
 from sweeps.study.resources import Resources
 from sweeps.study.samplers import random_proposer
-from sweeps.study.scheduler import SearchAgenda
+from sweeps.study.scheduler import SearchScheduler
 from sweeps.study.specs import BudgetSpec, ConfirmSpec, ObjectiveSpec, SearchSpec, StrategySpec
 from sweeps.study.strategy import plan_strategy
 from sweeps.study.study_state import StudyState
@@ -73,9 +73,9 @@ def drive(folder: Path, trials: int) -> float:
     state = StudyState(folder, "s", spec, seed=0)
     Driver(
         state,
-        SearchAgenda(planned, None),
+        SearchScheduler(planned, None),
         Launching(launcher, "inline", 1),
-        overrides=lambda run: job_overrides(state.trial(run.number).ask, run.seed, "s", []),
+        overrides=lambda run: job_overrides(state.trial(run.number).spec, run.seed, "s", []),
         check=lambda _: None,
         view=SilentView(),
     ).run()

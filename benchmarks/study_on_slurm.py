@@ -111,14 +111,14 @@ def of_run(record: RunRecord) -> dict[str, Any]:
 
     result = {key: value for key, value in (record.result() or {}).items() if key != "cost"}
     scores = [{**row, "cpu_seconds": None} for row in record.scores()]
-    ask = read_json(record.path / "ask.json")
+    spec = read_json(record.path / "trial.json")
     losses = [(row["step"], row["loss"], row["lr"], row["grad_norm"]) for row in record.metrics()]
     details = {
         str(path.relative_to(record.path)): pd.read_parquet(path).to_json(double_precision=15)
         for path in sorted(record.path.glob("details/*/*.parquet"))
     }
     return {
-        "ask": ask,
+        "trial": spec,
         "result": result,
         "losses": losses,
         "scores": scores,

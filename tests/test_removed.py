@@ -15,7 +15,7 @@ from ablations.execute import execute
 from ablations.files import read_json, write_sealed
 from ablations.record.run_record import RunRecord, list_runs
 from sweeps.study.job_overrides import identity
-from sweeps.study.trial import Ask
+from sweeps.study.trial import TrialSpec
 from tests.conftest import SHORT_SOURCES, TINY, Ablate
 from tests.test_conf import composed
 
@@ -128,9 +128,12 @@ def test_a_config_in_which_it_is_off_is_planned(workspace: Path, ablate: Ablate)
 
 def test_a_recorded_trial_is_the_one_that_is_asked_for_without() -> None:
     said = ("+execution.cuda_graph=true", "execution=gpu_small", "training.peak_lr=1e-3")
-    ask = Ask(number=0, phase="grid", overrides=said)
-    assert Ask.from_plain(ask.plain()).overrides == ("execution=gpu", "training.peak_lr=1e-3")
-    assert identity(Ask.from_plain(ask.plain()).overrides) == identity(
+    spec = TrialSpec(number=0, phase="grid", overrides=said)
+    assert TrialSpec.from_plain(spec.plain()).overrides == (
+        "execution=gpu",
+        "training.peak_lr=1e-3",
+    )
+    assert identity(TrialSpec.from_plain(spec.plain()).overrides) == identity(
         ("execution=gpu", "training.peak_lr=1e-3")
     )
 
@@ -150,7 +153,7 @@ def test_a_study_that_holds_them_is_listed_judged_reported_and_resumed(
     records = list_runs(workspace / "runs", "old")
     for record, given in zip(records, ("true", "false"), strict=True):
         make_old(record, given)
-    for path in (study / "journal.log", *study.glob("*/ask.json")):
+    for path in (study / "journal.log", *study.glob("*/trial.json")):
         text = path.read_text()
         assert '"study=old"' in text
         path.write_text(text.replace('"study=old"', '"study=old", "execution.cuda_graph=true"'))

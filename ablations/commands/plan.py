@@ -1,4 +1,4 @@
-"""``ablate plan``: the bill of a run, and the rules that it would break. Touches nothing."""
+"""``ablate plan``: the cost of a run, and the rules that it would break. Touches nothing."""
 
 from __future__ import annotations
 

@@ -376,7 +376,7 @@ class RunRecord:
         write_sealed(self.path / "audit.json", audit)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Record the result: the last thing a run writes, and what a study harvests."""
+        """Record the result: the last thing a run writes, and what a study collects."""
         write_sealed(self.path / "result.json", result)
 
     def _optional(self, name: str) -> dict[str, Any] | None:

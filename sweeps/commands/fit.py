@@ -13,7 +13,7 @@ from ablations.errors import ConfigError, Problem
 from ablations.record.run_record import RunRecord
 from sweeps.commands.command_options import FitSubject, read_options
 from sweeps.study.definition import load_definition
-from sweeps.study.run_results import told_of
+from sweeps.study.run_results import trial_fields
 from sweeps.swarm.fit_swarm import FitOptions, SwarmFit, fit_swarm, write_fit
 from sweeps.swarm.swarm_tables import Swarm, read_pair, read_study
 
@@ -96,8 +96,8 @@ def declared(config: Mapping[str, Any], swarm: Swarm) -> dict[str, Any]:
         found |= {"direction": direction} if direction else {}
     name = study.strategy.get("baseline")
     for run in swarm.runs if config.get("baseline") is None else ():
-        ask = told_of(RunRecord(folder / run))
-        if ask.get("phase") == "baseline" and ask.get("name") == name:
+        spec = trial_fields(RunRecord(folder / run))
+        if spec.get("phase") == "baseline" and spec.get("name") == name:
             return {**found, "baseline": run}
     return found
 

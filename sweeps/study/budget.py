@@ -89,9 +89,9 @@ def ledger_of(budget: BudgetSpec, trials: Iterable[Trial]) -> Ledger:
     accounts: dict[Purpose, Account] = {"explore": Account(), "confirm": Account()}
     explored = 0
     for trial in trials:
-        explored += trial.ask.phase not in ("confirm", "grid")
+        explored += trial.spec.phase not in ("confirm", "grid")
         for seed, outcome in trial.outcomes.items():
-            confirming = trial.ask.phase == "confirm" or seed not in trial.ask.seeds
+            confirming = trial.spec.phase == "confirm" or seed not in trial.spec.seeds
             purpose: Purpose = "confirm" if confirming else "explore"
             paid = Account(
                 runs=1,

@@ -54,7 +54,7 @@ def finalists(history: History, spec: ConfirmSpec, picked: int | None = None) ->
     beside = {picked} if baseline is None else {picked, baseline.number}
     best = [trial for trial in ranked if trial.number not in beside][: spec.finalists]
     chosen = [trial for trial in ranked if trial.number == picked or trial in best]
-    chosen += [t for t in candidates if t.ask.phase == "confirm" and t not in chosen]
+    chosen += [t for t in candidates if t.spec.phase == "confirm" and t not in chosen]
     return chosen if baseline is None else [*(t for t in chosen if t is not baseline), baseline]
 
 

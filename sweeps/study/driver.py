@@ -1,6 +1,6 @@
-"""The loop of a study: fill the launcher, wait, harvest, until the agenda has nothing left.
+"""The loop of a study: fill the launcher, wait, collect results, until the scheduler has nothing left.
 
-    agenda ──runs──▶ launcher ──▶ run folders ──harvest──▶ study ──▶ agenda …
+    scheduler ──runs──▶ launcher ──▶ run folders ──results──▶ study ──▶ scheduler …
 
 Whatever a job returns, only its folder says how it ended. A job that came back without a result was
 killed (by a user, a node, the kernel) and is launched again, up to ``search.attempts`` times; it
@@ -23,7 +23,7 @@ from sweeps.study.executor import Launching, Returned
 from sweeps.study.missing_runs import shortfall
 from sweeps.study.pruning import Pruner
 from sweeps.study.run_results import is_held, run_folder
-from sweeps.study.scheduler import Agenda
+from sweeps.study.scheduler import Scheduler
 from sweeps.study.study_state import Run, StudyState
 from sweeps.study.trial import Outcome, Trial
 
@@ -40,7 +40,7 @@ class StudyError(WorkError):
 class View(Protocol):
     """Whoever watches a study."""
 
-    def show(self, study: StudyState, flying: dict[Run, float], total: int | None) -> None:
+    def show(self, study: StudyState, in_flight: dict[Run, float], total: int | None) -> None:
         """Draw: run in flight → seconds since the epoch at which it was launched."""
 
 
@@ -49,7 +49,7 @@ class Driver:
 
     Args:
         study: Open, its lease held.
-        agenda: Where runs come from.
+        scheduler: Where runs come from.
         launching: Where they go.
         overrides: Run → the task overrides of its job.
         check: Called once with the first job, to raise what is wrong with its config.
@@ -60,7 +60,7 @@ class Driver:
     def __init__(
         self,
         study: StudyState,
-        agenda: Agenda,
+        scheduler: Scheduler,
         launching: Launching,
         *,
         overrides: Callable[[Run], list[str]],
@@ -68,9 +68,9 @@ class Driver:
         view: View,
         pruner: Pruner | None = None,
     ) -> None:
-        self._study, self._agenda, self._launching = study, agenda, launching
+        self._study, self._scheduler, self._launching = study, scheduler, launching
         self._overrides, self._check, self._view = overrides, check, view
-        self._flying: dict[Future[Returned], Run] = {}
+        self._in_flight: dict[Future[Returned], Run] = {}
         self._held: set[Run] = set()
         self._since: dict[Run, float] = {}
         self._launches: Counter[Run] = Counter()
@@ -85,12 +85,12 @@ class Driver:
                 ``search.max_failures``.
             UserError: the first run was refused; nothing was lost.
         """
-        self._study.retry_failures(self._agenda.ended_runs(self._study))
+        self._study.retry_failures(self._scheduler.ended_runs(self._study))
         try:
             while self._fill():
                 self._draw()
                 for future in self._landed():
-                    self._settle(self._flying.pop(future), future.result())
+                    self._settle(self._in_flight.pop(future), future.result())
                 self._look_at_held()
                 self._prune()
         except BaseException:
@@ -99,19 +99,21 @@ class Driver:
         finally:
             self._study.write_ledger(now=True)
             self._draw()
-        if wrong := self._stopping or shortfall(self._study, self._agenda.ended_runs(self._study)):
+        if wrong := self._stopping or shortfall(
+            self._study, self._scheduler.ended_runs(self._study)
+        ):
             raise StudyError(wrong)
 
     def _fill(self) -> bool:
         """Launch what fits; whether there is anything to wait for."""
-        busy = {*self._flying.values(), *self._held}
-        room = self._launching.room(len(busy))
+        busy = {*self._in_flight.values(), *self._held}
+        free_workers = self._launching.free_workers(len(busy))
         self._stopping = self._stopping or self._too_many_failures()
-        if room and not self._stopping:
-            runs = self._agenda.next_runs(self._study, busy, room)
+        if free_workers and not self._stopping:
+            runs = self._scheduler.next_runs(self._study, busy, free_workers)
             free = [run for run in runs if not self._hold_back(run)]
             self._launch(free)
-        return bool(self._flying or self._held)
+        return bool(self._in_flight or self._held)
 
     def _hold_back(self, run: Run) -> bool:
         """Whether somebody works on the run already: then it is watched, not launched."""
@@ -132,17 +134,17 @@ class Driver:
             self._launches[run] += 1
             self._since[run] = time.time()
         futures = self._launching.submit(jobs, runs[0].number)
-        self._flying |= dict(zip(futures, runs, strict=True))
+        self._in_flight |= dict(zip(futures, runs, strict=True))
 
     def _landed(self) -> set[Future[Returned]]:
-        if not self._flying:
+        if not self._in_flight:
             time.sleep(_TICK_SECONDS if self._held else 0.0)
             return set()
-        return wait(self._flying, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED).done
+        return wait(self._in_flight, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED).done
 
     def _settle(self, run: Run, returned: Returned) -> None:
         """Read how a run ended; without a result, decide whether it was killed or failed."""
-        outcome = self._study.harvest(run)
+        outcome = self._study.collect(run)
         if outcome is None:
             raised = _raised(returned)
             if isinstance(raised, HeldError):
@@ -177,7 +179,7 @@ class Driver:
             if is_held(self._folder(run)):
                 continue
             self._held.discard(run)
-            outcome = self._study.harvest(run)
+            outcome = self._study.collect(run)
             self._since.pop(run, None)
             if outcome is not None:
                 self._study.record(run, outcome)
@@ -185,7 +187,7 @@ class Driver:
     def _prune(self) -> None:
         if self._pruner is None:
             return
-        folders = {self._folder(run): run for run in self._flying.values()}
+        folders = {self._folder(run): run for run in self._in_flight.values()}
         done = [
             self._folder(Run(trial.number, outcome.seed))
             for trial in self._study.trials
@@ -195,10 +197,10 @@ class Driver:
             self._launching.end(folder.name)
 
     def _folder(self, run: Run) -> Path:
-        return run_folder(self._study.folder, self._study.trial(run.number).ask, run.seed)
+        return run_folder(self._study.folder, self._study.trial(run.number).spec, run.seed)
 
     def _too_many_failures(self) -> str | None:
-        failed = self._study.failures(self._agenda.phases)
+        failed = self._study.failures(self._scheduler.phases)
         allowed = self._study.spec.max_failures
         if len(failed) <= allowed:
             return None
@@ -209,8 +211,8 @@ class Driver:
         )
 
     def _draw(self) -> None:
-        flying = {run: self._since[run] for run in [*self._flying.values(), *self._held]}
-        self._view.show(self._study, flying, self._agenda.total(self._study))
+        in_flight = {run: self._since[run] for run in [*self._in_flight.values(), *self._held]}
+        self._view.show(self._study, in_flight, self._scheduler.total(self._study))
 
 
 def _raised(returned: Returned) -> BaseException | None:
@@ -234,4 +236,4 @@ def _said(error: BaseException) -> str:
 
 def _last_reason(failed: list[Trial]) -> str:
     last = failed[-1]
-    return f"last: {last.ask.trial}: {last.reason}"
+    return f"last: {last.spec.trial}: {last.reason}"

@@ -33,16 +33,16 @@ def refuse_edited(state: StudyState, before: Pinned, now: Pinned) -> None:
         return
     problems = [
         Problem(
-            f"study {state.study!r}: {trial.ask.trial}: {where}",
+            f"study {state.study!r}: {trial.spec.trial}: {where}",
             "its config files were edited since it was run",
             found=repr(new),
             allowed=repr(old),
             do="restore them, or name a new study=",
         )
         for trial in state.trials
-        if trial.ask.overrides
+        if trial.spec.overrides
         for where, old, new in differences(
-            _shared(before, trial.ask.overrides), _shared(now, trial.ask.overrides), "config"
+            _shared(before, trial.spec.overrides), _shared(now, trial.spec.overrides), "config"
         )
     ]
     if problems:
@@ -61,7 +61,7 @@ def _still_composes(before: Pinned, state: StudyState) -> bool:
 
     from ablations.config.overrides import explain
 
-    for overrides in [trial.ask.overrides for trial in state.trials if trial.ask.overrides][:1]:
+    for overrides in [trial.spec.overrides for trial in state.trials if trial.spec.overrides][:1]:
         try:
             before.compose(overrides)
         except HydraException as error:

@@ -45,11 +45,11 @@ class Launching:
     ) -> None:
         self._launcher, self.mode, self.width = launcher, mode, width
 
-    def room(self, flying: int) -> int:
+    def free_workers(self, in_flight: int) -> int:
         """How many runs it takes now."""
-        if self.mode == "batch" and flying:
+        if self.mode == "batch" and in_flight:
             return 0
-        return max(0, self.width - flying)
+        return max(0, self.width - in_flight)
 
     def submit(self, jobs: Sequence[Sequence[str]], index: int) -> list[Future[Returned]]:
         """Launch jobs; each future holds what came back, an exception as a value."""

@@ -1,4 +1,4 @@
-"""From an ask to the overrides of one Hydra job, and back from a command line to a sweep's combinations."""
+"""From a trial to the overrides of one Hydra job, and back from a command line to a sweep's combinations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ablations.errors import ConfigError, Problem
 from ablations.record.run_record import run_name
 from ablations.terminal import quoted
-from sweeps.study.trial import Ask
+from sweeps.study.trial import TrialSpec
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -81,17 +81,17 @@ def identity(overrides: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(kept))
 
 
-def job_overrides(ask: Ask, seed: int, study: str, fixed: Sequence[str]) -> list[str]:
+def job_overrides(spec: TrialSpec, seed: int, study: str, fixed: Sequence[str]) -> list[str]:
     """The task overrides of one run.
 
     Args:
-        ask: The trial.
+        spec: The trial.
         seed: The replicate.
         study: Name of the study.
         fixed: Overrides that all trials of a search share; a sweep's combination brings its own.
     """
-    overrides = list(ask.overrides or fixed)
-    for path, value in ask.point.items():
+    overrides = list(spec.overrides or fixed)
+    for path, value in spec.point.items():
         if isinstance(value, Mapping):
             # Every source, each with all its digits: mappings merge, so one left out would stay.
             overrides += [f"++{path}.{name}={float(w)!r}" for name, w in value.items()]
@@ -100,11 +100,11 @@ def job_overrides(ask: Ask, seed: int, study: str, fixed: Sequence[str]) -> list
     return [
         *overrides,
         f"study={quoted(study)}",
-        f"trial={ask.trial}",
+        f"trial={spec.trial}",
         f"seed={seed}",
-        f"++labels.phase={ask.phase}",
-        f"++labels.name={quoted(ask.name)}",
-        f"hydra.sweep.subdir={run_name(ask.trial, seed)}",
+        f"++labels.phase={spec.phase}",
+        f"++labels.name={quoted(spec.name)}",
+        f"hydra.sweep.subdir={run_name(spec.trial, seed)}",
     ]
 
 

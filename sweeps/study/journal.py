@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.files import mend_lines, sealed, unsealed
 from sweeps.search.space.specs import ParameterSpec
 from sweeps.study.specs import Direction
-from sweeps.study.trial import Ask, Outcome, Trial
+from sweeps.study.trial import Outcome, Trial, TrialSpec
 
 if TYPE_CHECKING:
     import optuna
@@ -91,12 +91,12 @@ class Journal:
     def _load(self, frozen: optuna.trial.FrozenTrial) -> None:
         if "ask" not in frozen.user_attrs:
             return
-        ask = Ask.from_plain(frozen.user_attrs["ask"])
+        spec = TrialSpec.from_plain(frozen.user_attrs["ask"])
         ended = frozen.user_attrs.get("outcomes", {})
         outcomes = {int(seed): Outcome(**outcome) for seed, outcome in ended.items()}
-        self._ids[ask.number] = frozen._trial_id
-        self._trials[ask.number] = Trial(
-            ask=ask, outcomes=outcomes, settled=frozen.state.is_finished()
+        self._ids[spec.number] = frozen._trial_id
+        self._trials[spec.number] = Trial(
+            spec=spec, outcomes=outcomes, settled=frozen.state.is_finished()
         )
 
     @property
@@ -104,13 +104,13 @@ class Journal:
         """Number → trial, as far as the journal knows."""
         return self._trials
 
-    def add(self, ask: Ask) -> Trial:
+    def add(self, spec: TrialSpec) -> Trial:
         """Record that a trial was asked: one line."""
         import optuna
         from optuna.distributions import FloatDistribution
 
-        weights = _weights(ask)
-        searched = {path: ask.point[path] for path in self._parameters if path in ask.point}
+        weights = _weights(spec)
+        searched = {path: spec.point[path] for path in self._parameters if path in spec.point}
         started = optuna.trial.create_trial(
             state=optuna.trial.TrialState.RUNNING,
             params={**weights, **searched},
@@ -118,13 +118,13 @@ class Journal:
                 **dict.fromkeys(weights, FloatDistribution(0.0, 1.0)),
                 **{path: self._parameters[path] for path in searched},
             },
-            user_attrs=_attributes(ask),
+            user_attrs=_attributes(spec),
         )
         started.datetime_start = datetime.now()
         # The storage's own call: Study.add_trial makes the same line and keeps the id to itself.
-        self._ids[ask.number] = self._storage.create_new_trial(self._study._study_id, started)
-        self._trials[ask.number] = Trial(ask=ask)
-        return self._trials[ask.number]
+        self._ids[spec.number] = self._storage.create_new_trial(self._study._study_id, started)
+        self._trials[spec.number] = Trial(spec=spec)
+        return self._trials[spec.number]
 
     def end(
         self, trial: Trial, values: Sequence[float] | None, constraints: Mapping[str, float]
@@ -177,25 +177,25 @@ def _open(
     return storage, opened
 
 
-def _weights(ask: Ask) -> dict[str, float]:
+def _weights(spec: TrialSpec) -> dict[str, float]:
     """The weights of a trial as parameters: the dashboard plots these."""
     return {
         f"{path}.{source}": weight
-        for path, weights in ask.point.items()
+        for path, weights in spec.point.items()
         if isinstance(weights, dict)
         for source, weight in weights.items()
     }
 
 
-def _attributes(ask: Ask) -> dict[str, Any]:
-    """What the dashboard shows beside the parameters, and the ask itself."""
-    swept = {"overrides": " ".join(ask.overrides)} if ask.overrides else {}
+def _attributes(spec: TrialSpec) -> dict[str, Any]:
+    """What the dashboard shows beside the parameters, and the specification itself."""
+    swept = {"overrides": " ".join(spec.overrides)} if spec.overrides else {}
     return {
-        "trial": ask.trial,
-        "phase": ask.phase,
-        "name": ask.name,
+        "trial": spec.trial,
+        "phase": spec.phase,
+        "name": spec.name,
         **swept,
-        "ask": ask.plain(),
+        "ask": spec.plain(),
     }
 
 

@@ -32,7 +32,7 @@ def shortfall(study: StudyState, runs: Sequence[Run]) -> str | None:
     history, again = study.history(), False
     for run in runs:
         trial = study.trial(run.number)
-        outcome, folder = trial.outcomes[run.seed], run_folder(study.folder, trial.ask, run.seed)
+        outcome, folder = trial.outcomes[run.seed], run_folder(study.folder, trial.spec, run.seed)
         if outcome.status == "failed":
             failed[run] = outcome.reason or "no reason was recorded"
             again = again or may_be_tried_again(outcome, folder)
@@ -59,7 +59,7 @@ def _why_unscored(folder: Path) -> str:
 
 def _named(study: StudyState, found: Mapping[Run, str]) -> str:
     shown = [
-        f"{run_folder(study.folder, study.trial(run.number).ask, run.seed).name}: {_short(why)}"
+        f"{run_folder(study.folder, study.trial(run.number).spec, run.seed).name}: {_short(why)}"
         for run, why in list(found.items())[:_NAMED]
     ]
     if more := len(found) - len(shown):

@@ -21,7 +21,7 @@ _ROWS = 24
 class SilentView:
     """Nobody watches."""
 
-    def show(self, study: StudyState, flying: dict[Run, float], total: int | None) -> None:
+    def show(self, study: StudyState, in_flight: dict[Run, float], total: int | None) -> None:
         """Nothing."""
 
 
@@ -31,7 +31,7 @@ class PlainView:
     def __init__(self) -> None:
         self._told: set[Run] | None = None
 
-    def show(self, study: StudyState, flying: dict[Run, float], total: int | None) -> None:
+    def show(self, study: StudyState, in_flight: dict[Run, float], total: int | None) -> None:
         """Print the runs that ended since the last call."""
         ended = {Run(t.number, seed): t for t in study.trials for seed in t.outcomes}
         if self._told is None:
@@ -41,7 +41,7 @@ class PlainView:
         for run, trial in ended.items():
             if run not in self._told:
                 self._told.add(run)
-                print(_line(study, trial, run.seed, len(flying), total), flush=True)
+                print(_line(study, trial, run.seed, len(in_flight), total), flush=True)
 
 
 class LiveView:
@@ -53,13 +53,13 @@ class LiveView:
         self._live = Live(refresh_per_second=2, transient=False)
         self._began = False
 
-    def show(self, study: StudyState, flying: dict[Run, float], total: int | None) -> None:
+    def show(self, study: StudyState, in_flight: dict[Run, float], total: int | None) -> None:
         """Redraw."""
         if not self._began:
             self._live.start()
             self._began = True
-        self._live.update(study_table(study, flying, total), refresh=not flying)
-        if not flying:
+        self._live.update(study_table(study, in_flight, total), refresh=not in_flight)
+        if not in_flight:
             self._live.stop()
             self._began = False
 
@@ -71,26 +71,26 @@ def view_for(progress: bool) -> SilentView | PlainView | LiveView:
     return LiveView() if sys.stdout.isatty() else PlainView()
 
 
-def study_table(study: StudyState, flying: dict[Run, float], total: int | None) -> Table:
+def study_table(study: StudyState, in_flight: dict[Run, float], total: int | None) -> Table:
     """Trials in flight, then the best of the others, with state, score and time left."""
     from rich.table import Table
 
     objectives = study.spec.objectives
-    table = Table(title=_title(study, flying, total), title_justify="left")
+    table = Table(title=_title(study, in_flight, total), title_justify="left")
     for heading in ("trial", "phase", "what", "state", "seeds"):
         table.add_column(heading)
     for name in (*objectives, "time left"):
         table.add_column(name, justify="right")
     expected = _mean_seconds(study)
-    for trial in _shown(study, flying):
+    for trial in _shown(study, in_flight):
         seeds = ",".join(str(seed) for seed in sorted(trial.outcomes))
         values = [_number(trial.value(objective)) for objective in objectives.values()]
-        starts = [since for run, since in flying.items() if run.number == trial.number]
+        starts = [since for run, since in in_flight.items() if run.number == trial.number]
         left = _left(starts, expected)
         state = "running" if starts else ("waiting" if trial.state == "running" else trial.state)
         table.add_row(
-            trial.ask.trial,
-            trial.ask.phase,
+            trial.spec.trial,
+            trial.spec.phase,
             _what(trial),
             state,
             seeds,
@@ -101,8 +101,8 @@ def study_table(study: StudyState, flying: dict[Run, float], total: int | None) 
     return table
 
 
-def _shown(study: StudyState, flying: dict[Run, float]) -> list[Trial]:
-    numbers = {run.number for run in flying}
+def _shown(study: StudyState, in_flight: dict[Run, float]) -> list[Trial]:
+    numbers = {run.number for run in in_flight}
     running = [trial for trial in study.trials if trial.number in numbers]
     first = next(iter(study.spec.objectives.values()))
     sign = -1.0 if first.direction == "maximize" else 1.0
@@ -115,24 +115,24 @@ def _shown(study: StudyState, flying: dict[Run, float]) -> list[Trial]:
     return [*running, *sorted(rest, key=order)][:_ROWS]
 
 
-def _title(study: StudyState, flying: dict[Run, float], total: int | None) -> str:
+def _title(study: StudyState, in_flight: dict[Run, float], total: int | None) -> str:
     ended = sum(trial.state != "running" for trial in study.trials)
     failed = sum(trial.state == "failed" for trial in study.trials)
     parts = [
         f"study {study.study}",
         f"{ended}{_of(study, total)} trials",
-        f"{len(flying)} runs in flight",
+        f"{len(in_flight)} runs in flight",
     ]
     if failed:
         parts.append(f"{failed} failed")
     expected = _mean_seconds(study)
-    if total is not None and expected and flying:
-        seconds = max(0, total - ended) * expected / len(flying)
+    if total is not None and expected and in_flight:
+        seconds = max(0, total - ended) * expected / len(in_flight)
         parts.append(f"about {_clock(seconds)} left to explore")
     return ", ".join(parts)
 
 
-def _line(study: StudyState, trial: Trial, seed: int, flying: int, total: int | None) -> str:
+def _line(study: StudyState, trial: Trial, seed: int, in_flight: int, total: int | None) -> str:
     outcome = trial.outcomes[seed]
     end = outcome.status if outcome.reason is None else f"{outcome.status}: {outcome.reason}"
     ended = sum(t.state != "running" for t in study.trials)
@@ -141,8 +141,8 @@ def _line(study: StudyState, trial: Trial, seed: int, flying: int, total: int | 
     value = measure(outcome, objective.metrics)
     return (
         f"[trial {ended}{_of(study, total)}, run {runs}] "
-        f"{trial.ask.trial}-{seed} {trial.ask.phase} {_what(trial)}: "
-        f"{end}, {name} {_number(value)}, {outcome.device_seconds:.0f} s, {flying} in flight"
+        f"{trial.spec.trial}-{seed} {trial.spec.phase} {_what(trial)}: "
+        f"{end}, {name} {_number(value)}, {outcome.device_seconds:.0f} s, {in_flight} in flight"
     )
 
 
@@ -152,14 +152,14 @@ def _of(study: StudyState, total: int | None) -> str:
 
 
 def _what(trial: Trial) -> str:
-    parts = [trial.ask.name] if trial.ask.name else []
-    for path, value in trial.ask.point.items():
+    parts = [trial.spec.name] if trial.spec.name else []
+    for path, value in trial.spec.point.items():
         if isinstance(value, dict):
             shares = " ".join(f"{name} {weight:.3f}" for name, weight in value.items())
             parts.append(shares)
         else:
             parts.append(f"{path}={_plain(value)}")
-    return " ".join(parts) or " ".join(trial.ask.overrides)
+    return " ".join(parts) or " ".join(trial.spec.overrides)
 
 
 def _plain(value: Any) -> str:

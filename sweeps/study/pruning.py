@@ -55,14 +55,14 @@ class Pruner:
     def __init__(self) -> None:
         self._finished: dict[Path, Curve] = {}
 
-    def look(self, flying: Sequence[Path], finished: Sequence[Path]) -> dict[Path, str]:
+    def look(self, in_flight: Sequence[Path], finished: Sequence[Path]) -> dict[Path, str]:
         """Runs to end now → why; what is returned is on disk before the run is ended."""
         for run in finished:
             if run not in self._finished:
                 self._finished[run] = curve_of(run)
         whole = [curve for curve in self._finished.values() if curve]
         ended = {}
-        for run in flying:
+        for run in in_flight:
             reason = behind(curve_of(run), whole)
             if reason is not None and not (run / "pruned.json").exists():
                 write_sealed(run / "pruned.json", {"reason": reason})

@@ -1,9 +1,10 @@
 """Read the run folders of a study: the only place results are taken from.
 
-    runs/<study>/trial-0007-0/ask.json      what the trial is, written before anything is launched
-                              result.json   how the run ended, written last by the run itself
+    runs/<study>/trial-0007-0/trial.json    specification of the trial, written before the launch
+                              result.json   end of the run, written last by the run itself
 
-A folder without a result is a run that has not ended: it is running, or something killed it.
+A folder without a result belongs to a run that has not ended: it is still running, or it was killed.
+Older versions wrote ``ask.json`` in place of ``trial.json``; :func:`trial_file` finds both.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ from ablations.files import write_sealed
 from ablations.record.lease import beats_elsewhere
 from ablations.record.run_record import HOLDER, RunRecord, run_name
 from ablations.record.stored import stored_as, stored_object
-from sweeps.study.trial import Ask, Outcome, trial_name
+from sweeps.study.trial import Outcome, TrialSpec, trial_name
 
 __all__ = [
-    "asks_in",
     "forget_failure",
     "has_lost_its_result",
     "holds_record",
@@ -31,58 +31,72 @@ __all__ = [
     "may_be_tried_again",
     "outcome_of",
     "outcomes_of",
-    "read_ask",
+    "read_trial_spec",
     "refused_in",
     "run_folder",
     "runs_in",
-    "told_of",
-    "write_ask",
+    "trial_fields",
+    "trial_file",
+    "trial_specs_in",
     "write_failure",
+    "write_trial_spec",
 ]
 
 _RUN = re.compile(r"trial-(\d{4,})-(\d+)")
+_TRIAL, _FORMER_TRIAL = "trial.json", "ask.json"
 
 
-def run_folder(folder: Path, ask: Ask, seed: int) -> Path:
+def run_folder(folder: Path, spec: TrialSpec, seed: int) -> Path:
     """The folder of one replicate."""
-    return folder / run_name(ask.trial, seed)
+    return folder / run_name(spec.trial, seed)
 
 
-def write_ask(folder: Path, ask: Ask, seed: int) -> None:
-    """Put the ask into a replicate's folder; done before the journal and before the launch."""
-    run = run_folder(folder, ask, seed)
+def trial_file(run: Path) -> Path:
+    """Return the path of the trial's specification in a run folder, whether or not it exists."""
+    former = run / _FORMER_TRIAL
+    if os.path.lexists(former) and not os.path.lexists(run / _TRIAL):
+        return former
+    return run / _TRIAL
+
+
+def write_trial_spec(folder: Path, spec: TrialSpec, seed: int) -> None:
+    """Write the specification into a replicate's folder, before the journal line and the launch."""
+    run = run_folder(folder, spec, seed)
     run.mkdir(parents=True, exist_ok=True)
-    if not os.path.lexists(run / "ask.json"):
-        for torn in run.glob(".ask.json.*.tmp"):  # of a driver that died while it wrote this
-            torn.unlink()
-        write_sealed(run / "ask.json", ask.plain())
+    path = trial_file(run)
+    if not os.path.lexists(path):
+        for name in (_TRIAL, _FORMER_TRIAL):  # left by a driver that died while it wrote the file
+            for torn in run.glob(f".{name}.*.tmp"):
+                torn.unlink()
+        write_sealed(path, spec.plain())
 
 
-def read_ask(path: Path) -> Ask:
-    """Return the ask in ``path``.
+def read_trial_spec(path: Path) -> TrialSpec:
+    """Return the specification in ``path``.
 
     Raises:
         DamagedError: it is not what was written.
     """
     plain = stored_object(path)
-    stored_as(Ask, plain, path)
-    return Ask.from_plain(plain)
+    stored_as(TrialSpec, plain, path)
+    return TrialSpec.from_plain(plain)
 
 
-def told_of(record: RunRecord) -> dict[str, Any]:
-    """Return what a study states of a run: name, phase and first seeds; empty for runs of no study.
+def trial_fields(record: RunRecord) -> dict[str, Any]:
+    """Return the fields of a run's trial: name, phase, first seeds; empty for runs of no study.
 
-    Where the run's own ask is gone it is read from another replicate of its trial, and else from the
-    labels of the manifest, which hold no seeds.
+    If the run's own file is missing, the file of another replicate is read. Failing that, name and
+    phase come from the labels of the manifest, which contain no seeds.
 
     Raises:
-        DamagedError: the ask is not what was written.
+        DamagedError: the file is not what was written.
     """
     manifest = record.manifest
     labels = {key: manifest.labels[key] for key in ("name", "phase") if manifest.labels.get(key)}
-    own = record.path / "ask.json"
-    others = record.path.parent.glob(f"{glob.escape(manifest.trial)}-*/ask.json")
-    for path in (own, *(sorted(others) if labels and not os.path.lexists(own) else ())):
+    runs = [record.path]
+    if labels and not os.path.lexists(trial_file(record.path)):
+        runs += sorted(record.path.parent.glob(f"{glob.escape(manifest.trial)}-*"))
+    for path in map(trial_file, runs):
         if os.path.lexists(path):
             return {**labels, **stored_object(path)}
     return labels
@@ -103,16 +117,18 @@ def runs_in(folder: Path) -> dict[int, set[int]]:
     return found
 
 
-def asks_in(folder: Path, numbers: Iterable[int], runs: Mapping[int, set[int]]) -> dict[int, Ask]:
-    """The asks of ``numbers``, read from their folders; those without one are left out."""
-    asks = {}
+def trial_specs_in(
+    folder: Path, numbers: Iterable[int], runs: Mapping[int, set[int]]
+) -> dict[int, TrialSpec]:
+    """Return number → specification, read from the run folders; trials without one are left out."""
+    specs = {}
     for number in numbers:
         for seed in sorted(runs.get(number, ())):
-            path = folder / run_name(trial_name(number), seed) / "ask.json"
+            path = trial_file(folder / run_name(trial_name(number), seed))
             if os.path.lexists(path):
-                asks[number] = read_ask(path)
+                specs[number] = read_trial_spec(path)
                 break
-    return asks
+    return specs
 
 
 def holds_record(folder: Path, number: int, seeds: Iterable[int]) -> bool:
@@ -120,9 +136,9 @@ def holds_record(folder: Path, number: int, seeds: Iterable[int]) -> bool:
     return any(RunRecord(folder / run_name(trial_name(number), seed)).exists() for seed in seeds)
 
 
-def outcome_of(folder: Path, ask: Ask, seed: int) -> Outcome | None:
+def outcome_of(folder: Path, spec: TrialSpec, seed: int) -> Outcome | None:
     """How the replicate ended, None while its folder holds no result."""
-    record = RunRecord(run_folder(folder, ask, seed))
+    record = RunRecord(run_folder(folder, spec, seed))
     result = record.result()
     if result is None:
         return _pruned(record.path, seed)
@@ -173,14 +189,16 @@ def write_failure(run: Path, reason: str) -> None:
 def refused_in(folder: Path) -> dict[str, str]:
     """Return run folder → reason of each run of a study that failed before it had a record."""
     found = {}
-    for ask in sorted(folder.glob("trial-*/ask.json")):
-        record = RunRecord(ask.parent)
+    for run in sorted(folder.glob("trial-*")):
+        if not os.path.lexists(trial_file(run)):
+            continue
+        record = RunRecord(run)
         try:
             result = None if record.exists() else record.result()
         except UserError:  # it is told as a damaged run
             continue
         if result is not None and result.get("status") == "failed":
-            found[ask.parent.name] = str(result.get("reason") or "no reason was recorded")
+            found[run.name] = str(result.get("reason") or "no reason was recorded")
     return found
 
 
@@ -192,9 +210,9 @@ def _pruned(run: Path, seed: int) -> Outcome | None:
     return Outcome(seed=seed, status="pruned", reason=stored_object(path).get("reason"))
 
 
-def outcomes_of(folder: Path, ask: Ask, seeds: Iterable[int]) -> dict[int, Outcome]:
+def outcomes_of(folder: Path, spec: TrialSpec, seeds: Iterable[int]) -> dict[int, Outcome]:
     """Seed → outcome of the replicates that ended."""
-    found = {seed: outcome_of(folder, ask, seed) for seed in seeds}
+    found = {seed: outcome_of(folder, spec, seed) for seed in seeds}
     return {seed: outcome for seed, outcome in found.items() if outcome is not None}
 
 

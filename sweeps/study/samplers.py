@@ -90,7 +90,7 @@ def _distributions(space: SearchSpace) -> dict[str, Any]:
 def _frozen(space: SearchSpace, history: History, trial: Trial) -> optuna.trial.FrozenTrial:
     from optuna.trial import TrialState, create_trial
 
-    box = space.to_unit(space.coordinates([trial.ask.point], check=False))[0]
+    box = space.to_unit(space.coordinates([trial.spec.point], check=False))[0]
     values = history.values(trial) if trial.state == "done" else None
     state = TrialState.RUNNING if trial.state == "running" else TrialState.FAIL
     return create_trial(

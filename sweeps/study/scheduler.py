@@ -1,6 +1,6 @@
 """What a driver launches next: a search's phases, or the combinations of a plain sweep.
 
-An agenda is asked again whenever something ended. It looks at the study alone: trials that were
+A scheduler is asked again whenever something ended. It looks at the study alone: trials that were
 asked and have not ended come first, whoever asked them, so a restart needs no other memory.
 """
 
@@ -22,29 +22,29 @@ from sweeps.study.strategy import Draft, History, Strategy
 from sweeps.study.study_state import DecideQuality, Run, StudyState
 from sweeps.study.trial import Phase, Trial, trial_name
 
-__all__ = ["Agenda", "SearchAgenda", "SweepAgenda"]
+__all__ = ["Scheduler", "SearchScheduler", "SweepScheduler"]
 
 _SAME_WEIGHT = 0.01
 """Largest difference of any weight between two mixtures that no run could tell apart."""
 
 
-class Agenda(Protocol):
+class Scheduler(Protocol):
     """Where the runs come from."""
 
     phases: Sequence[Phase]
-    """Phases of the trials that are this agenda's."""
+    """Phases of the trials that are this scheduler's."""
 
-    def next_runs(self, study: StudyState, busy: set[Run], room: int) -> list[Run]:
-        """At most ``room`` runs to launch now; none when all is done or must wait for ``busy``."""
+    def next_runs(self, study: StudyState, busy: set[Run], free_workers: int) -> list[Run]:
+        """At most ``free_workers`` runs to launch now; none when all is done or must wait for ``busy``."""
 
     def ended_runs(self, study: StudyState) -> list[Run]:
-        """Return the runs of this agenda that ended, failed ones included."""
+        """Return the runs of this scheduler that ended, failed ones included."""
 
     def total(self, study: StudyState) -> int | None:
         """Trials there will be, None where the budget does not say."""
 
 
-class SweepAgenda:
+class SweepScheduler:
     """Every combination of a plain Hydra sweep, each a trial; those that the study has are kept."""
 
     phases: Sequence[Phase] = ("grid",)
@@ -54,19 +54,19 @@ class SweepAgenda:
         self._wanted = {identity(combination) for combination in combinations}
         self._seeds = tuple(seeds)
 
-    def next_runs(self, study: StudyState, busy: set[Run], room: int) -> list[Run]:
+    def next_runs(self, study: StudyState, busy: set[Run], free_workers: int) -> list[Run]:
         """Missing runs of the combinations, in the order of the command line."""
         mine = self._mine(study)
         runs = _missing(mine.values(), self._seeds, busy)
         for combination in self._combinations:
-            if len(runs) >= room:
+            if len(runs) >= free_workers:
                 break
             if identity(combination) not in mine:
                 draft = Draft(phase="grid", point={})
-                trial = study.ask(draft, seeds=self._seeds, overrides=combination)
+                trial = study.add_trial(draft, seeds=self._seeds, overrides=combination)
                 mine[identity(combination)] = trial
                 runs += _missing([trial], self._seeds, busy)
-        return runs[:room]
+        return runs[:free_workers]
 
     def ended_runs(self, study: StudyState) -> list[Run]:
         """Return the runs of the command's combinations and seeds that ended."""
@@ -78,11 +78,11 @@ class SweepAgenda:
         return len(self._wanted)
 
     def _mine(self, study: StudyState) -> dict[tuple[str, ...], Trial]:
-        found = {identity(t.ask.overrides): t for t in study.trials if t.ask.phase == "grid"}
+        found = {identity(t.spec.overrides): t for t in study.trials if t.spec.phase == "grid"}
         return {key: trial for key, trial in found.items() if key in self._wanted}
 
 
-class SearchAgenda:
+class SearchScheduler:
     """Baselines, design, proposals, confirmation, as the budget allows."""
 
     phases: Sequence[Phase] = ("baseline", "design", "search", "confirm")
@@ -92,17 +92,17 @@ class SearchAgenda:
     ) -> None:
         self._strategy, self._pick, self._decide = strategy, pick, decide
 
-    def next_runs(self, study: StudyState, busy: set[Run], room: int) -> list[Run]:
+    def next_runs(self, study: StudyState, busy: set[Run], free_workers: int) -> list[Run]:
         """Unfinished trials, then new ones, then the finalists' further seeds."""
-        mine = [trial for trial in study.trials if trial.ask.phase in self.phases]
+        mine = [trial for trial in study.trials if trial.spec.phase in self.phases]
         runs = _unfinished(mine, busy)
         if not self._score_is_settled(study, waiting=bool(runs or busy)):
-            runs += self._explore(study, busy, room - len(runs), planned_only=True)
-            return runs[:room]
-        runs += self._explore(study, busy, room - len(runs))
+            runs += self._explore(study, busy, free_workers - len(runs), planned_only=True)
+            return runs[:free_workers]
+        runs += self._explore(study, busy, free_workers - len(runs))
         if not runs and not busy:
-            runs = self._confirm(study, room)
-        return runs[:room]
+            runs = self._confirm(study, free_workers)
+        return runs[:free_workers]
 
     def _score_is_settled(self, study: StudyState, *, waiting: bool) -> bool:
         """Decide the study's score once its planned trials have ended; False before that."""
@@ -117,7 +117,7 @@ class SearchAgenda:
 
     def ended_runs(self, study: StudyState) -> list[Run]:
         """Return the runs of the search's phases that ended."""
-        return _ended(trial for trial in study.trials if trial.ask.phase in self.phases)
+        return _ended(trial for trial in study.trials if trial.spec.phase in self.phases)
 
     def total(self, study: StudyState) -> int | None:
         """Return the trials of the budget, or all that there can be."""
@@ -125,17 +125,17 @@ class SearchAgenda:
         return min((limit for limit in limits if limit is not None), default=None)
 
     def _explore(
-        self, study: StudyState, busy: set[Run], room: int, *, planned_only: bool = False
+        self, study: StudyState, busy: set[Run], free_workers: int, *, planned_only: bool = False
     ) -> list[Run]:
         runs: list[Run] = []
-        while len(runs) < room:
+        while len(runs) < free_workers:
             if planned_only and not self._strategy.planned(study.history()):
                 break
             ledger = study.ledger()
             if not ledger.may_explore(len(busy) + len(runs)):
                 break
             left = study.spec.budget.trials
-            width = room - len(runs) if left is None else left - ledger.explored_trials
+            width = free_workers - len(runs) if left is None else left - ledger.explored_trials
             drafts = self._strategy.next_drafts(study.history(), width)
             if not drafts:
                 break
@@ -144,10 +144,10 @@ class SearchAgenda:
             batch = drafts if drafts[0].phase == "search" else drafts[:1]
             for draft in batch:
                 if study.ledger().may_explore(len(busy) + len(runs)):
-                    runs += _unfinished([study.ask(draft)], busy)
+                    runs += _unfinished([study.add_trial(draft)], busy)
         return runs
 
-    def _confirm(self, study: StudyState, room: int) -> list[Run]:
+    def _confirm(self, study: StudyState, free_workers: int) -> list[Run]:
         chosen, seeds = self._decided(study), study.spec.confirm.seeds
         runs: list[Run] = []
         for seed in seeds:  # seed by seed: a budget that ends early leaves even replicates
@@ -156,13 +156,13 @@ class SearchAgenda:
                 if seed not in trial.outcomes and trial.state in ("running", "done"):
                     runs.append(Run(number, seed))
         ledger = study.ledger()
-        return [run for i, run in enumerate(runs[:room]) if ledger.may_confirm(i)]
+        return [run for i, run in enumerate(runs[:free_workers]) if ledger.may_confirm(i)]
 
     def _decided(self, study: StudyState) -> list[int]:
         """Numbers of the finalists; decided once for what was explored, and kept."""
         path, explored = study.folder / "finalists.json", study.ledger().explored_trials
         spec = study.spec.confirm
-        done = sum(trial.ask.phase != "confirm" for trial in study.history().done)
+        done = sum(trial.spec.phase != "confirm" for trial in study.history().done)
         kept = _kept(path, explored, spec.finalists, done)
         if kept is not None:
             return kept
@@ -179,7 +179,7 @@ class SearchAgenda:
     def _ask_pick(self, study: StudyState) -> int | None:
         """The trial of the surrogate's optimum: one that was run there already, else a new one."""
         history, name = study.history(), f"pick-{study.ledger().explored_trials}"
-        asked = [trial.number for trial in history.trials if trial.ask.name == name]
+        asked = [trial.number for trial in history.trials if trial.spec.name == name]
         if asked or self._pick is None:  # asked by a driver that was killed before it said so
             return asked[0] if asked else None
         picked = self._pick(history)
@@ -188,7 +188,7 @@ class SearchAgenda:
         number = self._nearest(history, picked.point)
         if number is None:
             draft = Draft(phase="confirm", point=picked.point, name=name)
-            number = study.ask(draft, seeds=study.spec.confirm.seeds).number
+            number = study.add_trial(draft, seeds=study.spec.confirm.seeds).number
         content = {"trial": trial_name(number), "point": picked.point, **picked.notes}
         write_sealed(study.folder / "pick.json", content)
         return number
@@ -197,7 +197,7 @@ class SearchAgenda:
         """The done trial that is the same mixture for all that a run can tell."""
         space, done = self._strategy.space, history.done
         gaps = np.abs(
-            space.coordinates([trial.ask.point for trial in done], check=False)
+            space.coordinates([trial.spec.point for trial in done], check=False)
             - space.coordinates([point], check=False)
         ).max(axis=1)
         return done[int(gaps.argmin())].number if gaps.min() < _SAME_WEIGHT else None
@@ -213,7 +213,7 @@ def _unfinished(trials: Iterable[Trial], busy: set[Run]) -> list[Run]:
         run
         for trial in trials
         if trial.state == "running"
-        for run in _missing([trial], trial.ask.seeds, busy)
+        for run in _missing([trial], trial.spec.seeds, busy)
     ]
 
 

@@ -56,7 +56,7 @@ class History:
     @property
     def searched(self) -> tuple[Trial, ...]:
         """Trials that lie in the search space."""
-        return tuple(trial for trial in self.trials if trial.ask.phase != "grid")
+        return tuple(trial for trial in self.trials if trial.spec.phase != "grid")
 
     @property
     def done(self) -> tuple[Trial, ...]:
@@ -71,7 +71,7 @@ class History:
     def baseline_trial(self) -> Trial | None:
         """The trial that others are compared with, once it is done."""
         named = [
-            t for t in self.trials if t.ask.name == self.baseline and t.ask.phase == "baseline"
+            t for t in self.trials if t.spec.name == self.baseline and t.spec.phase == "baseline"
         ]
         return named[0] if named and named[0].state == "done" else None
 
@@ -121,32 +121,32 @@ class Strategy:
         outside = sum(not self.space.contains(point) for point in self.baselines.values())
         return self.space.size + outside
 
-    def next_drafts(self, history: History, room: int) -> list[Draft]:
-        """Return at most ``room`` trials to ask for now, none for a point that a trial has already.
+    def next_drafts(self, history: History, limit: int) -> list[Draft]:
+        """Return at most ``limit`` trials to ask for now, none for a point that a trial has already.
 
-        Empty when ``room`` is 0, or when every point of the space was asked: a second run of the
+        Empty when ``limit`` is 0, or when every point of the space was asked: a second run of the
         same config would give the same result to the last digit.
         """
         drafts = self.planned(history)
-        if drafts or room <= 0:
-            return drafts[: max(0, room)]
+        if drafts or limit <= 0:
+            return drafts[: max(0, limit)]
         asked, most = self._asked(history), self.most_trials
         if most is not None and len(asked) >= most:
             return []
-        points = self.propose(history, min(room, self.batch))
+        points = self.propose(history, min(limit, self.batch))
         fresh = distinct(self.space, points, asked, (len(history.trials),))
         return [Draft(phase="search", point=point) for point in fresh]
 
     def planned(self, history: History) -> list[Draft]:
         """Return the baselines and the points of the design that no trial was asked for yet."""
         asked = self._asked(history)
-        named = {t.ask.name for t in history.trials if t.ask.phase == "baseline"}
+        named = {t.spec.name for t in history.trials if t.spec.phase == "baseline"}
         drafts = [
             Draft(phase="baseline", point=point, name=name)
             for name, point in self.baselines.items()
             if name not in named
         ]
-        designed = sum(trial.ask.phase == "design" for trial in history.trials)
+        designed = sum(trial.spec.phase == "design" for trial in history.trials)
         return drafts + [
             Draft(phase="design", point=point)
             for point in self.design[designed:]
@@ -157,11 +157,11 @@ class Strategy:
         return {self._key(trial) for trial in history.searched}
 
     def _key(self, trial: Trial) -> tuple[float, ...]:
-        """Return the key of a trial's point, computed once: an agenda asks after each run that ends."""
+        """Return the key of a trial's point, computed once: a scheduler asks after each run that ends."""
         point, key = self._keys.get(trial.number, (None, ()))
-        if point is not trial.ask.point:
-            key = self.space.key(trial.ask.point)
-            self._keys[trial.number] = (trial.ask.point, key)
+        if point is not trial.spec.point:
+            key = self.space.key(trial.spec.point)
+            self._keys[trial.number] = (trial.spec.point, key)
         return key
 
 

@@ -13,11 +13,11 @@ from sweeps.study.budget import affordable_runs
 from sweeps.study.specs import SearchSpec
 from sweeps.study.strategy import Strategy
 
-__all__ = ["StudyBill", "make_bill", "show_bill"]
+__all__ = ["StudyCost", "estimate_cost", "print_cost"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyBill:
+class StudyCost:
     """Runs of every phase, and their price as planned."""
 
     runs: Mapping[str, int | None]
@@ -32,10 +32,10 @@ class StudyBill:
         return sum(counts) if len(counts) == len(self.runs) else None
 
 
-def make_bill(
+def estimate_cost(
     spec: SearchSpec, strategy: Strategy, run_price: Mapping[str, float], affordable: int | None
-) -> StudyBill:
-    """The bill of a search."""
+) -> StudyCost:
+    """The cost of a search."""
     seeds = len(spec.seeds) or 1
     planned = len(strategy.baselines) + len(strategy.design)
     limits = [limit for limit in (affordable, strategy.most_trials) if limit is not None]
@@ -50,7 +50,7 @@ def make_bill(
     paid = affordable_runs(spec.budget, run_price)
     if paid is not None and proposed is not None:
         confirming = min(confirming, max(0, paid - (planned + proposed) * seeds))
-    return StudyBill(
+    return StudyCost(
         runs={
             "baselines": len(strategy.baselines) * seeds,
             f"design ({spec.strategy.design})": len(strategy.design) * seeds,
@@ -61,19 +61,19 @@ def make_bill(
     )
 
 
-def show_bill(
-    spec: SearchSpec, strategy: Strategy, bill: StudyBill, console: Console | None = None
+def print_cost(
+    spec: SearchSpec, strategy: Strategy, cost: StudyCost, console: Console | None = None
 ) -> None:
-    """Print the bill and the trials that are known beforehand."""
+    """Print the cost and the trials that are known beforehand."""
     out = console or table_console()
     table = Table(title=spec.question or "the study", title_justify="left")
     for heading in ("phase", "runs", "tokens", "FLOPs", "device hours"):
         table.add_column(heading, justify="left" if heading == "phase" else "right")
-    for phase, runs in [*bill.runs.items(), ("all", bill.total_runs)]:
+    for phase, runs in [*cost.runs.items(), ("all", cost.total_runs)]:
         prices = [
             "–"
-            if runs is None or name not in bill.run_price
-            else f"{runs * bill.run_price[name]:.4g}"
+            if runs is None or name not in cost.run_price
+            else f"{runs * cost.run_price[name]:.4g}"
             for name in ("tokens", "flops", "gpu_hours")
         ]
         table.add_row(phase, "as the budget allows" if runs is None else str(runs), *prices)

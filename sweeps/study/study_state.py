@@ -1,7 +1,7 @@
 """A study on disk and in memory: its folder, its journal, its trials, what they spent.
 
 Opening one puts everything right that a kill can leave: a torn journal line is cut, trials that the
-journal lost are read back from the run folders, runs that ended unseen are harvested.
+journal lost are read back from the run folders, runs that ended unseen are collected.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from sweeps.study.definition import Definition, record_decision, stored_definiti
 from sweeps.study.journal import Journal
 from sweeps.study.objective import decided_form, restated
 from sweeps.study.run_results import (
-    asks_in,
     forget_failure,
     has_lost_its_result,
     holds_record,
@@ -30,12 +29,13 @@ from sweeps.study.run_results import (
     outcomes_of,
     run_folder,
     runs_in,
-    write_ask,
+    trial_specs_in,
     write_failure,
+    write_trial_spec,
 )
 from sweeps.study.specs import SearchSpec, TaskQualitySpec
 from sweeps.study.strategy import Draft, History
-from sweeps.study.trial import Ask, Outcome, Phase, Trial
+from sweeps.study.trial import Outcome, Phase, Trial, TrialSpec
 
 __all__ = ["DecideQuality", "Run", "StudyState"]
 
@@ -79,7 +79,7 @@ class StudyState:
         scale = "" if self._form is None else json.dumps(dict(self._form.weights), sort_keys=True)
         self._journal = Journal(self.folder, self.study, objectives, parameters, scale)
         runs = runs_in(self.folder)
-        self._recover_asks(runs)
+        self._recover_trials(runs)
         self._recover_outcomes(runs)
 
     def decide_quality(self, decide: DecideQuality) -> None:
@@ -87,12 +87,12 @@ class StudyState:
         decision = decide(self.folder.parent, self.study, self.spec.task_quality)
         self._open(record_decision(self.folder, decision))
 
-    def _recover_asks(self, runs: Mapping[int, set[int]]) -> None:
+    def _recover_trials(self, runs: Mapping[int, set[int]]) -> None:
         """Trials whose folders are there and whose journal lines are not."""
         lost = sorted(set(runs) - set(self._journal.trials))
-        for ask in asks_in(self.folder, lost, runs).values():
-            self._journal.add(ask)
-        # A driver that died while it wrote the ask decided nothing: that number is given again.
+        for spec in trial_specs_in(self.folder, lost, runs).values():
+            self._journal.add(spec)
+        # A driver that died while it wrote a trial.json decided nothing: that number is given again.
         begun = [number for number in lost if holds_record(self.folder, number, runs[number])]
         self._next = max([-1, *begun, *self._journal.trials]) + 1
 
@@ -110,7 +110,7 @@ class StudyState:
             unseen = {*runs.get(trial.number, ()), *trial.outcomes} - set(done)
             # Of a run that failed the folder is asked again: it may have been tried again since.
             self._journal.keep(replace(trial, outcomes=done))
-            for outcome in outcomes_of(self.folder, trial.ask, sorted(unseen)).values():
+            for outcome in outcomes_of(self.folder, trial.spec, sorted(unseen)).values():
                 self.record(Run(trial.number, outcome.seed), outcome)
             self._settle(self._journal.trials[trial.number])
 
@@ -135,7 +135,7 @@ class StudyState:
         return again
 
     def _folder(self, run: Run) -> Path:
-        return run_folder(self.folder, self.trial(run.number).ask, run.seed)
+        return run_folder(self.folder, self.trial(run.number).spec, run.seed)
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -169,16 +169,16 @@ class StudyState:
 
     def failures(self, phases: Sequence[Phase]) -> list[Trial]:
         """Failed trials of ``phases``."""
-        return [t for t in self.trials if t.ask.phase in phases and t.state == "failed"]
+        return [t for t in self.trials if t.spec.phase in phases and t.state == "failed"]
 
     # ---------------------------------------------------------------------------------- changes
 
-    def ask(
+    def add_trial(
         self, draft: Draft, *, seeds: Sequence[int] = (), overrides: Sequence[str] = ()
     ) -> Trial:
         """Give a draft its number: its folder first, then the journal."""
         point: Point = draft.point
-        ask = Ask(
+        spec = TrialSpec(
             number=self._next,
             phase=draft.phase,
             name=draft.name,
@@ -186,18 +186,18 @@ class StudyState:
             overrides=tuple(overrides),
             seeds=tuple(seeds) or self.seeds,
         )
-        write_ask(self.folder, ask, ask.seeds[0])
+        write_trial_spec(self.folder, spec, spec.seeds[0])
         self._next += 1
-        return self._journal.add(ask)
+        return self._journal.add(spec)
 
     def prepare(self, run: Run) -> None:
         """Make the run's folder ready for a launch: what it is, and no failure of an earlier try."""
-        write_ask(self.folder, self.trial(run.number).ask, run.seed)
+        write_trial_spec(self.folder, self.trial(run.number).spec, run.seed)
         forget_failure(self._folder(run))
 
-    def harvest(self, run: Run) -> Outcome | None:
+    def collect(self, run: Run) -> Outcome | None:
         """How the run ended, as its folder says; None while it has not."""
-        return outcome_of(self.folder, self.trial(run.number).ask, run.seed)
+        return outcome_of(self.folder, self.trial(run.number).spec, run.seed)
 
     def fail(self, run: Run, reason: str) -> Outcome:
         """Record a failure in the folder of a run that did not record one itself."""

@@ -64,7 +64,7 @@ def surrogate_pick(
         }
         if judged:
             standing = history.baseline_trial
-            baseline = None if standing is None else standing.ask.point
+            baseline = None if standing is None else standing.spec.point
             trust = trust_pick(space, known, chosen, seed=seed, baseline=baseline)
             notes["evidence"] = trust.plain()
         return Recommendation(point=chosen.point, notes=notes)
@@ -103,10 +103,10 @@ def evidence_of(space: SearchSpace, history: History, rule: Mapping[str, Any]) -
         columns.add(row)
     return Evidence.of(
         space,
-        [trial.ask.point for trial in done],
+        [trial.spec.point for trial in done],
         columns.values(done),
         objectives=np.array([columns.vector(row) for row in rows]),
-        pending=[t.ask.point for t in history.searched if t.state == "running"],
+        pending=[t.spec.point for t in history.searched if t.state == "running"],
         limits=[Limit(weights=columns.vector(row), bound=bound) for row, bound in bounds],
     )
 

@@ -45,12 +45,12 @@ from sweeps.study.resources import (
     require_paths,
     resources_of,
 )
-from sweeps.study.scheduler import Agenda, SearchAgenda, SweepAgenda
+from sweeps.study.scheduler import Scheduler, SearchScheduler, SweepScheduler
 from sweeps.study.specs import SearchSpec
 from sweeps.study.strategy import Strategy, plan_strategy
-from sweeps.study.study_cost import make_bill, show_bill
+from sweeps.study.study_cost import estimate_cost, print_cost
 from sweeps.study.study_state import DecideQuality, Run, StudyState
-from sweeps.study.trial import Ask
+from sweeps.study.trial import TrialSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,17 +106,17 @@ class Request:
             *self.strategy.space.extremes(),
         ]
         for number, (name, point) in enumerate(points):
-            ask = Ask(number=number, phase="design", point=point)
-            yield name, job_overrides(ask, self.seed, self.study, fixed)
+            spec = TrialSpec(number=number, phase="design", point=point)
+            yield name, job_overrides(spec, self.seed, self.study, fixed)
 
-    def agenda(self, decide: DecideQuality | None = None) -> Agenda:
+    def scheduler(self, decide: DecideQuality | None = None) -> Scheduler:
         """Return the phases of a search, or the combinations of a plain sweep."""
         if self.strategy is not None:
             wanted = decide if self.spec.task_quality.apply else None
-            return SearchAgenda(self.strategy, self.pick, wanted)
+            return SearchScheduler(self.strategy, self.pick, wanted)
         fixed = self.command.fixed
         combinations = [(*fixed, *swept) for swept in self.command.combinations]
-        return SweepAgenda(combinations, self.spec.seeds or (self.seed,))
+        return SweepScheduler(combinations, self.spec.seeds or (self.seed,))
 
 
 def read_request(
@@ -195,7 +195,7 @@ def _require_measured(
 
 
 def plan_study(request: Request, compose: Compose, config_dirs: Sequence[Path] = ()) -> None:
-    """Print the bill of a study; nothing is touched.
+    """Print the cost of a study; nothing is touched.
 
     Args:
         request: The command, checked.
@@ -211,12 +211,12 @@ def plan_study(request: Request, compose: Compose, config_dirs: Sequence[Path] =
         seeds = len(request.spec.seeds) or 1
         print(
             f"a plain sweep: {count} trial{'s' if count > 1 else ''}, {count * seeds} "
-            f"run{'s' if count * seeds > 1 else ''}; `ablate plan` tells one run's bill"
+            f"run{'s' if count * seeds > 1 else ''}; `ablate plan` prints the cost of one run"
         )
         return
     spec, strategy = request.spec, request.strategy
-    bill = make_bill(spec, strategy, request.resources.run_price, request.affordable)
-    show_bill(spec, strategy, bill)
+    cost = estimate_cost(spec, strategy, request.resources.run_price, request.affordable)
+    print_cost(spec, strategy, cost)
 
 
 def run_study(
@@ -256,7 +256,7 @@ def run_study(
         )
         driver = Driver(
             state,
-            request.agenda(decide),
+            request.scheduler(decide),
             launching,
             overrides=lambda run: _overrides(state, run, request.command.fixed),
             check=pinned.compose,
@@ -285,7 +285,7 @@ def _pin(request: Request, hydra: Hydra) -> Pinned:
 
 
 def _overrides(state: StudyState, run: Run, fixed: Sequence[str]) -> list[str]:
-    return job_overrides(state.trial(run.number).ask, run.seed, state.study, fixed)
+    return job_overrides(state.trial(run.number).spec, run.seed, state.study, fixed)
 
 
 def _pruner(spec: SearchSpec, launching: Launching) -> Pruner | None:

@@ -1,6 +1,6 @@
 """Trials: what was asked, what came back, and what follows from it.
 
-A trial is decided once (:class:`Ask`) and never changed; each of its seeds is one run, and each
+A trial is decided once (:class:`TrialSpec`) and never changed; each of its seeds is one run, and each
 finished run one :class:`Outcome`, read from the run's ``result.json``. Everything else — the value,
 the state, the constraints — is computed from those two.
 """
@@ -18,10 +18,10 @@ from sweeps.search.space.space import Point
 from sweeps.study.specs import ConstraintSpec, ObjectiveSpec
 
 __all__ = [
-    "Ask",
     "Outcome",
     "Phase",
     "Trial",
+    "TrialSpec",
     "TrialState",
     "feasibility",
     "measure",
@@ -38,7 +38,7 @@ def trial_name(number: int) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
+class TrialSpec:
     """What a trial is: decided before its first run, the same for ever."""
 
     number: int
@@ -69,8 +69,8 @@ class Ask:
         }
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Ask:
-        """Return the ask that :meth:`plain` wrote; options that were removed since are left out."""
+    def from_plain(cls, plain: Mapping[str, Any]) -> TrialSpec:
+        """Return the specification that :meth:`plain` wrote, without options that were removed since."""
         overrides = tuple(without_removed_overrides(plain["overrides"]))
         return cls(**{**plain, "overrides": overrides, "seeds": tuple(plain["seeds"])})
 
@@ -95,9 +95,9 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """An ask with the outcomes so far."""
+    """Specification of a trial with the outcomes so far."""
 
-    ask: Ask
+    spec: TrialSpec
     outcomes: Mapping[int, Outcome] = field(default_factory=dict)
     """Seed → how that run ended; seeds still running are absent."""
     settled: bool = False
@@ -106,12 +106,12 @@ class Trial:
     @property
     def number(self) -> int:
         """The trial's number."""
-        return self.ask.number
+        return self.spec.number
 
     @property
     def state(self) -> TrialState:
         """``done`` once every seed it was asked with is; one failed or pruned seed decides."""
-        asked = [self.outcomes.get(seed) for seed in self.ask.seeds]
+        asked = [self.outcomes.get(seed) for seed in self.spec.seeds]
         ends: tuple[TrialState, ...] = ("failed", "pruned")
         for state in ends:
             if any(outcome is not None and outcome.status == state for outcome in asked):

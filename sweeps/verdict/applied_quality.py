@@ -17,6 +17,7 @@ from typing import Any
 from ablations.evaluation.score_rule import removable
 from ablations.record.run_record import list_runs
 from ablations.record.stored import stored_object
+from sweeps.study.run_results import trial_file
 from sweeps.study.specs import TaskQualitySpec
 from sweeps.verdict.observations import Observations, score_form
 from sweeps.verdict.study_observations import gather, gather_records
@@ -81,6 +82,6 @@ def _left_out(own: Observations, signals: tuple[Signal, ...]) -> dict[str, str]:
 
 
 def _phase(folder: Path) -> str | None:
-    path = folder / "ask.json"
-    ask: Mapping[str, Any] = stored_object(path) if path.exists() else {}
-    return ask.get("phase")
+    path = trial_file(folder)
+    spec: Mapping[str, Any] = stored_object(path) if path.exists() else {}
+    return spec.get("phase")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ablations.errors import Problem, UserError
 from ablations.record.run_record import RunRecord
-from sweeps.study.run_results import told_of
+from sweeps.study.run_results import trial_fields
 from sweeps.verdict.question import Question
 
 __all__ = ["Direction", "LoadedRun", "load_run", "refuse_mixed", "score_terms"]
@@ -43,7 +43,7 @@ class LoadedRun:
     """Which way it is better."""
     rows: tuple[Mapping[str, Any], ...]
     """scores.jsonl up to the step of the result."""
-    ask: Mapping[str, Any]
+    spec: Mapping[str, Any]
     """Name, phase and first seeds of the trial; empty for runs that no study asked for."""
     items: Mapping[str, str] = field(default_factory=dict)
     """Item file → SHA-256 of what it was scored on; empty in older records."""
@@ -61,8 +61,8 @@ class LoadedRun:
     @property
     def confirms(self) -> bool:
         """Whether this seed was added after its trial had been chosen."""
-        return self.ask.get("phase") == "confirm" or (
-            "seeds" in self.ask and self.seed not in self.ask["seeds"]
+        return self.spec.get("phase") == "confirm" or (
+            "seeds" in self.spec and self.seed not in self.spec["seeds"]
         )
 
 
@@ -98,7 +98,7 @@ def load_run(record: RunRecord, question: Question, left_out: dict[str, str]) ->
         score=float(score),
         direction=direction,
         rows=tuple(row for row in record.scores() if last is None or row["step"] <= last),
-        ask=told_of(record),
+        spec=trial_fields(record),
         items=manifest.items,
     )
 

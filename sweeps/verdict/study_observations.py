@@ -1,7 +1,7 @@
 """Observations of a study: its run folders, read once and checked for being comparable.
 
     manifest.json  ─▶ which candidate, which seed, which proxy
-    ask.json       ─▶ name, phase, the seeds asked for first (later ones confirm)
+    trial.json       ─▶ name, phase, the seeds asked for first (later ones confirm)
     result.json    ─▶ score
     scores.jsonl   ─▶ metrics at every checkpoint
     details/       ─▶ items, paired by item_id
@@ -160,7 +160,7 @@ def _observe(
 
 def _names(firsts: Sequence[LoadedRun]) -> list[str]:
     """What people call the candidates: the study's name for it, the trial's where that is not unique."""
-    called = [str(run.ask.get("name") or run.trial) for run in firsts]
+    called = [str(run.spec.get("name") or run.trial) for run in firsts]
     return [
         name if called.count(name) == 1 else f"{name} ({run.trial})"
         for name, run in zip(called, firsts, strict=True)
@@ -195,7 +195,7 @@ def _baseline(question: Question, firsts: Sequence[LoadedRun], names: Sequence[s
     baselines = [
         (run.trial, name)
         for run, name in zip(firsts, names, strict=True)
-        if run.ask.get("phase") == "baseline"
+        if run.spec.get("phase") == "baseline"
     ]
     return min(baselines)[1] if baselines else None
 

@@ -189,7 +189,7 @@ def test_a_study_is_fitted_to_its_objective_against_its_baseline(
     asks = (("t-0", "design"), ("t-1", "baseline"))
     for run, phase in asks:
         (folder / run).mkdir(parents=True)
-        (folder / run / "ask.json").write_text(json.dumps({"phase": phase, "name": "natural"}))
+        (folder / run / "trial.json").write_text(json.dumps({"phase": phase, "name": "natural"}))
     asked = Definition(
         study="s", question="", space=None, strategy={"baseline": "natural"},
         objectives={"score": {"metrics": ["score"], "direction": None}}, constraints={},

@@ -19,7 +19,7 @@ from sweeps.study.specs import (
 )
 from sweeps.study.strategy import Strategy, plan_strategy
 from sweeps.study.study_state import Run, StudyState
-from sweeps.study.trial import Ask, Outcome, Phase, Trial
+from sweeps.study.trial import Outcome, Phase, Trial, TrialSpec
 
 SOURCES = ("web", "math", "code")
 SPACE = SearchSpaceSpec(mixtures={"mixture.weights": SimplexSpec(sources=SOURCES)})
@@ -75,8 +75,8 @@ def trial(
 ) -> Trial:
     """A trial that is done with one seed."""
     values = {"point": {"mixture.weights": dict.fromkeys(SOURCES, 1 / 3)}, **changes}
-    ask = Ask(number=number, phase=phase, **values)
-    return Trial(ask=ask, outcomes={0: outcome(score)})
+    spec = TrialSpec(number=number, phase=phase, **values)
+    return Trial(spec=spec, outcomes={0: outcome(score)})
 
 
 def finish(state: StudyState, run: Run, score: float | None = 1.0, **result: Any) -> None:
@@ -100,13 +100,13 @@ def finish_as(state: StudyState, run: Run) -> None:
     finish(state, run, score=1.0 + 0.01 * ((run.number * 7 + run.seed) % 10))
 
 
-def all_runs(state: StudyState, next_runs: Any, room: int = 4) -> Sequence[Run]:
-    """Drive an agenda to its end with runs that always work; every run, in order."""
+def all_runs(state: StudyState, next_runs: Any, free_workers: int = 4) -> Sequence[Run]:
+    """Drive a scheduler to its end with runs that always work; every run, in order."""
     done: list[Run] = []
-    while runs := next_runs(state, set(), room):
+    while runs := next_runs(state, set(), free_workers):
         for run in runs:
             finish_as(state, run)
-            found = state.harvest(run)
+            found = state.collect(run)
             assert found is not None
             state.record(run, found)
             done.append(run)

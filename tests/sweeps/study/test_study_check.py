@@ -155,12 +155,12 @@ def test_a_trial_of_a_stage_boundary_composes_and_its_decay_follows(
     from ablations.config.schema import conf_dir, load
     from ablations.plan import make_plan
     from sweeps.study.job_overrides import job_overrides
-    from sweeps.study.trial import Ask
+    from sweeps.study.trial import TrialSpec
 
     weights = dict.fromkeys(("synthetic_facts", "synthetic_arithmetic", "synthetic_junk"), 1 / 3)
     point = {"mixture.weights": weights, "schedule.stages.decay.share": share}
     overrides = job_overrides(
-        Ask(number=0, phase="design", point=point), 0, "s", (*SEARCH, *STAGES)
+        TrialSpec(number=0, phase="design", point=point), 0, "s", (*SEARCH, *STAGES)
     )
     with initialize_config_dir(str(conf_dir())):
         composed = compose("run", overrides=[o for o in overrides if not o.startswith("hydra.")])

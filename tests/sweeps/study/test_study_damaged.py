@@ -14,8 +14,8 @@ from ablations.errors import DamagedError
 from ablations.record.run_record import RunRecord
 from sweeps.study.config_snapshot import _is_intact, _mark, _named
 from sweeps.study.definition import Definition, load_definition, settle_definition
-from sweeps.study.run_results import read_ask, told_of
-from sweeps.study.scheduler import SearchAgenda
+from sweeps.study.run_results import read_trial_spec, trial_fields
+from sweeps.study.scheduler import SearchScheduler
 from sweeps.study.study_state import Run
 from sweeps.study.trial import Trial
 from tests.sweeps.study.builders import all_runs, finish, spec, strategy, study
@@ -24,7 +24,7 @@ from tests.sweeps.study.builders import all_runs, finish, spec, strategy, study
 def ended_study(folder: Path) -> list[Trial]:
     search = spec()
     state = study(folder, search)
-    all_runs(state, SearchAgenda(strategy(search), None).next_runs)
+    all_runs(state, SearchScheduler(strategy(search), None).next_runs)
     return list(state.trials)
 
 
@@ -49,12 +49,12 @@ def unsealed(path: Path) -> None:
 
 READERS: dict[str, Callable[[Path], object]] = {
     "study.json": lambda path: load_definition(path.parent),
-    "ask.json": read_ask,
+    "trial.json": read_trial_spec,
 }
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new"), [("study.json", '"?"', '"!"'), ("ask.json", "0", "1")]
+    ("name", "old", "new"), [("study.json", '"?"', '"!"'), ("trial.json", "0", "1")]
 )
 def test_a_changed_record_of_a_study_is_refused_and_an_older_one_is_read(
     tmp_path: Path, name: str, old: str, new: str
@@ -138,7 +138,8 @@ def test_a_run_that_lost_its_result_is_given_out_again(tmp_path: Path) -> None:
     assert study(tmp_path).trial(1).state == "done"
 
 
-def test_a_lost_ask_is_read_from_another_replicate(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["trial.json", "ask.json"])
+def test_a_lost_specification_is_read_from_another_replicate(tmp_path: Path, name: str) -> None:
     for seed in (0, 1):
         record = RunRecord.create(
             tmp_path,
@@ -148,13 +149,13 @@ def test_a_lost_ask_is_read_from_another_replicate(tmp_path: Path) -> None:
             config={"a": seed},
             labels={"phase": "design", "name": "half"},
         )
-        ask = {"phase": "design", "name": "half", "seeds": [0]}
-        (record.path / "ask.json").write_text(json.dumps(ask))
-    whole = told_of(record)
-    (record.path / "ask.json").unlink()
-    assert told_of(record) == whole == ask
-    (tmp_path / "s/trial-0000-0/ask.json").unlink()
-    assert told_of(record) == {"phase": "design", "name": "half"}
+        spec = {"phase": "design", "name": "half", "seeds": [0]}
+        (record.path / name).write_text(json.dumps(spec))
+    whole = trial_fields(record)
+    (record.path / name).unlink()
+    assert trial_fields(record) == whole == spec
+    (tmp_path / "s/trial-0000-0" / name).unlink()
+    assert trial_fields(record) == {"phase": "design", "name": "half"}
 
 
 def test_a_copy_of_config_files_is_compared_with_its_name(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from sweeps.search.space import SearchSpaceSpec, SimplexSpec
 from sweeps.search.space.specs import ParameterSpec
-from sweeps.study.scheduler import SearchAgenda
+from sweeps.study.scheduler import SearchScheduler
 from sweeps.study.specs import ConfirmSpec, ObjectiveSpec
 from sweeps.study.study_state import StudyState
 from tests.sweeps.study.builders import SOURCES, all_runs, spec, strategy, study
@@ -41,8 +41,8 @@ def ended(tmp_path: Path) -> StudyState:
     space = SearchSpaceSpec(mixtures=mixtures, parameters=PARAMETERS)
     search = spec(space=space, objectives=OBJECTIVES, confirm=ConfirmSpec(finalists=0))
     state = study(tmp_path, search)
-    agenda = SearchAgenda(strategy(search), pick=None)
-    all_runs(state, lambda s, busy, room: agenda.next_runs(s, busy, room))
+    scheduler = SearchScheduler(strategy(search), pick=None)
+    all_runs(state, lambda s, busy, free_workers: scheduler.next_runs(s, busy, free_workers))
     return study(tmp_path, search)
 
 
@@ -57,7 +57,7 @@ def test_optuna_sees_every_parameter_and_the_names_of_the_objectives(ended: Stud
     for mine, theirs in zip(ended.trials, loaded.trials, strict=True):
         assert set(theirs.params) == {*(f"mixture.weights.{s}" for s in SOURCES), *PARAMETERS}
         assert {p: theirs.params[p] for p in PARAMETERS} == {
-            p: mine.ask.point[p] for p in PARAMETERS
+            p: mine.spec.point[p] for p in PARAMETERS
         }
     assert loaded.trials[0].distributions["training.peak_lr"].log  # type: ignore[attr-defined]
 

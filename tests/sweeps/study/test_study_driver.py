@@ -15,7 +15,7 @@ from sweeps.study.definition import Definition, settle_definition
 from sweeps.study.driver import Driver, StudyError
 from sweeps.study.executor import Launching, launching_of
 from sweeps.study.progress_table import PlainView, SilentView, study_table
-from sweeps.study.scheduler import SearchAgenda, SweepAgenda
+from sweeps.study.scheduler import SearchScheduler, SweepScheduler
 from sweeps.study.specs import ConfirmSpec, SearchSpec
 from sweeps.study.study_state import Run, StudyState
 from tests.conftest import Ablate
@@ -68,7 +68,7 @@ def drive(
     launcher = ScriptedLauncher(state, behaviour)
     driver = Driver(
         state,
-        SearchAgenda(strategy(search), None),
+        SearchScheduler(strategy(search), None),
         Launching(launcher, mode, 2),
         overrides=lambda run: [f"trial=trial-{run.number:04d}", f"seed={run.seed}"],
         check=lambda _: None,
@@ -327,7 +327,7 @@ def test_a_sweep_adds_only_what_is_missing(tmp_path: Path) -> None:
         launcher = ScriptedLauncher(state, works)
         Driver(
             state,
-            SweepAgenda(combinations, seeds),
+            SweepScheduler(combinations, seeds),
             Launching(launcher, "inline", 1),
             overrides=lambda run: [f"trial=trial-{run.number:04d}", f"seed={run.seed}"],
             check=lambda _: None,

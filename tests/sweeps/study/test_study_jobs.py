@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ablations.errors import ConfigError
 from ablations.terminal import quoted
 from sweeps.study.job_overrides import identity, job_overrides, read_command
-from sweeps.study.trial import Ask
+from sweeps.study.trial import TrialSpec
 
 
 def parsed(override: str) -> Any:
@@ -22,8 +22,10 @@ def parsed(override: str) -> Any:
 
 @given(st.floats(0.0, 1.0))
 def test_weights_keep_every_digit(weight: float) -> None:
-    ask = Ask(number=7, phase="design", point={"mixture.weights": {"web": weight, "math": 0.0}})
-    overrides = job_overrides(ask, 0, "s", [])
+    spec = TrialSpec(
+        number=7, phase="design", point={"mixture.weights": {"web": weight, "math": 0.0}}
+    )
+    overrides = job_overrides(spec, 0, "s", [])
     assert parsed(overrides[0]) == weight
     assert overrides[1] == "++mixture.weights.math=0.0"
 
@@ -41,8 +43,8 @@ def test_values_survive_the_override_grammar(value: Any) -> None:
 
 
 def test_a_run_is_told_who_it_is() -> None:
-    ask = Ask(number=7, phase="search", name="60/40", point={"training.peak_lr": 0.001})
-    overrides = job_overrides(ask, 2, "demo", ["model=small"])
+    spec = TrialSpec(number=7, phase="search", name="60/40", point={"training.peak_lr": 0.001})
+    overrides = job_overrides(spec, 2, "demo", ["model=small"])
     assert overrides == [
         "model=small",
         "training.peak_lr=0.001",
@@ -56,8 +58,10 @@ def test_a_run_is_told_who_it_is() -> None:
 
 
 def test_stages_get_their_own_weights() -> None:
-    ask = Ask(number=0, phase="search", point={"schedule.stages.decay.weights": {"web": 1.0}})
-    assert job_overrides(ask, 0, "s", [])[0] == "++schedule.stages.decay.weights.web=1.0"
+    spec = TrialSpec(
+        number=0, phase="search", point={"schedule.stages.decay.weights": {"web": 1.0}}
+    )
+    assert job_overrides(spec, 0, "s", [])[0] == "++schedule.stages.decay.weights.web=1.0"
 
 
 def test_a_sweep_s_seeds_are_the_replicates_of_its_combinations() -> None:

@@ -12,7 +12,7 @@ from sweeps.search.designs import DESIGNS, baselines, design, distinct
 from sweeps.search.space import ParameterSpec, SearchSpace, SearchSpaceSpec, SimplexSpec
 from sweeps.study.resources import Resources
 from sweeps.study.samplers import optuna_proposer, random_proposer
-from sweeps.study.scheduler import SearchAgenda
+from sweeps.study.scheduler import SearchScheduler
 from sweeps.study.specs import BudgetSpec, ConfirmSpec, SearchSpec, StrategySpec
 from sweeps.study.strategy import History, Propose, Strategy, plan_strategy
 from sweeps.study.surrogate_proposer import surrogate_proposer
@@ -60,11 +60,11 @@ def test_one_choice_of_three_values_is_three_trials_and_then_seeds(
 ) -> None:
     search = discrete(trials, filter=CHOICE)
     state = study(tmp_path, search)
-    agenda = SearchAgenda(planned(search, own={"filter": 4}), None)
-    assert agenda.total(state) == 3
-    runs = all_runs(state, agenda.next_runs)
-    assert state.trials[0].ask.point["filter"] == 4
-    assert sorted(trial.ask.point["filter"] for trial in state.trials) == [2, 3, 4]
+    scheduler = SearchScheduler(planned(search, own={"filter": 4}), None)
+    assert scheduler.total(state) == 3
+    runs = all_runs(state, scheduler.next_runs)
+    assert state.trials[0].spec.point["filter"] == 4
+    assert sorted(trial.spec.point["filter"] for trial in state.trials) == [2, 3, 4]
     assert len(set(runs)) == len(runs) == 9
 
 
@@ -83,8 +83,8 @@ def test_every_point_of_a_discrete_space_is_asked_once(tmp_path: Path, kind: str
     assert search.space is not None
     propose = proposers(SearchSpace.build(search.space))[kind]
     state = study(tmp_path, search)
-    all_runs(state, SearchAgenda(planned(search, propose), None).next_runs)
-    points = [tuple(trial.ask.point.values()) for trial in state.trials]
+    all_runs(state, SearchScheduler(planned(search, propose), None).next_runs)
+    points = [tuple(trial.spec.point.values()) for trial in state.trials]
     assert len(points) == len(set(points)) == 12
 
 
@@ -92,12 +92,12 @@ def test_a_proposer_that_repeats_itself_is_given_other_points(tmp_path: Path) ->
     corner = {"mixture.weights": {"web": 1.0, "math": 0.0, "code": 0.0}}
     search = spec()
     state = study(tmp_path, search)
-    agenda = SearchAgenda(planned(search, lambda history, count: [corner] * count), None)
-    all_runs(state, agenda.next_runs)
+    scheduler = SearchScheduler(planned(search, lambda history, count: [corner] * count), None)
+    all_runs(state, scheduler.next_runs)
     space = SearchSpace.build(search.space)  # type: ignore[arg-type]
-    keys = [space.key(trial.ask.point) for trial in state.trials]
+    keys = [space.key(trial.spec.point) for trial in state.trials]
     assert len(keys) == len(set(keys)) == 10
-    assert all(space.contains(trial.ask.point) for trial in state.trials)
+    assert all(space.contains(trial.spec.point) for trial in state.trials)
 
 
 @pytest.mark.parametrize("kind", DESIGNS)

@@ -1,4 +1,4 @@
-"""A study of real runs: trained, scored and harvested through the slots launcher."""
+"""A study of real runs: trained, scored and collected through the slots launcher."""
 
 from __future__ import annotations
 

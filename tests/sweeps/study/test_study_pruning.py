@@ -15,7 +15,7 @@ from sweeps.study.pruning import Curve, Pruner, behind
 from sweeps.study.run_results import outcome_of
 from sweeps.study.specs import SearchSpec, StrategySpec
 from sweeps.study.sweep import _pruner, read_request
-from sweeps.study.trial import Ask
+from sweeps.study.trial import TrialSpec
 
 STEPS = 60
 
@@ -53,7 +53,7 @@ def test_a_pruned_run_says_so_before_it_is_ended(tmp_path: Path) -> None:
     assert list(ended) == [folders[5]]
     assert read_json(folders[5] / "pruned.json")["reason"] == ended[folders[5]]
     assert pruner.look([folders[5]], folders[:5]) == {}
-    found = outcome_of(tmp_path, Ask(number=5, phase="search"), 0)
+    found = outcome_of(tmp_path, TrialSpec(number=5, phase="search"), 0)
     assert found is not None
     assert (found.status, found.reason) == ("pruned", ended[folders[5]])
 

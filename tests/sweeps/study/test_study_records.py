@@ -19,12 +19,12 @@ from ablations.files import read_json, write_json
 from sweeps.study.budget import affordable_trials, ledger_of
 from sweeps.study.definition import Definition, load_definition, settle_definition
 from sweeps.study.driver_lock import drive
-from sweeps.study.run_results import read_ask
-from sweeps.study.scheduler import SearchAgenda
+from sweeps.study.run_results import read_trial_spec
+from sweeps.study.scheduler import SearchScheduler
 from sweeps.study.specs import BudgetSpec
 from sweeps.study.strategy import Draft
 from sweeps.study.study_state import Run
-from sweeps.study.trial import Ask, Trial
+from sweeps.study.trial import Trial, TrialSpec
 from tests.sweeps.study.builders import all_runs, finish, outcome, spec, strategy, study
 
 DRAFT = Draft(phase="design", point={"mixture.weights": {"web": 0.5, "math": 0.25, "code": 0.25}})
@@ -36,7 +36,7 @@ DRAFT = Draft(phase="design", point={"mixture.weights": {"web": 0.5, "math": 0.2
 def ended_study(folder: Path) -> list[Trial]:
     search = spec()
     state = study(folder, search)
-    all_runs(state, SearchAgenda(strategy(search), None).next_runs)
+    all_runs(state, SearchScheduler(strategy(search), None).next_runs)
     return list(state.trials)
 
 
@@ -52,33 +52,52 @@ def test_a_study_is_rebuilt_from_its_run_folders_alone(tmp_path: Path) -> None:
     assert list(study(tmp_path).trials) == trials
 
 
-def test_each_folder_of_a_trial_s_runs_says_what_the_trial_is(tmp_path: Path) -> None:
+def test_each_folder_of_a_trial_s_runs_describes_the_trial(tmp_path: Path) -> None:
     state = study(tmp_path)
-    number = state.ask(DRAFT).number
+    number = state.add_trial(DRAFT).number
     state.prepare(Run(number, 2))
-    asked = state.trial(number).ask
-    assert read_ask(tmp_path / f"runs/s/trial-{number:04d}-2/ask.json") == asked
+    asked = state.trial(number).spec
+    assert read_trial_spec(tmp_path / f"runs/s/trial-{number:04d}-2/trial.json") == asked
     shutil.rmtree(tmp_path / f"runs/s/trial-{number:04d}-0")
     (tmp_path / "runs/s/journal.log").unlink()
-    assert [trial.ask for trial in study(tmp_path).trials] == [asked]
+    assert [trial.spec for trial in study(tmp_path).trials] == [asked]
 
 
-def test_a_number_whose_ask_was_never_written_is_given_again(tmp_path: Path) -> None:
+def test_a_study_of_the_older_file_name_is_read_and_resumed(tmp_path: Path) -> None:
+    trials = ended_study(tmp_path)
+    folder = tmp_path / "runs/s"
+    for path in list(folder.glob("trial-*/trial.json")):
+        path.rename(path.with_name("ask.json"))
+    (folder / "journal.log").unlink()
+    state = study(tmp_path)
+    assert list(state.trials) == trials
+    state.prepare(Run(0, 0))
+    assert sorted(path.name for path in (folder / "trial-0000-0").iterdir()) == [
+        "ask.json",
+        "result.json",
+    ]
+    number = state.add_trial(DRAFT).number
+    assert (folder / f"trial-{number:04d}-0/trial.json").exists()
+    assert len(study(tmp_path).trials) == len(trials) + 1
+
+
+def test_a_number_whose_specification_was_never_written_is_given_again(tmp_path: Path) -> None:
     trials = ended_study(tmp_path)
     begun = tmp_path / "runs/s" / f"trial-{len(trials):04d}-0"
     begun.mkdir()
-    (begun / ".ask.json.77.tmp").write_text('{"number"')
-    asked = study(tmp_path).ask(DRAFT)
+    for name in ("trial", "ask"):
+        (begun / f".{name}.json.77.tmp").write_text('{"number"')
+    asked = study(tmp_path).add_trial(DRAFT)
     assert asked.number == len(trials)
-    assert [path.name for path in begun.iterdir()] == ["ask.json"]
+    assert [path.name for path in begun.iterdir()] == ["trial.json"]
 
 
-def test_a_folder_with_a_record_and_no_ask_keeps_its_number(tmp_path: Path) -> None:
+def test_a_folder_with_a_record_and_no_specification_keeps_its_number(tmp_path: Path) -> None:
     trials = ended_study(tmp_path)
     strange = tmp_path / "runs/s" / f"trial-{len(trials):04d}-0"
     strange.mkdir()
     (strange / "manifest.json").write_text("{}")
-    assert study(tmp_path).ask(DRAFT).number == len(trials) + 1
+    assert study(tmp_path).add_trial(DRAFT).number == len(trials) + 1
 
 
 @pytest.mark.parametrize("torn", [b'{"op_code":4,"trial_id"', b"\0\0\0\0\n", b'{"op_code":\n{"x'])
@@ -88,7 +107,7 @@ def test_a_torn_journal_is_cut_back_to_whole_lines(tmp_path: Path, torn: bytes) 
         journal.write(torn)
     state = study(tmp_path)
     assert list(state.trials) == trials
-    state.ask(DRAFT)
+    state.add_trial(DRAFT)
     assert len(study(tmp_path).trials) == len(trials) + 1
 
 
@@ -121,29 +140,29 @@ def test_a_lock_that_a_killed_driver_left_costs_no_time(tmp_path: Path) -> None:
     ended_study(tmp_path)
     (tmp_path / "runs/s/journal.log.lock").touch()
     began = time.monotonic()
-    study(tmp_path).ask(DRAFT)
+    study(tmp_path).add_trial(DRAFT)
     assert time.monotonic() - began < 10
 
 
 def test_a_trial_that_was_asked_and_not_journalled_is_found(tmp_path: Path) -> None:
     state = study(tmp_path)
-    ask = Ask(number=4, phase="design", point=DRAFT.point)
-    write_json(_folder(tmp_path, "trial-0004-0") / "ask.json", ask.plain())
+    spec = TrialSpec(number=4, phase="design", point=DRAFT.point)
+    write_json(_folder(tmp_path, "trial-0004-0") / "trial.json", spec.plain())
     state = study(tmp_path)
-    assert [trial.ask for trial in state.trials] == [ask]
-    assert state.ask(DRAFT).number == 5
+    assert [trial.spec for trial in state.trials] == [spec]
+    assert state.add_trial(DRAFT).number == 5
 
 
-def test_a_result_that_nobody_saw_is_harvested(tmp_path: Path) -> None:
+def test_a_result_that_nobody_saw_is_collected(tmp_path: Path) -> None:
     state = study(tmp_path)
-    number = state.ask(DRAFT).number
+    number = state.add_trial(DRAFT).number
     finish(state, Run(number, 0), score=1.25)
     assert study(tmp_path).trial(number).outcomes[0].score == 1.25
 
 
 def test_a_failed_trial_keeps_its_reason(tmp_path: Path) -> None:
     state = study(tmp_path)
-    number = state.ask(DRAFT).number
+    number = state.add_trial(DRAFT).number
     finish(state, Run(number, 0), status="failed", reason="NaN at step 3", score=None)
     trial = study(tmp_path).trial(number)
     assert (trial.state, trial.reason) == ("failed", "NaN at step 3")
@@ -159,15 +178,15 @@ def test_optuna_reads_the_journal(tmp_path: Path) -> None:
     loaded = optuna.load_study(study_name="s", storage=storage)
     assert len(loaded.trials) == len(trials)
     best = min(trials, key=lambda trial: trial.outcomes[0].score or 9.0)
-    assert loaded.best_trial.user_attrs["trial"] == best.ask.trial
+    assert loaded.best_trial.user_attrs["trial"] == best.spec.trial
     assert loaded.best_trial.params["mixture.weights.web"] == pytest.approx(
-        best.ask.point["mixture.weights"]["web"]  # type: ignore[index, call-overload]
+        best.spec.point["mixture.weights"]["web"]  # type: ignore[index, call-overload]
     )
 
 
 def test_a_score_of_the_wrong_direction_stops_the_study(tmp_path: Path) -> None:
     state = study(tmp_path)
-    number = state.ask(DRAFT).number
+    number = state.add_trial(DRAFT).number
     with pytest.raises(ConfigError, match="not the way in which"):
         state.record(Run(number, 0), outcome(direction="maximize"))
 
@@ -274,11 +293,11 @@ def test_a_second_driver_is_refused_by_name_until_the_first_is_dead(tmp_path: Pa
 
 
 def test_the_ledger_tells_exploring_from_confirming() -> None:
-    ask = Ask(number=0, phase="design", seeds=(0,))
+    spec = TrialSpec(number=0, phase="design", seeds=(0,))
     trials = [
-        Trial(ask=ask, outcomes={0: outcome(tokens=5.0), 1: outcome(seed=1, tokens=7.0)}),
+        Trial(spec=spec, outcomes={0: outcome(tokens=5.0), 1: outcome(seed=1, tokens=7.0)}),
         Trial(
-            ask=replace(ask, number=1, phase="confirm"),
+            spec=replace(spec, number=1, phase="confirm"),
             outcomes={0: outcome(None, status="failed", tokens=3.0)},
         ),
     ]

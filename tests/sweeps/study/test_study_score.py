@@ -14,7 +14,7 @@ from ablations.files import read_json
 from sweeps.study.confirm import finalists
 from sweeps.study.definition import Definition, load_definition, record_decision, settle_definition
 from sweeps.study.objective import objective_of
-from sweeps.study.scheduler import SearchAgenda
+from sweeps.study.scheduler import SearchScheduler
 from sweeps.study.specs import ObjectiveSpec, SearchSpec, TaskQualitySpec
 from sweeps.study.study_state import Run, StudyState
 from tests.sweeps.study.builders import SPACE, finish, spec, strategy, study
@@ -54,7 +54,7 @@ def end(state: StudyState, run: Run) -> None:
     web, dice = 1.0 + 0.1 * run.number, 5.0 * ((run.number * 7) % 10)
     metrics = {"web/bpb": web, "dice/bpb": dice}
     finish(state, run, score=(web + dice) / 2, metrics=metrics)
-    found = state.harvest(run)
+    found = state.collect(run)
     assert found is not None
     state.record(run, found)
 
@@ -68,7 +68,7 @@ class Decider:
     def __call__(self, runs_dir: Path, name: str, wanted: TaskQualitySpec) -> Mapping[str, Any]:
         assert (runs_dir / name) == self.state.folder
         assert wanted.apply
-        self.asked_after.append([trial.ask.phase for trial in self.state.trials])
+        self.asked_after.append([trial.spec.phase for trial in self.state.trials])
         assert all(trial.state == "done" for trial in self.state.trials)
         return DECISION
 
@@ -79,36 +79,36 @@ def test_the_score_is_decided_once_after_the_design_and_before_the_first_proposa
     search = applied()
     state = defined(tmp_path, search)
     decide = Decider(state)
-    agenda = SearchAgenda(strategy(search), None, decide)
+    scheduler = SearchScheduler(strategy(search), None, decide)
     busy: set[Run] = set()
-    while runs := agenda.next_runs(state, busy, 3):
+    while runs := scheduler.next_runs(state, busy, 3):
         busy = set(runs)
         # With runs still in flight nothing is decided and nothing proposed.
-        for more in agenda.next_runs(state, busy, 3):
-            assert state.trial(more.number).ask.phase in ("baseline", "design") or state.decided
+        for more in scheduler.next_runs(state, busy, 3):
+            assert state.trial(more.number).spec.phase in ("baseline", "design") or state.decided
             busy.add(more)
         for run in sorted(busy, key=lambda r: (r.number, r.seed)):
             end(state, run)
         busy = set()
     assert decide.asked_after == [["baseline"] * 2 + ["design"] * 3]
-    assert {trial.ask.phase for trial in state.trials} == {"baseline", "design", "search"}
+    assert {trial.spec.phase for trial in state.trials} == {"baseline", "design", "search"}
     again = study(tmp_path, search)
     assert again.decided
-    assert SearchAgenda(strategy(search), None, decide).next_runs(again, set(), 3) == []
+    assert SearchScheduler(strategy(search), None, decide).next_runs(again, set(), 3) == []
     assert len(decide.asked_after) == 1
 
 
 def test_each_reader_computes_the_decided_score(tmp_path: Path) -> None:
     search = applied()
     state = defined(tmp_path, search)
-    agenda = SearchAgenda(strategy(search), None, Decider(state))
-    while runs := agenda.next_runs(state, set(), 4):
+    scheduler = SearchScheduler(strategy(search), None, Decider(state))
+    while runs := scheduler.next_runs(state, set(), 4):
         for run in runs:
             end(state, run)
     history = state.history()
     objective = objective_of(state.folder)
     web = {f"trial-{n:04d}": 1.0 + 0.1 * n for n in range(10)}
-    assert {t.ask.trial: history.values(t) for t in history.done} == {
+    assert {t.spec.trial: history.values(t) for t in history.done} == {
         name: [pytest.approx(value)] for name, value in web.items()
     }
     for name, value in web.items():
@@ -133,7 +133,7 @@ def test_a_driver_that_dies_between_decision_and_journal_tells_values_once_more(
     search = applied()
     state = defined(tmp_path, search)
     for number in range(2):
-        runs = SearchAgenda(strategy(search), None, None).next_runs(state, set(), 1)
+        runs = SearchScheduler(strategy(search), None, None).next_runs(state, set(), 1)
         assert [run.number for run in runs] == [number]
         end(state, runs[0])
     record_decision(state.folder, DECISION)

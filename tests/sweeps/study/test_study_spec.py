@@ -10,7 +10,7 @@ from ablations.config.schema import validate
 from ablations.errors import ConfigError
 from sweeps.study.budget import affordable_trials
 from sweeps.study.specs import BudgetSpec, ConfirmSpec, SearchSpec
-from sweeps.study.study_cost import make_bill
+from sweeps.study.study_cost import estimate_cost
 from sweeps.study.sweep import read_request
 from tests.sweeps.study import builders
 
@@ -103,12 +103,12 @@ def test_an_experiment_that_gives_out_its_runs_takes_no_multirun() -> None:
         read_request(base, [])
 
 
-def test_the_bill_confirms_no_more_than_the_budget_pays() -> None:
+def test_the_cost_confirms_no_more_than_the_budget_pays() -> None:
     search = builders.spec(
         budget=BudgetSpec(tokens=1000.0), confirm=ConfirmSpec(finalists=3, pick=False)
     )
     price = {"tokens": 100.0}
     affordable = affordable_trials(search.budget, price, 1)
-    bill = make_bill(search, builders.strategy(search), price, affordable)
-    assert bill.total_runs == 10
-    assert bill.runs["confirmation, at most"] == 3
+    cost = estimate_cost(search, builders.strategy(search), price, affordable)
+    assert cost.total_runs == 10
+    assert cost.runs["confirmation, at most"] == 3

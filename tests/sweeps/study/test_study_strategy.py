@@ -11,11 +11,11 @@ from ablations.errors import ConfigError
 from sweeps.search.space import SearchSpace
 from sweeps.study.confirm import Recommendation, finalists, pareto_front
 from sweeps.study.samplers import optuna_proposer, random_proposer
-from sweeps.study.scheduler import SearchAgenda
+from sweeps.study.scheduler import SearchScheduler
 from sweeps.study.specs import BudgetSpec, ConfirmSpec, ConstraintSpec, ObjectiveSpec, StrategySpec
 from sweeps.study.strategy import History, design_size
 from sweeps.study.surrogate_proposer import evidence_of
-from sweeps.study.trial import Ask, Phase, Trial
+from sweeps.study.trial import Phase, Trial, TrialSpec
 from tests.sweeps.study.builders import (
     SPACE,
     all_runs,
@@ -38,11 +38,11 @@ def history(*trials: Trial, **changes: object) -> History:
 def test_baselines_then_design_then_proposals_then_seeds(tmp_path: Path) -> None:
     search = spec()
     state = study(tmp_path, search)
-    agenda = SearchAgenda(strategy(search), None)
-    runs = all_runs(state, agenda.next_runs)
-    phases: list[Phase] = [state.trial(n).ask.phase for n in range(10)]
+    scheduler = SearchScheduler(strategy(search), None)
+    runs = all_runs(state, scheduler.next_runs)
+    phases: list[Phase] = [state.trial(n).spec.phase for n in range(10)]
     assert phases == ["baseline"] * 2 + ["design"] * 3 + ["search"] * 5
-    assert [state.trial(n).ask.name for n in (0, 1)] == ["uniform", "half"]
+    assert [state.trial(n).spec.name for n in (0, 1)] == ["uniform", "half"]
     assert len(state.trials) == 10
     confirmed = {run.number for run in runs if run.seed}
     assert 2 <= len(confirmed) <= 3
@@ -53,14 +53,14 @@ def test_baselines_then_design_then_proposals_then_seeds(tmp_path: Path) -> None
 def test_a_study_reopened_after_every_run_asks_the_same(tmp_path: Path) -> None:
     search = spec()
     whole = study(tmp_path / "whole", search)
-    all_runs(whole, SearchAgenda(strategy(search), None).next_runs, room=1)
+    all_runs(whole, SearchScheduler(strategy(search), None).next_runs, free_workers=1)
     while True:
         state = study(tmp_path / "cut", search)
-        runs = SearchAgenda(strategy(search), None).next_runs(state, set(), 1)
+        runs = SearchScheduler(strategy(search), None).next_runs(state, set(), 1)
         if not runs:
             break
         finish_as(state, runs[0])
-    assert [t.ask for t in state.trials] == [t.ask for t in whole.trials]
+    assert [t.spec for t in state.trials] == [t.spec for t in whole.trials]
     assert [t.outcomes for t in state.trials] == [t.outcomes for t in whole.trials]
 
 
@@ -139,7 +139,7 @@ def test_the_pareto_front_comes_first() -> None:
     }
     ended = [
         Trial(
-            ask=Ask(number=i, phase="design"),
+            spec=TrialSpec(number=i, phase="design"),
             outcomes={0: outcome(metrics={"a/x": row[0], "b/x": row[1]})},
         )
         for i, row in enumerate(losses.tolist())
@@ -154,7 +154,7 @@ def test_a_budget_in_anything_ends_exploring_and_pays_for_seeds(tmp_path: Path, 
     budget = BudgetSpec(**{limit: 12 * prices[limit]}, confirm_share=0.25)  # type: ignore[arg-type]
     search = replace(spec(), budget=budget)
     state = study(tmp_path, search)
-    all_runs(state, SearchAgenda(strategy(search), None).next_runs, room=2)
+    all_runs(state, SearchScheduler(strategy(search), None).next_runs, free_workers=2)
     ledger = state.ledger()
     assert ledger.explore.runs == 9
     assert ledger.confirm.runs == 3
@@ -171,8 +171,8 @@ def rated(number: int, web: float, math: float, acc: float) -> Trial:
     score = (3 * (web + math) / 2 - acc) / 4
     metrics = {"web/bpb": web, "math/bpb": math, "math/acc": acc}
     point = {"mixture.weights": {"web": 0.5, "math": 0.5, "code": 0.0}}
-    ask = Ask(number=number, phase="design", point=point)
-    return Trial(ask=ask, outcomes={0: outcome(score, metrics=metrics)})
+    spec = TrialSpec(number=number, phase="design", point=point)
+    return Trial(spec=spec, outcomes={0: outcome(score, metrics=metrics)})
 
 
 def test_the_surrogate_sees_the_metrics_that_a_score_is_made_of() -> None:
@@ -218,18 +218,22 @@ def test_constraints_reach_the_surrogate_as_limits(
 
 def trial_running(number: int) -> Trial:
     point = {"mixture.weights": {"web": 1.0, "math": 0.0, "code": 0.0}}
-    return Trial(ask=Ask(number=number, phase="search", point=point))
+    return Trial(spec=TrialSpec(number=number, phase="search", point=point))
 
 
 def test_the_surrogate_s_pick_is_confirmed_with_every_seed(tmp_path: Path) -> None:
     search = spec(confirm=ConfirmSpec(finalists=1, pick=True, seeds=(0, 1)))
     state = study(tmp_path, search)
     picked = Recommendation(point={"mixture.weights": {"web": 0.9, "math": 0.1, "code": 0.0}})
-    all_runs(state, SearchAgenda(strategy(search), lambda _: picked).next_runs)
+    all_runs(state, SearchScheduler(strategy(search), lambda _: picked).next_runs)
     last = state.trials[-1]
-    assert (last.ask.phase, last.ask.name, sorted(last.outcomes)) == ("confirm", "pick-10", [0, 1])
+    assert (last.spec.phase, last.spec.name, sorted(last.outcomes)) == (
+        "confirm",
+        "pick-10",
+        [0, 1],
+    )
     again = study(tmp_path, search)
-    assert SearchAgenda(strategy(search), lambda _: picked).next_runs(again, set(), 4) == []
+    assert SearchScheduler(strategy(search), lambda _: picked).next_runs(again, set(), 4) == []
 
 
 def test_a_pick_that_was_run_already_is_confirmed_there(tmp_path: Path) -> None:
@@ -237,7 +241,7 @@ def test_a_pick_that_was_run_already_is_confirmed_there(tmp_path: Path) -> None:
     state = study(tmp_path, search)
     planned = strategy(search)
     picked = Recommendation(point=planned.design[0])
-    all_runs(state, SearchAgenda(planned, lambda _: picked).next_runs)
+    all_runs(state, SearchScheduler(planned, lambda _: picked).next_runs)
     assert len(state.trials) == 10
     assert sorted(state.trial(2).outcomes) == [0, 1]
 
@@ -246,7 +250,7 @@ def test_a_pick_that_was_run_already_is_confirmed_there(tmp_path: Path) -> None:
 def test_the_pick_never_takes_the_place_of_a_finalist(tmp_path: Path, rank: int) -> None:
     search = spec(confirm=ConfirmSpec(finalists=2, pick=True, seeds=(0, 1)))
     state = study(tmp_path, search)
-    all_runs(state, SearchAgenda(strategy(search), None).next_runs)
+    all_runs(state, SearchScheduler(strategy(search), None).next_runs)
     ranked = finalists(state.history(), ConfirmSpec(finalists=10))
     baseline = state.history().baseline_trial
     others = [trial.number for trial in ranked if trial is not baseline]

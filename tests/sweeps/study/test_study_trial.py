@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweeps.study.specs import ConstraintSpec, ObjectiveSpec
-from sweeps.study.trial import Ask, Trial, feasibility, measure, trial_name
+from sweeps.study.trial import Trial, TrialSpec, feasibility, measure, trial_name
 from tests.sweeps.study.builders import outcome, trial
 
 
@@ -14,7 +14,7 @@ def test_names_hold_numbers() -> None:
 
 
 def test_an_ask_survives_json() -> None:
-    ask = Ask(
+    spec = TrialSpec(
         number=3,
         phase="search",
         name="60/40",
@@ -22,25 +22,27 @@ def test_an_ask_survives_json() -> None:
         overrides=("a=1",),
         seeds=(0, 2),
     )
-    assert Ask.from_plain(ask.plain()) == ask
+    assert TrialSpec.from_plain(spec.plain()) == spec
 
 
 def test_a_trial_ends_with_its_last_seed() -> None:
-    ask = Ask(number=0, phase="design", seeds=(0, 1))
-    assert Trial(ask=ask, outcomes={0: outcome()}).state == "running"
-    assert Trial(ask=ask, outcomes={0: outcome(), 1: outcome(seed=1)}).state == "done"
+    spec = TrialSpec(number=0, phase="design", seeds=(0, 1))
+    assert Trial(spec=spec, outcomes={0: outcome()}).state == "running"
+    assert Trial(spec=spec, outcomes={0: outcome(), 1: outcome(seed=1)}).state == "done"
 
 
 @pytest.mark.parametrize("state", ["failed", "pruned"])
 def test_one_bad_seed_decides(state: str) -> None:
     bad = outcome(None, seed=1, status=state, reason="NaN at step 3")
-    ended = Trial(ask=Ask(number=0, phase="design", seeds=(0, 1)), outcomes={0: outcome(), 1: bad})
+    ended = Trial(
+        spec=TrialSpec(number=0, phase="design", seeds=(0, 1)), outcomes={0: outcome(), 1: bad}
+    )
     assert (ended.state, ended.reason) == (state, "NaN at step 3")
 
 
 def test_the_value_is_the_mean_over_replicates_that_are_done() -> None:
     ended = Trial(
-        ask=Ask(number=0, phase="design"),
+        spec=TrialSpec(number=0, phase="design"),
         outcomes={
             0: outcome(1.0),
             1: outcome(2.0, seed=1),

@@ -58,8 +58,8 @@ class StudyFolder:
             config=self.config(seed, weights or {"edu": 0.5, "dclm": 0.5}, config or {}),
         )
         if phase is not None:
-            ask = {"phase": phase, "name": name, "seeds": list(asked_seeds), "number": 0}
-            write_json(record.path / "ask.json", ask)
+            spec = {"phase": phase, "name": name, "seeds": list(asked_seeds), "number": 0}
+            write_json(record.path / "trial.json", spec)
         last: dict[str, float | None] = {}
         score: float | None = None
         for at, step in enumerate(steps):

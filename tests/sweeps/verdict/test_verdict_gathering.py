@@ -17,7 +17,7 @@ def test_a_study_whose_every_run_was_refused_is_known_and_tells_why(tmp_path: Pa
     for number in range(2):
         run = tmp_path / f"s/trial-000{number}-0"
         run.mkdir(parents=True)
-        write_json(run / "ask.json", {})
+        write_json(run / "trial.json", {})
         write_failure(run, "no such source\nand more")
     observed = gather(tmp_path, "s")
     assert dict(observed.left_out) == {

@@ -14,15 +14,15 @@ from ablations.record.run_record import RunRecord
 from sweeps.search.space import Point
 from sweeps.study.budget import ledger_of
 from sweeps.study.confirm import finalists
-from sweeps.study.run_results import outcome_of, write_ask
-from sweeps.study.scheduler import SearchAgenda
+from sweeps.study.run_results import outcome_of, write_trial_spec
+from sweeps.study.scheduler import SearchScheduler
 from sweeps.study.specs import BudgetSpec, ConfirmSpec, Direction, ObjectiveSpec
 from sweeps.study.strategy import History, plan_strategy
 from sweeps.study.study_state import Run
-from sweeps.study.trial import Ask
+from sweeps.study.trial import TrialSpec
 from tests.sweeps.study.builders import finish, spec, strategy, study, trial
 
-ASK = Ask(number=0, phase="design", point={"mixture.weights": {"web": 1.0}})
+ASK = TrialSpec(number=0, phase="design", point={"mixture.weights": {"web": 1.0}})
 
 
 def record_of(folder: Path, execution: dict[str, int]) -> RunRecord:
@@ -60,9 +60,9 @@ def test_a_pruned_run_that_is_still_held_has_not_ended(tmp_path: Path) -> None:
 
 
 def test_a_trial_s_first_ask_stays(tmp_path: Path) -> None:
-    write_ask(tmp_path, ASK, 0)
-    write_ask(tmp_path, Ask(number=0, phase="search", name="other", point={}), 0)
-    assert read_json(tmp_path / "trial-0000-0/ask.json") == json.loads(json.dumps(ASK.plain()))
+    write_trial_spec(tmp_path, ASK, 0)
+    write_trial_spec(tmp_path, TrialSpec(number=0, phase="search", name="other", point={}), 0)
+    assert read_json(tmp_path / "trial-0000-0/trial.json") == json.loads(json.dumps(ASK.plain()))
 
 
 def test_the_combinations_of_a_sweep_are_not_paid_from_the_search_s_trials() -> None:
@@ -124,13 +124,13 @@ def test_a_whole_search_confirms_its_best_in_either_direction(
     )
     state = study(tmp_path, search)
     scores: dict[int, float] = {3: 1.0, 6: 9.0}
-    agenda = SearchAgenda(strategy(search), None)
+    scheduler = SearchScheduler(strategy(search), None)
     confirmed: set[int] = set()
-    while runs := agenda.next_runs(state, set(), 4):
+    while runs := scheduler.next_runs(state, set(), 4):
         for run in runs:
             result: dict[str, Any] = {"direction": direction}
             finish(state, Run(run.number, run.seed), scores.get(run.number, 5.0), **result)
-            found = state.harvest(run)
+            found = state.collect(run)
             assert found is not None
             state.record(run, found)
             confirmed |= {run.number} if run.seed else set()
