@@ -1,4 +1,4 @@
-"""A study: trials asked for, launched, collected from their run folders, and kept through every crash.
+"""Studies: decide on trials, launch them, collect results from the run folders, survive every crash.
 
 spec ──▶ definition (study.json) ──┐
 strategy: history ─▶ next trials ──┼─▶ driver ─▶ Hydra launcher ─▶ runs/<study>/<trial>-<seed>/result.json

@@ -1,8 +1,8 @@
-"""What a study spent and what it may still spend.
+"""Cost of a study so far, compared with its budget.
 
-Exploring and confirming are paid apart: of a budget in tokens, FLOPs or GPU-hours the confirming
-runs keep ``confirm_share``, so that a search cannot eat the seeds that its answer needs. Runs in
-flight are counted at the mean price of those that ended.
+Exploring and confirming have separate shares: ``confirm_share`` of a budget in tokens, FLOPs or
+GPU-hours is reserved for confirmation, so that exploring cannot use up the seeds that the verdict
+needs. Runs in flight count at the mean cost of the runs that ended.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SECONDS_PER_HOUR = 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """What runs of one purpose took."""
+    """Cost of the runs of one purpose."""
 
     runs: int = 0
     failed: int = 0
@@ -33,29 +33,29 @@ class Account:
     device_hours: float = 0.0
 
     def plus(self, other: Account) -> Account:
-        """Both together."""
+        """Return the sum of both."""
         return Account(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """Accounts of a study, and the budget they are paid from."""
+    """Cost of a study's runs by purpose, with its budget."""
 
     budget: BudgetSpec
     explored_trials: int
-    """Trials asked for while exploring, running and failed ones included."""
+    """Number of exploring trials, running and failed ones included."""
     explore: Account
     confirm: Account
 
     def may_explore(self, in_flight: int) -> bool:
-        """Whether one more exploring trial of one run fits, ``in_flight`` runs not yet paid."""
+        """Return whether one more exploring run fits besides ``in_flight`` runs without a cost yet."""
         limit = self.budget.trials
         if limit is not None and self.explored_trials >= limit:
             return False
         return self._fits(self.explore, 1.0 - self.budget.confirm_share, in_flight)
 
     def may_confirm(self, in_flight: int) -> bool:
-        """Whether one more confirming run fits; what exploring left over counts too."""
+        """Return whether one more confirming run fits; budget left over from exploring counts too."""
         return self._fits(self.explore.plus(self.confirm), 1.0, in_flight)
 
     def _fits(self, spent: Account, share: float, in_flight: int) -> bool:
@@ -67,14 +67,14 @@ class Ledger:
         ):
             if limit is None:
                 continue
-            price = getattr(both, name) / both.runs if both.runs else 0.0
-            # Half a run of slack: prices of runs differ in the last digits.
-            if getattr(spent, name) + price * (in_flight + 1) > limit * share + 0.5 * price:
+            cost = getattr(both, name) / both.runs if both.runs else 0.0
+            # Half a run of slack: costs of runs differ in the last digits.
+            if getattr(spent, name) + cost * (in_flight + 1) > limit * share + 0.5 * cost:
                 return False
         return True
 
     def plain(self) -> dict[str, Any]:
-        """As JSON: what ``ledger.json`` holds."""
+        """Return the content of ``ledger.json``."""
         return {
             "budget": asdict(self.budget),
             "explored_trials": self.explored_trials,
@@ -85,7 +85,7 @@ class Ledger:
 
 
 def ledger_of(budget: BudgetSpec, trials: Iterable[Trial]) -> Ledger:
-    """The ledger of a study's trials: a pure function of their outcomes."""
+    """Return the cost of a study's trials: a pure function of their outcomes."""
     accounts: dict[Purpose, Account] = {"explore": Account(), "confirm": Account()}
     explored = 0
     for trial in trials:
@@ -107,12 +107,12 @@ def ledger_of(budget: BudgetSpec, trials: Iterable[Trial]) -> Ledger:
 def affordable_trials(
     budget: BudgetSpec, run_price: Mapping[str, float], runs_per_trial: int
 ) -> int | None:
-    """Trials that the exploring share pays for, None where that cannot be said.
+    """Return the number of trials within the exploring share; None if no limit applies.
 
     Args:
-        budget: The limits.
+        budget: Limits of the study.
         run_price: ``tokens``, ``flops``, ``gpu_hours`` of one run, as far as they are known.
-        runs_per_trial: Replicates while exploring.
+        runs_per_trial: Number of seeds while exploring.
     """
     limits = [float(budget.trials)] if budget.trials is not None else []
     for name in ("tokens", "flops", "gpu_hours"):
@@ -123,7 +123,7 @@ def affordable_trials(
 
 
 def affordable_runs(budget: BudgetSpec, run_price: Mapping[str, float]) -> int | None:
-    """Runs that ``tokens``, ``flops`` and ``gpu_hours`` pay for, None where none of them says."""
+    """Return the number of runs within ``tokens``, ``flops`` and ``gpu_hours``; None if none is set."""
     limits = [
         limit / price
         for name in ("tokens", "flops", "gpu_hours")

@@ -1,12 +1,11 @@
-"""The config files that a study's jobs are composed from: copied when a command begins, read by every job.
+"""Snapshot of the config files: copied when a command starts, then used to compose every job.
 
-    runs/<study>/conf/<digest>/<n>/…    the yaml files of the n-th config folder on Hydra's search path
-    runs/<study>/conf/latest            the digest of the last command
+    runs/<study>/conf/<digest>/<n>/…    YAML files of the n-th config folder on Hydra's search path
+    runs/<study>/conf/latest            digest of the last command
 
-A launcher composes a job when the job starts; in a queue that is hours after the command, and a job
-put back into the queue is composed again. From the user's own folders it would get whatever these hold
-by then. A copy is named after its content, so it is never changed, and the jobs that a killed driver
-left in a queue still find theirs.
+A launcher composes a job when the job starts, in a queue perhaps hours after the command, and again if
+the job is requeued. Composed from the user's own folders it would contain later edits. A copy is named
+after its content, so it never changes, and jobs that a killed driver left in a queue still find it.
 """
 
 from __future__ import annotations
@@ -24,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 from ablations.errors import DamagedError, Problem
 from ablations.files import replace_folder, write_text
 from ablations.terminal import quoted
+from sweeps.study.composing import plain_config
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
     from omegaconf import DictConfig
 
-__all__ = ["Pinned", "keep_as_latest", "pin_config", "pinned_before", "plain_config"]
+__all__ = ["Pinned", "keep_as_latest", "pin_config", "pinned_before"]
 
 _LATEST = "latest"
 _SEARCHPATH = "hydra.searchpath"
@@ -37,17 +37,17 @@ _SEARCHPATH = "hydra.searchpath"
 
 @dataclass(frozen=True, kw_only=True)
 class Pinned:
-    """A copy of the config files, and what composes from it."""
+    """Copy of the config files, with a loader that composes from it."""
 
     loader: ConfigLoader
     config: DictConfig
-    """The multirun's own config, its search path changed to the copy's."""
+    """Config of the multirun itself, with the search path of the copy."""
     folder: Path
     config_dirs: Sequence[Path]
-    """The copied config folders; the command's own is the last that is asked."""
+    """Copied config folders in order of precedence; the command's own folder is last."""
 
     def compose(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """The config of a job with these task overrides, as plain values.
+        """Return the config of a job with these task overrides as plain values.
 
         Raises:
             HydraException: the overrides do not compose.
@@ -55,31 +55,16 @@ class Pinned:
         return plain_config(self.loader, self.config, overrides)
 
 
-def plain_config(
-    loader: ConfigLoader, config: DictConfig, overrides: Sequence[str]
-) -> dict[str, Any]:
-    """A job's config as plain values, Hydra's own part left out."""
-    from omegaconf import OmegaConf, open_dict
-
-    composed = loader.load_sweep_config(config, list(overrides))
-    with open_dict(composed):
-        del composed["hydra"]
-    plain = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
-
-
 def pin_config(
     loader: ConfigLoader, config: DictConfig, folder: Path, *, outside: Sequence[Path] = ()
 ) -> Pinned:
-    """Copy the config files into the study's folder, unless it has them already.
+    """Copy the config files into the study's folder, unless this copy exists already.
 
     Args:
-        loader: Hydra's, which reads the user's folders.
-        config: The multirun's own config.
-        folder: The study's folder.
-        outside: Folders that hold no configs: those of runs and of data, where a config folder
-            is also theirs.
+        loader: Hydra's loader, which reads the user's folders.
+        config: Config of the multirun itself.
+        folder: Folder of the study.
+        outside: Folders without configs that may lie inside a config folder: runs and data.
     """
     folders = [folder for _, folder in _folders(loader, config)]
     files = _contents(folders, {path.absolute() for path in outside})
@@ -108,7 +93,7 @@ def _mark(files: Mapping[str, bytes]) -> str:
 def pinned_before(
     loader: ConfigLoader, config: DictConfig, folder: Path, now: Pinned
 ) -> Pinned | None:
-    """Return the copy of the study's last command, None where there is none or it is that of ``now``.
+    """Return the copy of the study's last command; None if there is none or it is the same as ``now``.
 
     Raises:
         DamagedError: the copy, or the file that names it, is not what was written.
@@ -120,7 +105,7 @@ def pinned_before(
     if not _is_intact(before):
         raise _damaged(before)
     folders = {str(number) for number, _ in enumerate(_folders(loader, config))}
-    # Another number of folders is another search path: what it composed cannot be told from here.
+    # Another number of folders is another search path, which cannot be reconstructed from here.
     same_path = {path.name for path in before.iterdir()} == folders
     return _read_from(before, loader, config) if same_path else None
 
@@ -137,7 +122,7 @@ def _named(latest: Path) -> str:
 
 
 def _is_intact(copied: Path) -> bool:
-    """Return whether a copy holds the files that its name was made of."""
+    """Return whether the files of a copy match its name."""
     try:
         numbers = sorted((path.name for path in copied.iterdir()), key=int)
         return _mark(_contents([copied / number for number in numbers], set())) == copied.name
@@ -157,12 +142,12 @@ def _damaged(path: Path) -> DamagedError:
 
 
 def keep_as_latest(pinned: Pinned) -> None:
-    """Remember the copy as that of the study's last command."""
+    """Record the copy as that of the study's last command."""
     write_text(pinned.folder.with_name(_LATEST), pinned.folder.name)
 
 
 def _folders(loader: ConfigLoader, config: DictConfig) -> list[tuple[str, Path]]:
-    """Provider and folder of every entry of the search path; packages and structured configs are code."""
+    """Return provider and path of each folder on the search path; packages are code and not copied."""
     entries = [(element.provider, element.path) for element in loader.get_search_path().get_path()]
     entries += [(_SEARCHPATH, path) for path in config.hydra.searchpath]
     return [
@@ -181,14 +166,14 @@ def _local(path: str) -> str | None:
 
 def _config_files(root: Path, outside: set[Path]) -> Iterator[Path]:
     for place, inner, names in os.walk(root):
-        here = Path(place)
-        inner[:] = sorted(n for n in inner if n[0] != "." and here / n not in outside)
-        yield from (here / name for name in sorted(names) if name.endswith((".yaml", ".yml")))
+        folder = Path(place)
+        inner[:] = sorted(n for n in inner if n[0] != "." and folder / n not in outside)
+        yield from (folder / name for name in sorted(names) if name.endswith((".yaml", ".yml")))
 
 
 def _write(copied: Path, files: dict[str, bytes], folders: int) -> None:
-    """Write a copy whole or not at all; one that is there and was damaged is made again."""
-    if there := os.path.lexists(copied):
+    """Write a copy whole or not at all; write an existing copy again if it is damaged."""
+    if exists := os.path.lexists(copied):
         if _is_intact(copied):
             return
         print(f"{copied}: damaged; the config files are copied again", file=sys.stderr)
@@ -199,14 +184,14 @@ def _write(copied: Path, files: dict[str, bytes], folders: int) -> None:
     for name, content in files.items():
         (making / name).parent.mkdir(parents=True, exist_ok=True)
         (making / name).write_bytes(content)
-    if there:
+    if exists:
         replace_folder(making, copied)
     else:
         making.rename(copied)
 
 
 def _read_from(copied: Path, loader: ConfigLoader, config: DictConfig) -> Pinned:
-    """A loader as Hydra's own, with the copy in place of the user's folders."""
+    """Return a loader like Hydra's own, with the copy in place of the user's folders."""
     from omegaconf import open_dict, read_write
 
     folders = _folders(loader, config)
@@ -228,7 +213,7 @@ def _read_from(copied: Path, loader: ConfigLoader, config: DictConfig) -> Pinned
                 f"{_SEARCHPATH}=[{','.join(map(quoted, searched))}]",
             ]
     kind: Any = type(loader)
-    # As in a job: the command's own folder is asked for sources after all others.
+    # As in a job: sources are looked up in the command's own folder last.
     numbered = sorted(range(len(places)), key=lambda number: folders[number][0] == "main")
     return Pinned(
         loader=kind(search_path),

@@ -1,7 +1,7 @@
-"""Which trials are run again with seeds once exploring is over.
+"""Choice of the finalists, which are run again with more seeds after exploring.
 
-The best trial seen is partly the luckiest. So the finalists — the best by value, the surrogate's own
-optimum, and the baseline — are run with further seeds, and the verdict compares those.
+The best trial is partly the luckiest. Therefore the finalists — the best trials, the optimum of the
+surrogate, and the baseline — are run with more seeds, and the verdict compares those.
 """
 
 from __future__ import annotations
@@ -22,26 +22,28 @@ __all__ = ["Pick", "Recommendation", "finalists", "pareto_front"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
-    """The surrogate's own optimum."""
+    """Optimum of the surrogate."""
 
     point: Point
     notes: Mapping[str, Any] = field(default_factory=dict)
-    """What it believes of it, as JSON: predicted loss, interval, which surrogate."""
+    """Details as JSON values: predicted loss, its interval, name of the surrogate."""
 
 
 Pick = Callable[[History], Recommendation | None]
-"""Asks the surrogate for its optimum; None where it cannot say."""
+"""Function that returns the optimum of the surrogate; None if it has none."""
 
 
 def finalists(history: History, spec: ConfirmSpec, picked: int | None = None) -> list[Trial]:
-    """Return the trials to confirm, best first, the baseline last; infeasible ones are left out.
+    """Return the trials to confirm, best first, the baseline last, without infeasible ones.
 
     Args:
+        history: Trials of the study.
+        spec: Specification of the confirmation.
         picked: Number of the trial at the surrogate's optimum.
 
-    Neither that trial nor the baseline counts as one of ``spec.finalists``: where one of them is the
-    best, the next best is confirmed too, so that the verdict compares as many candidates as were
-    asked for.
+    Neither that trial nor the baseline counts as one of ``spec.finalists``: if one of them is the
+    best, the next best is confirmed too, so that the verdict compares the specified number of
+    candidates.
     """
     if spec.finalists == 0:
         return []
@@ -51,15 +53,15 @@ def finalists(history: History, spec: ConfirmSpec, picked: int | None = None) ->
     order = _ranking(history.losses(candidates))
     ranked = [candidates[i] for i in order]
     baseline = history.baseline_trial
-    beside = {picked} if baseline is None else {picked, baseline.number}
-    best = [trial for trial in ranked if trial.number not in beside][: spec.finalists]
+    extra = {picked} if baseline is None else {picked, baseline.number}
+    best = [trial for trial in ranked if trial.number not in extra][: spec.finalists]
     chosen = [trial for trial in ranked if trial.number == picked or trial in best]
     chosen += [t for t in candidates if t.spec.phase == "confirm" and t not in chosen]
     return chosen if baseline is None else [*(t for t in chosen if t is not baseline), baseline]
 
 
 def pareto_front(losses: np.ndarray) -> np.ndarray:
-    """Rows ``[trials, objectives]`` that no other row beats in everything: a mask."""
+    """Return a mask ``[trials]`` of the rows of ``[trials, objectives]`` that no other row dominates."""
     mask = np.ones(len(losses), dtype=bool)
     for i, row in enumerate(losses):
         no_worse = (losses <= row).all(axis=1)
@@ -69,7 +71,7 @@ def pareto_front(losses: np.ndarray) -> np.ndarray:
 
 
 def _ranking(losses: np.ndarray) -> Sequence[int]:
-    """Best first: by the loss, or the Pareto front by mean rank before everything else."""
+    """Return the order, best first: by loss, or the Pareto front by mean rank, then the others."""
     ranks = np.argsort(np.argsort(losses, axis=0, kind="stable"), axis=0).mean(axis=1)
     behind = ~pareto_front(losses)
     order: list[int] = np.lexsort((ranks, behind)).tolist()
@@ -79,5 +81,5 @@ def _ranking(losses: np.ndarray) -> Sequence[int]:
 def _allowed(history: History, trial: Trial) -> bool:
     if not history.constraints:
         return True
-    beyond = history.feasibility(trial)
-    return beyond is not None and all(value <= 0.0 for value in beyond.values())
+    distances = history.feasibility(trial)
+    return distances is not None and all(value <= 0.0 for value in distances.values())

@@ -1,8 +1,8 @@
-"""``study.json``: what a study is. Written once; a command that says something else is refused.
+"""Definition of a study (``study.json``), written once; a command that differs from it is refused.
 
-What a study asks (space, strategy, objectives, constraints, seeds, the config its runs share) is
-its definition. What it may spend and how it is run (budget, confirmation, workers, tolerance for
-failures, launcher, devices) is not: those may change from one command to the next.
+The definition consists of search space, strategy, objectives, constraints, seeds and the config that
+the runs share. Budget, confirmation, workers, allowed failures, launcher and devices are not part of
+it, and may change from one command to the next.
 """
 
 from __future__ import annotations
@@ -34,47 +34,47 @@ __all__ = [
 DEFINITION_FILE = "study.json"
 
 FORMAT = 3
-"""Version of ``study.json``; a reader refuses a newer one. From 2 on ``config.source`` holds every
-source that the runs name, not the overrides alone; from 3 on ``task_quality`` is there."""
+"""Version of ``study.json``; readers refuse a newer one. Since 2 ``config.source`` contains every source
+that the runs name, not only overridden ones; since 3 there is ``task_quality``."""
 
 _WITH_SOURCES = 2
 _WITH_QUALITY = 3
 _COMPARED = ("space", "strategy", "objectives", "constraints", "task_quality", "seeds", "config")
 _ELSEWHERE = ("runs_dir", "data_dir", "study", "trial", "seed", "execution", "labels", "progress")
-"""Top-level config keys that say where and how runs are executed; ``seed`` is the replicates'."""
+"""Top-level config keys of place and execution; ``seed`` differs between the runs of a trial."""
 _OTHER = ("search", "hydra", "experiment", "config_dirs", "out", "promotion")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """What ``study.json`` holds."""
+    """Content of ``study.json``."""
 
     study: str
     question: str
     space: Mapping[str, Any] | None
-    """The search space, plain; None for a study of plain Hydra sweeps."""
+    """Search space as plain values; None for a study of plain Hydra sweeps."""
     strategy: Mapping[str, Any]
     objectives: Mapping[str, Any]
     constraints: Mapping[str, Any]
     seeds: Sequence[int]
-    """Replicates of every explored trial."""
+    """Seeds of every explored trial."""
     config: Mapping[str, Any]
-    """What all runs share: the composed config without what is searched and where it runs."""
+    """Config that all runs share: the composed config without searched values, place and execution."""
     arguments: Sequence[str]
-    """The command that began the study."""
+    """Arguments of the command that began the study."""
     created: float = 0.0
     format: int = FORMAT
     task_quality: Mapping[str, Any] = field(default_factory=dict)
-    """``search.task_quality``, plain, and under ``decision`` what was decided and when."""
+    """``search.task_quality`` as plain values, and under ``decision`` the decision and its time."""
 
     @property
     def decision(self) -> Mapping[str, Any] | None:
-        """Return the decision on task quality; None where none was made."""
+        """Return the decision on task quality; None if none was made."""
         return self.task_quality.get("decision")
 
 
 def shared_config(plain: Mapping[str, Any], searched: Sequence[str]) -> dict[str, Any]:
-    """The part of a composed config that all runs of a study have in common."""
+    """Return the part of a composed config that all runs of a study share."""
     kept = {key: value for key, value in plain.items() if key not in (*_ELSEWHERE, *_OTHER)}
     return {key: _without(value, key, set(searched)) for key, value in kept.items()}
 
@@ -88,30 +88,30 @@ def _without(value: Any, path: str, searched: set[str]) -> Any:
 
 
 def load_definition(folder: Path) -> Definition | None:
-    """Return the definition in ``folder``, None for a folder of plain runs.
+    """Return the definition in ``folder``; None for a folder of plain runs.
 
     Raises:
         ConfigError: a newer version of the platform wrote it.
-        DamagedError: it is not what was written, or missing beside the journal of a study.
+        DamagedError: it is not what was written, or missing although the study has a journal.
     """
     if _lost(folder):
         raise DamagedError(
             Problem(
                 str(folder / DEFINITION_FILE),
-                "missing: the journal of the study is there",
-                do="restore it from a copy, or give the study's command again, which writes it",
+                "missing, although the journal of the study exists",
+                do="restore it from a copy, or run the study's command again, which writes it",
             )
         )
     return stored_definition(folder)
 
 
 def _lost(folder: Path) -> bool:
-    """Return whether the folder is a study's and its definition is gone."""
+    """Return whether the folder contains a study whose definition is missing."""
     return not os.path.lexists(folder / DEFINITION_FILE) and (folder / "journal.log").exists()
 
 
 def stored_definition(folder: Path) -> Definition | None:
-    """Return the definition in ``folder``, None where there is no such file.
+    """Return the definition in ``folder``; None if there is no such file.
 
     Raises:
         ConfigError: a newer version of the platform wrote it.
@@ -133,29 +133,29 @@ def stored_definition(folder: Path) -> Definition | None:
     return stored_as(Definition, stored, path)
 
 
-def settle_definition(folder: Path, asked: Definition) -> Definition:
-    """The definition that the study keeps: the stored one, or ``asked`` where there is none yet.
+def settle_definition(folder: Path, given: Definition) -> Definition:
+    """Return the definition that the study keeps: the stored one, or ``given`` if there is none yet.
 
-    A plain sweep adds trials to any study that scores in the same way. A search takes over a study
-    that held plain sweeps alone.
+    A plain sweep adds trials to any study with the same objectives. A search takes over a study that
+    contained only plain sweeps.
 
     Raises:
-        ConfigError: the study was defined otherwise; every difference is named.
+        ConfigError: the stored definition differs; every difference is named.
     """
     stored = stored_definition(folder)
     if _lost(folder):
         print(
             f"{folder / DEFINITION_FILE}: missing; written again from this command", file=sys.stderr
         )
-    if stored is None or (stored.space is None and asked.space is not None):
-        kept = asked if stored is None else _with_objectives_of(stored, asked)
+    if stored is None or (stored.space is None and given.space is not None):
+        kept = given if stored is None else _with_objectives_of(stored, given)
         write_sealed(folder / DEFINITION_FILE, {**vars(kept), "created": time.time()})
         return kept
-    compared = ("objectives",) if asked.space is None else _COMPARED
+    compared = ("objectives",) if given.space is None else _COMPARED
     changes = [
         change
         for name in compared
-        for change in differences(_asked(stored, name), _asked(asked, name), name)
+        for change in differences(_part(stored, name), _part(given, name), name)
         if stored.format >= _WITH_SOURCES or not change[0].startswith("config.source")
         if stored.format >= _WITH_QUALITY or not change[0].startswith("task_quality")
     ]
@@ -163,7 +163,7 @@ def settle_definition(folder: Path, asked: Definition) -> Definition:
         raise ConfigError(
             [
                 Problem(
-                    f"study {asked.study!r}: {where}",
+                    f"study {given.study!r}: {where}",
                     "not what the study was begun with",
                     found=repr(new),
                     allowed=repr(old),
@@ -175,8 +175,8 @@ def settle_definition(folder: Path, asked: Definition) -> Definition:
     return stored
 
 
-def _asked(definition: Definition, name: str) -> Any:
-    """Return a part of a definition without the decision, which no command asks for."""
+def _part(definition: Definition, name: str) -> Any:
+    """Return a part of a definition without the decision, which is not part of a command."""
     value = getattr(definition, name)
     if name == "task_quality":
         return {key: inner for key, inner in value.items() if key != "decision"}
@@ -184,13 +184,13 @@ def _asked(definition: Definition, name: str) -> Any:
 
 
 def record_decision(folder: Path, decision: Mapping[str, Any]) -> Definition:
-    """Keep the decision on task quality in ``study.json``, once.
+    """Write the decision on task quality to ``study.json``, once.
 
     Returns:
-        The definition with the decision that counts: an earlier one where there is one.
+        The definition with its decision; an earlier decision takes precedence.
     """
     stored = load_definition(folder)
-    assert stored is not None, "a study is defined before anything is decided in it"
+    assert stored is not None, "a study is defined before its score is decided"
     if stored.decision is not None:
         return stored
     quality = {**stored.task_quality, "decision": dict(decision)}
@@ -199,23 +199,23 @@ def record_decision(folder: Path, decision: Mapping[str, Any]) -> Definition:
     return kept
 
 
-def _with_objectives_of(stored: Definition, asked: Definition) -> Definition:
-    if changes := list(differences(stored.objectives, asked.objectives, "objectives")):
+def _with_objectives_of(stored: Definition, given: Definition) -> Definition:
+    if changes := list(differences(stored.objectives, given.objectives, "objectives")):
         where, old, new = changes[0]
         raise ConfigError(
             Problem(
-                f"study {asked.study!r}: {where}",
+                f"study {given.study!r}: {where}",
                 "its plain sweeps were scored otherwise",
                 found=repr(new),
                 allowed=repr(old),
                 do="restore it, or name a new study=",
             )
         )
-    return asked
+    return given
 
 
 def differences(old: Any, new: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
-    """Path, old and new value of everything in which two plain values differ."""
+    """Yield path, old value and new value of each difference between two plain values."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*old, *new]):
             yield from differences(old.get(key), new.get(key), f"{where}.{key}")

@@ -1,12 +1,12 @@
-"""The loop of a study: fill the launcher, wait, collect results, until the scheduler has nothing left.
+"""Loop of a study: launch runs, wait, collect results, until the scheduler has no more runs.
 
     scheduler ──runs──▶ launcher ──▶ run folders ──results──▶ study ──▶ scheduler …
 
-Whatever a job returns, only its folder says how it ended. A job that came back without a result was
-killed (by a user, a node, the kernel) and is launched again, up to ``search.attempts`` times; it
-goes on from its last checkpoint. A job that raised has failed, and the study goes on without it, up
-to ``search.max_failures``; the same command tries it again, unless it diverged. A run that an orphan
-of an earlier driver still works on is waited for.
+Only the run folder decides how a job ended, never the job's return value. A job that ended without a
+result was killed (by a user, a node, the kernel) and is launched again, up to ``search.attempts``
+times; it resumes from its last checkpoint. A job that raised has failed. The study continues without
+it, up to ``search.max_failures`` failures; the same command tries it again, unless it diverged. If
+an orphan of an earlier driver still works on a run, the driver waits for it.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from sweeps.study.trial import Outcome, Trial
 __all__ = ["Driver", "StudyError", "View"]
 
 _TICK_SECONDS = 0.5
-"""How often the view is drawn and held runs are looked at while nothing ends."""
+"""Interval between updates of the view and checks of held runs while no run ends."""
 
 
 class StudyError(WorkError):
-    """A study in which runs failed or have no score; or one that ended early, after too many."""
+    """Error at the end of a study: runs failed or have no score, or it stopped after too many failures."""
 
 
 class View(Protocol):
-    """Whoever watches a study."""
+    """Interface of a progress display."""
 
     def show(self, study: StudyState, in_flight: dict[Run, float], total: int | None) -> None:
-        """Draw: run in flight → seconds since the epoch at which it was launched."""
+        """Draw the study; ``in_flight`` is run → launch time in seconds since the epoch."""
 
 
 class Driver:
-    """Drives one study to its end.
+    """Driver that runs one study to its end.
 
     Args:
-        study: Open, its lease held.
-        scheduler: Where runs come from.
-        launching: Where they go.
-        overrides: Run → the task overrides of its job.
-        check: Called once with the first job, to raise what is wrong with its config.
-        view: Who watches.
-        pruner: Ends runs that fall behind; None = nothing does.
+        study: Study, opened by a caller that holds its lock.
+        scheduler: Source of the runs to launch.
+        launching: Executor of the runs.
+        overrides: Run → task overrides of its job.
+        check: Called once with the overrides of the first job; raises if its config is invalid.
+        view: Progress display.
+        pruner: Ends runs that fall behind; None = no run is ended early.
     """
 
     def __init__(
@@ -78,20 +78,20 @@ class Driver:
         self._pruner = pruner
 
     def run(self) -> None:
-        """Until everything asked for has ended.
+        """Run until all runs of the scheduler have ended.
 
         Raises:
             StudyError: a run failed or has no score, or more trials failed than
                 ``search.max_failures``.
-            UserError: the first run was refused; nothing was lost.
+            UserError: the first run was refused; no result is lost.
         """
         self._study.retry_failures(self._scheduler.ended_runs(self._study))
         try:
             while self._fill():
                 self._draw()
-                for future in self._landed():
+                for future in self._ended():
                     self._settle(self._in_flight.pop(future), future.result())
-                self._look_at_held()
+                self._check_held()
                 self._prune()
         except BaseException:
             self._launching.stop()
@@ -105,18 +105,17 @@ class Driver:
             raise StudyError(wrong)
 
     def _fill(self) -> bool:
-        """Launch what fits; whether there is anything to wait for."""
+        """Launch runs on the free workers; return whether any run is in flight or held."""
         busy = {*self._in_flight.values(), *self._held}
         free_workers = self._launching.free_workers(len(busy))
         self._stopping = self._stopping or self._too_many_failures()
         if free_workers and not self._stopping:
             runs = self._scheduler.next_runs(self._study, busy, free_workers)
-            free = [run for run in runs if not self._hold_back(run)]
-            self._launch(free)
+            self._launch([run for run in runs if not self._hold_back(run)])
         return bool(self._in_flight or self._held)
 
     def _hold_back(self, run: Run) -> bool:
-        """Whether somebody works on the run already: then it is watched, not launched."""
+        """Return whether another process works on the run; such a run is watched, not launched."""
         if not is_held(self._folder(run)):
             return False
         self._held.add(run)
@@ -136,14 +135,14 @@ class Driver:
         futures = self._launching.submit(jobs, runs[0].number)
         self._in_flight |= dict(zip(futures, runs, strict=True))
 
-    def _landed(self) -> set[Future[Returned]]:
+    def _ended(self) -> set[Future[Returned]]:
         if not self._in_flight:
             time.sleep(_TICK_SECONDS if self._held else 0.0)
             return set()
         return wait(self._in_flight, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED).done
 
     def _settle(self, run: Run, returned: Returned) -> None:
-        """Read how a run ended; without a result, decide whether it was killed or failed."""
+        """Read the result of a run; if there is none, decide whether it was killed or failed."""
         outcome = self._study.collect(run)
         if outcome is None:
             raised = _raised(returned)
@@ -160,21 +159,21 @@ class Driver:
     def _without_result(
         self, run: Run, returned: Returned, raised: BaseException | None
     ) -> Outcome | None:
-        """The outcome of a run whose folder holds no result; None = launch it again."""
+        """Return the outcome of a run without a result; None = launch it again."""
         if raised is not None and not _was_ended(returned, raised):
-            return self._study.fail(run, _said(raised))
+            return self._study.fail(run, _described(raised))
         if self._launches[run] < self._study.spec.attempts:
             return None
-        last = f"; last: {_said(returned)}" if isinstance(returned, BaseException) else ""
+        last = f"; last: {_described(returned)}" if isinstance(returned, BaseException) else ""
         times = self._launches[run]
         return self._study.fail(run, f"ended {times} times without a result{last}")
 
     def _refuse_first(self, raised: BaseException | None) -> None:
-        """A user's mistake that shows in the first run is told, not counted as failed trials."""
+        """Raise a user's mistake that shows in the first run, before it counts as failed trials."""
         if isinstance(raised, UserError) and not any(t.outcomes for t in self._study.trials):
             raise raised
 
-    def _look_at_held(self) -> None:
+    def _check_held(self) -> None:
         for run in sorted(self._held, key=lambda run: (run.number, run.seed)):
             if is_held(self._folder(run)):
                 continue
@@ -216,7 +215,7 @@ class Driver:
 
 
 def _raised(returned: Returned) -> BaseException | None:
-    """The exception that the job ended with, wherever Hydra put it."""
+    """Return the exception that ended the job; Hydra may store it as the return value."""
     if isinstance(returned, BaseException):
         return returned
     value = getattr(returned, "_return_value", None)
@@ -224,12 +223,12 @@ def _raised(returned: Returned) -> BaseException | None:
 
 
 def _was_ended(returned: Returned, raised: BaseException) -> bool:
-    """Whether something outside ended the job: its launcher says so, or its queue's signal did."""
+    """Return whether the launcher or a signal of the queue ended the job, not the job itself."""
     by_the_queue = type(raised).__module__.partition(".")[0] == "submitit"
     return isinstance(returned, BaseException) or by_the_queue
 
 
-def _said(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     text = str(error).strip()
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

@@ -1,4 +1,4 @@
-"""One driver a study: see :mod:`ablations.record.lease` for the lock and the lease behind it."""
+"""Lock of a study: at most one driver at a time; see :mod:`ablations.record.lease`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["drive"]
 
 @contextlib.contextmanager
 def drive(folder: Path, study: str) -> Iterator[None]:
-    """Be the one driver of the study in ``folder``.
+    """Hold the lock of the study in ``folder``.
 
     Raises:
-        HeldError: another driver is alive, or took the study over while this one was stopped; the
-            message names it.
+        HeldError: another driver is alive, or took over the study while this one was stopped; the
+            message names its process and host.
     """
 
-    def refusal(who: str) -> Problem:
+    def refusal(holder: str) -> Problem:
         return Problem(
             f"study {study!r}",
             "another driver is running it",
-            found=who,
+            found=holder,
             do="wait for it, stop it, or name a new study=",
         )
 

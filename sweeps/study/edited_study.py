@@ -1,4 +1,4 @@
-"""Config files that were edited between two commands: a plain sweep refuses to mix what they compose."""
+"""Check that the config files of a plain sweep were not edited between two commands."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["refuse_edited"]
 
 
 def refuse_edited(state: StudyState, before: Pinned, now: Pinned) -> None:
-    """Refuse a plain sweep whose combinations are no longer what was run: config files may have changed.
+    """Refuse a plain sweep if its config files now compose other values for the existing trials.
 
-    A search needs none of this: study.json holds all that its runs share.
+    A search does not need this check, because study.json contains all that its runs share.
 
     Args:
-        state: The study, its trials read.
-        before: The copy of the config files of the study's last command.
-        now: The copy of this command's.
+        state: State of the study.
+        before: Copy of the config files of the study's last command.
+        now: Copy of the config files of this command.
 
     Raises:
-        ConfigError: every value of a trial that the files would now make another.
+        ConfigError: every value that differs, by trial.
     """
     if not _still_composes(before, state):
         return
@@ -50,9 +50,9 @@ def refuse_edited(state: StudyState, before: Pinned, now: Pinned) -> None:
 
 
 def _still_composes(before: Pinned, state: StudyState) -> bool:
-    """Return whether the copy of the last command composes; one that asks for a removed option does not.
+    """Return whether the copy of the last command composes; not if it uses a removed option.
 
-    Such a copy is of an older version, and cannot be compared.
+    Such a copy was made by an older version, and cannot be compared.
 
     Raises:
         HydraException: it does not compose for another reason.

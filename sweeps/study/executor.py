@@ -1,9 +1,9 @@
-"""Carrying runs to a Hydra launcher, as many at a time as it can hold.
+"""Non-blocking execution of runs by a Hydra launcher, as many at a time as it has workers.
 
-A launcher's ``launch`` blocks until its jobs are over. The slots launcher and submitit may be called
-from several threads: one call a run, so that a slot is filled as soon as it is free. joblib may not:
-it gets a batch, and the next batch when all of it is over. Hydra's basic launcher runs jobs inside
-the driver, on its main thread, one at a time.
+A launcher's ``launch`` blocks until its jobs have ended. The slots launcher and submitit can be called
+from several threads, so they get one call for each run and a slot is filled as soon as it is free.
+joblib cannot: it gets a batch, and the next batch after the whole batch has ended. Hydra's basic
+launcher runs jobs in the driver itself, on its main thread, one at a time.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ _MODES: dict[str, Literal["thread", "batch", "inline"]] = {
     "BasicLauncher": "inline",
 }
 _SLURM_RUNS_IN_FLIGHT = 64
-"""Queued or running at once where neither the search nor the launcher says."""
+"""Runs queued or running at once if neither the search nor the launcher sets a number."""
 
 
 class Launching:
-    """One launcher, made to take runs without blocking.
+    """Launcher with a non-blocking interface.
 
     Args:
-        launcher: A Hydra launcher, set up.
-        mode: How it may be called.
-        width: Runs in flight.
+        launcher: A Hydra launcher, after its ``setup``.
+        mode: ``thread`` = one call per run in a thread of its own; ``batch`` = one call for several
+            runs; ``inline`` = one blocking call per run.
+        width: Largest number of runs in flight.
     """
 
     def __init__(
@@ -46,26 +47,26 @@ class Launching:
         self._launcher, self.mode, self.width = launcher, mode, width
 
     def free_workers(self, in_flight: int) -> int:
-        """How many runs it takes now."""
+        """Return the number of runs that can be submitted now."""
         if self.mode == "batch" and in_flight:
             return 0
         return max(0, self.width - in_flight)
 
     def submit(self, jobs: Sequence[Sequence[str]], index: int) -> list[Future[Returned]]:
-        """Launch jobs; each future holds what came back, an exception as a value."""
+        """Launch jobs; each future has the launcher's return value, or its exception as a value."""
         if self.mode == "batch":
             return self._call(jobs, index)
         return [future for i, job in enumerate(jobs) for future in self._call([job], index + i)]
 
     def stop(self) -> None:
-        """End what the launcher can end; jobs in a queue live on, and the next driver finds them."""
+        """Stop the jobs of the launcher if it can; queued jobs go on, and the next driver finds them."""
         stop: Callable[[], None] | None = getattr(self._launcher, "stop", None)
         if stop is not None:
             stop()
 
     @property
     def can_end(self) -> bool:
-        """Whether the launcher can end a single run."""
+        """Return whether the launcher can end a single run."""
         return hasattr(self._launcher, "end")
 
     def end(self, name: str) -> None:
@@ -80,7 +81,7 @@ class Launching:
                 returned: Sequence[Returned] = self._launcher.launch(
                     [list(job) for job in jobs], initial_job_idx=index
                 )
-            except Exception as error:  # a killed worker, a cancelled job: the folders say the rest
+            except Exception as error:  # a killed worker, a cancelled job: the run folders decide
                 returned = [error] * len(jobs)
             for future, value in zip(futures, returned, strict=True):
                 future.set_result(value)
@@ -88,13 +89,13 @@ class Launching:
         if self.mode == "inline":
             call()
         else:
-            # Daemon threads: an interrupted driver must not wait for a queue of hours.
+            # Daemon threads, because an interrupted driver must not wait hours for a queue.
             threading.Thread(target=call, name=f"launch-{index}", daemon=True).start()
         return futures
 
 
 def launching_of(launcher: Any, workers: int | None) -> Launching:
-    """How ``launcher`` is called; ``workers`` is ``search.workers``."""
+    """Return the executor of ``launcher``; ``workers`` is ``search.workers``."""
     name = type(launcher).__name__
     mode = _MODES.get(name, "batch")
     if name == "SlurmLauncher":

@@ -1,4 +1,4 @@
-"""From a trial to the overrides of one Hydra job, and back from a command line to a sweep's combinations."""
+"""Overrides of Hydra jobs: make them for a trial, and read a sweep's combinations from a command line."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ _NOT_A_TRIAL = (
     "search",
     "hydra",
 )
-"""Keys of overrides that do not make one combination differ from another."""
+"""Keys of overrides that do not distinguish combinations."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A command line, taken apart."""
+    """Overrides of a command line, split into fixed and swept ones."""
 
     fixed: tuple[str, ...]
     """Overrides with one value."""
     combinations: tuple[tuple[str, ...], ...]
-    """The product of the swept ones, ``seed`` apart; one empty combination when nothing is swept."""
+    """Product of the swept overrides without ``seed``; one empty combination if nothing is swept."""
     seeds: tuple[int, ...]
-    """Values of a swept ``seed``: the replicates of every trial."""
+    """Values of a swept ``seed``: the seeds of every trial."""
 
     @property
     def sweeps(self) -> bool:
-        """Whether anything but the seed is swept."""
+        """Return whether anything but the seed is swept."""
         return self.combinations != ((),)
 
 
 def read_command(arguments: Sequence[str]) -> Command:
-    """Take a multirun's task overrides apart.
+    """Split a multirun's task overrides into fixed and swept ones.
 
     Raises:
         ConfigError: a sweep without a list of values (``interval(…)``).
@@ -76,24 +76,25 @@ def read_command(arguments: Sequence[str]) -> Command:
 
 
 def identity(overrides: Sequence[str]) -> tuple[str, ...]:
-    """What makes a combination the one it is: its overrides, sorted, less where and how it runs."""
+    """Return the sorted overrides that identify a combination, without those of place and execution."""
     kept = [o for o in overrides if o.lstrip("+~").split("=")[0].split(".")[0] not in _NOT_A_TRIAL]
     return tuple(sorted(kept))
 
 
 def job_overrides(spec: TrialSpec, seed: int, study: str, fixed: Sequence[str]) -> list[str]:
-    """The task overrides of one run.
+    """Return the task overrides of one run.
 
     Args:
-        spec: The trial.
-        seed: The replicate.
+        spec: Specification of the trial.
+        seed: Seed of the run.
         study: Name of the study.
-        fixed: Overrides that all trials of a search share; a sweep's combination brings its own.
+        fixed: Overrides that all trials of a search share; a sweep's combination has its own.
     """
     overrides = list(spec.overrides or fixed)
     for path, value in spec.point.items():
         if isinstance(value, Mapping):
-            # Every source, each with all its digits: mappings merge, so one left out would stay.
+            # All sources with all digits: Hydra merges mappings, so an omitted source would keep
+            # its weight.
             overrides += [f"++{path}.{name}={float(w)!r}" for name, w in value.items()]
         else:
             overrides.append(f"{path}={quoted(value)}")
@@ -108,9 +109,11 @@ def job_overrides(spec: TrialSpec, seed: int, study: str, fixed: Sequence[str]) 
     ]
 
 
-def _seeds(said: str, values: Sequence[str]) -> tuple[int, ...]:
+def _seeds(override: str, values: Sequence[str]) -> tuple[int, ...]:
     if not all(value.isdecimal() for value in values):
-        raise ConfigError(Problem(said, "not seeds", allowed="whole numbers from 0 on: seed=0,1,2"))
+        raise ConfigError(
+            Problem(override, "not seeds", allowed="whole numbers from 0 on: seed=0,1,2")
+        )
     return tuple(dict.fromkeys(int(value) for value in values))
 
 

@@ -1,10 +1,10 @@
-"""The study's journal: Optuna's append-only log, used as a cache of the run folders.
+"""Journal of a study: Optuna's append-only log, used as a cache of the run folders.
 
-A trial is one line when it is asked and two when it ends, so a killed driver leaves a trial asked or
-not asked, ended or not ended, never half. A torn last line is cut off before the log is opened: it
-would make every later read of it fail. Nothing here is the only copy of a result: with the journal
-lost, the same trials are read back from the run folders (:class:`~sweeps.study.study_state.StudyState`). Each
-line carries a checksum, under a key that Optuna passes over; lines of an older version have none.
+A trial takes one line when it is added and two when it ends, so a killed driver leaves no half-written
+trial. A torn last line is cut off before the log is opened, because it would make every later read
+fail. No result exists in the journal alone: if it is lost, the same trials are read from the run
+folders (:class:`~sweeps.study.study_state.StudyState`). Each line has a checksum, under a key that
+Optuna ignores; lines of an older version have none.
 
     optuna-dashboard runs/<study>/journal.log
 """
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 __all__ = ["Journal"]
 
 _SCALE = "ablations:score"
-"""Attribute of the Optuna study that names the score of its values."""
+"""Attribute of the Optuna study that identifies the score of its values."""
 
 
 class Journal:
-    """The trials of one study, on disk.
+    """Trials of one study on disk.
 
     Args:
-        folder: The study's folder.
-        study: Its name.
-        objectives: Name → which way is better.
-        parameters: Config path → what is searched there beside the mixtures.
-        scale: Names the score that values are told in; a journal in another one is begun anew.
+        folder: Folder of the study.
+        study: Name of the study.
+        objectives: Name → better direction.
+        parameters: Config path → searched parameter, mixtures excluded.
+        scale: Identifier of the score that values are in; a journal with another one is rebuilt.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Journal:
     ) -> None:
         self.path = folder / "journal.log"
         _mend(self.path)
-        # A lock file left by a killed driver is stale: the study's lease is ours.
+        # A lock file here is left by a killed driver: this process holds the study's lock.
         self.path.with_name("journal.log.lock").unlink(missing_ok=True)
         self._parameters = {path: _distribution(spec) for path, spec in parameters.items()}
         self._trials: dict[int, Trial] = {}
@@ -62,10 +62,10 @@ class Journal:
         self._begin(study, objectives, scale)
 
     def _begin(self, study: str, objectives: Mapping[str, Direction], scale: str) -> None:
-        """Open the log and read its trials; one that cannot be read is moved aside and begun anew."""
+        """Open the log and read its trials; move a log that cannot be read aside and start a new one."""
         try:
             self._read(study, objectives, scale)
-        except Exception as error:  # whatever Optuna makes of a line that it did not write
+        except Exception as error:  # Optuna raises many types for a line that it did not write
             aside = _aside(self.path)
             self.path.rename(aside)
             print(
@@ -81,7 +81,7 @@ class Journal:
         _require_intact(self.path)
         self._storage, self._study = _open(self.path, study, objectives)
         if self._study.user_attrs.get(_SCALE, "") != scale:
-            # Optuna changes no finished trial, so values in another score are told once more.
+            # Optuna cannot change a finished trial, so all values are written again.
             self.path.unlink()
             self._storage, self._study = _open(self.path, study, objectives)
             self._study.set_user_attr(_SCALE, scale)
@@ -101,11 +101,11 @@ class Journal:
 
     @property
     def trials(self) -> Mapping[int, Trial]:
-        """Number → trial, as far as the journal knows."""
+        """Return number → trial of every trial in the journal."""
         return self._trials
 
     def add(self, spec: TrialSpec) -> Trial:
-        """Record that a trial was asked: one line."""
+        """Record a new trial in one line."""
         import optuna
         from optuna.distributions import FloatDistribution
 
@@ -121,7 +121,7 @@ class Journal:
             user_attrs=_attributes(spec),
         )
         started.datetime_start = datetime.now()
-        # The storage's own call: Study.add_trial makes the same line and keeps the id to itself.
+        # Study.add_trial writes the same line but does not return the id.
         self._ids[spec.number] = self._storage.create_new_trial(self._study._study_id, started)
         self._trials[spec.number] = Trial(spec=spec)
         return self._trials[spec.number]
@@ -129,7 +129,7 @@ class Journal:
     def end(
         self, trial: Trial, values: Sequence[float] | None, constraints: Mapping[str, float]
     ) -> None:
-        """Record how a trial ended: its outcomes, then its state and values."""
+        """Record the end of a trial: its outcomes, then its state and values."""
         from optuna.trial import TrialState
 
         state = {
@@ -147,7 +147,7 @@ class Journal:
         self._trials[trial.number] = replace(trial, settled=True)
 
     def keep(self, trial: Trial) -> None:
-        """Hold a trial's outcomes in memory: its replicates after the end are read from folders."""
+        """Update a trial in memory only: runs added after its end are read from their folders."""
         self._trials[trial.number] = trial
 
 
@@ -160,7 +160,7 @@ def _open(
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     class Sealing(JournalFileBackend):
-        """The log of which every line carries a checksum."""
+        """Log with a checksum in every line."""
 
         def append_logs(self, logs: list[dict[str, Any]]) -> None:
             super().append_logs([sealed(log) for log in logs])
@@ -178,7 +178,7 @@ def _open(
 
 
 def _weights(spec: TrialSpec) -> dict[str, float]:
-    """The weights of a trial as parameters: the dashboard plots these."""
+    """Return the weights of a trial as parameters, which the dashboard plots."""
     return {
         f"{path}.{source}": weight
         for path, weights in spec.point.items()
@@ -188,7 +188,7 @@ def _weights(spec: TrialSpec) -> dict[str, float]:
 
 
 def _attributes(spec: TrialSpec) -> dict[str, Any]:
-    """What the dashboard shows beside the parameters, and the specification itself."""
+    """Return what the dashboard shows besides the parameters, and the specification."""
     swept = {"overrides": " ".join(spec.overrides)} if spec.overrides else {}
     return {
         "trial": spec.trial,
@@ -200,11 +200,11 @@ def _attributes(spec: TrialSpec) -> dict[str, Any]:
 
 
 def _name_objectives(study: optuna.Study, names: list[str]) -> None:
-    """Say what each value is, once: the dashboard calls it by its name."""
+    """Name the values of trials, for the dashboard; written once."""
     import warnings
 
     with warnings.catch_warnings():
-        # Optuna calls the names of metrics experimental at each use.
+        # Optuna warns at each use that metric names are experimental.
         warnings.simplefilter("ignore")
         if study.metric_names != names:
             study.set_metric_names(names)
@@ -223,7 +223,7 @@ def _distribution(spec: ParameterSpec) -> optuna.distributions.BaseDistribution:
 
 
 def _aside(path: Path) -> Path:
-    """Return a free name beside a damaged log."""
+    """Return a free path next to a damaged log."""
     number = 1
     while (found := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
@@ -231,11 +231,11 @@ def _aside(path: Path) -> Path:
 
 
 def _require_intact(path: Path) -> None:
-    """Compare each line with its checksum.
+    """Check each line against its checksum.
 
     Raises:
         DamagedError: a line is not what was written.
-        ValueError: a line is no JSON.
+        ValueError: a line is not JSON.
     """
     if not path.exists():
         return

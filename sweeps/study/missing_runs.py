@@ -1,4 +1,4 @@
-"""Name the runs of a study that failed or have no score, for the end of its command.
+"""Summary of a study's runs that failed or have no score, printed at the end of the command.
 
 study 'demo': 2 of 21 runs failed: trial-0003-0: ImportError: No module named 'antlr4'; …; the same
 command tries them again
@@ -16,16 +16,16 @@ from sweeps.study.study_state import Run, StudyState
 __all__ = ["shortfall"]
 
 _NAMED = 3
-"""Runs that are named with their reasons; of the others there is a count."""
+"""Number of runs that are named with their reasons; the others are counted."""
 
 _LONGEST = 200
-"""Characters of a reason: the whole one is in the run's record."""
+"""Longest reason in characters; the run's record contains all of it."""
 
 
 def shortfall(study: StudyState, runs: Sequence[Run]) -> str | None:
-    """Return what is missing of ``runs``, all of which ended; None when nothing is.
+    """Return a summary of the ended ``runs`` that failed or have no score; None if there are none.
 
-    A run without a score is one that was done and lacks a value for an objective.
+    A run without a score is done, and its trial has no value for an objective.
     """
     failed: dict[Run, str] = {}
     unscored: dict[Run, str] = {}
@@ -52,7 +52,7 @@ def shortfall(study: StudyState, runs: Sequence[Run]) -> str | None:
 
 
 def _why_unscored(folder: Path) -> str:
-    """Return the reason that the last checkpoint's row of scores gives."""
+    """Return the reason in the last row of the run's scores."""
     rows = RunRecord(folder).scores()
     return str(rows[-1].get("reason") or "a metric is missing") if rows else "no scores"
 

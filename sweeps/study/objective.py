@@ -1,9 +1,9 @@
-"""The number that a study optimises, as every reader of its runs computes it.
+"""Objectives of a study: the numbers that it optimises, computed in the same way by every reader.
 
 A study declares its objectives in ``search.objectives``. The first one is the number that ``ls``,
-``watch``, the dashboard, ``fit``, the report, the verdict and the promotion show. Where task quality
-was applied (``search.task_quality``), ``study.json`` holds the weights that were decided, and the
-study's score is computed with those from each run's metrics.
+``watch``, the dashboard, ``fit``, the report, the verdict and the promotion show. If task quality was
+applied (``search.task_quality``), ``study.json`` contains the decided weights, and the study's score
+is computed with them from each run's metrics.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from sweeps.study.trial import Outcome, measure
 __all__ = ["SCORE", "Objective", "decided_form", "objective_of", "objectives_of", "restated"]
 
 SCORE = "score"
-"""What an objective's ``metrics`` call the score of the runs."""
+"""Name of the runs' score among an objective's ``metrics``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """One objective of a study, with what is needed to compute it for a run."""
+    """Objective of a study, with all that is needed to compute it for a run."""
 
     name: str = SCORE
     metrics: tuple[str, ...] = (SCORE,)
-    """``score``, or patterns of ``task/metric`` whose mean it is."""
+    """``score``, or patterns of ``task/metric``; the objective is the mean of all that match."""
     direction: Direction | None = None
-    """Which way is better; None = the runs' results tell."""
+    """Better direction; None = as in the results of the runs."""
     form: LinearForm | None = None
-    """The study's score as decided with its task quality; None = the score that the runs recorded."""
+    """Score of the study after task quality; None = the score that the runs recorded."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """``task/metric`` → why task quality leaves it out of the score."""
+    """``task/metric`` → reason why task quality removed it from the score."""
 
     @property
     def is_recorded(self) -> bool:
-        """Tell whether it is the very score that runs record."""
+        """Return whether the objective is the score that runs record."""
         return self.metrics == (SCORE,) and self.form is None
 
     def value(self, result: Mapping[str, Any]) -> float | None:
-        """Return the objective of one run's result (``result.json``); None where it is missing."""
+        """Return the objective of one run's result (``result.json``); None if it is missing."""
         outcome = Outcome(
             seed=0,
             status="done",
@@ -56,12 +56,12 @@ class Objective:
 
 
 def restated(outcome: Outcome, form: LinearForm | None) -> Outcome:
-    """Return an outcome with the study's score in place of the run's own."""
+    """Return an outcome with the study's score in place of the recorded one."""
     return outcome if form is None else replace(outcome, score=form.value(outcome.metrics))
 
 
 def decided_form(definition: Definition | None) -> LinearForm | None:
-    """Return the score that was decided with the study's task quality; None where none was."""
+    """Return the study's score after task quality; None if task quality removed no metric."""
     decision = definition.decision if definition is not None else None
     if decision is None or not decision["left_out"]:
         return None
@@ -69,7 +69,7 @@ def decided_form(definition: Definition | None) -> LinearForm | None:
 
 
 def objectives_of(definition: Definition | None) -> tuple[Objective, ...]:
-    """Return a study's objectives in their order; the runs' score where nothing declares any."""
+    """Return a study's objectives in their order; the runs' score if none is declared."""
     form = decided_form(definition)
     left_out = dict((definition.decision or {}).get("left_out", {})) if definition else {}
     declared = definition.objectives if definition is not None else {}
@@ -87,7 +87,7 @@ def objectives_of(definition: Definition | None) -> tuple[Objective, ...]:
 
 
 def objective_of(folder: Path, name: str | None = None) -> Objective:
-    """Return the objective ``name`` of the study in ``folder``; its first where None.
+    """Return the objective ``name`` of the study in ``folder``; the first one if None.
 
     Raises:
         ConfigError: the study has no such objective.

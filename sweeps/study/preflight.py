@@ -1,9 +1,9 @@
-"""Check a search before anything trains: its own values, what it measures, every trial that is known.
+"""Checks of a search before anything trains: its values, its metrics, every trial known beforehand.
 
     config ──▶ read_search ──▶ measured ──▶ trials composed and planned ──▶ first launch
 
-A single run and its plan check the search of their config too: it is the one of the study that the
-same config begins.
+A single run and its plan check the search of their config too, because the same config would start
+that study.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["Compose", "check_search", "measured_problems", "read_search", "require_trials"]
 
 Compose = Callable[[Sequence[str]], Mapping[str, Any]]
-"""Task overrides → the plain config of a job."""
+"""Function: task overrides → config of a job as plain values."""
 
 
 def check_search(config: Mapping[str, Any]) -> None:
-    """Check the search that stands in the config of a single run.
+    """Check the search in the config of a single run.
 
     Raises:
-        ConfigError: a value out of range, an unknown key, or a searched path that the config lacks.
+        ConfigError: a value out of range, an unknown key, or a searched path that is not in the config.
     """
     spec = read_search(config)
     if spec.space is not None:
@@ -45,7 +45,7 @@ def read_search(config: Mapping[str, Any]) -> SearchSpec:
     """Return the search of a composed config.
 
     Raises:
-        ConfigError: every value that breaks a rule, by its key.
+        ConfigError: every value that breaks a rule, with its key.
     """
     try:
         return validate(SearchSpec, _without_nulls(config.get("search") or {}))
@@ -56,14 +56,14 @@ def read_search(config: Mapping[str, Any]) -> SearchSpec:
 def _in_search(problem: Problem) -> Problem:
     fields = {field.name for field in dataclasses.fields(SearchSpec)}
     first = problem.where.partition(".")[0]
-    # Problems that a part of the space found itself carry the part's own names.
+    # Problems found by a part of the space have that part's own names.
     if first not in fields and not problem.what.startswith("unknown key"):
         return problem
     return replace(problem, where=f"search.{problem.where}")
 
 
 def _without_nulls(search: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the search without objectives and constraints that a config took back with null."""
+    """Return the search without objectives and constraints that a config set to null."""
     named = {key: search[key] for key in ("objectives", "constraints") if search.get(key)}
     kept = {
         key: {n: v for n, v in entries.items() if v is not None} for key, entries in named.items()
@@ -72,15 +72,15 @@ def _without_nulls(search: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def measured_problems(spec: SearchSpec, run: RunConfig) -> list[Problem]:
-    """Return every objective and constraint that the runs will not measure."""
+    """Return a problem for each objective and constraint that the runs will not measure."""
     from ablations.evaluation.metric_matching import metric_names
 
     names = metric_names(run.evaluation, run.build_schedule().sources)
-    asked = {f"search.objectives.{name}": o.metrics for name, o in spec.objectives.items()}
-    asked |= {f"search.constraints.{name}": c.metrics for name, c in spec.constraints.items()}
+    patterns_of = {f"search.objectives.{name}": o.metrics for name, o in spec.objectives.items()}
+    patterns_of |= {f"search.constraints.{name}": c.metrics for name, c in spec.constraints.items()}
     return [
         problem
-        for where, patterns in asked.items()
+        for where, patterns in patterns_of.items()
         for pattern in patterns
         if (problem := _unmeasured(f"{where}.metrics", pattern, names, run)) is not None
     ]
@@ -104,30 +104,30 @@ def require_trials(
     config_dirs: Sequence[Path],
     spec: SearchSpec,
 ) -> None:
-    """Compose and plan every trial that is known beforehand.
+    """Check every trial that is known beforehand by composing and planning it.
 
     Args:
-        trials: What people call each, and its task overrides.
-        compose: Makes a config of overrides.
+        trials: Name for people, and task overrides, of each trial.
+        compose: Composes a config from overrides.
         config_dirs: Folders of the user's own configs.
-        spec: The search.
+        spec: Specification of the search.
 
     Raises:
-        ConfigError: every trial that could not be run, by its name.
+        ConfigError: every problem, with the name of the first trial that has it.
     """
     found: dict[str, Problem] = {}
     more: Counter[str] = Counter()
     for name, overrides in trials:
         for problem in _problems(compose(overrides), config_dirs, spec):
-            if (said := str(problem)) in found:
-                more[said] += 1
+            if (text := str(problem)) in found:
+                more[text] += 1
             else:
-                found[said] = replace(problem, where=f"{name}: {problem.where}")
+                found[text] = replace(problem, where=f"{name}: {problem.where}")
     if found:
         raise ConfigError(
             [
-                replace(p, what=f"{p.what}, in {more[said]} more trials too") if more[said] else p
-                for said, p in found.items()
+                replace(p, what=f"{p.what}, in {more[text]} more trials too") if more[text] else p
+                for text, p in found.items()
             ]
         )
 
@@ -135,10 +135,10 @@ def require_trials(
 def _problems(
     plain: Mapping[str, Any], config_dirs: Sequence[Path], spec: SearchSpec
 ) -> list[Problem]:
-    """Return all that keeps one composed config from being run; sources need not be prepared."""
+    """Return the problems of one composed config; sources need not be prepared."""
     if not is_run_config(plain):
         return []
-    # Imported here: a study of another application needs no schema.
+    # Imported here: studies of other applications have no schema.
     from ablations.config.schema import load
     from ablations.plan import make_plan
 

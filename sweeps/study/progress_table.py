@@ -1,4 +1,4 @@
-"""A study as it runs: a table in a terminal, a line a finished run elsewhere."""
+"""Progress of a study: a live table in a terminal, elsewhere one line for each finished run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from sweeps.study.specs import loss_sign
 from sweeps.study.study_state import Run, StudyState
 from sweeps.study.trial import Trial, measure
 
@@ -15,37 +16,37 @@ if TYPE_CHECKING:
 __all__ = ["LiveView", "PlainView", "SilentView", "study_table", "view_for"]
 
 _ROWS = 24
-"""Trials shown at once: those in flight and the best of the others."""
+"""Largest number of trials shown: those in flight, then the best of the others."""
 
 
 class SilentView:
-    """Nobody watches."""
+    """Display that prints nothing."""
 
     def show(self, study: StudyState, in_flight: dict[Run, float], total: int | None) -> None:
-        """Nothing."""
+        """Print nothing."""
 
 
 class PlainView:
-    """One line a run that ended: for logs and pipes."""
+    """Display for logs and pipes: one line for each run that ended."""
 
     def __init__(self) -> None:
-        self._told: set[Run] | None = None
+        self._printed: set[Run] | None = None
 
     def show(self, study: StudyState, in_flight: dict[Run, float], total: int | None) -> None:
         """Print the runs that ended since the last call."""
         ended = {Run(t.number, seed): t for t in study.trials for seed in t.outcomes}
-        if self._told is None:
-            self._told = set(ended)
+        if self._printed is None:
+            self._printed = set(ended)
             if ended:
                 print(f"study {study.study}: {len(ended)} runs have ended already", flush=True)
         for run, trial in ended.items():
-            if run not in self._told:
-                self._told.add(run)
+            if run not in self._printed:
+                self._printed.add(run)
                 print(_line(study, trial, run.seed, len(in_flight), total), flush=True)
 
 
 class LiveView:
-    """A table that redraws itself."""
+    """Display for terminals: a table that is redrawn."""
 
     def __init__(self) -> None:
         from rich.live import Live
@@ -54,7 +55,7 @@ class LiveView:
         self._began = False
 
     def show(self, study: StudyState, in_flight: dict[Run, float], total: int | None) -> None:
-        """Redraw."""
+        """Redraw the table."""
         if not self._began:
             self._live.start()
             self._began = True
@@ -65,14 +66,14 @@ class LiveView:
 
 
 def view_for(progress: bool) -> SilentView | PlainView | LiveView:
-    """The view that fits where the output goes."""
+    """Return the display that fits the output; ``progress`` false = a silent one."""
     if not progress:
         return SilentView()
     return LiveView() if sys.stdout.isatty() else PlainView()
 
 
 def study_table(study: StudyState, in_flight: dict[Run, float], total: int | None) -> Table:
-    """Trials in flight, then the best of the others, with state, score and time left."""
+    """Return a table of the trials in flight and the best others: state, objectives, time left."""
     from rich.table import Table
 
     objectives = study.spec.objectives
@@ -91,7 +92,7 @@ def study_table(study: StudyState, in_flight: dict[Run, float], total: int | Non
         table.add_row(
             trial.spec.trial,
             trial.spec.phase,
-            _what(trial),
+            _description(trial),
             state,
             seeds,
             *values,
@@ -105,7 +106,7 @@ def _shown(study: StudyState, in_flight: dict[Run, float]) -> list[Trial]:
     numbers = {run.number for run in in_flight}
     running = [trial for trial in study.trials if trial.number in numbers]
     first = next(iter(study.spec.objectives.values()))
-    sign = -1.0 if first.direction == "maximize" else 1.0
+    sign = loss_sign(first.direction)
     rest = [trial for trial in study.trials if trial.number not in numbers]
 
     def order(trial: Trial) -> tuple[bool, float, int]:
@@ -141,17 +142,17 @@ def _line(study: StudyState, trial: Trial, seed: int, in_flight: int, total: int
     value = measure(outcome, objective.metrics)
     return (
         f"[trial {ended}{_of(study, total)}, run {runs}] "
-        f"{trial.spec.trial}-{seed} {trial.spec.phase} {_what(trial)}: "
+        f"{trial.spec.trial}-{seed} {trial.spec.phase} {_description(trial)}: "
         f"{end}, {name} {_number(value)}, {outcome.device_seconds:.0f} s, {in_flight} in flight"
     )
 
 
 def _of(study: StudyState, total: int | None) -> str:
-    """Confirmation may add the surrogate's pick to the trials that the budget counts."""
+    """Return `` of <total>``; confirmation may add the surrogate's pick to the budget's trials."""
     return f" of {max(total, len(study.trials))}" if total is not None else ""
 
 
-def _what(trial: Trial) -> str:
+def _description(trial: Trial) -> str:
     parts = [trial.spec.name] if trial.spec.name else []
     for path, value in trial.spec.point.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Who proposes points once the design is run: the surrogate, an Optuna sampler, or chance."""
+"""Choice of the proposer that follows the design: the surrogate, an Optuna sampler, or random draws."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["Proposals", "proposals_of"]
 
 @dataclass(frozen=True)
 class Proposals:
-    """The proposer of a search, and its own optimum where it has one."""
+    """Proposer of a search, with the function that returns its optimum if it has one."""
 
     propose: Propose
     pick: Pick | None = None
 
 
 def proposals_of(spec: SearchSpec, space: SearchSpace, config: Mapping[str, Any]) -> Proposals:
-    """The proposer named in ``search.strategy.proposer``.
+    """Return the proposer named in ``search.strategy.proposer``.
 
     Args:
-        spec: The search.
-        space: Where it looks.
-        config: The runs' composed config: its score rule tells the surrogate what a score is made of.
+        spec: Specification of the search.
+        space: Search space.
+        config: Composed config of the runs; the surrogate reads its score rule.
     """
     kind, seed = spec.strategy.proposer, spec.strategy.seed
     if kind == "random":

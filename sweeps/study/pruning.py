@@ -1,9 +1,9 @@
-"""Ending runs that fall behind, on request: the median rule.
+"""Median rule: end runs whose training loss falls behind, if ``search.strategy.pruner`` is set.
 
-A run is ended when its training loss, averaged over a twentieth of the run, is worse than the median
-of the finished runs at the same step. It has until a third of its steps to get going, and five runs
-must have finished. Losses compare only where all runs read the same text: a search over mixtures
-refuses the rule (and its curves cross early anyway: docs/search.md).
+A run is ended if its training loss, averaged over a twentieth of the run, is above the median of the
+finished runs at the same step. The rule applies after a third of the steps, and needs five finished
+runs. Losses are comparable only if all runs read the same text, so a search over mixtures refuses the
+rule (its loss curves cross early as well: docs/search.md).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WINDOW_SHARE = 0.05
 
 
 def behind(curve: Curve, finished: Sequence[Curve]) -> str | None:
-    """Why the run of ``curve`` should end, None while it should not."""
+    """Return the reason to end the run of ``curve``; None if it should go on."""
     if len(finished) < _LEAST_RUNS or not curve:
         return None
     step, last = max(curve), max(max(other) for other in finished)
@@ -44,19 +44,19 @@ def behind(curve: Curve, finished: Sequence[Curve]) -> str | None:
 
 
 def curve_of(run: Path) -> Curve:
-    """The losses that a run recorded so far."""
+    """Return the losses that a run recorded so far."""
     rows = RunRecord(run).metrics()
     return {row["step"]: row["loss"] for row in rows if row.get("loss") is not None}
 
 
 class Pruner:
-    """Applies the rule to runs in flight; remembers the curves of finished ones."""
+    """Pruner of runs in flight; caches the loss curves of finished runs."""
 
     def __init__(self) -> None:
         self._finished: dict[Path, Curve] = {}
 
     def look(self, in_flight: Sequence[Path], finished: Sequence[Path]) -> dict[Path, str]:
-        """Runs to end now → why; what is returned is on disk before the run is ended."""
+        """Return run folder → reason of the runs to end; the reason is written to disk first."""
         for run in finished:
             if run not in self._finished:
                 self._finished[run] = curve_of(run)

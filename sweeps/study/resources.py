@@ -1,7 +1,7 @@
-"""What a study knows of its runs before the first: tokens of sources, epoch caps, the price of a run.
+"""Resources known before the first run: tokens of sources, epoch caps, cost of a run.
 
-Taken from the plan of the composed config. Another Hydra application than ours has no plan: its
-studies know nothing beforehand, and do without natural weights and epoch caps.
+They come from the plan of the composed config. Other Hydra applications have no plan: their studies
+have no natural weights and no epoch caps.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ _MIXTURE = "mixture.weights"
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """Tokens, caps and prices; everything may be unknown."""
+    """Tokens, caps and costs, each of which may be unknown."""
 
     tokens: Mapping[str, float] | None = None
     """Tokens available per source."""
     caps: EpochCaps | None = None
     """Epoch caps at the full budget."""
     run_price: Mapping[str, float] = field(default_factory=dict)
-    """Planned ``tokens``, ``flops`` and ``gpu_hours`` of one run."""
+    """Planned cost of one run: ``tokens``, ``flops``, ``gpu_hours``."""
 
 
 def resources_of(
     config: Mapping[str, Any], space: SearchSpaceSpec, config_dirs: tuple[Path, ...] = ()
 ) -> Resources:
-    """The resources of a composed run config.
+    """Return the resources of a composed run config.
 
     Raises:
-        ConfigError: the config breaks a rule, or the space names sources that its mixtures lack.
+        ConfigError: the config breaks a rule, or a mixture of the space omits sources of the run.
     """
     if not is_run_config(config):
         return Resources()
-    # Imported here: a study of another application needs no schema.
+    # Imported here: studies of other applications have no schema.
     from ablations.config.schema import load
     from ablations.plan import make_plan
 
@@ -75,17 +75,17 @@ def resources_of(
     on_gpu = run.execution.device == "cuda" or (run.execution.device == "auto" and visible_gpus())
     device = "H100 at 40% MFU" if on_gpu else "2 CPU cores"
     hours = plan.seconds.get(device, 0.0) / 3600.0
-    price = {"tokens": float(plan.schedule.total_tokens), "flops": plan.flops, "gpu_hours": hours}
-    return Resources(tokens=plan.available_tokens, caps=caps, run_price=price)
+    cost = {"tokens": float(plan.schedule.total_tokens), "flops": plan.flops, "gpu_hours": hours}
+    return Resources(tokens=plan.available_tokens, caps=caps, run_price=cost)
 
 
 def is_run_config(config: Mapping[str, Any]) -> bool:
-    """Whether a composed config is that of one of our runs."""
+    """Return whether a composed config is that of a run of this platform."""
     return config.keys() >= {"schedule", "model", "mixture", "evaluation"}
 
 
 def naming_every_source(config: Mapping[str, Any], space: SearchSpaceSpec) -> dict[str, Any]:
-    """The config with every searched source in its mixture, at an even weight: the plan's subject."""
+    """Return the config with every searched source in its mixture at equal weight, for the plan."""
     plain: dict[str, Any] = {key: value for key, value in config.items() if key != "search"}
     problems = []
     for path, simplex in space.mixtures.items():
@@ -103,7 +103,7 @@ def naming_every_source(config: Mapping[str, Any], space: SearchSpaceSpec) -> di
 
 
 def _opened(plain: dict[str, Any], parents: list[str]) -> dict[str, Any] | None:
-    """The mapping at ``parents``, copied on the way down: the caller's config stays as it is."""
+    """Return a copy of the mapping at ``parents``; its parents in ``plain`` become copies too."""
     node = plain
     for key in parents:
         if not isinstance(node.get(key), Mapping):
@@ -114,10 +114,10 @@ def _opened(plain: dict[str, Any], parents: list[str]) -> dict[str, Any] | None:
 
 
 def require_paths(config: Mapping[str, Any], space: SearchSpaceSpec) -> None:
-    """Refuse searched paths that the runs' config does not have.
+    """Check that the runs' config has every searched path.
 
     Raises:
-        ConfigError: every such path, with the nearest of its neighbours.
+        ConfigError: every path that is missing, with the nearest existing key.
     """
     problems = []
     for path in space.parameters:
@@ -133,7 +133,7 @@ def require_paths(config: Mapping[str, Any], space: SearchSpaceSpec) -> None:
 
 
 def own_values(config: Mapping[str, Any], space: SearchSpaceSpec) -> dict[str, Any]:
-    """Return config path of a searched parameter → the value that the config itself has there."""
+    """Return config path of a searched parameter → value in the config itself."""
     found = {}
     for path in space.parameters:
         *parents, last = path.split(".")
@@ -156,7 +156,7 @@ def _left_out(path: str, extra: list[str], sources: tuple[str, ...]) -> Problem:
 def _shares(
     space: SearchSpaceSpec, budgets: Mapping[str, float], stages: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Searched path → share of all tokens that it governs."""
+    """Return searched path → share of all tokens that it governs."""
     total = sum(budgets.values())
     shares = {}
     for path in space.mixtures:
@@ -172,10 +172,10 @@ def _shares(
 
 
 def boundaries(schedule: ScheduleSpec, space: SearchSpaceSpec) -> list[ScheduleSpec]:
-    """Return the schedule with every searched share of a stage at either end of its range.
+    """Return the schedules with each searched share of a stage at either end of its range.
 
-    Ends that no schedule can have (shares that do not add up) are left out: trials there are refused
-    by their name. Without a searched share it is the schedule alone.
+    Combinations that no schedule can have (shares that do not add up) are left out; their trials are
+    refused by name. Without a searched share the result is the schedule alone.
     """
     ends = {
         name: (spec.low, spec.high)
@@ -196,7 +196,7 @@ def boundaries(schedule: ScheduleSpec, space: SearchSpaceSpec) -> list[ScheduleS
 
 
 def _most(shares: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Return the largest share that each path can govern: a cap that holds there always holds."""
+    """Return the largest share that each path can govern; a cap kept there is always kept."""
     most: dict[str, float] = {}
     for found in shares:
         most |= {path: max(share, most.get(path, 0.0)) for path, share in found.items()}
@@ -204,13 +204,13 @@ def _most(shares: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _longer(schedule: ScheduleSpec, possible: Iterable[ScheduleSpec]) -> dict[str, float]:
-    """Return stage → how many times longer than in ``schedule`` it can be."""
+    """Return stage → largest possible length relative to its length in ``schedule``."""
     most, base = _most(s.budgets() for s in possible), schedule.budgets()
     return {name: most[name] / base[name] for name in base}
 
 
 def _outside(space: SearchSpaceSpec, plan: Any, longer: Mapping[str, float]) -> dict[str, float]:
-    """Return source → the largest share of all tokens that stages not searched read of it."""
+    """Return source → largest share of all tokens that the stages outside the search read of it."""
     searched = {
         path.removeprefix(_STAGES).removesuffix(".weights")
         for path in space.mixtures
@@ -222,6 +222,6 @@ def _outside(space: SearchSpaceSpec, plan: Any, longer: Mapping[str, float]) -> 
     outside: dict[str, float] = {}
     for row in plan.rows:
         if row.stage not in searched:
-            read = longer.get(row.stage, 1.0) * row.tokens / total
-            outside[row.source] = outside.get(row.source, 0.0) + read
+            share = longer.get(row.stage, 1.0) * row.tokens / total
+            outside[row.source] = outside.get(row.source, 0.0) + share
     return outside

@@ -1,4 +1,4 @@
-"""Read the run folders of a study: the only place results are taken from.
+"""Read and write the run folders of a study, the only source of results.
 
     runs/<study>/trial-0007-0/trial.json    specification of the trial, written before the launch
                               result.json   end of the run, written last by the run itself
@@ -47,7 +47,7 @@ _TRIAL, _FORMER_TRIAL = "trial.json", "ask.json"
 
 
 def run_folder(folder: Path, spec: TrialSpec, seed: int) -> Path:
-    """The folder of one replicate."""
+    """Return the folder of one run."""
     return folder / run_name(spec.trial, seed)
 
 
@@ -60,7 +60,7 @@ def trial_file(run: Path) -> Path:
 
 
 def write_trial_spec(folder: Path, spec: TrialSpec, seed: int) -> None:
-    """Write the specification into a replicate's folder, before the journal line and the launch."""
+    """Write the specification into a run folder, before the journal line and the launch."""
     run = run_folder(folder, spec, seed)
     run.mkdir(parents=True, exist_ok=True)
     path = trial_file(run)
@@ -103,12 +103,12 @@ def trial_fields(record: RunRecord) -> dict[str, Any]:
 
 
 def has_lost_its_result(run: Path) -> bool:
-    """Return whether a run that is recorded has no result, which one that ended well has written."""
+    """Return whether a run has a manifest and no result: it has not ended, or the result is lost."""
     return RunRecord(run).exists() and not os.path.lexists(run / "result.json")
 
 
 def runs_in(folder: Path) -> dict[int, set[int]]:
-    """Number → seeds of every run folder of the study."""
+    """Return trial number → seeds of every run folder of the study."""
     found: dict[int, set[int]] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -132,12 +132,12 @@ def trial_specs_in(
 
 
 def holds_record(folder: Path, number: int, seeds: Iterable[int]) -> bool:
-    """Whether a run of trial ``number`` was begun in one of its folders."""
+    """Return whether any of the trial's run folders contains a record."""
     return any(RunRecord(folder / run_name(trial_name(number), seed)).exists() for seed in seeds)
 
 
 def outcome_of(folder: Path, spec: TrialSpec, seed: int) -> Outcome | None:
-    """How the replicate ended, None while its folder holds no result."""
+    """Return the outcome of a run; None while its folder contains no result."""
     record = RunRecord(run_folder(folder, spec, seed))
     result = record.result()
     if result is None:
@@ -157,10 +157,10 @@ def outcome_of(folder: Path, spec: TrialSpec, seed: int) -> Outcome | None:
 
 
 def may_be_tried_again(outcome: Outcome, run: Path) -> bool:
-    """Return whether the same command launches this run again.
+    """Return whether the same command may launch this run again.
 
-    A failed run is tried again, because its cause may be mended: a missing package, a full disk, a
-    killed node. One that diverged is not: the same seed diverges at the same step.
+    A failed run is tried again, because its cause may be fixed by now: a missing package, a full
+    disk, a killed node. A diverged run is not, because the same seed diverges at the same step.
     """
     if outcome.status != "failed":
         return False
@@ -168,16 +168,16 @@ def may_be_tried_again(outcome: Outcome, run: Path) -> bool:
 
 
 def forget_failure(run: Path) -> None:
-    """Remove the result of a run that is about to be tried again; its events keep the reason."""
+    """Remove the result of a failed run before it is tried again; its events keep the reason."""
     path = run / "result.json"
     if os.path.lexists(path) and stored_object(path).get("status") == "failed":
         path.unlink()
 
 
 def write_failure(run: Path, reason: str) -> None:
-    """Record a run that ended without recording it: killed, or refused before it began.
+    """Record the failure of a run that recorded none itself: killed, or refused before it began.
 
-    The result is written last, so a driver that dies here records the same failure later.
+    The result is written last: if the driver dies here, the next one records the same failure.
     """
     record = RunRecord(run)
     record.event("failed", reason=reason)
@@ -195,7 +195,7 @@ def refused_in(folder: Path) -> dict[str, str]:
         record = RunRecord(run)
         try:
             result = None if record.exists() else record.result()
-        except UserError:  # it is told as a damaged run
+        except UserError:  # listed as a damaged run elsewhere
             continue
         if result is not None and result.get("status") == "failed":
             found[run.name] = str(result.get("reason") or "no reason was recorded")
@@ -203,7 +203,7 @@ def refused_in(folder: Path) -> dict[str, str]:
 
 
 def _pruned(run: Path, seed: int) -> Outcome | None:
-    """The outcome of a run that the study ended by its own rule."""
+    """Return the outcome of a run that the pruner ended; None for other runs."""
     path = run / "pruned.json"
     if not os.path.lexists(path) or _is_locked(run):
         return None
@@ -211,13 +211,13 @@ def _pruned(run: Path, seed: int) -> Outcome | None:
 
 
 def outcomes_of(folder: Path, spec: TrialSpec, seeds: Iterable[int]) -> dict[int, Outcome]:
-    """Seed → outcome of the replicates that ended."""
+    """Return seed → outcome of the runs that ended."""
     found = {seed: outcome_of(folder, spec, seed) for seed in seeds}
     return {seed: outcome for seed, outcome in found.items() if outcome is not None}
 
 
 def _devices(record: RunRecord) -> int:
-    """Devices that the run held: data × tensor × pipeline parallel ranks."""
+    """Return the number of devices of the run: data × tensor × pipeline parallel ranks."""
     if not record.exists():
         return 1
     execution: Mapping[str, Any] = record.manifest.config.get("execution") or {}
@@ -225,7 +225,7 @@ def _devices(record: RunRecord) -> int:
 
 
 def is_held(run: Path) -> bool:
-    """Whether a live process works on the run: an orphan of a killed driver, or another user's."""
+    """Return whether a live process works on the run: an orphan of a killed driver, or another user's."""
     return _is_locked(run) or beats_elsewhere(run / HOLDER)
 
 

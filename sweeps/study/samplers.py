@@ -1,8 +1,8 @@
 """Proposers: an Optuna sampler over the unit box, or random draws.
 
-Optuna sees an in-memory study that mirrors the finished and running trials, so a proposal depends
-on the trials alone and the journal never holds a half-suggested trial. A seeded sampler would replay
-its stream after a restart: the number of trials goes into the seed.
+Optuna gets an in-memory study that mirrors the finished and running trials, so a proposal depends on
+the trials alone and the journal never contains a half-suggested trial. The number of trials is part
+of the seed, because a seeded sampler would repeat its stream after a restart.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["optuna_proposer", "random_proposer"]
 
 
 def random_proposer(space: SearchSpace, seed: int) -> Propose:
-    """Even draws from the space."""
+    """Return a proposer that draws uniformly from the space."""
 
     def propose(history: History, count: int) -> list[Point]:
         rng = np.random.default_rng((seed, len(history.trials)))
@@ -34,14 +34,14 @@ def random_proposer(space: SearchSpace, seed: int) -> Propose:
 
 
 def optuna_proposer(space: SearchSpace, kind: Proposer, seed: int) -> Propose:
-    """One of Optuna's samplers: ``tpe``, ``gp``, ``cmaes`` or ``qmc``."""
+    """Return a proposer that uses an Optuna sampler: ``tpe``, ``gp``, ``cmaes`` or ``qmc``."""
 
     def propose(history: History, count: int) -> list[Point]:
         mirror = _mirror(space, kind, seed, history)
         points = []
         for _ in range(count):
             with warnings.catch_warnings():
-                # Optuna calls part of its own samplers experimental at each use.
+                # Optuna warns at each use that some of its samplers are experimental.
                 warnings.simplefilter("ignore")
                 trial = mirror.ask(_distributions(space))
             box = np.array([[trial.params[name] for name in space.unit_names]])
@@ -58,17 +58,17 @@ def _mirror(space: SearchSpace, kind: Proposer, seed: int, history: History) -> 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sampler = _sampler(kind, seed, len(history.trials), bool(history.constraints))
+        sampler = _sampler(kind, seed, len(history.trials))
         mirror = optuna.create_study(directions=directions, sampler=sampler)
         for trial in history.searched:
             mirror.add_trial(_frozen(space, history, trial))
     return mirror
 
 
-def _sampler(kind: Proposer, seed: int, asked: int, constrained: bool) -> Any:
+def _sampler(kind: Proposer, seed: int, trials: int) -> Any:
     from optuna import samplers
 
-    fresh = int(np.random.SeedSequence((seed, asked)).generate_state(1)[0])
+    fresh = int(np.random.SeedSequence((seed, trials)).generate_state(1)[0])
     if kind == "tpe":
         return samplers.TPESampler(seed=fresh, n_startup_trials=0)
     if kind == "gp":
@@ -76,7 +76,7 @@ def _sampler(kind: Proposer, seed: int, asked: int, constrained: bool) -> Any:
     if kind == "cmaes":
         return samplers.CmaEsSampler(seed=fresh, n_startup_trials=0)
     if kind == "qmc":
-        # Scrambled anew for each batch: every batch is spread evenly, restarts repeat nothing.
+        # A new scramble for each batch: each batch is spread evenly, and restarts repeat nothing.
         return samplers.QMCSampler(seed=fresh, scramble=True)
     raise AssertionError(kind)
 

@@ -1,7 +1,7 @@
-"""What a driver launches next: a search's phases, or the combinations of a plain sweep.
+"""Scheduling of a study's runs: the phases of a search, or the combinations of a plain sweep.
 
-A scheduler is asked again whenever something ended. It looks at the study alone: trials that were
-asked and have not ended come first, whoever asked them, so a restart needs no other memory.
+The driver calls a scheduler after each run that ends. A scheduler reads only the study: trials that
+have not ended come first, also those of an earlier driver, so a restart needs no other state.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from sweeps.study.trial import Phase, Trial, trial_name
 __all__ = ["Scheduler", "SearchScheduler", "SweepScheduler"]
 
 _SAME_WEIGHT = 0.01
-"""Largest difference of any weight between two mixtures that no run could tell apart."""
+"""Largest difference of any weight between two mixtures that count as the same."""
 
 
 class Scheduler(Protocol):
-    """Where the runs come from."""
+    """Interface of a scheduler: the source of the runs to launch."""
 
     phases: Sequence[Phase]
-    """Phases of the trials that are this scheduler's."""
+    """Phases of the trials that belong to this scheduler."""
 
     def next_runs(self, study: StudyState, busy: set[Run], free_workers: int) -> list[Run]:
-        """At most ``free_workers`` runs to launch now; none when all is done or must wait for ``busy``."""
+        """Return at most ``free_workers`` runs to launch; none if all are done or depend on ``busy``."""
 
     def ended_runs(self, study: StudyState) -> list[Run]:
-        """Return the runs of this scheduler that ended, failed ones included."""
+        """Return this scheduler's runs that ended, failed ones included."""
 
     def total(self, study: StudyState) -> int | None:
-        """Trials there will be, None where the budget does not say."""
+        """Return the number of trials in total; None if the budget does not limit it."""
 
 
 class SweepScheduler:
-    """Every combination of a plain Hydra sweep, each a trial; those that the study has are kept."""
+    """Scheduler of a plain Hydra sweep: one trial for each combination that has none yet."""
 
     phases: Sequence[Phase] = ("grid",)
 
@@ -55,7 +55,7 @@ class SweepScheduler:
         self._seeds = tuple(seeds)
 
     def next_runs(self, study: StudyState, busy: set[Run], free_workers: int) -> list[Run]:
-        """Missing runs of the combinations, in the order of the command line."""
+        """Return the missing runs of the combinations, in the order of the command line."""
         mine = self._mine(study)
         runs = _missing(mine.values(), self._seeds, busy)
         for combination in self._combinations:
@@ -74,7 +74,7 @@ class SweepScheduler:
         return [run for run in ended if run.seed in self._seeds]
 
     def total(self, study: StudyState) -> int | None:
-        """One trial a combination."""
+        """Return the number of combinations."""
         return len(self._wanted)
 
     def _mine(self, study: StudyState) -> dict[tuple[str, ...], Trial]:
@@ -83,7 +83,7 @@ class SweepScheduler:
 
 
 class SearchScheduler:
-    """Baselines, design, proposals, confirmation, as the budget allows."""
+    """Scheduler of a search: baselines, design, proposals, confirmation, within the budget."""
 
     phases: Sequence[Phase] = ("baseline", "design", "search", "confirm")
 
@@ -93,7 +93,7 @@ class SearchScheduler:
         self._strategy, self._pick, self._decide = strategy, pick, decide
 
     def next_runs(self, study: StudyState, busy: set[Run], free_workers: int) -> list[Run]:
-        """Unfinished trials, then new ones, then the finalists' further seeds."""
+        """Return runs of unfinished trials, then of new trials, then further seeds of the finalists."""
         mine = [trial for trial in study.trials if trial.spec.phase in self.phases]
         runs = _unfinished(mine, busy)
         if not self._score_is_settled(study, waiting=bool(runs or busy)):
@@ -105,7 +105,7 @@ class SearchScheduler:
         return runs[:free_workers]
 
     def _score_is_settled(self, study: StudyState, *, waiting: bool) -> bool:
-        """Decide the study's score once its planned trials have ended; False before that."""
+        """Decide the study's score after its planned trials have ended; return whether it is decided."""
         if self._decide is None or study.decided:
             return True
         ledger = study.ledger()
@@ -116,11 +116,11 @@ class SearchScheduler:
         return True
 
     def ended_runs(self, study: StudyState) -> list[Run]:
-        """Return the runs of the search's phases that ended."""
+        """Return the ended runs of the search's phases."""
         return _ended(trial for trial in study.trials if trial.spec.phase in self.phases)
 
     def total(self, study: StudyState) -> int | None:
-        """Return the trials of the budget, or all that there can be."""
+        """Return the number of trials in the budget, or in the space if that is smaller."""
         limits = (study.spec.budget.trials, self._strategy.most_trials)
         return min((limit for limit in limits if limit is not None), default=None)
 
@@ -139,8 +139,8 @@ class SearchScheduler:
             drafts = self._strategy.next_drafts(study.history(), width)
             if not drafts:
                 break
-            # One at a time in the planned phases; a batch of proposals is asked for together,
-            # because the next call would propose around other running trials.
+            # Planned trials are added one at a time, but a batch of proposals is added together,
+            # because the next call would see other running trials and propose differently.
             batch = drafts if drafts[0].phase == "search" else drafts[:1]
             for draft in batch:
                 if study.ledger().may_explore(len(busy) + len(runs)):
@@ -150,7 +150,9 @@ class SearchScheduler:
     def _confirm(self, study: StudyState, free_workers: int) -> list[Run]:
         chosen, seeds = self._decided(study), study.spec.confirm.seeds
         runs: list[Run] = []
-        for seed in seeds:  # seed by seed: a budget that ends early leaves even replicates
+        for seed in (
+            seeds
+        ):  # seed by seed, so that finalists have equal numbers of seeds if the budget ends
             for number in chosen:
                 trial = study.trial(number)
                 if seed not in trial.outcomes and trial.state in ("running", "done"):
@@ -159,14 +161,14 @@ class SearchScheduler:
         return [run for i, run in enumerate(runs[:free_workers]) if ledger.may_confirm(i)]
 
     def _decided(self, study: StudyState) -> list[int]:
-        """Numbers of the finalists; decided once for what was explored, and kept."""
+        """Return the numbers of the finalists; decided once for the explored trials, and kept."""
         path, explored = study.folder / "finalists.json", study.ledger().explored_trials
         spec = study.spec.confirm
         done = sum(trial.spec.phase != "confirm" for trial in study.history().done)
         kept = _kept(path, explored, spec.finalists, done)
         if kept is not None:
             return kept
-        picked = self._ask_pick(study) if spec.finalists and spec.pick else None
+        picked = self._picked_trial(study) if spec.finalists and spec.pick else None
         chosen = [trial.number for trial in finalists(study.history(), spec, picked)]
         if picked is not None and picked not in chosen:
             chosen.append(picked)
@@ -176,12 +178,12 @@ class SearchScheduler:
         )
         return chosen
 
-    def _ask_pick(self, study: StudyState) -> int | None:
-        """The trial of the surrogate's optimum: one that was run there already, else a new one."""
+    def _picked_trial(self, study: StudyState) -> int | None:
+        """Return the trial at the surrogate's optimum: an existing one there, else a new one."""
         history, name = study.history(), f"pick-{study.ledger().explored_trials}"
-        asked = [trial.number for trial in history.trials if trial.spec.name == name]
-        if asked or self._pick is None:  # asked by a driver that was killed before it said so
-            return asked[0] if asked else None
+        added = [trial.number for trial in history.trials if trial.spec.name == name]
+        if added or self._pick is None:  # a driver was killed between adding it and pick.json
+            return added[0] if added else None
         picked = self._pick(history)
         if picked is None:
             return None
@@ -194,7 +196,7 @@ class SearchScheduler:
         return number
 
     def _nearest(self, history: History, point: Point) -> int | None:
-        """The done trial that is the same mixture for all that a run can tell."""
+        """Return the done trial whose mixture is nearest, if it counts as the same."""
         space, done = self._strategy.space, history.done
         gaps = np.abs(
             space.coordinates([trial.spec.point for trial in done], check=False)
@@ -208,7 +210,7 @@ def _ended(trials: Iterable[Trial]) -> list[Run]:
 
 
 def _unfinished(trials: Iterable[Trial], busy: set[Run]) -> list[Run]:
-    """Runs of trials that were asked and have not ended."""
+    """Return the missing runs of trials that have not ended."""
     return [
         run
         for trial in trials
@@ -227,13 +229,13 @@ def _missing(trials: Iterable[Trial], seeds: Sequence[int], busy: set[Run]) -> l
     ]
 
 
-def _kept(path: Path, explored: int, asked: int, done: int) -> list[int] | None:
-    """Return the finalists decided before; None where a trial was added, or a failed one is done."""
+def _kept(path: Path, explored: int, wanted: int, done: int) -> list[int] | None:
+    """Return the finalists decided before; None if trials were added or failed ones are done now."""
     if not os.path.lexists(path):
         return None
     kept = stored_object(path)
-    now = {"explored": explored, "asked": asked, "done": done}
-    # Files written before failed runs were tried again lack "done".
+    now = {"explored": explored, "asked": wanted, "done": done}
+    # Older files, from before failed runs were tried again, have no "done".
     if any(kept.get(name, value) != value for name, value in now.items()):
         return None
     numbers = kept.get("finalists")

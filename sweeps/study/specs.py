@@ -1,4 +1,4 @@
-"""What a study is asked to do, as it is said in ``conf/search``: plain data, checked when it is made.
+"""Specification of a study, as given in ``conf/search``: plain data, checked on construction.
 
 search:
   question: Which share of wiki against chat?
@@ -28,38 +28,44 @@ __all__ = [
     "SearchSpec",
     "StrategySpec",
     "TaskQualitySpec",
+    "loss_sign",
 ]
 
 Direction = Literal["maximize", "minimize"]
 Proposer = Literal["surrogate", "tpe", "gp", "cmaes", "qmc", "random"]
 
 
+def loss_sign(direction: Direction | None) -> float:
+    """Return the factor that turns a value so that less is better; None counts as ``minimize``."""
+    return -1.0 if direction == "maximize" else 1.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSpec:
-    """One number that a study optimises, built from the results of a run."""
+    """Number that a study optimises, computed from the results of a run."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     metrics: tuple[str, ...] = ("score",)
     """``score`` (the run's own), or patterns of ``<task>/<metric>``; the mean of all that match."""
     direction: Direction | None = None
-    """Which way is better; None = as ``evaluation.score.direction`` says, for ``score`` alone."""
+    """Better direction; None = ``evaluation.score.direction``, allowed for ``score`` alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConstraintSpec:
-    """A bound on something measured; epoch caps and the like are bounds of the space instead."""
+    """Bound on a measured metric; epoch caps are bounds of the search space instead."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     metrics: tuple[str, ...]
     """``score`` or patterns of ``<task>/<metric>``; the mean of all that match."""
     direction: Direction = "minimize"
-    """Which way is better."""
+    """Better direction of the metric."""
     bound: float | None = None
     """Worst value allowed."""
     margin: float | None = None
-    """How much worse than the baseline a trial may be, in the metric's own unit."""
+    """Largest distance by which a trial may be worse than the baseline, in the metric's unit."""
 
     def __post_init__(self) -> None:
         if (self.bound is None) == (self.margin is None):
@@ -74,7 +80,7 @@ class ConstraintSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class StrategySpec:
-    """Which trials are asked for, and in which order."""
+    """Strategy of a search: which trials it runs, and in which order."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -83,22 +89,22 @@ class StrategySpec:
         "uniform",
         "unimax",
     )
-    """Standing baselines, run before anything else."""
+    """Standing baselines, run before all other trials."""
     mixtures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Name → weights of further mixtures that are run with the baselines."""
+    """Name → weights of further mixtures, run together with the baselines."""
     baseline: str = "natural"
-    """The trial that the verdict compares with: a name from ``baselines`` or ``mixtures``."""
+    """Trial that the verdict compares with: a name from ``baselines`` or ``mixtures``."""
     design: Literal["sobol", "sobol-edges", "dirichlet", "maximin", "d-optimal"] = "sobol-edges"
-    """How the space is filled before anything is learned."""
+    """Method that fills the space before the first proposal."""
     design_trials: int | None = None
     """Trials of the design; None = max(20, 6 × sources), at most 2/3 of what the baselines leave."""
     proposer: Proposer = "surrogate"
-    """Who proposes after the design: the surrogate, or an Optuna sampler."""
+    """Source of proposals after the design: the surrogate, an Optuna sampler, or random draws."""
     batch: int = 4
-    """Trials proposed at a time; batches of 5 lose nothing against one by one (docs/search.md)."""
+    """Trials proposed at a time; batches of 5 are as good as single proposals (docs/search.md)."""
     pruner: Literal["none", "median"] = "none"
-    """``median`` ends runs whose loss is worse than the median at the same step. None by default:
-    the curves of mixtures cross early."""
+    """``median`` ends runs whose loss is above the median at the same step. The default is ``none``
+    because the loss curves of mixtures cross early."""
     seed: Seed = 0
     """Seed of the design and of the proposer."""
 
@@ -126,20 +132,20 @@ class StrategySpec:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetSpec:
-    """How much a study may spend; every limit that is said counts, exploring and confirming apart."""
+    """Budget of a study; every limit that is set applies, exploring and confirming separately."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     trials: int | None = None
-    """Mixtures explored, baselines and failed trials included."""
+    """Number of trials that explore, baselines and failed trials included."""
     tokens: float | None = None
     """Trained tokens of all runs."""
     flops: float | None = None
     """Training FLOPs of all runs."""
     gpu_hours: float | None = None
-    """Hours that runs held their devices, times the devices of a run (a CPU slot counts as one)."""
+    """Wall-clock hours of all runs, times the devices of a run (a CPU slot counts as one device)."""
     confirm_share: float = 0.25
-    """Share of ``tokens``, ``flops`` and ``gpu_hours`` kept for confirming the finalists."""
+    """Share of ``tokens``, ``flops`` and ``gpu_hours`` reserved for confirming the finalists."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -161,45 +167,46 @@ class BudgetSpec:
 
     @property
     def unlimited(self) -> bool:
-        """Whether no limit is said."""
+        """Return whether no limit is set."""
         return self.trials is self.tokens is self.flops is self.gpu_hours is None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConfirmSpec:
-    """What is run again, with seeds, once exploring is over."""
+    """Confirmation: which trials are run again with more seeds after exploring."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     finalists: int = 3
-    """Best trials that are confirmed, beside the baseline; 0 = none."""
+    """Number of best trials to confirm in addition to the baseline; 0 = none."""
     pick: bool = True
-    """Whether the surrogate's own optimum joins the finalists as a trial of its own."""
+    """Add the optimum of the surrogate to the finalists, as a trial of its own."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds that every finalist and the baseline end up with."""
+    """Seeds of each finalist and of the baseline after confirmation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskQualitySpec:
-    """Whether metrics that cannot tell mixtures apart leave the score of the study.
+    """Criteria that a metric must meet to be part of the study's score.
 
-    The decision is made once, before the first proposal, and kept in ``study.json``: from then on the
-    surrogate, the finalists, every table and the verdict use the same score. Held-out text and metrics
-    that a term of the score names in full always count.
+    Metrics that cannot distinguish mixtures are removed from the score. The decision is made once,
+    before the first proposal, and kept in ``study.json``: from then on the surrogate, the finalists,
+    every table and the verdict use the same score. Held-out text, and metrics that a term of the
+    score names in full, always count.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     apply: bool = False
-    """Leave such metrics out of the score; false = measure and report them only."""
+    """Remove these metrics from the score; false = only measure and report the criteria."""
     study: str | None = None
-    """Earlier study under ``runs_dir`` that decides; null = baselines and design of this study."""
+    """Earlier study under ``runs_dir`` to decide from; null = baselines and design of this study."""
     min_variance_ratio: float = 1.0
-    """Least variance between mixtures over the noise variance of one run."""
+    """Lowest ratio of the variance between mixtures to the noise variance of one run."""
     min_monotonicity: float = 0.5
-    """Least mean Spearman correlation of an accuracy with tokens."""
+    """Lowest mean Spearman correlation of an accuracy with tokens."""
     min_above_chance: float = 3.0
-    """Least distance of an accuracy from guessing, in noises (SD) of one run."""
+    """Lowest distance of an accuracy from chance, in standard deviations of one run's noise."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -232,37 +239,37 @@ class TaskQualitySpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpec:
-    """One study: its question, where it looks, how, and at what price."""
+    """Specification of one study: question, search space, strategy and budget."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     question: str = ""
-    """What the study is to answer, in a sentence."""
+    """Question that the study answers, in one sentence."""
     space: SearchSpaceSpec | None = None
-    """Where it looks; None = a plain Hydra sweep, each combination a trial."""
+    """Search space; None = a plain Hydra sweep, where each combination is a trial."""
     strategy: StrategySpec = field(default_factory=StrategySpec)
-    """Which trials, in which order."""
+    """Trials and their order."""
     objectives: Mapping[str, ObjectiveSpec] = field(
         default_factory=lambda: {"score": ObjectiveSpec()}
     )
-    """Name → objective; more than one searches for the Pareto front. A null entry is left out."""
+    """Name → objective; several objectives search for the Pareto front. A null entry is ignored."""
     constraints: Mapping[str, ConstraintSpec] = field(default_factory=dict)
     """Name → bound on a measured metric."""
     task_quality: TaskQualitySpec = field(default_factory=TaskQualitySpec)
-    """Whether metrics that cannot tell mixtures apart leave the score."""
+    """Criteria for the metrics of the score."""
     budget: BudgetSpec = field(default_factory=BudgetSpec)
-    """How much it may spend."""
+    """Limits on trials, tokens, FLOPs and GPU-hours."""
     confirm: ConfirmSpec = field(default_factory=ConfirmSpec)
-    """What is run again with seeds."""
+    """Trials to run again with more seeds."""
     seeds: tuple[int, ...] = ()
-    """Seeds of every trial while exploring; empty = the run's own ``seed``. One is enough: extra
-    mixtures beat extra seeds in 6 of 8 cells measured (docs/search.md)."""
+    """Seeds of each trial while exploring; empty = the run's own ``seed``. One is enough: more
+    mixtures beat more seeds in 6 of 8 cells measured (docs/search.md)."""
     max_failures: int = 3
-    """Failed trials that a study puts up with; one more ends it."""
+    """Number of failed trials allowed; one more ends the study."""
     attempts: int = 3
-    """Launches of a run that keeps dying without a word before it counts as failed."""
+    """Number of launches of a run that ends without a result, before it counts as failed."""
     workers: int | None = None
-    """Runs in flight; None = what the launcher can hold."""
+    """Number of runs in flight; None = the capacity of the launcher."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -293,8 +300,8 @@ class SearchSpec:
             problems.append(
                 Problem(
                     "search.budget",
-                    "no limit is said",
-                    do="say search.budget.trials, tokens, flops or gpu_hours",
+                    "no limit is set",
+                    do="set search.budget.trials, tokens, flops or gpu_hours",
                 )
             )
         if problems:
@@ -305,9 +312,7 @@ class SearchSpec:
             return []
         where = "search.task_quality.apply"
         if self.space is None:
-            return [
-                Problem(where, "a plain sweep has no design that could decide", allowed="false")
-            ]
+            return [Problem(where, "a plain sweep has no design to decide from", allowed="false")]
         if all(objective.metrics != ("score",) for objective in self.objectives.values()):
             return [Problem(where, "no objective is made of the score", allowed="false")]
         return []

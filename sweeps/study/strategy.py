@@ -1,11 +1,11 @@
-"""Which trial comes next: a pure function of what was asked and what came back.
+"""Choice of the next trial: a pure function of the trials and their results.
 
     baselines ──▶ design ──▶ proposals, in batches ──▶ (exploring is over) ──▶ confirmation
 
-Nothing is remembered between calls, so a driver that was killed goes on as if it had not been: the
-next baseline is the first that no trial bears the name of, the next designed point is the one whose
-turn it is, and proposals depend on the trials alone. No point is asked for twice: a space of few
-points ends when all were asked, and what is left of the budget goes to seeds.
+No state is kept between calls, so a restarted driver continues as if it had never been killed: the
+next baseline is the first one without a trial, the next designed point follows from the count of
+designed trials, and proposals depend on the trials alone. No point is run twice: exploring a small
+space ends once all its points have trials, and the remaining budget goes to seeds.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from sweeps.search.designs import baselines as standing_baselines
 from sweeps.search.designs import design, distinct, own_point
 from sweeps.search.space import Floats, Point, SearchSpace
 from sweeps.study.resources import Resources
-from sweeps.study.specs import ConstraintSpec, ObjectiveSpec, StrategySpec
+from sweeps.study.specs import ConstraintSpec, ObjectiveSpec, StrategySpec, loss_sign
 from sweeps.study.trial import Phase, Trial, feasibility
 
 __all__ = ["Draft", "History", "Propose", "Strategy", "design_size", "plan_strategy"]
 
 _DESIGN_SHARE = 2.0 / 3.0
-"""The most of what the baselines leave that a design takes: proposals need their turn too."""
+"""Largest share of the budget after the baselines that a design may take; the rest is for proposals."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A trial before it has a number."""
+    """Trial without a number yet."""
 
     phase: Phase
     point: Point
@@ -43,7 +43,7 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """The trials of a study, in order of their numbers, and how they are judged."""
+    """Trials of a study in order of their numbers, with its objectives and constraints."""
 
     trials: tuple[Trial, ...]
     objectives: Mapping[str, ObjectiveSpec]
@@ -51,16 +51,16 @@ class History:
     baseline: str = ""
     """Name of the baseline."""
     form: LinearForm | None = None
-    """The study's score as decided with its task quality; None = the score of the runs."""
+    """Score of the study after task quality; None = the score that the runs recorded."""
 
     @property
     def searched(self) -> tuple[Trial, ...]:
-        """Trials that lie in the search space."""
+        """Return the trials that lie in the search space."""
         return tuple(trial for trial in self.trials if trial.spec.phase != "grid")
 
     @property
     def done(self) -> tuple[Trial, ...]:
-        """Searched trials with a value for every objective."""
+        """Return the searched trials that have a value for every objective."""
         return tuple(
             trial
             for trial in self.searched
@@ -69,26 +69,26 @@ class History:
 
     @property
     def baseline_trial(self) -> Trial | None:
-        """The trial that others are compared with, once it is done."""
+        """Return the trial that others are compared with; None until it is done."""
         named = [
             t for t in self.trials if t.spec.name == self.baseline and t.spec.phase == "baseline"
         ]
         return named[0] if named and named[0].state == "done" else None
 
     def values(self, trial: Trial) -> list[float] | None:
-        """The trial's objectives, None when one is missing."""
+        """Return the trial's objectives; None if one is missing."""
         values = [trial.value(objective) for objective in self.objectives.values()]
         return (
             None if any(value is None for value in values) else [v for v in values if v is not None]
         )
 
     def feasibility(self, trial: Trial) -> dict[str, float] | None:
-        """How far the trial is beyond each constraint; see :func:`feasibility`."""
+        """Return the trial's distance beyond each constraint; see :func:`feasibility`."""
         return feasibility(trial, self.constraints, self.baseline_trial)
 
     def losses(self, trials: Sequence[Trial]) -> Floats:
-        """Objectives ``[trials, objectives]`` turned so that less is better."""
-        signs = [-1.0 if o.direction == "maximize" else 1.0 for o in self.objectives.values()]
+        """Return the objectives ``[trials, objectives]``, signed so that less is better."""
+        signs = [loss_sign(objective.direction) for objective in self.objectives.values()]
         rows = [self.values(trial) for trial in trials]
         values: Floats = np.array(rows, dtype=np.float64).reshape(len(rows), len(signs))
         turned: Floats = values * np.array(signs)
@@ -96,12 +96,12 @@ class History:
 
 
 Propose = Callable[[History, int], list[Point]]
-"""The proposer: history, how many → points."""
+"""Proposer: history and number of points → points."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strategy:
-    """The phases of a search, fixed before its first trial."""
+    """Phases of a search, fixed before its first trial."""
 
     space: SearchSpace
     baselines: Mapping[str, Point]
@@ -115,17 +115,17 @@ class Strategy:
 
     @property
     def most_trials(self) -> int | None:
-        """Count the trials that can be asked, none twice; None where the space has no end."""
+        """Return the number of distinct trials that the space allows; None if it is infinite."""
         if self.space.size is None:
             return None
         outside = sum(not self.space.contains(point) for point in self.baselines.values())
         return self.space.size + outside
 
     def next_drafts(self, history: History, limit: int) -> list[Draft]:
-        """Return at most ``limit`` trials to ask for now, none for a point that a trial has already.
+        """Return at most ``limit`` new trials, none at a point that already has one.
 
-        Empty when ``limit`` is 0, or when every point of the space was asked: a second run of the
-        same config would give the same result to the last digit.
+        The list is empty if ``limit`` is 0 or every point of the space has a trial: a second run of
+        the same config would give the same result to the last digit.
         """
         drafts = self.planned(history)
         if drafts or limit <= 0:
@@ -138,7 +138,7 @@ class Strategy:
         return [Draft(phase="search", point=point) for point in fresh]
 
     def planned(self, history: History) -> list[Draft]:
-        """Return the baselines and the points of the design that no trial was asked for yet."""
+        """Return the baselines and designed points that have no trial yet."""
         asked = self._asked(history)
         named = {t.spec.name for t in history.trials if t.spec.phase == "baseline"}
         drafts = [
@@ -157,7 +157,7 @@ class Strategy:
         return {self._key(trial) for trial in history.searched}
 
     def _key(self, trial: Trial) -> tuple[float, ...]:
-        """Return the key of a trial's point, computed once: a scheduler asks after each run that ends."""
+        """Return the key of a trial's point; cached, because it is needed after each run that ends."""
         point, key = self._keys.get(trial.number, (None, ()))
         if point is not trial.spec.point:
             key = self.space.key(trial.spec.point)
@@ -176,15 +176,15 @@ def plan_strategy(
     """Fix baselines and design.
 
     Args:
-        spec: What was asked.
-        space: Where to search.
+        spec: Specification of the strategy.
+        space: Search space.
         resources: Tokens and caps, for the baselines.
-        affordable: Trials that the budget pays for, None where it does not say.
+        affordable: Number of trials within the budget; None if the budget does not limit them.
         propose: The proposer.
-        own: Config path of a searched parameter → the config's own value: the baselines keep it.
+        own: Config path of a searched parameter → value in the config, which the baselines keep.
 
     Raises:
-        ConfigError: a named mixture is no mixture of the space's sources.
+        ConfigError: a named mixture uses sources that the space does not have.
     """
     first = _baselines(spec, space, resources, own)
     count = design_size(spec, space, len(first), affordable)
@@ -198,7 +198,7 @@ def plan_strategy(
 def design_size(
     spec: StrategySpec, space: SearchSpace, baselines: int, affordable: int | None
 ) -> int:
-    """Trials of the design: what was said, else max(20, 6 × sources) or what the budget allows."""
+    """Return the number of designed trials: as specified, else max(20, 6 × sources) within the budget."""
     sources = sum(len(mixture.sources) for mixture in space.mixtures.values())
     left = None if affordable is None else max(0, affordable - baselines)
     if spec.design_trials is not None:
@@ -210,11 +210,11 @@ def design_size(
 def _baselines(
     spec: StrategySpec, space: SearchSpace, resources: Resources, own: Mapping[str, Any] | None
 ) -> dict[str, Point]:
-    """Return name → point of each baseline, that of the verdict before the others."""
+    """Return name → point of each baseline, the verdict's baseline first."""
     standing = standing_baselines(space, resources.tokens, resources.caps, own)
     middle = own_point(space, own)
     if not space.mixtures and spec.baseline in spec.baselines:
-        # Every run has the config's mixture: its own values are the one baseline there is.
+        # All runs share the config's mixture, so the config's own values are the only baseline.
         standing = {spec.baseline: middle}
     named: dict[str, Point] = {n: standing[n] for n in spec.baselines if n in standing}
     for name, weights in spec.mixtures.items():
@@ -229,7 +229,7 @@ def _baselines(
 
 
 def _each_once(space: SearchSpace, named: Mapping[str, Point]) -> dict[str, Point]:
-    """Return the points without those that equal an earlier one."""
+    """Return the points without duplicates of earlier ones."""
     kept: dict[tuple[float, ...], str] = {}
     for name, point in named.items():
         kept.setdefault(space.key(point), name)
@@ -237,7 +237,7 @@ def _each_once(space: SearchSpace, named: Mapping[str, Point]) -> dict[str, Poin
 
 
 def _over(mixture: Mapping[str, float], space: SearchSpace, path: str) -> dict[str, float]:
-    """The mixture with a weight for every source of the space; foreign ones stay, to be refused."""
+    """Return the mixture with a weight for each source of the space; unknown sources stay and are refused."""
     return {**dict.fromkeys(space.mixtures[path].sources, 0.0), **mixture}
 
 

@@ -1,4 +1,4 @@
-"""``ablate plan -m …``: the trials a study would ask for, and what they would take. Touches nothing."""
+"""Cost of a study before it runs, and its known trials, for ``ablate plan -m …``. Nothing is written."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["StudyCost", "estimate_cost", "print_cost"]
 
 @dataclass(frozen=True, kw_only=True)
 class StudyCost:
-    """Runs of every phase, and their price as planned."""
+    """Number of runs in each phase, and the planned cost of one run."""
 
     runs: Mapping[str, int | None]
-    """Phase → runs; None where the budget decides as it goes."""
+    """Phase → number of runs; None if it depends on the cost of the runs."""
     run_price: Mapping[str, float]
     """``tokens``, ``flops``, ``gpu_hours`` of one run."""
 
     @property
     def total_runs(self) -> int | None:
-        """All runs, None where a phase has no number."""
+        """Return the number of all runs; None if a phase has no number."""
         counts = [count for count in self.runs.values() if count is not None]
         return sum(counts) if len(counts) == len(self.runs) else None
 
@@ -35,7 +35,7 @@ class StudyCost:
 def estimate_cost(
     spec: SearchSpec, strategy: Strategy, run_price: Mapping[str, float], affordable: int | None
 ) -> StudyCost:
-    """The cost of a search."""
+    """Return the cost of a search."""
     seeds = len(spec.seeds) or 1
     planned = len(strategy.baselines) + len(strategy.design)
     limits = [limit for limit in (affordable, strategy.most_trials) if limit is not None]
@@ -45,7 +45,7 @@ def estimate_cost(
     if finalists:
         extra = max(0, len(spec.confirm.seeds) - seeds)
         picks = int(spec.confirm.pick and spec.strategy.proposer == "surrogate")
-        # The baseline is confirmed beside the finalists; the surrogate's pick is new, all its seeds are.
+        # The baseline is confirmed like the finalists. All seeds of the surrogate's pick are new runs.
         confirming = (finalists + 1) * extra + picks * len(spec.confirm.seeds)
     paid = affordable_runs(spec.budget, run_price)
     if paid is not None and proposed is not None:
@@ -64,19 +64,19 @@ def estimate_cost(
 def print_cost(
     spec: SearchSpec, strategy: Strategy, cost: StudyCost, console: Console | None = None
 ) -> None:
-    """Print the cost and the trials that are known beforehand."""
+    """Print the cost of a search and the trials that are known beforehand."""
     out = console or table_console()
     table = Table(title=spec.question or "the study", title_justify="left")
     for heading in ("phase", "runs", "tokens", "FLOPs", "device hours"):
         table.add_column(heading, justify="left" if heading == "phase" else "right")
     for phase, runs in [*cost.runs.items(), ("all", cost.total_runs)]:
-        prices = [
+        costs = [
             "–"
             if runs is None or name not in cost.run_price
             else f"{runs * cost.run_price[name]:.4g}"
             for name in ("tokens", "flops", "gpu_hours")
         ]
-        table.add_row(phase, "as the budget allows" if runs is None else str(runs), *prices)
+        table.add_row(phase, "as the budget allows" if runs is None else str(runs), *costs)
     out.print(table)
     trials = Table(title="trials known beforehand", title_justify="left")
     trials.add_column("trial")

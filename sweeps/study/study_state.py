@@ -1,7 +1,7 @@
-"""A study on disk and in memory: its folder, its journal, its trials, what they spent.
+"""State of a study on disk and in memory: folder, journal, trials and their cost.
 
-Opening one puts everything right that a kill can leave: a torn journal line is cut, trials that the
-journal lost are read back from the run folders, runs that ended unseen are collected.
+Opening a study repairs what a killed driver may leave: it cuts off a torn journal line, reads trials
+missing in the journal from the run folders, and collects the results of runs that ended meanwhile.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 
 from ablations.errors import ConfigError, Problem
 from ablations.files import write_json
-from sweeps.search.space import Point
 from sweeps.study.budget import Ledger, ledger_of
 from sweeps.study.definition import Definition, record_decision, stored_definition
 from sweeps.study.journal import Journal
@@ -40,28 +39,28 @@ from sweeps.study.trial import Outcome, Phase, Trial, TrialSpec
 __all__ = ["DecideQuality", "Run", "StudyState"]
 
 DecideQuality = Callable[[Path, str, TaskQualitySpec], Mapping[str, Any]]
-"""Decides a study's score: runs_dir, study, thresholds → the decision, plain."""
+"""Function that decides a study's score: runs_dir, study, criteria → decision as plain values."""
 
 _LEDGER_SECONDS = 2.0
-"""``ledger.json`` is a view: written at most this often, and at the end."""
+"""Shortest interval between writes of ``ledger.json``, which is only a view of the trials."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One replicate of one trial."""
+    """One seed of one trial."""
 
     number: int
     seed: int
 
 
 class StudyState:
-    """The trials of one study; the caller holds its lease.
+    """State of one study; the caller holds its lock.
 
     Args:
         folder: ``runs_dir/<study>``.
-        study: The name.
-        spec: What is asked of it.
-        seed: The runs' own seed, used where ``spec.seeds`` says nothing.
+        study: Name of the study.
+        spec: Specification of the study.
+        seed: Seed of the run config, used if ``spec.seeds`` is empty.
     """
 
     def __init__(self, folder: Path, study: str, spec: SearchSpec, seed: int) -> None:
@@ -71,7 +70,7 @@ class StudyState:
         self._open(stored_definition(folder))
 
     def _open(self, definition: Definition | None) -> None:
-        """Read the journal, then put right what a kill may have left."""
+        """Read the journal, then repair what a killed driver may have left."""
         self._form = decided_form(definition)
         self.decided = definition is not None and definition.decision is not None
         objectives = {name: o.direction or "minimize" for name, o in self.spec.objectives.items()}
@@ -83,21 +82,21 @@ class StudyState:
         self._recover_outcomes(runs)
 
     def decide_quality(self, decide: DecideQuality) -> None:
-        """Decide once which metrics make the score, keep it in ``study.json``, and go on with it."""
+        """Decide once which metrics make the score, write it to ``study.json``, and use it from now on."""
         decision = decide(self.folder.parent, self.study, self.spec.task_quality)
         self._open(record_decision(self.folder, decision))
 
     def _recover_trials(self, runs: Mapping[int, set[int]]) -> None:
-        """Trials whose folders are there and whose journal lines are not."""
+        """Add trials to the journal that have folders and no journal line."""
         lost = sorted(set(runs) - set(self._journal.trials))
         for spec in trial_specs_in(self.folder, lost, runs).values():
             self._journal.add(spec)
-        # A driver that died while it wrote a trial.json decided nothing: that number is given again.
+        # If a driver died while it wrote a trial.json, that number is free and is used again.
         begun = [number for number in lost if holds_record(self.folder, number, runs[number])]
         self._next = max([-1, *begun, *self._journal.trials]) + 1
 
     def _recover_outcomes(self, runs: Mapping[int, set[int]]) -> None:
-        """Runs that ended while nobody watched, and replicates added after their trial's end."""
+        """Read runs that ended without a driver, and seeds added after the end of their trial."""
         history = self.history()
         for number, trial in list(self._journal.trials.items()):
             done = {
@@ -108,19 +107,19 @@ class StudyState:
             if _lacks_a_value(history, trial):
                 done = {}
             unseen = {*runs.get(trial.number, ()), *trial.outcomes} - set(done)
-            # Of a run that failed the folder is asked again: it may have been tried again since.
+            # Folders of failed runs are read again: the runs may have been repeated since.
             self._journal.keep(replace(trial, outcomes=done))
             for outcome in outcomes_of(self.folder, trial.spec, sorted(unseen)).values():
                 self.record(Run(trial.number, outcome.seed), outcome)
             self._settle(self._journal.trials[trial.number])
 
     def retry_failures(self, runs: Iterable[Run]) -> list[Run]:
-        """Take back what ``runs`` lack and may get by now: failures, scores; the runs to launch again.
+        """Forget failures and missing scores of ``runs`` in memory; return the runs to launch again.
 
-        Their folders keep the failure until :meth:`prepare`: one that is not launched is not lost.
+        Their folders keep the failure until :meth:`prepare`, so a run that is not launched keeps it.
         """
         history = self.history()
-        # A run that is done without a score is scored again; nothing of it is trained.
+        # A run that is done without a score is only scored again, not trained.
         unscored = {t.number for t in self.trials if _lacks_a_value(history, t)}
         again = [
             run
@@ -139,22 +138,22 @@ class StudyState:
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        """Every trial, by number."""
+        """Return all trials in order of their numbers."""
         return tuple(self._restated(t) for _, t in sorted(self._journal.trials.items()))
 
     def trial(self, number: int) -> Trial:
-        """Trial ``number``."""
+        """Return trial ``number``."""
         return self._restated(self._journal.trials[number])
 
     def _restated(self, trial: Trial) -> Trial:
-        """Return the trial with the study's score in place of the runs' own."""
+        """Return the trial with the study's score in place of the recorded one."""
         if self._form is None:
             return trial
         outcomes = {seed: restated(o, self._form) for seed, o in trial.outcomes.items()}
         return replace(trial, outcomes=outcomes)
 
     def history(self) -> History:
-        """What the strategy sees."""
+        """Return the trials as the strategy and the proposers see them."""
         return History(
             trials=self.trials,
             objectives=self.spec.objectives,
@@ -164,11 +163,11 @@ class StudyState:
         )
 
     def ledger(self) -> Ledger:
-        """What was spent so far."""
+        """Return the cost of the study so far, with its budget."""
         return ledger_of(self.spec.budget, self._journal.trials.values())
 
     def failures(self, phases: Sequence[Phase]) -> list[Trial]:
-        """Failed trials of ``phases``."""
+        """Return the failed trials of ``phases``."""
         return [t for t in self.trials if t.spec.phase in phases and t.state == "failed"]
 
     # ---------------------------------------------------------------------------------- changes
@@ -176,13 +175,12 @@ class StudyState:
     def add_trial(
         self, draft: Draft, *, seeds: Sequence[int] = (), overrides: Sequence[str] = ()
     ) -> Trial:
-        """Give a draft its number: its folder first, then the journal."""
-        point: Point = draft.point
+        """Add a trial with the next number: write its folder first, then its journal line."""
         spec = TrialSpec(
             number=self._next,
             phase=draft.phase,
             name=draft.name,
-            point=point,
+            point=draft.point,
             overrides=tuple(overrides),
             seeds=tuple(seeds) or self.seeds,
         )
@@ -191,21 +189,21 @@ class StudyState:
         return self._journal.add(spec)
 
     def prepare(self, run: Run) -> None:
-        """Make the run's folder ready for a launch: what it is, and no failure of an earlier try."""
+        """Prepare the run's folder for a launch: write the specification, remove an earlier failure."""
         write_trial_spec(self.folder, self.trial(run.number).spec, run.seed)
         forget_failure(self._folder(run))
 
     def collect(self, run: Run) -> Outcome | None:
-        """How the run ended, as its folder says; None while it has not."""
+        """Return the outcome of the run, read from its folder; None while it has not ended."""
         return outcome_of(self.folder, self.trial(run.number).spec, run.seed)
 
     def fail(self, run: Run, reason: str) -> Outcome:
-        """Record a failure in the folder of a run that did not record one itself."""
+        """Record a failure in the folder of a run that recorded none itself, and return it."""
         write_failure(self._folder(run), reason)
         return Outcome(seed=run.seed, status="failed", reason=reason)
 
     def record(self, run: Run, outcome: Outcome) -> Trial:
-        """Add an outcome; the trial ends with the last seed it was asked with."""
+        """Add an outcome; the trial ends with the last seed of its specification."""
         trial = self.trial(run.number)
         self._check_direction(outcome)
         trial = replace(trial, outcomes={**trial.outcomes, run.seed: outcome})
@@ -224,7 +222,7 @@ class StudyState:
         self._journal.end(trial, values, constraints or {})
 
     def _check_direction(self, outcome: Outcome) -> None:
-        """A study that minimises what its runs call better when higher finds the worst mixture."""
+        """Refuse a direction opposite to that of the run's score: it would find the worst mixture."""
         for name, objective in self.spec.objectives.items():
             wrong = outcome.direction is not None and outcome.direction != objective.direction
             if objective.metrics == ("score",) and wrong:
@@ -238,12 +236,12 @@ class StudyState:
                 )
 
     def write_ledger(self, *, now: bool = False) -> None:
-        """Write ``ledger.json``, unless it was written just now."""
+        """Write ``ledger.json``, unless it was written within the last two seconds."""
         if now or time.monotonic() >= self._ledger_due:
             write_json(self.folder / "ledger.json", self.ledger().plain())
             self._ledger_due = time.monotonic() + _LEDGER_SECONDS
 
 
 def _lacks_a_value(history: History, trial: Trial) -> bool:
-    """Return whether every run of the trial is done and an objective has no value all the same."""
+    """Return whether the trial is done and an objective has no value."""
     return trial.state == "done" and history.values(trial) is None

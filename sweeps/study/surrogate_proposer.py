@@ -1,9 +1,9 @@
-"""The surrogate as a proposer: from a study's trials to evidence, from evidence to points.
+"""Proposals by the surrogate: turn the trials of a study into evidence, and evidence into points.
 
-A score is a weighted mean of metrics, and each metric has a law of its own: the surrogate is fitted
-to the metrics, and the score's rule weighs its predictions. Where the rule does not give back the
-scores that runs recorded (a rescaled term, a rule of another application), the score itself is the
-one metric.
+A score is a weighted mean of metrics, and each metric follows its own law. Therefore the surrogate is
+fitted to the metrics, and the score's rule weights its predictions. If the rule does not reproduce
+the recorded scores (a rescaled term, a rule of another application), the score itself is the only
+metric.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from sweeps.search.proposals import Evidence, Limit, pick, propose, trust_pick
 from sweeps.search.space import Floats, Point, SearchSpace
 from sweeps.study.confirm import Pick, Recommendation
-from sweeps.study.specs import ConstraintSpec, ObjectiveSpec
+from sweeps.study.specs import ConstraintSpec, ObjectiveSpec, loss_sign
 from sweeps.study.strategy import History, Propose
-from sweeps.study.trial import Trial, measure
+from sweeps.study.trial import Trial, constraint_bound, measure
 
 if TYPE_CHECKING:
     from ablations.evaluation.score_rule import LinearForm
@@ -30,11 +30,11 @@ __all__ = ["evidence_of", "surrogate_pick", "surrogate_proposer"]
 
 _SCORE = "score"
 _SAME_SCORE = 1e-6
-"""Largest gap between a recorded score and the one its metrics give that is put down to rounding."""
+"""Largest relative gap between a recorded score and the one from its metrics that counts as rounding."""
 
 
 def surrogate_proposer(space: SearchSpace, seed: int, rule: Mapping[str, Any]) -> Propose:
-    """Batches from the surrogate that cross-validation prefers."""
+    """Return a proposer of batches from the surrogate that cross-validation prefers."""
 
     def proposer(history: History, count: int) -> list[Point]:
         return propose(space, evidence_of(space, history, rule), count, seed=seed)
@@ -45,9 +45,10 @@ def surrogate_proposer(space: SearchSpace, seed: int, rule: Mapping[str, Any]) -
 def surrogate_pick(
     space: SearchSpace, seed: int, rule: Mapping[str, Any], *, judged: bool = True
 ) -> Pick:
-    """The optimum of the preferred surrogate; None with several objectives or too few trials.
+    """Return a function that recommends the optimum of the preferred surrogate.
 
-    Its notes say under ``evidence`` how far it may be trusted, unless ``judged`` is false.
+    It returns None for several objectives or too few trials. If ``judged``, the notes assess under
+    ``evidence`` how far the optimum can be trusted.
     """
 
     def recommend(history: History) -> Recommendation | None:
@@ -63,9 +64,9 @@ def surrogate_pick(
             "errors": {name: _finite(error) for name, error in chosen.errors.items()},
         }
         if judged:
-            standing = history.baseline_trial
-            baseline = None if standing is None else standing.spec.point
-            trust = trust_pick(space, known, chosen, seed=seed, baseline=baseline)
+            baseline = history.baseline_trial
+            point = None if baseline is None else baseline.spec.point
+            trust = trust_pick(space, known, chosen, seed=seed, baseline=point)
             notes["evidence"] = trust.plain()
         return Recommendation(point=chosen.point, notes=notes)
 
@@ -77,22 +78,21 @@ def _finite(number: float) -> float | None:
 
 
 def evidence_of(space: SearchSpace, history: History, rule: Mapping[str, Any]) -> Evidence:
-    """What the trials say: metrics, what each weighs in each objective, and measured limits.
+    """Return the trials' metrics, the weight of each metric in each objective, and measured limits.
 
     Args:
-        space: The search space.
-        history: The trials.
-        rule: The score rule of the runs' config, plain; empty where there is none.
+        space: Search space.
+        history: Trials of the study.
+        rule: Score rule of the runs' config as plain values; empty if there is none.
     """
     done = history.done
     columns = _Columns()
     rows = [
         {
-            name: sign * weight
+            name: loss_sign(objective.direction) * weight
             for name, weight in _weights(objective, done, rule, history.form).items()
         }
         for objective in history.objectives.values()
-        for sign in (-1.0 if objective.direction == "maximize" else 1.0,)
     ]
     bounds = [
         found
@@ -113,7 +113,7 @@ def evidence_of(space: SearchSpace, history: History, rule: Mapping[str, Any]) -
 
 @dataclass
 class _Columns:
-    """The metrics that any objective or limit is made of, in order."""
+    """Metrics that any objective or limit uses, in order."""
 
     names: list[str] = field(default_factory=list)
 
@@ -129,7 +129,7 @@ class _Columns:
 
 
 def _value(trial: Trial, name: str) -> float:
-    """Mean of one metric over the trial's replicates; NaN where it is missing."""
+    """Return the mean of one metric over the trial's runs; NaN if it is missing."""
     value = trial.value(ObjectiveSpec(metrics=(name,)))
     return math.nan if value is None else value
 
@@ -140,13 +140,13 @@ def _weights(
     rule: Mapping[str, Any],
     form: LinearForm | None = None,
 ) -> dict[str, float]:
-    """Metric → its weight in the objective."""
+    """Return metric → weight in the objective."""
     if objective.metrics == (_SCORE,):
         if form is not None:
-            # A constant is in no metric: then the score itself is what is modelled.
+            # No metric represents a constant: in that case the score itself is modelled.
             return dict(form.weights) if form.constant == 0.0 else {_SCORE: 1.0}
         weights = _rule_weights(trials, rule)
-        return weights if weights and _gives_back(trials, weights) else {_SCORE: 1.0}
+        return weights if weights and _reproduces_scores(trials, weights) else {_SCORE: 1.0}
     names = [
         name
         for pattern in objective.metrics
@@ -156,8 +156,8 @@ def _weights(
 
 
 def _rule_weights(trials: Sequence[Trial], rule: Mapping[str, Any]) -> dict[str, float]:
-    """Weight of each metric in a score of ``rule``."""
-    # Imported here: another application's studies have no such rule.
+    """Return the weight of each metric in a score of ``rule``."""
+    # Imported here: studies of other applications have no score rule.
     from ablations.evaluation.score_rule import facts_of_names, linear_form
 
     direction = str(rule.get("direction"))
@@ -165,8 +165,8 @@ def _rule_weights(trials: Sequence[Trial], rule: Mapping[str, Any]) -> dict[str,
     return dict(form.weights)
 
 
-def _gives_back(trials: Sequence[Trial], weights: Mapping[str, float]) -> bool:
-    """Whether the weighed metrics are the scores that the runs recorded."""
+def _reproduces_scores(trials: Sequence[Trial], weights: Mapping[str, float]) -> bool:
+    """Return whether the weighted metrics equal the scores that the runs recorded."""
     for trial in trials:
         for outcome in trial.replicates:
             values = [measure(outcome, (name,)) for name in weights]
@@ -181,20 +181,15 @@ def _gives_back(trials: Sequence[Trial], weights: Mapping[str, float]) -> bool:
 def _limit(
     constraint: ConstraintSpec, trials: Sequence[Trial], baseline: Trial | None
 ) -> tuple[dict[str, float], float] | None:
-    """A measured bound as weights and the most they may sum to; None before the baseline is known."""
-    objective = ObjectiveSpec(metrics=constraint.metrics)
-    weights = _weights(objective, trials, {})
-    sign = -1.0 if constraint.direction == "maximize" else 1.0
-    bound = constraint.bound
-    if constraint.margin is not None:
-        theirs = None if baseline is None else baseline.value(objective)
-        bound = None if theirs is None else theirs + sign * constraint.margin
+    """Return a constraint as weights and their largest sum; None if it has no bound yet."""
+    weights = _weights(ObjectiveSpec(metrics=constraint.metrics), trials, {})
+    sign, bound = loss_sign(constraint.direction), constraint_bound(constraint, baseline)
     if bound is None or not weights:
         return None
     return {name: sign * weight for name, weight in weights.items()}, sign * bound
 
 
 def _metrics(trials: Sequence[Trial]) -> list[str]:
-    """Metrics that every trial recorded, in order."""
+    """Return the metrics that every trial recorded, in order."""
     first = trials[0].replicates[0].metrics if trials else {}
     return [name for name in first if all(name in t.replicates[0].metrics for t in trials)]

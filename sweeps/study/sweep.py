@@ -1,7 +1,7 @@
-"""``ablate run --multirun``: from a composed config and its arguments to a study driven to its end.
+"""Entry point of ``ablate run --multirun``: run a study from a composed config and its arguments.
 
-The only module of the study that Hydra's sweeper plugin imports, and the only one that knows both
-Hydra's objects and the study's.
+Hydra's sweeper plugin imports only this module of the study, and only this module uses both Hydra's
+objects and the study's.
 """
 
 from __future__ import annotations
@@ -64,29 +64,29 @@ __all__ = ["Hydra", "Request", "plan_study", "read_request", "run_study"]
 
 @dataclass(frozen=True, kw_only=True)
 class Hydra:
-    """What a multirun's jobs are made of."""
+    """Hydra's objects from which a multirun's jobs are made."""
 
     loader: ConfigLoader
-    """Reads the user's config folders."""
+    """Loader that reads the user's config folders."""
     config: DictConfig
-    """The multirun's own config."""
+    """Config of the multirun itself."""
     make_launcher: Callable[[ConfigLoader, DictConfig], Launcher]
-    """A launcher whose jobs are composed by a loader, from a multirun's config."""
+    """Function: loader and config of a multirun → launcher whose jobs that loader composes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What one command asks for, checked; nothing has been written."""
+    """Checked request of one command, before anything is written."""
 
     study: str
     folder: Path
     seed: int
-    """The runs' own seed."""
+    """Seed of the run config."""
     spec: SearchSpec
     command: Command
     resources: Resources
     affordable: int | None
-    """Trials that the budget pays for, None where it does not say."""
+    """Number of trials within the budget; None if the budget does not limit them."""
     strategy: Strategy | None
     """None for a plain sweep."""
     pick: Pick | None = None
@@ -94,7 +94,7 @@ class Request:
     data_dir: str = "data"
 
     def known_trials(self) -> Iterator[tuple[str, Sequence[str]]]:
-        """Yield name and overrides of each trial that is known now, and of the ends of each range."""
+        """Yield name and overrides of each trial known beforehand, and of the ends of each range."""
         fixed = self.command.fixed
         if self.strategy is None:
             for swept in self.command.combinations:
@@ -110,10 +110,10 @@ class Request:
             yield name, job_overrides(spec, self.seed, self.study, fixed)
 
     def scheduler(self, decide: DecideQuality | None = None) -> Scheduler:
-        """Return the phases of a search, or the combinations of a plain sweep."""
+        """Return the scheduler of a search or of a plain sweep."""
         if self.strategy is not None:
-            wanted = decide if self.spec.task_quality.apply else None
-            return SearchScheduler(self.strategy, self.pick, wanted)
+            apply = self.spec.task_quality.apply
+            return SearchScheduler(self.strategy, self.pick, decide if apply else None)
         fixed = self.command.fixed
         combinations = [(*fixed, *swept) for swept in self.command.combinations]
         return SweepScheduler(combinations, self.spec.seeds or (self.seed,))
@@ -125,16 +125,16 @@ def read_request(
     config_dirs: Sequence[Path] = (),
     launcher: Mapping[str, Any] | None = None,
 ) -> Request:
-    """Check a command.
+    """Read and check a command.
 
     Args:
-        base: The config that the runs share, composed from the arguments that are not swept.
-        arguments: The command's task overrides.
+        base: Config that the runs share, composed from the arguments that are not swept.
+        arguments: Task overrides of the command.
         config_dirs: Folders of the user's own configs.
-        launcher: The options of ``hydra.launcher``.
+        launcher: Options of ``hydra.launcher``.
 
     Raises:
-        ConfigError: it cannot be done as said.
+        ConfigError: the command contradicts itself, or a value is not allowed.
     """
     require_composed(base)
     if removed := removed_problems(base, launcher):
@@ -143,7 +143,7 @@ def read_request(
     command = read_command(arguments)
     _refuse_contradictions(spec, command)
     if base.get("program"):
-        raise ConfigError(_gives_out_its_runs(base))
+        raise ConfigError(_launches_runs_itself(base))
     if command.seeds:
         spec = replace(spec, seeds=command.seeds)
     study = str(base.get("study", "study"))
@@ -183,7 +183,7 @@ def read_request(
 def _require_measured(
     base: Mapping[str, Any], spec: SearchSpec, config_dirs: Sequence[Path]
 ) -> None:
-    """Refuse a search whose score, objectives or constraints its runs do not measure."""
+    """Refuse a search if its runs do not measure its score, objectives and constraints."""
     if spec.space is None or not is_run_config(base):
         return
     from ablations.evaluation.metric_matching import score_problems
@@ -195,15 +195,15 @@ def _require_measured(
 
 
 def plan_study(request: Request, compose: Compose, config_dirs: Sequence[Path] = ()) -> None:
-    """Print the cost of a study; nothing is touched.
+    """Print the cost of a study; nothing is written.
 
     Args:
-        request: The command, checked.
-        compose: Makes a job's config of its overrides.
+        request: Checked request of the command.
+        compose: Composes a job's config from its overrides.
         config_dirs: Folders of the user's own configs.
 
     Raises:
-        ConfigError: a trial that it lists cannot be run.
+        ConfigError: a trial that is known beforehand cannot be run.
     """
     require_trials(request.known_trials(), compose, config_dirs, request.spec)
     if request.strategy is None:
@@ -225,18 +225,18 @@ def run_study(
     hydra: Hydra,
     decide: DecideQuality | None = None,
 ) -> StudyState:
-    """Run the study of one command; returns when everything asked for has ended.
+    """Run the study of one command until all its runs have ended.
 
     Args:
-        request: The command, checked.
-        arguments: The command's task overrides.
-        hydra: What its jobs are made of.
-        decide: Decides which metrics make the score, where ``search.task_quality`` asks for it.
+        request: Checked request of the command.
+        arguments: Task overrides of the command.
+        hydra: Hydra's objects from which the jobs are made.
+        decide: Decides which metrics make the score, if ``search.task_quality.apply`` is set.
 
     Raises:
         HeldError: another driver runs the study.
-        ConfigError: the study was begun otherwise, or its config files were edited since.
-        StudyError: too many trials failed.
+        ConfigError: the study has another definition, or its config files were edited since.
+        StudyError: runs failed or have no score.
     """
     request.folder.mkdir(parents=True, exist_ok=True)
     with drive(request.folder, request.study):
@@ -266,14 +266,14 @@ def run_study(
         try:
             driver.run()
         except StudyError:
-            _print_next(request, state)  # what did end can be judged
+            _print_next(request, state)  # the runs that ended can be compared
             raise
         _print_next(request, state)
     return state
 
 
 def _print_next(request: Request, state: StudyState) -> None:
-    """Print the command that judges the study, where there is something to judge."""
+    """Print the command for the verdict, if the study has a finished trial."""
     if request.progress and state.history().done:
         study = override_word("study", request.study)
         print(f"next: ablate verdict {study}{runs_dir_words(request.folder.parent)}", flush=True)
@@ -309,46 +309,46 @@ def _refuse_contradictions(spec: SearchSpec, command: Command) -> None:
                 "search.strategy.pruner",
                 "compares training losses, which do not compare between mixtures",
                 found=spec.strategy.pruner,
-                allowed="none, where a mixture is searched",
+                allowed="none if a mixture is searched",
             )
         )
     if spec.space is not None and command.sweeps:
         raise ConfigError(
             Problem(
                 " ".join(o for o in command.combinations[0]),
-                "a swept value beside a search",
+                "cannot combine a swept value with a search",
                 allowed="seed=0,1,2 (replicates of every trial)",
-                do="put it under search.space.parameters, or say search=none for a plain sweep",
+                do="put it under search.space.parameters, or set search=none for a plain sweep",
             )
         )
 
 
-def _gives_out_its_runs(base: Mapping[str, Any]) -> Problem:
+def _launches_runs_itself(base: Mapping[str, Any]) -> Problem:
     return Problem(
         f"study {base.get('study')!r}",
-        "an experiment that gives out its runs itself",
+        "an experiment that launches its runs itself",
         found=f"program.kind={program_kind(base['program'])}",
-        do="leave --multirun out",
+        do="use `ablate run` without --multirun",
     )
 
 
 def _directed(spec: SearchSpec, base: Mapping[str, Any]) -> SearchSpec:
-    """The spec with a direction for every objective: the run's own where the search says none."""
+    """Return the spec with a direction for every objective; the default is the run's own."""
     rule = (base.get("evaluation") or {}).get("score") or {}
-    told = rule.get("direction")
+    default = rule.get("direction")
     problems = [
         Problem(
             f"search.objectives.{name}.direction",
-            "does not say which way is better",
+            "no direction is given",
             allowed="minimize, maximize",
         )
         for name, objective in spec.objectives.items()
-        if objective.direction is None and (told is None or objective.metrics != ("score",))
+        if objective.direction is None and (default is None or objective.metrics != ("score",))
     ]
     if problems:
         raise ConfigError(problems)
     directed = {
-        name: replace(objective, direction=objective.direction or told)
+        name: replace(objective, direction=objective.direction or default)
         for name, objective in spec.objectives.items()
     }
     return replace(spec, objectives=directed)

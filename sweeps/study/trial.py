@@ -1,8 +1,8 @@
-"""Trials: what was asked, what came back, and what follows from it.
+"""Trials: their specification, their outcomes, and the values computed from both.
 
-A trial is decided once (:class:`TrialSpec`) and never changed; each of its seeds is one run, and each
-finished run one :class:`Outcome`, read from the run's ``result.json``. Everything else — the value,
-the state, the constraints — is computed from those two.
+The specification of a trial (:class:`TrialSpec`) never changes. Each of its seeds is one run, and each
+finished run gives one :class:`Outcome`, read from the run's ``result.json``. Value, state and
+constraints are computed from these two.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from ablations.config.removed import without_removed_overrides
 from sweeps.search.space.space import Point
-from sweeps.study.specs import ConstraintSpec, ObjectiveSpec
+from sweeps.study.specs import ConstraintSpec, ObjectiveSpec, loss_sign
 
 __all__ = [
     "Outcome",
@@ -23,6 +23,7 @@ __all__ = [
     "Trial",
     "TrialSpec",
     "TrialState",
+    "constraint_bound",
     "feasibility",
     "measure",
     "trial_name",
@@ -33,32 +34,32 @@ TrialState = Literal["running", "done", "failed", "pruned"]
 
 
 def trial_name(number: int) -> str:
-    """The name of trial ``number``; its run folders are ``<name>-<seed>``."""
+    """Return the name of trial ``number``; its run folders are ``<name>-<seed>``."""
     return f"trial-{number:04d}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSpec:
-    """What a trial is: decided before its first run, the same for ever."""
+    """Specification of a trial, fixed before its first run."""
 
     number: int
     phase: Phase
     name: str = ""
-    """What people call it (``natural``, ``60/40``); empty for designed and proposed trials."""
+    """Name for people (``natural``, ``60/40``); empty for designed and proposed trials."""
     point: Point = field(default_factory=dict)
     """Config path → value, or source → weight for a mixture."""
     overrides: tuple[str, ...] = ()
     """All task overrides of a plain Hydra sweep's combination; empty for a searched trial."""
     seeds: tuple[int, ...] = (0,)
-    """Replicates that the trial was asked with."""
+    """Seeds of the trial while exploring; confirmation may add more."""
 
     @property
     def trial(self) -> str:
-        """The trial's name on disk."""
+        """Return the trial's name on disk."""
         return trial_name(self.number)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the specification as JSON values."""
         return {
             "number": self.number,
             "phase": self.phase,
@@ -77,20 +78,20 @@ class TrialSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How one run ended."""
+    """End of one run, with its score and cost."""
 
     seed: int
     status: Literal["done", "failed", "pruned"]
     reason: str | None = None
     score: float | None = None
     direction: str | None = None
-    """Which way the run says its score is better."""
+    """Better direction of the score, as recorded by the run."""
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     """``<task>/<metric>`` → value at the last checkpoint; None where missing."""
     tokens: float = 0.0
     flops: float = 0.0
     device_seconds: float = 0.0
-    """Wall time of the run times its devices."""
+    """Wall-clock seconds of the run times the number of its devices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,18 +100,18 @@ class Trial:
 
     spec: TrialSpec
     outcomes: Mapping[int, Outcome] = field(default_factory=dict)
-    """Seed → how that run ended; seeds still running are absent."""
+    """Seed → outcome; seeds without a result are absent."""
     settled: bool = False
-    """Whether the journal holds the trial's end."""
+    """True once the journal contains the end of the trial."""
 
     @property
     def number(self) -> int:
-        """The trial's number."""
+        """Return the trial's number."""
         return self.spec.number
 
     @property
     def state(self) -> TrialState:
-        """``done`` once every seed it was asked with is; one failed or pruned seed decides."""
+        """Return ``failed`` or ``pruned`` if any seed of the specification is, ``done`` if all are."""
         asked = [self.outcomes.get(seed) for seed in self.spec.seeds]
         ends: tuple[TrialState, ...] = ("failed", "pruned")
         for state in ends:
@@ -120,21 +121,21 @@ class Trial:
 
     @property
     def reason(self) -> str | None:
-        """Why it failed or was pruned: the reason of the first run that was."""
+        """Return the reason of the first run that failed or was pruned."""
         return next((o.reason for o in self.outcomes.values() if o.status != "done"), None)
 
     @property
     def replicates(self) -> tuple[Outcome, ...]:
-        """Outcomes of the runs that finished, later replicates included."""
+        """Return the outcomes of the finished runs, confirmation included."""
         return tuple(o for o in self.outcomes.values() if o.status == "done")
 
     def value(self, objective: ObjectiveSpec) -> float | None:
-        """Mean of the objective over the finished replicates; None where it is missing."""
+        """Return the mean of the objective over the finished runs; None if it is missing in any."""
         return _mean([measure(outcome, objective.metrics) for outcome in self.replicates])
 
 
 def measure(outcome: Outcome, metrics: Sequence[str]) -> float | None:
-    """Mean of everything that ``metrics`` name or match; None when something named is missing."""
+    """Return the mean of the metrics that ``metrics`` name or match; None if a named one is missing."""
     found: list[float | None] = []
     for pattern in metrics:
         if pattern == "score":
@@ -148,23 +149,28 @@ def measure(outcome: Outcome, metrics: Sequence[str]) -> float | None:
 def feasibility(
     trial: Trial, constraints: Mapping[str, ConstraintSpec], baseline: Trial | None
 ) -> dict[str, float] | None:
-    """Constraint → how far beyond its bound the trial is (<= 0 is allowed).
+    """Return constraint → distance of the trial beyond its bound (<= 0 is allowed).
 
-    None while it cannot be said: a metric is missing, or the baseline has not finished.
+    None if a metric is missing or the baseline has not finished.
     """
     values: dict[str, float] = {}
     for name, constraint in constraints.items():
-        mine = trial.value(ObjectiveSpec(metrics=constraint.metrics))
-        bound = constraint.bound
-        sign = 1.0 if constraint.direction == "minimize" else -1.0
-        if constraint.margin is not None:
-            objective = ObjectiveSpec(metrics=constraint.metrics)
-            theirs = None if baseline is None else baseline.value(objective)
-            bound = None if theirs is None else theirs + sign * constraint.margin
-        if mine is None or bound is None:
+        value = trial.value(ObjectiveSpec(metrics=constraint.metrics))
+        bound = constraint_bound(constraint, baseline)
+        if value is None or bound is None:
             return None
-        values[name] = sign * (mine - bound)
+        values[name] = loss_sign(constraint.direction) * (value - bound)
     return values
+
+
+def constraint_bound(constraint: ConstraintSpec, baseline: Trial | None) -> float | None:
+    """Return the worst value allowed; None if it depends on a baseline that has no value."""
+    if constraint.margin is None:
+        return constraint.bound
+    if baseline is None:
+        return None
+    value = baseline.value(ObjectiveSpec(metrics=constraint.metrics))
+    return None if value is None else value + loss_sign(constraint.direction) * constraint.margin
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

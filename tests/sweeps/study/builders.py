@@ -26,7 +26,7 @@ SPACE = SearchSpaceSpec(mixtures={"mixture.weights": SimplexSpec(sources=SOURCES
 
 
 def spec(**changes: Any) -> SearchSpec:
-    """A search of ten trials: two baselines, a design of three, random proposals."""
+    """Return a search of ten trials: two baselines, a design of three, random proposals."""
     values: dict[str, Any] = {
         "space": SPACE,
         "strategy": StrategySpec(
@@ -45,7 +45,7 @@ def spec(**changes: Any) -> SearchSpec:
 
 
 def strategy(search: SearchSpec, tokens: Mapping[str, float] | None = None) -> Strategy:
-    """The strategy of a search."""
+    """Return the strategy of a search."""
     assert search.space is not None
     space = SearchSpace.build(search.space)
     return plan_strategy(
@@ -58,14 +58,14 @@ def strategy(search: SearchSpec, tokens: Mapping[str, float] | None = None) -> S
 
 
 def study(folder: Path, search: SearchSpec | None = None) -> StudyState:
-    """A study in ``folder/runs/s``, opened as a driver opens it."""
+    """Open a study in ``folder/runs/s`` as a driver does."""
     place = folder / "runs" / "s"
     place.mkdir(parents=True, exist_ok=True)
     return StudyState(place, "s", search or spec(), seed=0)
 
 
 def outcome(score: float | None = 1.0, *, seed: int = 0, **changes: Any) -> Outcome:
-    """A run that is done."""
+    """Return the outcome of a finished run."""
     values: dict[str, Any] = {"status": "done", "direction": "minimize", "tokens": 100.0}
     return Outcome(**{**values, "seed": seed, "score": score, **changes})
 
@@ -73,14 +73,14 @@ def outcome(score: float | None = 1.0, *, seed: int = 0, **changes: Any) -> Outc
 def trial(
     number: int, score: float | None = 1.0, *, phase: Phase = "design", **changes: Any
 ) -> Trial:
-    """A trial that is done with one seed."""
+    """Return a trial that is done with one seed."""
     values = {"point": {"mixture.weights": dict.fromkeys(SOURCES, 1 / 3)}, **changes}
     spec = TrialSpec(number=number, phase=phase, **values)
     return Trial(spec=spec, outcomes={0: outcome(score)})
 
 
 def finish(state: StudyState, run: Run, score: float | None = 1.0, **result: Any) -> None:
-    """Write what the run of a finished job leaves."""
+    """Write the result of a finished run."""
     folder = state.folder / f"trial-{run.number:04d}-{run.seed}"
     folder.mkdir(parents=True, exist_ok=True)
     values: dict[str, Any] = {
@@ -101,7 +101,7 @@ def finish_as(state: StudyState, run: Run) -> None:
 
 
 def all_runs(state: StudyState, next_runs: Any, free_workers: int = 4) -> Sequence[Run]:
-    """Drive a scheduler to its end with runs that always work; every run, in order."""
+    """Drive a scheduler to its end with runs that always succeed; return the runs in order."""
     done: list[Run] = []
     while runs := next_runs(state, set(), free_workers):
         for run in runs:

@@ -1,4 +1,4 @@
-"""The stand-in application of ``tests/sweeps/study_app``, run as users run theirs: by its command."""
+"""The stand-in application of ``tests/sweeps/study_app``, run by its command as a user does."""
 
 from __future__ import annotations
 
@@ -42,34 +42,34 @@ class StudyApp:
         )
 
     def run(self, *overrides: str, code: int = 0) -> str:
-        """Run one to its end; what it printed."""
+        """Run a multirun to its end and return its output."""
         process = self.start(*overrides)
-        said, _ = process.communicate(timeout=240)
-        assert process.returncode == code, said
-        return said
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == code, output
+        return output
 
     def runs(self, study: str = "app") -> list[Path]:
-        """Its run folders, by name."""
+        """Return name → run folder."""
         return sorted((self.folder / "runs" / study).glob("trial-*"))
 
     def work(self, run: Path) -> list[int]:
-        """Pieces of work that a run did, in order: twice where it was done twice."""
+        """Return the pieces of work that a run did, in order, repeated ones included."""
         return [json.loads(line)["step"] for line in (run / "work.jsonl").read_text().splitlines()]
 
     def results(self, study: str = "app") -> dict[str, float]:
-        """Run → score of the runs that are done."""
+        """Return run → score of the finished runs."""
         paths = sorted((self.folder / "runs" / study).glob("trial-*/result.json"))
         return {path.parent.name: json.loads(path.read_text())["score"] for path in paths}
 
     def assert_whole(self, study: str = "app") -> None:
-        """Every run there is has ended and did each piece of its work once."""
+        """Check that every run has ended and did each piece of its work once."""
         for run in self.runs(study):
             assert (run / "result.json").exists(), run
             assert self.work(run) == list(range(STEPS)), run
 
 
 def app_in(folder: Path) -> StudyApp:
-    """The application in ``folder``, with the project's search configs."""
+    """Return the application in ``folder``, with the project's search configs."""
     environment = {**os.environ, "ABLATIONS_CONF": str(conf_dir()), "OMP_NUM_THREADS": "1"}
     environment.pop("ABLATIONS_SLOT", None)
     return StudyApp(folder, environment)
@@ -77,5 +77,5 @@ def app_in(folder: Path) -> StudyApp:
 
 @pytest.fixture
 def study_app(tmp_path: Path) -> StudyApp:
-    """The application in a folder of the test's own."""
+    """Return the application in a folder of the test's own."""
     return app_in(tmp_path)

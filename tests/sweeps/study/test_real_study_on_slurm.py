@@ -1,4 +1,4 @@
-"""A study of real runs (nanotron, lighteval) on a real one-node Slurm, disturbed: nothing of it differs."""
+"""A study of real runs (nanotron, lighteval) on a real one-node Slurm gives the same results if disturbed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Epoch caps hold wherever a searched stage boundary may lie."""
+"""Epoch caps apply at every position of a searched stage boundary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies as users run them: one command, given again after whatever happened."""
+"""Studies run by one command, repeated after failures and kills."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def _await(condition: object, seconds: float = 60.0) -> None:
 
 
 def test_a_search_asks_runs_confirms_and_is_done_once(study_app: StudyApp) -> None:
-    said = study_app.run(*SEARCH)
+    output = study_app.run(*SEARCH)
     study_app.assert_whole()
     results = study_app.results()
     assert {name.rpartition("-")[0] for name in results} == {f"trial-{i:04d}" for i in range(6)}
     assert sum(name.endswith("-1") for name in results) >= 2
-    assert "[trial 6 of 6, run " in said
+    assert "[trial 6 of 6, run " in output
     ledger = json.loads((study_app.folder / "runs/app/ledger.json").read_text())
     assert ledger["total"]["runs"] == len(results)
     assert ledger["explored_trials"] == 6
@@ -79,26 +79,26 @@ def test_other_launchers_work_too(study_app: StudyApp, launcher: str) -> None:
 @pytest.mark.slow
 def test_another_definition_is_refused_by_name(study_app: StudyApp) -> None:
     study_app.run(*SEARCH, "search.budget.trials=2", "search.confirm.finalists=0")
-    said = study_app.run(*SEARCH, "peak_lr=0.5", code=2)
-    assert "config.peak_lr: not what the study was begun with; found: 0.5; allowed: 0.01" in said
+    output = study_app.run(*SEARCH, "peak_lr=0.5", code=2)
+    assert "config.peak_lr: not what the study was begun with; found: 0.5; allowed: 0.01" in output
 
 
 def test_a_mistake_in_the_config_is_the_user_s(study_app: StudyApp) -> None:
-    said = study_app.run(*SEARCH, "mistake=true", "search.max_failures=0", code=2)
-    assert "mistake: was asked for" in said
+    output = study_app.run(*SEARCH, "mistake=true", "search.max_failures=0", code=2)
+    assert "mistake: was asked for" in output
     assert study_app.results() == {}
 
 
 @pytest.mark.slow
 def test_a_failed_trial_is_recorded_and_the_study_goes_on(study_app: StudyApp) -> None:
     given = (*SEARCH, "search.confirm.finalists=0")
-    said = study_app.run(*given, "fail=trial-0002", "progress=false", code=1)
+    output = study_app.run(*given, "fail=trial-0002", "progress=false", code=1)
     reason = "TrainingError: step 3: the loss left the rails"
-    assert f"study 'app': 1 of 6 runs failed: trial-0002-0: {reason}" in said
+    assert f"study 'app': 1 of 6 runs failed: trial-0002-0: {reason}" in output
     assert sum(score is not None for score in study_app.results().values()) == 5
     assert RunRecord(study_app.folder / "runs/app/trial-0002-0").status == "failed"
-    said = study_app.run(*given, "fail=trial-0002", "search.max_failures=0", code=1)
-    assert "1 trial failed, more than search.max_failures=0" in said
+    output = study_app.run(*given, "fail=trial-0002", "search.max_failures=0", code=1)
+    assert "1 trial failed, more than search.max_failures=0" in output
     (study_app.folder / "mended").touch()
     study_app.run(*given, "fail=trial-0002")
     study_app.assert_whole()
@@ -109,8 +109,8 @@ def test_a_failed_trial_is_recorded_and_the_study_goes_on(study_app: StudyApp) -
 def test_a_second_driver_is_refused_by_name(study_app: StudyApp) -> None:
     first = study_app.start(*SEARCH, "seconds=2")
     _await(lambda: any((run / "work.jsonl").exists() for run in study_app.runs()))
-    said = study_app.run(*SEARCH, "seconds=2", code=2)
-    assert f"another driver is running it; found: process {first.pid}" in said
+    output = study_app.run(*SEARCH, "seconds=2", code=2)
+    assert f"another driver is running it; found: process {first.pid}" in output
     _kill_all(first.pid)
     first.communicate()
 
@@ -150,7 +150,7 @@ def test_kill_9_loses_nothing_and_repeats_nothing(study_app: StudyApp, whom: str
 
 
 def _rebuild_elsewhere(copy: Path, finished: StudyApp) -> None:
-    """The same study after the same kill, its journal lost: the same trials."""
+    """Repeat a killed study whose journal is lost: its trials are the same."""
     (copy / "runs/app/journal.log").unlink()
     rebuilt = StudyApp(copy, finished.environment)
     rebuilt.run(*SEARCH, "seconds=1")

@@ -1,4 +1,4 @@
-"""What is refused before anything trains: searches, what they measure, the trials that are known."""
+"""Searches, their metrics and known trials are checked before anything trains."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_trial_that_cannot_be_run_is_refused_by_name(
     answer = ablate(command, *given)
     assert answer.code == 2
     assert "design 1: schedule.stages: the stages' budgets do not add up" in answer.err
-    # Nothing was begun: the mended command is another study of the same name.
+    # No trial was begun, so the corrected command may define the study anew.
     assert not list(workspace.glob("runs/*/study.json"))
 
 

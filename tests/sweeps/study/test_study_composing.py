@@ -1,4 +1,4 @@
-"""Configs composed from files read once are those that Hydra composes."""
+"""Configs composed from files read once equal those that Hydra composes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 
 from ablations.config.schema import conf_dir
-from sweeps.study.composing import Composer
-from sweeps.study.config_snapshot import plain_config
+from sweeps.study.composing import Composer, plain_config
 from tests.conftest import TINY
 
 FILTER = (
@@ -24,7 +23,7 @@ FILTER = (
 
 @pytest.fixture
 def hydra() -> Iterator[tuple[Any, Any]]:
-    """Hydra's loader, and a multirun's own config."""
+    """Return Hydra's loader and the config of a multirun."""
     from hydra.types import RunMode
 
     with initialize_config_dir(str(conf_dir())):

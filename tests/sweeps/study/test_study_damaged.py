@@ -1,4 +1,4 @@
-"""Damage one file of a study: it is named, or what it held is read from elsewhere."""
+"""A damaged file of a study is named, or its content is read from another file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def changed(path: Path, old: str, new: str) -> None:
 
 
 def unsealed(path: Path) -> None:
-    """Make a file of an older version of it, which had no checksum."""
+    """Remove the checksum of a file, as in an older version."""
     plain = json.loads(path.read_text())
     del plain["content_sha256"]
     path.write_text(json.dumps(plain))
@@ -88,7 +88,7 @@ def test_a_lost_definition_is_an_error_to_readers_and_written_again_by_the_comma
 ) -> None:
     ended_study(tmp_path)
     folder = tmp_path / "runs/s"
-    with pytest.raises(DamagedError, match=r"study\.json: missing.*give the study's command again"):
+    with pytest.raises(DamagedError, match=r"study\.json: missing.*run the study's command again"):
         load_definition(folder)
     defined(folder)
     assert "study.json: missing; written again" in capsys.readouterr().err
@@ -124,7 +124,7 @@ def test_a_journal_of_an_older_version_is_read(
     assert capsys.readouterr().err == ""
 
 
-def test_a_run_that_lost_its_result_is_given_out_again(tmp_path: Path) -> None:
+def test_a_run_that_lost_its_result_is_launched_again(tmp_path: Path) -> None:
     trials = ended_study(tmp_path)
     folder = tmp_path / "runs/s"
     record = RunRecord.create(folder.parent, study="s", trial="trial-0001", seed=0, config={"a": 1})

@@ -1,4 +1,4 @@
-"""What Optuna, and optuna-dashboard by its one command, make of a study's journal."""
+"""Optuna and optuna-dashboard read the journal of a study."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OBJECTIVES = {
 
 @pytest.fixture
 def ended(tmp_path: Path) -> StudyState:
-    """A study of two objectives whose space holds a mixture and a parameter of every kind."""
+    """A study of two objectives whose space has a mixture and a parameter of every kind."""
     mixtures = {"mixture.weights": SimplexSpec(sources=SOURCES)}
     space = SearchSpaceSpec(mixtures=mixtures, parameters=PARAMETERS)
     search = spec(space=space, objectives=OBJECTIVES, confirm=ConfirmSpec(finalists=0))
@@ -64,7 +64,7 @@ def test_optuna_sees_every_parameter_and_the_names_of_the_objectives(ended: Stud
 
 @pytest.fixture
 def served(ended: StudyState) -> Iterator[str]:
-    """The address at which the dashboard serves the study."""
+    """Start the dashboard and return its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -76,7 +76,7 @@ def served(ended: StudyState) -> Iterator[str]:
 
 
 def fetched(address: str) -> bytes:
-    """A page, asked for until the server answers."""
+    """Return a page, requested until the server answers."""
     for _ in range(120):
         try:
             with urllib.request.urlopen(address) as answer:

@@ -1,4 +1,4 @@
-"""The driver's loop over runs that end in every way that a run can end."""
+"""Loop of the driver, over runs that end in every possible way."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from tests.conftest import Ablate
 from tests.sweeps.study.builders import finish, finish_as, spec, strategy, study
 
 Behaviour = Callable[[StudyState, Run, int], Any]
-"""What the launch number of a run does: returns what Hydra would, or raises."""
+"""Behaviour of one launch of a run: returns what Hydra would, or raises."""
 
 
 class Returned:
-    """Hydra's JobReturn, as far as a driver looks."""
+    """Part of Hydra's JobReturn that the driver reads."""
 
     def __init__(self, value: Any = None) -> None:
         self._return_value = value
 
 
 class ScriptedLauncher:
-    """Runs that end as a test says."""
+    """Launcher whose runs end as a test specifies."""
 
     def __init__(self, state: StudyState, behaviour: Behaviour) -> None:
         self.state, self.behaviour = state, behaviour
@@ -62,7 +62,7 @@ def drive(
     mode: Any = "inline",
     falls_short: str | None = None,
 ) -> ScriptedLauncher:
-    """Drive a study to its end; ``falls_short``: the message of the error that it must end with."""
+    """Drive a study to its end; ``falls_short`` = message of the expected error."""
     search = search or spec(confirm=ConfirmSpec(finalists=0))
     state = study(folder, search)
     launcher = ScriptedLauncher(state, behaviour)
@@ -262,7 +262,7 @@ def test_too_many_failures_end_the_study(tmp_path: Path) -> None:
         drive(tmp_path, diverges)
 
 
-def test_a_mistake_in_the_first_run_is_told_and_leaves_no_failed_trial(tmp_path: Path) -> None:
+def test_a_mistake_in_the_first_run_is_raised_and_leaves_no_failed_trial(tmp_path: Path) -> None:
     def mistaken(state: StudyState, run: Run, launch: int) -> Any:
         return Returned(ConfigError(Problem("model.hidden_size", "not even")))
 
@@ -356,7 +356,7 @@ def test_launchers_are_called_as_they_may_be(
     assert (launching.mode, launching.width) == expected
 
 
-def test_views_tell_what_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_views_name_the_runs_that_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     launcher = drive(tmp_path, works)
     view = PlainView()
     view.show(launcher.state, {}, 10)

@@ -1,4 +1,4 @@
-"""The filter sweep of docs/search.md: planned as the page has it, and run on text of the test's own."""
+"""The filter sweep of docs/search.md: planned as on the page, and run on the test's own text."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ SMALL = (
     SHORT_SOURCES[0],
     *(o for o in TINY if not o.startswith("experiment=")),
 )
-"""The page's experiment at the size of a test."""
+"""Overrides that make the page's experiment as small as a test."""
 
 
 @pytest.fixture
 def written(workspace: Path) -> Path:
-    """The page's experiment as a file."""
+    """Write the page's experiment to a file."""
     text = PAGE.read_text()
     start = text.index("    # @package _global_\n    defaults:\n      - override /mixture: null")
     block = text[start : text.index("\nParameters that come in levels", start)]

@@ -1,4 +1,4 @@
-"""From a command line to combinations, and from a trial to the overrides of its runs."""
+"""Combinations of a command line, and overrides of a trial's runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_values_survive_the_override_grammar(value: Any) -> None:
     assert parsed(f"key={quoted(value)}") == value
 
 
-def test_a_run_is_told_who_it_is() -> None:
+def test_a_run_gets_its_study_trial_and_seed() -> None:
     spec = TrialSpec(number=7, phase="search", name="60/40", point={"training.peak_lr": 0.001})
     overrides = job_overrides(spec, 2, "demo", ["model=small"])
     assert overrides == [
@@ -84,6 +84,6 @@ def test_what_cannot_be_swept_is_refused(argument: str) -> None:
 
 
 def test_where_a_run_happens_does_not_make_it_another_combination() -> None:
-    here = identity(["model=a", "runs_dir=x", "++labels.x=1", "hydra.verbose=true"])
-    assert here == identity(["search.workers=3", "model=a"])
-    assert here != identity(["model=b"])
+    first = identity(["model=a", "runs_dir=x", "++labels.x=1", "hydra.verbose=true"])
+    assert first == identity(["search.workers=3", "model=a"])
+    assert first != identity(["model=b"])

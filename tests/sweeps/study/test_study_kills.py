@@ -1,4 +1,4 @@
-"""kill -9 in a study of real runs, and runs that diverge: what is trained again, and what is not."""
+"""kill -9 in a study of real runs, and runs that diverge: which runs are trained again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def ablate(folder: Path, *arguments: str, code: int = 0) -> str:
-    """Run the study, hold its exit code, and return what it wrote to standard error."""
+    """Run the study, check its exit code, and return its standard error."""
     done = subprocess.run(
         command(*arguments), cwd=folder, capture_output=True, text=True, timeout=550
     )
@@ -61,8 +61,8 @@ def test_kill_9_in_the_middle_repeats_nothing(workspace: Path, whom: str) -> Non
     mine = psutil.Process(process.pid).children(recursive=True)
     if whom == "run":
         first = training[0].parents[1].name
-        held = json.loads((runs / first / "holder.json").read_text())["pid"]
-        os.kill(held, signal.SIGKILL)
+        holder = json.loads((runs / first / "holder.json").read_text())["pid"]
+        os.kill(holder, signal.SIGKILL)
         assert process.wait(timeout=300) == 0
     else:
         for each in [psutil.Process(process.pid), *(mine if whom == "everything" else [])]:
@@ -76,7 +76,7 @@ def test_kill_9_in_the_middle_repeats_nothing(workspace: Path, whom: str) -> Non
         assert killed[name]["score"] == expected["score"]
         assert losses(runs / name) == losses(workspace / "runs/whole" / name)
     resumed = [event for run in runs.glob("trial-*") for event in events(run, "resume")]
-    # Whoever trains outlives the driver, and the next driver waits for it.
+    # The training process outlives the driver, and the next driver waits for it.
     assert bool(resumed) == (whom != "driver")
     assert all(event["step"] >= 4 for event in resumed)
 
@@ -84,8 +84,8 @@ def test_kill_9_in_the_middle_repeats_nothing(workspace: Path, whom: str) -> Non
 def test_a_diverged_run_fails_alone_and_is_not_trained_again(workspace: Path) -> None:
     hot = ("training.diverged_ratio=0.5", "training.diverged_patience_steps=3")
     two = ("study=hot", "training.peak_lr=1e-3,2e-3", "search.max_failures=9")
-    said = ablate(workspace, *two, *hot, code=1)
-    assert "study 'hot': 2 of 2 runs failed" in said
+    output = ablate(workspace, *two, *hot, code=1)
+    assert "study 'hot': 2 of 2 runs failed" in output
     ended = results(workspace, "hot")
     assert {result["status"] for result in ended.values()} == {"failed"}
     for name, result in ended.items():

@@ -1,4 +1,4 @@
-"""Spaces whose values come in levels: no point twice, levels even, baselines as the config has them."""
+"""Spaces whose values come in levels: no point twice, even levels, baselines with the config's own values."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def proposers(space: SearchSpace) -> dict[str, Propose]:
 
 
 @pytest.mark.parametrize("kind", ["random", "tpe", "qmc"])
-def test_every_point_of_a_discrete_space_is_asked_once(tmp_path: Path, kind: str) -> None:
+def test_every_point_of_a_discrete_space_is_run_once(tmp_path: Path, kind: str) -> None:
     search = discrete(40, filter=CHOICE, depth=WHOLE)
     assert search.space is not None
     propose = proposers(SearchSpace.build(search.space))[kind]
@@ -177,7 +177,7 @@ def test_a_continuous_space_has_no_size_and_a_fixed_one_has_one() -> None:
     assert SearchSpace.build(space_of({"mixture.weights": whole}, filter=CHOICE)).size == 3
 
 
-def test_points_that_were_all_asked_leave_none() -> None:
+def test_points_that_all_have_trials_leave_none() -> None:
     space = SearchSpace.build(space_of(filter=CHOICE))
     everything = space.points(space.every())
     asked = {space.key(point) for point in everything}
@@ -186,7 +186,7 @@ def test_points_that_were_all_asked_leave_none() -> None:
     assert distinct(space, everything[:1], two, (0,)) == everything[2:]
 
 
-def test_a_history_of_every_point_is_asked_for_nothing() -> None:
+def test_a_history_of_every_point_proposes_nothing() -> None:
     search = discrete(21, filter=CHOICE)
     strategy = planned(search)
     seen = tuple(trial(number, point={"filter": 2 + number}) for number in range(3))

@@ -56,7 +56,7 @@ def test_one_command_trains_scores_and_confirms(workspace: Path) -> None:
     assert results(workspace, "real") == ended
 
 
-def test_a_package_that_is_missing_in_scoring_is_told_and_what_was_trained_stays(
+def test_a_package_missing_in_scoring_is_named_and_training_is_kept(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = workspace / "broken/lighteval"
@@ -64,9 +64,9 @@ def test_a_package_that_is_missing_in_scoring_is_told_and_what_was_trained_stays
     (package / "__init__.py").write_text('raise ImportError("No module named antlr4")')
     given = (*STUDY, "search.budget.trials=2", "search.confirm.finalists=0", "progress=false")
     monkeypatch.setenv("PYTHONPATH", str(workspace / "broken"))
-    said = ablate(workspace, "run", "-m", *given, code=1)
+    output = ablate(workspace, "run", "-m", *given, code=1)
     reason = "ImportError: No module named antlr4"
-    assert f"failed: study 'real': 2 of 2 runs failed: trial-0000-0: {reason}" in said
+    assert f"failed: study 'real': 2 of 2 runs failed: trial-0000-0: {reason}" in output
     records = list_runs(workspace / "runs", "real")
     assert [(r.status, r.manifest.reason) for r in records] == [("failed", reason)] * 2
     assert all(result["reason"] == reason for result in results(workspace, "real").values())
@@ -126,8 +126,8 @@ def test_an_edited_source_is_refused_by_name(workspace: Path) -> None:
     pinned = json.loads((workspace / "runs/real/study.json").read_text())["config"]["source"]
     assert pinned["synthetic_facts"]["origin"]["documents"] == 400
     (own / "synthetic_facts.yaml").write_text(source.replace("documents: 400", "documents: 401"))
-    said = ablate(workspace, "run", "-m", *given, code=2)
-    assert "config.source.synthetic_facts.origin.documents: not what the study was begun" in said
+    output = ablate(workspace, "run", "-m", *given, code=2)
+    assert "config.source.synthetic_facts.origin.documents: not what the study was begun" in output
 
 
 def test_a_source_s_filter_is_searched_beside_the_mixture(workspace: Path) -> None:

@@ -1,4 +1,4 @@
-"""A study on a real one-node Slurm, left alone and disturbed: the same trials, the same scores."""
+"""A study on a real one-node Slurm, undisturbed and disturbed: the same trials, the same scores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STUDY = (
     "search.confirm.finalists=0",
 )
 _LET_GO_SECONDS = 8.0
-"""Past Slurm's KillWait: a job let go while its first life still ends fails at its start."""
+"""Longer than Slurm's KillWait: a job released while its first attempt still ends fails at its start."""
 ON_SLURM = (*STUDY, "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1")
 
 
@@ -51,14 +51,14 @@ def app(study_app: StudyApp, cluster: Slurm) -> StudyApp:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    """The scores of the same study on this machine, where nothing happens."""
+    """Return the scores of the same study, run undisturbed on this machine."""
     app = app_in(tmp_path_factory.mktemp("undisturbed"))
     app.run(*STUDY)
     return app.results()
 
 
 def _finish(process: subprocess.Popen[str], cluster: Slurm) -> None:
-    """Wait for a study; jobs back in the queue are let go once what they left has ended."""
+    """Wait for a study; release requeued jobs once their earlier processes have ended."""
     end = time.monotonic() + 240
     pending_since: dict[str, float] = {}
     while process.poll() is None and time.monotonic() < end:
@@ -68,12 +68,12 @@ def _finish(process: subprocess.Popen[str], cluster: Slurm) -> None:
             if time.monotonic() - since > _LET_GO_SECONDS:
                 cluster.release(job)
         time.sleep(0.5)
-    said, _ = process.communicate(timeout=10)
-    assert process.returncode == 0, said
+    output, _ = process.communicate(timeout=10)
+    assert process.returncode == 0, output
 
 
 def _await_work(app: StudyApp) -> None:
-    """Until a run is in the middle of its work."""
+    """Wait until a run is in the middle of its work."""
     end = time.monotonic() + 120
     while not any((run / "work.jsonl").exists() for run in app.runs()):
         assert time.monotonic() < end
@@ -92,7 +92,8 @@ def test_preempted_and_cancelled_runs_resume_to_the_same_result(
     process = app.start(*ON_SLURM, "seconds=8")
     _await_work(app)
     running = [job for job, state in cluster.jobs().items() if state == "RUNNING"]
-    cluster.run("scancel", "--signal=USR2", running[0])  # what a queue sends before it preempts
+    # The signal that a queue sends before it preempts.
+    cluster.run("scancel", "--signal=USR2", running[0])
     cluster.run("scancel", list(cluster.jobs())[-1])
     _finish(process, cluster)
     app.assert_whole()

@@ -28,7 +28,7 @@ SEARCH = (
 
 @pytest.fixture
 def app(study_app: StudyApp, tmp_path: Path) -> StudyApp:
-    """The application with config folders of its own, which a test may edit."""
+    """Return the application with config folders of its own, which a test may edit."""
     copied = shutil.copytree(study_app.script.parent, tmp_path / "own app")
     shutil.copytree(conf_dir(), tmp_path / "own conf, too")
     environment = {**study_app.environment, "ABLATIONS_CONF": str(tmp_path / "own conf, too")}
@@ -52,7 +52,7 @@ def configs(app: StudyApp) -> list[dict[str, Any]]:
 
 
 def started(app: StudyApp, *overrides: str) -> subprocess.Popen[str]:
-    """A study whose first run is over and whose last is not."""
+    """Start a study; return when its first run has ended and its last has not."""
     process = app.start(*overrides)
     while not app.results():
         assert process.poll() is None, process.communicate()
@@ -64,8 +64,8 @@ def test_an_edit_during_a_study_changes_none_of_its_runs(app: StudyApp) -> None:
     process = started(app, *SEARCH, "seconds=1")
     edit(app_yaml(app), "peak_lr: 0.01", "peak_lr: 0.5")
     shutil.rmtree(app.environment["ABLATIONS_CONF"])
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, said
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
     app.assert_whole()
     assert [config["peak_lr"] for config in configs(app)] == [0.01] * 5
 
@@ -76,8 +76,8 @@ def test_after_a_kill_edited_files_are_refused_by_name_until_restored(app: Study
     process.communicate()
     edit(app_yaml(app), "peak_lr: 0.01", "peak_lr: 0.5")
     before = app.runs()  # folders, not results: a run in flight outlives its driver and ends
-    said = app.run(*SEARCH, "seconds=1", code=2)
-    assert "config.peak_lr: not what the study was begun with; found: 0.5; allowed: 0.01" in said
+    output = app.run(*SEARCH, "seconds=1", code=2)
+    assert "config.peak_lr: not what the study was begun with; found: 0.5; allowed: 0.01" in output
     assert app.runs() == before
     edit(app_yaml(app), "peak_lr: 0.5", "peak_lr: 0.01  # a remark changes nothing")
     app.run(*SEARCH, "seconds=1")
@@ -89,11 +89,12 @@ def test_after_a_kill_edited_files_are_refused_by_name_until_restored(app: Study
 def test_a_plain_sweep_refuses_to_mix_runs_of_edited_files(app: StudyApp) -> None:
     app.run("mixture.weights.web=0.5,0.6")
     edit(app_yaml(app), "peak_lr: 0.01", "peak_lr: 0.5")
-    said = app.run("mixture.weights.web=0.6,0.7", code=2)
-    assert "trial-0000: config.peak_lr: its config files were edited since it was run" in said
-    assert "found: 0.5; allowed: 0.01" in said
+    output = app.run("mixture.weights.web=0.6,0.7", code=2)
+    assert "trial-0000: config.peak_lr: its config files were edited since it was run" in output
+    assert "found: 0.5; allowed: 0.01" in output
     assert len(app.results()) == 2
     app.run("mixture.weights.web=0.6,0.7", "study=anew")
     edit(app_yaml(app), "peak_lr: 0.5", "peak_lr: 0.01")
-    app.run("mixture.weights.web=0.6,0.7", "peak_lr=0.02")  # said aloud: another combination
+    # An explicit override makes another combination.
+    app.run("mixture.weights.web=0.6,0.7", "peak_lr=0.02")
     assert len(app.results()) == 4

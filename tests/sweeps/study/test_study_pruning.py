@@ -1,4 +1,4 @@
-"""The median rule, and where it may be used."""
+"""Median rule of the pruner, and the studies that may use it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_median_rule(level: float, until: int, finished: list[Curve], ends: 
     assert (behind(curve(level, until), finished) is not None) == ends
 
 
-def test_a_pruned_run_says_so_before_it_is_ended(tmp_path: Path) -> None:
+def test_a_pruned_run_has_its_reason_on_disk_before_it_is_ended(tmp_path: Path) -> None:
     folders = [tmp_path / f"trial-{i:04d}-0" for i in range(6)]
     for folder, losses in zip(folders, [*FINISHED, curve(2.0, 30)], strict=True):
         folder.mkdir()

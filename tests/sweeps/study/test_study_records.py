@@ -1,4 +1,4 @@
-"""What a study keeps on disk: its journal, its definition, its lease, its ledger."""
+"""Files of a study: journal, definition, lock, ledger."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_lock_that_a_killed_driver_left_costs_no_time(tmp_path: Path) -> None:
     assert time.monotonic() - began < 10
 
 
-def test_a_trial_that_was_asked_and_not_journalled_is_found(tmp_path: Path) -> None:
+def test_a_trial_without_a_journal_line_is_found(tmp_path: Path) -> None:
     state = study(tmp_path)
     spec = TrialSpec(number=4, phase="design", point=DRAFT.point)
     write_json(_folder(tmp_path, "trial-0004-0") / "trial.json", spec.plain())
@@ -153,7 +153,7 @@ def test_a_trial_that_was_asked_and_not_journalled_is_found(tmp_path: Path) -> N
     assert state.add_trial(DRAFT).number == 5
 
 
-def test_a_result_that_nobody_saw_is_collected(tmp_path: Path) -> None:
+def test_a_result_without_a_driver_is_collected(tmp_path: Path) -> None:
     state = study(tmp_path)
     number = state.add_trial(DRAFT).number
     finish(state, Run(number, 0), score=1.25)
@@ -224,7 +224,7 @@ def test_the_first_definition_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "named"),
     [
         ({"config": {"peak_lr": 0.02}}, ("config.peak_lr", "0.02", "0.01")),
         ({"strategy": {"seed": 1}}, ("strategy.seed", "1", "0")),
@@ -233,12 +233,12 @@ def test_the_first_definition_stays(tmp_path: Path) -> None:
     ],
 )
 def test_another_definition_is_refused_with_the_difference(
-    tmp_path: Path, change: dict[str, Any], told: tuple[str, ...]
+    tmp_path: Path, change: dict[str, Any], named: tuple[str, ...]
 ) -> None:
     settle_definition(tmp_path, definition())
     with pytest.raises(ConfigError) as raised:
         settle_definition(tmp_path, definition(**change))
-    assert all(word in str(raised.value) for word in told)
+    assert all(word in str(raised.value) for word in named)
 
 
 def test_a_plain_sweep_joins_a_study_that_scores_alike(tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_a_second_driver_is_refused_by_name_until_the_first_is_dead(tmp_path: Pa
 # -------------------------------------------------------------------------------------- budget
 
 
-def test_the_ledger_tells_exploring_from_confirming() -> None:
+def test_the_ledger_separates_exploring_from_confirming() -> None:
     spec = TrialSpec(number=0, phase="design", seeds=(0,))
     trials = [
         Trial(spec=spec, outcomes={0: outcome(tokens=5.0), 1: outcome(seed=1, tokens=7.0)}),

@@ -1,4 +1,4 @@
-"""What is read from run folders, what is spent by it, and which way the best is."""
+"""Results read from run folders, their cost, and the direction of the best."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sweeps.study.study_state import Run
 from sweeps.study.trial import TrialSpec
 from tests.sweeps.study.builders import finish, spec, strategy, study, trial
 
-ASK = TrialSpec(number=0, phase="design", point={"mixture.weights": {"web": 1.0}})
+SPEC = TrialSpec(number=0, phase="design", point={"mixture.weights": {"web": 1.0}})
 
 
 def record_of(folder: Path, execution: dict[str, int]) -> RunRecord:
@@ -39,11 +39,11 @@ def record_of(folder: Path, execution: dict[str, int]) -> RunRecord:
     ("execution", "devices"),
     [({}, 1), ({"dp": 2}, 2), ({"dp": 2, "tp": 2, "pp": 2}, 8), ({"tp": 4}, 4), ({"pp": 3}, 3)],
 )
-def test_a_run_s_hours_count_every_device_it_held(
+def test_a_run_s_hours_count_each_of_its_devices(
     tmp_path: Path, execution: dict[str, int], devices: int
 ) -> None:
     record_of(tmp_path, execution)
-    outcome = outcome_of(tmp_path / "s", ASK, 0)
+    outcome = outcome_of(tmp_path / "s", SPEC, 0)
     assert outcome is not None
     assert outcome.device_seconds == 3600.0 * devices
 
@@ -53,16 +53,16 @@ def test_a_pruned_run_that_is_still_held_has_not_ended(tmp_path: Path) -> None:
     run.mkdir()
     write_json(run / "pruned.json", {"reason": "behind"})
     with FileLock(run / "lock"):
-        assert outcome_of(tmp_path, ASK, 0) is None
-    outcome = outcome_of(tmp_path, ASK, 0)
+        assert outcome_of(tmp_path, SPEC, 0) is None
+    outcome = outcome_of(tmp_path, SPEC, 0)
     assert outcome is not None
     assert (outcome.status, outcome.reason) == ("pruned", "behind")
 
 
-def test_a_trial_s_first_ask_stays(tmp_path: Path) -> None:
-    write_trial_spec(tmp_path, ASK, 0)
+def test_a_trial_s_first_specification_stays(tmp_path: Path) -> None:
+    write_trial_spec(tmp_path, SPEC, 0)
     write_trial_spec(tmp_path, TrialSpec(number=0, phase="search", name="other", point={}), 0)
-    assert read_json(tmp_path / "trial-0000-0/trial.json") == json.loads(json.dumps(ASK.plain()))
+    assert read_json(tmp_path / "trial-0000-0/trial.json") == json.loads(json.dumps(SPEC.plain()))
 
 
 def test_the_combinations_of_a_sweep_are_not_paid_from_the_search_s_trials() -> None:
@@ -78,7 +78,7 @@ def test_the_combinations_of_a_sweep_are_not_paid_from_the_search_s_trials() -> 
     assert ledger.may_explore(0)
 
 
-def test_proposals_are_asked_for_in_batches(tmp_path: Path) -> None:
+def test_proposals_come_in_batches(tmp_path: Path) -> None:
     asked: list[int] = []
     search = spec()
     planned = strategy(search)

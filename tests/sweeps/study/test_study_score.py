@@ -1,4 +1,4 @@
-"""One score: what a study decides of its score is what each of its readers computes."""
+"""Every reader of a study computes the score that the study decided."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def applied() -> SearchSpec:
 
 
 def defined(folder: Path, search: SearchSpec) -> StudyState:
-    """A study with its definition, as a command leaves it before the driver starts."""
+    """Return a study with its definition, as a command leaves it before the driver starts."""
     state = study(folder, search)
     asked = Definition(
         study="s",
@@ -50,7 +50,7 @@ def defined(folder: Path, search: SearchSpec) -> StudyState:
 
 
 def end(state: StudyState, run: Run) -> None:
-    """The recorded score is half noise; ``web/bpb`` grows with the trial's number."""
+    """Finish a run whose recorded score is half noise; ``web/bpb`` grows with the trial's number."""
     web, dice = 1.0 + 0.1 * run.number, 5.0 * ((run.number * 7) % 10)
     metrics = {"web/bpb": web, "dice/bpb": dice}
     finish(state, run, score=(web + dice) / 2, metrics=metrics)
@@ -60,15 +60,15 @@ def end(state: StudyState, run: Run) -> None:
 
 
 class Decider:
-    """Decides as the test says, and remembers when it was asked."""
+    """Decision given by the test, with a record of its calls."""
 
     def __init__(self, state: StudyState) -> None:
-        self.state, self.asked_after = state, list[list[str]]()
+        self.state, self.phases_at_calls = state, list[list[str]]()
 
     def __call__(self, runs_dir: Path, name: str, wanted: TaskQualitySpec) -> Mapping[str, Any]:
         assert (runs_dir / name) == self.state.folder
         assert wanted.apply
-        self.asked_after.append([trial.spec.phase for trial in self.state.trials])
+        self.phases_at_calls.append([trial.spec.phase for trial in self.state.trials])
         assert all(trial.state == "done" for trial in self.state.trials)
         return DECISION
 
@@ -83,19 +83,19 @@ def test_the_score_is_decided_once_after_the_design_and_before_the_first_proposa
     busy: set[Run] = set()
     while runs := scheduler.next_runs(state, busy, 3):
         busy = set(runs)
-        # With runs still in flight nothing is decided and nothing proposed.
+        # While runs are in flight, nothing is decided or proposed.
         for more in scheduler.next_runs(state, busy, 3):
             assert state.trial(more.number).spec.phase in ("baseline", "design") or state.decided
             busy.add(more)
         for run in sorted(busy, key=lambda r: (r.number, r.seed)):
             end(state, run)
         busy = set()
-    assert decide.asked_after == [["baseline"] * 2 + ["design"] * 3]
+    assert decide.phases_at_calls == [["baseline"] * 2 + ["design"] * 3]
     assert {trial.spec.phase for trial in state.trials} == {"baseline", "design", "search"}
     again = study(tmp_path, search)
     assert again.decided
     assert SearchScheduler(strategy(search), None, decide).next_runs(again, set(), 3) == []
-    assert len(decide.asked_after) == 1
+    assert len(decide.phases_at_calls) == 1
 
 
 def test_each_reader_computes_the_decided_score(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_each_reader_computes_the_decided_score(tmp_path: Path) -> None:
     }
 
 
-def test_a_driver_that_dies_between_decision_and_journal_tells_values_once_more(
+def test_a_driver_that_dies_between_decision_and_journal_writes_values_again(
     tmp_path: Path,
 ) -> None:
     search = applied()
@@ -149,7 +149,7 @@ def test_a_driver_that_dies_between_decision_and_journal_tells_values_once_more(
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"space": None}, "a plain sweep has no design"),
         (
@@ -159,9 +159,9 @@ def test_a_driver_that_dies_between_decision_and_journal_tells_values_once_more(
     ],
 )
 def test_task_quality_is_refused_where_it_could_decide_nothing(
-    changes: dict[str, Any], says: str
+    changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=message):
         spec(task_quality=TaskQualitySpec(apply=True), **changes)
 
 

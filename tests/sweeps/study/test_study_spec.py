@@ -1,4 +1,4 @@
-"""What a search config may say, and what it is told when it may not."""
+"""Allowed values of a search config, and the errors for others."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def test_an_objective_without_a_direction_takes_the_run_s() -> None:
     "objectives",
     [{"score": {}}, {"english": {"metrics": ["web/bpb"]}}],
 )
-def test_an_objective_that_nobody_directs_is_refused(objectives: dict[str, Any]) -> None:
-    told = {"score": {"direction": "maximize"}} if "english" in objectives else {}
-    base = {"evaluation": told, "search": {"objectives": objectives}}
-    with pytest.raises(ConfigError, match="which way is better"):
+def test_an_objective_without_any_direction_is_refused(objectives: dict[str, Any]) -> None:
+    rule = {"score": {"direction": "maximize"}} if "english" in objectives else {}
+    base = {"evaluation": rule, "search": {"objectives": objectives}}
+    with pytest.raises(ConfigError, match="no direction is given"):
         read_request(base, [])
 
 
@@ -67,43 +67,43 @@ def test_a_null_objective_is_taken_back() -> None:
     assert list(read_request({"search": {"objectives": named}}, []).spec.objectives) == ["english"]
 
 
-def test_a_swept_value_beside_a_search_is_refused() -> None:
+def test_a_swept_value_with_a_search_is_refused() -> None:
     search = {
         "space": {"mixtures": {"mixture.weights": {"sources": ["a", "b"]}}},
         "budget": {"trials": 3},
         "objectives": {"score": {"direction": "minimize"}},
     }
-    with pytest.raises(ConfigError, match="beside a search"):
+    with pytest.raises(ConfigError, match="swept value with a search"):
         read_request({"search": search}, ["peak_lr=1,2"])
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "problem"),
     [
         ("training.peak_lrr", "unknown key 'peak_lrr'; allowed: batch_size, peak_lr; did you mean"),
         ("trainin.peak_lr", "not in the run's config"),
         ("training.peak_lr.low", "not in the run's config"),
     ],
 )
-def test_a_searched_path_that_the_run_lacks_is_refused(path: str, said: str) -> None:
+def test_a_searched_path_that_the_run_lacks_is_refused(path: str, problem: str) -> None:
     search = {
         "space": {"parameters": {path: {"kind": "log", "low": 1e-4, "high": 1e-2}}},
         "budget": {"trials": 3},
         "objectives": {"score": {"direction": "minimize"}},
     }
     base = {"search": search, "training": {"peak_lr": 1e-3, "batch_size": 8}}
-    with pytest.raises(ConfigError, match=f"search.space.parameters.{path}: {said}"):
+    with pytest.raises(ConfigError, match=f"search.space.parameters.{path}: {problem}"):
         read_request(base, [])
 
 
-def test_an_experiment_that_gives_out_its_runs_takes_no_multirun() -> None:
+def test_an_experiment_that_launches_its_runs_takes_no_multirun() -> None:
     base = {"study": "arms", "program": {"module": "sweeps.programs.annealing"}, "search": {}}
     base["evaluation"] = {"score": {"direction": "minimize"}}
-    with pytest.raises(ConfigError, match="leave --multirun out"):
+    with pytest.raises(ConfigError, match="without --multirun"):
         read_request(base, [])
 
 
-def test_the_cost_confirms_no_more_than_the_budget_pays() -> None:
+def test_the_cost_confirms_no_more_than_the_budget_allows() -> None:
     search = builders.spec(
         budget=BudgetSpec(tokens=1000.0), confirm=ConfirmSpec(finalists=3, pick=False)
     )

@@ -50,7 +50,7 @@ def test_baselines_then_design_then_proposals_then_seeds(tmp_path: Path) -> None
     assert all(set(state.trial(n).outcomes) == {0, 1, 2} for n in confirmed)
 
 
-def test_a_study_reopened_after_every_run_asks_the_same(tmp_path: Path) -> None:
+def test_a_study_reopened_after_every_run_has_the_same_trials(tmp_path: Path) -> None:
     search = spec()
     whole = study(tmp_path / "whole", search)
     all_runs(whole, SearchScheduler(strategy(search), None).next_runs, free_workers=1)
@@ -65,14 +65,14 @@ def test_a_study_reopened_after_every_run_asks_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "affordable", "expected"),
+    ("wanted", "affordable", "expected"),
     [(None, None, 20), (None, 12, 7), (None, 100, 20), (4, 12, 4), (30, 12, 10), (0, 12, 0)],
 )
-def test_the_design_is_what_was_said_or_what_the_budget_leaves(
-    said: int | None, affordable: int | None, expected: int
+def test_the_design_is_as_specified_or_within_the_budget(
+    wanted: int | None, affordable: int | None, expected: int
 ) -> None:
     space = SearchSpace.build(SPACE)
-    assert design_size(StrategySpec(design_trials=said), space, 2, affordable) == expected
+    assert design_size(StrategySpec(design_trials=wanted), space, 2, affordable) == expected
 
 
 def test_a_named_mixture_of_foreign_sources_is_refused() -> None:
@@ -149,7 +149,7 @@ def test_the_pareto_front_comes_first() -> None:
 
 
 @pytest.mark.parametrize("limit", ["tokens", "flops", "gpu_hours"])
-def test_a_budget_in_anything_ends_exploring_and_pays_for_seeds(tmp_path: Path, limit: str) -> None:
+def test_a_budget_in_anything_ends_exploring_and_leaves_seeds(tmp_path: Path, limit: str) -> None:
     prices = {"tokens": 100.0, "flops": 10.0, "gpu_hours": 1.0 / 3600}
     budget = BudgetSpec(**{limit: 12 * prices[limit]}, confirm_share=0.25)  # type: ignore[arg-type]
     search = replace(spec(), budget=budget)
@@ -167,7 +167,7 @@ RULE = {
 
 
 def rated(number: int, web: float, math: float, acc: float) -> Trial:
-    """A trial whose score is what RULE makes of its metrics."""
+    """Return a trial whose score follows from its metrics by RULE."""
     score = (3 * (web + math) / 2 - acc) / 4
     metrics = {"web/bpb": web, "math/bpb": math, "math/acc": acc}
     point = {"mixture.weights": {"web": 0.5, "math": 0.5, "code": 0.0}}
@@ -184,13 +184,13 @@ def test_the_surrogate_sees_the_metrics_that_a_score_is_made_of() -> None:
     assert len(evidence.pending) == 1
 
 
-def test_a_rule_that_does_not_give_the_scores_back_is_not_used() -> None:
+def test_a_rule_that_does_not_reproduce_the_scores_is_not_used() -> None:
     space = SearchSpace.build(SPACE)
     evidence = evidence_of(space, history(trial(0, 1.5), trial(1, 2.5)), RULE)
     assert evidence.values.tolist() == [[1.5], [2.5]]
 
 
-def test_maximised_objectives_are_turned() -> None:
+def test_maximised_objectives_change_sign() -> None:
     space = SearchSpace.build(SPACE)
     upward = {"score": ObjectiveSpec(direction="maximize")}
     evidence = evidence_of(space, history(trial(0, 1.5), objectives=upward), {})

@@ -1,4 +1,4 @@
-"""What follows from a trial's outcomes."""
+"""Values computed from a trial's outcomes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sweeps.study.trial import Trial, TrialSpec, feasibility, measure, trial_nam
 from tests.sweeps.study.builders import outcome, trial
 
 
-def test_names_hold_numbers() -> None:
+def test_names_contain_numbers() -> None:
     assert [trial_name(n) for n in (0, 7, 12345)] == ["trial-0000", "trial-0007", "trial-12345"]
 
 
-def test_an_ask_survives_json() -> None:
+def test_a_specification_survives_json() -> None:
     spec = TrialSpec(
         number=3,
         phase="search",
@@ -71,7 +71,7 @@ def test_a_missing_metric_is_missing_never_zero(metrics: list[str]) -> None:
         (ConstraintSpec(metrics=("score",), margin=0.25), 0.25),
     ],
 )
-def test_constraints_say_how_far_beyond(constraint: ConstraintSpec, beyond: float) -> None:
+def test_constraints_give_the_distance_beyond(constraint: ConstraintSpec, beyond: float) -> None:
     values = feasibility(trial(1, 1.0), {"x": constraint}, trial(0, 0.5))
     assert values == {"x": pytest.approx(beyond)}
 

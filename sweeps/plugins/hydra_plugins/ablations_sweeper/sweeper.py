@@ -46,8 +46,7 @@ class AblationsSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the study; returns its state, as other sweepers return their jobs' values."""
-        from sweeps.study.composing import Composer
-        from sweeps.study.config_snapshot import plain_config
+        from sweeps.study.composing import Composer, plain_config
         from sweeps.study.job_overrides import read_command
         from sweeps.study.sweep import Hydra, plan_study, read_request, run_study
 
