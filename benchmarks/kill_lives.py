@@ -229,7 +229,7 @@ def _forget_hydra() -> None:
 
 def _leave(code: int) -> None:
     """End without the handlers of the process that this one was forked from."""
-    from ablations.training.training_process import close_servers
+    from ablations.processes.warm_server import close_servers
 
     with contextlib.suppress(Exception):
         close_servers()
@@ -284,34 +284,14 @@ def _strike_from_inside(target: Target, driver: int, outside: int) -> None:
 
 def _fork_programs() -> None:
     """Let a Python program that this process would start be a fork of it."""
-    import multiprocessing.util
-
-    import multiprocess.util
-
     subprocess.Popen = _Forked  # type: ignore[misc]
-    for module in (multiprocessing.util, multiprocess.util):
-        module.spawnv_passfds = _spawner(module.spawnv_passfds)
 
 
-def _spawner(real: Callable[..., int]) -> Callable[..., int]:
-    def spawn(path: Any, arguments: Sequence[Any], kept: Sequence[int]) -> int:
-        if "forkserver" not in str(arguments[-1]):
-            return real(path, arguments, kept)
-        pid = os.fork()
-        if pid == 0:
-            _as_new(lambda: exec(str(arguments[-1]), {}), keep=kept)
-        return pid
-
-    return spawn
-
-
-def _as_new(work: Callable[[], Any], keep: Sequence[int] = ()) -> None:
+def _as_new(work: Callable[[], Any]) -> None:
     """Close what a new program would not have open, work, end."""
     code = 1
     try:
-        edges = sorted({2, *map(int, keep)})
-        for low, high in zip(edges, [*edges[1:], 4096], strict=True):
-            os.closerange(low + 1, high)
+        os.closerange(3, 4096)
         code = int(work() or 0)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 0
@@ -320,7 +300,7 @@ def _as_new(work: Callable[[], Any], keep: Sequence[int] = ()) -> None:
     _leave(code)
 
 
-_PROGRAMS = ("ablations.training.training_process", "sweeps.programs.subprocess_cli")
+_PROGRAMS = ("ablations.processes.warm_server", "sweeps.programs.subprocess_cli")
 
 
 class _Forked(subprocess.Popen):  # type: ignore[type-arg]
@@ -347,7 +327,7 @@ class _Forked(subprocess.Popen):  # type: ignore[type-arg]
 
 def _program(words: list[str]) -> int:
     """``python -m`` with these words."""
-    from ablations.training import training_process
+    from ablations.processes.warm_server import serve
     from sweeps.programs.subprocess_cli import called
 
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
@@ -355,4 +335,5 @@ def _program(words: list[str]) -> int:
     if words[0] == "sweeps.programs.subprocess_cli":
         _forget_hydra()
         return called(words[1:])
-    return training_process._main(words[1:])
+    serve(*words[1:])
+    return 0

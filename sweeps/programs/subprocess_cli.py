@@ -18,7 +18,7 @@ from typing import Any
 
 from ablations.config.schema import conf_dir
 from ablations.errors import WorkError
-from ablations.training.training_process import ending_with
+from ablations.processes.child import ending_with
 
 __all__ = ["Caller", "called", "mapping_override", "newest_checkpoint"]
 

@@ -39,7 +39,7 @@ def test_each_rank_is_done_once(tmp_path: Path) -> None:
 
 
 def test_a_killed_rank_is_an_error_and_no_endless_wait(tmp_path: Path) -> None:
-    with pytest.raises(WorkError, match="rank 1 was ended by SIGKILL"):
+    with pytest.raises(WorkError, match="rank 1 was killed by SIGKILL"):
         run_side_by_side(Rank(tmp_path, "killed"), range(3), 2)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,7 @@ import pytest
 from filelock import FileLock
 
 from ablations.errors import ConfigError, Problem
+from ablations.processes import warm_server
 from ablations.training import training_process
 from ablations.training.training_process import Task, run_in_worker
 
@@ -44,7 +46,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "some_work.py").write_text(WORK)
     paths = [str(tmp_path), str(Path(training_process.__file__).parents[2])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    training_process.close_servers()
+    warm_server.close_servers()
     return "some_work"
 
 
@@ -64,7 +66,11 @@ def test_workers_share_a_warm_server(module: str, tmp_path: Path) -> None:
     parents = set()
     for _ in range(2):
         run_in_worker(task(module, tmp_path))
-        parents.add(tuple(server._process.pid for server in training_process._idle))
+        parents.add(
+            tuple(
+                server._process.pid for server in warm_server._servers.values() if server._process
+            )
+        )
     assert len(parents) == 1
 
 
@@ -87,13 +93,13 @@ def test_a_worker_that_died_is_told_how(module: str, tmp_path: Path, how: str, w
 
 def test_an_interrupted_caller_ends_its_worker(module: str, tmp_path: Path) -> None:
     seen: list[int] = []
-    # Idle servers of other tests in this process stay, as they should.
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
 
     def interrupt() -> None:
-        children = {child.pid for child in psutil.Process().children(recursive=True)}
-        if len(children - before) >= 2:
-            seen.extend(children - before)
+        # The server of this task, and those of other tests in this process, stay warm.
+        server = warm_server.warm_server([module])._process
+        assert server is not None
+        seen.extend(child.pid for child in psutil.Process(server.pid).children(recursive=True))
+        if seen:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -154,9 +160,10 @@ def test_a_caller_killed_while_its_server_imports_leaves_nobody(
     deadline = time.monotonic() + 60
     # torchrun imports torch first, and is met there.
     begun = tmp_path / ("importing" if ranks == 1 else "training_process.log")
-    while not begun.exists() and time.monotonic() < deadline:
+    children: list[int] = []
+    while not (begun.exists() and children) and time.monotonic() < deadline:
         time.sleep(0.01)
-    children = [child.pid for child in psutil.Process(caller.pid).children(recursive=True)]
+        children = [child.pid for child in psutil.Process(caller.pid).children(recursive=True)]
     assert children
     caller.send_signal(signal.SIGKILL)
     caller.wait()
@@ -165,15 +172,16 @@ def test_a_caller_killed_while_its_server_imports_leaves_nobody(
     assert not (tmp_path / "worked").exists()
 
 
-@pytest.mark.parametrize("command", ["serve", "torchrun"])
-def test_a_process_whose_parent_is_gone_before_it_begins_does_nothing(command: str) -> None:
-    arguments = ["no_such_module"] if command == "serve" else ["2", "request", "answer"]
-    done = subprocess.run(
-        [sys.executable, "-m", "ablations.training.training_process", command, "1", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def test_a_server_whose_parent_is_gone_before_it_begins_does_nothing() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        done = subprocess.run(
+            [sys.executable, "-m", "ablations.processes.warm_server", "1", "[]", "no_such_module"],
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
 
 

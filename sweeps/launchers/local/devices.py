@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablations.errors import ConfigError, Problem
+from ablations.processes.child import exported_threads
 
 _MOST = 1024
 """Processes of one machine: more is a slip of the keyboard."""
@@ -33,9 +34,8 @@ class Slot:
         # Tokenizers warn at every fork unless told not to thread.
         shared = {"TOKENIZERS_PARALLELISM": "false", "ABLATIONS_SLOT": self.name}
         # The run is bound to its cores, and threads as many: unless the user exported fewer.
-        asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-        if asked.isdecimal() and int(asked):
-            count = str(min(int(asked), len(self.cores)))
+        if asked := exported_threads():
+            count = str(min(asked, len(self.cores)))
             shared |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), count)
         if self.devices is None:
             return shared

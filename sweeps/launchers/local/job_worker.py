@@ -1,18 +1,13 @@
-"""One job in a process of its own, forked from the warm server."""
+"""One job of a launcher, in a process of its own that was forked from the warm server."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
-__all__ = ["CPU_LINE", "Job", "Workplace", "run_in_child"]
+__all__ = ["CPU_LINE", "Job", "run_job_in_child"]
 
 CPU_LINE = "CPU time of this job: "
 """Begins the last line of a job's log."""
@@ -66,72 +61,28 @@ class Job:
         return config
 
 
-@dataclass(frozen=True, kw_only=True)
-class Workplace:
-    """Where a job runs."""
+def run_job_in_child(payload: bytes) -> bytes:
+    """Run a job in this process, which is its own; return Hydra's ``JobReturn``.
 
-    log: Path
-    """File that gets what the job and its children print, appended."""
-    environment: Mapping[str, str]
-    cores: Sequence[int]
-    """CPU threads it is bound to."""
+    Both are pickled by cloudpickle, because Hydra's task function may be defined in ``__main__``.
 
-
-def run_in_child(payload: bytes, place: Workplace, results: Connection) -> None:
-    """Body of the forked process: its own session, its own log, one job, one answer."""
+    Raises:
+        RuntimeError: the return value cannot be pickled; its type and text.
+    """
     import cloudpickle
 
-    # The driver may have died between its request and this fork: what it asked for is then the next
-    # driver's to launch. A run that has begun goes on without its driver.
-    driver = multiprocessing.parent_process()
-    if driver is not None and not driver.is_alive():
-        return
-    # A Ctrl-C at the driver goes to the driver alone; it decides what ends.
-    os.setsid()
-    _redirect(place.log)
-    os.environ.update(place.environment)
-    _bind(place.cores)
-    returned: Any
     try:
         job: Job = cloudpickle.loads(payload)
         returned = job.run()
-    except Exception as error:
-        returned = error
-    # Since the fork, waited-for children included: what a run costs beyond its training and scoring.
-    used = os.times()
-    seconds = used.user + used.system + used.children_user + used.children_system
-    print(f"{CPU_LINE}{seconds:.2f} s", flush=True)
-    # A driver that died in the meantime reads the run's folder when it comes back.
-    with contextlib.suppress(BrokenPipeError):
-        results.send_bytes(_portable(returned))
-
-
-def _redirect(log: Path) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
-
-
-def _bind(cores: Sequence[int]) -> None:
-    os.sched_setaffinity(0, cores)
-    # OpenMP read its environment when the server imported torch: too late for OMP_NUM_THREADS.
-    if (torch := sys.modules.get("torch")) is not None:
-        asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-        torch.set_num_threads(int(asked) if asked.isdecimal() and int(asked) else len(cores))
-
-
-def _portable(returned: Any) -> bytes:
-    """Pickled; an exception that cannot be is sent as its text."""
-    import cloudpickle
-
+    finally:
+        # Since the fork, waited-for children included: the run's cost beyond its training and scoring.
+        used = os.times()
+        seconds = used.user + used.system + used.children_user + used.children_system
+        print(f"{CPU_LINE}{seconds:.2f} s", flush=True)
     try:
         content: bytes = cloudpickle.dumps(returned)
         cloudpickle.loads(content)
     except Exception:
-        value = getattr(returned, "_return_value", returned)
-        content = cloudpickle.dumps(RuntimeError(f"{type(value).__name__}: {value}"))
+        value = returned._return_value
+        raise RuntimeError(f"{type(value).__name__}: {value}") from None
     return content

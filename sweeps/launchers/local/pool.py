@@ -1,42 +1,47 @@
-"""The slots of one machine: a job waits for a free one, runs in a fork of the warm server, gives it back.
+"""Slots of one machine: a job waits for a free slot, runs in a child of the warm server, frees the slot.
 
-A run is forked from a server that imported torch, nanotron and lighteval once: as isolated as a
-process of its own, without the seconds of imports (lighteval alone takes 11 CPU-seconds). When the
-driver dies the server goes with it; runs in flight finish and leave their results in their folders.
+A run is forked from a server (:mod:`ablations.processes`) that imported torch, nanotron and lighteval
+once: as isolated as a process of its own, without the seconds of imports (lighteval alone takes 11
+CPU-seconds). If the driver dies, the server ends with it; runs in flight finish and leave their results
+in their folders.
 """
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
 import queue
 import signal
 import threading
+import time
+import weakref
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
-from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Any
 
+from ablations.processes.child import ChildEnv
+from ablations.processes.ended import how_ended
+from ablations.processes.warm_server import Child, warm_server
 from sweeps.launchers.local.devices import Slot
-from sweeps.launchers.local.job_worker import Job, Workplace, run_in_child
+from sweeps.launchers.local.job_worker import Job, run_job_in_child
 
 __all__ = ["SlotPool", "WorkerDied"]
 
 _GRACE_SECONDS = 10.0
-"""Between asking a run to end and ending it."""
+"""Between asking a run to end and killing it."""
+
+_POLL_SECONDS = 0.1
+
+_STOPPED = "the launcher is ending its runs"
 
 
-class WorkerDied(Exception):  # noqa: N818 - it says what happened
-    """A worker process that ended without an answer: killed, or out of memory."""
+class WorkerDied(Exception):  # noqa: N818 - the name is the event
+    """End of a worker process without an answer: it was killed, or memory ran out."""
 
 
 class SlotPool:
-    """Runs jobs on slots; safe to call from several threads.
+    """Jobs on slots; safe to call from several threads.
 
     Args:
-        slots: What there is to hand out.
+        slots: Slots to hand out.
         preload: Modules that the server imports once; one that is not installed is left out.
     """
 
@@ -45,11 +50,11 @@ class SlotPool:
         self._free: queue.Queue[Slot] = queue.Queue()
         for slot in self.slots:
             self._free.put(slot)
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(list(preload))
-        self._running: dict[int, str] = {}
+        self._server = warm_server(preload)
+        self._running: dict[Child, str] = {}
         self._lock = threading.Lock()
-        self._stopped = False
+        self._stopped = threading.Event()
+        weakref.finalize(self, _wait_for, self._running)
 
     def run(self, job: Job, log: Path) -> Any:
         """Run one job on the next free slot; return what Hydra's ``run_job`` returned.
@@ -64,16 +69,16 @@ class SlotPool:
             self._free.put(slot)
 
     def stop(self) -> None:
-        """End every run, its children included."""
+        """End every run, its children included: ask for it, and after some seconds kill."""
         with self._lock:
-            self._stopped = True
+            self._stopped.set()
             running = list(self._running)
-        for pid in running:
-            _signal(pid, signal.SIGTERM)
+        for child in running:
+            child.signal(signal.SIGTERM)
 
         def end() -> None:
-            for pid in running:
-                _signal(pid, signal.SIGKILL)
+            for child in running:
+                child.kill()
 
         timer = threading.Timer(_GRACE_SECONDS, end)
         timer.daemon = True
@@ -82,61 +87,42 @@ class SlotPool:
     def end(self, name: str) -> None:
         """End the run whose folder is called ``name``, its children included."""
         with self._lock:
-            running = [pid for pid, run in self._running.items() if run == name]
-        for pid in running:
-            _signal(pid, signal.SIGKILL)
+            running = [child for child, run in self._running.items() if run == name]
+        for child in running:
+            child.kill()
 
     def _run_on(self, slot: Slot, job: Job, log: Path) -> Any:
         import cloudpickle
 
-        if self._stopped:
-            raise WorkerDied("the launcher was told to end its runs")
-
-        here, there = self._context.Pipe(duplex=False)
-        place = Workplace(log=log, environment=slot.environment, cores=slot.cores)
-        process = self._context.Process(
-            target=run_in_child,
-            args=(cloudpickle.dumps(job), place, there),
-            name=f"slot-{slot.name}",
-        )
-        process.start()
-        there.close()
-        pid = process.pid
-        assert pid is not None
-        with self._lock:
-            self._running[pid] = log.parent.name
+        child = self._start(slot, cloudpickle.dumps(job), log)
         try:
-            answer = _answer(here, process.sentinel)
-            process.join()
+            result = child.result()
         finally:
             with self._lock:
-                self._running.pop(pid, None)
-            here.close()
-        if answer is None:
-            # What the dead worker started may live on: its session dies with it.
-            _signal(pid, signal.SIGKILL)
-            raise WorkerDied(f"worker process {pid} {_ended(process.exitcode)}; see {log}")
-        returned = cloudpickle.loads(answer)
-        if isinstance(returned, Exception):
-            raise returned
-        return returned
+                self._running.pop(child, None)
+        if result.value is not None:
+            return cloudpickle.loads(result.value)
+        if isinstance(result.error, Exception):
+            raise result.error
+        # Processes that the dead worker started may go on: they are in its session.
+        child.signal(signal.SIGKILL)
+        raise WorkerDied(f"worker process {child.pid} {how_ended(child.code)}; see {log}")
+
+    def _start(self, slot: Slot, payload: bytes, log: Path) -> Child:
+        """Start a child for a job, unless the launcher is ending its runs."""
+        if self._stopped.is_set():
+            raise WorkerDied(_STOPPED)
+        env = ChildEnv(log=log, variables=slot.environment, cores=slot.cores, outlives_server=True)
+        child = self._server.start(run_job_in_child, payload, env=env)
+        with self._lock:
+            if self._stopped.is_set():
+                child.kill()
+                raise WorkerDied(_STOPPED)
+            self._running[child] = log.parent.name
+        return child
 
 
-def _answer(results: Connection, sentinel: int) -> bytes | None:
-    """What the worker sent, None when it ended first."""
-    wait_for([results, sentinel])
-    with contextlib.suppress(EOFError, ConnectionResetError):
-        if results.poll():
-            return results.recv_bytes()
-    return None
-
-
-def _signal(session: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(session, number)
-
-
-def _ended(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with code {code}"
+def _wait_for(running: dict[Child, str]) -> None:
+    """Wait at the driver's end for the runs in flight: they finish, or are being ended."""
+    while running:
+        time.sleep(_POLL_SECONDS)
