@@ -1,9 +1,9 @@
-"""From the checkpoints of a run to rows of scores, in a worker process.
+"""Score the checkpoints of a run in a worker process.
 
     checkpoints/<step> ─▶ exports/<step> ─▶ details/<step>/*.parquet ─▶ a row of scores.jsonl
 
-A row is appended when everything behind it is on disk: a killed scoring is taken up at the checkpoint
-that it was at. Checkpoints that need not stay are removed after they are scored.
+A row is appended when everything behind it is on disk: after a kill, scoring goes on at the checkpoint
+where it was. Checkpoints that need not stay are removed after they are scored.
 """
 
 from __future__ import annotations
@@ -24,60 +24,60 @@ from ablations.training.training_process import Task, run_in_worker
 __all__ = ["ScoringJob", "resolved_device", "score_here", "score_run"]
 
 Advance = Callable[[str], None]
-"""Told of every task that is begun."""
+"""Called with a text for each task that begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringJob:
-    """Which checkpoints to score, on what; picklable."""
+    """Checkpoints to score and the tasks to score them on; can be pickled."""
 
     directory: Path
-    """The run folder."""
+    """Folder of the run."""
     steps: tuple[int, ...]
     """Checkpoints to score, ascending."""
     last_step: int
-    """The run's last checkpoint, whose export stays."""
+    """Last checkpoint of the run, whose export stays."""
     tokens_per_step: int
     evaluation: EvaluationSpec
     tokenizer: Path
     """Folder of the tokenizer, copied into every export."""
     data_dir: Path
-    """Holds ``benchmarks/``."""
+    """Folder that contains ``benchmarks/``."""
     stores: Mapping[str, Path]
     """Source → token store, for the held-out tasks."""
     items: Mapping[str, str] = field(default_factory=dict)
-    """What the items were when the run began."""
+    """Identity of the items when the run began."""
     keep: KeepCheckpoints
-    """Which scored checkpoints and exports stay."""
+    """Scored checkpoints and exports that stay."""
     threads: int | None = None
-    """torch threads; None = this process's cores."""
+    """Threads of torch; None = the cores of this process."""
     device: Device = "auto"
 
     @property
     def task_count(self) -> int:
-        """Tasks a checkpoint is scored on."""
+        """Number of tasks for each checkpoint."""
         return len(self.evaluation.all_tasks(tuple(self.stores)))
 
 
 def score_run(job: ScoringJob, *, in_process: bool, advance: Advance) -> float:
-    """Score what is asked for; CPU seconds of it.
+    """Score the checkpoints, in this process or in a worker; return the CPU seconds.
 
     Raises:
-        EvaluationError: not one task of a checkpoint could be scored, or the worker died.
+        EvaluationError: no task of a checkpoint could be scored, or the worker died.
         UserError: a checkpoint or a token store is missing.
     """
     if not job.steps:
         return 0.0
     if in_process:
         return score_here(job, advance)
-    said = _Said(job.directory / "scoring.log", advance)
+    progress = _ProgressTail(job.directory / "scoring.log", advance)
     task = Task(
         module="ablations.evaluation.scoring_worker",
         function="score_in_worker",
         argument=job,
         log=job.directory / "worker.log",
     )
-    result = run_in_worker(task, said.read)
+    result = run_in_worker(task, progress.read)
     if isinstance(result.error, ImportError):
         raise EvaluationError(
             f"scoring cannot be imported here: {result.error}; install what requirements.lock lists"
@@ -92,7 +92,7 @@ def score_run(job: ScoringJob, *, in_process: bool, advance: Advance) -> float:
 
 
 def score_in_worker(job: ScoringJob) -> float:
-    """:func:`score_here`, telling of its tasks through a file."""
+    """Call :func:`score_here` and write its progress to a file."""
     log = job.directory / "scoring.log"
     write_text(log, "")
     with log.open("a", buffering=1) as stream:
@@ -100,10 +100,10 @@ def score_in_worker(job: ScoringJob) -> float:
 
 
 def score_here(job: ScoringJob, advance: Advance) -> float:
-    """Export and score in this process, checkpoint by checkpoint; CPU seconds.
+    """Export and score in this process, checkpoint by checkpoint; return the CPU seconds.
 
-    A checkpoint that is damaged has no scores, and the reason stands in its row; the last one, which
-    the run is judged by, is refused.
+    A damaged checkpoint gets a row without scores that gives the reason. If it is the last one, which
+    decides the run's score, it is refused.
     """
     import torch
 
@@ -137,18 +137,18 @@ def score_here(job: ScoringJob, advance: Advance) -> float:
 
 
 def _exports(job: ScoringJob, record: RunRecord) -> tuple[dict[int, Path], dict[int, str]]:
-    """Exports of the checkpoints that have no scores yet, and why some cannot be exported.
+    """Export the checkpoints that have no scores yet; return the exports, and the reasons of the failures.
 
     Raises:
-        CheckpointError: it is the last one.
+        CheckpointError: the last one cannot be exported.
     """
     from ablations.training.export import export_checkpoint, tidy_exports
 
     tidy_exports(record.exports_dir)
-    # A process that was killed may have scored some of them since the job was made. One without the
-    # score that was asked for is scored again: its package or its items may be there by now.
-    asked = job.evaluation.score is not None
-    scored = {row["step"] for row in record.scores() if not asked or row["score"] is not None}
+    # A process that was killed may have scored some of them since the job was made. A checkpoint
+    # without the run's score is scored again: its package or its items may be installed now.
+    has_score = job.evaluation.score is not None
+    scored = {row["step"] for row in record.scores() if not has_score or row["score"] is not None}
     exports: dict[int, Path] = {}
     lost: dict[int, str] = {}
     for step in job.steps:
@@ -165,7 +165,7 @@ def _exports(job: ScoringJob, record: RunRecord) -> tuple[dict[int, Path], dict[
 
 
 def resolved_device(asked: Device) -> str:
-    """The device to score on: ``auto`` takes a CUDA device where torch sees one."""
+    """Return the device to score on: ``auto`` is a CUDA device if torch sees one, else the CPU."""
     import torch
 
     if asked != "auto":
@@ -174,7 +174,7 @@ def resolved_device(asked: Device) -> str:
 
 
 def _retire(job: ScoringJob, record: RunRecord) -> None:
-    """Remove checkpoints and exports that the retention rule gives up; never one not scored."""
+    """Remove the scored checkpoints and exports that ``job.keep`` does not keep."""
     from ablations.training.checkpoints import prune
     from ablations.training.export import remove_export
 
@@ -186,15 +186,15 @@ def _retire(job: ScoringJob, record: RunRecord) -> None:
         remove_export(record.export(step))
 
 
-class _Said:
-    """Passes the tasks that a worker writes down on to the caller."""
+class _ProgressTail:
+    """Progress that a worker writes to a file, read by the caller."""
 
     def __init__(self, log: Path, advance: Advance) -> None:
         self._log, self._advance, self._seen = log, advance, 0
         log.unlink(missing_ok=True)
 
     def read(self) -> None:
-        """Tell of every new line."""
+        """Report each new line."""
         if not self._log.exists():
             return
         lines = self._log.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""What a warm scoring process imports before it forks: lighteval, then the function it is asked for."""
+"""Imports of a warm server for scoring: lighteval first, then the function that its children call."""
 
 from __future__ import annotations
 

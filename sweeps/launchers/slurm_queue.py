@@ -1,9 +1,9 @@
-"""What a Slurm queue says of jobs that write no result: cancelled, out of time, lost with their node.
+"""State of Slurm jobs that write no result: cancelled, out of time, lost with their node.
 
-submitit learns of a job's end from its result file, else from ``sacct``. Where a cluster keeps no
-accounting, ``sacct`` fails and a cancelled job would be waited for for ever; and its answers are asked
-for at most every ten minutes. This watcher asks the queue itself. A queue that does not answer (the
-controller restarts) changes nothing.
+submitit reads the end of a job from its result file, else from ``sacct``. On a cluster without
+accounting, ``sacct`` fails and a cancelled job would be waited for without end; and it is called at most
+every ten minutes. This watcher asks the queue itself. A queue that does not answer, because the
+controller restarts, changes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 __all__ = ["watch_queue"]
 
 _POLL_SECONDS = 10
-"""Between two questions to the controller, for all jobs together."""
+"""Between two calls of ``squeue``, each for all jobs."""
 
 _GONE = "GONE"
 
@@ -26,14 +26,14 @@ def watch_queue() -> None:
     from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
     class QueueWatcher(SlurmInfoWatcher):  # type: ignore[misc]
-        """Asks ``squeue`` for every job of this driver at once."""
+        """States of all jobs of this driver, from one call of ``squeue``."""
 
         def __init__(self) -> None:
             super().__init__(delay_s=_POLL_SECONDS)
             self._missed: set[str] = set()
 
         def update(self) -> None:
-            """Learn the state of every job that is not known to have ended."""
+            """Read the state of each job that has not ended."""
             waiting = {job for job in self._registered if job not in self._finished}
             states = _queue()
             self._last_status_check = time.time()
@@ -45,7 +45,7 @@ def watch_queue() -> None:
                     self._missed.discard(job)
                 elif job in self._missed:
                     self._info_dict[job] = {"JobID": job, "State": _GONE}
-                else:  # a job that was submitted just now may not be listed yet
+                else:  # a job that was just submitted may not be listed yet
                     self._missed.add(job)
             self._finished |= {job for job in waiting if self.is_done(job, mode="cache")}
 
@@ -54,7 +54,7 @@ def watch_queue() -> None:
 
 
 def _queue() -> dict[str, Any] | None:
-    """Id → state of the user's jobs that the controller remembers; None when it does not answer."""
+    """Return id → state of the user's jobs that the controller lists; None if it does not answer."""
     command = ["squeue", "--me", "--states=all", "--noheader", "--array", "--format=%i|%T"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)

@@ -1,4 +1,4 @@
-"""Which slots a machine has: groups of GPUs, or shares of its CPU threads."""
+"""Slots of a machine: groups of GPUs, or shares of its CPU threads."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from pathlib import Path
 from ablations.errors import ConfigError, Problem
 from ablations.processes.child import exported_threads
 
-_MOST = 1024
-"""Processes of one machine: more is a slip of the keyboard."""
+_MAX_SLOTS = 1024
+"""Largest number of processes on one machine; a larger number is a typing error."""
 
 __all__ = ["Slot", "slots_of", "usable_cores", "visible_gpus"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """What one run holds while it runs."""
+    """Devices and CPU threads of one run."""
 
     name: str
     devices: str | None
-    """``CUDA_VISIBLE_DEVICES`` of the run; None leaves it as it is."""
+    """``CUDA_VISIBLE_DEVICES`` of the run; None = unchanged."""
     cores: tuple[int, ...]
-    """CPU threads of the run; it is bound to them, and counts them as the machine's."""
+    """CPU threads that the run is bound to, and counts as the machine's."""
     shared_by: int = 1
-    """Slots that name the same devices: a run takes that part of their memory."""
+    """Number of slots with the same devices; a run takes this fraction of their memory."""
 
     @property
     def environment(self) -> dict[str, str]:
         """Environment variables of the run."""
-        # Tokenizers warn at every fork unless told not to thread.
+        # Tokenizers warn at every fork unless their threads are disabled.
         shared = {"TOKENIZERS_PARALLELISM": "false", "ABLATIONS_SLOT": self.name}
-        # The run is bound to its cores, and threads as many: unless the user exported fewer.
+        # The run uses as many threads as it has cores, unless the user exported fewer.
         if asked := exported_threads():
             count = str(min(asked, len(self.cores)))
             shared |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), count)
@@ -44,12 +44,12 @@ class Slot:
 
 
 def usable_cores() -> list[int]:
-    """CPU threads that this process may use."""
+    """Return the CPU threads that this process may use."""
     return sorted(os.sched_getaffinity(0))
 
 
 def visible_gpus() -> list[str]:
-    """GPUs that this process may use, found without starting CUDA."""
+    """Return the GPUs that this process may use, found without starting CUDA."""
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is not None:
         return [name.strip() for name in listed.split(",") if name.strip() not in ("", "-1")]
@@ -60,16 +60,16 @@ def visible_gpus() -> list[str]:
 def slots_of(
     slots: int | Sequence[str] | None, threads: int | None, devices_per_slot: int
 ) -> list[Slot]:
-    """The slots of this machine.
+    """Return the slots of this machine.
 
     Args:
-        slots: How many; or the ``CUDA_VISIBLE_DEVICES`` of each; None = one for every
-            ``devices_per_slot`` GPUs, on a machine without GPUs one for every ``threads`` CPU threads (1).
-        threads: CPU threads of a slot; None = an even share.
-        devices_per_slot: GPUs of a slot.
+        slots: Number of slots, or the ``CUDA_VISIBLE_DEVICES`` of each; None = one per
+            ``devices_per_slot`` GPUs, or on a machine without GPUs one per ``threads`` CPU threads (1).
+        threads: CPU threads of each slot; None = an even share.
+        devices_per_slot: GPUs of each slot.
 
     Raises:
-        ConfigError: more GPUs asked for than there are, or no slot at all.
+        ConfigError: there are fewer GPUs than the slots need, or there is no slot.
     """
     gpus = visible_gpus()
     if slots is None or isinstance(slots, int):
@@ -96,7 +96,7 @@ def slots_of(
 
 
 def _share(index: int, count: int, threads: int | None) -> tuple[int, ...]:
-    """The cores of slot ``index`` of ``count``; slots share cores where there are too few."""
+    """Return the cores of slot ``index`` of ``count``; slots share cores if there are too few."""
     cores = usable_cores()
     width = min(len(cores), threads or max(1, len(cores) // count))
     return tuple(cores[(index * width + i) % len(cores)] for i in range(width))
@@ -105,8 +105,8 @@ def _share(index: int, count: int, threads: int | None) -> tuple[int, ...]:
 def _check(count: int, groups: Sequence[object], gpus: bool) -> None:
     if count < 1:
         raise ConfigError(Problem("hydra.launcher.slots", "no slot", found=count, allowed=">= 1"))
-    if count > _MOST:
-        allowed = f"at most {_MOST:,}"
+    if count > _MAX_SLOTS:
+        allowed = f"at most {_MAX_SLOTS:,}"
         raise ConfigError(
             Problem("hydra.launcher.slots", "too many processes", found=count, allowed=allowed)
         )

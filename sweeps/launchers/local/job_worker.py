@@ -10,24 +10,24 @@ from typing import Any
 __all__ = ["CPU_LINE", "Job", "run_job_in_child"]
 
 CPU_LINE = "CPU time of this job: "
-"""Begins the last line of a job's log."""
+"""Prefix of the last line of a job's log."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What Hydra needs to compose and run one job, carried as a whole."""
+    """Everything that Hydra needs to compose and run one job."""
 
     context: Any
     """HydraContext: config loader and callbacks."""
     config: Any
-    """The multirun's own config."""
+    """Config of the multirun."""
     task_function: Any
     singletons: Any
     overrides: Sequence[str]
     index: int
 
     def run(self) -> Any:
-        """Compose the job's config and call the task; a raised exception is in the return value."""
+        """Compose the job's config and call the task; the return value contains its exception."""
         from hydra.core.utils import run_job
 
         returned = run_job(
@@ -53,7 +53,7 @@ class Job:
         Singleton.set_state(self.singletons)
         loader = self.context.config_loader
         config = loader.load_sweep_config(self.config, list(self.overrides))
-        require_harmless(loader, config)  # a file that only this job's words name
+        require_harmless(loader, config)  # it may contain files that only this job's overrides name
         with open_dict(config):
             config.hydra.job.id = f"{config.hydra.job.name}_{self.index}"
             config.hydra.job.num = self.index

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -108,6 +110,56 @@ def test_stopping_ends_what_runs(pool: SlotPool, tmp_path: Path) -> None:
     pool.stop()
     thread.join(timeout=20)
     assert len(ended) == 1
+
+
+DRIVER = """
+import os, sys, threading, time
+from pathlib import Path
+from sweeps.launchers.local.devices import Slot
+from sweeps.launchers.local.pool import SlotPool
+
+folder = Path(sys.argv[1])
+
+class Task:
+    def run(self):
+        (folder / "begun").write_text(f"{os.getpid()} {os.getppid()}")
+        time.sleep(1.5)
+        (folder / "done").touch()
+        return 1
+
+pool = SlotPool([Slot(name="0", devices=None, cores=tuple(os.sched_getaffinity(0)))], [])
+threading.Thread(target=pool.run, args=(Task(), folder / "worker.log"), daemon=True).start()
+while not (folder / "begun").exists():
+    time.sleep(0.01)
+if sys.argv[2] == "dies":
+    os.kill(os.getpid(), 9)
+if sys.argv[2] == "stops":
+    pool.stop()
+"""
+
+
+@pytest.mark.parametrize(("how", "done"), [("dies", True), ("leaves", True), ("stops", False)])
+def test_a_run_finishes_without_its_driver_unless_the_driver_stops_it(
+    tmp_path: Path, how: str, done: bool
+) -> None:
+    """Its task is a class of the driver's ``__main__``, as a Hydra application's may be."""
+    driver = [sys.executable, "-c", DRIVER, str(tmp_path), how]
+    code = subprocess.run(driver, check=False, cwd=Path(__file__).parents[3]).returncode
+    assert code == (-signal.SIGKILL if how == "dies" else 0)
+    if how != "dies":
+        assert (tmp_path / "done").exists() == done
+    run, server = (tmp_path / "begun").read_text().split()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in (run, server)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (tmp_path / "done").exists() == done
+
+
+def test_a_stopped_pool_starts_no_job(pool: SlotPool, tmp_path: Path) -> None:
+    pool.stop()
+    with pytest.raises(WorkerDied, match="is ending its runs"):
+        run(pool, tmp_path / "worker.log")
 
 
 def test_a_launcher_holds_as_many_runs_as_it_has_slots() -> None:

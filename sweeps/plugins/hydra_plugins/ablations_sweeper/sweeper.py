@@ -1,4 +1,4 @@
-"""``hydra/sweeper=ablations``: a multirun is a study. The work is in :mod:`sweeps.study.sweep`.
+"""``hydra/sweeper=ablations``: run a multirun as a study, by :mod:`sweeps.study.sweep`.
 
 Hydra's scanner runs this module at every start, before it is in ``sys.modules``: it imports nothing
 heavy, and postponed annotations beside a dataclass would crash every Hydra application.
@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 @dataclass
 class AblationsSweeperConf:
-    """Everything else is said in the ``search`` group."""
+    """Options of the sweeper; the study's own are in the ``search`` group."""
 
     _target_: str = "hydra_plugins.ablations_sweeper.sweeper.AblationsSweeper"
 
@@ -29,7 +29,7 @@ ConfigStore.instance().store(
 
 
 class AblationsSweeper(Sweeper):
-    """Runs the study that ``search`` and the command line describe."""
+    """Sweeper for the study that ``search`` and the command line describe."""
 
     def __init__(self) -> None:
         self.config: Optional[DictConfig] = None  # noqa: UP045 - Hydra declares it so
@@ -40,12 +40,12 @@ class AblationsSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what the jobs are made of; the launcher is made when there is something to launch."""
+        """Keep what the jobs need; the launcher is made when there is something to launch."""
         self.config, self.hydra_context = config, hydra_context
         self._task_function = task_function
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the study; returns its state, as other sweepers return their jobs' values."""
+        """Run the study; return its state, as other sweepers return their jobs' values."""
         from sweeps.study.composing import Composer, plain_config
         from sweeps.study.job_overrides import read_command
         from sweeps.study.sweep import Hydra, plan_study, read_request, run_study
@@ -62,7 +62,7 @@ class AblationsSweeper(Sweeper):
         return run_study(request, arguments, hydra, _decide_task_quality)
 
     def _make_launcher(self, loader: ConfigLoader, config: DictConfig) -> Launcher:
-        """The launcher of the command, its jobs composed by ``loader``."""
+        """Make the launcher of the command; its jobs are composed by ``loader``."""
         from hydra.core.plugins import Plugins
 
         assert self.hydra_context is not None
@@ -81,7 +81,7 @@ class AblationsSweeper(Sweeper):
 
 
 def _decide_task_quality(*asked: Any) -> Any:
-    """Decide a study's score; a function, so that the verdict's modules load only where it is asked."""
+    """Decide a study's score; imported here, so that the verdict's modules load only when needed."""
     from sweeps.verdict.applied_quality import decide_task_quality
 
     return decide_task_quality(*asked)

@@ -1,6 +1,6 @@
-"""``hydra/launcher=slots``: jobs on the GPUs or CPU threads of this machine, in warm processes.
+"""``hydra/launcher=slots``: run jobs on the GPUs or CPU threads of this machine, by a warm server.
 
-The work is in :mod:`sweeps.launchers.local`. As in every plugin module: no heavy import, no postponed
+The code is in :mod:`sweeps.launchers.local`. As in every plugin module: no heavy import, no postponed
 annotations beside a dataclass.
 """
 
@@ -21,11 +21,11 @@ class SlotsLauncherConf:
     """Options of ``hydra.launcher``."""
 
     _target_: str = "hydra_plugins.slots_launcher.launcher.SlotsLauncher"
-    # How many slots, or the CUDA_VISIBLE_DEVICES of each; null = all GPUs, else all CPU threads.
+    # Number of slots, or the CUDA_VISIBLE_DEVICES of each; null = all GPUs, else all CPU threads.
     slots: Any = None
-    # CPU threads of a slot; null = an even share.
+    # CPU threads of each slot; null = an even share.
     threads: Optional[int] = None  # noqa: UP045
-    # GPUs of a slot.
+    # GPUs of each slot.
     devices_per_slot: int = 1
     # Modules imported once, before runs are forked.
     preload: List[str] = field(  # noqa: UP006
@@ -39,7 +39,7 @@ ConfigStore.instance().store(
 
 
 class SlotsLauncher(Launcher):
-    """Hands out slots; ``launch`` may be called from several threads."""
+    """Launcher on slots; ``launch`` may be called from several threads."""
 
     def __init__(
         self, slots: Any, threads: int | None, devices_per_slot: int, preload: Any
@@ -53,19 +53,19 @@ class SlotsLauncher(Launcher):
 
     @property
     def width(self) -> int:
-        """Runs that it holds at once."""
+        """Number of runs at a time."""
         return len(self._pool.slots)
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what jobs are made of; the first job starts the warm server."""
+        """Keep what the jobs need; the first job starts the warm server."""
         self._context, self._task_function, self._config = hydra_context, task_function, config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the jobs, each on the next free slot; returns when all are over."""
+        """Run the jobs, each on the next free slot; return when all have ended."""
         from concurrent.futures import ThreadPoolExecutor
 
         numbered = list(enumerate(job_overrides, initial_job_idx))
