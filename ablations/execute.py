@@ -42,8 +42,9 @@ from ablations.plan import Plan, make_plan
 from ablations.prepared import require_prepared, tokenizer_folder
 from ablations.progress import Quiet, Watcher
 from ablations.record.failures import preempted, recorded
+from ablations.record.identity import fingerprint
 from ablations.record.lease import forget_dead
-from ablations.record.run_record import HOLDER, RunRecord, fingerprint
+from ablations.record.run_record import HOLDER, RunRecord
 from ablations.rescoring import last_scores, score_again, unscored_steps
 from ablations.training.checkpoints import checkpoint_steps, require_whole
 from ablations.training.train_job import TrainJob, TrainOutcome, WarmStart

@@ -17,7 +17,8 @@ from ablations.config.schema import RunConfig
 from ablations.errors import AuditError, ConfigError, DataError
 from ablations.execute import Work, execute, identity, open_work
 from ablations.files import read_json, write_json
-from ablations.record.run_record import RunRecord, fingerprint, list_runs
+from ablations.record.identity import fingerprint
+from ablations.record.run_record import RunRecord, list_runs
 from ablations.training.nanotron.nanotron_trainer import NanotronTrainer
 from ablations.training.train_job import TrainJob, TrainOutcome
 from tests.conftest import SHORT_SOURCES, TINY, Ablate

@@ -15,7 +15,8 @@ import pytest
 from ablations.config.schema import RunConfig
 from ablations.errors import ConfigError, DamagedError, HeldError
 from ablations.files import append_json_line, read_json, write_json
-from ablations.record.run_record import RunRecord, Status, fingerprint, list_runs
+from ablations.record.identity import fingerprint
+from ablations.record.run_record import RunRecord, Status, list_runs
 
 CONFIG: dict[str, Any] = {"mixture": {"weights": {"web": 1.0}}, "seed": 0, "runs_dir": "runs"}
 

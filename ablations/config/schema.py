@@ -24,7 +24,7 @@ from ablations.mixture.mixture import Mixture
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.mixture.specs import MixtureSpec, ScheduleSpec
 from ablations.ranges import Interval, Seed
-from ablations.record.run_record import folder_problem
+from ablations.record.identity import folder_problem
 from ablations.training.batching import training_problems
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 from ablations.yaml_files import read_yaml

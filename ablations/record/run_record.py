@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import hashlib
 import json
 import os
-import re
 import socket
 import sys
 import time
@@ -36,6 +34,7 @@ from ablations.files import (
     write_text,
 )
 from ablations.record.checksums import listed
+from ablations.record.identity import fingerprint, run_name
 from ablations.record.lease import hold
 from ablations.record.provenance import git_commit, queue_job, versions
 from ablations.record.stored import damaged, result_fault, stored_as, stored_object
@@ -46,10 +45,7 @@ __all__ = [
     "Manifest",
     "RunRecord",
     "Status",
-    "fingerprint",
-    "folder_problem",
     "list_runs",
-    "run_name",
 ]
 
 FORMAT = 1
@@ -59,49 +55,6 @@ HOLDER = "holder.json"
 """The lease of the process that works on a run."""
 
 Status = Literal["pending", "training", "scoring", "done", "failed"]
-
-_ELSEWHERE = ("runs_dir", "data_dir", "study", "trial", "execution", "labels", "progress")
-"""Top-level config keys for where and how a run is executed. They do not affect its result."""
-
-
-def fingerprint(config: Mapping[str, Any], items: Mapping[str, str] | None = None) -> str:
-    """Return the SHA-256 (hex) of everything that defines the result of a run.
-
-    Args:
-        config: The resolved config; the keys for where it is run are ignored.
-        items: Item file → SHA-256 of its content. Records of an older version have none; their
-            fingerprint is that of the config alone.
-    """
-    defining = {key: value for key, value in config.items() if key not in _ELSEWHERE}
-    if items:
-        defining["items"] = dict(items)
-    text = json.dumps(defining, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-_LONGEST = 100
-"""Characters of a name: with a seed, a suffix or a stage it stays within every file system's 255."""
-
-_FOLDER = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._-]{{0,{_LONGEST - 1}}}")
-"""Names of studies, trials and full runs: folders, job names, and words of commands that are printed
-and run by shells."""
-
-
-def folder_problem(where: str, name: str) -> Problem | None:
-    """Return the problem of ``name`` as the name of a folder; None if it is valid."""
-    if _FOLDER.fullmatch(name):
-        return None
-    return Problem(
-        where,
-        "not a folder's name",
-        found=repr(name if len(name) <= _LONGEST else f"{name[:40]}… ({len(name)} characters)"),
-        allowed=f"letters, digits, '.', '_' and '-', no dot or dash at its beginning, at most {_LONGEST}",
-    )
-
-
-def run_name(trial: str, seed: int) -> str:
-    """Return the name of a run's folder inside its study."""
-    return f"{trial}-{seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -435,6 +388,6 @@ def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
             yield prefix
         return
     for key in {*old, *new}:
-        if not prefix and key in _ELSEWHERE:
+        if not prefix and key in EXECUTION_KEYS:
             continue
         yield from _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)

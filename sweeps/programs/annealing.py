@@ -26,7 +26,7 @@ from ablations.config.schema import RunConfig, load, validate
 from ablations.errors import ConfigError, Problem
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.specs import ScheduleSpec
-from ablations.record.run_record import run_name
+from ablations.record.identity import run_name
 from ablations.terminal import table_console
 from sweeps.programs.subprocess_cli import Caller, mapping_override, newest_checkpoint
 

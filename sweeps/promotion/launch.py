@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ablations.errors import ConfigError
-from ablations.record.run_record import folder_problem
+from ablations.record.identity import folder_problem
 from sweeps.promotion.specs import ClusterSpec
 
 __all__ = ["StageLaunch", "scripts"]

@@ -29,7 +29,8 @@ from ablations.config.schema import RunConfig, dump, load, validate
 from ablations.errors import ConfigError, Problem
 from ablations.files import sync_folder, write_sealed, write_text
 from ablations.record.checksums import write_checksums
-from ablations.record.run_record import RunRecord, folder_problem
+from ablations.record.identity import folder_problem
+from ablations.record.run_record import RunRecord
 from ablations.temporary import making_folder
 from sweeps.nanotron_files.document import text_of
 from sweeps.nanotron_files.sections import NanotronFile

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from ablations.errors import ConfigError, Problem
 from ablations.mixture.specs import LearningRateSpec
-from ablations.record.run_record import folder_problem
+from ablations.record.identity import folder_problem
 from ablations.sbatch import partition_problems, time_problems
 from sweeps.nanotron_files.recorded_schema import Branch
 

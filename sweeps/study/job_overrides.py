@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ablations.errors import ConfigError, Problem
-from ablations.record.run_record import run_name
+from ablations.record.identity import run_name
 from ablations.terminal import quoted
 from sweeps.study.trial import TrialSpec
 

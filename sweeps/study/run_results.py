@@ -18,8 +18,9 @@ from typing import Any
 
 from ablations.errors import UserError
 from ablations.files import write_sealed
+from ablations.record.identity import run_name
 from ablations.record.lease import beats_elsewhere
-from ablations.record.run_record import HOLDER, RunRecord, run_name
+from ablations.record.run_record import HOLDER, RunRecord
 from ablations.record.stored import stored_as, stored_object
 from sweeps.study.trial import Outcome, TrialSpec, trial_name
 

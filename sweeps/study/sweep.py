@@ -16,7 +16,7 @@ from ablations.config.program_names import program_kind
 from ablations.config.removed import removed_problems
 from ablations.config.schema import dump, load, source_values
 from ablations.errors import ConfigError, Problem
-from ablations.record.run_record import folder_problem
+from ablations.record.identity import folder_problem
 from ablations.terminal import override_word, runs_dir_words
 from sweeps.search.space import SearchSpace
 from sweeps.study.budget import affordable_trials

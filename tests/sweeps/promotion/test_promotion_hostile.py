@@ -15,7 +15,7 @@ import yaml
 from ablations.data.executors import SlurmSpec
 from ablations.errors import UserError
 from ablations.mixture.specs import LearningRateSpec
-from ablations.record.run_record import folder_problem
+from ablations.record.identity import folder_problem
 from ablations.sbatch import job_word
 from ablations.terminal import override_word, runs_dir_words
 from sweeps.promotion.launch import StageLaunch, scripts
