@@ -34,7 +34,7 @@ from ablations.files import (
     write_text,
 )
 from ablations.record.checksums import listed
-from ablations.record.identity import fingerprint, run_name
+from ablations.record.identity import EXECUTION_KEYS, fingerprint, run_name
 from ablations.record.lease import hold
 from ablations.record.provenance import git_commit, queue_job, versions
 from ablations.record.stored import damaged, result_fault, stored_as, stored_object
