@@ -42,7 +42,7 @@ CODE = {
     "launcher": "hydra: {launcher: {_target_: stranger.F}}",
     "sweeper": "hydra: {sweeper: {_target_: stranger.F}}",
     "preload": "hydra: {launcher: {preload: [stranger]}}",
-    "environment of a job": "slurm: {partition: cpu, env_command: touch ran}",
+    "environment of a job": "prepare: {slurm: {partition: cpu, env_command: touch ran}}",
 }
 
 

@@ -28,7 +28,7 @@ _SCRIPT_LINES = (
     "hydra.launcher.python",
     "hydra.launcher.srun_args",
     "hydra.launcher.additional_parameters",
-    "slurm.env_command",
+    "prepare.slurm.env_command",
 )
 """Keys whose values the script of a job runs, or hands to programs that run them."""
 
@@ -214,7 +214,7 @@ def _script_lines(loader: Any, composed: Any, compose: Any) -> Iterator[Problem]
 
 def _is_of_scripts(word: str) -> bool:
     return word.lstrip("+~").startswith(
-        ("hydra/launcher", "hydra.launcher", "slurm.env_command", "hydra.searchpath")
+        ("hydra/launcher", "hydra.launcher", "prepare.slurm.env_command", "hydra.searchpath")
     )
 
 
