@@ -170,7 +170,7 @@ def _chain(record: Mapping[str, Any]) -> Iterator[str]:
 
 def _cost(record: Mapping[str, Any]) -> Iterator[str]:
     cost, price = record["cost"], record["cost"]["price"]
-    yield "## Bill (an estimate)"
+    yield "## Cost (an estimate)"
     yield ""
     yield (
         f"{cost['flops']:.3g} FLOPs; {_hours(cost['device_hours'])} of one device; "
