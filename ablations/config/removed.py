@@ -14,6 +14,7 @@ from typing import Any
 from ablations.errors import Problem
 
 __all__ = [
+    "MOVED",
     "removed_option",
     "removed_problems",
     "without_removed",
@@ -26,7 +27,7 @@ _GROUP = "was removed: batched proxies trained 1.02 to 1.05 times as fast, too l
 _REMOVED = {"execution.cuda_graph": _GRAPH, "hydra.launcher.together": _GROUP}
 """Key → reason for its removal."""
 
-_MOVED = {key: f"prepare.{key}" for key in ("workers", "force", "contamination", "mirror", "slurm")}
+MOVED = {key: f"prepare.{key}" for key in ("workers", "force", "contamination", "mirror", "slurm")}
 """Key at the top of a run's config → the key that replaced it."""
 
 _RENAMED = {"execution=gpu_small": "execution=gpu"}
@@ -56,7 +57,7 @@ def removed_problems(config: Mapping[str, Any], launcher: Any = None) -> list[Pr
     sections = {"execution": config.get("execution"), "hydra.launcher": launcher}
     problems = [
         Problem(key, "has moved", do=f"write {moved}")
-        for key, moved in _MOVED.items()
+        for key, moved in MOVED.items()
         if key in config
     ]
     for key, reason in _REMOVED.items():
@@ -91,4 +92,4 @@ def without_removed_overrides(overrides: Iterable[str]) -> Sequence[str]:
 def _moved(key: str) -> str | None:
     """Return the key that replaced ``key``; None if it has not moved."""
     first, dot, rest = key.partition(".")
-    return f"{_MOVED[first]}{dot}{rest}" if first in _MOVED else None
+    return f"{MOVED[first]}{dot}{rest}" if first in MOVED else None

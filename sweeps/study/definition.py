@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ablations.config.removed import MOVED
 from ablations.errors import ConfigError, DamagedError, Problem
 from ablations.files import write_sealed
 from ablations.record.stored import stored_as, stored_object
@@ -42,7 +43,10 @@ _WITH_QUALITY = 3
 _COMPARED = ("space", "strategy", "objectives", "constraints", "task_quality", "seeds", "config")
 _ELSEWHERE = ("runs_dir", "data_dir", "study", "trial", "seed", "execution", "labels", "progress")
 """Top-level config keys of place and execution; ``seed`` differs between the runs of a trial."""
-_OTHER = ("search", "hydra", "experiment", "config_dirs", "out", "promotion")
+_OTHER = (
+    *("search", "hydra", "experiment", "config_dirs", "out", "promotion", "prepare"),
+    *MOVED,  # options of prepare, which older versions kept here
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +180,10 @@ def settle_definition(folder: Path, given: Definition) -> Definition:
 
 
 def _part(definition: Definition, name: str) -> Any:
-    """Return a part of a definition without the decision, which is not part of a command."""
+    """Return a part of a definition without what is not compared: the decision, options of commands."""
     value = getattr(definition, name)
+    if name == "config":
+        return {key: inner for key, inner in value.items() if key not in _OTHER}
     if name == "task_quality":
         return {key: inner for key, inner in value.items() if key != "decision"}
     return value
