@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 from pathlib import Path
@@ -109,3 +110,36 @@ def test_a_demo_that_goes_on_makes_no_second_promotion(
 def test_make_targets_of_the_readme_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z-]+)\b", (ROOT / "README.md").read_text())) <= targets
+
+
+def _defined(name: str) -> bool:
+    """Return whether a dotted name of ours is a module, a package, or defined at the top of a module."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        path = ROOT.joinpath(*parts[:end])
+        file = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
+        if file.exists():
+            names = {
+                node.name
+                for node in ast.parse(file.read_text()).body
+                if isinstance(node, ast.ClassDef | ast.FunctionDef)
+            }
+            return end == len(parts) or (end == len(parts) - 1 and parts[-1] in names)
+    return False
+
+
+def test_the_names_of_the_architecture_are_those_of_the_code() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    names = set(re.findall(r"\b(?:ablations|sweeps|analysis)(?:\.[A-Za-z_]\w*)+", text))
+    assert len(names) > 30
+    assert sorted(name for name in names if not _defined(name)) == []
+
+
+def test_the_packages_of_the_architecture_are_those_of_the_tree() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    for package, row in re.findall(
+        r"^\| `(ablations|sweeps|analysis)` \|(.*)\|", text, re.MULTILINE
+    ):
+        listed = set(re.findall(r"`(\w+)`", row.rsplit("|", 1)[0]))
+        folders = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+        assert folders - listed <= {"commands", "synthetic"}, package

@@ -81,7 +81,9 @@ def test_a_finished_study_is_not_begun_again(before: Path, ablate: Ablate) -> No
     records = {path: path.read_bytes() for path in before.glob("runs/search/trial-*/*.json*")}
     answer = ablate(*STUDY)
     assert answer.code == 0, answer.err
-    assert {path: path.read_bytes() for path in before.glob("runs/search/trial-*/*.json*")} == records
+    assert {
+        path: path.read_bytes() for path in before.glob("runs/search/trial-*/*.json*")
+    } == records
 
 
 @pytest.mark.slow
