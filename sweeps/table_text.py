@@ -1,4 +1,4 @@
-"""Read a table that somebody else wrote as text, before its columns are looked at."""
+"""Text of a table that another program wrote, before its columns are parsed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def table_text(path: Path) -> str:
     """Return a table's text without a byte order mark.
 
     Raises:
-        DataError: no such file, or no text in UTF-8.
+        DataError: no such file, or not text in UTF-8.
     """
     if not path.is_file():
         raise DataError(Problem(str(path), "no such table"))

@@ -1,1 +1,1 @@
-"""The commands of ``sweeps``: each module has ``main(config) -> exit code``."""
+"""Commands of ``sweeps``: each module has ``main(config) -> exit code``."""

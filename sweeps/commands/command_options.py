@@ -1,4 +1,4 @@
-"""Options of the commands of ``sweeps`` that no other dataclass holds."""
+"""Options of the commands of ``sweeps`` that no other dataclass declares."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_options(kind: type[T], config: Mapping[str, Any], *, alone: bool = Fals
     Args:
         kind: The dataclass of the keys.
         config: The composed config.
-        alone: Refuse every other key: no other dataclass takes it.
+        alone: Refuse all other keys: no other dataclass reads them.
 
     Raises:
         ConfigError: every problem found.
@@ -45,59 +45,59 @@ def read_options(kind: type[T], config: Mapping[str, Any], *, alone: bool = Fals
 
 @dataclass(frozen=True, kw_only=True)
 class LsOptions:
-    """The keys of ``ablate ls``."""
+    """Keys of ``ablate ls``."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     runs_dir: str = "runs"
-    """Where records are."""
+    """Folder of all studies."""
     study: str | None = None
-    """Folder under ``runs_dir``; null = every study."""
+    """Folder under ``runs_dir``; null = all studies."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerdictSubject:
-    """What a verdict is asked on, and how it is told."""
+    """Keys of ``ablate verdict`` that choose the study and the output."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     study: str | None = None
     """Folder under ``runs_dir``; or ``table``."""
     runs_dir: str = "runs"
-    """Where records are."""
+    """Folder of all studies."""
     table: str | None = None
     """A published table, or a CSV of the same form."""
     objective: str | None = None
     """One of the study's objectives; null = its first."""
     write: bool = True
-    """Keep the verdict beside the runs."""
+    """Write the verdict beside the runs."""
     verbose: bool = False
     """Also print tasks, noise, caveats and the rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitSubject:
-    """What a fit is made of, and where it goes."""
+    """Keys of ``ablate fit`` that choose the swarm and the output."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     study: str | None = None
     """Folder under ``runs_dir``; or the two tables."""
     runs_dir: str = "runs"
-    """Where records are."""
+    """Folder of all studies."""
     ratios: str | None = None
     """A table of mixtures."""
     metrics: str | None = None
-    """The table of what their runs measured."""
+    """The table of their runs' metrics."""
     bad_rows: Literal["refuse", "leave_out"] = "refuse"
-    """Rows whose weights are no mixture."""
+    """Treatment of rows whose weights are not a mixture."""
     out: str | None = None
-    """Where the fit goes."""
+    """Folder of the fit; null = ``runs_dir/study/fit``, or ``fit``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """The keys of ``ablate import``."""
+    """Keys of ``ablate import``."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
@@ -106,31 +106,31 @@ class ImportOptions:
     name: str | None = None
     """Name of the configs; null = the file's own."""
     nanotron: str = "main"
-    """Branch whose defaults stand for what the file leaves out."""
+    """Branch whose defaults apply to keys that the file does not set."""
     out: str = "imports"
     """Parent of the import's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions:
-    """The keys of ``ablate promote`` that compare."""
+    """Keys of ``ablate promote`` that compare."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     compare: str | None = None
     """A promotion folder: compare its full run with its proxies."""
     runs_dir: str = "runs"
-    """Where records are."""
+    """Folder of all studies."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """The keys of ``ablate export`` beside those of a run."""
+    """Keys of ``ablate export`` besides those of a run."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     format: str
-    """Whose files are written."""
+    """Name of the trainer whose files are written."""
     promotion: str | None = None
     """A promotion folder: export its full run."""
     run: str | None = None
@@ -138,6 +138,6 @@ class ExportOptions:
     out: str = "exports"
     """Parent of the export's folder."""
     tokens: str | None = None
-    """``copy``, ``link``, ``none``, or null."""
+    """``copy``, ``link``, ``none``, or null = ``copy`` if the format has tokens."""
     root: str | None = None
-    """Where the export will lie when it is read."""
+    """Folder from which the trainer will read the export."""

@@ -1,4 +1,4 @@
-"""Run ``ablate export``: a promotion, a run or a config in the files that another trainer loads."""
+"""Run ``ablate export``: write a promotion, a run or a config as files that another trainer loads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["main"]
 
 
 def main(config: Mapping[str, Any]) -> int:
-    """Write one export; print what is in it."""
+    """Write one export; print its stages, its tokens and its notes."""
     # Imported here: `--help` and `--cfg` need none of it.
     from sweeps.commands.command_options import ExportOptions, read_options
     from sweeps.exporters.export_folder import write_export

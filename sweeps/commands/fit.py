@@ -1,4 +1,4 @@
-"""``ablate fit``: surrogates of a study or of anyone's swarm, their leaderboard, the optimum."""
+"""Run ``ablate fit``: surrogates of a study or of any swarm, their leaderboard, the optimum."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OF_COMMAND = (*(field.name for field in fields(FitSubject)), "config_dirs")
 
 
 def main(config: Mapping[str, Any]) -> int:
-    """Fit, print, and write ``fit.json`` beside the tables it was made from."""
+    """Fit, print, and write ``fit.json`` beside the tables that it was made from."""
     own = {key: value for key, value in config.items() if key not in _OF_COMMAND}
     validate(FitOptions, own)  # before tables are read, which may take long
     swarm, folder = _swarm(config)
@@ -36,12 +36,12 @@ def main(config: Mapping[str, Any]) -> int:
 
 
 def _progress(line: str) -> None:
-    """A line beside the answer: the answer alone goes to standard output."""
+    """Print a line to standard error: standard output is for the answer alone."""
     print(line, file=sys.stderr, flush=True)
 
 
 def describe(swarm: Swarm, fit: SwarmFit) -> str:
-    """The answer of a fit, for a terminal."""
+    """Return the answer of a fit, for a terminal."""
     lines = [*fit.notes, str(fit.leaderboard), ""]
     known = fit.evidence.skill
     lines.append(
@@ -69,7 +69,7 @@ def describe(swarm: Swarm, fit: SwarmFit) -> str:
 
 
 def _weights(swarm: Swarm, fit: SwarmFit, optimum: Mapping[str, float]) -> list[str]:
-    """Weights of the optimum beside their ranges, the largest first."""
+    """Return lines with the weights of the optimum and their ranges, the largest first."""
     width = max(len(name) for name in swarm.sources)
     lines = [f"{'source':<{width}}  optimum  over resampled runs (5–95%)"]
     for name, weight in sorted(optimum.items(), key=lambda item: -item[1]):
@@ -80,7 +80,7 @@ def _weights(swarm: Swarm, fit: SwarmFit, optimum: Mapping[str, float]) -> list[
 
 
 def declared(config: Mapping[str, Any], swarm: Swarm) -> dict[str, Any]:
-    """Options that a study declares and the command does not: its objective and its baseline."""
+    """Return options that a study declares and the command does not: its objective and its baseline."""
     if config.get("study") is None:
         return {}
     folder = Path(config.get("runs_dir") or "runs") / str(config["study"])
@@ -103,7 +103,7 @@ def declared(config: Mapping[str, Any], swarm: Swarm) -> dict[str, Any]:
 
 
 def _swarm(config: Mapping[str, Any]) -> tuple[Swarm, Path]:
-    """The swarm named, and where its fit goes."""
+    """Return the swarm of the options, and the folder of its fit."""
     subject = read_options(FitSubject, config)
     study, ratios, metrics = subject.study, subject.ratios, subject.metrics
     if (study is None) == (ratios is None) or (ratios is None) != (metrics is None):

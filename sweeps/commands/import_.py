@@ -1,4 +1,4 @@
-"""``ablate import``: read a published file of nanotron's main branch, say what is odd, write configs."""
+"""Run ``ablate import``: read a published nanotron file, list its oddities, write configs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ablate ls``: runs with status and the number that their study optimises."""
+"""Run ``ablate ls``: list runs with status and the objective of their study."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sweeps.study.run_results import refused_in
 
 __all__ = ["main"]
 
-_KEPT_ALIVE_SECONDS = 120
-"""A run that says it is working and has not written for this long is shown as interrupted."""
+_SILENT_SECONDS = 120
+"""Longest time without a write for a run that is training or scoring; then it is shown as interrupted."""
 
 
 def main(config: Mapping[str, Any]) -> int:
@@ -37,13 +37,13 @@ def main(config: Mapping[str, Any]) -> int:
     names = {objective.name for objective in objectives.values()}
     number = names.pop() if len(names) == 1 else "score"
     head = tuple(number if name == "score" else name for name in _HEAD)
-    told = {row[0] for row in refused}
-    begun = [
+    refused_names = {row[0] for row in refused}
+    recorded = [
         _row_or_damage(record, objectives[record.path.parent])
         for record in records
-        if record.name not in told
+        if record.name not in refused_names
     ]
-    rows = [head, *sorted([*begun, *refused], key=lambda row: row[0])]
+    rows = [head, *sorted([*recorded, *refused], key=lambda row: row[0])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     for row in rows:
         print(
@@ -56,7 +56,7 @@ _HEAD = ("run", "status", "step", "tokens", "score", "mixture", "reason")
 
 
 def _objective(folder: Path) -> Objective:
-    """Return what the study optimises; the runs' own score where its definition is damaged."""
+    """Return the study's objective; the runs' own score if its definition is damaged."""
     try:
         return objective_of(folder)
     except UserError as error:
@@ -65,13 +65,13 @@ def _objective(folder: Path) -> Objective:
 
 
 def _row_or_damage(record: RunRecord, objective: Objective) -> tuple[str, ...]:
-    """Return the row of a run; one whose record is damaged is shown so, and the others after it."""
+    """Return the row of a run, or a row with the reason if its record is damaged."""
     try:
         return _row(record, objective)
     except (UserError, OSError) as error:
         reason = str(error)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # A field of another kind than was written.
+        # A field of another type than was written.
         reason = f"{type(error).__name__}: {error}"
     return (record.name, "damaged", "", "", "", "", reason.splitlines()[0][:120])
 
@@ -98,7 +98,7 @@ def _row(record: RunRecord, objective: Objective) -> tuple[str, ...]:
 
 
 def _refused(root: Path, study: str | None) -> list[tuple[str, ...]]:
-    """Return a row for each run that failed before it had a record: its config or a source is wrong."""
+    """Return one row for each run that failed before it had a record: its config or a source is wrong."""
     folders = [root / study] if study is not None else sorted(root.glob("*"))
     return [
         (f"{folder.name}/{name}", "failed", "", "", "", "", reason.splitlines()[0][:60])
@@ -108,6 +108,6 @@ def _refused(root: Path, study: str | None) -> list[tuple[str, ...]]:
 
 
 def _silent(record: RunRecord) -> bool:
-    """Whether nothing in the folder has been written lately."""
+    """Return True if nothing in the folder has been written lately."""
     newest = max(path.stat().st_mtime for path in record.path.iterdir())
-    return time.time() - newest > _KEPT_ALIVE_SECONDS
+    return time.time() - newest > _SILENT_SECONDS

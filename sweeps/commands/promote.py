@@ -1,4 +1,4 @@
-"""``ablate promote``: freeze the winner of a study into a full run, or compare a full run with it."""
+"""Run ``ablate promote``: freeze the winner of a study into a full run, or compare a full run with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 
 def main(config: Mapping[str, Any]) -> int:
-    """Promote, or with ``compare=<promotion folder>`` compare what came of a promotion."""
+    """Promote, or with ``compare=<promotion folder>`` compare a promotion with its full run."""
     options = read_options(CompareOptions, config)
     if options.compare is not None:
         return _compare(options, Path(options.compare))
@@ -40,7 +40,7 @@ def main(config: Mapping[str, Any]) -> int:
         f"  {record['cost']['device_hours']:,.1f} device-hours, {record['cost']['usd']:,.0f} dollars "
         f"(assumptions in card.md)"
     )
-    for line in _foretold(record):
+    for line in _prediction(record):
         print(f"  {line}")
     conf = shlex.quote(f"{promoted.folder}/conf")
     print(f"next: ablate run --config-dir {conf} experiment=promoted")
@@ -51,8 +51,8 @@ def main(config: Mapping[str, Any]) -> int:
     return 0
 
 
-def _foretold(record: Mapping[str, Any]) -> Iterator[str]:
-    """Return the sealed prediction of the score in a line."""
+def _prediction(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the sealed prediction of the score, in one line; nothing without one."""
     found = (record.get("prediction") or {}).get("score")
     if found is None:
         return

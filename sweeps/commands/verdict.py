@@ -1,4 +1,4 @@
-"""``ablate verdict``: winner, tie or keep the baseline; kept beside the runs as ``verdict.json``."""
+"""Run ``ablate verdict``: winner, tie or keep the baseline, written beside the runs as ``verdict.json``."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Swarms: mixtures with what runs of them measured, from studies or from tables, and their fit."""
+"""Swarms: mixtures with the metrics of their runs, from studies or from tables, and their fit."""

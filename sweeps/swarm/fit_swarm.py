@@ -1,11 +1,11 @@
-"""``ablate fit``: surrogates of a swarm, compared; the optimum of the best, and how sure it is.
+"""Fit of surrogates to a swarm: their comparison, the optimum of the best, and its uncertainty.
 
     swarm ──▶ leaderboard by cross-validation ──▶ best family ──▶ optimum inside bounds and caps
-                                                        └─ resampled runs ─▶ optima ─▶ what is sure
+                                                        └─ resampled runs ─▶ optima ─▶ ranges of weights
 
-A single optimum looks more certain than it is: refits on resampled runs move it. What they agree on
-is the answer; a source whose weight ranges from 0 to 40% over them was not decided by this swarm.
-A swarm that knows nothing has an optimum too: none is offered where
+A single optimum looks more certain than it is: refits on resampled runs move it. The weights that the
+refits agree on are the answer. A source whose weight ranges from 0 to 40% over them is not determined by
+the swarm. A fitted surface has an optimum even if it shows nothing, so none is offered if
 ``sweeps.search.proposals.optimum_tests`` finds too little evidence for it.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -34,14 +34,16 @@ from sweeps.search.proposals.optimum_tests import (
 )
 from sweeps.search.space import EpochCaps, Floats, SearchSpace, SearchSpaceSpec, SimplexSpec
 from sweeps.search.surrogates import FAMILIES, Leaderboard, Surrogate, family, leaderboard
+from sweeps.study.specs import Direction, loss_sign
 from sweeps.swarm.fitted_tables import FIT_FILE
-from sweeps.swarm.swarm_score import score_columns, whole_runs
+from sweeps.swarm.swarm_score import complete_runs, score_columns
 from sweeps.swarm.swarm_tables import Swarm, write_pair
 
 __all__ = ["CapSpec", "FitOptions", "SwarmFit", "fit_swarm", "write_fit"]
 
 _MANY_METRICS = 20
-"""From here on the score is fitted as one column: 110 fits say little more than their mean."""
+"""Most metrics that are fitted one by one; of more the score is fitted as one column, because 110 fits add
+little to the fit of their mean."""
 
 _ALLOWED = 1e-6
 """Largest breach of a bound, in weight, that is put down to rounding."""
@@ -49,33 +51,33 @@ _ALLOWED = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class CapSpec:
-    """The full run that epoch caps are counted at."""
+    """Full run that epoch caps are computed for."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     tokens: Mapping[str, float] = field(default_factory=dict)
-    """Tokens available per source; a source that is not named has no cap."""
+    """Tokens available for each source; a source that is not named has no cap."""
     full_tokens: float | None = None
     """Tokens of the full run; None = no caps."""
     max_epochs: float = 4.0
-    """Times that a source may be read."""
+    """Most times that a source may be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """What to fit, and where the optimum may lie."""
+    """Score to fit, surrogates to compare, and bounds of the optimum."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     target: tuple[str, ...] = ("*",)
     """Patterns of metrics; the score is the plain mean of all that match. Bookkeeping (``step``,
     ``seed``, ``_timestamp``), empty columns and ones on another scale are left out, unless named."""
-    direction: Literal["maximize", "minimize"] = "minimize"
-    """Which way the score is better."""
+    direction: Direction = "minimize"
+    """Direction in which the score is better."""
     families: tuple[str, ...] = tuple(name for name in FAMILIES if name not in ("stack", "choice"))
     """Surrogates to compare, by name."""
     surrogate: str = "best"
-    """The one to take the optimum of: a name, or the best of the leaderboard."""
+    """Surrogate to take the optimum of: a name, or ``best`` = the best of the leaderboard."""
     folds: int = 5
     """Folds of the cross-validation."""
     seed: Seed = 0
@@ -85,17 +87,17 @@ class FitOptions:
     high: Mapping[str, float] = field(default_factory=dict)
     """Upper bounds of weights of the optimum."""
     fixed: Mapping[str, float] = field(default_factory=dict)
-    """Weights of the optimum that are given."""
+    """Weights of the optimum that are fixed."""
     caps: CapSpec = field(default_factory=CapSpec)
     """Epoch caps at the full budget."""
     prior: Mapping[str, float] = field(default_factory=dict)
-    """Mixture that the optimum is pulled to; uniform when empty."""
+    """Mixture that the optimum is pulled to; uniform if empty."""
     pull: float = 0.0
     """Loss per nat of Kullback-Leibler divergence from the prior."""
     resamples: Annotated[int, Interval(ge=0, le=100_000)] = 20
-    """Refits on resampled runs that tell how sure the optimum is; 0 = none, and 2 at least."""
+    """Refits on resampled runs, for the uncertainty of the optimum; 0 = none, else at least 2."""
     baseline: str | None = None
-    """Run whose mixture the optimum has to beat; the mean mixture of the runs when None."""
+    """Run whose mixture the optimum has to beat; None = the mean mixture of the runs."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -117,17 +119,17 @@ class FitOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SwarmFit:
-    """What a swarm says."""
+    """Result of a fit."""
 
     leaderboard: Leaderboard
     surrogate: str
-    """The family that the optimum is of."""
+    """Family of the surrogate whose optimum is given."""
     metrics: tuple[str, ...]
-    """What the score is the mean of."""
+    """Metrics that the score is the mean of."""
     optimum: dict[str, float] | None
     """Source → weight (``<path>.<source>`` with several stages); None without enough evidence."""
     surface_optimum: dict[str, float]
-    """The optimum of the fitted surface, offered or not."""
+    """Optimum of the fitted surface, even if it is not offered."""
     score: float
     """Predicted score at the optimum of the surface."""
     low: float
@@ -135,14 +137,14 @@ class SwarmFit:
     high: float
     """Upper bound of a new run's score there, at 90%."""
     evidence: Trust
-    """Whether the optimum is offered, why not, and how many runs more; differences are in losses:
-    the score, turned over where more is better."""
+    """Tests of the optimum: the reasons if it is not offered, and the further runs needed. Differences
+    are in losses: the score, negated if more is better."""
     ranges: dict[str, tuple[float, float]]
     """Source → 5th and 95th percentile of its weight over the optima of resampled runs."""
     alike: tuple[dict[str, float], ...]
-    """Optima of resampled runs: mixtures that this swarm does not tell from the optimum."""
+    """Optima of resampled runs: mixtures that this swarm cannot distinguish from the optimum."""
     best_run: str
-    """The run with the best score."""
+    """Name of the run with the best score."""
     best_run_score: float
     notes: tuple[str, ...]
 
@@ -155,21 +157,21 @@ def fit_swarm(
     """Compare surrogates on a swarm and find the optimum of one.
 
     Args:
-        swarm: Mixtures and what their runs measured.
-        options: What to fit, bounds of the optimum.
-        progress: Takes a line for each family as soon as it is known.
+        swarm: Mixtures and the metrics of their runs.
+        options: Score, surrogates and bounds; the defaults if None.
+        progress: Called with one line for each family once it is fitted.
 
     Raises:
-        ConfigError: patterns that match no metric, unknown families, bounds that nothing keeps, a
-            baseline that is no run.
+        ConfigError: patterns that match no metric, unknown families, bounds that no mixture meets, a
+            baseline that is not a run.
     """
     chosen = options or FitOptions()
     columns, left_out = score_columns(swarm, chosen.target)
     space = _space(swarm, chosen)
-    sign = 1.0 if chosen.direction == "minimize" else -1.0
-    complete = whole_runs(swarm, columns, 2 * chosen.folds)
+    sign = loss_sign(chosen.direction)
+    complete = complete_runs(swarm, columns, 2 * chosen.folds)
     inputs, values = swarm.weights[complete], swarm.values[complete][:, columns]
-    runs = [run for run, whole in zip(swarm.runs, complete, strict=True) if whole]
+    runs = [run for run, kept in zip(swarm.runs, complete, strict=True) if kept]
     baseline = _baseline(space, runs, inputs, chosen)
     if not complete.all():
         left_out.append(f"{int((~complete).sum())} runs lack a metric of the score: left out")
@@ -186,10 +188,10 @@ def fit_swarm(
     scores = values @ weigh
     winner = int((sign * scores).argmin())
     known = _skill(name, board, inputs, sign * scores, chosen)
-    # Where nothing is known, the optima of resampled runs mean as little as the one of all runs.
-    cloud = finder.resampled(inputs, values) if known.correlation >= known.needed else []
-    fitted, seen = Refit(finder.loss(surrogate), best), (runs, inputs, sign * scores)
-    trust = _trust(space, fitted, cloud, known, seen, baseline)
+    # Without skill, the optima of resampled runs mean as little as the one of all runs.
+    refits = finder.resampled(inputs, values) if known.correlation >= known.needed else []
+    fitted, data = Refit(finder.loss(surrogate), best), (runs, inputs, sign * scores)
+    trust = _trust(space, fitted, refits, known, data, baseline)
     low, high = surrogate.predict_interval(best[None])
     return SwarmFit(
         leaderboard=board,
@@ -201,8 +203,8 @@ def fit_swarm(
         low=float((low @ weigh)[0]),
         high=float((high @ weigh)[0]),
         evidence=trust,
-        ranges=_ranges(swarm, [refit.optimum for refit in cloud]),
-        alike=tuple(_named(swarm, refit.optimum) for refit in cloud),
+        ranges=_ranges(swarm, [refit.optimum for refit in refits]),
+        alike=tuple(_named(swarm, refit.optimum) for refit in refits),
         best_run=runs[winner],
         best_run_score=float(scores[winner]),
         notes=(*swarm.notes, *left_out),
@@ -212,7 +214,7 @@ def fit_swarm(
 def _skill(
     name: str, board: Leaderboard, inputs: Floats, losses: Floats, options: FitOptions
 ) -> Skill:
-    """The skill of the chosen family; a choice among many needs more of it."""
+    """Return the skill of the chosen family; a choice among many families needs more of it."""
     if len(losses) < MIN_RUNS:
         return NO_SKILL
     compared = len(board.entries) if options.surrogate == "best" else 1
@@ -225,7 +227,7 @@ def _skill(
 def _baseline(
     space: SearchSpace, runs: Sequence[str], inputs: Floats, options: FitOptions
 ) -> tuple[str, Floats]:
-    """The mixture that the optimum has to beat, and what it is called."""
+    """Return a name and the mixture that the optimum has to beat."""
     if options.baseline is not None:
         if options.baseline not in runs:
             raise ConfigError(unknown_name("baseline", "run", options.baseline, runs))
@@ -239,24 +241,24 @@ def _baseline(
 def _trust(
     space: SearchSpace,
     fitted: Refit,
-    cloud: Sequence[Refit],
+    refits: Sequence[Refit],
     known: Skill,
-    seen: tuple[Sequence[str], Floats, Floats],
+    data: tuple[Sequence[str], Floats, Floats],
     baseline: tuple[str, Floats],
 ) -> Trust:
-    """Judge the optimum; ``seen`` are the runs' names, mixtures and losses.
+    """Judge the optimum; ``data`` are the runs' names, mixtures and losses.
 
-    The best run that counts is one inside the bounds: no optimum has to beat what they forbid.
+    The optimum is compared with the best run inside the bounds, not with mixtures that they forbid.
     """
-    runs, inputs, losses = seen
-    if len(cloud) < 2:
+    runs, inputs, losses = data
+    if len(refits) < 2:
         return judge(len(runs), known)
     best_run, allowed = None, np.asarray(space.polytope.violation(inputs) <= _ALLOWED)
     if allowed.any():
         best = int(np.where(allowed, losses, np.inf).argmin())
-        best_run = difference(f"the best run ({runs[best]})", fitted, cloud, inputs[best])
-    beaten = difference(baseline[0], fitted, cloud, baseline[1])
-    within = inside(fitted.optimum, [refit.optimum for refit in cloud])
+        best_run = difference(f"the best run ({runs[best]})", fitted, refits, inputs[best])
+    beaten = difference(baseline[0], fitted, refits, baseline[1])
+    within = inside(fitted.optimum, [refit.optimum for refit in refits])
     return judge(len(runs), known, best_run, beaten, within)
 
 
@@ -267,7 +269,7 @@ def write_fit(folder: Path, swarm: Swarm, fit: SwarmFit) -> list[Path]:
     rows = fit.leaderboard.rows()
     lines = [",".join(rows[0]), *(",".join(str(v) for v in row.values()) for row in rows)]
     write_text(board, "\n".join(lines) + "\n")
-    # Written last: where fit.json is, the tables it speaks of are.
+    # Written last: if fit.json exists, so do the tables that it lists.
     record = folder / FIT_FILE
     tables = {path.name: file_sha256(path) for path in written}
     write_sealed(record, {**asdict(fit), "evidence": fit.evidence.plain(), "tables": tables})
@@ -297,7 +299,7 @@ class _Finder:
         return optimise(goal, self.space, drawn, rng)[0], surrogate
 
     def loss(self, surrogate: Surrogate) -> Callable[[Floats], Floats]:
-        """Predicted losses of coordinates."""
+        """Return a function from coordinates to predicted losses."""
 
         def losses(coordinates: Floats) -> Floats:
             predicted: Floats = surrogate.predict(self.space.inputs(coordinates)) @ self.weights
@@ -306,7 +308,7 @@ class _Finder:
         return losses
 
     def resampled(self, inputs: Floats, values: Floats) -> list[Refit]:
-        """As many refits on runs drawn with replacement, and their optima."""
+        """Return refits on runs drawn with replacement, with their optima."""
         found = []
         for number in range(self.options.resamples):
             rng = np.random.default_rng((self.options.seed, number, 0xB007))
@@ -326,7 +328,7 @@ class _Finder:
 
 
 def _space(swarm: Swarm, options: FitOptions) -> SearchSpace:
-    """The simplexes of the swarm's mixtures under the bounds and caps asked for."""
+    """Return the search space of the swarm's mixtures under the bounds and caps of the options."""
     mixtures = {}
     for path, columns in swarm.mixtures.items():
         sources = tuple(swarm.sources[column] for column in columns)
@@ -349,7 +351,7 @@ def _space(swarm: Swarm, options: FitOptions) -> SearchSpace:
 def _of(
     bounds: Mapping[str, float], sources: tuple[str, ...], known: tuple[str, ...]
 ) -> dict[str, float]:
-    """The bounds of these sources; names that no mixture has are kept, to be refused by name."""
+    """Return the bounds of these sources; names that no mixture has are kept, to be refused by name."""
     return {name: bound for name, bound in bounds.items() if name in sources or name not in known}
 
 
@@ -357,8 +359,8 @@ def _named(swarm: Swarm, row: Floats) -> dict[str, float]:
     return {name: float(weight) for name, weight in zip(swarm.sources, row, strict=True)}
 
 
-def _ranges(swarm: Swarm, cloud: list[Floats]) -> dict[str, tuple[float, float]]:
-    if not cloud:
+def _ranges(swarm: Swarm, optima: list[Floats]) -> dict[str, tuple[float, float]]:
+    if not optima:
         return {}
-    low, high = np.percentile(np.array(cloud), [5, 95], axis=0)
+    low, high = np.percentile(np.array(optima), [5, 95], axis=0)
     return {n: (float(a), float(b)) for n, a, b in zip(swarm.sources, low, high, strict=True)}

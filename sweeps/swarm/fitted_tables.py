@@ -12,11 +12,11 @@ from ablations.record.stored import stored_object
 __all__ = ["FIT_FILE", "changed"]
 
 FIT_FILE = "fit.json"
-"""The fit of a swarm, beside the tables that it was made from and whose checksums it holds."""
+"""File of a fit, beside the tables that it was made from; it contains their checksums."""
 
 
 def changed(table: Path) -> list[str]:
-    """Return a note where a table is not the one that was written with the fit beside it."""
+    """Return a note if a table is not the one that was written with the fit beside it."""
     record = table.parent / FIT_FILE
     if not os.path.lexists(record):
         return []

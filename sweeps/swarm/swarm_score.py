@@ -1,4 +1,4 @@
-"""What the score of a swarm is the mean of: which metrics enter it, and which runs have them all."""
+"""Score of a swarm: the metrics that it is the mean of, and the runs that have them all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ablations.errors import ConfigError, Problem
 from sweeps.swarm.swarm_tables import Swarm, is_bookkeeping
 
-__all__ = ["score_columns", "whole_runs"]
+__all__ = ["complete_runs", "score_columns"]
 
 _FAR_SCALE = 10.0
 """Ratio of levels or spreads from which on a metric is on another scale. The 110 metrics of Olmix are
@@ -19,13 +19,17 @@ within 4.4 of their median, RegMix's losses within 2; a perplexity beside losses
 
 
 def score_columns(swarm: Swarm, target: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Columns of the score, and a note for each metric that a pattern matched and that is left out.
+    """Return the columns of the score, and a note for each kind of metric that matches and is left out.
 
     A metric that ``target`` names in full is taken as it is. Of those that a pattern matches, columns
-    of bookkeeping, empty ones and ones on another scale are left out: each would decide the mean.
+    of bookkeeping, empty ones and ones on another scale are left out: each could dominate the mean.
+
+    Args:
+        swarm: Mixtures and the metrics of their runs.
+        target: Patterns of metrics.
 
     Raises:
-        ConfigError: no metric is left, or no scale is the scale of most.
+        ConfigError: no metric is left, or there is no common scale.
     """
     matched = [
         column
@@ -56,7 +60,7 @@ def score_columns(swarm: Swarm, target: Sequence[str]) -> tuple[list[int], list[
         f"left out of the score: {', '.join(swarm.metrics[c] for c in columns)} ({why})"
         for columns, why in (
             (empty, "no run has a value"),
-            (made, "says how a run was made"),
+            (made, "describes how a run was made"),
             (odd, "on another scale than the rest; name it in target to take it"),
         )
         if columns
@@ -69,12 +73,12 @@ def score_columns(swarm: Swarm, target: Sequence[str]) -> tuple[list[int], list[
 
 
 def _other_scale(swarm: Swarm, columns: Sequence[int]) -> list[int]:
-    """Columns whose level or spread over the runs is far from that of most columns."""
+    """Return the columns whose level or spread over the runs is far from that of most columns."""
     if len(columns) < 2:
         return []
     values = swarm.values[:, columns]
     sizes = [np.abs(np.nanmedian(values, axis=0)), np.nanstd(values, axis=0)]
-    # Of two columns the smaller is the rule: then the other one is odd, and that is no minority.
+    # Of two columns the smaller sets the scale; the other one is then no minority, and is refused.
     middle = (len(columns) - 1) // 2
     ratios = np.array([size / max(float(np.sort(size)[middle]), 1e-12) for size in sizes])
     largest = ratios.max(axis=0)
@@ -83,7 +87,7 @@ def _other_scale(swarm: Swarm, columns: Sequence[int]) -> list[int]:
 
 
 def _scales(swarm: Swarm, columns: Sequence[int]) -> Problem:
-    """Metrics of which none is the rule: their mean would be that of the largest."""
+    """Return the problem of metrics without a common scale: their mean would be that of the largest."""
     shown = [
         f"{swarm.metrics[c]} about {np.nanmedian(swarm.values[:, c]):.3g}" for c in columns[:6]
     ]
@@ -95,11 +99,16 @@ def _scales(swarm: Swarm, columns: Sequence[int]) -> Problem:
     )
 
 
-def whole_runs(swarm: Swarm, columns: Sequence[int], least: int) -> NDArray[np.bool_]:
-    """Which runs have every metric of the score.
+def complete_runs(swarm: Swarm, columns: Sequence[int], least: int) -> NDArray[np.bool_]:
+    """Return a mask of the runs that have every metric of the score.
+
+    Args:
+        swarm: Mixtures and the metrics of their runs.
+        columns: Columns of the score.
+        least: Fewest such runs.
 
     Raises:
-        ConfigError: too few, with the metrics that most runs lack.
+        ConfigError: fewer than ``least``, with the metrics that most runs lack.
     """
     known = np.isfinite(swarm.values[:, columns])
     complete: NDArray[np.bool_] = np.asarray(known.all(axis=1))

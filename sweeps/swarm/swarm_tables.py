@@ -1,16 +1,16 @@
-"""Swarms: mixtures and what runs of them measured, from our studies or from anyone's tables.
+"""Swarms: mixtures and the metrics of their runs, from studies or from tables of any origin.
 
-    ratios.csv     run, name, index, <source>, <source>, …      Olmix's pair of tables: one row a run
+    ratios.csv     run, name, index, <source>, <source>, …      Olmix's pair of tables: one row per run
     metrics.csv    run, name, index, <metric>, <metric>, …
 
-RegMix's tables (``index, train_<source>…`` and ``index, metric/<metric>…``) are read as well: rows
-are matched by ``run`` where both tables have it, else by ``index``. Published weights are rounded,
-so that rows of RegMix sum to 0.996–1.003: they are renormalised, and a note says so.
+RegMix's tables (``index, train_<source>…`` and ``index, metric/<metric>…``) are read as well. Rows are
+matched by ``run`` if both tables have it, else by ``index``. Published weights are rounded: rows of
+RegMix sum to 0.996–1.003. They are renormalised, with a note.
 
-Spreadsheets write such tables with a byte order mark, with ``;`` or tabs between columns, and then
-with decimal commas: all are read. Columns that loggers add (``step``, ``_timestamp``, ``seed``) are no
-sources; among metrics they stay, and ``ablate fit`` leaves them out of the score unless it is told
-their names.
+Spreadsheets write such tables with a byte order mark, with ``;`` or tabs between columns, and then with
+decimal commas. All of these are read. Columns that loggers add (``step``, ``_timestamp``, ``seed``) are
+not sources. Among metrics they stay, and ``ablate fit`` leaves them out of the score unless ``target``
+names them.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ __all__ = [
 ]
 
 BadRows = Literal["refuse", "leave_out"]
-"""What becomes of rows whose weights are no mixture."""
+"""Treatment of rows whose weights are not a mixture."""
 
 _KEYS = ("run", "index")
-"""Columns that name a row, the better one first."""
+"""Columns that identify a row, the preferred one first."""
 
 _LABELS = frozenset(("", "Unnamed: 0", "run", "name", "index"))
 """Columns that are not sources or metrics."""
@@ -62,7 +62,7 @@ _BOOKKEEPING = frozenset((
     "gpu", "gpus", "rank", "world_size", "id", "trial", "trial_id", "run_id", "number", "row",
 ))
 # fmt: on
-"""Names of numeric columns that say how a run was made; without leading underscores and groups."""
+"""Names of numeric columns that describe how a run was made; without leading underscores and groups."""
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 
@@ -75,20 +75,20 @@ class Swarm:
     """Runs of mixtures, in the order of the tables."""
 
     runs: tuple[str, ...]
-    """What each row is called."""
+    """Name of each row."""
     sources: tuple[str, ...]
-    """Columns of the weights; ``<config path>.<source>`` where several stages were varied."""
+    """Columns of the weights; ``<config path>.<source>`` if several stages were varied."""
     weights: Floats
     """``[runs, sources]``; each mixture sums to one."""
     metrics: tuple[str, ...]
     values: Floats
-    """``[runs, metrics]``; NaN where a run has no value."""
+    """``[runs, metrics]``; NaN if a run has no value."""
     notes: tuple[str, ...] = ()
-    """What was done to the tables while they were read."""
+    """Changes that were made to the tables while they were read."""
 
     @property
     def mixtures(self) -> dict[str, tuple[int, ...]]:
-        """Config path of every mixture (empty for a table's only one) → its columns."""
+        """Config path of each mixture (empty for a table's only one) → its columns."""
         found: dict[str, list[int]] = {}
         for column, name in enumerate(self.sources):
             found.setdefault(name.rpartition(".")[0], []).append(column)
@@ -96,30 +96,26 @@ class Swarm:
 
 
 def is_bookkeeping(name: str) -> bool:
-    """Return whether a column's name says how a run was made, not what it measured.
-
-    ``_step``, ``trainer/global_step`` and ``Seed`` are such names.
-    """
+    """Return True for a column like ``_step`` or ``trainer/global_step``: it describes how a run was made."""
     plain = name.rpartition("/")[2].strip().lower().lstrip("_").replace(" ", "_").replace("-", "_")
     return plain.removeprefix("global_").removeprefix("unix_") in _BOOKKEEPING
 
 
 def read_pair(ratios: Path, metrics: Path, bad_rows: BadRows = "refuse") -> Swarm:
-    """The swarm of a pair of tables.
+    """Return the swarm of a pair of tables.
 
     Args:
         ratios: Table of mixtures.
-        metrics: Table of what their runs measured.
-        bad_rows: Whether rows whose weights are no mixture are refused, or left out with a note.
+        metrics: Table of the metrics of their runs.
+        bad_rows: ``refuse`` rows whose weights are not a mixture, or ``leave_out`` them with a note.
 
     Raises:
-        DataError: tables that cannot be read or do not belong together, or rows that are not
-            mixtures.
+        DataError: tables that cannot be read or do not belong together, or rows that are not mixtures.
     """
     left, right = _Table.read(ratios), _Table.read(metrics)
     key = next((key for key in _KEYS if key in left.header and key in right.header), None)
     if key is None:
-        # The table to blame is the one that names its rows in neither way.
+        # The table at fault is the one that has neither column.
         odd = left if not set(_KEYS) & set(left.header) else right
         raise DataError(
             Problem(
@@ -162,14 +158,14 @@ def _require_columns(table: _Table, columns: Sequence[str], what: str) -> None:
 
 
 def read_study(runs_dir: Path, study: str) -> Swarm:
-    """The finished runs of a study, one row each; replicates are rows of the same mixture.
+    """Return the finished runs of a study, one row each; replicates are rows of the same mixture.
 
     Raises:
-        DataError: no run of the study has finished, or their mixtures are not alike.
+        DataError: no run of the study has finished.
     """
     rows: list[tuple[str, dict[str, float], dict[str, float]]] = []
     lost: list[str] = []
-    # The study's score, which its task quality may have decided otherwise than the runs recorded it.
+    # The study's task quality may have decided on another score than the runs recorded.
     score = replace(objective_of(Path(runs_dir) / study), metrics=(SCORE,))
     for record in list_runs(runs_dir, study):
         result = record.result()
@@ -199,7 +195,7 @@ def read_study(runs_dir: Path, study: str) -> Swarm:
 
 
 def write_pair(folder: Path, swarm: Swarm) -> tuple[Path, Path]:
-    """Write ``ratios.csv`` and ``metrics.csv`` in Olmix's form, each whole or not at all."""
+    """Write ``ratios.csv`` and ``metrics.csv`` in Olmix's form, whole or not at all; return both paths."""
     folder.mkdir(parents=True, exist_ok=True)
     ratios, metrics = folder / "ratios.csv", folder / "metrics.csv"
     write_text(ratios, _csv(swarm.runs, swarm.sources, swarm.weights))
@@ -216,10 +212,10 @@ class _Table:
 
     @classmethod
     def read(cls, path: Path) -> _Table:
-        """Read a table whole; commas, semicolons or tabs stand between its columns.
+        """Read a table with commas, semicolons or tabs between its columns.
 
         Raises:
-            DataError: no such table, no text in UTF-8, a column that comes twice, torn rows.
+            DataError: no such table, not text in UTF-8, a repeated column, rows of another length.
         """
         text = table_text(path)
         separator = _separator(text)
@@ -251,11 +247,11 @@ class _Table:
         return cls(path, header, tuple(rows), tuple(notes))
 
     def columns(self) -> tuple[str, ...]:
-        """The columns that are not labels."""
+        """Return the columns that are not labels."""
         return tuple(name for name in self.header if name not in _LABELS)
 
     def by(self, key: str) -> dict[str, dict[str, str]]:
-        """Rows by their key; a key that comes twice is refused."""
+        """Return the rows by their key; a key that occurs twice is refused."""
         found = {row[key]: row for row in self.rows}
         if len(found) < len(self.rows):
             raise DataError(Problem(str(self.path), f"the same {key!r} in several rows"))
@@ -263,16 +259,16 @@ class _Table:
 
 
 def _separator(text: str) -> str:
-    """The character between columns: the one that the header has most of."""
+    """Return the character between columns: the most frequent one in the header."""
     first = text.lstrip("\r\n").partition("\n")[0]
     return max((",", ";", "\t"), key=first.count)
 
 
 def _mend_decimals(path: Path, rows: Sequence[dict[str, str]]) -> bool:
-    """Write decimal commas as points; whether there were any.
+    """Replace decimal commas by points and return True if there were any.
 
     Raises:
-        DataError: commas and points both, where either may stand between thousands.
+        DataError: commas and points in one column, so that either may separate thousands.
     """
     found = [
         (row, name)
@@ -314,7 +310,7 @@ def _numbers(rows: Sequence[Mapping[str, str]], columns: Sequence[str], path: Pa
 def _normalised(
     weights: Floats, runs: Sequence[str], path: Path, bad_rows: BadRows
 ) -> tuple[Floats, list[int], list[str]]:
-    """Rows that sum to one, their numbers, and notes where something was done to them."""
+    """Return the rows, renormalised to sum to one, their numbers, and notes on the changes."""
     sums = weights.sum(axis=1)
     bad = (weights < 0.0).any(axis=1) | ~(np.abs(sums - 1.0) <= _ROUNDING)
     notes = []
@@ -339,7 +335,7 @@ def _normalised(
 
 
 def _varied(config: Mapping[str, object]) -> dict[str, float]:
-    """Weights of a run by ``<config path>.<source>``: those of its stages, else its one mixture."""
+    """Return a run's weights by ``<config path>.<source>``: of its stages, else of its one mixture."""
     schedule = config.get("schedule")
     stages = schedule.get("stages") if isinstance(schedule, Mapping) else None
     found: dict[str, float] = {}
@@ -355,7 +351,7 @@ def _varied(config: Mapping[str, object]) -> dict[str, float]:
 
 
 def _plain_names(swarm: Swarm) -> Swarm:
-    """Without mixtures that no run varied; a single mixture's columns by source alone."""
+    """Return the swarm without mixtures that no run varied; one mixture's columns get plain names."""
     varied = [
         columns
         for columns in swarm.mixtures.values()

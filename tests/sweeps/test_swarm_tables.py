@@ -1,4 +1,4 @@
-"""Change a table that stands beside its fit: the next reader notes it."""
+"""A table that was changed after its fit is noted by the next reader."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_tables_as_written_bring_no_note_and_a_changed_one_is_named(fitted: Path
     table.write_text(whole)
 
 
-def test_a_damaged_fit_cannot_vouch_for_its_tables_and_no_fit_need_not(fitted: Path) -> None:
+def test_a_damaged_fit_is_noted_and_a_missing_one_is_not(fitted: Path) -> None:
     record = fitted / FIT_FILE
     whole = record.read_text()
     record.write_text(whole.replace('"direction"', '"directiom"').replace('"tables"', '"tablez"'))

@@ -1,4 +1,4 @@
-"""Swarms: read as published, refused when they cannot be one, written and read back the same."""
+"""Swarms: published tables, refusals, written and read back the same."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def swarm(n: int = 40) -> Swarm:
     )
 
 
-def test_tables_are_matched_by_run_and_rounding_is_said(tmp_path: Path) -> None:
+def test_tables_are_matched_by_run_and_rounding_is_noted(tmp_path: Path) -> None:
     pair = tables(
         tmp_path,
         ",run,name,index,web,code\n0,x,n,0,0.502,0.5\n1,y,n,1,1.0,0\n2,only,n,2,1,0\n",
@@ -95,7 +95,7 @@ def test_a_swarm_written_is_read_back_exactly(tmp_path: Path) -> None:
     np.testing.assert_array_equal(after.values, before.values)
 
 
-def test_a_fit_finds_the_optimum_inside_its_bounds_and_says_how_sure_it_is() -> None:
+def test_a_fit_finds_the_optimum_inside_its_bounds_with_its_uncertainty() -> None:
     options = FitOptions(
         families=("log-linear", "linear"), high={"code": 0.3}, fixed={"web": 0.2}, resamples=3
     )
@@ -123,7 +123,7 @@ def test_epoch_caps_bound_the_optimum() -> None:
         ({"families": ("gpp",)}, "did you mean 'gp'"),
     ],
 )
-def test_a_fit_says_what_is_wrong(settings: dict[str, object], message: str) -> None:
+def test_wrong_options_of_a_fit_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         fit_swarm(swarm(), FitOptions(**settings))  # type: ignore[arg-type]
 
@@ -168,7 +168,7 @@ def test_the_published_swarms_are_read_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ({"families": []}, "families: names nothing"),
         ({"target": []}, "target: names nothing"),
@@ -176,8 +176,8 @@ def test_the_published_swarms_are_read_whole() -> None:
         ({"resamples": 10**9}, "resamples: Input should be less than or equal to 100000"),
     ],
 )
-def test_options_that_no_fit_can_keep(words: dict[str, object], said: str) -> None:
+def test_options_out_of_range_are_refused(words: dict[str, object], message: str) -> None:
     from ablations.config.schema import validate
 
-    with pytest.raises(ConfigError, match=re.escape(said)):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         validate(FitOptions, words)

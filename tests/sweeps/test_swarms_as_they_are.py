@@ -1,4 +1,4 @@
-"""Tables as people have them: extra columns, spreadsheets' separators, empty columns, bad rows."""
+"""Tables of other programs: extra columns, spreadsheets' separators, empty columns, bad rows."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_what_cannot_be_read_is_refused_for_what_it_is(
     assert "r.csv" in str(caught.value)
 
 
-def test_the_table_without_names_of_rows_is_the_one_blamed(tmp_path: Path) -> None:
+def test_the_table_without_names_of_rows_is_the_one_refused(tmp_path: Path) -> None:
     left = write(
         tmp_path / "r.csv", [["id", *row[1:]] if row[0] == "index" else row for row in ratios()]
     )
