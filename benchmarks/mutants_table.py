@@ -142,8 +142,14 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "sweeps/verdict/test_verdict_noise.py",
         "sweeps/verdict/*",
     ),
-    "sweeps/verdict/task_quality.py": ("sweeps/verdict/test_verdict_signal.py", "sweeps/verdict/*"),
-    "sweeps/verdict/transfer.py": ("sweeps/verdict/test_verdict_signal.py", "sweeps/verdict/*"),
+    "sweeps/verdict/task_quality.py": (
+        "sweeps/verdict/test_verdict_task_quality.py",
+        "sweeps/verdict/*",
+    ),
+    "sweeps/verdict/transfer.py": (
+        "sweeps/verdict/test_verdict_task_quality.py",
+        "sweeps/verdict/*",
+    ),
     "sweeps/verdict/contrasts.py": ("sweeps/verdict/test_verdict_contrasts.py", "sweeps/verdict/*"),
     "sweeps/verdict/draws.py": ("sweeps/verdict/test_verdict_contrasts.py", "sweeps/verdict/*"),
     "sweeps/verdict/decision.py": ("sweeps/verdict/test_verdict_decision.py", "sweeps/verdict/*"),

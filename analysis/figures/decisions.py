@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from sweeps.verdict.task_quality import Signal
+    from sweeps.verdict.task_quality import TaskQuality
 
 __all__ = [
     "cost_ledger",
@@ -102,7 +102,7 @@ _CRITERIA = (
 )
 
 
-def signal_frame(signals: Sequence[Signal]) -> pd.DataFrame:
+def signal_frame(signals: Sequence[TaskQuality]) -> pd.DataFrame:
     """Return one row for each task and criterion: value (missing = not measured), least, passes."""
     import pandas as pd
 

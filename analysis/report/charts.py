@@ -301,7 +301,7 @@ def _transfer_charts(content: ReportContent) -> Iterator[Chart]:
 
 def arm_means(files: tuple[RunFiles, ...]) -> dict[str, dict[str, float]]:
     """Name of a proxy → mixture → mean score of its finished runs."""
-    from sweeps.verdict.proxies import arm_of, mixture_of
+    from sweeps.verdict.proxies import mixture_of, proxy_of
 
     found: dict[str, dict[str, list[float]]] = {}
     called: dict[str, str] = {}
@@ -313,7 +313,7 @@ def arm_means(files: tuple[RunFiles, ...]) -> dict[str, dict[str, float]]:
         key = mixture_of(config)
         labels = run.manifest.get("labels") or {}
         called.setdefault(key, str(labels.get("name") or run.manifest.get("trial")))
-        found.setdefault(arm_of(config).name, {}).setdefault(key, []).append(float(score))
+        found.setdefault(proxy_of(config).name, {}).setdefault(key, []).append(float(score))
     return {
         arm: {called[key]: sum(scores) / len(scores) for key, scores in of_arm.items()}
         for arm, of_arm in found.items()

@@ -79,25 +79,17 @@ def rank_correlation(
 
     The correlation is None below three pairs or without any spread, the interval below five.
     """
+    from sweeps.verdict.numbers import rank_correlations
+
     first, second = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if len(first) < 3:
         return None, None
-    found = float(_spearman(first[None, :], second[None, :])[0])
+    found = float(rank_correlations(first[None, :], second[None, :])[0])
     if not math.isfinite(found):
         return None, None
     if len(first) < FEWEST_TASKS:
         return found, None
     draws = np.random.default_rng(0).integers(0, len(first), size=(_DRAWS, len(first)))
-    values = _spearman(first[draws], second[draws])
+    values = rank_correlations(first[draws], second[draws])
     low, high = np.quantile(values[np.isfinite(values)], [0.025, 0.975])
     return found, (float(low), float(high))
-
-
-def _spearman(x: Any, y: Any) -> Any:
-    """Spearman's rank correlation of every row; NaN where a row has no spread."""
-    from scipy import stats
-
-    a, b = (stats.rankdata(values, axis=1) for values in (x, y))
-    a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (a, b))
-    spread = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    return np.divide((a * b).sum(axis=1), spread, out=np.full(len(a), math.nan), where=spread > 0)

@@ -1,4 +1,4 @@
-"""A case: the runs that count, fitted, with the noise of every difference between candidates."""
+"""Inputs of the analysis: the runs that count, fitted, with the noise of the candidates' differences."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from sweeps.verdict.training_noise import (
     mean_noise,
 )
 
-__all__ = ["Case", "VerdictOptions", "build_case", "too_few"]
+__all__ = ["AnalysisInputs", "VerdictOptions", "prepare_inputs", "too_few"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerdictOptions:
-    """How a verdict is asked for."""
+    """Options of a verdict."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -42,11 +42,11 @@ class VerdictOptions:
     margin: float = 0.0
     """Differences within it do not matter, in score units; 0 = every difference matters."""
     effect: float | None = None
-    """A difference for which to say what would show it, in score units; null = the one seen."""
+    """A further difference to report the needed seeds and items for, in score units; null = none."""
     last_checkpoints: int = 5
     """Checkpoints of each run that count as late, for noise and the stability of rankings."""
     run_sd: float | None = None
-    """Declared training noise (SD of the score of one run), where the study has none of its own."""
+    """Declared training noise (SD of the score of one run), for a study without seeds of its own."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -65,13 +65,13 @@ class VerdictOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
-    """Observations with what was worked out of them on the way to the verdict."""
+class AnalysisInputs:
+    """Observations with the means and the noise that a verdict is computed from."""
 
     observed: Observations
     """The runs that count."""
     scores: Floats
-    """The declared objective of each run, turned so that higher is better."""
+    """Declared objective of each run, turned so that higher is better."""
     fit: MeansFit
     evidence: Evidence
     weights: Mapping[str, float]
@@ -79,8 +79,12 @@ class Case:
     caveats: tuple[str, ...]
 
 
-def build_case(observed: Observations, options: VerdictOptions) -> Case:
-    """Fit the runs that count on the objective that the study declares."""
+def prepare_inputs(observed: Observations, options: VerdictOptions) -> AnalysisInputs:
+    """Fit the runs that count on the objective that the study declares.
+
+    Raises:
+        UserError: fewer than two candidates have every metric of the score.
+    """
     caveats = []
     form = observed.form or score_form(observed.rule, observed.direction, observed.tasks)
     scores = np.array([run.score for run in observed.runs])
@@ -91,7 +95,7 @@ def build_case(observed: Observations, options: VerdictOptions) -> Case:
         caveats.append(messages.left_out_of_score(observed.left_out_metrics))
     oriented = {key: observed.sign * weight for key, weight in form.weights.items()}
     fit = fit_means(observed.run_scores(observed.sign * scores))
-    noise, said = _noise(observed, fit, oriented, options)
+    noise, noise_caveats = _noise(observed, fit, oriented, options)
     items, item_df = _items(observed, oriented)
     evidence = Evidence(
         names=tuple(candidate.name for candidate in observed.candidates),
@@ -103,13 +107,13 @@ def build_case(observed: Observations, options: VerdictOptions) -> Case:
         alpha=options.alpha,
         own=fit.own if noise.source == "seeds" else None,
     )
-    return Case(
+    return AnalysisInputs(
         observed=observed,
         scores=observed.sign * scores,
         fit=fit,
         evidence=evidence,
         weights=oriented,
-        caveats=(*caveats, *said),
+        caveats=(*caveats, *noise_caveats),
     )
 
 
@@ -126,10 +130,10 @@ def _without_missing(observed: Observations, scores: Floats) -> tuple[Observatio
 def _noise(
     observed: Observations, fit: MeansFit, weights: Mapping[str, float], options: VerdictOptions
 ) -> tuple[TrainingNoise, list[str]]:
-    """The training noise of the score, and what has to be said of it."""
-    seeds, said = fit.noise, []
+    """Return the training noise of the score, and its caveats."""
+    seeds, caveats = fit.noise, []
     if seeds.known and seeds.variance <= 0.0:
-        said.append("Replicates are identical to the last bit, so they say nothing of the noise.")
+        caveats.append("Replicates are identical to the last bit, so they do not show the noise.")
         seeds = TrainingNoise.unknown()
     late = checkpoint_noise(observed.score_trajectories, options.last_checkpoints)
     if options.run_sd is not None:
@@ -140,11 +144,11 @@ def _noise(
     else:
         sds = {t.key: t.published_sd for t in observed.tasks if t.published_sd is not None}
         declared = mean_noise(sds, weights, observed.published_df)
-        bare = [key for key in weights if key not in sds]
-        if sds and bare and not (seeds.known or late.known):
-            said.append(messages.without_noise(bare))
+        undeclared = [key for key in weights if key not in sds]
+        if sds and undeclared and not (seeds.known or late.known):
+            caveats.append(messages.without_noise(undeclared))
     noise = combine(seeds, late if late.variance > 0.0 else TrainingNoise.unknown(), declared)
-    return noise, said + messages.noise_caveats(noise)
+    return noise, caveats + messages.noise_caveats(noise)
 
 
 def _items(observed: Observations, weights: Mapping[str, float]) -> tuple[Floats | None, float]:
@@ -158,7 +162,7 @@ def _items(observed: Observations, weights: Mapping[str, float]) -> tuple[Floats
 
 
 def too_few(observed: Observations) -> Problem:
-    """The problem of a study without two candidates."""
+    """Return the problem of a study without two candidates."""
     left = "; ".join(f"{run}: {why}" for run, why in list(observed.left_out.items())[:5])
     return Problem(
         f"study {observed.study!r}",

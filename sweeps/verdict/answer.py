@@ -1,7 +1,7 @@
-"""The answer of a verdict in weights of the mixture: which shares may be best, and what to use.
+"""Answer of a verdict in weights of the mixture: the shares that may be best, and the one to use.
 
-A confirmed verdict compares the few candidates that got fresh seeds. That the others are not among them
-rules none of them out: a searched mixture may be best unless its own runs show that it is not.
+A confirmed verdict compares the few candidates that got fresh seeds. The other mixtures that were searched
+are not ruled out by that: each may be best unless its own runs show that it is not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy import stats
 from sweeps.verdict.contrasts import Evidence
 from sweeps.verdict.verdict_record import Verdict
 
-__all__ = ["Tested", "answer", "called", "mixture", "not_ruled_out"]
+__all__ = ["Tested", "answer", "mixture", "named", "not_ruled_out"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class Tested:
     """One mixture that a study ran."""
 
     weights: Mapping[str, float]
+    """Source → weight."""
     may_be_best: bool
+    """False if a better mixture was found beyond the noise."""
 
 
 def not_ruled_out(evidence: Evidence) -> frozenset[str]:
@@ -43,12 +45,11 @@ def not_ruled_out(evidence: Evidence) -> frozenset[str]:
     errors = np.sqrt(np.diag(covariance))
     level = evidence.alpha / 2.0 / len(others)
     beaten = values > stats.t.isf(level, df) * errors
-    out = {evidence.names[k] for k, gone in zip(others, beaten, strict=True) if gone}
-    return frozenset(evidence.names) - out
+    return frozenset(evidence.names) - {evidence.names[others[j]] for j in np.flatnonzero(beaten)}
 
 
 def answer(verdict: Verdict, searched: Sequence[Tested] = ()) -> str:
-    """Return the answer in weights; empty where no weight varies between candidates.
+    """Return the answer in weights; empty if no weight varies between candidates.
 
     Args:
         verdict: The verdict.
@@ -69,8 +70,9 @@ def answer(verdict: Verdict, searched: Sequence[Tested] = ()) -> str:
     best = [one.weights for one in tested if one.may_be_best]
     if len(best) < 2:
         return f"{advice[0].upper()}{advice[1:]}: no other mixture that was tested may be best."
-    named = varied[:1] if len(varied) == 2 else varied
-    spans = [(name, *_span(best, name)) for name in named]
+    # Of two shares the second is what the first leaves.
+    shown = varied[:1] if len(varied) == 2 else varied
+    spans = [(name, *_span(best, name)) for name in shown]
     if len(spans) == 1:
         name, low, high = spans[0]
         out = _ruled_out(tested, name, low, high)
@@ -89,7 +91,7 @@ def _span(mixtures: Sequence[Mapping[str, float]], name: str) -> tuple[float, fl
 
 
 def _ruled_out(tested: Sequence[Tested], name: str, low: float, high: float) -> str:
-    """Name the tested shares inside a range that cannot be best; empty where there are none."""
+    """Return the tested shares inside a range that cannot be best, in words; empty if there are none."""
     out = sorted(
         weight
         for one in tested
@@ -99,15 +101,20 @@ def _ruled_out(tested: Sequence[Tested], name: str, low: float, high: float) -> 
 
 
 def mixture(weights: Mapping[str, float], most: int = 4) -> str:
-    """Return the weights of a mixture as shares, e.g. ``wiki 61%, chat 39%``; largest first."""
+    """Return the weights of a mixture as shares, e.g. ``wiki 61%, chat 39%``; largest first.
+
+    Args:
+        weights: Source → weight.
+        most: Sources that are named; the rest are summed.
+    """
     shares = sorted(((w, name) for name, w in weights.items() if w > 0.0), key=lambda x: -x[0])
     shown = [f"{name} {_share(w)}" for w, name in shares[:most]]
     rest = sum(w for w, _ in shares[most:])
     return ", ".join([*shown, *([f"{len(shares) - most} more {_share(rest)}"] if rest else [])])
 
 
-def called(verdict: Verdict, name: str) -> str:
-    """Return a candidate's weights with its name, or the name alone where no weight varies."""
+def named(verdict: Verdict, name: str) -> str:
+    """Return a candidate's weights with its name, or the name alone if no weight varies."""
     row = next((row for row in verdict.candidates if row.name == name), None)
     if row is None or not row.weights or not _varied(verdict):
         return name
@@ -115,7 +122,7 @@ def called(verdict: Verdict, name: str) -> str:
 
 
 def _varied(verdict: Verdict) -> list[str]:
-    """Sources whose weight differs between candidates, by name: the figures' order."""
+    """Return the sources whose weight differs between candidates, sorted by name as in the figures."""
     sources = sorted({name for row in verdict.candidates for name in row.weights})
     return [
         name

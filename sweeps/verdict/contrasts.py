@@ -1,8 +1,8 @@
-"""Differences between candidates, all at once: what many looks at the same noise do to a p-value.
+"""Differences between candidates, corrected for the number of comparisons.
 
-many to one   every candidate against the baseline (Dunnett, JASA 1955), from the joint
+many to one   each candidate against the baseline (Dunnett, JASA 1955), from the joint
               distribution of the t statistics, so correlated candidates are not over-corrected
-all pairs     the same for every pair (Tukey's case)
+all pairs     the same for each pair (Tukey's case)
 best subset   the candidates that may be the best of all (Gupta 1965; Hsu, Ann. Stat. 1981)
 tasks         Holm (1979) over the tasks of one comparison
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -45,53 +45,54 @@ __all__ = [
 ]
 
 _MOST_GAIN = 2.0
-"""Items may at most double the degrees of freedom. With few seeds their share of the noise is itself
-a guess, largest where the seeds agree by luck: 13 candidates judged by three runs of the baseline gave
-6.5% false winners without this limit, 2.8% with it (benchmarks/verdict_error_rates.py, ``search``)."""
+"""Largest factor by which items raise the degrees of freedom. With few seeds the items' share of the noise
+is itself a guess, and largest if the seeds agree by luck: 13 candidates compared with three runs of the
+baseline gave 6.5% false winners without this limit, 2.8% with it (benchmarks/verdict_error_rates.py,
+``search``)."""
 
 _MOST_JOINT = 100
-"""With more comparisons Bonferroni stands in: draws of a large joint distribution cost seconds."""
+"""Most comparisons with a joint distribution; its draws cost seconds beyond, so Bonferroni is used."""
 
 _MANY = 200.0
-"""With as many items, or groups of them, their noise counts as known."""
+"""Items, or groups of them, from which on their noise counts as known."""
 
 _RARE = 50
-"""With fewer draws beyond a statistic the Bonferroni bound, tight out there, is used instead."""
+"""Fewest draws beyond a statistic; with fewer the Bonferroni bound is used, which is tight there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A difference with everything that is known of it; positive = better."""
+    """Difference between candidates with its noise and p-values; positive = better."""
 
     value: float
     """The difference, in score units."""
     standard_error: float
-    """Training and item noise together."""
+    """Standard error from training and item noise together."""
     df: float
     """Degrees of freedom of the standard error."""
     low: float
     """Lower end of the interval that holds for all comparisons at once."""
     high: float
-    """Upper end of it."""
+    """Upper end of the same interval."""
     p: float
-    """Two-sided, of this comparison alone."""
+    """Two-sided p-value of this comparison alone."""
     p_corrected: float
-    """Two-sided, corrected for the number of comparisons."""
+    """Two-sided p-value, corrected for the number of comparisons."""
 
     @property
     def t(self) -> float:
-        """The difference in standard errors; 0 where the noise is unknown."""
+        """Difference in standard errors; 0 if the noise is unknown."""
         return _ratio(self.value, self.standard_error)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """How the candidates that are compared were chosen, on the items that they are judged by."""
+    """Choice of the compared candidates by their scores on the same items."""
 
     searched: int
-    """Candidates that were scored before the choice, the unchosen ones below left out."""
+    """Candidates that were scored before the choice, without those in ``unchosen``."""
     seeds: float
-    """Runs of each of them that the choice was made from."""
+    """Runs of each of them that the choice was made from, on average."""
     unchosen: tuple[str, ...] = ()
     """Candidates that were not chosen by their scores: the baseline."""
 
@@ -107,22 +108,23 @@ class Evidence:
     """Covariance of the means for a run variance of 1."""
     noise: TrainingNoise
     item_covariance: Floats | None = None
-    """Covariance of the means from the choice of items; None where items were not kept."""
+    """Covariance of the means from the choice of items; None if items were not kept."""
     item_df: float = math.inf
-    """Items behind it, less one."""
-    alpha: float = field(default=0.05)
+    """Degrees of freedom of the item covariance: items, or groups of them, less one."""
+    alpha: float = 0.05
+    """Two-sided error rate over all comparisons."""
     own: OwnVariances | None = None
-    """What each candidate's own replicates say; None where there are none, or they say no more."""
+    """Variance of each candidate's own replicates; None without any, or if they add nothing."""
     selection: Selection | None = None
-    """How the candidates were chosen; None where all that were searched are compared."""
+    """Choice of the candidates; None if all that were searched are compared."""
 
     def contrasts(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
-        """Values, covariance and degrees of freedom of contrasts (rows that sum to 0)."""
+        """Return values, covariance and degrees of freedom of contrasts (rows that sum to 0)."""
         parts = self.parts(weights)
         return parts.values, parts.covariance, parts.df
 
     def parts(self, weights: Floats) -> Parts:
-        """Return the contrasts (rows that sum to 0) with the two parts of their noise apart."""
+        """Return the contrasts (rows that sum to 0) with the two parts of their noise separate."""
         values = weights @ self.means
         training = weights @ self.unit @ weights.T
         items = np.zeros_like(training)
@@ -141,7 +143,7 @@ class Evidence:
 
 
 def _joint_df(training: Floats, known: Floats, items: Floats, item_df: float) -> Floats:
-    """Return the degrees of freedom of two noises, each known as well as its own allow."""
+    """Return the degrees of freedom of the sum of two noises."""
     # Welch-Satterthwaite.
     spread = training**2 / known + items**2 / item_df
     df = np.where(spread > 0.0, (training + items) ** 2 / np.maximum(spread, 1e-300), known)
@@ -150,7 +152,7 @@ def _joint_df(training: Floats, known: Floats, items: Floats, item_df: float) ->
 
 @dataclass(frozen=True)
 class Parts:
-    """Contrasts with the two parts of their noise apart; matrices are contrasts x contrasts."""
+    """Contrasts with the two parts of their noise separate; matrices are contrasts x contrasts."""
 
     values: Floats
     training: Floats
@@ -175,14 +177,24 @@ class Parts:
 
 
 def many_to_one(evidence: Evidence, baseline: int) -> dict[str, Estimate]:
-    """Every other candidate minus the baseline, with intervals that hold together."""
+    """Return each other candidate minus the baseline, with intervals that hold together.
+
+    Args:
+        evidence: Means and noise of the candidates.
+        baseline: Position of the baseline among them.
+    """
     others = [k for k in range(len(evidence.names)) if k != baseline]
     estimates = simultaneous(evidence, _against(len(evidence.names), others, baseline))
     return {evidence.names[k]: estimate for k, estimate in zip(others, estimates, strict=True)}
 
 
 def simultaneous(evidence: Evidence, weights: Floats) -> list[Estimate]:
-    """Estimates of several contrasts whose intervals hold together at ``1 - alpha``."""
+    """Return estimates of several contrasts whose intervals hold together at ``1 - alpha``.
+
+    Args:
+        evidence: Means and noise of the candidates.
+        weights: Contrasts x candidates; rows sum to 0.
+    """
     if not len(weights):
         return []
     parts = evidence.parts(weights)
@@ -206,7 +218,7 @@ def simultaneous(evidence: Evidence, weights: Floats) -> list[Estimate]:
 
 
 def _joint(evidence: Evidence, weights: Floats, parts: Parts) -> tuple[Floats, Floats, Floats]:
-    """Raw and corrected p-values, and the critical value of |t| that holds for all contrasts."""
+    """Return raw and corrected p-values, and the critical |t| of each contrast for all at once."""
     t, df = np.abs(parts.t()), parts.df
     raw = 2.0 * stats.t.sf(t, df)
     many = _comparisons(evidence, parts)
@@ -216,12 +228,12 @@ def _joint(evidence: Evidence, weights: Floats, parts: Parts) -> tuple[Floats, F
     if alone or len(t) > _MOST_JOINT:
         return raw, bonferroni, bound
     draws = _null_scores(evidence, weights, parts)
-    seen = _scores(evidence, np.abs(t), df)
+    observed = _scores(evidence, np.abs(t), df)
     if evidence.own is not None:
-        beyond = (np.abs(draws) >= seen).sum(axis=0)
+        beyond = (np.abs(draws) >= observed).sum(axis=0)
         raw = np.where(beyond < _RARE, raw, np.minimum(raw, beyond / DRAWS))
     largest = np.sort(np.abs(draws).max(axis=1))
-    beyond = DRAWS - np.searchsorted(largest, seen, side="left")
+    beyond = DRAWS - np.searchsorted(largest, observed, side="left")
     corrected = np.where(beyond < _RARE, bonferroni, beyond / DRAWS)
     critical = float(np.quantile(largest, 1.0 - evidence.alpha))
     joint = np.full(len(t), critical)
@@ -231,7 +243,7 @@ def _joint(evidence: Evidence, weights: Floats, parts: Parts) -> tuple[Floats, F
 
 
 def _comparisons(evidence: Evidence, parts: Parts) -> int:
-    """Return how many looks a bound has to pay for: a choice among more on the same items counts all."""
+    """Return the number of comparisons to correct for; a choice on the same items counts all searched."""
     shared = evidence.selection is not None and bool((np.diag(parts.items) > 0.0).any())
     return max(
         len(parts.values), evidence.selection.searched if shared and evidence.selection else 0
@@ -246,7 +258,7 @@ def _scores(evidence: Evidence, t: Floats, df: Floats) -> Floats:
 
 
 def _null_scores(evidence: Evidence, weights: Floats, parts: Parts) -> Floats:
-    """Return draws x contrasts of :func:`_scores` where all candidates are equal."""
+    """Return draws x contrasts of :func:`_scores` under equal candidates."""
     v1, v2 = np.diag(parts.training), np.diag(parts.items)
     total = np.where(v1 + v2 > 0.0, v1 + v2, 1.0)
     if evidence.selection is None or not (v2 > 0.0).any():
@@ -257,8 +269,8 @@ def _null_scores(evidence: Evidence, weights: Floats, parts: Parts) -> Floats:
         normal = normal * np.sqrt(v1 / total) + items * np.sqrt(v2 / total)
     if evidence.own is None:
         return np.asarray(normal * t_scales(rank, round(float(parts.df.min()), 1))[:, None])
-    # The share of the items is a guess with few seeds: like the degrees of freedom, it is not believed
-    # beyond the point where it would double these.
+    # With few seeds the items' share is a guess: like the degrees of freedom, it is limited to the value
+    # at which it would double these.
     share = np.maximum(v1 / total, 1.0 / math.sqrt(_MOST_GAIN))
     variance, known = own_draws(evidence.own, weights)
     df = _joint_df(share * variance, known, 1.0 - share, evidence.item_df)
@@ -273,7 +285,7 @@ def _selected(evidence: Evidence, selection: Selection, weights: Floats, items: 
     names = evidence.names
     chosen = [k for k, name in enumerate(names) if name not in selection.unchosen]
     others = [k for k in range(len(names)) if k not in chosen]
-    # Half of a difference's item noise is each candidate's own; the run noise is that of the choice.
+    # Half of a difference's item noise belongs to each candidate; the run noise is that of the choice.
     own = float(items[items > 0.0].mean()) / 2.0
     share = own / (own + evidence.noise.variance / selection.seeds)
     kept = len(chosen)
@@ -286,11 +298,11 @@ def _selected(evidence: Evidence, selection: Selection, weights: Floats, items: 
 
 
 def best_subset(evidence: Evidence) -> tuple[tuple[str, ...], dict[str, float]]:
-    """The candidates that cannot be ruled out as the best, and the p-value of each being it.
+    """Return the candidates that cannot be ruled out as the best, and the p-value of each being best.
 
-    The set holds the truly best candidate with probability ``1 - alpha / 2`` at least: a candidate
-    leaves only where another beats it one-sidedly, corrected for all the others. At ``alpha / 2``
-    the rule agrees with the two-sided comparison against the baseline.
+    The set contains the truly best candidate with probability at least ``1 - alpha / 2``: a candidate
+    is ruled out only if another one beats it in a one-sided test corrected for all the others. At
+    ``alpha / 2`` the rule agrees with the two-sided comparison against the baseline.
     """
     count = len(evidence.names)
     if count == 1 or not evidence.noise.known:
@@ -303,7 +315,7 @@ def best_subset(evidence: Evidence) -> tuple[tuple[str, ...], dict[str, float]]:
         tail = float(stats.t.sf(parts.t(), parts.df).min())
         bound = min(1.0, _comparisons(evidence, parts) * tail)
         alone = len(others) == 1 and evidence.selection is None
-        # Draws are for those near the border: no correction lowers p, and the bound is never below it.
+        # Only candidates near the border need draws: no correction lowers p, and p is at most the bound.
         clear = tail > 2.0 * evidence.alpha or bound <= evidence.alpha / 2.0
         if alone or clear or len(others) > _MOST_JOINT:
             p_best[name] = bound
@@ -316,7 +328,7 @@ def best_subset(evidence: Evidence) -> tuple[tuple[str, ...], dict[str, float]]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction; NaN (not tested) stays NaN and is not counted."""
+    """Return p-values after Holm's step-down correction; NaN (not tested) stays NaN and is not counted."""
     tested = sorted((p, k) for k, p in enumerate(p_values) if not math.isnan(p))
     corrected, running = [math.nan] * len(p_values), 0.0
     for rank, (p, k) in enumerate(tested):
@@ -326,7 +338,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def corrected_by_holm(estimates: Sequence[Estimate]) -> list[Estimate]:
-    """The same estimates with Holm's correction over them."""
+    """Return the same estimates with Holm's correction over them."""
     corrected = holm([estimate.p for estimate in estimates])
     return [replace(e, p_corrected=p) for e, p in zip(estimates, corrected, strict=True)]
 

@@ -1,12 +1,12 @@
-"""From observations to a verdict.
+"""Decision: compute the verdict of a study from its observations.
 
     Observations ─▶ declared objective of each run ─▶ means, noise ─▶ rule ─▶ Verdict
                                                         │
                    items: paired noise, bootstrap ──────┘
 
-Where the study added fresh seeds after it had chosen its finalists, only those count for the
-candidates: the scores they were chosen by flatter them. The baseline was not chosen by its scores, so
-all its runs count.
+If the study added fresh seeds after it had chosen its finalists, only those count for the candidates:
+the scores that they were chosen by are too good by selection. The baseline was not chosen by its scores,
+so all its runs count.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import numpy as np
 
 from ablations.errors import ConfigError, Problem, UserError, unknown_name
 from sweeps.verdict import messages
-from sweeps.verdict.analysis_inputs import Case, VerdictOptions, build_case, too_few
+from sweeps.verdict.analysis_inputs import AnalysisInputs, VerdictOptions, prepare_inputs, too_few
 from sweeps.verdict.answer import Tested, answer, not_ruled_out
 from sweeps.verdict.contrasts import Estimate, Evidence, Selection
 from sweeps.verdict.decision import Judgement, Ruling, best_first, equivalence_p, judge
 from sweeps.verdict.item_noise import hierarchical_bootstrap, permutation_p
 from sweeps.verdict.observations import Observations
-from sweeps.verdict.power import Settle, settle
-from sweeps.verdict.task_effects import task_rows, task_signals
-from sweeps.verdict.task_quality import Signal
+from sweeps.verdict.power import PowerEstimate, estimate_power
+from sweeps.verdict.task_effects import task_rows
+from sweeps.verdict.task_quality import TaskQuality, task_qualities
 from sweeps.verdict.training_noise import TrainingNoise
 from sweeps.verdict.verdict_record import CandidateRow, NoiseRow, Verdict
 
@@ -36,7 +36,11 @@ __all__ = ["VerdictOptions", "decide", "selection"]
 
 
 def decide(observed: Observations, options: VerdictOptions | None = None) -> Verdict:
-    """The verdict on a study.
+    """Return the verdict on a study.
+
+    Args:
+        observed: All runs of the study.
+        options: Options of the verdict; the defaults if None.
 
     Raises:
         UserError: fewer than two candidates have a score.
@@ -50,23 +54,23 @@ def decide(observed: Observations, options: VerdictOptions | None = None) -> Ver
     pick = _candidate("pick", options.pick, names)
     if pick is not None and pick == baseline:
         raise ConfigError(Problem("pick", "is the baseline itself", found=pick))
-    signals = task_signals(observed, options.last_checkpoints)
+    qualities = task_qualities(observed, options.last_checkpoints)
     allowed = _allowed(observed, baseline)
     counted, confirmed = _fresh_runs(allowed, baseline)
-    case = build_case(counted, options)
+    inputs = prepare_inputs(counted, options)
     if confirmed:
-        chosen = selection(observed, case.observed, baseline)
-        case = replace(case, evidence=replace(case.evidence, selection=chosen))
+        chosen = selection(observed, inputs.observed, baseline)
+        inputs = replace(inputs, evidence=replace(inputs.evidence, selection=chosen))
     for where, name in (("baseline", baseline), ("pick", pick)):
-        _require_counted(where, name, observed, case.observed)
+        _require_counted(where, name, observed, inputs.observed)
     judged = judge(
-        case.evidence, baseline=baseline, pick=pick, margin=options.margin, shrink=not confirmed
+        inputs.evidence, baseline=baseline, pick=pick, margin=options.margin, shrink=not confirmed
     )
-    views = _views(case.observed, judged.ruling, "the plain mean of the runs that count")
+    views = _views(inputs.observed, judged.ruling, "the plain mean of the runs that count")
     if confirmed:
         views |= _views(allowed, judged.ruling, "the mean of all its runs, search included,")
     verdict = _verdict(
-        case, judged, signals, options, views, baseline=baseline, confirmed=confirmed
+        inputs, judged, qualities, options, views, baseline=baseline, confirmed=confirmed
     )
     searched = _searched(allowed, verdict, options) if confirmed else ()
     verdict = replace(verdict, answer=answer(verdict, searched))
@@ -76,19 +80,19 @@ def decide(observed: Observations, options: VerdictOptions | None = None) -> Ver
 def _searched(
     allowed: Observations, verdict: Verdict, options: VerdictOptions
 ) -> tuple[Tested, ...]:
-    """The mixtures that were searched and not confirmed, judged by all runs of the study."""
-    everything = build_case(allowed, options)
-    best = not_ruled_out(everything.evidence)
-    judged = {row.name for row in verdict.candidates}
+    """Return the mixtures that were searched and not confirmed, compared over all runs of the study."""
+    inputs = prepare_inputs(allowed, options)
+    best = not_ruled_out(inputs.evidence)
+    compared = {row.name for row in verdict.candidates}
     return tuple(
         Tested(candidate.weights, candidate.name in best)
-        for candidate in everything.observed.candidates
-        if candidate.name not in judged and candidate.weights
+        for candidate in inputs.observed.candidates
+        if candidate.name not in compared and candidate.weights
     )
 
 
 def _views(observed: Observations, ruling: Ruling, view: str) -> dict[str, float]:
-    """The advantage of the pick by the plain mean of the declared objective over ``observed``."""
+    """Return the advantage of the pick by the plain mean of the declared objective over ``observed``."""
     means = []
     for name in (ruling.pick, ruling.reference):
         scores = [
@@ -101,7 +105,7 @@ def _views(observed: Observations, ruling: Ruling, view: str) -> dict[str, float
 
 
 def _candidate(where: str, asked: str | None, names: Mapping[str, str]) -> str | None:
-    """The name of the candidate that was asked for by name or trial."""
+    """Return the name of the candidate that was asked for by name or trial."""
     if asked is None or asked in names.values():
         return asked
     if asked not in names:
@@ -112,7 +116,7 @@ def _candidate(where: str, asked: str | None, names: Mapping[str, str]) -> str |
 def _require_counted(
     where: str, name: str | None, observed: Observations, counted: Observations
 ) -> None:
-    """Refuse a baseline or a pick none of whose runs counts, with the reason."""
+    """Refuse a baseline or a pick without a run that counts, with the reason."""
     if name is None or any(candidate.name == name for candidate in counted.candidates):
         return
     candidate = next(c for c in observed.candidates if c.name == name)
@@ -129,7 +133,7 @@ def _require_counted(
 
 
 def _allowed(observed: Observations, baseline: str | None) -> Observations:
-    """Without the candidates that break a constraint of the study: they cannot be picked."""
+    """Return the observations without the candidates that break a constraint of the study."""
     out = [c.breaks is not None and c.name != baseline for c in observed.candidates]
     if not any(out):
         return observed
@@ -146,7 +150,7 @@ def _allowed(observed: Observations, baseline: str | None) -> Observations:
 
 
 def _fresh_runs(observed: Observations, baseline: str | None) -> tuple[Observations, bool]:
-    """The runs that count, and whether they are fresh: not those that the pick was chosen by."""
+    """Return the runs that count, and True if they are fresh: not those that the pick was chosen by."""
     own = [observed.candidates[run.candidate].name == baseline for run in observed.runs]
     fresh = [run.confirms for run in observed.runs]
     confirmed = {
@@ -161,7 +165,13 @@ def _fresh_runs(observed: Observations, baseline: str | None) -> tuple[Observati
 def selection(
     observed: Observations, counted: Observations, baseline: str | None
 ) -> Selection | None:
-    """Return how confirmed candidates were chosen; None where every one that was searched is compared."""
+    """Return how confirmed candidates were chosen; None if all searched candidates are compared.
+
+    Args:
+        observed: All runs of the study.
+        counted: The runs that count for the verdict.
+        baseline: Name of the baseline, which was not chosen by its scores.
+    """
     names = {candidate.name for candidate in counted.candidates} - {baseline}
     first = [observed.candidates[run.candidate].name for run in observed.runs if not run.confirms]
     searched = set(first) - {baseline}
@@ -175,18 +185,18 @@ def selection(
 
 
 def _verdict(
-    case: Case,
+    inputs: AnalysisInputs,
     judged: Judgement,
-    signals: tuple[Signal, ...],
+    qualities: tuple[TaskQuality, ...],
     options: VerdictOptions,
     views: Mapping[str, float],
     *,
     baseline: str | None,
     confirmed: bool,
 ) -> Verdict:
-    observed, ruling = case.observed, judged.ruling
+    observed, ruling = inputs.observed, judged.ruling
     advantage = ruling.advantage
-    settled = _settled(case, judged, options)
+    settled = _settled(inputs, judged, options)
     return Verdict(
         study=observed.study,
         outcome=ruling.outcome,
@@ -201,28 +211,28 @@ def _verdict(
         equivalence_p=equivalence_p(advantage, options.margin) if options.margin else None,
         regret=judged.regret,
         finalists=judged.finalists,
-        candidates=_candidates(case, judged),
+        candidates=_candidates(inputs, judged),
         tasks=task_rows(
             observed,
-            case.weights,
+            inputs.weights,
             pick=ruling.pick,
             reference=ruling.reference,
             alpha=options.alpha,
             last=options.last_checkpoints,
         ),
-        signal=signals,
+        signal=qualities,
         transfer=observed.transfer,
         settle=settled,
         settle_text=messages.settle_text(ruling.outcome, settled, ruling.pick, ruling.reference),
-        noise=_noise_row(case, judged),
+        noise=_noise_row(inputs, judged),
         confirmed=confirmed,
         alpha=options.alpha,
         margin=options.margin,
         rule=messages.rule(options.alpha, options.margin, baseline),
         caveats=(
             *observed.caveats,
-            *case.caveats,
-            *messages.selection_caveats(case.evidence, confirmed),
+            *inputs.caveats,
+            *messages.selection_caveats(inputs.evidence, confirmed),
         ),
         runs=tuple(run.name for run in observed.runs),
         left_out=dict(observed.left_out),
@@ -233,47 +243,49 @@ def _verdict(
     )
 
 
-def _candidates(case: Case, judged: Judgement) -> tuple[CandidateRow, ...]:
+def _candidates(inputs: AnalysisInputs, judged: Judgement) -> tuple[CandidateRow, ...]:
     rows = []
-    for k, candidate in enumerate(case.observed.candidates):
-        seeds = sorted(run.seed for run in case.observed.runs if run.candidate == k)
+    for k, candidate in enumerate(inputs.observed.candidates):
+        seeds = sorted(run.seed for run in inputs.observed.runs if run.candidate == k)
         rows.append(
             CandidateRow(
                 name=candidate.name,
                 trial=candidate.trial,
                 seeds=tuple(seeds),
-                mean=float(case.observed.sign * case.fit.means[k]),
+                mean=float(inputs.observed.sign * inputs.fit.means[k]),
                 advantage=judged.ruling.advantages.get(candidate.name),
                 finalist=candidate.name in judged.finalists,
                 weights=dict(candidate.weights),
             )
         )
-    order = best_first(case.evidence)
+    order = best_first(inputs.evidence)
     return tuple(sorted(rows, key=lambda row: order.index(row.name)))
 
 
-def _noise_row(case: Case, judged: Judgement) -> NoiseRow:
+def _noise_row(inputs: AnalysisInputs, judged: Judgement) -> NoiseRow:
     pick, reference = judged.ruling.pick, judged.ruling.reference
-    rows = [_rows_of(case, name) for name in (pick, reference)]
-    noise = case.evidence.noise
-    # Two runs against two can reach no p-value below 1/3: such a test is no evidence either way.
+    rows = [_rows_of(inputs, name) for name in (pick, reference)]
+    noise = inputs.evidence.noise
+    # Two runs against two cannot reach a p-value below 1/3: such a test is no evidence either way.
     exact = min(len(r) for r in rows) >= 3
     return NoiseRow(
         source=noise.source,
         run_sd=noise.sd if noise.known else None,
         df=noise.df,
-        item_error=_item_error(case.evidence, judged),
-        blocked=case.fit.blocked,
-        bootstrap=_bootstrap(case, rows, noise),
-        permutation_p=permutation_p(case.scores[rows[0]], case.scores[rows[1]]) if exact else None,
+        item_error=_item_error(inputs.evidence, judged),
+        blocked=inputs.fit.blocked,
+        bootstrap=_bootstrap(inputs, rows, noise),
+        permutation_p=permutation_p(inputs.scores[rows[0]], inputs.scores[rows[1]])
+        if exact
+        else None,
     )
 
 
-def _rows_of(case: Case, name: str) -> list[int]:
-    """The rows of a candidate's runs, by seed."""
-    k = case.evidence.names.index(name)
-    found = [i for i, run in enumerate(case.observed.runs) if run.candidate == k]
-    return sorted(found, key=lambda i: case.observed.runs[i].seed)
+def _rows_of(inputs: AnalysisInputs, name: str) -> list[int]:
+    """Return the rows of a candidate's runs, in the order of their seeds."""
+    k = inputs.evidence.names.index(name)
+    found = [i for i, run in enumerate(inputs.observed.runs) if run.candidate == k]
+    return sorted(found, key=lambda i: inputs.observed.runs[i].seed)
 
 
 def _item_variance(evidence: Evidence, judged: Judgement) -> float:
@@ -292,40 +304,42 @@ def _item_error(evidence: Evidence, judged: Judgement) -> float | None:
 
 
 def _bootstrap(
-    case: Case, rows: list[list[int]], noise: TrainingNoise
+    inputs: AnalysisInputs, rows: list[list[int]], noise: TrainingNoise
 ) -> tuple[float, float] | None:
-    counted_tasks = [task for task in case.observed.tasks if task.key in case.weights]
+    counted_tasks = [task for task in inputs.observed.tasks if task.key in inputs.weights]
     tables = [task.items for task in counted_tasks if task.items is not None]
     if not tables or len(tables) < len(counted_tasks) or not noise.known:
         return None
     first, second = ([table[rows_of] for table in tables] for rows_of in rows)
-    seeds = [[case.observed.runs[i].seed for i in rows_of] for rows_of in rows]
+    seeds = [[inputs.observed.runs[i].seed for i in rows_of] for rows_of in rows]
     draws = hierarchical_bootstrap(
         first,
         second,
-        [case.weights[task.key] for task in counted_tasks],
+        [inputs.weights[task.key] for task in counted_tasks],
         run_sd=noise.sd,
-        shared_seeds=case.fit.blocked and seeds[0] == seeds[1],
+        shared_seeds=inputs.fit.blocked and seeds[0] == seeds[1],
         groups=[task.groups for task in counted_tasks],
     )
     low, high = np.quantile(draws, [0.025, 0.975])
     return float(low), float(high)
 
 
-def _settled(case: Case, judged: Judgement, options: VerdictOptions) -> tuple[Settle, ...]:
+def _settled(
+    inputs: AnalysisInputs, judged: Judgement, options: VerdictOptions
+) -> tuple[PowerEstimate, ...]:
     advantage: Estimate = judged.ruling.advantage
-    noise = case.evidence.noise
+    noise = inputs.evidence.noise
     if not noise.known:
         return ()
     return tuple(
-        settle(
+        estimate_power(
             effect=effect,
             standard_error=advantage.standard_error,
             df=advantage.df,
             run_variance=noise.variance,
-            item_variance=_item_variance(case.evidence, judged),
+            item_variance=_item_variance(inputs.evidence, judged),
             seeds_now=min(
-                len(_rows_of(case, n)) for n in (judged.ruling.pick, judged.ruling.reference)
+                len(_rows_of(inputs, n)) for n in (judged.ruling.pick, judged.ruling.reference)
             ),
             alpha=options.alpha,
         )

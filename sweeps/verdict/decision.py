@@ -1,15 +1,15 @@
-"""The rule that turns evidence into an outcome, and its error rate.
+"""Rule that turns evidence into an outcome, and its error rate.
 
     winner         the pick is better than the baseline beyond the noise: two-sided p, corrected for
-                   every candidate compared, at most alpha
+                   all candidates compared, at most alpha
     keep-baseline  no candidate can be better by the margin: every interval ends below it
-    tie            neither; "equivalent" where the pick lies within the margin of the baseline on
+    tie            neither; "equivalent" if the pick lies within the margin of the baseline on
                    both sides (two one-sided tests at alpha), "undecided" otherwise
 
-With equal candidates a winner is named in alpha / 2 = 2.5% of studies where the baseline is fixed
-beforehand (the other 2.5% is the baseline being better), and in at most alpha without a baseline,
-where one candidate has to beat all others. Selection costs nothing extra: the correction covers
-every candidate that was looked at, so the best of them may be picked from the same scores.
+If all candidates are equally good, a winner is named in alpha / 2 = 2.5% of studies whose baseline is
+fixed beforehand (in the other 2.5% the baseline is better). Without a baseline one candidate has to beat
+all others, and a winner is named in at most alpha of studies. Selection needs no further correction: the
+correction covers all candidates compared, so the best of them may be picked from the same scores.
 """
 
 from __future__ import annotations
@@ -41,47 +41,47 @@ Outcome = Literal["winner", "tie", "keep-baseline"]
 TieKind = Literal["equivalent", "undecided"]
 
 SHRINK_FROM = 4
-"""With fewer candidates their spread cannot be told from noise, and a pick is not shrunk."""
+"""Fewest candidates for a pick to be shrunk: the spread of fewer cannot be separated from noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Regret:
-    """What could be lost by taking the pick, or by not taking it."""
+    """Possible loss from taking the pick, and from not taking it."""
 
     margin: float
-    """A loss counts beyond this many score units."""
+    """Smallest loss that counts, in score units."""
     chance: float | None
     """Probability that the pick is worse than the baseline by more than the margin."""
     expected: float | None
-    """Expected loss from taking the pick, in score units; None where the noise is unknown."""
+    """Expected loss from taking the pick, in score units; None if the noise is unknown."""
     expected_if_kept: float | None
     """Expected gain missed by keeping the baseline, in score units."""
     shrunk_advantage: float
-    """The advantage after the winner's curse is taken out of a pick made from the same scores."""
+    """Advantage, corrected for the winner's curse if the pick was made from the same scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ruling:
-    """What the rule says, and the comparison it says it of."""
+    """Outcome of the rule, and the comparison behind it."""
 
     outcome: Outcome
     tie_kind: TieKind | None
     """None unless the outcome is a tie."""
     pick: str
     reference: str
-    """What the pick is compared with: the baseline, or without one the runner-up."""
+    """Candidate that the pick is compared with: the baseline, or without one the runner-up."""
     advantages: Mapping[str, Estimate]
-    """Every other candidate against the reference."""
+    """Each other candidate → its advantage over the reference."""
 
     @property
     def advantage(self) -> Estimate:
-        """The pick against the reference."""
+        """Advantage of the pick over the reference."""
         return self.advantages[self.pick]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """The rule's outcome with what a decision maker asks next."""
+    """Outcome of the rule with the finalists and the regret."""
 
     ruling: Ruling
     finalists: tuple[str, ...]
@@ -92,12 +92,12 @@ class Judgement:
 def apply_rule(
     evidence: Evidence, *, baseline: str | None, pick: str | None = None, margin: float = 0.0
 ) -> Ruling:
-    """The outcome alone.
+    """Return the outcome of the rule.
 
     Args:
-        evidence: Means and noise of every candidate that was looked at.
-        baseline: The candidate to beat; None asks for one that beats all the others.
-        pick: The candidate proposed; the best mean where None.
+        evidence: Means and noise of all candidates compared.
+        baseline: The candidate to beat; None = a winner has to beat all the others.
+        pick: The candidate proposed; None = the best mean.
         margin: Differences within it do not matter, in score units.
     """
     order = best_first(evidence)
@@ -134,9 +134,14 @@ def judge(
     margin: float = 0.0,
     shrink: bool = True,
 ) -> Judgement:
-    """The outcome, the finalists and the regret; arguments as of :func:`apply_rule`.
+    """Return the outcome, the finalists and the regret.
 
-    ``shrink`` says whether the pick was made from these very scores (no fresh seeds confirmed it).
+    Args:
+        evidence: Means and noise of all candidates compared.
+        baseline: The candidate to beat; None = a winner has to beat all the others.
+        pick: The candidate proposed; None = the best mean.
+        margin: Differences within it do not matter, in score units.
+        shrink: True if the pick was made from these scores, without fresh seeds that confirm it.
     """
     ruling = apply_rule(evidence, baseline=baseline, pick=pick, margin=margin)
     finalists, _ = best_subset(evidence)
@@ -148,12 +153,12 @@ def judge(
 
 
 def best_first(evidence: Evidence) -> tuple[str, ...]:
-    """The candidates by their mean, best first; equal ones in the order given."""
+    """Return the candidates by their mean, best first; equal ones in the order given."""
     return tuple(evidence.names[k] for k in np.argsort(-evidence.means, kind="stable"))
 
 
 def equivalence_p(estimate: Estimate, margin: float) -> float:
-    """p-value of "the difference is beyond the margin, on either side" (two one-sided tests)."""
+    """Return the p-value of a difference beyond the margin on either side (two one-sided tests)."""
     if not math.isfinite(estimate.standard_error) or estimate.df <= 0.0:
         return 1.0
     error = max(estimate.standard_error, 1e-300)
@@ -165,11 +170,18 @@ def equivalence_p(estimate: Estimate, margin: float) -> float:
 def regret(
     evidence: Evidence, pick: str, reference: str, margin: float, *, shrink: bool = True
 ) -> Regret:
-    """Chance and size of a loss, from the t distribution of the difference.
+    """Return the chance and the size of a loss, from the t distribution of the difference.
 
-    A pick made from the same scores is flattered. Where four or more candidates were looked at,
-    the candidates are taken as draws from one normal distribution whose variance is what their
-    spread shows beyond the noise, and the pick is drawn back towards their mean accordingly.
+    The advantage of a pick made from the same scores is too large by selection. With four or more
+    candidates, these are taken as draws from one normal distribution whose variance is their spread
+    beyond the noise, and the pick is shrunk towards their mean accordingly.
+
+    Args:
+        evidence: Means and noise of all candidates compared.
+        pick: The candidate proposed.
+        reference: The candidate that it is compared with.
+        margin: Smallest loss that counts, in score units.
+        shrink: True if the pick was made from these scores.
     """
     value, error, df = _shrunk(evidence, pick, reference, shrink)
     if not math.isfinite(error):
@@ -188,7 +200,7 @@ def regret(
 def _shrunk(
     evidence: Evidence, pick: str, reference: str, shrink: bool
 ) -> tuple[float, float, float]:
-    """Posterior mean, standard error and degrees of freedom of the pick's advantage."""
+    """Return posterior mean, standard error and degrees of freedom of the pick's advantage."""
     names = evidence.names
     weights = np.zeros((1, len(names)))
     weights[0, names.index(pick)], weights[0, names.index(reference)] = 1.0, -1.0
@@ -201,8 +213,8 @@ def _shrunk(
     centre[:, rest] = np.eye(len(rest)) - 1.0 / len(rest)
     deviations, spread, _ = evidence.contrasts(centre)
     noise = float(np.trace(spread)) / (len(rest) - 1.0)
-    seen = float(deviations @ deviations) / (len(rest) - 1.0)
-    kept = max(0.0, 1.0 - noise / seen) if seen > 0.0 else 0.0
+    observed = float(deviations @ deviations) / (len(rest) - 1.0)
+    kept = max(0.0, 1.0 - noise / observed) if observed > 0.0 else 0.0
     # pick - reference = (centre of candidates - reference) + kept share of (pick - centre)
     blend = kept * weights[0]
     blend[rest] += (1.0 - kept) / len(rest)
@@ -214,7 +226,7 @@ def _shrunk(
 
 
 def _expected_excess(value: float, error: float, df: float) -> float | None:
-    """E[max(0, X)] of X = value + error * t(df); None where the t has no mean."""
+    """Return E[max(0, X)] of X = value + error * t(df); None if the t has no mean."""
     if df <= 1.0:
         return None
     if error == 0.0:

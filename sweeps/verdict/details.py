@@ -1,4 +1,4 @@
-"""Per-item details of several runs, lined up by item: the same items or none, with their groups."""
+"""Details of several runs, aligned by item: the same items in all runs or none, with their groups."""
 
 from __future__ import annotations
 
@@ -25,16 +25,21 @@ class ItemTable:
     values: Floats
     """Runs x items; a null is NaN."""
     groups: Groups
-    """The group of each item; None where every item stands alone."""
+    """Group of each item; None if each item is a group of its own."""
 
 
 def item_tables(
     records: Sequence[RunRecord], steps: Sequence[int | None], wanted: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], ItemTable]:
-    """(task, metric) → runs x items, for the tasks whose details every run kept.
+    """Return (task, metric) → items, for the tasks whose details every run kept.
+
+    Args:
+        records: Records of the runs.
+        steps: Step of each run whose details are read; None = it has none.
+        wanted: Tasks and metrics to read.
 
     Raises:
-        UserError: two runs answered different items of a task, or one of them an item twice.
+        UserError: two runs answered different items of a task, or one run an item twice.
     """
     files = [
         {} if step is None else record.details(step)
@@ -63,7 +68,7 @@ def item_tables(
 
 
 def _read(file: Path, metrics: Sequence[str]) -> tuple[list[str], dict[str, Floats]]:
-    """Item ids in order, and each metric's values in that order; a null is NaN."""
+    """Return item ids in ascending order, and each metric's values in that order; a null is NaN."""
     table = read_details(file, metrics)
     ids = [str(item) for item in table.column("item_id").to_pylist()]
     order = np.argsort(np.array(ids, dtype=object), kind="stable")
@@ -75,19 +80,22 @@ def _read(file: Path, metrics: Sequence[str]) -> tuple[list[str], dict[str, Floa
 
 
 def _groups(files: Sequence[Path], ids: Sequence[str]) -> Groups:
-    """Return the group of each item, from the first run that kept groups; an item without one is its own."""
+    """Return the group of each item, from the first run that kept groups.
+
+    An item without a group is a group of its own. None if no run kept groups.
+    """
     named = next((groups for file in files if (groups := read_groups(file))), {})
     if not named:
         return None
     names = [("group", named[item]) if item in named else ("item", item) for item in ids]
-    place = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return np.array([place[name] for name in names], dtype=np.int64)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names], dtype=np.int64)
 
 
 def _other_items(
     task: str, records: Sequence[RunRecord], ids: Sequence[Sequence[str]]
 ) -> list[Problem]:
-    """The problems of runs whose items are not those of most."""
+    """Return a problem for each run whose items are not those of most runs."""
     sets = [frozenset(own) for own in ids]
     first = Counter(sets).most_common(1)[0][0]
     name = records[sets.index(first)].path.name

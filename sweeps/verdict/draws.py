@@ -1,12 +1,12 @@
-"""Draws of the statistics of several contrasts at once, as they fall where all candidates are equal.
+"""Draws of the statistics of several contrasts at once, under equal candidates.
 
     plain      the joint t distribution: one estimate of the variance for all contrasts
     own        each contrast over the larger of the pooled and its own candidates' noise: the joint
-               distribution of just these statistics, with the same degrees of freedom behind both
-    selected   confirmed candidates were chosen on the items they are judged by, out of more than are
-               compared: their part of the item noise is that of the best of all that were searched
+               distribution of these statistics, with the same degrees of freedom behind both
+    selected   confirmed candidates were chosen, out of more than are compared, on the same items that
+               they are compared on: their part of the item noise is that of the best of all searched
 
-All draws are seeded and fixed: the same evidence gets the same p-value today and in the report.
+All draws have fixed seeds: the same evidence gives the same p-value every time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 DRAWS = 2**14
-"""Draws of a joint distribution, evenly spread: a p-value of 0.05 is known to within 0.001."""
+"""Number of draws of a joint distribution, evenly spread: a p-value of 0.05 is known to within 0.001."""
 
 _SEED = 20_260_101
 
@@ -50,38 +50,38 @@ def own_noise(
 
     Returns:
         Two arrays, shape of the pool x contrasts. The variance is the largest of three: by the pool, by the
-        candidates' own replicates, and by the pool of the candidates with as many runs (noisy ones may have
-        got fewer). So it is at least 1: where few replicates agree by luck the pool is believed. What is
-        beyond the pool is known as well as the replicates behind it allow (Welch-Satterthwaite).
+        candidates' own replicates, and by the pool of the candidates with the same number of runs (noisy
+        ones may have fewer). So it is at least 1: if few replicates agree by luck, the pool is used. The
+        degrees of freedom of a larger variance are those of the replicates behind it (Welch-Satterthwaite).
     """
     common = np.asarray(pool)[..., None]
-    alike = (own.runs[:, None] == own.runs).astype(np.float64)
-    looks = [(squares, own.df)]
-    if not alike.all():
-        looks.append((squares @ alike, own.df @ alike))
+    same_runs = (own.runs[:, None] == own.runs).astype(np.float64)
+    estimates = [(squares, own.df)]
+    if not same_runs.all():
+        estimates.append((squares @ same_runs, own.df @ same_runs))
     ratio = np.ones((*np.shape(pool), len(weights)))
     df = np.full_like(ratio, pool_df)
-    for seen, known in looks:
-        size, sure = _beyond(seen, known, common, pool_df, weights**2 / own.runs)
-        ratio, df = np.maximum(ratio, size), np.where(size > ratio, sure, df)
+    for own_squares, own_df in estimates:
+        size, size_df = _beyond(own_squares, own_df, common, pool_df, weights**2 / own.runs)
+        ratio, df = np.maximum(ratio, size), np.where(size > ratio, size_df, df)
     return ratio, df
 
 
 def _beyond(
     squares: Floats, df: Floats, pool: Floats, pool_df: float, parts: Floats
 ) -> tuple[Floats, Floats]:
-    """Return the variance of contrasts by these variances of candidates over the pooled, and its df."""
+    """Return the variance of contrasts by the candidates' variances over the pooled one, and its df."""
     known = df > 0.0
     own = np.where(known, squares / np.where(known, df, 1.0) / pool, 1.0)
     size = parts.sum(axis=1)
     ratio = own @ parts.T / size
     excess = np.maximum(0.0, own - 1.0) ** 2 / np.where(known, df, 1.0)
-    doubt = excess @ (parts**2).T / size**2
-    return ratio, np.minimum(pool_df, ratio**2 / (1.0 / pool_df + doubt))
+    uncertainty = excess @ (parts**2).T / size**2
+    return ratio, np.minimum(pool_df, ratio**2 / (1.0 / pool_df + uncertainty))
 
 
 def own_draws(own: OwnVariances, weights: Floats) -> tuple[Floats, Floats]:
-    """Return draws of the variance under each difference where the true one is 1, and of its df.
+    """Return draws of the variance of each contrast if the true one is 1, and of its df.
 
     Args:
         own: Degrees of freedom and runs of each candidate.
@@ -106,7 +106,7 @@ def _own_draws(df: bytes, runs: bytes, weights: bytes, count: int) -> tuple[Floa
 
 
 def normal_score(t: Floats, df: Floats) -> Floats:
-    """Return |t| on the scale of a normal deviate, so that statistics of unlike df can be compared.
+    """Return |t| on the scale of a normal deviate, so that statistics of different df can be compared.
 
     Wallace (1959): within 1% of the exact score for 2 degrees of freedom and more.
     """
@@ -130,7 +130,7 @@ def _chi_squares(df: tuple[float, ...]) -> Floats:
 
 
 def scaled_normals(covariance: Floats) -> tuple[Floats, int]:
-    """Return draws of normal contrasts, each scaled to variance 1, and the columns they are made of."""
+    """Return draws x contrasts, normal with variance 1 each, and the rank of the covariance."""
     errors = np.sqrt(np.diag(covariance))
     safe = np.where(errors > 0.0, errors, 1.0)
     values, vectors = np.linalg.eigh(covariance / np.outer(safe, safe))
@@ -141,7 +141,7 @@ def scaled_normals(covariance: Floats) -> tuple[Floats, int]:
 
 @functools.lru_cache(maxsize=64)
 def _even_draws(columns: int) -> tuple[Floats, Floats]:
-    """Return normal draws and uniform ones beside them, spread evenly (scrambled Sobol points)."""
+    """Return draws x columns of normals, and one uniform per draw: evenly spread (scrambled Sobol) points."""
     points = stats.qmc.Sobol(columns + 1, rng=np.random.default_rng(_SEED)).random(DRAWS)
     inside = np.clip(points, 1e-12, 1.0 - 1e-12)
     return stats.norm.ppf(inside[:, :-1]), inside[:, -1]
@@ -149,7 +149,7 @@ def _even_draws(columns: int) -> tuple[Floats, Floats]:
 
 @functools.lru_cache(maxsize=256)
 def t_scales(columns: int, df: float) -> Floats:
-    """Return one over the square root of chi-square / df, beside the normals of so many columns."""
+    """Return one over the square root of chi-square / df per draw, beside normals of ``columns`` columns."""
     if not math.isfinite(df):
         return np.ones(DRAWS)
     return np.asarray(1.0 / np.sqrt(stats.chi2.ppf(_even_draws(columns)[1], df) / df))
@@ -157,12 +157,12 @@ def t_scales(columns: int, df: float) -> Floats:
 
 @functools.lru_cache(maxsize=64)
 def selected_items(searched: int, kept: int, share: float) -> Floats:
-    """Return draws of what the items add to the ``kept`` best of ``searched`` equal candidates.
+    """Return draws of the item noise of the ``kept`` best of ``searched`` equal candidates.
 
     Args:
         searched: Candidates that were scored on the items.
-        kept: How many of them, the best by that score, are judged.
-        share: Part of the variance of that score that the items make, 0 to 1.
+        kept: Number of them, the best by that score, that are compared.
+        share: Share of the variance of that score that the items cause, 0 to 1.
 
     Returns:
         draws x (kept + 1), SD 1 before the choice; the last column is a candidate that was not chosen.

@@ -1,17 +1,17 @@
-"""Item noise: what the choice of the questions adds to a difference, with the items paired.
+"""Item noise: the part of a difference that comes from the choice of the items, with the items paired.
 
-Two runs answer the same items, and an item that is hard for one is hard for the other: taking
-differences item by item removes that, and made the standard error 3.8 (accuracy) to 10 (bits per
-byte) times smaller. What is left is the part of an item that favours one candidate over another.
+Two runs answer the same items, and an item that is hard for one is hard for the other. Differences item
+by item remove that, and made the standard error 3.8 (accuracy) to 10 (bits per byte) times smaller. The
+rest is the part of an item that favours one candidate over another.
 
     value of item i, run s of candidate k = item + candidate + candidate x item + run + rest
                                                                └ item noise ┘    └ training noise
 
-With several seeds the rest is measured and taken out of the item noise, since the runs already
-carry it: nothing is counted twice.
+With several seeds the rest is measured and subtracted from the item noise. It is part of the training
+noise already, so it is not counted twice.
 
-Items of one passage, subject or document are liked together. Where their groups are known it is the
-groups that count as drawn, each with the sum of its items (the cluster-robust variance).
+Items of one passage, subject or document favour the same candidate. If their groups are known, the
+groups count as drawn, each with the sum of its items (the cluster-robust variance).
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ __all__ = [
 ]
 
 Groups = NDArray[np.int64] | None
-"""The group of each item, any numbers; None where every item stands alone."""
+"""Group of each item, any numbers; None if each item is a group of its own."""
 
 _MOST_SPLITS = 20_000
-"""Above this many splits the permutation test is left out: seeds are then not few."""
+"""Most splits for which the permutation test is computed; with more the seeds are not few."""
 
 
 def item_covariance(
@@ -46,13 +46,16 @@ def item_covariance(
     candidate: NDArray[np.int64],
     groups: Sequence[Groups] | None = None,
 ) -> tuple[Floats, float]:
-    """Covariance of candidates' scores from the choice of items, and its degrees of freedom.
+    """Return the covariance of candidates' scores from the choice of items, and its degrees of freedom.
 
     Args:
-        tables: One a task: runs x items; an item that any run lacks (NaN) is left out of all.
-        weights: What one unit of each task's mean is worth in the score, its sign included.
-        candidate: Which candidate each run belongs to.
-        groups: One a task: which items belong together; None where all stand alone.
+        tables: Runs x items for each task; an item that any run lacks (NaN) is left out of all.
+        weights: Weight of each task's mean in the score, with its sign.
+        candidate: Position of each run's candidate.
+        groups: Groups of the items for each task; None if each item is a group of its own.
+
+    Returns:
+        Candidates x candidates, in score units squared; the fewest items or groups of a task, less one.
     """
     count = int(candidate.max()) + 1
     total = np.zeros((count, count))
@@ -70,16 +73,16 @@ def item_covariance(
 def _group_sums(table: Floats, group: Groups) -> Floats:
     """Return runs x groups whose plain mean varies as that of the items: deviations, summed by group.
 
-    A group's value is the sum of its items' deviations from the run's mean, per average group size.
+    A group's value is the sum of its items' deviations from the run's mean, over the mean group size.
     """
     if group is None:
         return table
-    names, place = np.unique(group, return_inverse=True)
-    # A group that all items share is what the task is about, not a draw of many.
+    names, position = np.unique(group, return_inverse=True)
+    # A group that all items share is the subject of the task, not one draw of many.
     if len(names) in (1, len(group)):
         return table
     member = np.zeros((len(group), len(names)))
-    member[np.arange(len(group)), place] = len(names) / len(group)
+    member[np.arange(len(group)), position] = len(names) / len(group)
     deviations = table - table.mean(axis=1, keepdims=True)
     return np.asarray(deviations @ member, dtype=np.float64)
 
@@ -96,12 +99,15 @@ def _task_covariance(table: Floats, candidate: NDArray[np.int64], count: int) ->
     rest -= rest.mean(axis=1, keepdims=True)
     residual = float((rest**2).sum()) / (df * (items - 1))
     values, vectors = np.linalg.eigh(covariance - np.diag(residual / runs / items))
-    # Taking the rest out may overshoot by chance; a covariance has no negative direction.
+    # The subtraction may overshoot by chance; a covariance has no negative eigenvalue.
     return np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T, dtype=np.float64)
 
 
 def paired_error(first: Floats, second: Floats, group: Groups = None) -> tuple[float, float, int]:
-    """Mean difference over the items both have, its paired standard error, and their number."""
+    """Return the mean difference over the items that both have, its paired standard error, their number.
+
+    Both numbers are NaN with fewer than two items.
+    """
     both = np.isfinite(first) & np.isfinite(second)
     difference = first[both] - second[both]
     if len(difference) < 2:
@@ -122,21 +128,21 @@ def hierarchical_bootstrap(
     draws: int = 2000,
     seed: int = 0,
 ) -> Floats:
-    """Draws of the score difference, first minus second: seeds resampled, then items, both paired.
+    """Return draws of the score difference, first minus second: seeds resampled, then items, both paired.
 
-    Resampling S seeds shows only (S - 1)/S of their variance, a half of it at two seeds, so the
-    runs are first spread about their mean by sqrt(S / (S - 1)). A side with one run cannot be
-    resampled: normal noise of ``run_sd`` stands for its seeds.
+    Resampling S seeds shows only (S - 1)/S of their variance, half of it at two seeds, so the runs are
+    first spread about their mean by sqrt(S / (S - 1)). A side with one run cannot be resampled: normal
+    noise of ``run_sd`` replaces its seeds.
 
     Args:
-        first: One a task: seeds x items.
+        first: Seeds x items for each task.
         second: The same for the other candidate, items in the same order.
-        weights: What one unit of each task's mean is worth in the score, its sign included.
-        run_sd: Training noise of one run, in score units, where a side has one run.
-        shared_seeds: Whether row s of both is the same seed, so that seeds are drawn together.
-        groups: One a task: items that are drawn together; None where all stand alone.
-        draws: Bootstrap draws.
-        seed: Of the draws.
+        weights: Weight of each task's mean in the score, with its sign.
+        run_sd: Training noise of one run, in score units, for a side with one run.
+        shared_seeds: True if row s of both is the same seed, so that seeds are drawn together.
+        groups: Groups of items that are drawn together, for each task; None if there are none.
+        draws: Number of bootstrap draws.
+        seed: Seed of the draws.
     """
     rng = np.random.default_rng(seed)
     picks = [_seed_weights(len(side[0]), draws, rng) for side in (first, second)]
@@ -158,12 +164,12 @@ def hierarchical_bootstrap(
 
 
 def _item_draws(items: int, group: Groups, draws: int, rng: np.random.Generator) -> Floats:
-    """Return draws x items: the weight of each item where items, or whole groups, are drawn anew."""
-    place = np.arange(items) if group is None else np.unique(group, return_inverse=True)[1]
-    if not place.any():
-        place = np.arange(items)
-    count = int(place.max()) + 1
-    times = rng.multinomial(count, np.full(count, 1.0 / count), size=draws)[:, place]
+    """Return draws x items: the weight of each item after items, or whole groups, are resampled."""
+    position = np.arange(items) if group is None else np.unique(group, return_inverse=True)[1]
+    if not position.any():
+        position = np.arange(items)
+    count = int(position.max()) + 1
+    times = rng.multinomial(count, np.full(count, 1.0 / count), size=draws)[:, position]
     return np.asarray(times / np.maximum(times.sum(axis=1, keepdims=True), 1))
 
 
@@ -172,7 +178,7 @@ def _seed_weights(seeds: int, draws: int, rng: np.random.Generator) -> Floats:
 
 
 def _spread(runs: Floats) -> Floats:
-    """Runs moved from their mean so that resampling them shows their whole variance."""
+    """Return the runs moved away from their mean so that resampling them shows their whole variance."""
     count = len(runs)
     if count == 1:
         return runs
@@ -181,10 +187,10 @@ def _spread(runs: Floats) -> Floats:
 
 
 def permutation_p(first: Floats, second: Floats) -> float | None:
-    """Exact two-sided p-value of a difference of means under all relabellings of the runs.
+    """Return the exact two-sided p-value of a difference of means under all relabellings of the runs.
 
-    It assumes nothing about the noise, and for that it cannot go below 1 / (number of splits): 0.1
-    for three runs against three. None where there are more than 20,000 splits.
+    It assumes nothing about the noise. In return it cannot go below 1 / (number of splits): 0.1 for
+    three runs against three. None if there are more than 20,000 splits.
     """
     pooled, size = np.concatenate([first, second]), len(first)
     if math.comb(len(pooled), size) > _MOST_SPLITS:

@@ -1,4 +1,4 @@
-"""Runs of a study as the verdict sees them, and the refusal of those that cannot be compared."""
+"""Runs of a study as a verdict needs them, and the refusal of those that cannot be compared."""
 
 from __future__ import annotations
 
@@ -8,66 +8,65 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from ablations.errors import Problem, UserError
 from ablations.record.run_record import RunRecord
 from sweeps.study.run_results import trial_fields
+from sweeps.study.specs import Direction
 from sweeps.verdict.question import Question
 
-__all__ = ["Direction", "LoadedRun", "load_run", "refuse_mixed", "score_terms"]
-
-Direction = Literal["maximize", "minimize"]
+__all__ = ["LoadedRun", "load_run", "refuse_mixed", "score_terms"]
 
 _ELSEWHERE = ("runs_dir", "data_dir", "study", "trial", "seed", "execution", "labels", "progress")
 """Top-level config keys in which replicates may differ."""
 
 _NO_RESULT = ("batch_tokens", "mirror")
-"""Keys of the evaluation that change where items come from and how fast they are scored, no score."""
+"""Keys of the evaluation that change the place of items or the speed of scoring, and no score."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedRun:
-    """One finished run, with what the study says of it."""
+    """One finished run, with its part of the study's definition."""
 
     record: RunRecord
     name: str
     trial: str
     seed: int
     config: Mapping[str, Any]
-    """What defines the result, the seed left out."""
+    """Keys of the config that define the result, without the seed."""
     result: Mapping[str, Any]
     score: float
-    """What is judged, in its own direction."""
+    """Value of the objective, in its own direction."""
     direction: Direction
-    """Which way it is better."""
+    """Direction in which the score is better."""
     rows: tuple[Mapping[str, Any], ...]
-    """scores.jsonl up to the step of the result."""
+    """Rows of scores.jsonl up to the step of the result."""
     spec: Mapping[str, Any]
-    """Name, phase and first seeds of the trial; empty for runs that no study asked for."""
+    """Name, phase and first seeds of the trial; empty for runs of no study."""
     items: Mapping[str, str] = field(default_factory=dict)
-    """Item file → SHA-256 of what it was scored on; empty in older records."""
+    """Item file → SHA-256 of its content when it was scored; empty in older records."""
 
     @cached_property
     def identity(self) -> str:
-        """What a candidate is: the config less the seed and where it ran."""
+        """Key that replicates of one candidate share: the config without the seed and the place."""
         return _canonical(self.config)
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """``task/metric`` of everything that it was scored on."""
+        """``task/metric`` of every metric that it was scored on."""
         return tuple(self.result.get("metrics") or {})
 
     @property
     def confirms(self) -> bool:
-        """Whether this seed was added after its trial had been chosen."""
+        """True if this seed was added after its trial had been chosen."""
         return self.spec.get("phase") == "confirm" or (
             "seeds" in self.spec and self.seed not in self.spec["seeds"]
         )
 
 
 def load_run(record: RunRecord, question: Question, left_out: dict[str, str]) -> LoadedRun | None:
-    """The run of a record; None, with the reason in ``left_out``, where it does not count."""
+    """Return the run of a record; None, with the reason put into ``left_out``, if it does not count."""
     name = record.path.name
     if wrong := record.ailments(judged=True):
         refused = _refused_before_it_began(record)
@@ -104,7 +103,7 @@ def load_run(record: RunRecord, question: Question, left_out: dict[str, str]) ->
 
 
 def _refused_before_it_began(record: RunRecord) -> str | None:
-    """Return why the driver recorded a failure where no run made a record; None for any other."""
+    """Return the reason of a failure that the driver recorded before the run had a record, else None."""
     if (record.path / "manifest.json").exists():
         return None
     try:
@@ -116,7 +115,7 @@ def _refused_before_it_began(record: RunRecord) -> str | None:
 
 
 def _defining(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a config that replicates share."""
+    """Return the part of a config that replicates share."""
     kept = {key: value for key, value in config.items() if key not in _ELSEWHERE}
     evaluation = kept.get("evaluation")
     if isinstance(evaluation, Mapping):
@@ -125,16 +124,20 @@ def _defining(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_mixed(runs: Sequence[LoadedRun], question: Question) -> None:
-    """Refuse runs that no statistics can compare; every reason at once, each by name."""
+    """Refuse runs that no statistics can compare.
+
+    Raises:
+        UserError: every reason at once, each with the name of its run.
+    """
     problems: list[Problem] = []
-    for part, say in (("tokenizer", "another tokenizer"), ("evaluation", "another evaluation")):
+    for part in ("tokenizer", "evaluation"):
         first = _most(runs, [_canonical(run.config.get(part)) for run in runs])
         for run in runs:
             if _canonical(run.config.get(part)) != _canonical(first.config.get(part)):
                 problems.append(
                     Problem(
                         run.name,
-                        f"was run with {say} than {first.name}",
+                        f"was run with another {part} than {first.name}",
                         found=_difference(run.config.get(part), first.config.get(part), part),
                         do="score them alike, or keep them in two studies",
                     )
@@ -148,11 +151,11 @@ def refuse_mixed(runs: Sequence[LoadedRun], question: Question) -> None:
 
 
 def _mixed_items(runs: Sequence[LoadedRun]) -> Iterator[Problem]:
-    """Runs that were scored on other items of a file than most; older records do not say which."""
+    """Yield the runs that were scored on other items of a file than most; older records do not show it."""
     for file in sorted({file for run in runs for file in run.items}):
-        knowing = [run for run in runs if file in run.items]
-        first = _most(knowing, [run.items[file] for run in knowing])
-        for run in knowing:
+        recorded = [run for run in runs if file in run.items]
+        first = _most(recorded, [run.items[file] for run in recorded])
+        for run in recorded:
             if run.items[file] != first.items[file]:
                 yield Problem(
                     run.name,
@@ -176,14 +179,14 @@ def _mixed_directions(runs: Sequence[LoadedRun]) -> Iterator[Problem]:
 
 
 def _mixed_metrics(runs: Sequence[LoadedRun], question: Question) -> Iterator[Problem]:
-    """Runs whose score is made of other metrics: held-out tasks follow the sources of a run."""
-    made_of = []
+    """Yield the runs whose score is made of other metrics: held-out tasks follow the sources of a run."""
+    scored = []
     for run in runs:
         terms = question.terms(score_terms(run.config), run.keys, run.direction).values()
-        made_of.append({k for k in run.keys if any(fnmatchcase(k, t["metrics"]) for t in terms)})
-    first = _most(runs, [_canonical(sorted(own)) for own in made_of])
-    expected = made_of[runs.index(first)]
-    for run, own in zip(runs, made_of, strict=True):
+        scored.append({k for k in run.keys if any(fnmatchcase(k, t["metrics"]) for t in terms)})
+    first = _most(runs, [_canonical(sorted(own)) for own in scored])
+    expected = scored[runs.index(first)]
+    for run, own in zip(runs, scored, strict=True):
         if own != expected:
             yield Problem(
                 run.name,
@@ -194,17 +197,17 @@ def _mixed_metrics(runs: Sequence[LoadedRun], question: Question) -> Iterator[Pr
 
 
 def score_terms(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The terms of a config's score rule, plain."""
+    """Return the terms of a config's score rule, in plain values."""
     return dict(((config.get("evaluation") or {}).get("score") or {}).get("terms") or {})
 
 
 def _most(runs: Sequence[LoadedRun], keys: Sequence[str]) -> LoadedRun:
-    """The first of the runs that agree with most others: it is the odd one that is named."""
+    """Return the first of the runs that agree with most others: a problem names the one that differs."""
     return runs[keys.index(Counter(keys).most_common(1)[0][0])]
 
 
 def _mixed_trials(runs: Sequence[LoadedRun]) -> list[Problem]:
-    """Trials whose replicates differ in more than the seed."""
+    """Return a problem for each run that differs from its replicates in more than the seed."""
     first: dict[str, LoadedRun] = {}
     problems = []
     for run in runs:
@@ -223,7 +226,7 @@ def _mixed_trials(runs: Sequence[LoadedRun]) -> list[Problem]:
 
 
 def _difference(mine: Any, other: Any, where: str) -> str:
-    """The first config key in which two values differ."""
+    """Return the first config key in which two values differ, with both values."""
     if isinstance(mine, Mapping) and isinstance(other, Mapping):
         for key in sorted({*mine, *other}):
             if _canonical(mine.get(key)) != _canonical(other.get(key)):

@@ -1,15 +1,15 @@
-"""The verdict in words: the sentence, the answer in weights, what would settle it, the caveats."""
+"""Sentences of a verdict: its outcome, the seeds that would settle it, its rule and its caveats."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
-from sweeps.verdict.answer import called
+from sweeps.verdict.answer import named
 from sweeps.verdict.contrasts import Evidence
 from sweeps.verdict.decision import SHRINK_FROM, Outcome
 from sweeps.verdict.p_values import p_equals
-from sweeps.verdict.power import MOST_SEEDS, Settle
+from sweeps.verdict.power import MOST_SEEDS, PowerEstimate
 from sweeps.verdict.training_noise import CHECKPOINT_INFLATION, HIDDEN_INFLATION, TrainingNoise
 from sweeps.verdict.verdict_record import Verdict
 
@@ -27,15 +27,14 @@ __all__ = [
 
 
 _ROUNDING = 1e-12
-"""A mean of equal values may miss them by so much."""
-
+"""Largest difference that is put down to rounding in a mean of equal values."""
 
 MANY_CANDIDATES = 15
-"""Above it a pick without fresh seeds is one of very many looks, and the reader is asked to confirm it."""
+"""Most candidates without fresh seeds for which the verdict does not ask to confirm the pick."""
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number for people; a dash where it is not known."""
+    """Return a number as text; a dash if it is not known."""
     if value is None or not math.isfinite(value):
         return "–"
     if abs(value) < _ROUNDING:
@@ -44,7 +43,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def sentence(verdict: Verdict) -> str:
-    """Return the verdict in one sentence, and in a second one where another view disagrees."""
+    """Return the verdict in one sentence, and in a second one if another view disagrees."""
     better = [row.task for row in verdict.tasks if row.effect == "gains"]
     worse = [row.task for row in verdict.tasks if row.effect == "pays"]
     text = _outcome(verdict)
@@ -60,9 +59,9 @@ def disagreements(
 
     Args:
         pick: The candidate proposed.
-        reference: What it is compared with.
-        advantage: The advantage that is judged, positive = better.
-        views: Name of a view → the advantage that it shows.
+        reference: The candidate that it is compared with.
+        advantage: Advantage of the pick in the verdict, positive = better.
+        views: Name of a view → its advantage of the pick.
     """
     found = []
     for view, value in views.items():
@@ -75,14 +74,14 @@ def disagreements(
 
 
 def _listed(names: Sequence[str], most: int = 4) -> str:
-    """Names in a sentence, the first few where they are many."""
+    """Return names as part of a sentence; of many the first few and the number of the rest."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _outcome(verdict: Verdict) -> str:
     advantage = verdict.advantage
     ahead = "ahead of" if advantage.value >= 0.0 else "behind"
-    pick, reference = called(verdict, verdict.pick), called(verdict, verdict.reference)
+    pick, reference = named(verdict, verdict.pick), named(verdict, verdict.reference)
     lead = f"{pick} is {number(abs(advantage.value))} {ahead} {reference}"
     if not math.isfinite(advantage.standard_error):
         return f"Tie: {lead}, but the study does not show how large the training noise is"
@@ -101,18 +100,20 @@ def _outcome(verdict: Verdict) -> str:
     return f"Tie: {lead}, which noise alone can explain ({numbers})"
 
 
-def settle_text(outcome: Outcome, settled: Sequence[Settle], pick: str, reference: str) -> str:
-    """What would settle the comparison, in a sentence or two; empty once it is settled."""
+def settle_text(
+    outcome: Outcome, settled: Sequence[PowerEstimate], pick: str, reference: str
+) -> str:
+    """Return the seeds and items that would settle a tie, in one or two sentences; empty without a tie."""
     if not settled:
         return (
             "Two seeds of any two candidates, or checkpoints along the way, would show the noise."
         )
     if outcome != "tie":
         return ""
-    return " ".join(_settle_one(one, pick, reference) for one in settled)
+    return " ".join(_needs(one, pick, reference) for one in settled)
 
 
-def _settle_one(one: Settle, pick: str, reference: str) -> str:
+def _needs(one: PowerEstimate, pick: str, reference: str) -> str:
     size = f"A true difference of {number(one.effect)}"
     if one.seeds_needed is None:
         needs = f"{size} between {pick} and {reference} would take more than {MOST_SEEDS} seeds"
@@ -131,13 +132,13 @@ def _settle_one(one: Settle, pick: str, reference: str) -> str:
 
 
 def rule(alpha: float, margin: float, baseline: str | None) -> str:
-    """The decision rule with its error rate."""
+    """Return the decision rule with its error rate, in sentences."""
     many = "corrected for all candidates by the joint distribution of their t"
     if baseline is None:
-        named = f"Winner where one candidate beats all others at one-sided {alpha / 2:g}, {many}."
+        winner = f"Winner where one candidate beats all others at one-sided {alpha / 2:g}, {many}."
         false = f"If all candidates are equally good, at most {alpha:.0%} of studies name a winner."
     else:
-        named = f"Winner where the two-sided p over {baseline}, {many}, is at most {alpha:g}."
+        winner = f"Winner where the two-sided p over {baseline}, {many}, is at most {alpha:g}."
         false = (
             f"If all candidates are equally good, about {alpha / 2:.1%} of studies still name a winner, "
             f"and at most {alpha / 2:.1%} wrongly keep {baseline}."
@@ -147,24 +148,24 @@ def rule(alpha: float, margin: float, baseline: str | None) -> str:
         if margin
         else ""
     )
-    return f"{named} {false}{within} Anything else is a tie."
+    return f"{winner} {false}{within} Anything else is a tie."
 
 
 def noise_caveats(noise: TrainingNoise) -> list[str]:
-    """What has to be said of the noise that a verdict rests on."""
+    """Return the caveats of the noise that a verdict rests on."""
     if noise.source == "none":
         return ["No seeds, late checkpoints or declared noise: item noise alone names no winner."]
     if noise.source == "checkpoints":
         return [
-            "One seed a candidate: the noise is that of late checkpoints "
+            "One seed per candidate: the noise is that of late checkpoints "
             f"(variance times {CHECKPOINT_INFLATION * HIDDEN_INFLATION * noise.smooth:.3g}: half of it is "
-            "taken to be hidden, and the more the smoother they follow one another), which cannot show "
-            "what a whole run's seed does."
+            "assumed to be hidden, and more if they are strongly correlated), which do not show the full "
+            "effect of a run's seed."
         ]
     if noise.source == "published":
         return [
-            "One seed a candidate: the noise is declared, measured on other runs; "
-            "it holds as far as those resemble these."
+            "One seed per candidate: the noise is declared, measured on other runs; "
+            "it is right only if these runs are similar."
         ]
     if noise.df < 4.0:
         return [
@@ -175,21 +176,21 @@ def noise_caveats(noise: TrainingNoise) -> list[str]:
 
 
 def selection_caveats(evidence: Evidence, confirmed: bool) -> list[str]:
-    """What has to be said of a pick made from the scores it is judged by."""
+    """Return the caveats of a pick that was made from the scores that it is compared by."""
     if confirmed or len(evidence.names) <= 2:
         return []
-    said = "The pick was chosen by the scores it is judged by: its lead is flattered"
+    caveat = "The pick was chosen by the same scores, so its lead is too large by selection"
     if len(evidence.names) - 1 >= SHRINK_FROM:
-        said += "; the p-value is corrected for that and the chance of regret shrunk"
+        caveat += "; the p-value is corrected for that and the chance of regret shrunk"
     else:
-        said += "; the p-value is corrected for that"
-    said += ". Fresh seeds of the finalists would give an unflattered difference."
+        caveat += "; the p-value is corrected for that"
+    caveat += ". Fresh seeds of the finalists would give an unbiased difference."
     if len(evidence.names) > MANY_CANDIDATES:
-        said += (
+        caveat += (
             f" With {len(evidence.names)} candidates and no fresh seeds, confirm the best of them before "
             "a decision rests on this."
         )
-    return [said]
+    return [caveat]
 
 
 def without_noise(named: Sequence[str]) -> str:

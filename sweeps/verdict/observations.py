@@ -1,17 +1,18 @@
-"""What a verdict is computed from: runs of candidates with their tasks, wherever they came from.
+"""Input of a verdict: runs of candidates with their tasks, from a study or from a published table.
 
-runs/<study>/  ──study.gather──▶ ┐
-                                 ├ Observations ──decide──▶ Verdict
-published table ─published.load─▶ ┘
+runs/<study>/   ──gather──────────▶ ┐
+                                    ├ Observations ──decide──▶ Verdict
+published table ──published_table─▶ ┘
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from ablations.evaluation.score_rule import LinearForm, MetricFacts, linear_form
+from sweeps.study.specs import Direction, loss_sign
 from sweeps.verdict.item_noise import Groups
 from sweeps.verdict.training_noise import Floats, RunScores
 from sweeps.verdict.transfer import Transfer
@@ -24,13 +25,13 @@ class Candidate:
     """One mixture under test."""
 
     name: str
-    """What people call it."""
+    """Name for people, unique within the study."""
     trial: str
-    """The trial's name in the run folders."""
+    """Name of the trial in the run folders."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Source → weight; empty where the candidate is not a mixture."""
+    """Source → weight; empty if the candidate is not a mixture."""
     breaks: str | None = None
-    """The study's constraint that it breaks, and by how much; None where it keeps them all."""
+    """Constraint of the study that it breaks, and by how much; None if it meets them all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +39,14 @@ class ObservedRun:
     """One scored run."""
 
     name: str
-    """Its folder."""
+    """Name of its folder."""
     candidate: int
+    """Position of its candidate in :attr:`Observations.candidates`."""
     seed: int
     score: float
-    """As scored, in its own direction."""
+    """Score as recorded, in its own direction."""
     confirms: bool = False
-    """Whether its seed was added after the candidate had been chosen."""
+    """True if its seed was added after the candidate had been chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +60,11 @@ class TaskData:
     values: Floats
     """Final value of each run; NaN = missing."""
     trajectories: tuple[tuple[Floats, Floats], ...] = ()
-    """(tokens, value) of each run; empty where only final values are known."""
+    """(tokens, value) of each run; empty if only final values are known."""
     items: Floats | None = None
-    """Runs x items, the same items in the same order for all; None where they were not kept."""
+    """Runs x items, the same items in the same order for all; None if they were not kept."""
     groups: Groups = None
-    """Which items belong together (passage, subject, document); None where each stands alone."""
+    """Group of each item (passage, subject, document); None if each item is a group of its own."""
     published_sd: float | None = None
     """Declared training noise of one run on this metric."""
 
@@ -71,46 +73,51 @@ class TaskData:
         """``task/metric``."""
         return f"{self.task}/{self.metric}"
 
+    @property
+    def sign(self) -> float:
+        """Factor that turns the metric so that higher is better."""
+        return 1.0 if self.higher_is_better else -1.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Observations:
-    """Everything that was observed of one study."""
+    """Runs of one study, with their candidates and tasks."""
 
     study: str
-    direction: Literal["maximize", "minimize"]
+    direction: Direction
     score: str
-    """What the score is made of, for people."""
+    """Formula of the score, for people."""
     rule: Mapping[str, Any]
-    """The score's terms, plain values of ``evaluation.score.terms``."""
+    """Terms of the score, plain values of ``evaluation.score.terms``."""
     candidates: tuple[Candidate, ...]
     runs: tuple[ObservedRun, ...]
     tasks: tuple[TaskData, ...]
     form: LinearForm | None = None
-    """The score as decided with the study's task quality; None = as ``rule`` makes it."""
+    """Score as decided with the study's task quality; None = as ``rule`` defines it."""
     left_out_metrics: Mapping[str, str] = field(default_factory=dict)
-    """``task/metric`` → why the study's task quality leaves it out of the score."""
+    """``task/metric`` → reason for which the study's task quality leaves it out of the score."""
     objective: str = "score"
-    """Name of the declared objective that is judged."""
+    """Name of the declared objective that the candidates are compared by."""
     question: str = ""
-    """What the study asks, in its own words."""
+    """Question of the study as ``search.question`` states it."""
     score_trajectories: tuple[tuple[Floats, Floats], ...] = ()
     """(tokens, score) of each run."""
     published_df: float = 9.0
     """Degrees of freedom behind the tasks' published SDs."""
     transfer: tuple[Transfer, ...] = ()
     first_baseline: str | None = None
-    """The baseline that the study enqueued first."""
+    """Name of the baseline that the study enqueued first."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Run folder → why it does not count."""
+    """Run folder → reason for which it does not count."""
     caveats: tuple[str, ...] = ()
 
     @property
     def sign(self) -> float:
-        """1 where a larger score is better, else -1."""
-        return 1.0 if self.direction == "maximize" else -1.0
+        """Factor that turns the score so that higher is better."""
+        return -loss_sign(self.direction)
 
     def keep(self, wanted: Sequence[bool]) -> Observations:
-        """Only the wanted runs, and the candidates that still have one."""
+        """Return the observations of the wanted runs and of the candidates that still have one."""
         rows = [i for i, keep in enumerate(wanted) if keep]
         old = sorted({self.runs[i].candidate for i in rows})
         position = {k: new for new, k in enumerate(old)}
@@ -125,7 +132,7 @@ class Observations:
         )
 
     def run_scores(self, value: Floats) -> RunScores:
-        """``value`` of each run (higher is better) as input of the fit."""
+        """Return ``value`` of each run (higher is better) as input of the fit."""
         return RunScores(
             candidates=[candidate.name for candidate in self.candidates],
             candidate=[run.candidate for run in self.runs],

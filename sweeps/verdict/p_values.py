@@ -1,4 +1,4 @@
-"""p-values as people read them: never 0, since no finite study shows that."""
+"""p-values as text: never 0, because no finite study can show that."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 __all__ = ["SMALLEST", "p_equals", "p_value"]
 
 SMALLEST = 1e-4
-"""Below it only the bound is printed: draws and tails of t are not known any better."""
+"""Smallest p-value that is printed as a number: draws and tails of t are not known any better."""
 
 
 def p_value(p: float | None, digits: int = 2) -> str:
-    """Return a p-value for a table, ``< 0.0001`` where it is smaller; a dash where it is not known.
+    """Return a p-value for a table, ``< 0.0001`` if it is smaller; a dash if it is not known.
 
     >>> p_value(0.0123), p_value(0.0), p_value(None)
     ('0.012', '< 0.0001', '–')

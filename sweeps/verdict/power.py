@@ -1,7 +1,7 @@
-"""What would settle a tie: how many more seeds or items a difference of a given size needs.
+"""Power: the number of seeds or items that a difference of a given size needs to be detected.
 
-Planned as a fresh comparison of the pick with the baseline, S seeds each, paired over the same
-items: no correction is due, since both are named beforehand. Power is that of the two-sided t test.
+The plan is a fresh comparison of the pick with the baseline, S seeds each, paired over the same items.
+It needs no correction because both are named beforehand. Power is that of the two-sided t test.
 
     >>> need = seeds_needed(effect=2.0, run_variance=1.0, item_variance=0.0)
     >>> need, round(power(effect=2.0, seeds=need, run_variance=1.0, item_variance=0.0), 2)
@@ -15,30 +15,37 @@ from dataclasses import dataclass
 
 from scipy import optimize, stats
 
-__all__ = ["Settle", "detectable_effect", "items_factor_needed", "power", "seeds_needed", "settle"]
+__all__ = [
+    "PowerEstimate",
+    "detectable_effect",
+    "estimate_power",
+    "items_factor_needed",
+    "power",
+    "seeds_needed",
+]
 
 MOST_SEEDS = 200
-"""A difference that needs more seeds than this is called too small to settle."""
+"""Most seeds that are proposed; a difference that needs more is reported as too small."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settle:
-    """What would settle the comparison of two candidates."""
+class PowerEstimate:
+    """Seeds and items that the comparison of two candidates needs."""
 
     effect: float
-    """The difference to be shown, in score units."""
+    """Difference to be detected, in score units."""
     power: float
-    """Chance of showing it, if it is real."""
+    """Probability of detecting it, if it is real."""
     seeds_now: int
-    """Seeds of the candidate with fewer."""
+    """Current seeds of the candidate with fewer."""
     seeds_needed: int | None
-    """Fresh seeds of each of the two candidates; None where 200 do not do it."""
+    """Fresh seeds of each of the two candidates; None if 200 are not enough."""
     items_factor: float | None
-    """Times as many items as now, at the seeds of now; None where no number of items does it."""
+    """Factor on the current number of items, at the current seeds; None if no number is enough."""
     items_known: bool
-    """Whether items were kept, so that their part of the noise is known."""
+    """True if items were kept, so that their part of the noise is known."""
     detectable_effect: float | None
-    """Smallest difference that the seeds and items of now would show with that power."""
+    """Smallest difference that the current seeds and items detect with that power."""
 
 
 def power(
@@ -49,7 +56,7 @@ def power(
     item_variance: float,
     alpha: float = 0.05,
 ) -> float:
-    """Chance that the two-sided t test shows a true difference of ``effect``.
+    """Return the probability that the two-sided t test detects a true difference of ``effect``.
 
     Args:
         effect: True difference of the two candidates, in score units.
@@ -66,7 +73,7 @@ def _design(seeds: int, run_variance: float, item_variance: float) -> tuple[floa
     training = 2.0 * run_variance / seeds
     total = training + item_variance
     known = 2.0 * (seeds - 1)
-    # Items are many: only the training part of the error has to be estimated from few runs.
+    # There are many items: only the training part of the error is estimated from few runs.
     df = known * (total / training) ** 2 if training > 0.0 else math.inf
     return math.sqrt(total), min(df, 1e6)
 
@@ -88,7 +95,7 @@ def seeds_needed(
     alpha: float = 0.05,
     wanted: float = 0.8,
 ) -> int | None:
-    """Fewest seeds of each candidate that reach the wanted power; None where 200 do not."""
+    """Return the fewest seeds of each candidate that reach the wanted power; None if 200 do not."""
     if effect == 0.0 or not math.isfinite(run_variance):
         return None
     for seeds in range(2, MOST_SEEDS + 1):
@@ -113,7 +120,7 @@ def items_factor_needed(
     alpha: float = 0.05,
     wanted: float = 0.8,
 ) -> float | None:
-    """Times as many items that reach the wanted power at today's seeds; None where none does."""
+    """Return the factor on the items for the wanted power at the current seeds; None if none is enough."""
     smallest = detectable_effect(standard_error=1.0, df=df, alpha=alpha, wanted=wanted)
     if smallest is None or effect == 0.0 or item_variance <= 0.0:
         return None
@@ -126,7 +133,10 @@ def items_factor_needed(
 def detectable_effect(
     *, standard_error: float, df: float, alpha: float = 0.05, wanted: float = 0.8
 ) -> float | None:
-    """Smallest true difference that is shown with the wanted power at this standard error."""
+    """Return the smallest true difference that is detected with the wanted power at this standard error.
+
+    None if the standard error is unknown.
+    """
     if not math.isfinite(standard_error) or df <= 0.0:
         return None
     top = float(stats.t.isf(alpha / 2.0, df)) + 40.0
@@ -137,7 +147,7 @@ def detectable_effect(
     return float(z) * standard_error
 
 
-def settle(
+def estimate_power(
     *,
     effect: float,
     standard_error: float,
@@ -147,9 +157,20 @@ def settle(
     seeds_now: int,
     alpha: float = 0.05,
     wanted: float = 0.8,
-) -> Settle:
-    """Everything that would settle one comparison."""
-    return Settle(
+) -> PowerEstimate:
+    """Return the seeds and items that one comparison needs.
+
+    Args:
+        effect: Difference to be detected, in score units.
+        standard_error: Current standard error of the difference.
+        df: Degrees of freedom of it.
+        run_variance: Training noise of one run, in score units squared.
+        item_variance: Variance of the difference from the choice of items; 0 = not known.
+        seeds_now: Current seeds of the candidate with fewer.
+        alpha: Two-sided level.
+        wanted: Probability of detecting the difference.
+    """
+    return PowerEstimate(
         effect=abs(effect),
         power=wanted,
         seeds_now=seeds_now,

@@ -1,6 +1,6 @@
-"""Arms: the proxy sizes and token horizons that the mixtures of a study were run at.
+"""Proxies: the model sizes and token horizons that the mixtures of a study were run at.
 
-A verdict is made inside one arm; the others tell whether its ranking transfers.
+A verdict compares the runs of one proxy. The others show whether its ranking transfers.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from typing import Any
 
 from sweeps.verdict.transfer import Transfer, transfer
 
-__all__ = ["Arm", "arm_of", "choose_arm", "mixture_of", "transfers"]
+__all__ = ["ProxyConfig", "choose_proxy", "mixture_of", "proxy_of", "transfers"]
 
 _SHARED = 2
-"""Mixtures that two arms must share: fewer make no pair to decide between."""
+"""Mixtures that two proxies must share: fewer make no pair to decide between."""
 
 
 @dataclass(frozen=True, order=True)
-class Arm:
-    """One proxy: a model at a token horizon; arms order by what they cost."""
+class ProxyConfig:
+    """One model at one token horizon; proxies are ordered by cost."""
 
     cost: float
     """Depth x width squared x tokens: in proportion to the FLOPs of its blocks."""
     name: str
-    """For people: width x depth and tokens."""
+    """Width, depth and tokens, for people."""
     model: str
-    """The model's config, canonical."""
+    """Config of the model as canonical JSON."""
 
 
-def arm_of(config: Mapping[str, Any]) -> Arm:
-    """The arm of a run."""
+def proxy_of(config: Mapping[str, Any]) -> ProxyConfig:
+    """Return the proxy of a run from its config."""
     model = config.get("model") or {}
     tokens = _tokens(config)
     width, depth = model.get("hidden_size", 1), model.get("num_hidden_layers", 1)
-    return Arm(
+    return ProxyConfig(
         cost=float(depth * width**2 * tokens),
         name=f"width {width}, depth {depth}, {tokens:.3g} tokens",
         model=json.dumps(model, sort_keys=True, default=str),
@@ -43,7 +43,10 @@ def arm_of(config: Mapping[str, Any]) -> Arm:
 
 
 def mixture_of(config: Mapping[str, Any]) -> str:
-    """What a run's mixture is, whatever the proxy: weights, and weights and shares of its stages."""
+    """Return a key of a run's mixture that does not depend on the proxy.
+
+    It contains the weights, and the weights and shares of the stages.
+    """
     schedule = config.get("schedule") or {}
     total = _tokens(config)
     stages = [
@@ -54,27 +57,35 @@ def mixture_of(config: Mapping[str, Any]) -> str:
     return json.dumps([weights, stages], sort_keys=True, default=str)
 
 
-def choose_arm(arms: Sequence[Arm], mixtures: Sequence[str]) -> Arm | None:
-    """The arm that decides: the costliest that shares mixtures with another.
+def choose_proxy(proxies: Sequence[ProxyConfig], mixtures: Sequence[str]) -> ProxyConfig | None:
+    """Return the proxy that decides: the costliest that shares mixtures with another.
 
-    None where the study has one arm, or where no two arms share mixtures: its candidates then
+    Return None if the study has one proxy, or if no two proxies share mixtures: its candidates then
     differ in the proxy itself, and all are compared.
+
+    Args:
+        proxies: Proxy of each run.
+        mixtures: Mixture of each run (:func:`mixture_of`).
     """
-    held = {arm: {m for a, m in zip(arms, mixtures, strict=True) if a == arm} for arm in set(arms)}
+    run_with: dict[ProxyConfig, set[str]] = {}
+    for proxy, mixture in zip(proxies, mixtures, strict=True):
+        run_with.setdefault(proxy, set()).add(mixture)
     sharing = [
-        arm
-        for arm in held
-        if any(len(held[arm] & held[other]) >= _SHARED for other in held if other != arm)
+        proxy
+        for proxy, own in run_with.items()
+        if any(len(own & run_with[other]) >= _SHARED for other in run_with if other != proxy)
     ]
     return max(sharing) if sharing else None
 
 
-def transfers(means: Mapping[Arm, Mapping[str, float]], chosen: Arm) -> tuple[Transfer, ...]:
-    """Agreement of every other arm with the one that decides, cheapest first."""
+def transfers(
+    means: Mapping[ProxyConfig, Mapping[str, float]], chosen: ProxyConfig
+) -> tuple[Transfer, ...]:
+    """Return the agreement of each other proxy with the one that decides, cheapest first."""
     return tuple(
-        transfer(means[arm], means[chosen], small=arm.name, large=chosen.name)
-        for arm in sorted(means)
-        if arm != chosen and len(set(means[arm]) & set(means[chosen])) >= _SHARED
+        transfer(means[proxy], means[chosen], small=proxy.name, large=chosen.name)
+        for proxy in sorted(means)
+        if proxy != chosen and len(set(means[proxy]) & set(means[chosen])) >= _SHARED
     )
 
 

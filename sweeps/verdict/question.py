@@ -1,6 +1,6 @@
-"""What a study was asked: its baseline, the objective that is judged, and its constraints.
+"""Question of a study: its baseline, the objective that is compared, and its constraints.
 
-Read from ``study.json``; a folder of plain runs has none, and is judged on the runs' own score.
+It is read from ``study.json``. A folder of plain runs has none and is compared by the runs' own score.
 """
 
 from __future__ import annotations
@@ -15,31 +15,32 @@ import numpy as np
 
 from sweeps.study.definition import load_definition
 from sweeps.study.objective import SCORE, Objective, objective_of
+from sweeps.study.specs import loss_sign
 
 __all__ = ["Question", "broken", "question_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is judged."""
+    """Baseline, objective and constraints that a verdict compares candidates by."""
 
     baseline: str | None = None
     """Name of the trial that the study compares with."""
     objective: Objective = field(default_factory=Objective)
-    """The declared objective that is judged."""
+    """Declared objective that the candidates are compared by."""
     constraints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Constraint → metrics, direction, and a bound or a margin to the baseline."""
     text: str = ""
     """``search.question`` as the study declares it."""
 
     def value(self, result: Mapping[str, Any]) -> float | None:
-        """Return what is judged, of one run's result; None where it is missing."""
+        """Return the objective of one run's result; None if it is missing."""
         return self.objective.value(result)
 
     def terms(
         self, rule: Mapping[str, Any], keys: Sequence[str], direction: str
     ) -> dict[str, dict[str, Any]]:
-        """Return the terms that make it from ``task/metric`` keys, in the form of a score's terms."""
+        """Return the objective as terms over ``task/metric`` keys, in the form of a score's terms."""
         if self.objective.metrics == (SCORE,):
             return {name: dict(term) for name, term in rule.items()}
         times = {
@@ -73,19 +74,19 @@ def question_of(folder: Path, objective: str | None = None) -> Question:
 def broken(
     question: Question, results: Mapping[str, Sequence[Mapping[str, Any]]], baseline: str | None
 ) -> dict[str, str]:
-    """Candidate → the constraint that it breaks, from the means over its runs.
+    """Return candidate → the constraint that it breaks, from the means over its runs.
 
-    A constraint that cannot be measured (a metric or the baseline is missing) is broken by nobody.
+    A constraint that cannot be measured (a metric or the baseline is missing) counts as met.
     """
     found: dict[str, str] = {}
     for name, constraint in question.constraints.items():
         measured = replace(question.objective, metrics=tuple(constraint["metrics"]))
-        sign = 1.0 if constraint.get("direction", "minimize") == "minimize" else -1.0
+        sign = loss_sign(constraint.get("direction", "minimize"))
         means = {candidate: _mean(measured, runs) for candidate, runs in results.items()}
         bound = constraint.get("bound")
         if constraint.get("margin") is not None:
-            theirs = means.get(baseline) if baseline else None
-            bound = None if theirs is None else theirs + sign * float(constraint["margin"])
+            reference = means.get(baseline) if baseline else None
+            bound = None if reference is None else reference + sign * float(constraint["margin"])
         if bound is None:
             continue
         for candidate, mean in means.items():

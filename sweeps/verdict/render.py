@@ -1,4 +1,4 @@
-"""The verdict for a terminal: the sentence first, then the evidence as tables."""
+"""Print a verdict on a terminal: the sentence first, then the evidence as tables."""
 
 from __future__ import annotations
 
@@ -18,18 +18,24 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 _COLOUR = {"winner": "green", "tie": "yellow", "keep-baseline": "cyan"}
-_EFFECT = {"gains": "green", "pays": "red", "not shown": "", "unknown": "dim"}
+_EFFECT = {
+    "gains": "[green]better[/]",
+    "pays": "[red]worse[/]",
+    "not shown": "not significant",
+    "unknown": "[dim]unknown[/]",
+}
+"""Text of the difference on a task, by its value on disk."""
 
 
 def show(verdict: Verdict, console: Console | None = None, *, verbose: bool = False) -> None:
     """Print the verdict: the answer, the candidates, and the tasks that differ.
 
     Args:
-        verdict: What to print.
-        console: Where; a table console of its own where None.
+        verdict: Verdict to print.
+        console: Console to print to; None = a new one.
         verbose: Also print each task, task quality, transfer, noise, caveats and the rule.
     """
-    # Imported here, as in every command: reading a verdict needs no terminal.
+    # Imported here, as in the commands: reading a verdict needs no terminal.
     from rich.text import Text
 
     out = console or table_console()
@@ -55,7 +61,7 @@ def _show_details(verdict: Verdict, out: Console) -> None:
         out.print(Text(_regret(verdict)))
     out.print(_tasks(verdict))
     if any(s.monotonicity is not None or s.variance_ratio is not None for s in verdict.signal):
-        out.print(_signal(verdict))
+        out.print(_quality(verdict))
     if verdict.transfer:
         out.print(_transfer(verdict))
     out.print(Text(_noise(verdict)))
@@ -67,7 +73,7 @@ def _show_details(verdict: Verdict, out: Console) -> None:
 
 
 def _task_lines(verdict: Verdict) -> list[str]:
-    """One line each for the tasks on which the pick is better, worse, and neither."""
+    """Return one line each for the tasks on which the pick is better, worse, and neither."""
     lines = []
     for effect, words in (("gains", "Better on"), ("pays", "Worse on")):
         rows = [row for row in verdict.tasks if row.effect == effect and row.advantage is not None]
@@ -134,7 +140,7 @@ def _tasks(verdict: Verdict) -> Table:
     named_column(table, "task")
     for heading in (verdict.reference, verdict.pick, "better by", "p"):
         table.add_column(heading, justify="right")
-    table.add_column("effect")
+    table.add_column("difference")
     table.add_column("in score")
     for row in verdict.tasks:
         table.add_row(
@@ -142,21 +148,21 @@ def _tasks(verdict: Verdict) -> Table:
             number(row.reference, 4),
             number(row.pick, 4),
             *_cells(row.advantage),
-            f"[{_EFFECT[row.effect]}]{row.effect}[/]" if _EFFECT[row.effect] else row.effect,
+            _EFFECT[row.effect],
             "yes" if row.in_score else "–",
         )
     return table
 
 
 def _cells(estimate: Estimate | None) -> tuple[str, str]:
-    """A difference with its interval, in one cell that a narrow terminal may break, and its p."""
+    """Return a difference with its interval, in one cell that a narrow terminal may break, and its p."""
     if estimate is None:
         return "", ""
     interval = (estimate.low, estimate.high) if math.isfinite(estimate.low) else None
     return _with_interval(estimate.value, interval), p_value(estimate.p_corrected)
 
 
-def _signal(verdict: Verdict) -> Table:
+def _quality(verdict: Verdict) -> Table:
     table = _table("task quality (reported; the score is the study's own)")
     named_column(table, "task")
     for heading in ("mixtures / noise", "monotone", "above chance", "stable ranking"):

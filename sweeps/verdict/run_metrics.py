@@ -1,4 +1,4 @@
-"""The metrics of a study's runs: final values, values over checkpoints, values of items."""
+"""Metrics of a study's runs: final values, values over checkpoints, values of items."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ __all__ = ["over_checkpoints", "task_data"]
 
 
 def task_data(runs: Sequence[LoadedRun], rule: Mapping[str, Any]) -> tuple[TaskData, ...]:
-    """Every metric of the score, and the headline metric of tasks outside it."""
+    """Return every metric of the score, and the first metric of each task outside it.
+
+    Args:
+        runs: Runs of one study.
+        rule: Terms of the score, plain values of ``evaluation.score.terms``.
+    """
     facts: dict[tuple[str, str], Mapping[str, Any]] = {}
     for run in runs:
         for task, metrics in (run.rows[-1]["metrics"] if run.rows else {}).items():
@@ -71,7 +76,7 @@ def _task(
 def over_checkpoints(
     run: LoadedRun, value: Callable[[Mapping[str, Any]], float | None]
 ) -> tuple[Floats, Floats]:
-    """(tokens, value) over the checkpoints of a run; a missing value is NaN."""
+    """Return (tokens, value) over the checkpoints of a run; a missing value is NaN."""
     # A model scored without its training has steps and no tokens; only their order matters.
     tokens = np.array([float(row["tokens"] or row["step"]) for row in run.rows])
     values = [value(row) for row in run.rows]

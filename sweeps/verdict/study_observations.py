@@ -1,12 +1,12 @@
-"""Observations of a study: its run folders, read once and checked for being comparable.
+"""Observations of a study: its run folders, read once and checked to be comparable.
 
-    manifest.json  ─▶ which candidate, which seed, which proxy
-    trial.json       ─▶ name, phase, the seeds asked for first (later ones confirm)
+    manifest.json  ─▶ candidate, seed, proxy
+    trial.json     ─▶ name, phase, the seeds asked for first (later ones confirm)
     result.json    ─▶ score
     scores.jsonl   ─▶ metrics at every checkpoint
     details/       ─▶ items, paired by item_id
 
-Replicates are runs whose configs differ in the seed alone, whatever their trial is called. Runs that
+Replicates are runs whose configs differ in the seed alone, whatever the name of their trial. Runs that
 cannot be compared are refused by name: another tokenizer, another evaluation, other items.
 """
 
@@ -24,9 +24,10 @@ from ablations.evaluation.score_rule import formula
 from ablations.record.run_record import RunRecord, list_runs
 from sweeps.study.objective import SCORE
 from sweeps.study.run_results import refused_in
+from sweeps.study.specs import loss_sign
 from sweeps.verdict.loading import LoadedRun, load_run, refuse_mixed, score_terms
 from sweeps.verdict.observations import Candidate, Observations, ObservedRun
-from sweeps.verdict.proxies import Arm, arm_of, choose_arm, mixture_of, transfers
+from sweeps.verdict.proxies import ProxyConfig, choose_proxy, mixture_of, proxy_of, transfers
 from sweeps.verdict.question import Question, broken, question_of
 from sweeps.verdict.run_metrics import over_checkpoints, task_data
 
@@ -34,7 +35,12 @@ __all__ = ["gather", "gather_records"]
 
 
 def gather(runs_dir: Path, study: str, objective: str | None = None) -> Observations:
-    """Observations of the study in ``runs_dir``; ``objective`` chooses among several of its own.
+    """Return the observations of a study.
+
+    Args:
+        runs_dir: Folder of all studies.
+        study: Name of the study.
+        objective: One of its objectives; None = its first.
 
     Raises:
         UserError: no such study, or runs that cannot be compared.
@@ -54,7 +60,11 @@ def gather(runs_dir: Path, study: str, objective: str | None = None) -> Observat
 def gather_records(
     study: str, records: Sequence[RunRecord], question: Question | None = None
 ) -> Observations:
-    """Observations of run records that share a study; without a question, of their score."""
+    """Return the observations of run records of one study; without a question, of their score.
+
+    Raises:
+        UserError: runs that cannot be compared.
+    """
     question = question or Question()
     left_out: dict[str, str] = {}
     loaded = [
@@ -63,18 +73,17 @@ def gather_records(
     if not loaded:
         return _nothing(study, left_out)
     refuse_mixed(loaded, question)
-    arms = [arm_of(run.config) for run in loaded]
+    proxies = [proxy_of(run.config) for run in loaded]
     mixtures = [mixture_of(run.config) for run in loaded]
-    chosen = choose_arm(arms, mixtures)
-    means = _arm_means(loaded, arms, mixtures)
-    kept = [run for run, arm in zip(loaded, arms, strict=True) if chosen in (None, arm)]
-    for run, arm in zip(loaded, arms, strict=True):
-        if chosen not in (None, arm):
-            left_out[run.name] = f"of another proxy ({arm.name}); used for transfer"
+    chosen = choose_proxy(proxies, mixtures)
+    kept = [run for run, proxy in zip(loaded, proxies, strict=True) if chosen in (None, proxy)]
+    for run, proxy in zip(loaded, proxies, strict=True):
+        if chosen not in (None, proxy):
+            left_out[run.name] = f"of another proxy ({proxy.name}); used for transfer"
     observed = _observe(study, question, kept, left_out)
     if chosen is None:
         return observed
-    return replace(observed, transfer=transfers(means, chosen))
+    return replace(observed, transfer=transfers(_proxy_means(loaded, proxies, mixtures), chosen))
 
 
 def _nothing(study: str, left_out: Mapping[str, str]) -> Observations:
@@ -90,27 +99,27 @@ def _nothing(study: str, left_out: Mapping[str, str]) -> Observations:
     )
 
 
-def _arm_means(
-    runs: Sequence[LoadedRun], arms: Sequence[Arm], mixtures: Sequence[str]
-) -> dict[Arm, dict[str, float]]:
-    """Arm → mixture → mean score, higher is better."""
-    sign = 1.0 if runs[0].direction == "maximize" else -1.0
-    found: dict[Arm, dict[str, list[float]]] = {}
-    for run, arm, mixture in zip(runs, arms, mixtures, strict=True):
-        found.setdefault(arm, {}).setdefault(mixture, []).append(sign * run.score)
+def _proxy_means(
+    runs: Sequence[LoadedRun], proxies: Sequence[ProxyConfig], mixtures: Sequence[str]
+) -> dict[ProxyConfig, dict[str, float]]:
+    """Return proxy → mixture → mean score, higher is better."""
+    sign = -loss_sign(runs[0].direction)
+    found: dict[ProxyConfig, dict[str, list[float]]] = {}
+    for run, proxy, mixture in zip(runs, proxies, mixtures, strict=True):
+        found.setdefault(proxy, {}).setdefault(mixture, []).append(sign * run.score)
     return {
-        arm: {mixture: float(np.mean(scores)) for mixture, scores in of_arm.items()}
-        for arm, of_arm in found.items()
+        proxy: {mixture: float(np.mean(scores)) for mixture, scores in of_proxy.items()}
+        for proxy, of_proxy in found.items()
     }
 
 
 def _observe(
     study: str, question: Question, runs: Sequence[LoadedRun], left_out: Mapping[str, str]
 ) -> Observations:
-    place = {mark: n for n, mark in enumerate(dict.fromkeys(run.identity for run in runs))}
-    members: list[list[LoadedRun]] = [[] for _ in place]
+    position = {key: n for n, key in enumerate(dict.fromkeys(run.identity for run in runs))}
+    members: list[list[LoadedRun]] = [[] for _ in position]
     for run in runs:
-        members[place[run.identity]].append(run)
+        members[position[run.identity]].append(run)
     firsts = [of_candidate[0] for of_candidate in members]
     names = _names(firsts)
     direction = runs[0].direction
@@ -141,7 +150,7 @@ def _observe(
         runs=tuple(
             ObservedRun(
                 name=run.name,
-                candidate=place[run.identity],
+                candidate=position[run.identity],
                 seed=run.seed,
                 score=run.score,
                 confirms=run.confirms,
@@ -159,16 +168,16 @@ def _observe(
 
 
 def _names(firsts: Sequence[LoadedRun]) -> list[str]:
-    """What people call the candidates: the study's name for it, the trial's where that is not unique."""
-    called = [str(run.spec.get("name") or run.trial) for run in firsts]
+    """Return the names of the candidates; one that is not unique is followed by its trial's name."""
+    names = [str(run.spec.get("name") or run.trial) for run in firsts]
     return [
-        name if called.count(name) == 1 else f"{name} ({run.trial})"
-        for name, run in zip(called, firsts, strict=True)
+        name if names.count(name) == 1 else f"{name} ({run.trial})"
+        for name, run in zip(names, firsts, strict=True)
     ]
 
 
 def _as_result(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of scores.jsonl in the form of a result."""
+    """Return a row of scores.jsonl in the form of a result."""
     metrics = {
         f"{task}/{metric}": value.get("value")
         for task, of_task in row["metrics"].items()
@@ -188,7 +197,7 @@ def _caveats(left_out: Mapping[str, str], *, details: bool) -> tuple[str, ...]:
 
 
 def _baseline(question: Question, firsts: Sequence[LoadedRun], names: Sequence[str]) -> str | None:
-    """The baseline that the study names, one called so, or the one that was enqueued first."""
+    """Return the baseline that the study names, else one named "baseline", else the first enqueued."""
     for name in (question.baseline, "baseline"):
         if name in names:
             return name

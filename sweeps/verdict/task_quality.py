@@ -1,4 +1,4 @@
-"""Task quality: how well each metric can tell mixtures apart, measured on a study's own runs.
+"""Task quality: how well each metric separates mixtures, measured on a study's own runs.
 
     variance ratio   variance between mixtures / noise variance of one run
     monotone         accuracies: mean over runs of Spearman(tokens, score)
@@ -6,25 +6,49 @@
     stable ranking   Kendall's tau of the candidates between late checkpoints
 
 The first is the signal-to-noise ratio that predicts whether a small run ranks two data sets as a large
-one does (Heineman et al., Signal and Noise, 2025); monotonicity and distance from chance are criteria of
-FineTasks (2024). The level of a metric over its noise is no signal: bits per byte far above zero tell
-nothing of mixtures.
+one does (Heineman et al., Signal and Noise, 2025). Monotonicity and distance from chance are criteria of
+FineTasks (2024). The level of a metric over its noise is not a criterion: bits per byte far above zero
+do not show that mixtures differ.
 
-Task quality is reported, never applied to a score after the fact: a verdict that leaves out metrics
-answers another question than the search asked. A study that wants it applied (``search.task_quality``)
-decides once, before its first proposal (:mod:`sweeps.verdict.applied_quality`).
+A verdict reports task quality and never changes the score by it: without some of its metrics it would
+answer another question than the search asked. A study that wants it applied (``search.task_quality``)
+decides once, before its first proposal (:func:`decide_task_quality`):
+
+    baselines and design of the study ─▶ quality of each metric ─▶ metrics that leave the score
+    (or an earlier study)                                        ─▶ weights of those that stay
+
+The decision is kept in ``study.json`` and never made again. It uses the planned trials alone: they were
+chosen before any score was known, and the runs that the verdict compares come later.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from sweeps.verdict.training_noise import Floats, MeansFit, TrainingNoise
+from ablations.evaluation.score_rule import removable
+from ablations.record.run_record import list_runs
+from ablations.record.stored import stored_object
+from sweeps.study.run_results import trial_file
+from sweeps.study.specs import TaskQualitySpec
+from sweeps.verdict.numbers import finite_or_none, rank_correlations
+from sweeps.verdict.observations import Observations, TaskData, score_form
+from sweeps.verdict.study_observations import gather, gather_records
+from sweeps.verdict.training_noise import (
+    Floats,
+    MeansFit,
+    TrainingNoise,
+    checkpoint_noise,
+    combine,
+    fit_means,
+)
 
 __all__ = [
     "MIN_ABOVE_CHANCE",
@@ -32,8 +56,12 @@ __all__ = [
     "MIN_STABILITY",
     "MIN_VARIANCE_RATIO",
     "UNSTABLE",
-    "Signal",
-    "measure_signal",
+    "TaskFit",
+    "TaskQuality",
+    "decide_task_quality",
+    "fit_task",
+    "measure_quality",
+    "task_qualities",
 ]
 
 MIN_VARIANCE_RATIO = 1.0
@@ -42,12 +70,20 @@ MIN_MONOTONICITY = 0.5
 MIN_ABOVE_CHANCE = 3.0
 MIN_STABILITY = 0.3
 UNSTABLE = "unstable ranking"
-"""A warning that costs no metric its place: it looks at the differences that a verdict tests."""
+"""Warning that removes no metric from a score: it uses the differences that a verdict tests."""
 _FEWEST_CHECKPOINTS = 3
+
+_LEAST = (MIN_VARIANCE_RATIO, MIN_MONOTONICITY, MIN_ABOVE_CHANCE)
+
+_LATE = 5
+"""Checkpoints of each run that count as late, as in a verdict by default."""
+
+_PLANNED = ("baseline", "design")
+"""Phases whose trials were chosen before any score was known."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Signal:
+class TaskQuality:
     """Quality of one metric as a measure of mixtures; None = could not be measured."""
 
     task: str
@@ -63,61 +99,111 @@ class Signal:
     warnings: tuple[str, ...]
     """Criteria that it fails, in words."""
     variance_ratio: float | None = None
-    """Variance between mixtures over the noise variance of one run; 0 where noise explains it all."""
+    """Variance between mixtures over the noise variance of one run; 0 if noise explains it all."""
 
 
-def measure_signal(
-    task: str,
-    trajectories: Sequence[tuple[Floats, Floats]],
-    candidate: Sequence[int],
-    fit: MeansFit,
-    noise: TrainingNoise,
-    *,
-    higher_is_better: bool = True,
-    chance: float | None = None,
-    last: int = 5,
-    least: tuple[float, float, float] = (MIN_VARIANCE_RATIO, MIN_MONOTONICITY, MIN_ABOVE_CHANCE),
-) -> Signal:
+@dataclass(frozen=True, kw_only=True)
+class TaskFit:
+    """One metric fitted over the runs that have it."""
+
+    observed: Observations
+    """Runs with a value of this metric."""
+    task: TaskData
+    fit: MeansFit
+    noise: TrainingNoise
+    """Noise of one run that the metric's interval rests on: seeds first."""
+
+
+def fit_task(observed: Observations, task: TaskData, last: int) -> TaskFit:
+    """Fit the candidates' means on one metric, with higher is better.
+
+    Args:
+        observed: The runs.
+        task: The metric.
+        last: Checkpoints of each run that count as late.
+    """
+    known = np.isfinite(task.values)
+    kept = observed.keep(known.tolist())
+    own = next(t for t in kept.tasks if t.key == task.key)
+    if not known.any():
+        nothing = np.zeros(0)
+        fit = MeansFit(
+            means=nothing, unit=np.zeros((0, 0)), noise=TrainingNoise.unknown(), blocked=False
+        )
+        return TaskFit(observed=kept, task=own, fit=fit, noise=fit.noise)
+    fit = fit_means(kept.run_scores(task.sign * own.values))
+    noises = [fit.noise, checkpoint_noise(own.trajectories, last), _published(observed, task)]
+    # Zero scatter is a task stuck at one value, not one measured without noise.
+    seeds, late, declared = (n if n.variance > 0.0 else TrainingNoise.unknown() for n in noises)
+    return TaskFit(observed=kept, task=own, fit=fit, noise=combine(seeds, late, declared))
+
+
+def _published(observed: Observations, task: TaskData) -> TrainingNoise:
+    if task.published_sd is None:
+        return TrainingNoise.unknown()
+    return TrainingNoise(
+        variance=task.published_sd**2, df=observed.published_df, source="published"
+    )
+
+
+def task_qualities(
+    observed: Observations, last: int, least: tuple[float, float, float] = _LEAST
+) -> tuple[TaskQuality, ...]:
+    """Return the quality of each metric, from all runs of the study.
+
+    Args:
+        observed: All runs.
+        last: Checkpoints of each run that count as late.
+        least: Least variance ratio, monotonicity and distance from chance that give no warning.
+    """
+    return tuple(
+        measure_quality(fit_task(observed, task, last), last, least) for task in observed.tasks
+    )
+
+
+def measure_quality(
+    fitted: TaskFit, last: int = _LATE, least: tuple[float, float, float] = _LEAST
+) -> TaskQuality:
     """Measure the quality of one metric.
 
     Args:
-        task: Its ``task/metric``.
-        trajectories: (tokens, raw metric) of each run, ascending in tokens; missing values are NaN.
-        candidate: Which candidate each run belongs to.
-        fit: Means of the candidates on this metric.
-        noise: Training noise of one run on this metric.
-        higher_is_better: Direction of the metric.
-        chance: Score of guessing; None where the metric has none.
-        last: Checkpoints that count as late.
-        least: Least variance ratio, monotonicity and distance from chance that earn no warning.
+        fitted: The metric over the runs that have it.
+        last: Checkpoints of each run that count as late.
+        least: Least variance ratio, monotonicity and distance from chance that give no warning.
     """
-    sign = 1.0 if higher_is_better else -1.0
+    task, noise = fitted.task, fitted.noise
+    trajectories = task.trajectories or [(np.zeros(1), np.array([value])) for value in task.values]
     finals = [
         score[np.isfinite(score)][-1] for _, score in trajectories if np.isfinite(score).any()
     ]
     final = float(np.mean(finals)) if finals else math.nan
     sd = noise.sd if noise.known and noise.sd > 0.0 else math.nan
-    ratio = _variance_ratio(fit, sd)
-    monotonicity = _monotonicity(trajectories, sign)
-    above = math.nan if chance is None else sign * (final - chance) / sd
-    stability = _stability(trajectories, candidate, last)
-    return Signal(
-        task=task,
-        variance_ratio=_known(ratio),
-        monotonicity=_known(monotonicity),
-        noise_sd=_known(sd),
-        above_chance=_known(above),
-        stability=_known(stability),
-        warnings=_warnings(
-            ratio, monotonicity, above, stability, accuracy=higher_is_better, least=least
-        ),
+    ratio = _variance_ratio(fitted.fit, sd)
+    monotonicity = _monotonicity(trajectories, task.sign)
+    above = math.nan if task.chance is None else task.sign * (final - task.chance) / sd
+    stability = _stability(trajectories, [run.candidate for run in fitted.observed.runs], last)
+    # NaN compares false: a criterion that could not be measured gives no warning.
+    criteria = (
+        (ratio < least[0], "mixtures differ by less than the noise of a run"),
+        (task.higher_is_better and monotonicity < least[1], "not monotone in tokens"),
+        (task.higher_is_better and above < least[2], "not above chance"),
+        (stability < MIN_STABILITY, UNSTABLE),
+    )
+    return TaskQuality(
+        task=task.key,
+        variance_ratio=finite_or_none(ratio),
+        monotonicity=finite_or_none(monotonicity),
+        noise_sd=finite_or_none(sd),
+        above_chance=finite_or_none(above),
+        stability=finite_or_none(stability),
+        warnings=tuple(warning for failed, warning in criteria if failed),
     )
 
 
 def _variance_ratio(fit: MeansFit, sd: float) -> float:
-    """Variance between the candidates' true means, in noise variances of one run.
+    """Return the variance between the candidates' true means, in noise variances of one run.
 
-    The observed variance of the means holds their noise as well; its expectation is taken off.
+    The observed variance of the means includes their noise; its expectation is subtracted.
     """
     count = len(fit.means)
     if count < 2 or not math.isfinite(sd):
@@ -127,56 +213,24 @@ def _variance_ratio(fit: MeansFit, sd: float) -> float:
     return max(0.0, float(np.var(fit.means, ddof=1)) / sd**2 - noise)
 
 
-def _warnings(
-    ratio: float,
-    monotonicity: float,
-    above: float,
-    stability: float,
-    *,
-    accuracy: bool,
-    least: tuple[float, float, float],
-) -> tuple[str, ...]:
-    # NaN compares false: what could not be measured earns no warning.
-    found = []
-    if ratio < least[0]:
-        found.append("mixtures differ by less than the noise of a run")
-    if accuracy and monotonicity < least[1]:
-        found.append("not monotone in tokens")
-    if accuracy and above < least[2]:
-        found.append("not above chance")
-    if stability < MIN_STABILITY:
-        found.append(UNSTABLE)
-    return tuple(found)
-
-
 def _monotonicity(trajectories: Sequence[tuple[Floats, Floats]], sign: float) -> float:
-    """Mean Spearman correlation of a run's scores with its tokens; a flat run counts as 0."""
-    alike: dict[int, list[tuple[Floats, Floats]]] = {}
+    """Return the mean Spearman correlation of a run's scores with its tokens; a flat run counts as 0."""
+    by_length: dict[int, list[tuple[Floats, Floats]]] = {}
     for tokens, score in trajectories:
         kept = np.isfinite(score)
         if kept.sum() >= _FEWEST_CHECKPOINTS:
-            alike.setdefault(int(kept.sum()), []).append((tokens[kept], score[kept]))
-    found = [_spearman(np.array(group)) for group in alike.values()]
+            by_length.setdefault(int(kept.sum()), []).append((tokens[kept], score[kept]))
+    found = [
+        np.nan_to_num(rank_correlations(*np.array(runs).swapaxes(0, 1)))
+        for runs in by_length.values()
+    ]
     return sign * float(np.mean(np.concatenate(found))) if found else math.nan
-
-
-def _spearman(pairs: Floats) -> Floats:
-    """Rank correlation of the two rows of each of [n, 2, points]; 0 where one of them is flat.
-
-    Many runs at once: one call of scipy a run was most of a verdict on 500 trials (10 CPU-seconds).
-    """
-    ranks = stats.rankdata(pairs, axis=-1)
-    ranks -= ranks.mean(axis=-1, keepdims=True)
-    both = (ranks[:, 0] * ranks[:, 1]).sum(axis=-1)
-    size = np.sqrt((ranks**2).sum(axis=-1).prod(axis=-1))
-    found: Floats = np.divide(both, size, out=np.zeros_like(both), where=size > 0.0)
-    return found
 
 
 def _stability(
     trajectories: Sequence[tuple[Floats, Floats]], candidate: Sequence[int], last: int
 ) -> float:
-    """Kendall's tau between consecutive late checkpoints that every run has, averaged."""
+    """Return Kendall's tau between consecutive late checkpoints that every run has, averaged."""
     owners = np.asarray(candidate)
     if len(set(owners.tolist())) < 3:
         return math.nan
@@ -196,5 +250,57 @@ def _stability(
     return float(np.mean(taus)) if taus else math.nan
 
 
-def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def decide_task_quality(runs_dir: Path, study: str, spec: TaskQualitySpec) -> dict[str, Any]:
+    """Return the decision on a study's score, in plain values, for ``study.json``.
+
+    Args:
+        runs_dir: Folder of all studies.
+        study: The study whose baselines and design have ended.
+        spec: Thresholds, and the earlier study that decides if any.
+
+    Raises:
+        UserError: the runs cannot be compared, or the earlier study does not exist.
+    """
+    planned = [r for r in list_runs(runs_dir, study) if _phase(r.path) in _PLANNED]
+    own = gather_records(study, planned)
+    source = own if spec.study is None else gather(runs_dir, spec.study)
+    least = (spec.min_variance_ratio, spec.min_monotonicity, spec.min_above_chance)
+    qualities = task_qualities(source, _LATE, least)
+    left_out = _left_out(own, qualities)
+    kept = [task for task in own.tasks if task.key not in left_out]
+    if not score_form(own.rule, own.direction, kept).weights:
+        # A score needs a metric: if none meets the criteria, the study keeps the score that it has.
+        left_out, kept = {}, list(own.tasks)
+    form = score_form(own.rule, own.direction, kept)
+    return {
+        "from": spec.study or study,
+        "runs": [run.name for run in source.runs],
+        "left_out": left_out,
+        "weights": dict(form.weights),
+        "constant": form.constant,
+        "measured": {
+            quality.task: {
+                "variance_ratio": quality.variance_ratio,
+                "monotonicity": quality.monotonicity,
+                "above_chance": quality.above_chance,
+            }
+            for quality in qualities
+        },
+        "decided": time.time(),
+    }
+
+
+def _left_out(own: Observations, qualities: Sequence[TaskQuality]) -> dict[str, str]:
+    """Return the metrics of the score that fail a criterion and may be left out, with the reason."""
+    may = set(removable(own.rule, [task.key for task in own.tasks]))
+    reasons = {
+        quality.task: ", ".join(w for w in quality.warnings if w != UNSTABLE)
+        for quality in qualities
+    }
+    return {key: why for key, why in reasons.items() if why and key in may}
+
+
+def _phase(folder: Path) -> str | None:
+    path = trial_file(folder)
+    spec: Mapping[str, Any] = stored_object(path) if path.exists() else {}
+    return spec.get("phase")

@@ -1,14 +1,14 @@
-"""Training noise: by how much the score of a run moves when nothing but its luck changes.
+"""Training noise: variation of a run's score over seeds, with everything else unchanged.
 
-Item noise says how well a run was measured; training noise says how well a *recipe* was measured,
-and no number of items makes it smaller. In order of trust it comes from
+Item noise limits how precisely a run is measured. Training noise limits how precisely a *mixture* is
+measured, and no number of items makes it smaller. Its sources, the most reliable first:
 
     seeds         replicates of the study itself, pooled over candidates: 2-3 seeds of one candidate
-                  say next to nothing about its own variance, twelve pairs say enough together
+                  hardly determine its own variance, twelve pairs together do
     checkpoints   the last checkpoints of each run about their trend, doubled, and doubled again
-                  where nothing else is known (see below)
+                  if there is no other source (see below)
     published     declared SDs, such as those of another model over its last checkpoints
-    none          nothing: then nobody can be named the winner
+    none          unknown: no winner can be named
 
     >>> runs = RunScores(candidates=("a", "b"), candidate=[0, 0, 1, 1], seed=[1, 2, 1, 2],
     ...                  value=[1.0, 1.2, 2.0, 2.2])
@@ -50,56 +50,55 @@ Floats = NDArray[np.float64]
 NoiseSource = Literal["seeds", "checkpoints", "published", "none"]
 
 CHECKPOINT_INFLATION = 2.0
-"""Factor on the variance between late checkpoints: they share a trajectory. Five checkpoints whose
-noise has a lag-one correlation of 0.5 show 0.53 of their variance about a fitted line."""
+"""Factor on the variance between late checkpoints, which share a trajectory. Five checkpoints whose noise
+has a lag-one correlation of 0.5 show 0.53 of their variance about a fitted line."""
 
 HIDDEN_INFLATION = 2.0
-"""Factor on the checkpoints' variance where no seeds are: half of a run's noise is taken to be shared by
-all its checkpoints, where it cannot be seen. Eight seeds of the demo's run scatter with 3.8 times (95%: 1.3
-to 17) the variance of its last five checkpoints about their line; the two factors make 4."""
+"""Factor on the checkpoints' variance without seeds: half of a run's noise is assumed to be common to all
+its checkpoints, which do not show it. Eight seeds of the demo's run scatter with 3.8 times (95%: 1.3 to 17)
+the variance of its last five checkpoints about their line; the two factors make 4."""
 
 MIN_BLOCKED_DF = 4
-"""Seed effects are fitted when that leaves as many degrees of freedom (t quantile 2.8, not 4.3)."""
+"""Fewest degrees of freedom that a fit of seed effects must leave (t quantile 2.8, not 4.3)."""
 
 PRIOR_DF = 2.0
 """Degrees of freedom that a prior variance counts for beside few seeds."""
 
 FEW_DF = 8.0
-"""Below this many degrees of freedom from seeds a larger prior variance is listened to."""
+"""Degrees of freedom from seeds from which on a prior variance is ignored."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingNoise:
-    """Variance of the score of one run, and how well it is known."""
+    """Variance of the score of one run, with its degrees of freedom and its source."""
 
     variance: float
-    """Of one run, in score units squared; infinite where nothing is known."""
+    """Variance of one run's score, in score units squared; infinite if unknown."""
     df: float
-    """Degrees of freedom behind the variance; 0 where nothing is known."""
+    """Degrees of freedom behind the variance; 0 if unknown."""
     source: NoiseSource
-    """Where the variance comes from."""
     smooth: float = 1.0
-    """Of late checkpoints: what their variance is still to be multiplied by where no seeds are, because
-    they follow one another more smoothly than :data:`CHECKPOINT_INFLATION` assumes."""
+    """Further factor on the variance of late checkpoints if there are no seeds, because they are more
+    strongly correlated than :data:`CHECKPOINT_INFLATION` assumes."""
 
     @property
     def sd(self) -> float:
-        """Standard deviation of one run."""
+        """Standard deviation of one run's score."""
         return math.sqrt(self.variance)
 
     @property
     def known(self) -> bool:
-        """Whether anything at all is known of the noise."""
+        """True if the noise has a finite estimate."""
         return self.df > 0.0 and math.isfinite(self.variance)
 
     @classmethod
     def unknown(cls) -> TrainingNoise:
-        """No seeds, no checkpoints, nothing declared."""
+        """Return the noise of a study without seeds, checkpoints and declared figures."""
         return cls(variance=math.inf, df=0.0, source="none")
 
 
 class RunScores:
-    """One score a run: which candidate, which seed, how good. Higher is better, always."""
+    """Candidate, seed and score of each run; higher is always better."""
 
     def __init__(
         self,
@@ -119,43 +118,43 @@ class RunScores:
             raise ValueError("every candidate needs at least one scored run")
 
     def seeds(self, candidate: int) -> list[int]:
-        """The seeds of one candidate, ascending."""
+        """Return the seeds of one candidate, ascending."""
         return sorted(self.seed[self.candidate == candidate].tolist())
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnVariances:
-    """What each candidate's own replicates say of its noise, one value a candidate."""
+    """Noise of each candidate by its own replicates, one value per candidate."""
 
     squares: Floats
     """Sum of the squared residuals of its runs."""
     df: Floats
-    """Degrees of freedom behind it, fractional where seed effects were fitted; 0 with one run."""
+    """Degrees of freedom behind the sum, fractional if seed effects were fitted; 0 with one run."""
     runs: Floats
-    """Its runs."""
+    """Number of its runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeansFit:
-    """Least-squares means of the candidates and what is known of their noise."""
+    """Least-squares means of the candidates and their noise."""
 
     means: Floats
-    """One a candidate, adjusted for seed effects where these were fitted."""
+    """Mean of each candidate, adjusted for seed effects if these were fitted."""
     unit: Floats
     """Covariance of the means for a run variance of 1; for contrasts (weights sum to 0) only."""
     noise: TrainingNoise
-    """Residual variance of one run; unknown when every candidate has one seed."""
+    """Residual variance of one run; unknown if every candidate has one seed."""
     blocked: bool
-    """Whether seed effects were fitted: candidates share seeds and degrees of freedom allow."""
+    """True if seed effects were fitted: candidates share seeds, and degrees of freedom allow it."""
     own: OwnVariances | None = None
-    """The same residuals by candidate; None where no candidate has two runs, or they say no more."""
+    """The same residuals by candidate; None if no candidate has two runs, or if they add nothing."""
 
 
 def fit_means(runs: RunScores) -> MeansFit:
-    """Means of all candidates, with seeds as blocks where the design can afford them.
+    """Return the means of all candidates, with seeds as blocks if the design allows it.
 
-    Blocking takes out what a seed does to every candidate alike (initialisation, data order). It is
-    chosen by the design alone, never by looking at the scores, so it costs no error rate.
+    Blocking removes the effect of a seed that all candidates share (initialisation, data order). It is
+    chosen by the design alone and never by the scores, so it does not change the error rate.
     """
     plain = np.eye(len(runs.candidates))[runs.candidate]
     blocks = _seed_columns(runs.seed)
@@ -168,7 +167,7 @@ def fit_means(runs: RunScores) -> MeansFit:
 
 
 def _seed_columns(seed: NDArray[np.int64]) -> Floats:
-    """Sum-to-zero columns, one a seed but the last."""
+    """Return sum-to-zero columns, one for each seed but the last."""
     names, position = np.unique(seed, return_inverse=True)
     indicator = np.eye(len(names))[position]
     return np.asarray(indicator[:, :-1] - indicator[:, -1:], dtype=np.float64)
@@ -188,33 +187,38 @@ def _least_squares(design: Floats, runs: RunScores, *, blocked: bool) -> MeansFi
     unit = np.asarray(inverse[:count, :count], dtype=np.float64)
     # Each run's part of the residual degrees of freedom: one less its leverage.
     free = 1.0 - ((design @ inverse) * design).sum(axis=1)
+    counts = np.bincount(runs.candidate)
     own = OwnVariances(
         squares=np.asarray(np.bincount(runs.candidate, residual**2), dtype=np.float64),
-        df=np.where(np.bincount(runs.candidate) > 1, np.bincount(runs.candidate, free), 0.0),
-        runs=np.bincount(runs.candidate).astype(np.float64),
+        df=np.where(counts > 1, np.bincount(runs.candidate, free), 0.0),
+        runs=counts.astype(np.float64),
     )
     return MeansFit(
         means=solution[:count],
         unit=unit,
         noise=noise,
         blocked=blocked,
-        own=own if df > 0 and _says_more(own) else None,
+        own=own if df > 0 and _differs_from_pool(own) else None,
     )
 
 
-def _says_more(own: OwnVariances) -> bool:
-    """Whether candidates can differ from the pool: one with replicates is the pool, two alike make it up."""
+def _differs_from_pool(own: OwnVariances) -> bool:
+    """Return True if candidates' variances can differ from the pool.
+
+    One candidate with replicates is the whole pool. Two with the same number of runs make it up together,
+    so their difference has the pooled variance.
+    """
     replicated = int((own.df > 0.0).sum())
-    alike = len(own.runs) == 2 and bool(own.runs[0] == own.runs[1])
-    return replicated > 1 and not alike
+    balanced_pair = len(own.runs) == 2 and bool(own.runs[0] == own.runs[1])
+    return replicated > 1 and not balanced_pair
 
 
 def checkpoint_noise(trajectories: Sequence[tuple[Floats, Floats]], last: int = 5) -> TrainingNoise:
-    """Noise from the last checkpoints of each run: scatter about a line in tokens, pooled.
+    """Return the noise from the last checkpoints of each run: scatter about a line in tokens, pooled.
 
     Args:
         trajectories: (tokens, score) of each run, ascending in tokens; missing scores are NaN.
-        last: Checkpoints used of each run; fewer than three scored ones say nothing.
+        last: Checkpoints used of each run; a run with fewer than three scored ones is not used.
     """
     residuals: list[OffLine] = []
     for tokens, score in trajectories:
@@ -226,9 +230,9 @@ def checkpoint_noise(trajectories: Sequence[tuple[Floats, Floats]], last: int = 
     df = sum(len(own) for _, own in residuals)
     if df == 0:
         return TrainingNoise.unknown()
-    shown = sum(float(own @ own) for _, own in residuals) / df
+    observed = sum(float(own @ own) for _, own in residuals) / df
     return TrainingNoise(
-        variance=CHECKPOINT_INFLATION * shown,
+        variance=CHECKPOINT_INFLATION * observed,
         df=float(df),
         source="checkpoints",
         smooth=max(1.0, hidden_factor(residuals) / CHECKPOINT_INFLATION),
@@ -236,9 +240,14 @@ def checkpoint_noise(trajectories: Sequence[tuple[Floats, Floats]], last: int = 
 
 
 def mean_noise(sds: Mapping[str, float], weights: Mapping[str, float], df: float) -> TrainingNoise:
-    """Noise of a weighted sum of tasks from declared SDs of the tasks, taken as independent.
+    """Return the noise of a weighted sum of tasks from their declared SDs, assumed independent.
 
-    A task without a declared SD makes the whole unknown: guessing 0 would invent certainty.
+    One task without a declared SD makes the whole unknown: 0 in its place would make it too small.
+
+    Args:
+        sds: Task → SD of one run.
+        weights: Task → weight in the sum.
+        df: Degrees of freedom behind each SD.
     """
     if not weights or any(task not in sds for task in weights):
         return TrainingNoise.unknown()
@@ -246,18 +255,18 @@ def mean_noise(sds: Mapping[str, float], weights: Mapping[str, float], df: float
     total = float(parts.sum())
     if total <= 0.0:
         return TrainingNoise.unknown()
-    # Welch-Satterthwaite: the sum is known better than its parts, unless one of them dominates.
+    # Welch-Satterthwaite: the sum has more degrees of freedom than its parts, unless one dominates.
     return TrainingNoise(
         variance=total, df=float(df * total**2 / (parts**2).sum()), source="published"
     )
 
 
 def temper(seeds: TrainingNoise, prior: TrainingNoise) -> TrainingNoise:
-    """Few seeds, tempered by a prior variance, upwards only.
+    """Return the noise from few seeds, raised by a prior variance if that is larger.
 
-    Two or three seeds may agree by luck; a prior (checkpoints, published) that says the noise is
-    larger is then listened to, as :data:`PRIOR_DF` more observations. A prior that says it is
-    smaller is not: checkpoints of one run share its luck, so they miss what seeds show.
+    Two or three seeds may agree by luck. A larger prior (checkpoints, published) then counts as
+    :data:`PRIOR_DF` more observations. A smaller one is ignored: checkpoints of one run share its seed,
+    so they do not show the noise between seeds.
     """
     if not (seeds.known and prior.known) or seeds.df >= FEW_DF or prior.variance <= seeds.variance:
         return seeds
@@ -268,7 +277,7 @@ def temper(seeds: TrainingNoise, prior: TrainingNoise) -> TrainingNoise:
 def combine(
     seeds: TrainingNoise, checkpoints: TrainingNoise, published: TrainingNoise
 ) -> TrainingNoise:
-    """The noise a verdict rests on: seeds before checkpoints before published figures."""
+    """Return the noise that a verdict uses: seeds before checkpoints before published figures."""
     if seeds.known:
         priors = [noise for noise in (checkpoints, published) if noise.known]
         return temper(seeds, priors[0]) if priors else seeds

@@ -1,8 +1,8 @@
-"""Transfer: does the ranking at one proxy size, or token horizon, hold at another?
+"""Transfer of a ranking from one proxy size, or token horizon, to another.
 
-rank correlation    Spearman over the mixtures that both were run with
+rank correlation    Spearman over the mixtures that both proxies were run with
 decision accuracy   share of pairs of mixtures that both put in the same order (DataDecide,
-                    arXiv 2504.11393): the chance that a decision made small is right large
+                    arXiv 2504.11393): the chance that a decision at the small size is right at the large
 
 >>> found = transfer({"a": 1.0, "b": 2.0, "c": 3.0}, {"a": 10.0, "b": 30.0, "c": 20.0},
 ...                  small="15M", large="60M")
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from sweeps.verdict.numbers import finite_or_none, rank_correlations
 from sweeps.verdict.training_noise import Floats
 
 __all__ = ["Transfer", "transfer"]
@@ -30,22 +30,22 @@ FEWEST_FOR_INTERVAL = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """Agreement between two arms of a study: two proxy sizes, or two token horizons."""
+    """Agreement between two proxies of a study: two sizes, or two token horizons."""
 
     small: str
     large: str
     mixtures: int
-    """Mixtures that both arms were run with."""
+    """Mixtures that both proxies were run with."""
     pairs: int
     """Pairs of them with different scores on both sides."""
     rank_correlation: float | None
     """Spearman; None below three mixtures."""
     rank_interval: tuple[float, float] | None
-    """95%, bootstrap over mixtures; None below five."""
+    """95% interval, bootstrap over mixtures; None below five."""
     decision_accuracy: float | None
     """Share of pairs in the same order."""
     decision_interval: tuple[float, float] | None
-    """95%, bootstrap over mixtures; None below five."""
+    """95% interval, bootstrap over mixtures; None below five."""
 
 
 def transfer(
@@ -56,7 +56,15 @@ def transfer(
     large: str,
     draws: int = 2000,
 ) -> Transfer:
-    """Compare the scores of the mixtures that both arms have."""
+    """Compare the scores of the mixtures that both proxies were run with.
+
+    Args:
+        small_scores: Mixture → score at the small proxy.
+        large_scores: Mixture → score at the large proxy.
+        small: Name of the small proxy.
+        large: Name of the large proxy.
+        draws: Bootstrap draws behind each interval.
+    """
     shared = [name for name in small_scores if name in large_scores]
     x = np.array([[small_scores[name] for name in shared]])
     y = np.array([[large_scores[name] for name in shared]])
@@ -69,15 +77,15 @@ def transfer(
         large=large,
         mixtures=len(shared),
         pairs=pairs,
-        rank_correlation=_known(_spearmans(x, y)[0]) if len(shared) >= 3 else None,
-        rank_interval=_interval(_spearmans(a, b)) if enough else None,
-        decision_accuracy=_known(accuracy),
+        rank_correlation=_rounded(rank_correlations(x, y)[0]) if len(shared) >= 3 else None,
+        rank_interval=_interval(rank_correlations(a, b)) if enough else None,
+        decision_accuracy=_rounded(accuracy),
         decision_interval=_interval(_accuracies(a, b)) if enough else None,
     )
 
 
 def _agreement(x: Floats, y: Floats) -> NDArray[np.int8]:
-    """Samples x pairs: 1 = same order, -1 = the other, 0 = equal on a side."""
+    """Return samples x pairs: 1 = same order, -1 = opposite order, 0 = equal on one side."""
     first, second = np.triu_indices(x.shape[1], 1)
     # A mixture drawn twice by the bootstrap makes no pair with itself: equal scores are left out.
     sides = [np.sign(side[:, first] - side[:, second]).astype(np.int8) for side in (x, y)]
@@ -85,19 +93,10 @@ def _agreement(x: Floats, y: Floats) -> NDArray[np.int8]:
 
 
 def _accuracies(x: Floats, y: Floats) -> Floats:
+    """Return the share of pairs in the same order for each sample; NaN for one without pairs."""
     agreement = _agreement(x, y)
-    return _divided((agreement > 0).sum(axis=1), (agreement != 0).sum(axis=1))
-
-
-def _spearmans(x: Floats, y: Floats) -> Floats:
-    a, b = (stats.rankdata(side, axis=1) for side in (x, y))
-    a, b = (side - side.mean(axis=1, keepdims=True) for side in (a, b))
-    return _divided((a * b).sum(axis=1), np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1)))
-
-
-def _divided(above: Floats, below: Floats) -> Floats:
-    """Quotients; NaN where there is nothing to divide by."""
-    return np.where(below > 0, above / np.where(below > 0, below, 1), math.nan)
+    same, counted = (agreement > 0).sum(axis=1), (agreement != 0).sum(axis=1)
+    return np.where(counted > 0, same / np.maximum(counted, 1), math.nan)
 
 
 def _resample(x: Floats, y: Floats, draws: int) -> tuple[Floats, Floats]:
@@ -113,5 +112,6 @@ def _interval(values: Floats) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def _known(value: float) -> float | None:
-    return round(value, 12) if math.isfinite(value) else None
+def _rounded(value: float) -> float | None:
+    known = finite_or_none(value)
+    return None if known is None else round(known, 12)

@@ -1,9 +1,9 @@
-"""The verdict record: what was decided, on which evidence, resting on which noise.
+"""Record of a verdict: the outcome, its evidence, and the noise that it rests on.
 
     runs/<study>/verdict.json     written by rename: a reader sees the old verdict or the new one
 
-Differences are given as advantages, positive = better, whatever the direction of the score;
-means and scores are given as they were scored. A number that is not known is null.
+Differences are advantages, positive = better, whatever the direction of the score. Means and scores
+keep their own direction. An unknown number is null.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from ablations.errors import Problem, UserError, unknown_name
 from ablations.files import write_sealed
 from ablations.record.stored import damaged, stored_object
 from ablations.terminal import override_word
+from sweeps.study.specs import Direction, loss_sign
 from sweeps.verdict.contrasts import Estimate
 from sweeps.verdict.decision import Outcome, Regret, TieKind
-from sweeps.verdict.power import Settle
-from sweeps.verdict.task_quality import Signal
+from sweeps.verdict.numbers import finite_or_none
+from sweeps.verdict.power import PowerEstimate
+from sweeps.verdict.task_quality import TaskQuality
 from sweeps.verdict.training_noise import NoiseSource
 from sweeps.verdict.transfer import Transfer
 
@@ -45,6 +47,7 @@ FORMAT = 1
 VERDICT_FILE = "verdict.json"
 
 TaskEffect = Literal["gains", "pays", "not shown", "unknown"]
+"""Better, worse, no significant difference, or not known: the values on disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,18 +60,18 @@ class CandidateRow:
     seeds: tuple[int, ...]
     """Seeds whose runs counted."""
     mean: float
-    """Score, in its own direction, adjusted for seed effects where these were fitted."""
+    """Mean score, in its own direction, adjusted for seed effects if these were fitted."""
     advantage: Estimate | None
-    """Over the reference, corrected for all candidates; None for the reference itself."""
+    """Advantage over the reference, corrected for all candidates; None for the reference itself."""
     finalist: bool
-    """Whether it may be the best of all."""
+    """True if it may be the best of all."""
     weights: Mapping[str, float]
-    """Source → weight of its mixture; empty where there is none."""
+    """Source → weight of its mixture; empty if it is not a mixture."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRow:
-    """The pick against the reference on one task: who gains, who pays."""
+    """The pick against the reference on one metric of one task."""
 
     task: str
     metric: str
@@ -77,20 +80,20 @@ class TaskRow:
     pick: float | None
     """Mean of the pick, as scored."""
     advantage: Estimate | None
-    """Corrected by Holm over the tasks; None where a score is missing."""
+    """Advantage of the pick, corrected by Holm over the tasks; None if a score is missing."""
     effect: TaskEffect
-    """``gains`` or ``pays`` where the corrected p is at most alpha."""
+    """``gains`` (better) or ``pays`` (worse) if the corrected p is at most alpha."""
     in_score: bool
-    """Whether the score is built from it."""
+    """True if the metric counts in the score."""
     items: int | None
-    """Items compared in pairs; None where items were not kept."""
+    """Items compared in pairs; None if items were not kept."""
     item_error: float | None
-    """Paired standard error over items alone: how well measured, not how well known."""
+    """Paired standard error over items alone, without training noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseRow:
-    """What the verdict's intervals rest on."""
+    """Noise that the verdict's intervals rest on."""
 
     source: NoiseSource
     """Seeds of the study, its late checkpoints, declared figures, or none."""
@@ -101,7 +104,7 @@ class NoiseRow:
     item_error: float | None
     """Standard error that the choice of items adds to the pick's advantage."""
     blocked: bool
-    """Whether effects common to all candidates of a seed were taken out."""
+    """True if effects common to all candidates of a seed were removed."""
     bootstrap: tuple[float, float] | None
     """95% interval of the advantage by bootstrap over seeds, then items; not corrected."""
     permutation_p: float | None
@@ -110,7 +113,7 @@ class NoiseRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The verdict on one study."""
+    """Verdict on one study."""
 
     study: str
     outcome: Outcome
@@ -119,30 +122,32 @@ class Verdict:
     """The verdict in one sentence."""
     pick: str
     baseline: str | None
-    """The candidate to beat; None where the study has none."""
+    """The candidate to beat; None if the study has none."""
     reference: str
-    """What the pick is compared with: the baseline, or the runner-up."""
-    direction: Literal["maximize", "minimize"]
-    """Which way the score is better."""
+    """Candidate that the pick is compared with: the baseline, or the runner-up."""
+    direction: Direction
+    """Direction in which the score is better."""
     score: str
-    """What the score is made of."""
+    """Formula of the score, for people."""
     advantage: Estimate
     """The pick over the reference, positive = better, corrected for all candidates."""
     equivalence_p: float | None
-    """Of a difference beyond the margin on either side; None without a margin."""
+    """p-value of a difference beyond the margin on either side; None without a margin."""
     regret: Regret
     finalists: tuple[str, ...]
-    """Candidates that cannot be told from the best, best mean first."""
+    """Candidates that cannot be ruled out as the best, best mean first."""
     candidates: tuple[CandidateRow, ...]
     tasks: tuple[TaskRow, ...]
-    signal: tuple[Signal, ...]
+    signal: tuple[TaskQuality, ...]
+    """Quality of each metric."""
     transfer: tuple[Transfer, ...]
-    settle: tuple[Settle, ...]
-    """What would settle it: for the difference seen, and for the one stated if one was."""
+    settle: tuple[PowerEstimate, ...]
+    """Seeds and items that would settle it: for the observed difference, and for a stated one."""
     settle_text: str
+    """The same in sentences; empty if the outcome is not a tie."""
     noise: NoiseRow
     confirmed: bool
-    """Whether the pick was tested on fresh seeds, not on the scores it was chosen by."""
+    """True if the pick was tested on fresh seeds, not on the scores that it was chosen by."""
     alpha: float
     margin: float
     """Differences within it do not matter, in score units."""
@@ -152,37 +157,38 @@ class Verdict:
     runs: tuple[str, ...]
     """Run folders that counted."""
     left_out: Mapping[str, str]
-    """Run folder → why it did not count."""
+    """Run folder → reason for which it did not count."""
     created: float
     """Seconds since the epoch."""
     format: int = FORMAT
     objective: str = "score"
-    """Name of the objective that the study declares and that is judged."""
+    """Name of the declared objective that the candidates are compared by."""
     question: str = ""
-    """What the study asks, in its own words; empty where it states nothing."""
+    """Question of the study as ``search.question`` states it; empty if it states none."""
     disagreements: tuple[str, ...] = ()
     """Views of the same runs whose sign differs from the advantage, each in a sentence."""
     answer: str = ""
-    """The answer in weights of the mixture; empty where candidates have none."""
+    """The answer in weights of the mixture; empty if candidates have none."""
 
     @property
     def difference(self) -> float:
         """Pick minus reference in the score's own direction."""
-        return self.advantage.value if self.direction == "maximize" else -self.advantage.value
+        return -loss_sign(self.direction) * self.advantage.value
 
 
 def write_verdict(folder: Path, verdict: Verdict) -> Path:
-    """Put the verdict into a study folder."""
+    """Write the verdict into a study folder and return the path of the file."""
     path = folder / VERDICT_FILE
     write_sealed(path, _plain(asdict(verdict)))
     return path
 
 
 def read_verdict(folder: Path) -> Verdict:
-    """The verdict of a study folder.
+    """Return the verdict of a study folder.
 
     Raises:
         UserError: there is none, or a newer version of the platform wrote it.
+        DamagedError: the file is not what was written.
     """
     path = folder / VERDICT_FILE
     if not os.path.lexists(path):
@@ -218,21 +224,19 @@ def _has_default(field: Field[Any]) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """JSON values: a number that is not finite is not known, so null."""
+    """Return JSON values; a number that is not finite is null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return finite_or_none(value) if isinstance(value, float) else value
 
 
 def _build(kind: Any, value: Any) -> Any:
-    """The inverse of ``_plain(asdict(...))`` for the types of this module."""
+    """Invert ``_plain(asdict(...))`` for the types of this module."""
     if is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)
-        # A field that came later than the record keeps its default.
+        # A field that is newer than the record keeps its default.
         known = [f for f in fields(kind) if f.name in value or not _has_default(f)]
         return kind(**{f.name: _build(hints[f.name], value[f.name]) for f in known})
     origin, arguments = get_origin(kind), get_args(kind)

@@ -20,7 +20,7 @@ from analysis.figures.pareto import on_front
 from analysis.frames import Frames, task_values, weights
 from analysis.frames.views import main_metric, searched_stage
 from analysis.score_fit import fit_score, mixture_grid
-from sweeps.verdict.task_quality import Signal
+from sweeps.verdict.task_quality import TaskQuality
 
 
 def study(runs_dir: Path, name: str) -> tuple[Frames, pd.DataFrame, list[str]]:
@@ -82,7 +82,7 @@ def two_stages() -> Schedule:
     )
 
 
-def signal(**more: Any) -> Signal:
+def signal(**more: Any) -> TaskQuality:
     found: dict[str, Any] = {
         "task": "arc",
         "monotonicity": 0.9,
@@ -92,7 +92,7 @@ def signal(**more: Any) -> Signal:
         "stability": 0.5,
         "warnings": ("mixtures differ by less than the noise of a run",),
     }
-    return Signal(**(found | more))
+    return TaskQuality(**(found | more))
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,11 @@
-"""Published tables and published noise, small and cited: verdicts on other people's ablations.
+"""Published tables of ablations and published training noise, small and cited.
 
-    <table>.csv    task, noise_tasks, one column a candidate; facts about the table in '# key: value'
+    <table>.csv    task, noise_tasks, one column per candidate; facts about the table in '# key: value'
     <noise>.csv    task, accuracy_sd: training noise of one run, as shares of 1
 
 The fact ``weights of <candidate>`` states its mixture: ``# weights of 60/40: web 0.6, books 0.4``.
 
-``noise_tasks`` names the task or tasks (``a+b`` = their mean) whose noise a row has.
+``noise_tasks`` names the task or tasks (``a+b`` = their mean) whose noise applies to a row.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ class PublishedNoise:
     sds: Mapping[str, float]
     """Task → SD of one run's accuracy, as a share of 1."""
     df: float
-    """Degrees of freedom behind every SD."""
+    """Degrees of freedom behind each SD."""
 
 
 def published_tables() -> list[str]:
-    """Names of the tables that ship with the package."""
+    """Return the names of the tables that ship with the package."""
     return sorted(file.stem for file in _HERE.glob("*.csv") if "noise_tasks" in file.read_text())
 
 
 def published_table(name: str) -> Observations:
-    """Observations of a published table: by name, or the path of a CSV of the same form.
+    """Return the observations of a published table: by name, or the path of a CSV of the same form.
 
     Raises:
         UserError: no such table.
-        DataError: a table that cannot be read as one.
+        DataError: a file that is not such a table.
     """
     path = _path(name, published_tables())
     facts, rows = _read(path, ["task"])
@@ -92,7 +92,12 @@ def published_table(name: str) -> Observations:
 
 
 def published_noise(name: str) -> PublishedNoise:
-    """Published training noise of tasks: by name, or the path of a CSV with ``task,accuracy_sd``."""
+    """Return published training noise of tasks: by name, or the path of a CSV with ``task,accuracy_sd``.
+
+    Raises:
+        UserError: no such table.
+        DataError: a file that is not such a table.
+    """
     path = _path(name, [file.stem for file in _HERE.glob("*.csv")])
     facts, rows = _read(path, ["task", "accuracy_sd"])
     sds = {row["task"]: _value(path, row, "accuracy_sd") for row in rows}
@@ -170,7 +175,7 @@ def _weights(path: Path, facts: Mapping[str, str], column: str) -> dict[str, flo
 
 
 def _noise_of(row: Mapping[str, str], noise: PublishedNoise | None, scale: float) -> float | None:
-    """SD of a row's value: of the mean of the tasks it is made of, taken as independent."""
+    """Return the SD of a row's value: of the mean of its tasks, assumed independent."""
     parts = (row.get("noise_tasks") or row["task"]).split("+")
     if noise is None or any(part not in noise.sds for part in parts):
         return None

@@ -1,4 +1,4 @@
-"""Several comparisons at once: against closed forms, scipy's own, and what must always hold."""
+"""Several comparisons at once: against closed forms, scipy and invariants."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_noisy_candidate_is_judged_by_its_own_noise_and_a_quiet_one_by_the_poo
 
 
 def test_noisy_candidates_with_fewer_runs_are_pooled_with_their_like() -> None:
-    # c2's two runs agree by luck; those of c3 and c4 show how noisy candidates with two runs are.
+    # The two runs of c2 agree by luck; those of c3 and c4 show the noise of candidates with two runs.
     made = noisy([1.0, 1.0, 0.01, 9.0, 9.0], [5, 5, 2, 2, 2])
     like = (0.01 + 9.0 + 9.0) / 3.0
     error = many_to_one(made, 0)["c2"].standard_error
@@ -214,7 +214,7 @@ def test_a_choice_on_the_same_items_costs_p_and_a_larger_search_costs_more() -> 
     ]
     assert found == sorted(found)
     assert found[2] > 1.3 * found[0]
-    # Without items to share, a fresh run owes nothing to the search.
+    # Without items, a fresh run is independent of the search.
     alone = replace(made, item_covariance=None)
     searched = replace(alone, selection=Selection(searched=40, seeds=1.0, unchosen=("c0",)))
     assert many_to_one(searched, 0)["c1"].p_corrected == pytest.approx(

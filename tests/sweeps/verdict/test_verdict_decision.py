@@ -1,4 +1,4 @@
-"""The rule, the regret, and what would settle a tie."""
+"""The rule, the regret, and the seeds or items that settle a tie."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_regret_is_the_tail_of_the_difference() -> None:
     assert found.expected_if_kept == pytest.approx(np.maximum(0.0, draws).mean(), rel=0.02)
 
 
-def test_a_pick_from_noise_alone_is_drawn_back() -> None:
+def test_a_pick_from_noise_alone_is_shrunk() -> None:
     rng = np.random.default_rng(5)
     shrunk, naive = [], []
     for _ in range(200):
@@ -100,12 +100,12 @@ def test_a_pick_from_noise_alone_is_drawn_back() -> None:
         pick = f"mix{1 + int(np.argmax(means[1:]))}"
         shrunk.append(regret(made, pick, "base", 0.0).shrunk_advantage)
         naive.append(regret(made, pick, "base", 0.0, shrink=False).shrunk_advantage)
-    # Truth 0: the best of eight leads by 0.7 on average before it is drawn back.
+    # The truth is 0: the best of eight leads by 0.7 on average before it is shrunk.
     assert np.mean(naive) > 0.6
     assert abs(np.mean(shrunk)) < 0.25
 
 
-def test_a_real_spread_is_not_drawn_back() -> None:
+def test_a_real_spread_is_not_shrunk() -> None:
     made = evidence([0.0, 10.0, 20.0, 30.0, 40.0], sd=0.5)
     assert regret(made, "mix4", "base", 0.0).shrunk_advantage == pytest.approx(40.0, abs=0.1)
 

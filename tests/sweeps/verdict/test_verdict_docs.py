@@ -1,4 +1,4 @@
-"""What the command takes and what its page says are the same."""
+"""Options of the command, its config and its page agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training noise: what seeds, checkpoints and declared figures are worth."""
+"""Training noise from seeds, checkpoints and declared figures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_variance_is_pooled_over_candidates() -> None:
     assert not fit.blocked
 
 
-def test_one_seed_each_says_nothing_of_the_noise() -> None:
+def test_one_seed_each_leaves_the_noise_unknown() -> None:
     fit = fit_means(runs(np.array([[1.0], [2.0], [3.0]])))
     assert not fit.noise.known
     assert fit.noise.source == "none"
@@ -85,7 +85,7 @@ def test_checkpoints_scatter_about_their_trend() -> None:
     assert noise.variance == pytest.approx(2.0, rel=0.1)
 
 
-def test_two_checkpoints_or_missing_scores_say_nothing() -> None:
+def test_two_checkpoints_or_missing_scores_leave_the_noise_unknown() -> None:
     few = [(np.array([1.0, 2.0]), np.array([1.0, 2.0]))]
     holed = [(np.arange(4.0), np.array([1.0, math.nan, math.nan, 2.0]))]
     assert not checkpoint_noise(few).known
@@ -106,13 +106,13 @@ def test_seeds_come_before_checkpoints_before_declared_noise() -> None:
     declared = TrainingNoise(variance=1.0, df=9.0, source="published")
     nothing = TrainingNoise.unknown()
     assert combine(seeds, late, declared) == seeds
-    # Half of the noise is taken to be hidden from checkpoints, which share their run's luck.
+    # Half of the noise is assumed to be hidden from checkpoints, which share their run's seed.
     assert combine(nothing, late, declared) == replace(late, variance=18.0)
     assert combine(nothing, nothing, declared) == declared
     assert not combine(nothing, nothing, nothing).known
 
 
-def test_a_prior_only_ever_widens_what_few_seeds_say() -> None:
+def test_a_prior_only_widens_the_noise_of_few_seeds() -> None:
     few = TrainingNoise(variance=4.0, df=2.0, source="seeds")
     larger = TrainingNoise(variance=8.0, df=9.0, source="checkpoints")
     smaller = TrainingNoise(variance=1.0, df=9.0, source="checkpoints")
@@ -161,7 +161,7 @@ def test_the_smoother_the_checkpoints_the_more_they_hide() -> None:
     assert rough.smooth < 2.0 < 3.0 < walks.smooth
     assert falling.smooth > 3.0
     nothing = TrainingNoise.unknown()
-    # Only where no seeds are; beside seeds the prior is as it was.
+    # Only without seeds; beside seeds the prior is unchanged.
     assert combine(nothing, walks, nothing).variance == pytest.approx(
         2.0 * walks.smooth * walks.variance
     )

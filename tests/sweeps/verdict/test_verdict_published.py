@@ -1,4 +1,4 @@
-"""The published web table: a trade-off, not a proven winner."""
+"""Published tables: the shipped one is a tie, broken ones are refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_published_web_table_is_a_tie() -> None:
     assert "5 fresh seeds each of 60/40 and fineweb_edu" in verdict.settle_text
 
 
-def test_it_says_who_gains_and_who_pays() -> None:
+def test_tasks_on_which_the_pick_is_better_or_worse() -> None:
     effects = {row.task: row.effect for row in decide(published_table("smollm2_web_ratio")).tasks}
     assert {task for task, effect in effects.items() if effect == "gains"} == {
         "hellaswag",
@@ -69,7 +69,7 @@ def test_the_shipped_noise_is_the_published_noise() -> None:
     assert dict(published_noise("olmo_ladder_1b").sds) == pytest.approx(theirs, rel=1e-5)
 
 
-def test_anyones_table_is_judged(tmp_path: Path) -> None:
+def test_a_table_from_a_file_is_compared(tmp_path: Path) -> None:
     table = tmp_path / "mine.csv"
     table.write_text(
         "# noise: olmo_ladder_1b\n# scale: 100\n"
@@ -110,17 +110,17 @@ def test_a_baseline_without_a_score_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "says"),
+    ("text", "error", "message"),
     [
         ("task,a\nmmlu,1\n", DataError, "two candidates"),
         ("task,a,b\nmmlu,1,two\n", DataError, "not a number"),
     ],
 )
 def test_a_broken_table_is_refused(
-    tmp_path: Path, text: str, error: type[Exception], says: str
+    tmp_path: Path, text: str, error: type[Exception], message: str
 ) -> None:
     (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         published_table(str(tmp_path / "t.csv"))
 
 
@@ -133,7 +133,7 @@ def test_an_unknown_table_and_an_unknown_baseline_suggest_the_nearest() -> None:
         decide(published_table("smollm2_web_ratio"), VerdictOptions(pick="fineweb_edu"))
 
 
-def test_all_bad_options_are_told_at_once() -> None:
+def test_all_bad_options_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         VerdictOptions(alpha=2.0, margin=-1.0, effect=0.0, last_checkpoints=1, run_sd=0.0)
     assert len(caught.value.problems) == 5
@@ -155,7 +155,7 @@ def test_a_task_without_noise_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"task,a,b\nx,1,caf\xe9\n", "not text in UTF-8"),
         ("task,a,b\nx,1,2\n".encode("utf-16"), "not text in UTF-8"),
@@ -167,10 +167,12 @@ def test_a_task_without_noise_is_named(tmp_path: Path) -> None:
         (b"# scale: nan\ntask,a,b\nx,1,2\n", "scale: not a number above zero; found: nan"),
     ],
 )
-def test_a_table_that_is_none_is_told(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_that_is_not_a_table_is_refused(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=re.escape(said)):
+    with pytest.raises(DataError, match=re.escape(message)):
         published_table(str(path))
 
 

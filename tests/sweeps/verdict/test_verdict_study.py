@@ -1,4 +1,4 @@
-"""Verdicts on study folders: what counts, what is refused, what is said."""
+"""Verdicts on study folders: the runs that count, refusals, messages."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sweeps.commands.verdict import main
 from sweeps.study.definition import record_decision
 from sweeps.study.specs import TaskQualitySpec
 from sweeps.swarm.swarm_tables import read_study
-from sweeps.verdict.applied_quality import decide_task_quality
 from sweeps.verdict.contrasts import Selection
 from sweeps.verdict.decide import VerdictOptions, decide, selection
 from sweeps.verdict.study_observations import gather
+from sweeps.verdict.task_quality import decide_task_quality
 from sweeps.verdict.verdict_record import Verdict, read_verdict
 
 NATURAL = {"edu": 0.7, "dclm": 0.3}
@@ -58,7 +58,7 @@ def test_a_clear_gain_is_a_winner(make_study: Callable[..., Any]) -> None:
     assert len(verdict.runs) == 6
 
 
-def test_equal_arms_are_a_tie_and_what_would_settle_it_is_said(
+def test_equal_candidates_are_a_tie_with_the_seeds_that_would_settle_it(
     make_study: Callable[..., Any],
 ) -> None:
     verdict = judged(two_arms(make_study(), 0.0), effect=0.02)
@@ -75,7 +75,9 @@ def test_a_worse_candidate_keeps_the_baseline(make_study: Callable[..., Any]) ->
     assert verdict.answer.startswith("Keep edu 70%, dclm 30%: no other mixture")
 
 
-def test_who_gains_and_who_pays_is_told_by_task(make_study: Callable[..., Any]) -> None:
+def test_tasks_on_which_the_pick_is_better_or_worse_are_named(
+    make_study: Callable[..., Any],
+) -> None:
     verdict = judged(two_arms(make_study(), {"arc": 0.2, "wiki": -0.2}))
     assert {row.task: row.effect for row in verdict.tasks} == {"arc": "gains", "wiki": "pays"}
     assert verdict.outcome == "tie"
@@ -117,7 +119,7 @@ def test_one_seed_names_no_winner_on_item_noise_alone(make_study: Callable[..., 
     assert judged(study, baseline="base", run_sd=0.01).outcome == "winner"
 
 
-def test_one_seed_rests_on_checkpoints_and_says_so(make_study: Callable[..., Any]) -> None:
+def test_one_seed_rests_on_checkpoints_with_a_caveat(make_study: Callable[..., Any]) -> None:
     study = make_study()
     study.run("base", 0, weights=NATURAL)
     study.run("mix", 0, weights=MIXED, effect=0.3)
@@ -148,7 +150,7 @@ def test_fresh_seeds_replace_the_scores_a_pick_was_chosen_by(
     assert abs(verdict.advantage.value) < 0.05
 
 
-def test_without_fresh_seeds_the_pick_is_said_to_be_flattered(
+def test_without_fresh_seeds_the_selection_of_the_pick_is_a_caveat(
     make_study: Callable[..., Any],
 ) -> None:
     study = make_study()
@@ -159,7 +161,7 @@ def test_without_fresh_seeds_the_pick_is_said_to_be_flattered(
     verdict = judged(study)
     assert not verdict.confirmed
     assert verdict.baseline is None
-    assert any("flattered" in caveat for caveat in verdict.caveats)
+    assert any("too large by selection" in caveat for caveat in verdict.caveats)
 
 
 def test_a_metric_of_low_quality_is_reported_and_stays_in_the_declared_score(
@@ -173,9 +175,9 @@ def test_a_metric_of_low_quality_is_reported_and_stays_in_the_declared_score(
     verdict = judged(study, baseline="base")
     assert all(row.in_score for row in verdict.tasks)
     assert (verdict.outcome, verdict.pick) == ("winner", "mix")
-    quality = {signal.task: signal.warnings for signal in verdict.signal}
-    assert quality["flat/acc"] == ("not monotone in tokens",)
-    assert quality["arc/acc"] == ("mixtures differ by less than the noise of a run",)
+    warnings = {quality.task: quality.warnings for quality in verdict.signal}
+    assert warnings["flat/acc"] == ("not monotone in tokens",)
+    assert warnings["arc/acc"] == ("mixtures differ by less than the noise of a run",)
 
 
 @pytest.mark.parametrize("effect", [0.08, 0.0, -0.08])
@@ -251,18 +253,18 @@ def test_failed_unfinished_and_unaudited_runs_are_left_out_with_the_reason(
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"tokenizer": {"name": "other"}}, "another tokenizer"),
         ({"evaluation": {"tasks": {"arc": {}}, "score": {"terms": {}}}}, "another evaluation"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_refused_by_name(
-    make_study: Callable[..., Any], change: dict[str, Any], says: str
+    make_study: Callable[..., Any], change: dict[str, Any], message: str
 ) -> None:
     study = two_arms(make_study(), 0.0)
     study.run("odd", 0, weights=MIXED, config=change)
-    with pytest.raises(UserError, match=says) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         judged(study)
     assert str(caught.value).startswith("trial-0") or "odd-0" in str(caught.value)
 
@@ -292,7 +294,9 @@ def test_an_item_answered_twice_is_refused(make_study: Callable[..., Any]) -> No
         judged(study)
 
 
-def test_without_details_item_noise_is_said_not_to_count(make_study: Callable[..., Any]) -> None:
+def test_without_details_item_noise_is_not_counted_with_a_caveat(
+    make_study: Callable[..., Any],
+) -> None:
     study = make_study()
     for seed in range(3):
         study.run("base", seed, weights=NATURAL, details=False)
@@ -351,7 +355,7 @@ def test_models_alone_under_test_are_compared_with_each_other(
     assert (verdict.pick, verdict.transfer) == ("large", ())
 
 
-def define(study: Any, **said: Any) -> None:
+def define(study: Any, **keys: Any) -> None:
     """Write the study.json that a search would have left."""
     definition = {
         "study": study.study,
@@ -363,12 +367,12 @@ def define(study: Any, **said: Any) -> None:
         "seeds": [],
         "config": {},
         "arguments": [],
-        **said,
+        **keys,
     }
     write_json(study.runs_dir / study.study / "study.json", definition)
 
 
-def test_the_study_says_which_baseline(make_study: Callable[..., Any]) -> None:
+def test_the_study_names_its_baseline(make_study: Callable[..., Any]) -> None:
     study = make_study()
     for seed in (0, 1):
         for k, name in enumerate(("uniform", "natural")):
@@ -451,14 +455,14 @@ def test_the_command_writes_prints_and_a_tie_is_no_failure(
     assert [f.name for f in folder.iterdir() if f.name.endswith(".tmp")] == []
 
 
-def test_the_command_does_not_write_when_told_so(make_study: Callable[..., Any]) -> None:
+def test_the_command_does_not_write_with_write_false(make_study: Callable[..., Any]) -> None:
     study = two_arms(make_study(), 0.0)
     main({"study": study.study, "runs_dir": str(study.runs_dir), "write": False})
     assert not (study.runs_dir / study.study / "verdict.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("config", "says"),
+    ("config", "message"),
     [
         ({}, "name a study, or a published table"),
         ({"study": "a", "table": "b"}, "name a study, or a published table"),
@@ -467,12 +471,12 @@ def test_the_command_does_not_write_when_told_so(make_study: Callable[..., Any])
         ({"study": "web", "aplha": 0.1}, "did you mean 'alpha'"),
     ],
 )
-def test_a_mistake_is_told(
-    make_study: Callable[..., Any], config: dict[str, Any], says: str
+def test_wrong_options_are_refused_with_the_reason(
+    make_study: Callable[..., Any], config: dict[str, Any], message: str
 ) -> None:
     study = make_study()
     study.run("base", 0)
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=message):
         main({"runs_dir": str(study.runs_dir), **config})
 
 
@@ -511,7 +515,7 @@ def test_task_quality_decides_from_the_planned_runs_what_leaves_the_score(
             config=config,
             flat=("dice",),
         )
-    # A proposed run looks at nothing: only planned trials decide.
+    # Only planned trials decide, not the proposed one.
     study.run("trial-0006", 0, weights=MIXED, phase="search", effect={"dice": 3.0}, config=config)
     decision = decide_task_quality(study.runs_dir, study.study, TaskQualitySpec(apply=True))
     assert set(decision["left_out"]) == {"dice/acc"}
@@ -529,7 +533,7 @@ def test_task_quality_decides_from_the_planned_runs_what_leaves_the_score(
 def test_a_metric_that_the_user_named_stays_in_the_score(
     make_study: Callable[..., Any], pattern: str, left_out: list[str]
 ) -> None:
-    """With the pattern both leave, and a score needs a metric: held-out text keeps it alive."""
+    """With the pattern both leave; held-out text stays, because a score needs a metric."""
     study = make_study(tasks={"easy": "acc", "dice": "acc", "heldout_web": "bpb"})
     terms = {"text": {"metrics": "heldout_*/bpb"}, "own": {"metrics": pattern}}
     config = {"evaluation": {"tasks": {}, "score": {"direction": "maximize", "terms": terms}}}
@@ -614,7 +618,7 @@ def test_items_of_one_passage_widen_the_verdict_and_older_details_stand_alone(
     assert halves != pytest.approx(alone, rel=0.05)
 
 
-def test_a_confirmed_pick_remembers_how_many_were_searched(make_study: Callable[..., Any]) -> None:
+def test_a_confirmed_pick_counts_the_searched_candidates(make_study: Callable[..., Any]) -> None:
     study = make_study()
     study.run("trial-0000", 0, weights=NATURAL, phase="baseline", name="natural")
     for k in range(1, 9):

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers as text, and caveats."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_p_value_is_never_zero(p: float, cell: str, sentence: str) -> None:
 
 
 def test_many_candidates_without_fresh_seeds_are_asked_to_be_confirmed() -> None:
-    def said(count: int, confirmed: bool = False) -> str:
+    def caveats(count: int, confirmed: bool = False) -> str:
         evidence = Evidence(
             names=tuple(map(str, range(count))),
             means=np.zeros(count),
@@ -48,6 +48,6 @@ def test_many_candidates_without_fresh_seeds_are_asked_to_be_confirmed() -> None
         )
         return " ".join(selection_caveats(evidence, confirmed))
 
-    assert "With 16 candidates and no fresh seeds, confirm the best" in said(16)
-    assert "confirm the best" not in said(15)
-    assert said(16, confirmed=True) == ""
+    assert "With 16 candidates and no fresh seeds, confirm the best" in caveats(16)
+    assert "confirm the best" not in caveats(15)
+    assert caveats(16, confirmed=True) == ""

@@ -82,6 +82,6 @@ class AblationsSweeper(Sweeper):
 
 def _decide_task_quality(*asked: Any) -> Any:
     """Decide a study's score; imported here, so that the verdict's modules load only when needed."""
-    from sweeps.verdict.applied_quality import decide_task_quality
+    from sweeps.verdict.task_quality import decide_task_quality
 
     return decide_task_quality(*asked)

@@ -1,4 +1,4 @@
-"""Task quality, and whether a ranking transfers."""
+"""Task quality, and transfer of a ranking."""
 
 from __future__ import annotations
 
@@ -10,35 +10,54 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sweeps.verdict.task_quality import Signal, measure_signal
-from sweeps.verdict.training_noise import RunScores, TrainingNoise, fit_means
+from sweeps.verdict.numbers import rank_correlations
+from sweeps.verdict.observations import Candidate, Observations, ObservedRun, TaskData
+from sweeps.verdict.task_quality import TaskFit, TaskQuality, measure_quality
+from sweeps.verdict.training_noise import TrainingNoise, fit_means
 from sweeps.verdict.transfer import transfer
 
 TOKENS = np.arange(1.0, 6.0)
 QUIET = TrainingNoise(variance=0.005**2, df=10.0, source="checkpoints")
 
 
-def measured(values: list[list[float]], **settings: object) -> Signal:
-    paths = [(TOKENS[: len(v)], np.array(v)) for v in values]
-    noise = settings.pop("noise", QUIET)
-    owners: list[int] = settings.pop("candidate", list(range(len(values))))  # type: ignore[assignment]
+def measured(
+    values: list[list[float]],
+    *,
+    noise: TrainingNoise = QUIET,
+    higher_is_better: bool = True,
+    chance: float | None = None,
+) -> TaskQuality:
+    """Measure one metric, with one run per candidate."""
     finals = [next((x for x in reversed(v) if not math.isnan(x)), 0.0) for v in values]
-    fit = fit_means(
-        RunScores(
-            candidates=[f"c{k}" for k in range(max(owners) + 1)],
-            candidate=owners,
-            seed=list(range(len(values))),
-            value=finals,
-        )
+    names = [f"c{k}" for k in range(len(values))]
+    task = TaskData(
+        task="task",
+        metric="metric",
+        higher_is_better=higher_is_better,
+        chance=chance,
+        values=np.array(finals),
+        trajectories=tuple((TOKENS[: len(v)], np.array(v)) for v in values),
     )
-    return measure_signal("task", paths, owners, fit, noise, **settings)  # type: ignore[arg-type]
+    observed = Observations(
+        study="study",
+        direction="maximize",
+        score="",
+        rule={},
+        candidates=tuple(Candidate(name=name, trial=name) for name in names),
+        runs=tuple(
+            ObservedRun(name=name, candidate=k, seed=k, score=0.0) for k, name in enumerate(names)
+        ),
+        tasks=(task,),
+    )
+    fit = fit_means(observed.run_scores(task.sign * task.values))
+    return measure_quality(TaskFit(observed=observed, task=task, fit=fit, noise=noise))
 
 
 RISING = [0.30, 0.32, 0.35, 0.37, 0.40]
 HIGHER = [value + 0.05 for value in RISING]
 
 
-def test_a_rising_metric_that_tells_mixtures_apart_earns_no_warning() -> None:
+def test_a_rising_metric_that_separates_mixtures_gives_no_warning() -> None:
     found = measured([RISING, HIGHER], chance=0.25)
     assert found.warnings == ()
     assert found.monotonicity == pytest.approx(1.0)
@@ -57,14 +76,14 @@ def test_a_rising_metric_that_tells_mixtures_apart_earns_no_warning() -> None:
     ],
 )
 def test_each_criterion_that_fails_is_a_warning(
-    values: list[float], settings: dict[str, object], warning: str
+    values: list[float], settings: dict[str, float], warning: str
 ) -> None:
-    assert warning in measured([values, values], **settings).warnings
+    assert warning in measured([values, values], **settings).warnings  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("level", [0.1, 1.0, 1000.0])
-def test_the_level_of_a_metric_over_its_noise_is_no_signal(level: float) -> None:
-    """Bits per byte lie far above zero whatever they tell of mixtures."""
+def test_the_level_of_a_metric_over_its_noise_is_not_quality(level: float) -> None:
+    """Bits per byte are far above zero even if they do not separate mixtures."""
     paths = [[level + 2.0 - 0.1 * i for i in range(5)] for _ in range(2)]
     found = measured(paths, higher_is_better=False)
     assert found.variance_ratio == 0.0
@@ -93,6 +112,18 @@ def test_monotonicity_is_the_mean_rank_correlation_of_the_runs(runs: list[list[f
     assert found == (pytest.approx(np.mean(wanted), abs=1e-12) if wanted else None)
 
 
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=6))
+def test_the_rank_correlation_of_a_row_is_scipys_and_unknown_if_a_side_is_constant(
+    points: list[tuple[int, int]],
+) -> None:
+    x, y = np.array(points, dtype=np.float64).T
+    found = float(rank_correlations(x[None], y[None])[0])
+    if np.ptp(x) == 0.0 or np.ptp(y) == 0.0:
+        assert math.isnan(found)
+    else:
+        assert found == pytest.approx(stats.spearmanr(x, y).statistic)
+
+
 def test_lower_is_better_is_monotone_when_it_falls() -> None:
     falling = [3.0, 2.8, 2.6, 2.5, 2.4]
     assert measured([falling], higher_is_better=False).monotonicity == pytest.approx(1.0)
@@ -104,7 +135,7 @@ def test_chance_is_beaten_from_below_where_lower_is_better() -> None:
     assert found.above_chance == pytest.approx(20.0)
 
 
-def test_what_was_not_measured_earns_no_warning() -> None:
+def test_what_was_not_measured_gives_no_warning() -> None:
     found = measured([[0.3, 0.4]], noise=TrainingNoise.unknown())
     assert found.warnings == ()
     assert (found.monotonicity, found.variance_ratio, found.above_chance) == (None, None, None)
@@ -134,7 +165,7 @@ def test_transfer_of_the_same_ranking_is_whole() -> None:
     assert found.decision_interval == (1.0, 1.0)
 
 
-def test_transfer_counts_only_what_both_arms_ran() -> None:
+def test_transfer_counts_only_mixtures_that_both_proxies_ran() -> None:
     found = transfer({"a": 1.0, "b": 2.0, "x": 9.0}, {"a": 2.0, "b": 1.0}, small="s", large="l")
     assert (found.mixtures, found.pairs, found.decision_accuracy) == (2, 1, 0.0)
     assert found.rank_correlation is None
