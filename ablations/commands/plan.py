@@ -16,7 +16,7 @@ from ablations.config.schema import RunConfig, load
 from ablations.files import free_bytes
 from ablations.mixture.schedule import decay_words
 from ablations.plan import Plan, PlannedMemory, make_plan
-from ablations.terminal import table_console
+from ablations.terminal import count, table_console
 
 __all__ = ["check_search", "main", "show"]
 
@@ -136,14 +136,6 @@ def _memory(planned: PlannedMemory | str) -> str:
         f"{bill.total / 2**30:.3g} GiB a rank at micro-batches of {cut.micro_batch_size} × "
         f"{cut.micro_batches} ({split})"
     )
-
-
-def count(number: float) -> str:
-    """A number with a metric suffix and four significant digits: ``1.049M``."""
-    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= size:
-            return f"{number / size:.4g}{suffix}"
-    return f"{number:.4g}"
 
 
 def gigabytes(size: float) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.commands.plan import count
 from ablations.config.schema import RunConfig, carry_out, load, validate
+from ablations.terminal import count
 
 if TYPE_CHECKING:
     from ablations.data.executors import SlurmSpec

@@ -17,6 +17,7 @@ from ablations.errors import ConfigError, DataError, Problem
 from ablations.markdown import escaped, in_code
 from ablations.mixture.schedule import decay_words
 from ablations.record.checksums import require_unchanged
+from ablations.terminal import count
 from ablations.yaml_files import read_yaml
 from analysis.figures.theme import number
 from analysis.frames import Frames, finals
@@ -100,7 +101,7 @@ def _summary(record: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {escaped(record['name'])}"
     yield ""
     yield (
-        f"{record['parameters'] / 1e6:,.1f}M parameters, {_count(record['full']['total_tokens'])} "
+        f"{record['parameters'] / 1e6:,.1f}M parameters, {count(record['full']['total_tokens'], digits=3)} "
         f"tokens in {len(record['stages'])} stage{'s' if len(record['stages']) > 1 else ''}. The "
         f"mixture is **{escaped(record['candidate']['name'])}** of the study {in_code(record['study'])}."
     )
@@ -162,7 +163,7 @@ def _data(record: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]) -
         yield (
             f"| {escaped(name)} | {escaped(str(spec.get('domain', 'unknown')))} "
             f"| {escaped(str(spec.get('licence', 'unknown')))} "
-            f"| {cells} | {_count(row['tokens'])} | {epochs} |"
+            f"| {cells} | {count(round(row['tokens']), digits=3)} | {epochs} |"
         )
     yield ""
     for name in record["sources"]:
@@ -222,10 +223,3 @@ def _limits(record: Mapping[str, Any]) -> Iterator[str]:
         if gate["override"]:
             said = f"The gate {gate['name'].replace('_', ' ')} was overridden: {gate['override']}"
             yield f"- {escaped(said)}"
-
-
-def _count(tokens: float) -> str:
-    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if tokens >= size:
-            return f"{tokens / size:,.3g}{unit}"
-    return f"{tokens:,.0f}"

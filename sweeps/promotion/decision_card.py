@@ -1,7 +1,7 @@
-"""The card of a promotion: one page that a lead can defend in front of a team.
+"""Card of a promotion: one page for the team that decides about the full run.
 
-What was decided and on which evidence; what will be trained, on what, for how much; which gates were
-overridden by whom and why; what to watch.
+It contains the decision and its evidence, the full run and its cost, the gates with their overrides, and
+a list of things to watch.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any
 
 from ablations.markdown import escaped, in_code
 from ablations.mixture.schedule import decay_words
+from ablations.terminal import count
 
 __all__ = ["card", "watch_list"]
 
 
 def card(record: Mapping[str, Any]) -> str:
-    """``promotion.json`` for people, as Markdown."""
+    """Return the content of ``promotion.json`` for people, as Markdown."""
     lines = [
         *_head(record),
         *_prediction(record),
@@ -40,7 +41,7 @@ def _head(record: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"**{escaped(record['candidate']['name'])}** of study {in_code(record['study'])} is promoted to "
-        f"**{full['name']}**: {_tokens(full['total_tokens'])} tokens, "
+        f"**{full['name']}**: {count(full['total_tokens'], digits=3)} tokens, "
         f"{record['parameters'] / 1e6:,.1f}M parameters."
     )
     yield ""
@@ -53,7 +54,7 @@ def _head(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 _SHOWN = 12
-"""Tasks of the prediction on the card; all of them are in ``promotion.json``."""
+"""Number of tasks of the prediction on the card; all of them are in ``promotion.json``."""
 
 
 def _prediction(record: Mapping[str, Any]) -> Iterator[str]:
@@ -82,7 +83,7 @@ def _prediction(record: Mapping[str, Any]) -> Iterator[str]:
     if len(tasks) > _SHOWN:
         yield f"- {len(tasks) - _SHOWN} more tasks in `promotion.json`"
     if silent:
-        yield f"- {silent} without signal left out: their noise is larger than the difference"
+        yield f"- tasks left out because their noise is larger than the difference: {silent}"
     for key, why in found["not_comparable"].items():
         yield f"- not comparable: {escaped(key)}: {escaped(why)}"
     if found["added"]:
@@ -128,10 +129,10 @@ def _schedule(record: Mapping[str, Any]) -> Iterator[str]:
         shares = [stage["weights"].get(source, 0.0) for stage in stages]
         cells = [f"{share:.2%}" if share else "–" for share in shares]
         epochs = "?" if row["epochs"] is None else f"{row['epochs']:.2f}"
-        yield f"| {source} | {' | '.join(cells)} | {_tokens(row['tokens'])} | {epochs} |"
+        yield f"| {source} | {' | '.join(cells)} | {count(round(row['tokens']), digits=3)} | {epochs} |"
     steps = [f"{stage['first_step']:,}–{stage['last_step']:,}" for stage in stages]
     yield f"| **steps** | {' | '.join(steps)} | | |"
-    yield f"| **tokens** | {' | '.join(_tokens(s['tokens']) for s in stages)} | | |"
+    yield f"| **tokens** | {' | '.join(count(s['tokens'], digits=3) for s in stages)} | | |"
     yield ""
     rate = record["learning_rate"]
     yield (
@@ -158,7 +159,7 @@ def _chain(record: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield "    ablate run --config-dir conf experiment=baseline"
         yield ""
-    yield "With nanotron's main branch, one file a stage (`launch/submit.sh` for Slurm):"
+    yield "With nanotron's main branch, one file for each stage (`launch/submit.sh` for Slurm):"
     yield ""
     yield "| file | trains steps | starts from |"
     yield "|---|---|---|"
@@ -180,8 +181,8 @@ def _cost(record: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"Assumed: {escaped(price['device'])}, {price['peak_tflops']:g} TFLOP/s peak, "
         f"MFU {price['mfu']:.0%}, "
-        f"{price['usd_per_device_hour']:g} dollars a device-hour, {price['overhead']:.0%} overhead. "
-        "FLOPs a token: 6 a matrix parameter and 12 · layers · width · length for attention."
+        f"{price['usd_per_device_hour']:g} dollars per device-hour, {price['overhead']:.0%} overhead. "
+        "FLOPs per token: 6 per matrix parameter and 12 · layers · width · length for attention."
     )
     yield ""
     hours = ", ".join(f"{name} {_hours(value)}" for name, value in record["stage_hours"].items())
@@ -208,22 +209,15 @@ def _hours(hours: float) -> str:
     return f"{60.0 * hours:,.1f} minutes"
 
 
-def _tokens(count: float) -> str:
-    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:,.3g}{unit}"
-    return f"{count:,.0f}"
-
-
 def watch_list(record: Mapping[str, Any]) -> list[str]:
-    """What to look at while the full run trains, from what is known of it."""
+    """Return the things to watch while the full run trains."""
     stages = record["stages"]
     rate = record["learning_rate"]
-    # Records made before there was a tail have no key for it.
+    # Older records have no key for the tail.
     decay_from = rate["total_steps"] - rate["decay_steps"] - rate.get("tail_steps", 0)
     items = [
         "loss at every stage's first 100 steps: a step up is expected where the mixture changes; "
-        "one that does not come back within a few hundred steps is not",
+        "one that lasts for more than a few hundred steps is not",
         "loss spikes (events of kind spike): rewind and skip only with a note",
         "realised tokens per source against the schedule, at every hand-over",
     ]
@@ -233,8 +227,8 @@ def watch_list(record: Mapping[str, Any]) -> list[str]:
         )
     for stage in stages[1:]:
         items.append(
-            f"before stage {stage['name']}: the checkpoint of step {stage['first_step'] - 1:,} is "
-            "there and whole"
+            f"before stage {stage['name']}: the checkpoint of step {stage['first_step'] - 1:,} "
+            "exists and is complete"
         )
     tight = [
         f"{name} ({row['epochs']:.1f} epochs)"
@@ -243,11 +237,11 @@ def watch_list(record: Mapping[str, Any]) -> list[str]:
     ]
     if tight:
         items.append(f"memorisation of the most repeated sources: {', '.join(tight)}")
-    pays = [row["task"] for row in record["verdict"]["tasks"] if row["effect"] == "pays"]
-    if pays:
-        items.append(f"the tasks that paid in the proxies: {', '.join(pays)}")
+    better = [row["task"] for row in record["verdict"]["tasks"] if row["effect"] == "pays"]
+    if better:
+        items.append(f"the tasks that improved in the proxies: {', '.join(better)}")
     items.append(
-        "a context extension is a new run: main counts read tokens from zero in it, so give it other "
+        "a context extension is a new run: nanotron counts read tokens from zero in it, so give it other "
         "files of its sources, or accept that their beginnings are read again"
     )
     overridden = [gate["name"] for gate in record["gates"] if gate["override"]]
