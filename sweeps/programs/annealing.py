@@ -7,7 +7,8 @@
 
 SmolLM2 chose its math and code sources this way (arXiv 2502.02737, sections 3.3 and 3.4). An arm is a
 trial of an ordinary study whose baseline is the control, so it is scored, judged and promoted like any
-other. The arms differ from the control in the mixture alone: same checkpoint, steps, learning rate.
+other trial. The arms differ from the control only in the mixture: checkpoint, steps and learning rate are
+the same.
 
     program:
       kind: annealing
@@ -33,27 +34,27 @@ from sweeps.programs.subprocess_cli import Caller, mapping_override, newest_chec
 __all__ = ["CONTROL", "ArmsSpec", "arm_mixtures", "main", "require_fork", "show_plan"]
 
 CONTROL = "control"
-"""Name of the arm that goes on with the mixture before."""
+"""Name of the arm that continues with the mixture of the trunk."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmsSpec:
-    """What is tested, and how much of the mixture it takes."""
+    """Sources under test, and their share of the mixture."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     kind: Literal["annealing"] = "annealing"
-    """The word that names this program (:mod:`ablations.config.program_names`)."""
+    """Name of this program (:mod:`ablations.config.program_names`)."""
     module: Literal["sweeps.programs.annealing"] | None = None
-    """Older configs named the program so."""
+    """Name of this program in older configs."""
     arms: Mapping[str, Mapping[str, float]]
-    """Arm → the sources under test and their shares of the arm's share."""
+    """Arm → sources under test and their parts of ``share``."""
     share: float = 0.6
-    """Share of the tokens that the sources under test take; the mixture before takes the rest."""
+    """Share of the tokens for the sources under test; the mixture of the trunk takes the rest."""
     seeds: tuple[int, ...] = (0,)
-    """Replicates of every arm, all from the one checkpoint."""
+    """Seeds of the replicates of each arm, all from the same checkpoint."""
     checkpoint: str | None = None
-    """Checkpoint to fork, with its step as its name; null = train the trunk first."""
+    """Checkpoint to fork, a folder named by its step; null = train the trunk first."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -64,13 +65,15 @@ class ArmsSpec:
         if not self.arms:
             problems.append(Problem("program.arms", "no arm"))
         if CONTROL in self.arms:
-            problems.append(Problem(f"program.arms.{CONTROL}", "is made by itself"))
+            problems.append(
+                Problem(f"program.arms.{CONTROL}", "is added automatically", do="leave it out")
+            )
         if problems:
             raise ConfigError(problems)
 
 
 def arm_mixtures(before: Mapping[str, float], spec: ArmsSpec) -> dict[str, Mixture]:
-    """Arm → mixture, the control first."""
+    """Return arm → mixture, the control first."""
     control = Mixture(before, where="mixture.weights")
     tested = {
         name: control.blend(Mixture(sources, where=f"program.arms.{name}"), spec.share)
@@ -84,10 +87,10 @@ def arm_mixtures(before: Mapping[str, float], spec: ArmsSpec) -> dict[str, Mixtu
 
 
 def require_fork(schedule: ScheduleSpec) -> tuple[str, str]:
-    """The names of the two stages that an arm has: before the fork, and after it.
+    """Return the names of the two stages of an arm: before the fork, and after it.
 
     Raises:
-        ConfigError: the schedule is not of that form.
+        ConfigError: The schedule does not consist of two such stages.
     """
     stages = list(schedule.stages)
     own = [schedule.stages[name].weights is not None for name in stages]
@@ -104,7 +107,7 @@ def require_fork(schedule: ScheduleSpec) -> tuple[str, str]:
 
 
 def show_plan(config: Mapping[str, Any], run: RunConfig) -> None:
-    """What ``ablate plan`` adds: every arm, and how often it reads what it tests."""
+    """Print for ``ablate plan`` every arm, and how often it repeats its sources."""
     from rich.table import Table
 
     spec = validate(ArmsSpec, config["program"])
@@ -126,7 +129,7 @@ def show_plan(config: Mapping[str, Any], run: RunConfig) -> None:
 
 
 def main(config: Mapping[str, Any]) -> int:
-    """Train the trunk where no checkpoint is given, then the arms as a study, then judge it."""
+    """Train the trunk if no checkpoint is given, then train the arms as a study and judge it."""
     spec = validate(ArmsSpec, config["program"])
     run = load(config, config.get("config_dirs", ()))
     _, after = require_fork(run.schedule)
@@ -139,7 +142,7 @@ def main(config: Mapping[str, Any]) -> int:
 
 
 def _trunk(caller: Caller, run: RunConfig, after: str) -> Path:
-    """The checkpoint that all arms fork, trained unless it is there: the rate stays flat."""
+    """Return the checkpoint that all arms fork; train it with a flat learning rate if it is missing."""
     study = f"{run.study}-trunk"
     folder = Path(run.runs_dir) / study / run_name("trunk", run.seed)
     caller.run(
@@ -165,7 +168,7 @@ def _study_overrides(
     ]
     return [
         f"warm_start.checkpoint={checkpoint}",
-        # Seeds differ in the order of the data after the fork; the weights come from the checkpoint.
+        # Seeds change the order of the data after the fork; the weights come from the checkpoint.
         f"search.seeds=[{','.join(str(seed) for seed in spec.seeds)}]",
         "search.strategy.baselines=[]",
         f"search.strategy.baseline={CONTROL}",

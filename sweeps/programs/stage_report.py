@@ -1,10 +1,10 @@
-"""The weak-spot report after a stage: what it gained, what stalled, what fell, and what would help.
+"""Weak-spot report after a stage: which metrics gained, stalled or fell, and which sources would help.
 
 "Adapt the mixture to measured weak spots" is SmolLM2's first principle (arXiv 2502.02737, section 4).
-A metric counts as moved when it changed by more than twice its standard error over items, the same
-items compared in pairs where their scores were kept.
-What would move it is read off a surrogate of the stage's own trials: the predicted change when a
-tenth of the stage's tokens goes to one more source, taken evenly from the others.
+A metric counts as moved if it changed by more than twice its standard error over items. The same items
+are compared in pairs if their scores were kept.
+The sources that would help come from a surrogate of the stage's own trials. It predicts the change when a
+tenth of the stage's tokens is moved to one source, in proportion from all others.
 """
 
 from __future__ import annotations
@@ -34,45 +34,45 @@ __all__ = [
 Movement = Literal["gained", "stalled", "fell", "new"]
 
 SHIFT = 0.1
-"""Share of the stage's tokens that the surrogate is asked to move to one source."""
+"""Share of the stage's tokens that is moved to one source for the surrogate's prediction."""
 
-TELLING = 1e-3
-"""Smallest predicted gain that the report tells."""
+SMALLEST_GAIN = 1e-3
+"""Smallest predicted gain that the report shows, in units of the metric."""
 
 FEWEST_TRIALS = 5
-"""Below this many trials no surrogate is fitted: it would be noise read aloud."""
+"""Smallest number of trials for a surrogate; with fewer it would show only noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeakSpot:
-    """One metric after a stage."""
+    """Result of one metric after a stage."""
 
     metric: str
     """``task/metric``."""
     before: float | None
-    """After the stage before; None where there was none."""
+    """Value after the stage before; None if there was none."""
     after: float
     higher_is_better: bool
     movement: Movement
     target: float | None
-    """What is wanted, where something was said."""
+    """Target value; None if none was given."""
     reached: bool | None
-    """Whether the target is reached; None without one."""
+    """True if the target is reached; None without a target."""
     movers: tuple[tuple[str, float], ...]
-    """Source and predicted change for the better when it gets a tenth more, best first."""
+    """Source and predicted improvement if it gets a tenth of the tokens more, best first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeakSpots:
-    """All metrics after a stage."""
+    """Results of all metrics after a stage."""
 
     stage: str
     spots: tuple[WeakSpot, ...]
     trials: int
-    """Trials that the surrogate learned from; 0 where it was not fitted."""
+    """Trials on which the surrogate was fitted; 0 if it was not fitted."""
 
     def plain(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return asdict(self)
 
 
@@ -83,14 +83,14 @@ def weak_spots(
     trials: Sequence[tuple[Mapping[str, float], Mapping[str, float | None]]],
     targets: Mapping[str, float],
 ) -> WeakSpots:
-    """Compare two finished runs, the second of which went on where the first ended.
+    """Compare two finished runs, of which the second started from the end of the first.
 
     Args:
-        stage: The stage that ended.
-        before: The run of the stage before.
-        after: The run of this stage.
-        trials: Weights of the stage, and metrics, of every trial of its study.
-        targets: ``task/metric`` → value wanted.
+        stage: Name of the stage that ended.
+        before: Run of the stage before.
+        after: Run of this stage.
+        trials: Weights of the stage and metrics, for each trial of its study.
+        targets: ``task/metric`` → target value.
     """
     now, then = _metrics(after), {} if before is None else _metrics(before)
     errors = {} if before is None else {name: paired_error(before, after, name) for name in now}
@@ -113,7 +113,7 @@ def weak_spots(
 
 
 def _metrics(record: RunRecord) -> dict[str, dict[str, Any]]:
-    """``task/metric`` → row of the last scored checkpoint; missing values are left out."""
+    """Return ``task/metric`` → row of the last scored checkpoint, without missing values."""
     rows = record.scores()
     if not rows:
         return {}
@@ -132,7 +132,7 @@ def _reached(row: Mapping[str, Any], target: float | None) -> bool | None:
 
 
 def paired_error(before: RunRecord, after: RunRecord, name: str) -> float | None:
-    """Standard error of the change of ``task/metric`` over the items that both runs scored."""
+    """Return the standard error of the change of ``task/metric`` over the items that both runs scored."""
     task, metric = name.split("/", 1)
     columns = []
     for record in (before, after):
@@ -148,7 +148,7 @@ def paired_error(before: RunRecord, after: RunRecord, name: str) -> float | None
 
 
 def _items(path: Path, metric: str) -> dict[str, float] | None:
-    """Item → value of a metric; None where it was not kept."""
+    """Return item → value of a metric; None if the values were not kept."""
     table = read_details(path, [metric])
     if metric not in table.column_names:
         return None
@@ -161,7 +161,7 @@ def movements(
     after: Mapping[str, Mapping[str, Any]],
     errors: Mapping[str, float | None] | None = None,
 ) -> dict[str, Movement]:
-    """Metric → what became of it; ``errors`` are those of the changes, where they are known."""
+    """Return metric → movement; ``errors`` are the standard errors of the changes, if known."""
     found: dict[str, Movement] = {}
     for name, row in after.items():
         if name not in before:
@@ -171,7 +171,7 @@ def movements(
         change = change if row["higher_is_better"] else -change
         noise = (errors or {}).get(name)
         if noise is None:
-            # As if other items had been scored the second time: errs on the side of "stalled".
+            # Treat the two scores as independent, which favours "stalled".
             noise = math.hypot(row.get("stderr") or 0.0, before[name].get("stderr") or 0.0)
         found[name] = (
             "stalled" if abs(change) <= 2.0 * noise else "gained" if change > 0 else "fell"
@@ -183,7 +183,7 @@ def movers(
     trials: Sequence[tuple[Mapping[str, float], Mapping[str, float | None]]],
     higher_is_better: Mapping[str, bool],
 ) -> dict[str, tuple[tuple[str, float], ...]]:
-    """Metric → sources by what a tenth more of them would do to it; empty with too few trials."""
+    """Return metric → sources by their predicted improvement, best first; empty with too few trials."""
     from sweeps.search.surrogates import Surrogate, family
 
     if len(trials) < FEWEST_TRIALS:
@@ -217,14 +217,14 @@ def movers(
 
 
 def _shift(weights: Any, index: int) -> Any:
-    """``weights`` with a tenth of the whole moved to source ``index``."""
+    """Return ``weights`` with a tenth of the whole moved to source ``index``."""
     moved = (1.0 - SHIFT) * weights
     moved[index] += SHIFT
     return moved
 
 
 def report(found: WeakSpots) -> str:
-    """The report for people, as Markdown: what fell first, what gained last."""
+    """Return the report for people, as Markdown: falling metrics first, gaining ones last."""
     order = {"fell": 0, "stalled": 1, "new": 2, "gained": 3}
     rows = sorted(found.spots, key=lambda spot: (order[spot.movement], spot.metric))
     lines = [
@@ -234,7 +234,9 @@ def report(found: WeakSpots) -> str:
         "|---|--:|--:|---|---|---|",
     ]
     for spot in rows:
-        best = [f"{source} ({gain:+.4f})" for source, gain in spot.movers[:2] if gain >= TELLING]
+        best = [
+            f"{source} ({gain:+.4f})" for source, gain in spot.movers[:2] if gain >= SMALLEST_GAIN
+        ]
         target = "" if spot.target is None else f"{spot.target:g}"
         if spot.reached is not None:
             target += " reached" if spot.reached else " **not reached**"
@@ -244,8 +246,8 @@ def report(found: WeakSpots) -> str:
             f"{', '.join(best) or '–'} |"
         )
     learned = (
-        f"A linear surrogate of {found.trials} trials; gains are for the better, for a tenth of the "
-        "stage's tokens moved to the source."
+        f"A linear surrogate of {found.trials} trials: predicted improvement if a tenth of the stage's "
+        "tokens is moved to the source."
         if found.trials
         else f"Fewer than {FEWEST_TRIALS} trials: no surrogate was fitted."
     )

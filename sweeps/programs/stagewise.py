@@ -1,13 +1,13 @@
-"""Stage by stage: the mixture of each stage searched from the checkpoint that the stages before left.
+"""Search the mixture of one stage after the other, each from the checkpoint of the stages before.
 
     stage 1   search ─▶ winner ─▶ its checkpoint ╲                        weak spots of stage 1
     stage 2   stage 1 fixed, from that checkpoint, search ─▶ winner ─▶ …  weak spots of stage 2
     stage 3   stages 1 and 2 fixed, …, the rate decays                    weak spots of stage 3
 
 Each stage is a study of its own (``<study>-1-<stage>``, ``<study>-2-<stage>``, …) with its verdict; the
-winner's own run is the trunk of the next stage, so nothing is trained twice. The last study's runs hold
-the whole schedule and are promoted as any. Where this was killed, the same command goes on: finished
-stages are read from their verdicts.
+winner's own run is the trunk of the next stage, so nothing is trained twice. The runs of the last study
+contain the whole schedule and can be promoted like any other. If the program was killed, the same command
+resumes it, and finished stages are read from their verdicts.
 
     runs/<study>/stages.json      the winners so far
     runs/<study>/weak_spots_<k>_<stage>.md
@@ -31,55 +31,55 @@ from sweeps.programs.subprocess_cli import Caller, newest_checkpoint
 from sweeps.promotion.promotion_inputs import choose, picked_runs
 from sweeps.verdict.verdict_record import Verdict, write_verdict
 
-__all__ = ["StagesSpec", "Won", "main", "show_plan", "study_name"]
+__all__ = ["StageWinner", "StagesSpec", "main", "show_plan", "study_name"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagesSpec:
-    """How stages are searched one after the other."""
+    """Options of the search of one stage after the other."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     kind: Literal["stagewise"] = "stagewise"
-    """The word that names this program (:mod:`ablations.config.program_names`)."""
+    """Name of this program (:mod:`ablations.config.program_names`)."""
     module: Literal["sweeps.programs.stagewise"] | None = None
-    """Older configs named the program so."""
+    """Name of this program in older configs."""
     targets: Mapping[str, float] = field(default_factory=dict)
-    """``task/metric`` → value wanted; told in the weak-spot reports."""
+    """``task/metric`` → target value; the weak-spot reports show it."""
     trials: Mapping[str, int] = field(default_factory=dict)
-    """Stage → trials of its study; others take ``search.budget.trials``."""
+    """Stage → trials of its study; other stages use ``search.budget.trials``."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Won:
-    """A stage that was searched."""
+class StageWinner:
+    """Winner of one searched stage."""
 
     stage: str
     study: str
     trial: str
     name: str
-    """What people call the winner."""
+    """Name of the winner for people."""
     outcome: str
-    """The verdict's outcome."""
+    """Outcome of the verdict."""
     weights: Mapping[str, float]
     run: str
-    """Folder of the winner's run that the next stage starts from."""
+    """Name of the winner's run, from which the next stage starts."""
     checkpoint: str
-    """Its last checkpoint."""
+    """Folder of the run's last checkpoint."""
 
 
 def study_name(study: str, number: int, stage: str) -> str:
-    """Name of the study of stage number ``number`` (from 1)."""
+    """Return the name of the study of stage number ``number`` (from 1)."""
     return f"{study}-{number}-{slug(stage)}"
 
 
 def show_plan(config: Mapping[str, Any], run: RunConfig) -> None:
-    """What ``ablate plan`` adds: the studies that there will be."""
+    """Print for ``ablate plan`` the studies that the program will run."""
     spec = validate(StagesSpec, config["program"])
     _require_stages(run, spec)
     trials = ((config.get("search") or {}).get("budget") or {}).get("trials")
     for number, (stage, tokens) in enumerate(run.schedule.budgets().items(), start=1):
-        start = "from scratch" if number == 1 else "from the winner's checkpoint before"
+        start = "from scratch" if number == 1 else "from the checkpoint of the stage before"
         print(
             f"study {study_name(run.study, number, stage)}: {spec.trials.get(stage, trials)} trials "
             f"of {tokens:,.0f} tokens, {start}"
@@ -87,20 +87,20 @@ def show_plan(config: Mapping[str, Any], run: RunConfig) -> None:
 
 
 def main(config: Mapping[str, Any]) -> int:
-    """Search every stage in turn; skips what is done."""
+    """Search one stage after the other; skip finished ones."""
     spec = validate(StagesSpec, config["program"])
     run = load(config, config.get("config_dirs", ()))
     stages = list(run.schedule.stages)
     _require_stages(run, spec)
     caller = Caller.of_this_command(config)
-    won: list[Won] = []
+    winners: list[StageWinner] = []
     for number, stage in enumerate(stages, start=1):
         study = study_name(run.study, number, stage)
-        overrides = _overrides(run, spec, stages, won, number)
+        overrides = _overrides(run, spec, stages, winners, number)
         caller.run(f"study={study}", *overrides, search=True)
         verdict = _judge(Path(run.runs_dir), study)
-        won.append(_winner(Path(run.runs_dir), study, stage, verdict))
-        _tell(run, spec, won, number)
+        winners.append(_winner(Path(run.runs_dir), study, stage, verdict))
+        _write_report(run, spec, winners, number)
     return 0
 
 
@@ -134,14 +134,14 @@ def _require_stages(run: RunConfig, spec: StagesSpec) -> None:
 
 
 def _overrides(
-    run: RunConfig, spec: StagesSpec, stages: list[str], won: list[Won], number: int
+    run: RunConfig, spec: StagesSpec, stages: list[str], winners: list[StageWinner], number: int
 ) -> list[str]:
-    """The changes that make the user's command the search of one stage."""
+    """Return the overrides that turn the user's command into the search of one stage."""
     stage, last = stages[number - 1], number == len(stages)
     sources = list(run.mixture.weights)
     overrides = [f"~schedule.stages.{later}" for later in stages[number:]]
-    for before in won:
-        # Null in the user's config: a mapping takes the place of null only as a whole.
+    for before in winners:
+        # The weights are null in the user's config, and null can only be replaced by a whole mapping.
         weights = ", ".join(f"{s}: {w!r}" for s, w in before.weights.items())
         overrides.append(f"schedule.stages.{before.stage}.weights={{{weights}}}")
     even = Mixture(run.mixture.weights, normalize=run.mixture.normalize)
@@ -150,10 +150,10 @@ def _overrides(
     overrides.append(f"{path}={{{start}}}")
     overrides.append(f"++search.space={{mixtures: {{{path}: {{sources: [{','.join(sources)}]}}}}}}")
     if not last:
-        # The next stage goes on from here, so the rate stays up: only the last stage decays.
+        # The next stage starts from this one's checkpoint, so only the last stage decays the rate.
         overrides.append("schedule.lr.decay_steps=0")
-    if won:
-        overrides.append(f"warm_start.checkpoint={won[-1].checkpoint}")
+    if winners:
+        overrides.append(f"warm_start.checkpoint={winners[-1].checkpoint}")
     if stage in spec.trials:
         overrides.append(f"search.budget.trials={spec.trials[stage]}")
     return overrides
@@ -170,12 +170,12 @@ def _judge(runs_dir: Path, study: str) -> Verdict:
     return verdict
 
 
-def _winner(runs_dir: Path, study: str, stage: str, verdict: Verdict) -> Won:
-    """The verdict's winner or its baseline; of equals, the one with the best mean goes on."""
+def _winner(runs_dir: Path, study: str, stage: str, verdict: Verdict) -> StageWinner:
+    """Return the verdict's winner or its baseline; after a tie, the candidate with the best mean."""
     row = verdict.candidates[0] if verdict.outcome == "tie" else choose(verdict, None)
     record = picked_runs(runs_dir, study, row)[0]
     weights = record.manifest.config["schedule"]["stages"][stage]["weights"]
-    return Won(
+    return StageWinner(
         stage=stage,
         study=study,
         trial=row.trial,
@@ -187,13 +187,15 @@ def _winner(runs_dir: Path, study: str, stage: str, verdict: Verdict) -> Won:
     )
 
 
-def _tell(run: RunConfig, spec: StagesSpec, won: list[Won], number: int) -> None:
-    """Write down the winners so far and the weak spots of the stage that ended."""
+def _write_report(
+    run: RunConfig, spec: StagesSpec, winners: list[StageWinner], number: int
+) -> None:
+    """Write the winners so far and the weak spots of the stage that ended."""
     runs_dir = Path(run.runs_dir)
     folder = runs_dir / run.study
     folder.mkdir(parents=True, exist_ok=True)
-    now = won[-1]
-    before = RunRecord(runs_dir / won[-2].run) if len(won) > 1 else None
+    now = winners[-1]
+    before = RunRecord(runs_dir / winners[-2].run) if len(winners) > 1 else None
     found = weak_spots(
         now.stage,
         before,
@@ -205,7 +207,7 @@ def _tell(run: RunConfig, spec: StagesSpec, won: list[Won], number: int) -> None
     write_text(folder / f"weak_spots_{number}_{slug(now.stage)}.md", text)
     write_json(
         folder / "stages.json",
-        {"format": 1, "stages": [vars(stage) for stage in won], "weak_spots": found.plain()},
+        {"format": 1, "stages": [vars(stage) for stage in winners], "weak_spots": found.plain()},
     )
     print(text)
 
@@ -213,7 +215,7 @@ def _tell(run: RunConfig, spec: StagesSpec, won: list[Won], number: int) -> None
 def _trials(
     runs_dir: Path, study: str, stage: str
 ) -> list[tuple[Mapping[str, float], Mapping[str, float | None]]]:
-    """Weights of the stage and metrics of every finished run of a study."""
+    """Return the weights of the stage and the metrics of every finished run of a study."""
     found = []
     for record in list_runs(runs_dir, study):
         result = record.result()

@@ -1,9 +1,9 @@
-"""Calls of ``ablate`` from a program that gives out many runs: the user's own command, changed.
+"""Call ``ablate`` from a program that launches several runs, with the user's own command and changes.
 
-A program is named by an experiment (``program.kind``). It repeats the command that began it, with
-further overrides, in processes of their own: what Hydra composed once is composed the same way again,
-and a run that died is gone on with by giving the user's command again. Such a process ends with the program:
-else its search would hold the study that the next command wants to go on with.
+An experiment names a program by ``program.kind``. The program repeats the command that started it in new
+processes, with more overrides. Hydra therefore composes the same config again, and the user's command
+resumes a run that died. Each process ends with the program. Otherwise its search would keep the study
+locked, and the next command could not resume it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ __all__ = ["Caller", "called", "mapping_override", "newest_checkpoint"]
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Gives the command that began this process again, with changes."""
+    """Caller that repeats the command of this process, with changes."""
 
     overrides: tuple[str, ...]
-    """The user's own overrides."""
+    """Overrides of the user's command."""
     config_dirs: tuple[str, ...] = ()
-    """Config folders that the user added."""
+    """Config folders of the user's command."""
 
     @classmethod
     def of_this_command(cls, config: Mapping[str, Any]) -> Caller:
-        """The caller of the command that Hydra is running now."""
+        """Return a caller for the command that Hydra is running now."""
         from hydra.core.hydra_config import HydraConfig
 
         own = str(conf_dir())
@@ -44,10 +44,10 @@ class Caller:
         )
 
     def run(self, *changes: str, search: bool = False) -> None:
-        """``ablate run`` with ``changes`` after the user's overrides.
+        """Call ``ablate run`` with ``changes`` after the user's overrides.
 
         Raises:
-            WorkError: the command failed; it has said why.
+            WorkError: The command failed; it has printed the reason.
         """
         dirs = [part for folder in self.config_dirs for part in ("--config-dir", folder)]
         command = [*dirs, *(["--multirun"] if search else []), *self.overrides, "program=null"]
@@ -62,15 +62,15 @@ class Caller:
 
 
 def mapping_override(path: str, values: Mapping[str, float], *, sign: str = "++") -> list[str]:
-    """One override a key, each number with all its digits."""
+    """Return one override for each key, each number with all its digits."""
     return [f"{sign}{path}.{key}={float(value)!r}" for key, value in values.items()]
 
 
 def newest_checkpoint(run: Path) -> Path:
-    """The last checkpoint folder of a run folder.
+    """Return the last checkpoint folder of a run folder.
 
     Raises:
-        WorkError: there is none.
+        WorkError: The run kept no checkpoint.
     """
     steps = [path for path in (run / "checkpoints").glob("*") if path.name.isdigit()]
     if not steps:
@@ -82,10 +82,10 @@ def called(words: Sequence[str]) -> int:
     """Run one command in the process that a program started for it.
 
     Args:
-        words: The pid of the program, then the words after ``ablate``.
+        words: Process id of the program, then the arguments of ``ablate``.
 
     Returns:
-        The exit code.
+        Exit code.
     """
     from ablations.cli import main
 

@@ -1,4 +1,4 @@
-"""The commands that a program gives: what they return, and that none outlives the program."""
+"""Commands that a program calls: their exit codes, and that none outlives the program."""
 
 from __future__ import annotations
 

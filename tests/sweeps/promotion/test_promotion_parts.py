@@ -1,4 +1,4 @@
-"""Freezing, the bill, arms, stages and weak spots: the parts that need no study."""
+"""Freezing, cost, arms, stages and weak spots: the parts that need no study."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sweeps.programs.stage_report import (
     paired_error,
     report,
 )
-from sweeps.programs.stagewise import StagesSpec, Won, _overrides, _require_stages
+from sweeps.programs.stagewise import StagesSpec, StageWinner, _overrides, _require_stages
 from sweeps.promotion.full_run_cost import estimate, stage_hours
 from sweeps.promotion.full_schedule import freeze
 from sweeps.promotion.specs import FullSpec, FullStage, PriceSpec
@@ -93,7 +93,7 @@ def test_stages_that_cannot_be_are_refused(stages: dict[str, FullStage]) -> None
         FullSpec(name="f", total_tokens=1e9, lr=LearningRateSpec(), tokenizer="t", stages=stages)
 
 
-def test_the_bill_of_the_1b7_is_what_was_published() -> None:
+def test_the_cost_of_the_1b7_is_the_published_one() -> None:
     config = load(composed("experiment=smollm2_1b7"))
     schedule = config.build_schedule()
     found = estimate(
@@ -105,7 +105,7 @@ def test_the_bill_of_the_1b7_is_what_was_published() -> None:
     assert found.wall_days == pytest.approx(found.device_hours / 256 / 24)
 
 
-def test_the_bill_grows_with_the_tokens() -> None:
+def test_the_cost_grows_with_the_tokens() -> None:
     model = ModelSpec(
         vocab_size=64,
         hidden_size=32,
@@ -169,8 +169,8 @@ def test_stage_k_fixes_the_stages_before_and_starts_from_their_checkpoint() -> N
     spec = StagesSpec(module="m", trials={"second": 4})
     stages = list(run.schedule.stages)
     assert stages == ["first", "second", "decay"]
-    won = [
-        Won(
+    winners = [
+        StageWinner(
             stage="first",
             study="s-1-first",
             trial="trial-0002",
@@ -181,26 +181,26 @@ def test_stage_k_fixes_the_stages_before_and_starts_from_their_checkpoint() -> N
             checkpoint="/runs/checkpoints/200",
         )
     ]
-    found = _overrides(run, spec, stages, won, 2)
+    found = _overrides(run, spec, stages, winners, 2)
     assert "schedule.stages.first.weights={wiki: 0.7, chat: 0.3}" in found
     assert "~schedule.stages.decay" in found
     assert "warm_start.checkpoint=/runs/checkpoints/200" in found
     assert "schedule.lr.decay_steps=0" in found  # only the last stage decays
     assert "search.budget.trials=4" in found
-    last = _overrides(run, spec, stages, [*won, *won], 3)
+    last = _overrides(run, spec, stages, [*winners, *winners], 3)
     assert not [o for o in last if o.startswith(("~", "schedule.lr"))]
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("schedule.stages.first.weights={wiki: 1.0}", "cannot be searched"),
         ("schedule.lr.decay_steps=null", "must be in steps"),
     ],
 )
-def test_what_cannot_be_searched_stage_by_stage_is_refused(override: str, said: str) -> None:
+def test_what_cannot_be_searched_stage_by_stage_is_refused(override: str, message: str) -> None:
     run = load(composed("experiment=demo_stages", override))
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         _require_stages(run, StagesSpec(module="m"))
 
 
@@ -240,7 +240,7 @@ def test_a_metric_moved_when_it_left_the_noise_of_its_items() -> None:
     }
 
 
-def test_the_same_items_in_pairs_tell_more(tmp_path: Path) -> None:
+def test_the_same_items_in_pairs_detect_smaller_changes(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -281,7 +281,7 @@ def test_the_surrogate_names_the_source_that_helps() -> None:
     assert "gap/bpb" not in found
 
 
-def test_too_few_trials_teach_nothing() -> None:
+def test_too_few_trials_give_no_movers() -> None:
     assert movers([({"wiki": 1.0}, {"a/bpb": 1.0})] * 4, {"a/bpb": False}) == {}
 
 
