@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 
 def main(config: Mapping[str, Any]) -> int:
-    """Promote, or with ``compare=<promotion folder>`` compare a promotion with its full run."""
+    """Promote, or with ``compare=<promotion folder>`` compare its full run with its prediction."""
     options = read_options(CompareOptions, config)
     if options.compare is not None:
         return _compare(options, Path(options.compare))
@@ -32,7 +32,7 @@ def main(config: Mapping[str, Any]) -> int:
     record = promoted.record
     print(f"{promoted.folder}: {record['candidate']['name']} → {record['full']['name']}")
     if promoted.stood:
-        print("  promoted before, in the same words from the same evidence: nothing was written")
+        print("  the same promotion from the same evidence exists already: nothing was written")
     for gate in promoted.gates:
         noted = " (overridden)" if gate.override else ""
         print(f"  {gate.state + noted:<22} {gate.name}: {gate.sentence}")
@@ -52,7 +52,7 @@ def main(config: Mapping[str, Any]) -> int:
 
 
 def _prediction(record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the sealed prediction of the score, in one line; nothing without one."""
+    """Yield one line with the sealed prediction of the score, if there is one."""
     found = (record.get("prediction") or {}).get("score")
     if found is None:
         return

@@ -1,1 +1,1 @@
-"""Promotions: gates, the frozen full run, its sealed prediction, and the comparison afterwards."""
+"""Promotions: gates, the frozen full run, its sealed prediction, and the later comparison."""

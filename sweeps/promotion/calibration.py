@@ -1,9 +1,9 @@
-"""How many sealed intervals held, over all promotions of a runs folder.
+"""Count how many sealed intervals held, over all promotions of a runs folder.
 
     runs/<promotion>/comparison.json     the newest comparison of each promotion
 
-Only predictions count whose mark the full run carried from its start. An interval is of 90%: over many
-promotions about nine of ten should hold.
+A prediction counts only if the full run recorded its digest when it started. The intervals are 90%
+intervals: over many promotions about nine of ten should hold.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ COMPARISON_FILE = "comparison.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Sealed intervals that were put to the test."""
+    """Counts of sealed intervals that were tested."""
 
     promotions: int = 0
-    """Promotions with at least one."""
+    """Promotions with at least one tested interval."""
     scores: int = 0
     """Intervals of scores."""
     scores_held: int = 0
@@ -33,34 +33,34 @@ class Calibration:
     """Intervals of tasks."""
     tasks_held: int = 0
     unreadable: tuple[str, ...] = ()
-    """Comparisons that could not be read, so were not counted."""
+    """Comparisons that could not be read and were not counted."""
 
     def text(self, runs_dir: Path | str) -> str:
-        """Return the line for people."""
+        """Return one line for people."""
         if not self.promotions:
-            said = "no sealed interval was put to the test yet"
+            counts = "no sealed interval has been put to the test yet"
         else:
-            said = (
+            counts = (
                 f"{self.scores_held} of {self.scores} intervals of scores and {self.tasks_held} of "
                 f"{self.tasks} of tasks held, over {self.promotions} promotion"
                 f"{'' if self.promotions == 1 else 's'} (about 90% should)"
             )
         bad = f"; not readable: {', '.join(self.unreadable)}" if self.unreadable else ""
-        return f"Calibration in {runs_dir}: {said}{bad}."
+        return f"Calibration in {runs_dir}: {counts}{bad}."
 
 
 def keep_comparison(runs_dir: Path, promotion: str, stored: Mapping[str, Any]) -> None:
-    """Keep a comparison beside the full runs that it is about; the newest counts."""
+    """Write a comparison next to its full runs, replacing an older one."""
     folder = runs_dir / promotion
     if folder.is_dir():
         write_sealed(folder / COMPARISON_FILE, stored)
 
 
 def calibration(runs_dir: Path, newest: Mapping[str, Any]) -> Calibration:
-    """Count over the comparisons kept in ``runs_dir``, with ``newest`` in the place of its own.
+    """Count over the comparisons in ``runs_dir``, with ``newest`` replacing the one of its promotion.
 
-    A comparison that cannot be read is named and not counted: one damaged file must not take the
-    comparison of another promotion down.
+    A comparison that cannot be read is listed and not counted, because one damaged file must not stop
+    the comparison of another promotion.
     """
     kept: dict[str, Mapping[str, Any]] = {}
     unreadable = []
@@ -87,7 +87,7 @@ def calibration(runs_dir: Path, newest: Mapping[str, Any]) -> Calibration:
 
 
 def _held(comparisons: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, bool]]:
-    """(promotion, task, whether it held) of every interval that was put to the test."""
+    """Return (promotion, task, True if it held) for every interval that was tested."""
     return [
         (str(one["promotion"]), str(row["task"]), bool(row["held"]))
         for one in comparisons

@@ -1,7 +1,7 @@
 """Values of runs by task and metric, their relative changes, and the rank correlation of two changes.
 
-Changes are relative and turned so that more is better, one metric a task (bits per byte where there
-are any: accuracies of small models move in steps of an item).
+Changes are relative and oriented so that positive is better, with one metric per task. Bits per byte are
+preferred because accuracies of small models move in steps of one item.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ __all__ = [
 ]
 
 FEWEST_TASKS = 5
-"""Below this many tasks a bootstrap over tasks repeats a handful of values: no interval is given."""
+"""Smallest number of tasks for an interval: with fewer, a bootstrap repeats a handful of values."""
 
 _DRAWS = 2000
 
 Values = dict[tuple[str, str], tuple[float, bool]]
-"""(task, metric) → value, and whether more is better."""
+"""(task, metric) → value, and True if more is better."""
 
 
 def mean_first(records: Sequence[RunRecord]) -> Values:
-    """Return the means at the first scored checkpoint of every run."""
+    """Return the means over the runs at their first scored checkpoints."""
     return mean_values([run.scores()[0] for run in records if run.scores()])
 
 
 def mean_last(records: Sequence[RunRecord]) -> Values:
-    """Return the means at the last scored checkpoint of every run."""
+    """Return the means over the runs at their last scored checkpoints."""
     return mean_values([run.scores()[-1] for run in records if run.scores()])
 
 
 def mean_values(rows: Sequence[Mapping[str, Any]]) -> Values:
-    """Return the mean of every metric that no row of scores lacks."""
+    """Return the mean of every metric that all rows of scores contain."""
     found: dict[tuple[str, str], list[tuple[float, bool]]] = {}
     for row in rows:
         for task, metrics in row["metrics"].items():
@@ -60,13 +60,13 @@ def mean_values(rows: Sequence[Mapping[str, Any]]) -> Values:
 
 
 def changes(before: Values, after: Values) -> dict[str, tuple[str, float]]:
-    """Return task → its metric, and the relative change for the better; one metric a task."""
+    """Return task → its metric and relative change, positive = better; one metric for each task."""
     found: dict[str, tuple[str, float]] = {}
     for (task, metric), (then, higher) in before.items():
         if (task, metric) not in after or then == 0.0:
             continue
         change = (after[task, metric][0] - then) / abs(then)
-        # Bits per byte go before any other metric of a task.
+        # Bits per byte are preferred to any other metric of a task.
         if task not in found or metric == "bpb":
             found[task] = (metric, change if higher else -change)
     return found
@@ -77,7 +77,7 @@ def rank_correlation(
 ) -> tuple[float | None, tuple[float, float] | None]:
     """Return Spearman's rank correlation, and its 95% bootstrap interval over the pairs.
 
-    The correlation is None below three pairs or without any spread, the interval below five.
+    The correlation is None below three pairs or without any spread, the interval below five pairs.
     """
     from sweeps.verdict.numbers import rank_correlations
 

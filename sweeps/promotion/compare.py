@@ -1,13 +1,13 @@
-"""After the full run: what was foretold of the difference between mixtures, and what came of it.
+"""Compare the full run with the sealed prediction of the difference between the mixtures.
 
-    against the baseline     pick minus baseline, both at full size: the sealed prediction is put to
-                             the test; needs the full run of the baseline too
-                             (``experiment=baseline`` of the promotion's folder)
+    against the baseline     pick minus baseline, both at full size: this tests the sealed prediction;
+                             it needs the full run of the baseline too (``experiment=baseline`` of the
+                             promotion's folder)
     over the run             last checkpoint minus first, proxies and full run: learning progress, which
-                             any mixture makes; shown where nothing better is there
+                             any mixture makes; shown if the baseline was not run at full size
 
-Beside the sealed intervals stands Spearman's rank correlation over tasks of the relative changes, with a
-bootstrap interval over tasks. Tasks whose noise is larger than the difference are left out.
+The comparison also gives Spearman's rank correlation over tasks of the relative changes, with a bootstrap
+interval over tasks. Tasks whose noise is larger than the difference are left out.
 """
 
 from __future__ import annotations
@@ -48,57 +48,57 @@ Seal = Literal["kept", "broken", "unmarked", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class TaskChange:
-    """One task's relative change, positive = better."""
+    """Relative change of one task, positive = better."""
 
     task: str
     metric: str
     predicted: float
-    """By the proxies."""
+    """Change in the proxies."""
     realised: float
-    """By the full run."""
+    """Change in the full run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One sealed interval, put to the test; differences in the metric's units, positive = better."""
+    """Test of one sealed interval; differences in the metric's units, positive = better."""
 
     task: str
     """Task, or ``score``."""
     metric: str
     mean: float
-    """Foretold."""
+    """Predicted difference."""
     low: float | None
     high: float | None
     realised: float
     held: bool | None
-    """Whether the realised difference lies inside; None without an interval."""
+    """True if the realised difference is inside the interval; None without an interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The full run against its prediction."""
+    """Comparison of a full run with its prediction."""
 
     promotion: str
     folder: str
-    """Where the promotion lies."""
+    """Folder of the promotion."""
     runs_dir: str
     basis: Basis
     not_comparable: str | None
-    """Why the full run cannot be compared with what was foretold; None where it can."""
+    """Reason why the full run cannot be compared with the prediction; None if it can."""
     seal: Seal
-    """Whether the full run carried the prediction's mark from its start."""
+    """State of the prediction's digest in the labels of the full runs."""
     outcomes: tuple[Outcome, ...]
-    """Score first, then the largest expected differences."""
+    """Score first, then the tasks by expected difference, largest first."""
     left_out: Mapping[str, str]
-    """``task/metric`` → why it is not compared."""
+    """``task/metric`` → reason why it is not compared."""
     rows: tuple[TaskChange, ...]
     """Largest predicted gain first."""
     correlation: float | None
-    """Spearman over tasks; None below three tasks, without any spread, or where nothing compares."""
+    """Spearman over tasks; None below three tasks, without any spread, or if nothing is comparable."""
     interval: tuple[float, float] | None
-    """95%, bootstrap over tasks; None below five tasks."""
+    """95% bootstrap interval over tasks; None below five tasks."""
     same_direction: float | None
-    """Share of tasks whose change has the sign predicted."""
+    """Share of tasks whose change has the predicted sign."""
     score: float | None
     """Score of the full run."""
     baseline_score: float | None
@@ -106,15 +106,15 @@ class Comparison:
     proxy_score: float | None
     """Mean score of the proxies."""
     audit_gaps: tuple[str, ...]
-    """Where the full runs read something else than asked; empty is good."""
+    """Differences between the asked mixture and what the full runs read; empty is good."""
     spikes: int
     """Loss spikes recorded."""
     unseen: Mapping[str, float]
-    """Source that the full run read and no proxy did → its share of the full run's tokens."""
+    """Source that the full run read and no proxy read → its share of the full run's tokens."""
     calibration: Calibration = field(default_factory=Calibration)
 
     def text(self) -> str:
-        """Return it for people, as Markdown."""
+        """Return the comparison for people, as Markdown."""
         return text(self)
 
     def plain(self) -> dict[str, Any]:
@@ -126,8 +126,8 @@ def compare(folder: Path, runs_dir: Path) -> Comparison:
     """Compare the full run of the promotion in ``folder`` with its prediction.
 
     Raises:
-        ConfigError: the folder holds no readable promotion.
-        UserError: the full run has not finished.
+        ConfigError: The folder contains no readable promotion.
+        UserError: The full run has not finished.
     """
     record = _promotion(folder)
     full = _finished(runs_dir, record["name"], "full")
@@ -156,7 +156,11 @@ def compare(folder: Path, runs_dir: Path) -> Comparison:
     else:
         pair = (mean_first(proxies), mean_last(proxies)), (mean_first([full]), mean_last([full]))
     rows = _rows(changes(*pair[0]), changes(*pair[1]), left_out)
-    correlation, interval = (None, None) if why else _correlation(rows)
+    correlation, interval = (
+        (None, None)
+        if why
+        else rank_correlation([row.predicted for row in rows], [row.realised for row in rows])
+    )
     agree = [row.predicted * row.realised > 0 for row in rows]
     full_runs = [run for run in (full, baseline) if run is not None]
     tolerance = float(full.manifest.config["mixture"]["audit_tolerance"])
@@ -184,7 +188,7 @@ def compare(folder: Path, runs_dir: Path) -> Comparison:
 
 
 def _promotion(folder: Path) -> dict[str, Any]:
-    """Read ``promotion.json``, refusing what is none."""
+    """Read ``promotion.json`` and refuse a folder or file that is not a promotion."""
     path = folder / "promotion.json"
     wrong = Problem("compare", "not a promotion folder", found=str(folder))
     if not path.is_file():
@@ -204,7 +208,7 @@ def _promotion(folder: Path) -> dict[str, Any]:
 
 
 def _seal(stored: Mapping[str, Any] | None, runs: Sequence[RunRecord]) -> Seal:
-    """Return what became of the prediction's mark in the labels of the full runs."""
+    """Compare the prediction's digest with the one in the labels of the full runs."""
     if stored is None:
         return "none"
     marks = {run.manifest.labels.get("prediction") for run in runs}
@@ -216,7 +220,7 @@ def _seal(stored: Mapping[str, Any] | None, runs: Sequence[RunRecord]) -> Seal:
 def _outcomes(
     prediction: Prediction | None, baseline: RunRecord | None, full: RunRecord
 ) -> tuple[tuple[Outcome, ...], dict[str, str]]:
-    """Put every sealed interval to the test; also what is left out, with the reason."""
+    """Test every sealed interval; also return what is left out, with the reason."""
     if prediction is None:
         return (), {}
     left_out = dict(prediction.not_comparable)
@@ -250,7 +254,7 @@ def _outcome(row: Expected, realised: float) -> Outcome:
 
 
 def _differences(prediction: Prediction, baseline: RunRecord, full: RunRecord) -> dict[str, float]:
-    """``score`` and ``task/metric`` → full run minus the baseline's, positive = better."""
+    """Return ``score`` and ``task/metric`` → full run minus the baseline's, positive = better."""
     before, after = mean_last([baseline]), mean_last([full])
     found = {
         f"{task}/{metric}": (value - before[task, metric][0]) * (1.0 if higher else -1.0)
@@ -267,7 +271,7 @@ def _differences(prediction: Prediction, baseline: RunRecord, full: RunRecord) -
 def _why_not(
     unseen: Mapping[str, float], full: RunRecord, baseline: RunRecord | None
 ) -> str | None:
-    """Return why nothing can be compared; a source added alike to both full runs is no reason."""
+    """Return why nothing can be compared; a source added equally to both full runs is no reason."""
     if not unseen:
         return None
     named = ", ".join(f"{name} ({share:.1%} of its tokens)" for name, share in unseen.items())
@@ -281,18 +285,18 @@ def _why_not(
     uneven = [n for n in unseen if abs(ours.get(n, 0.0) - theirs.get(n, 0.0)) > tolerance]
     if not uneven:
         return None
-    told = ", ".join(f"{n} ({ours.get(n, 0.0):.1%} and {theirs.get(n, 0.0):.1%})" for n in uneven)
-    return f"no proxy read {told}, and winner and baseline read different shares of it"
+    listed = ", ".join(f"{n} ({ours.get(n, 0.0):.1%} and {theirs.get(n, 0.0):.1%})" for n in uneven)
+    return f"no proxy read {listed}, and winner and baseline read different shares of it"
 
 
 def _unseen(full: RunRecord, proxies: Sequence[RunRecord]) -> dict[str, float]:
-    """Source that the full run read and no proxy did → share of its tokens."""
+    """Return source that the full run read and no proxy read → share of its tokens."""
     seen = {source for run in proxies for source in _shares(run)}
     return {source: share for source, share in _shares(full).items() if source not in seen}
 
 
 def _shares(record: RunRecord) -> dict[str, float]:
-    """Source → share of everything that a run read, by its audit, in order."""
+    """Return source → share of the windows that a run read, from its audit, in its order."""
     counts: dict[str, float] = {}
     for row in (record.audit() or {}).get("stages", ()):
         if row["windows"]:
@@ -315,12 +319,6 @@ def _rows(
     return tuple(sorted(rows, key=lambda row: -row.predicted))
 
 
-def _correlation(
-    rows: Sequence[TaskChange],
-) -> tuple[float | None, tuple[float, float] | None]:
-    return rank_correlation([row.predicted for row in rows], [row.realised for row in rows])
-
-
 def _score(record: RunRecord) -> float | None:
     value = (record.result() or {}).get("score")
     return None if value is None else float(value)
@@ -341,7 +339,7 @@ def _finished(runs_dir: Path, study: str, trial: str) -> RunRecord | None:
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> Path:
-    """Keep the comparison beside the promotion and beside its full runs; the newest counts."""
+    """Write the comparison into the promotion and next to its full runs, replacing an older one."""
     keep_comparison(Path(comparison.runs_dir), comparison.promotion, comparison.plain())
     write_sealed(folder / COMPARISON_FILE, comparison.plain())
     path = folder / "comparison.md"
@@ -350,7 +348,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> Path:
 
 
 def after_run(config: Mapping[str, Any], record: RunRecord) -> None:
-    """Print and keep the comparison: what ``ablate run`` calls at the end of a promoted run."""
+    """Print and store the comparison; ``ablate run`` calls this at the end of a promoted run."""
     folder = Path(config["after"]["promotion"])
     if not (folder / "promotion.json").is_file():
         print(f"no comparison: the promotion was moved away from {folder}")

@@ -1,4 +1,4 @@
-"""A comparison in words: differences between mixtures first, learning progress last."""
+"""Text of a comparison: differences between mixtures first, learning progress last."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SEALS = {
 def text(found: Comparison) -> str:
     """Return a comparison for people, as Markdown."""
     lines = [
-        f"# {found.promotion}: what was foretold and what the full run did",
+        f"# {found.promotion}: prediction and full run",
         "",
         *_lead(found),
         *_outcomes(found),
@@ -41,7 +41,7 @@ def _lead(found: Comparison) -> Iterator[str]:
     if found.basis == "over the run":
         yield (
             "The baseline was not run at full size, so no difference between mixtures can be seen and "
-            "the prediction is not put to the test. This trains it:"
+            "the prediction is not put to the test. This command trains it:"
         )
         yield ""
         conf = shlex.quote(f"{found.folder}/conf")
@@ -60,10 +60,10 @@ def _verdict(found: Comparison) -> Iterator[str]:
     for row in scores:
         yield (
             f"Winner minus baseline at full size, score, positive = better: **{row.realised:+.4g}**; "
-            f"foretold {row.mean:+.4g} ({_interval(row)}): {_held(row)}."
+            f"predicted {row.mean:+.4g} ({_interval(row)}): {_held(row)}."
         )
     if not scores and found.seal != "none":
-        why = found.left_out.get("score", "no score was foretold")
+        why = found.left_out.get("score", "no score was predicted")
         yield f"Winner minus baseline at full size: the score is not compared ({why})."
     if tasks:
         yield (
@@ -86,7 +86,7 @@ def _held(row: Outcome) -> str:
 def _outcomes(found: Comparison) -> Iterator[str]:
     if not found.outcomes:
         return
-    yield "| winner minus baseline | foretold | 90% interval | realised | |"
+    yield "| winner minus baseline | predicted | 90% interval | realised | |"
     yield "|---|--:|--:|--:|---|"
     for row in found.outcomes:
         name = f"{row.task}/{row.metric}" if row.metric else "**score**"
@@ -115,7 +115,7 @@ def _changes(found: Comparison) -> Iterator[str]:
         yield (
             f"Rank correlation over tasks of the relative {kind} {found.basis}: "
             f"{found.correlation:.2f} ({interval}, {len(found.rows)} tasks); "
-            f"{found.same_direction or 0.0:.0%} moved the way that the proxies foretold."
+            f"{found.same_direction or 0.0:.0%} moved the way that the proxies predicted."
         )
     elif found.not_comparable is None:
         yield f"{len(found.rows)} tasks: too few for a rank correlation."
@@ -132,18 +132,18 @@ def _facts(found: Comparison) -> Iterator[str]:
     yield f"Realised mixture: {'; '.join(found.audit_gaps) or 'as asked in every stage'}."
     if found.unseen:
         named = ", ".join(f"{name} ({share:.1%})" for name, share in found.unseen.items())
-        said = f"Read by the full run and by no proxy: {named}"
+        line = f"Read by the full run and by no proxy: {named}"
         if found.not_comparable is None:
-            said += (
-                "; winner and baseline read it alike, so their difference compares, diluted by its "
-                "share as the prediction allowed for"
+            line += (
+                "; winner and baseline read it alike, so their difference can be compared; it is diluted "
+                "by that share, as the prediction assumed"
             )
-        yield said + "."
+        yield line + "."
     yield (
-        f"Loss spikes: {found.spikes}. Score {_told(found.score)}, baseline "
-        f"{_told(found.baseline_score)}, proxies {_told(found.proxy_score)}."
+        f"Loss spikes: {found.spikes}. Score {_number(found.score)}, baseline "
+        f"{_number(found.baseline_score)}, proxies {_number(found.proxy_score)}."
     )
 
 
-def _told(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "missing" if value is None else f"{value:.4f}"

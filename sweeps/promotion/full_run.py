@@ -1,6 +1,6 @@
-"""The full run of a promotion in the terms of nanotron's main branch: its chain of files.
+"""Chain of nanotron files for the full run of a promotion.
 
-A :class:`RunConfig` says what is trained; :class:`FullSpec` says where. Together they are a chain.
+A :class:`RunConfig` describes what is trained, a :class:`FullSpec` on which cluster.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["chain_files", "chain_run", "stage_launches"]
 
 
 def chain_run(config: RunConfig, full: FullSpec, name: str, nanotron: Branch = "main") -> ChainRun:
-    """Return everything that the files of ``config`` on ``full``'s cluster say."""
+    """Return the values of the files for ``config`` on the cluster of ``full``."""
     schedule, cluster = config.build_schedule(), full.cluster
     warm = config.warm_start
     return ChainRun(
@@ -52,7 +52,7 @@ def chain_run(config: RunConfig, full: FullSpec, name: str, nanotron: Branch = "
 
 
 def chain_files(run: ChainRun) -> dict[str, NanotronFile]:
-    """File name → file, in the order of training."""
+    """Return file name → file, in the order of training."""
     return {
         f"{number}_{slug(stage.name)}.yaml": file
         for number, (stage, file) in enumerate(
@@ -62,7 +62,7 @@ def chain_files(run: ChainRun) -> dict[str, NanotronFile]:
 
 
 def stage_launches(run: ChainRun) -> list[StageLaunch]:
-    """The stages as the launch scripts need them."""
+    """Return the values of each stage for the launch scripts."""
     return [
         StageLaunch(
             file=f"{number + 1}_{slug(stage.name)}.yaml",

@@ -1,6 +1,6 @@
-"""What a full run takes: FLOPs, device-hours, days, money; every assumption said beside the figure.
+"""Cost of a full run in FLOPs, device-hours, days and dollars, with every assumption.
 
-    FLOPs          tokens x FLOPs a token (PaLM's count, arXiv 2204.02311, appendix B)
+    FLOPs          tokens x FLOPs per token (PaLM's count, arXiv 2204.02311, appendix B)
     device-hours   FLOPs / (peak x MFU), and the overhead
 
 >>> from ablations.training.specs import ModelSpec
@@ -25,29 +25,29 @@ __all__ = ["Estimate", "estimate", "stage_hours"]
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What training takes."""
+    """Cost of a training."""
 
     flops: float
     """Training FLOPs."""
     device_hours: float
-    """Hours of one device, overhead included."""
+    """Hours of one device, including the overhead."""
     wall_days: float
     """Days on all devices."""
     usd: float
-    """Price of the device-hours."""
+    """Price of the device-hours in dollars."""
     devices: int
     price: PriceSpec
-    """The assumptions."""
+    """Assumptions of the estimate."""
 
     def plain(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return asdict(self)
 
 
 def estimate(
     model: ModelSpec, *, tokens: float, sequence_length: int, price: PriceSpec, devices: int
 ) -> Estimate:
-    """What training ``model`` on ``tokens`` takes on ``devices``."""
+    """Estimate the cost of training ``model`` on ``tokens`` with ``devices``."""
     flops = model.flops_per_token(sequence_length) * tokens
     seconds = flops / (price.peak_tflops * 1e12 * price.mfu) * (1.0 + price.overhead)
     hours = seconds / 3600.0
@@ -62,7 +62,7 @@ def estimate(
 
 
 def stage_hours(total: Estimate, schedule: Schedule) -> dict[str, float]:
-    """Stage → device-hours: a step costs the same in every stage of a run."""
+    """Return stage → device-hours; a step costs the same in every stage of a run."""
     return {
         stage.name: total.device_hours * stage.steps / schedule.total_steps
         for stage in schedule.stages

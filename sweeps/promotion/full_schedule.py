@@ -1,11 +1,11 @@
-"""From a proxy's config to the full run's schedule: stages keep their shares of the budget.
+"""Turn a proxy's config into the full run's schedule: stages keep their shares of the budget.
 
     proxy     3M tokens   stable 60%  math 25%  decay 15%     weights that the study found
     full     11T tokens   stable 60%  math 25%  decay 15%     the same weights, the target's rate
 
-A mixture that was searched without stages fills the stages that the full run's config names; a
-stage's ``add`` sets a share aside for sources that are wanted there (SmolLM2 keeps its best math and
-code for the end), and the searched mixture shares the rest.
+A mixture that was searched without stages is used in every stage of the full run's config. A stage's
+``add`` reserves a share for the sources that it names (SmolLM2 keeps its best math and code for the
+end); the searched mixture fills the rest.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from sweeps.promotion.specs import FullSpec
 __all__ = ["FrozenSchedule", "freeze"]
 
 FrozenSchedule = dict[str, Any]
-"""Plain values of a :class:`ScheduleSpec` in which every stage brings its own weights."""
+"""Plain values of a :class:`ScheduleSpec` in which every stage has its own weights."""
 
 
 def freeze(proxy: Mapping[str, Any], full: FullSpec) -> FrozenSchedule:
-    """The full run's schedule.
+    """Return the full run's schedule.
 
     Args:
         proxy: The resolved config of a run of the picked candidate.
         full: The full run.
 
     Raises:
-        ConfigError: a stage adds a share of a source that the study's mixture cannot make room for.
+        ConfigError: The added shares of a stage sum to more than the whole stage.
     """
     mixture = validate(MixtureSpec, proxy["mixture"])
     schedule = validate(ScheduleSpec, proxy["schedule"])
@@ -67,7 +67,7 @@ def _weights(stage: Mapping[str, float] | None, mixture: MixtureSpec) -> dict[st
 
 
 def _rounded(mixture: Mapping[str, float]) -> dict[str, float]:
-    """Weights to nine digits, their sum kept at one: a promotion is read by people."""
+    """Round weights to nine digits, for readability, and keep their sum at one."""
     rounded = {name: round(weight, 9) for name, weight in mixture.items() if weight > 0.0}
     largest = max(rounded, key=lambda name: rounded[name])
     rounded[largest] = round(rounded[largest] + 1.0 - math.fsum(rounded.values()), 9)
@@ -77,11 +77,13 @@ def _rounded(mixture: Mapping[str, float]) -> dict[str, float]:
 def _with(found: Mapping[str, float], add: Mapping[str, float], stage: str) -> dict[str, float]:
     if not add:
         return dict(found)
-    aside = math.fsum(add.values())
-    if aside > 1.0 + 1e-9:
+    reserved = math.fsum(add.values())
+    if reserved > 1.0 + 1e-9:
         raise ConfigError(
-            Problem(f"promotion.full.stages.{stage}.add", "more than the whole stage", found=aside)
+            Problem(
+                f"promotion.full.stages.{stage}.add", "more than the whole stage", found=reserved
+            )
         )
     names = dict.fromkeys([*found, *add])
-    mixed = {n: (1.0 - aside) * found.get(n, 0.0) + add.get(n, 0.0) for n in names}
+    mixed = {n: (1.0 - reserved) * found.get(n, 0.0) + add.get(n, 0.0) for n in names}
     return _rounded(Mixture(mixed, normalize=True))

@@ -1,9 +1,9 @@
-"""The gates of a promotion: each tells its evidence, and whether it is passed.
+"""Gates of a promotion: each returns its evidence and whether it is passed.
 
-    passed    the evidence is there and good
-    not run   the gate asks for something optional that was not done; it does not stop anything
+    passed    the evidence supports the promotion
+    not run   the gate checks something optional that was not done; it stops nothing
     unknown   the evidence is missing: stops, unless overridden with a reason
-    failed    the evidence speaks against it: stops, unless overridden with a reason
+    failed    the evidence is against it: stops, unless overridden with a reason
 
 An override never changes a gate's state. The record keeps the state, the evidence and the reason.
 """
@@ -33,31 +33,31 @@ GateState = Literal["passed", "not run", "unknown", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
-    """What one gate says."""
+    """Result of one gate."""
 
     name: str
     state: GateState
     sentence: str
     """For people."""
     evidence: Mapping[str, Any] = field(default_factory=dict)
-    """Plain values that the sentence rests on."""
+    """Plain values behind the sentence."""
     override: str | None = None
-    """Why the promotion goes on although the gate is not passed."""
+    """Reason for promoting although the gate is not passed."""
 
     @property
     def stops(self) -> bool:
-        """Whether the promotion stops here."""
+        """True if the gate stops the promotion."""
         return self.state in ("failed", "unknown") and self.override is None
 
     def plain(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return asdict(self)
 
 
 def judge_gates(
     evidence: Evidence, limits: LimitSpec, overrides: Mapping[str, str]
 ) -> tuple[GateResult, ...]:
-    """Every gate's result, overrides noted where they are needed."""
+    """Return the result of every gate, with its override if the gate would stop the promotion."""
     judges: Mapping[str, Callable[[Evidence, LimitSpec], GateResult]] = {
         "beats_baseline": _beats_baseline,
         "epoch_caps": _epoch_caps,
@@ -82,7 +82,7 @@ def require_open(gates: tuple[GateResult, ...]) -> None:
             f"gate {gate.name}",
             gate.state,
             found=gate.sentence,
-            do=f"put it right, or record why not: '+promotion.override.{gate.name}=\"…\"'",
+            do=f"fix it, or record why it may be passed over: '+promotion.override.{gate.name}=\"…\"'",
         )
         for gate in gates
         if gate.stops
@@ -116,7 +116,7 @@ def _beats_baseline(evidence: Evidence, limits: LimitSpec) -> GateResult:
 
 
 def _available(evidence: Evidence, source: str) -> tuple[float | None, str]:
-    """Tokens a source can give the full run, and where the figure is from; None where assumed."""
+    """Return the tokens that a source has, and the origin of the figure; None if it is assumed."""
     spec, store = evidence.config.source[source], evidence.stores[source]
     cut = spec.max_documents is not None or spec.max_bytes is not None
     if store is not None and not cut:
@@ -141,13 +141,13 @@ def _epoch_caps(evidence: Evidence, limits: LimitSpec) -> GateResult:
     within = {name: value for name, value in epochs.items() if name not in exempt} or epochs
     most = max(within, key=lambda name: within[name])
     if over:
-        told = ", ".join(f"{name} {value:.2f}" for name, value in over.items())
-        sentence = f"read more often than {cap:g} epochs at the full budget: {told}"
+        listed = ", ".join(f"{name} {value:.2f}" for name, value in over.items())
+        sentence = f"read more often than {cap:g} epochs at the full budget: {listed}"
     else:
         sentence = f"at most {epochs[most]:.2f} epochs ({most}) at the full budget, cap {cap:g}"
     if exempt:
-        told = "; ".join(f"{name} {beyond[name]:.2f} ({why})" for name, why in exempt.items())
-        sentence += f"; exempt: {told}"
+        listed = "; ".join(f"{name} {beyond[name]:.2f} ({why})" for name, why in exempt.items())
+        sentence += f"; exempt: {listed}"
     return GateResult(
         name="epoch_caps",
         state="failed" if over else "passed",
@@ -162,10 +162,10 @@ def _epoch_caps(evidence: Evidence, limits: LimitSpec) -> GateResult:
 
 
 def audit_gaps(record: RunRecord, tolerance: float) -> list[str]:
-    """What is wrong with the audit of a run, measured against the run's own config.
+    """Return the problems in a run's audit, measured against the run's own config.
 
-    The audit's verdict on itself is not trusted: asked shares are taken from the config, so an audit
-    that compared a run with the wrong mixture is found out too.
+    The asked shares are taken from the config and not from the audit. This also detects an audit that
+    compared the run with the wrong mixture.
     """
     audit = record.audit()
     if audit is None:
@@ -182,7 +182,7 @@ def audit_gaps(record: RunRecord, tolerance: float) -> list[str]:
         seen.add(row["stage"])
         weights = mixture.weights if stage.weights is None else stage.weights
         asked = Mixture(weights, normalize=mixture.normalize).get(row["source"], 0.0)
-        # A stage of n windows cannot come nearer to a share than the sampler's few windows of n.
+        # The sampler can be a few windows off, so a stage of n windows cannot be nearer to a share.
         windows = max(1.0, row["windows"] / max(row["realised"], 1e-12))
         allowed = tolerance + (math.log2(max(windows, 2.0)) / 2.0 + 2.0) / windows
         if abs(row["realised"] - asked) > allowed:
@@ -190,7 +190,7 @@ def audit_gaps(record: RunRecord, tolerance: float) -> list[str]:
                 f"{record.name}, stage {row['stage']!r}: {row['source']} asked {asked:.2%}, "
                 f"realised {row['realised']:.2%}"
             )
-    # A run that began from a checkpoint read the stages before it nowhere.
+    # A run that started from a checkpoint did not read the earlier stages itself.
     warm = (config.get("warm_start") or {}).get("checkpoint")
     expected = list(schedule.stages)[-1:] if warm else list(schedule.stages)
     missing = [name for name in expected if name not in seen]
@@ -232,7 +232,8 @@ def _contamination(evidence: Evidence, limits: LimitSpec) -> GateResult:
     if over:
         state = "failed"
         sentence = "; ".join(
-            f"{row.source} holds {row.found} of {row.items} items of {row.task}" for row in over[:6]
+            f"{row.source} contains {row.found} of {row.items} items of {row.task}"
+            for row in over[:6]
         )
     elif evidence.unchecked:
         state = "unknown"
@@ -247,13 +248,13 @@ def _contamination(evidence: Evidence, limits: LimitSpec) -> GateResult:
 def _second_proxy(evidence: Evidence, limits: LimitSpec) -> GateResult:
     rows = list(evidence.verdict.transfer)
     if evidence.second is not None:
-        here = {
+        small = {
             row.name: _oriented(evidence.verdict, row.mean) for row in evidence.verdict.candidates
         }
-        there = {
+        large = {
             row.name: _oriented(evidence.second, row.mean) for row in evidence.second.candidates
         }
-        rows.append(transfer(here, there, small=evidence.study, large=evidence.second.study))
+        rows.append(transfer(small, large, small=evidence.study, large=evidence.second.study))
     known = [row for row in rows if row.decision_accuracy is not None]
     facts = {"limit": limits.second_proxy_decisions, "transfer": [_plain(asdict(r)) for r in rows]}
     if not known:
@@ -261,17 +262,17 @@ def _second_proxy(evidence: Evidence, limits: LimitSpec) -> GateResult:
         return GateResult(
             name="second_proxy",
             state="unknown" if missing else "not run",
-            sentence="the two studies share no two candidates"
+            sentence="the two studies share fewer than two candidates"
             if missing
             else "no second proxy size was run",
             evidence=facts,
         )
     worst = min(known, key=lambda row: row.decision_accuracy or 0.0)
     accuracy = worst.decision_accuracy or 0.0
-    holds = accuracy >= limits.second_proxy_decisions
+    enough = accuracy >= limits.second_proxy_decisions
     return GateResult(
         name="second_proxy",
-        state="passed" if holds else "failed",
+        state="passed" if enough else "failed",
         sentence=f"{accuracy:.0%} of {worst.pairs} pairs are ranked alike at {worst.small} and "
         f"{worst.large} (asked: {limits.second_proxy_decisions:.0%})",
         evidence=facts,
@@ -329,7 +330,7 @@ def _one_tokenizer(evidence: Evidence, limits: LimitSpec) -> GateResult:
 
 
 def _surrogate_evidence(evidence: Evidence, limits: LimitSpec) -> GateResult:
-    """The surrogate's own optimum needs evidence, or a verdict that won on freshly seeded runs."""
+    """Require evidence for the surrogate's own optimum, or a win on freshly seeded runs."""
     del limits
     name, verdict, candidate = "surrogate_evidence", evidence.verdict, evidence.candidate
     path = Path(evidence.config.runs_dir) / evidence.study / "pick.json"
@@ -339,7 +340,7 @@ def _surrogate_evidence(evidence: Evidence, limits: LimitSpec) -> GateResult:
         return GateResult(name=name, state="not run", sentence=sentence)
     trust = picked.get("evidence")
     if trust is None:
-        sentence = "the study is older than this gate: its pick says nothing of its evidence"
+        sentence = "the study is older than this gate: its pick records no evidence"
         return GateResult(name=name, state="not run", sentence=sentence)
     won = verdict.outcome == "winner" and verdict.confirmed and candidate.name == verdict.pick
     state: GateState = "passed" if trust["enough"] or won else "failed"
@@ -347,7 +348,7 @@ def _surrogate_evidence(evidence: Evidence, limits: LimitSpec) -> GateResult:
         sentence = "the surrogate had evidence for its optimum"
     else:
         missing = "; ".join(trust["reasons"])
-        sentence = f"the surrogate had not enough evidence for its optimum: {missing}"
+        sentence = f"the surrogate did not have enough evidence for its optimum: {missing}"
         sentence += (
             "; its own freshly seeded runs have since won"
             if won
@@ -357,7 +358,7 @@ def _surrogate_evidence(evidence: Evidence, limits: LimitSpec) -> GateResult:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON values: a number that is not finite is not known, so null."""
+    """Return JSON values; a number that is not finite is unknown and becomes null."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in values.items()

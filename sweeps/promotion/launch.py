@@ -1,13 +1,13 @@
-"""Scripts that train a promoted chain with nanotron's main branch: one machine, or Slurm.
+"""Scripts that train a promoted chain with nanotron's main branch, on one machine or with Slurm.
 
     launch/stage.sh K       stage K with torchrun, from its newest checkpoint if it has one
     launch/train.sh         all stages in order on this machine
     launch/stage.sbatch K   stage.sh on every node of a job
-    launch/submit.sh        one job a stage, each after the one before
+    launch/submit.sh        one job for each stage, each after the one before
     launch/ablate.sh        the same schedule with the platform's own trainer
 
-A job that was killed is submitted again as it was: a finished stage is passed over, a started one
-goes on from its own ``latest.txt`` instead of the hand-over checkpoint that its file names.
+A job that was killed can be resubmitted unchanged. A finished stage is skipped. A started stage resumes
+from its own ``latest.txt`` instead of the hand-over checkpoint that its file names.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ __all__ = ["StageLaunch", "scripts"]
 
 @dataclass(frozen=True, kw_only=True)
 class StageLaunch:
-    """One stage, as the scripts need it."""
+    """Values of one stage for the scripts."""
 
     file: str
-    """Its file's name under ``nanotron/``."""
+    """Name of its file under ``nanotron/``."""
     checkpoints: str
     """Its checkpoint folder."""
     last_step: int
-    """Step that ends it."""
+    """Last step of the stage."""
 
 
 _STAGE = """\
@@ -58,9 +58,9 @@ if [[ -s "$folder/latest.txt" ]]; then
         echo "stage $stage ended at step $latest: nothing to do"
         exit 0
     fi
-    # Go on from this stage's own newest checkpoint, not from the one that the file hands over.
+    # Resume from this stage's own newest checkpoint, not from the one that the file hands over.
     resumed="$folder/resume.$(hostname).yaml"
-    # As a quoted YAML text, and with what sed would take for more than itself escaped.
+    # Quote the path for YAML, and escape the characters that are special to sed.
     quote="'"
     path="$quote${{folder//$quote/$quote$quote}}$quote"
     path="$(printf '%s' "$path" | sed -e 's/[\\\\&|]/\\\\&/g')"
@@ -142,11 +142,11 @@ exec ablate run --config-dir "$here/../conf" experiment=promoted "$@"
 def scripts(name: str, stages: Sequence[StageLaunch], cluster: ClusterSpec) -> Mapping[str, str]:
     """Return file name → text of every script of a chain.
 
-    Everything that a config names is one quoted word of the shell; what stands in a comment or in an
-    ``#SBATCH`` line, where nothing can be quoted, is checked instead.
+    Values from a config are quoted as one word of the shell. Values in a comment or an ``#SBATCH`` line,
+    where nothing can be quoted, are checked instead.
 
     Raises:
-        ConfigError: the chain's name is no folder's name; :class:`ClusterSpec` checks its own values.
+        ConfigError: The chain's name is not a valid folder name. :class:`ClusterSpec` checks its own values.
     """
     if problem := folder_problem("promotion.full.name", name):
         raise ConfigError(problem)

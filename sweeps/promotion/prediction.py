@@ -1,11 +1,11 @@
-"""What a promotion foretells, sealed before its full run starts: winner minus baseline, at full size.
+"""Predict winner minus baseline at full size; the prediction is sealed before the full run starts.
 
-    verdict ──▶ difference of the proxies, winner's curse taken out ─┐
+    verdict ──▶ difference of the proxies, winner's curse removed ───┐
     runs ─────▶ spread between mixtures, slopes between scales ──────┼─▶ expected difference, 90% interval
     config ───▶ tokens, parameters, share of the searched mixture ───┘
 
-One prediction for the study's score and one for every task that the verdict compared, all turned so
-that positive is better.
+There is one prediction for the study's score and one for each task that the verdict compared, all oriented
+so that positive is better.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ablations.config.schema import RunConfig, validate
+from ablations.config.schema import RunConfig, dump, validate
 from ablations.record.run_record import RunRecord
 from ablations.training.specs import ModelSpec
 from sweeps.promotion.full_schedule import freeze
@@ -46,10 +46,10 @@ __all__ = ["predict"]
 def predict(
     evidence: Evidence, full: FullSpec, baseline: CandidateRow, other: Sequence[RunRecord]
 ) -> Prediction:
-    """Foretell the full run of the evidence's candidate against that of ``baseline``.
+    """Predict the full run of the evidence's candidate against that of ``baseline``.
 
     Args:
-        evidence: What the promotion rests on.
+        evidence: The evidence of the promotion.
         full: The full run.
         baseline: The verdict's row of the baseline.
         other: The baseline's finished runs.
@@ -63,7 +63,7 @@ def predict(
         *other_scales(runs_dir, evidence.study, evidence.second, near.runs[0]),
     )
     gap = _gap(proxy, theirs, config, full)
-    use = _Scale(gap=gap, factor=transfer_factor(gap, measured))
+    scale = _Scale(gap=gap, factor=transfer_factor(gap, measured))
     added = _unseen(proxy, theirs, config)
     objective = _objective(runs_dir / near.study, near.verdict)
     own = objective.metrics == (SCORE,) and objective.form is None
@@ -80,21 +80,21 @@ def predict(
         study=near.study,
         baseline=baseline.name,
         gap=gap,
-        factor=use.factor,
+        factor=scale.factor,
         measured=measured,
         prior=PRIOR,
         added=added,
-        score=_score(near, curse, use) if same else None,
+        score=_score(near, curse, scale) if same else None,
         objective=objective,
         direction=near.verdict.direction,
-        tasks=_tasks(near, runs_dir, kept, curse, use),
+        tasks=_tasks(near, runs_dir, kept, curse, scale),
         not_comparable=why,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Proxies:
-    """The study whose difference is carried to the target."""
+    """Study whose difference is carried to the target."""
 
     study: str
     verdict: Verdict
@@ -105,7 +105,7 @@ class _Proxies:
 
 
 def _nearest(evidence: Evidence, baseline: CandidateRow, other: Sequence[RunRecord]) -> _Proxies:
-    """Return the proxies nearest the target: the second study's, where it judged the same pair."""
+    """Return the proxies nearest the target: the second study's if it judged the same pair."""
     own = _Proxies(
         study=evidence.study,
         verdict=evidence.verdict,
@@ -138,7 +138,7 @@ def _nearest(evidence: Evidence, baseline: CandidateRow, other: Sequence[RunReco
 
 
 def _cost(run: RunRecord) -> float:
-    """Tokens times parameters of a run."""
+    """Return tokens times parameters of a run."""
     config = run.manifest.config
     model: ModelSpec = validate(ModelSpec, config["model"])
     return tokens_of(config) * model.parameters
@@ -151,7 +151,7 @@ def _objective(folder: Path, verdict: Verdict) -> Objective:
 
 @dataclass(frozen=True, kw_only=True)
 class _Scale:
-    """The target's scale."""
+    """Scale of the target."""
 
     gap: Gap
     factor: Factor
@@ -159,18 +159,18 @@ class _Scale:
 
 @dataclass(frozen=True, kw_only=True)
 class _Curse:
-    """How much the choice of the pick flatters its score, and each of its tasks."""
+    """Winner's curse: how much the choice of the pick flatters its score and each of its tasks."""
 
     flattery: float
-    """Score units."""
+    """Flattery of the score, in units of the score."""
     error: float
     """Standard error of the score's difference."""
     tasks: int
-    """Tasks of the score."""
+    """Number of tasks in the score."""
 
     @classmethod
     def of(cls, near: _Proxies, tasks: int) -> _Curse:
-        """Read it from the verdict; nothing for a candidate that is not its pick."""
+        """Read it from the verdict; zero for a candidate that is not the verdict's pick."""
         verdict = near.verdict
         if near.candidate.name != verdict.pick:
             return cls(flattery=0.0, error=math.inf, tasks=max(1, tasks))
@@ -181,10 +181,10 @@ class _Curse:
         )
 
     def of_task(self, row: TaskRow, error: float) -> float:
-        """Return the flattery of a task: its noise's regression on the score's.
+        """Return the flattery of a task: the regression of its noise on the score's noise.
 
         Tasks of equal weight and independent noise correlate with their mean by 1/sqrt(tasks). A task whose
-        noise is unknown is left as it was seen.
+        noise is unknown is not corrected.
         """
         known = self.error > 0.0 and math.isfinite(self.error) and math.isfinite(error)
         if not row.in_score or not known:
@@ -192,7 +192,7 @@ class _Curse:
         return self.flattery * error / (self.error * math.sqrt(self.tasks))
 
 
-def _score(near: _Proxies, curse: _Curse, use: _Scale) -> Expected:
+def _score(near: _Proxies, curse: _Curse, scale: _Scale) -> Expected:
     verdict = near.verdict
     found = _against(near.candidate, near.baseline, verdict.direction)
     noise = verdict.noise
@@ -204,15 +204,15 @@ def _score(near: _Proxies, curse: _Curse, use: _Scale) -> Expected:
         curse.flattery,
         spread=SCORE_SPREAD * float(np.std(means, ddof=1)),
         run=(noise.run_sd, noise.df),
-        use=use,
+        scale=scale,
     )
 
 
 def _against(candidate: CandidateRow, baseline: CandidateRow, direction: str) -> Estimate:
-    """Return the difference of two candidates' scores, with the noise that the verdict gives it."""
+    """Return the difference of two candidates' scores, with the noise from the verdict."""
     if baseline.advantage is None and candidate.advantage is not None:
         return candidate.advantage
-    # The verdict compared both with a third: the errors of two such comparisons, as if independent.
+    # The verdict compared both with a third candidate: add the two errors as if independent.
     sign = 1.0 if direction == "maximize" else -1.0
     rows = [row.advantage for row in (candidate, baseline) if row.advantage is not None]
     error = math.sqrt(math.fsum(row.standard_error**2 for row in rows)) if rows else math.nan
@@ -227,9 +227,9 @@ def _tasks(
     runs_dir: Path,
     rows: Sequence[TaskRow],
     curse: _Curse,
-    use: _Scale,
+    scale: _Scale,
 ) -> tuple[Expected, ...]:
-    """Return what is foretold of every task; nothing where the verdict's rows are of another pair."""
+    """Return the prediction of each task; nothing if the verdict's rows compare another pair."""
     verdict = near.verdict
     if near.candidate.name != verdict.pick or near.baseline.name != verdict.reference:
         return ()
@@ -250,7 +250,7 @@ def _tasks(
             curse.of_task(row, error),
             spread=own,
             run=(run_sd, estimate.df),
-            use=use,
+            scale=scale,
         )
         found.append(expected)
     return tuple(found)
@@ -264,7 +264,7 @@ def _expected(
     *,
     spread: float,
     run: tuple[float | None, float],
-    use: _Scale,
+    scale: _Scale,
 ) -> Expected:
     value, error, (run_sd, run_df) = seen.value - flattery, seen.standard_error, run
     known = run_sd is not None and math.isfinite(error)
@@ -275,8 +275,8 @@ def _expected(
         spread=spread,
         run_sd=run_sd or 0.0,
         run_df=run_df,
-        factor=use.factor,
-        gap=use.gap,
+        factor=scale.factor,
+        gap=scale.gap,
     )
     return Expected(
         task=task,
@@ -291,7 +291,7 @@ def _expected(
 
 
 def _spreads(folder: Path, verdict: Verdict) -> dict[str, float]:
-    """``task/metric`` → standard deviation between the verdict's candidates, noise included."""
+    """Return ``task/metric`` → standard deviation between the verdict's candidates, with their noise."""
     trials = {row.trial for row in verdict.candidates}
     values: dict[str, dict[str, list[float]]] = {}
     for name in verdict.runs:
@@ -322,13 +322,13 @@ def _gap(
         tokens=full.total_tokens / max(1.0, tokens_of(proxy)),
         parameters=config.model.parameters / small.parameters,
         share=curved,
-        # Laws in the share of a source and in its logarithm shrink a difference more and less.
+        # The exponent is uncertain: use half of the larger dilution, by this law or by a linear one.
         share_sd=max(abs(1.0 - curved), abs(1.0 - plain)) / 2.0,
     )
 
 
 def _mixture(proxy: Mapping[str, Any], full: FullSpec) -> dict[str, float]:
-    """Source → share of all tokens, as ``full`` would train the proxy's mixture."""
+    """Return source → share of all tokens, as ``full`` would train the proxy's mixture."""
     found: dict[str, float] = {}
     for stage in freeze(proxy, full)["stages"].values():
         for source, weight in stage["weights"].items():
@@ -337,14 +337,14 @@ def _mixture(proxy: Mapping[str, Any], full: FullSpec) -> dict[str, float]:
 
 
 _POWER = 0.35
-"""Weights are compared as weight^0.35, as the project's surrogate compares them: the first tenth of a source
+"""Exponent of the weights in a distance, the same as in the project's surrogate: the first tenth of a source
 changes more than the fifth."""
 
 
 def _share(
     near: Sequence[Mapping[str, float]], far: Sequence[Mapping[str, float]], power: float
 ) -> float:
-    """Return the distance of a pair of mixtures in the full run over that of the proxies."""
+    """Return the distance of a pair of mixtures in the full run divided by that in the proxies."""
 
     def distance(first: Mapping[str, float], second: Mapping[str, float]) -> float:
         names = {*first, *second}
@@ -359,7 +359,7 @@ def _share(
 def _unseen(
     proxy: Mapping[str, Any], other: Mapping[str, Any], config: RunConfig
 ) -> dict[str, float]:
-    """Source that neither proxy was asked to read → its share of the full run's tokens."""
+    """Return source that neither proxy was asked to read → its share of the full run's tokens."""
     read = config.build_schedule().tokens()
     total = math.fsum(read.values())
     asked: set[str] = set()
@@ -371,8 +371,6 @@ def _unseen(
 
 
 def _same_score(proxy: Mapping[str, Any], config: RunConfig) -> bool:
-    """Whether the full run makes its score of the same terms as the proxies."""
-    from ablations.config.schema import dump
-
+    """Return True if the full run computes its score from the same terms as the proxies."""
     ours, theirs = dump(config.evaluation).get("score"), proxy["evaluation"].get("score")
     return json.dumps(ours, sort_keys=True) == json.dumps(theirs, sort_keys=True)

@@ -1,12 +1,12 @@
 """Promotion: the recorded act of freezing a schedule that passed its gates into a full run.
 
-promotions/<study>-<full>-001/        written whole or not at all, never changed; another is -002
+promotions/<study>-<full>-001/        written completely or not at all, never changed; the next is -002
     card.md                           for people
     promotion.json                    the same for programs: schedule, evidence, prediction, provenance
     conf/                             ablate run --config-dir …/conf experiment=promoted; with checksums
     nanotron/1_….yaml 2_….yaml        the chain for nanotron's main branch
     launch/                           torchrun and Slurm scripts
-    evidence/verdict.json             the verdict as it stood
+    evidence/verdict.json             copy of the verdict
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ class Promoted:
     """The content of ``promotion.json``."""
     gates: tuple[GateResult, ...]
     stood: bool = False
-    """Whether the same promotion had been made before, and nothing was."""
+    """True if the same promotion existed already, so that nothing was written."""
 
 
 def promote(plain: Mapping[str, Any], config_dirs: tuple[Path, ...] = ()) -> Promoted:
-    """Promote the winner of a study; the same promotion again is the one that stands.
+    """Promote the winner of a study, or return the same promotion if it exists already.
 
     Args:
         plain: A composed config: ``study``, ``runs_dir``, ``promotion`` and the full run's groups
@@ -77,7 +77,7 @@ def promote(plain: Mapping[str, Any], config_dirs: tuple[Path, ...] = ()) -> Pro
         config_dirs: Config folders searched for sources.
 
     Raises:
-        UserError: no verdict, no finished run, or gates that stop the promotion; all at once.
+        UserError: The verdict or a finished run is missing, or gates stop the promotion (all are listed).
     """
     spec = validate(PromotionSpec, plain["promotion"])
     study, runs_dir = str(plain["study"]), Path(plain["runs_dir"])
@@ -95,13 +95,13 @@ def promote(plain: Mapping[str, Any], config_dirs: tuple[Path, ...] = ()) -> Pro
 
 
 def _frozen(values: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
-    """``values`` with every default written out: what a default becomes later changes nothing."""
+    """Return ``values`` with every default written out, so that later defaults change nothing."""
     whole = dump(config)
     return {**values, **{key: whole[key] for key in (*_GROUPS, "source")}}
 
 
 def _require_names(study: str, spec: PromotionSpec) -> None:
-    """Refuse names that are no folders: they become folders, job names and words of commands."""
+    """Refuse names that are not valid folder names: they are used for folders, jobs and commands."""
     whole = f"{_stem(study, spec)}-{_MOST_PROMOTIONS}"
     named = (("study", study), ("promotion.full.name", spec.full.name), ("promotion", whole))
     problems = [problem for where, name in named if (problem := folder_problem(where, name))]
@@ -115,7 +115,7 @@ def _stem(study: str, spec: PromotionSpec) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Baseline:
-    """The same full run on the baseline's mixture: what the prediction is about."""
+    """The same full run on the baseline's mixture, which the prediction compares with."""
 
     row: CandidateRow
     values: Mapping[str, Any]
@@ -129,7 +129,7 @@ def _baseline(
     evidence: Evidence,
     config_dirs: tuple[Path, ...],
 ) -> _Baseline | None:
-    """Freeze the baseline's full run and foretell the difference; None where it is the pick itself."""
+    """Freeze the baseline's full run and predict the difference; None if the pick is the baseline."""
     rows = {row.name: row for row in evidence.verdict.candidates}
     row = rows.get(evidence.verdict.baseline or "")
     if row is None or row.name == evidence.candidate.name:
@@ -144,7 +144,7 @@ def _baseline(
 
 
 def _full_values(plain: Mapping[str, Any], spec: PromotionSpec, run: RunRecord) -> dict[str, Any]:
-    """The full run's plain config: the target's groups with the study's schedule."""
+    """Return the full run's plain config: the target's groups with the study's schedule."""
     proxy = run.manifest.config
     schedule = freeze(proxy, spec.full)
     first = next(iter(schedule["stages"].values()))
@@ -177,7 +177,7 @@ def _write(
         return record
 
     last = parent / stem
-    # Another process may take the number between the look and the rename: then take the next.
+    # If another process takes the number between the check and the rename, take the next one.
     for number in range(1, _MOST_PROMOTIONS + 1):
         folder = parent / f"{stem}-{number:03d}"
         if folder.exists():
@@ -196,11 +196,8 @@ def _write(
                 continue
         sync_folder(parent)
         return Promoted(folder=folder, record=record, gates=gates)
-    raise ConfigError(
-        Problem(
-            str(parent), f"holds {_MOST_PROMOTIONS} promotions of {stem}", do="give another out"
-        )
-    )
+    full = f"contains {_MOST_PROMOTIONS} promotions of {stem} already"
+    raise ConfigError(Problem(str(parent), full, do="change promotion.out"))
 
 
 def _record(
@@ -210,7 +207,7 @@ def _record(
     schedule = config.build_schedule()
     rate = config.build_learning_rate(schedule)
     run = chain_run(config, spec.full, name, spec.nanotron)
-    bill = estimate(
+    cost = estimate(
         config.model,
         tokens=schedule.total_tokens,
         sequence_length=schedule.sequence_length,
@@ -236,8 +233,8 @@ def _record(
         "learning_rate": asdict(rate),
         "chain": _links(chain_files(run)),
         "gates": [gate.plain() for gate in gates],
-        "cost": bill.plain(),
-        "stage_hours": stage_hours(bill, schedule),
+        "cost": cost.plain(),
+        "stage_hours": stage_hours(cost, schedule),
         "verdict": _verdict(evidence),
         "provenance": _provenance(spec, evidence),
     }
@@ -281,7 +278,7 @@ def _links(files: Mapping[str, NanotronFile]) -> list[dict[str, Any]]:
 
 
 def _verdict(evidence: Evidence) -> dict[str, Any]:
-    """The verdict in brief; the whole of it lies in ``evidence/``."""
+    """Return the main fields of the verdict; ``evidence/`` contains all of it."""
     verdict = evidence.verdict
     tasks = [
         {
@@ -335,7 +332,7 @@ def _fill(
     spec: PromotionSpec,
     evidence: Evidence,
 ) -> None:
-    """Write card, record, chain, scripts and evidence into ``folder``, which no one else sees yet."""
+    """Write card, record, chain, scripts and evidence into ``folder``, which is not published yet."""
     for name in ("conf/experiment", "nanotron", "launch", "evidence"):
         (folder / name).mkdir(parents=True)
     write_text(folder / "card.md", card(record))
@@ -344,7 +341,7 @@ def _fill(
     for number, (name, file) in enumerate(chain_files(run).items(), start=1):
         heading = (
             f"{record['name']}: file {number} of {len(run.schedule.stages)}, for nanotron's branch "
-            f"{run.nanotron}.\nIt trains the last stage listed; the ones before say what was read already."
+            f"{run.nanotron}.\nIt trains the last stage listed; the earlier ones list what was read before."
         )
         write_text(folder / "nanotron" / name, text_of(file, heading, branch=run.nanotron))
     for name, text in scripts(run.name, stage_launches(run), spec.full.cluster).items():
@@ -360,7 +357,7 @@ def _fill_conf(
     record: Mapping[str, Any],
     runs: Mapping[str, Mapping[str, Any] | None],
 ) -> None:
-    """Config groups and an experiment of every run; ``folder`` is where the promotion will lie."""
+    """Write config groups and an experiment for each run; ``folder`` is the promotion's final path."""
     heading = f"# Frozen by the promotion {record['name']}; a change is a new promotion.\n"
     for experiment, values in runs.items():
         if values is None:
@@ -394,7 +391,7 @@ def _experiment(
             "promotion": record["name"],
             "from_study": record["study"],
             "candidate": record["candidate"]["name"],
-            # A run keeps it from its start: a prediction that was changed later no longer fits.
+            # A run records it when it starts, so a prediction that is changed later no longer matches.
             **({"prediction": digest(record["prediction"])} if "prediction" in record else {}),
         },
         "after": {"kind": "comparison", "promotion": str(folder.absolute())},

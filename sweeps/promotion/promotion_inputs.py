@@ -1,7 +1,7 @@
-"""What a promotion rests on: the verdict, the candidate's runs and audits, and the token stores.
+"""Evidence of a promotion: the verdict, the candidate's runs and audits, and the token stores.
 
-Everything is read from disk, nothing is computed anew except the search for task items in the text of
-the prepared sources, which is what the contamination gate is about.
+Everything is read from disk, except the result of searching the prepared sources for task items, which
+is computed here for the contamination gate.
 """
 
 from __future__ import annotations
@@ -31,45 +31,49 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Contamination:
-    """Items of one task found in one source."""
+    """Items of one task that were found in one source."""
 
     source: str
     task: str
     items: int
-    """Items of the task."""
+    """Number of items of the task."""
     found: int
-    """Items that stand in the source's text."""
+    """Number of items that occur in the source's text."""
 
     @property
     def share(self) -> float:
-        """Share of the task's items found."""
+        """Share of the task's items that were found."""
         return self.found / self.items if self.items else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Everything the gates look at."""
+    """Input of the gates."""
 
     study: str
     verdict: Verdict
     candidate: CandidateRow
-    """What is promoted."""
+    """Promoted candidate."""
     runs: tuple[RunRecord, ...]
     """The candidate's finished runs."""
     second: Verdict | None
-    """The verdict at a second proxy size, where one was run."""
+    """Verdict at a second proxy size; None if none was run."""
     config: RunConfig
-    """The full run, its schedule frozen."""
+    """Config of the full run, with its frozen schedule."""
     stores: Mapping[str, StoreManifest | None]
-    """Source of the full run → its prepared store; None where it is not prepared here."""
+    """Source of the full run → its prepared store; None if it is not prepared here."""
     contamination: tuple[Contamination, ...]
-    """What was found in the prepared sources."""
+    """Results of the search in the prepared sources."""
     unchecked: Mapping[str, str]
-    """Source → why it was not searched for task items."""
+    """Source → reason why it was not searched for task items."""
 
 
 def choose(verdict: Verdict, asked: str | None) -> CandidateRow:
-    """The candidate to promote: the one asked for, else what the verdict says to take."""
+    """Return the candidate that was asked for, or by default the one that the verdict recommends.
+
+    Raises:
+        UserError: No candidate has the given name or trial.
+    """
     rows = {row.name: row for row in verdict.candidates}
     if asked is None:
         name = verdict.pick
@@ -87,8 +91,8 @@ def picked_runs(runs_dir: Path, study: str, candidate: CandidateRow) -> tuple[Ru
     """Return the finished runs of ``candidate``.
 
     Raises:
-        UserError: there is none.
-        DamagedError: a file of one of them is damaged or missing.
+        UserError: There is no finished run.
+        DamagedError: A file of one of the runs is damaged or missing.
     """
     found = tuple(
         record
@@ -108,10 +112,10 @@ def picked_runs(runs_dir: Path, study: str, candidate: CandidateRow) -> tuple[Ru
 
 
 def require_whole(records: Iterable[RunRecord]) -> None:
-    """Refuse runs of which a file is damaged or missing; the config as composed is not looked at.
+    """Refuse runs with a damaged or missing file; ``config.yaml`` is not checked.
 
     Raises:
-        DamagedError: every such file.
+        DamagedError: A file is damaged or missing; all of them are listed.
     """
     problems = [
         Problem(record.name, "its record is damaged", found=text, do="restore it from a copy")
@@ -151,9 +155,11 @@ def _store(folder: Path) -> StoreManifest | None:
 def find_contamination(
     spec: PromotionSpec, config: RunConfig, stores: Mapping[str, StoreManifest | None]
 ) -> tuple[list[Contamination], dict[str, str]]:
-    """Seek the task items in every prepared source; also which sources could not be searched.
+    """Search every prepared source for the task items.
 
-    Both are empty where the evaluation names no task: held-out text has no items.
+    Returns:
+        The results, and source → reason for the sources that could not be searched. Both are empty if
+        the evaluation names no task, because held-out text has no items.
     """
     from ablations.data.contamination import TaskIndex, read_tasks, scan, store_texts
 

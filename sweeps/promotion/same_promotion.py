@@ -1,4 +1,4 @@
-"""Find a promotion that has been made before: a command that was killed at its very end is given again."""
+"""Find an identical earlier promotion, for a command that is repeated after it was killed at its end."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from ablations.temporary import making_folder
 __all__ = ["Build", "same_promotion"]
 
 Build = Callable[[Path, Path, Mapping[str, Any]], dict[str, Any]]
-"""(folder to fill, folder that it stands for, some of its provenance) → the record."""
+"""(folder to fill, final folder, fixed provenance values) → the record."""
 
-_OF_THEIR_TIME = ("created", "host")
+_VARYING = ("created", "host")
 
 
 def same_promotion(name: Path, last: Path, build: Build) -> dict[str, Any] | None:
-    """Return the record of the promotion in ``last`` if a new one would differ in time and host alone.
+    """Return the record of the promotion in ``last`` if a new one would differ only in time and host.
 
     Args:
-        name: Names the temporary folder of the new one.
-        last: The promotion that stands, if any; files that came to it later do not count.
+        name: Path that the temporary folder of the new one is named after.
+        last: The latest promotion, if any; files that were added to it later do not count.
         build: Writes the new one.
     """
     try:
         before = read_json(last / "promotion.json")["provenance"]
-        made = {key: before[key] for key in _OF_THEIR_TIME}
+        made = {key: before[key] for key in _VARYING}
     except (OSError, KeyError, TypeError, ValueError):
         return None
     with making_folder(name) as building:
         record = build(building, last, made)
         for path in building.rglob("*"):
-            there = last / path.relative_to(building)
-            if path.is_file() and not (there.is_file() and filecmp.cmp(path, there, shallow=False)):
+            existing = last / path.relative_to(building)
+            if path.is_file() and not (
+                existing.is_file() and filecmp.cmp(path, existing, shallow=False)
+            ):
                 return None
     return record

@@ -1,7 +1,7 @@
-"""A sealed prediction as ``promotion.json`` keeps it, and the mark that finds a changed one out.
+"""Sealed prediction as ``promotion.json`` stores it, and the digest that detects a changed one.
 
-The mark goes into the labels of the full runs when they begin: a prediction that was changed after that
-no longer fits it.
+The full runs record the digest in their labels when they start. A prediction that is changed later no
+longer matches it.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ __all__ = ["Expected", "Prediction", "digest", "read_prediction"]
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """The difference that the full runs are expected to show; positive = better."""
+    """Expected difference between the full runs; positive = better."""
 
     task: str
     """Task, or ``score``."""
     metric: str
     """Metric of the task; empty for the score."""
     proxies: float
-    """Difference of the proxies, winner's curse taken out."""
+    """Difference of the proxies, corrected for the winner's curse."""
     error: float | None
-    """Its standard error; None where the study shows no noise."""
+    """Standard error of the proxies' difference; None if the study shows no noise."""
     mean: float
     """Expected difference at the target's scale."""
     low: float | None
-    """Lower end of the 90% interval; None where the study shows no noise."""
+    """Lower end of the 90% interval; None if the study shows no noise."""
     high: float | None
-    """Upper end of it."""
+    """Upper end of the interval."""
     signal: bool
-    """Whether the proxies' difference is larger than its own standard error."""
+    """True if the proxies' difference is larger than its standard error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Everything that was foretold, and what it rests on."""
+    """Predicted differences and their assumptions."""
 
     study: str
-    """Study whose difference is carried: the promoted one, or the second where it is nearer."""
+    """Study whose difference is carried: the promoted one, or the second if it is nearer."""
     baseline: str
     """Candidate that is trained at full size for comparison."""
     gap: Gap
@@ -54,21 +54,21 @@ class Prediction:
     measured: tuple[Measured, ...]
     """Slopes that the study measured itself; empty = the prior alone."""
     prior: str
-    """What is assumed of every study."""
+    """Assumption made for every study."""
     added: Mapping[str, float]
     """Source that no proxy read → its share of the full run's tokens; the same in both full runs."""
     score: Expected | None
-    """None where the full run's score is not made as the study's was."""
+    """None if the full run's score is not computed as the study's was."""
     objective: Objective
-    """What the study judged; the full runs' score is computed by it."""
+    """Objective of the study, by which the full runs' score is computed."""
     direction: str
-    """Which way the score is better."""
+    """Direction in which the score is better."""
     tasks: tuple[Expected, ...]
     not_comparable: Mapping[str, str] = field(default_factory=dict)
-    """Task, or ``score`` → why nothing is foretold of it."""
+    """Task, or ``score`` → reason why it is not predicted."""
 
     def plain(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return asdict(self)
 
 
@@ -79,6 +79,6 @@ def read_prediction(stored: Mapping[str, Any]) -> Prediction:
 
 
 def digest(stored: Mapping[str, Any]) -> str:
-    """Return the mark of a prediction: SHA-256 over its canonical JSON, the first 16 hex digits."""
+    """Return the first 16 hex digits of the SHA-256 of a prediction's canonical JSON."""
     text = json.dumps(stored, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,11 +1,11 @@
-"""Slopes that a study measured itself: how a difference between mixtures changed with scale.
+"""Measure in a study how a difference between mixtures changes with scale.
 
     checkpoints   the pick's and the baseline's own runs, at a third of their tokens and at the end
     other sizes   mixtures that were also run at another proxy size or token horizon, in the same study
                   or in a second one
 
-A slope is fitted over all metrics at once, each in units of its spread between mixtures: one metric
-alone is mostly noise.
+A slope is fitted over all metrics at once, each in units of its spread between mixtures, because one
+metric alone is mostly noise.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ __all__ = ["checkpoint_slope", "other_scales", "slope_of", "tokens_of"]
 Floats = NDArray[np.float64]
 
 _EARLIER = 1.0 / 3.0
-"""Share of the tokens at which the earlier checkpoint is sought."""
+"""Share of the tokens at which the earlier checkpoint should be."""
 _OWN_SLOPES = 0.2
-"""Spread of the metrics' own slopes: with no noise at all, each still counts alike."""
+"""Spread of the slopes of single metrics: without any noise, all metrics have the same weight."""
 _NEAREST = (0.1, 0.7)
-"""Shares between which it has to lie: nearer the end the slope says nothing of scale."""
+"""Range of shares for the earlier checkpoint: nearer to the end, the slope does not reflect scale."""
 
 
 def tokens_of(config: Mapping[str, Any]) -> float:
@@ -48,7 +48,7 @@ def tokens_of(config: Mapping[str, Any]) -> float:
 def checkpoint_slope(
     pick: Sequence[RunRecord], baseline: Sequence[RunRecord]
 ) -> tuple[Measured, ...]:
-    """Return the slope between an earlier checkpoint and the last; nothing where there is none."""
+    """Return the slope between an earlier checkpoint and the last; nothing if there is no earlier one."""
     paths = [[_path(record) for record in records] for records in (pick, baseline)]
     shared = set.intersection(*(set(path) for path in (*paths[0], *paths[1])))
     if len(shared) < 2:
@@ -83,7 +83,7 @@ def checkpoint_slope(
 
 
 def _path(record: RunRecord) -> dict[float, dict[str, float]]:
-    """Tokens of a checkpoint → ``task/metric`` → value."""
+    """Return tokens of a checkpoint → ``task/metric`` → value."""
     return {
         float(row["tokens"]): {
             f"{task}/{metric}": float(value["value"])
@@ -97,7 +97,7 @@ def _path(record: RunRecord) -> dict[float, dict[str, float]]:
 
 
 def _pooled_error(tables: Sequence[Floats]) -> Floats:
-    """Standard error of the difference of two means, per column; infinite without replicates."""
+    """Return the standard error of the difference of two means for each column; inf without replicates."""
     freedom = sum(len(table) - 1 for table in tables)
     if freedom < 1:
         return np.full(tables[0].shape[1], math.inf)
@@ -109,28 +109,28 @@ def _pooled_error(tables: Sequence[Floats]) -> Floats:
 def slope_of(small: Floats, large: Floats, error: Floats) -> tuple[float, float] | None:
     """Return the slope of ``large`` on ``small`` and its standard error; rows are differences.
 
-    Each column is put in units of its own size. None where nothing differs, or where the noise of the
-    differences is not known.
+    Each column is scaled by its own size. None if nothing differs, or if the noise of the differences is
+    not known.
     """
     size = np.sqrt((small**2 + large**2).mean(axis=0))
     kept = (size > 0.0) & np.isfinite(error).all(axis=0)
     if not kept.any():
         return None
     x, y, e = small[:, kept] / size[kept], large[:, kept] / size[kept], error[:, kept] / size[kept]
-    # By inverse variance: a column whose differences are noise would pull the slope towards nothing.
+    # Weight by inverse variance: a column whose differences are noise would pull the slope to zero.
     weight = 1.0 / (_OWN_SLOPES**2 + e**2)
     below = float((weight * x * x).sum())
     if below <= 0.0:
         return None
     slope = float((weight * x * y).sum()) / below
-    # Noise of both sides, taken as alike: y's enters the slope directly, x's times the slope.
+    # Assume equal noise on both sides: the noise of y enters directly, that of x times the slope.
     noise = math.sqrt(float((weight**2 * x**2 * e**2).sum()) * (1.0 + slope**2)) / below
     return slope, noise
 
 
 @dataclass(frozen=True)
 class _Proxy:
-    """One proxy scale: its tokens, its parameters, and mixture → runs' metrics."""
+    """Proxy scale: its tokens, its parameters, and mixture → metrics of its runs."""
 
     tokens: float
     parameters: float
@@ -140,7 +140,7 @@ class _Proxy:
 def other_scales(
     runs_dir: Path, study: str, second: Verdict | None, own: RunRecord
 ) -> tuple[Measured, ...]:
-    """Return a slope for every other scale that shares two mixtures with the study's own."""
+    """Return a slope for each other scale that shares two or more mixtures with the study's own scale."""
     found = dict(_proxies(list_runs(runs_dir, study)))
     if second is not None:
         for key, proxy in _proxies(list_runs(runs_dir, second.study)):
@@ -150,13 +150,13 @@ def other_scales(
             else:
                 found[key] = proxy
     config = own.manifest.config
-    here = found.get(_scale(config))
-    if here is None:
+    near = found.get(_scale(config))
+    if near is None:
         return ()
     return tuple(
         one
-        for key, there in sorted(found.items())
-        if there is not here and (one := _between(here, there)) is not None
+        for key, other in sorted(found.items())
+        if other is not near and (one := _between(near, other)) is not None
     )
 
 
@@ -179,7 +179,7 @@ def _scale(config: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _mixture(config: Mapping[str, Any]) -> str:
-    """Return what is read in every stage, whatever the scale."""
+    """Return the weights of every stage as a key that does not depend on the scale."""
     weights = config["mixture"]["weights"]
     stages = [
         {n: round(w, 6) for n, w in (stage.get("weights") or weights).items() if w > 0.0}
@@ -188,9 +188,9 @@ def _mixture(config: Mapping[str, Any]) -> str:
     return json.dumps(stages, sort_keys=True)
 
 
-def _between(here: _Proxy, there: _Proxy) -> Measured | None:
+def _between(first: _Proxy, second: _Proxy) -> Measured | None:
     """Return the slope from the smaller of two scales to the larger."""
-    small, large = sorted((here, there), key=lambda p: (p.tokens * p.parameters, p.tokens))
+    small, large = sorted((first, second), key=lambda p: (p.tokens * p.parameters, p.tokens))
     shared = [mixture for mixture in small.runs if mixture in large.runs]
     if len(shared) < 2:
         return None

@@ -1,7 +1,7 @@
-"""What a promotion is told: the full run's budget, its cluster, its price, and the gates' limits.
+"""Options of a promotion: the full run's budget, its cluster, its cost, and the gates' limits.
 
-The full run's model, batch, learning rate and tokenizer are its own config groups; a promotion takes
-over from the study the mixture of every stage and the stages' shares of the budget, nothing else.
+The full run's model, batch, learning rate and tokenizer are its own config groups. A promotion takes
+only the mixture of each stage and the stages' shares of the budget from the study.
 """
 
 from __future__ import annotations
@@ -39,53 +39,53 @@ GATES = (
     "one_tokenizer",
     "surrogate_evidence",
 )
-"""The gates, in the order they are told."""
+"""The gates, in the order in which they are printed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FullStage:
-    """A stage that the full run makes of a mixture that was searched without stages."""
+    """Stage of the full run for a mixture that was searched without stages."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     share: float
     """Share of the full budget."""
     add: Mapping[str, float] = field(default_factory=dict)
-    """Source → share of the stage's tokens set aside for it; the promoted mixture fills the rest."""
+    """Source → share of the stage's tokens reserved for it; the promoted mixture fills the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSpec:
-    """Where the full run is trained."""
+    """Cluster on which the full run is trained."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     nodes: int = 1
     """Machines."""
     gpus_per_node: int = 8
-    """GPUs of a machine."""
+    """GPUs per machine."""
     cpus_per_task: int = 88
-    """Cores asked for on every machine."""
+    """Cores requested on each machine."""
     tp: int = 1
     """Tensor-parallel ranks."""
     pp: int = 1
     """Pipeline ranks."""
     zero_stage: int = 0
-    """1 shares the optimiser's state over the data-parallel ranks."""
+    """ZeRO stage: 1 divides the optimiser's state over the data-parallel ranks."""
     micro_batch_size: int = 4
-    """Samples of a forward pass on one rank."""
+    """Samples per forward pass on one rank."""
     checkpoint_interval_steps: int = 2000
     """Steps between two checkpoints."""
     partition: str = "gpu"
     """Slurm partition."""
     time: str = "72:00:00"
-    """Slurm time limit of one job (HH:MM:SS or D-HH); a job that ends resumes when it is submitted again."""
+    """Slurm time limit of one job (HH:MM:SS or D-HH); a job that reaches it resumes when resubmitted."""
     folders: str = "datasets/{tokenizer}/{source}/train"
-    """Folder of a source's token files on the cluster, as the stores lie on disk."""
+    """Folder of a source's token files on the cluster, laid out as the stores are."""
     checkpoints: str = "checkpoints"
-    """Parent of the checkpoints on the cluster."""
+    """Parent folder of the checkpoints on the cluster."""
     nanotron: str = "nanotron"
-    """Checkout of nanotron with ``run_train.py``, of the branch that ``promotion.nanotron`` names."""
+    """Checkout of nanotron with ``run_train.py``, on the branch given by ``promotion.nanotron``."""
 
     @property
     def gpus(self) -> int:
@@ -122,7 +122,7 @@ _LEAST = {
     "checkpoint_interval_steps": 1,
 }
 
-_PLACES = {"tokenizer", "source"}
+_PLACEHOLDERS = {"tokenizer", "source"}
 
 
 def _cluster_numbers(cluster: ClusterSpec) -> Iterator[Problem]:
@@ -155,10 +155,10 @@ def _cluster_texts(cluster: ClusterSpec) -> Iterator[Problem]:
         }
     except ValueError:
         fields = {"{"}
-    if fields - _PLACES:
+    if fields - _PLACEHOLDERS:
         yield Problem(
             "promotion.full.cluster.folders",
-            "unknown place holder",
+            "unknown placeholder",
             found=repr(cluster.folders),
             allowed="{tokenizer} and {source}",
         )
@@ -166,58 +166,58 @@ def _cluster_texts(cluster: ClusterSpec) -> Iterator[Problem]:
 
 @dataclass(frozen=True, kw_only=True)
 class PriceSpec:
-    """What the estimate of time and money assumes."""
+    """Assumptions of the estimate of time and cost."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     device: str = "H100 SXM, bfloat16"
-    """What the figures below are of."""
+    """Device that the figures below describe."""
     peak_tflops: float = 989.0
-    """Dense peak of a device, 1e12 FLOP/s (NVIDIA's data sheet for the H100 SXM in bfloat16)."""
+    """Dense peak of one device in 1e12 FLOP/s (NVIDIA's data sheet for the H100 SXM in bfloat16)."""
     mfu: float = 0.30
     """Model FLOP utilisation: assumed. Published runs of this size report 0.25 to 0.45."""
     usd_per_device_hour: float = 2.0
-    """Price of a device for an hour: assumed."""
+    """Price of one device-hour in dollars: assumed."""
     overhead: float = 0.05
     """Share of time added for restarts, checkpoints and evaluation: assumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LimitSpec:
-    """Where the gates draw their lines."""
+    """Limits of the gates."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     contamination_share: float = 0.01
-    """Largest share of a task's items that may stand in the text of one source."""
+    """Largest share of a task's items that may occur in the text of one source."""
     audit_tolerance: float = 1e-3
-    """Largest gap between realised and asked share of a stage's tokens (0.1%)."""
+    """Largest gap between the realised and the asked share of a stage's tokens."""
     second_proxy_decisions: float = 0.75
-    """Least share of pairs ranked alike at a second proxy size (150M ranks right about 80% of the
-    time: DataDecide, arXiv 2504.11393)."""
+    """Smallest share of pairs ranked alike at a second proxy size. 150M proxies rank about 80% of pairs
+    correctly (DataDecide, arXiv 2504.11393)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FullSpec:
-    """The full run that a study is promoted to."""
+    """Full run that a study is promoted to."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     name: str
-    """What it is called."""
+    """Name of the full run: part of the folder's and the jobs' names."""
     total_tokens: float
-    """Budget of the full run."""
+    """Budget of the full run in tokens."""
     lr: LearningRateSpec
     """Learning rate over the full schedule; the peak is the target's ``training.peak_lr``."""
     stages: Mapping[str, FullStage] | None = None
-    """Stages made of a mixture searched without any; null = one stage. A study with stages of its
-    own keeps them and their shares of the budget."""
+    """Stages for a mixture that was searched without stages; null = one stage. A study with its own
+    stages keeps them and their shares of the budget."""
     tokenizer: str
-    """Name of the tokenizer in nanotron's files: hub id, or folder on the cluster."""
+    """Tokenizer in nanotron's files: hub id, or folder on the cluster."""
     cluster: ClusterSpec = field(default_factory=ClusterSpec)
-    """Where it is trained."""
+    """Cluster on which it is trained."""
     price: PriceSpec = field(default_factory=PriceSpec)
-    """What the estimate assumes."""
+    """Assumptions of the cost estimate."""
 
     def __post_init__(self) -> None:
         problem = folder_problem("promotion.full.name", self.name)
@@ -244,29 +244,30 @@ class FullSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class PromotionSpec:
-    """One promotion."""
+    """Options of one promotion."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     full: FullSpec
     """The full run."""
     pick: str | None = None
-    """Candidate to promote, by name or trial; null = the verdict's pick, or the baseline where the
+    """Candidate to promote, by name or trial; null = the verdict's pick, or the baseline if the
     verdict keeps it."""
     nanotron: Branch = "main"
-    """Branch of nanotron that the chain is written for and checked against: main or smollm3."""
+    """Branch of nanotron for which the chain is written and checked: main or smollm3."""
     out: str = "promotions"
-    """Parent of the promotion folders."""
+    """Parent folder of the promotions."""
     by: str | None = None
-    """Who promotes; null = the user of this process."""
+    """Name of the person who promotes; null = the user of this process."""
     override: Mapping[str, str] = field(default_factory=dict)
-    """Gate → reason for going on although it is not passed; recorded, and never empty."""
+    """Gate → reason for promoting although it is not passed, three words or more; it is recorded."""
     limits: LimitSpec = field(default_factory=LimitSpec)
-    """Where the gates draw their lines."""
+    """Limits of the gates."""
     second_study: str | None = None
     """Study at another proxy size whose ranking must agree; null = none was run."""
     contamination_tasks: tuple[str, ...] = ()
-    """Tasks sought in the sources; empty = every task of the evaluation that has an item file."""
+    """Tasks whose items are searched for in the sources; empty = every task of the evaluation that has
+    an item file."""
 
     def __post_init__(self) -> None:
         problems = []

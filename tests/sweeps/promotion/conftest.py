@@ -1,8 +1,7 @@
-"""Studies for the tests of promotion: real records, verdicts and audits, scores from a stated truth.
+"""Studies for the tests of promotion: real records, verdicts and audits, scores from a given truth.
 
-Nothing is trained. A run's config is the composed one, its audit is counted from its own sampler, and
-its scores are drawn around a mean that the test states; so whatever a promotion reads is what a real run
-would have left.
+Nothing is trained. A run's config is the composed one, its audit is counted from its own sampler, and its
+scores are drawn around a mean that the test gives. A promotion reads the same files as from a real run.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ STEPS = (3, 6, 8)
 
 
 def composed(*overrides: str, config: str = "run") -> dict[str, Any]:
-    """A composed config as plain values."""
+    """Return a composed config as plain values."""
     return copy.deepcopy(_composed(config, overrides))
 
 
@@ -59,7 +58,7 @@ def weights(*values: float) -> dict[str, float]:
 
 @dataclass
 class MadeStudy:
-    """Writes run records of one study under ``runs/``."""
+    """Writer of the run records of one study under ``runs/``."""
 
     runs_dir: Path
     study: str = "proxies"
@@ -83,7 +82,7 @@ class MadeStudy:
         effect: Mapping[str, float] | float = 0.0,
         counts: Any = None,
     ) -> RunRecord:
-        """One finished run; ``effect`` lowers bits per byte by the end."""
+        """Write one finished run; ``effect`` lowers bits per byte by the end."""
         config = self.config(trial, seed, mixture)
         record = RunRecord.create(
             self.runs_dir, study=self.study, trial=trial, seed=seed, config=dump(config)
@@ -99,7 +98,7 @@ class MadeStudy:
         effect: Mapping[str, float] | float = 0.0,
         counts: Any = None,
     ) -> None:
-        """Scores, audit and result, as a run leaves them."""
+        """Write scores, audit and result as a run does."""
         schedule = config.build_schedule()
         for at, step in enumerate(STEPS):
             metrics = {task: self._metric(task, at, effect) for task in TASKS}
@@ -157,7 +156,7 @@ PLAIN = weights(0.2, 0.3, 0.5)
 
 @pytest.fixture(scope="session")
 def won(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runs of a study whose second trial clearly beats its first, the baseline; made once."""
+    """Return the runs of a study whose second trial clearly beats its first, the baseline."""
     made = MadeStudy(tmp_path_factory.mktemp("won"))
     for seed in (0, 1, 2):
         made.run("trial-0000", seed, PLAIN)
@@ -168,7 +167,7 @@ def won(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def study(workspace: Path, won: Path) -> MadeStudy:
-    """That study in a workspace of the test's own."""
+    """Copy that study into the workspace of the test."""
     shutil.copytree(won, workspace / "runs")
     return MadeStudy(workspace / "runs")
 

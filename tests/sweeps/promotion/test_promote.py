@@ -1,4 +1,4 @@
-"""A promotion, whole: gates, folder, configs that run, chain that loads; never overwritten."""
+"""Whole promotions: gates, folder, configs that run, chain that loads; never overwritten."""
 
 from __future__ import annotations
 
@@ -97,9 +97,9 @@ def test_the_promoted_config_is_a_run(study: MadeStudy) -> None:
         assert run.build_learning_rate(schedule).decay_steps == 2
 
 
-def test_the_same_promotion_again_is_the_one_that_stands(study: MadeStudy) -> None:
+def test_the_same_promotion_again_returns_the_existing_one(study: MadeStudy) -> None:
     first = promote(config())
-    (first.folder / "comparison.md").write_text("what came of it")
+    (first.folder / "comparison.md").write_text("a comparison")
     before = {path: path.read_bytes() for path in first.folder.rglob("*") if path.is_file()}
     again = promote(config())
     assert (first.stood, again.stood) == (False, True)
@@ -109,7 +109,7 @@ def test_the_same_promotion_again_is_the_one_that_stands(study: MadeStudy) -> No
     assert [path.name for path in first.folder.parent.iterdir()] == [first.folder.name]
 
 
-def test_what_a_killed_promotion_left_is_removed(study: MadeStudy) -> None:
+def test_leftovers_of_a_killed_promotion_are_removed(study: MadeStudy) -> None:
     left = Path("promotions/.proxies-demo_full.4711.tmp/conf")
     left.mkdir(parents=True)
     promote(config())
@@ -156,7 +156,7 @@ def test_an_override_goes_on_and_is_recorded(workspace: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("++promotion.override.beats_baseline=yes", "needs its reason"),
         ("++promotion.override.beats_bseline='a long enough reason'", "no such gate"),
@@ -165,8 +165,8 @@ def test_an_override_goes_on_and_is_recorded(workspace: Path) -> None:
         ("++promotion.full.cluster.tp=3", "do not divide"),
     ],
 )
-def test_mistakes_are_told(study: MadeStudy, override: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_mistakes_are_reported(study: MadeStudy, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         promote(config(override))
 
 
@@ -181,7 +181,7 @@ def test_a_baseline_without_finished_runs_cannot_be_promoted(study: MadeStudy) -
         promote(config("promotion.pick=trial-0000"))
 
 
-def test_the_command_promotes_and_says_what_is_next(study: MadeStudy, ablate: Ablate) -> None:
+def test_the_command_promotes_and_prints_the_next_command(study: MadeStudy, ablate: Ablate) -> None:
     answer = ablate("promote", *FULL)
     assert answer.code == 0, answer.err
     assert "experiment=promoted" in answer.out

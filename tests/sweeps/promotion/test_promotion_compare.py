@@ -1,4 +1,4 @@
-"""What the proxies predicted and what the full run did."""
+"""Comparison of the full run with the prediction of the proxies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GAINS = {task: 0.1 * place for place, task in enumerate(TASKS)}
 
 @pytest.fixture
 def promoted(workspace: Path) -> Path:
-    """A promotion of a study whose winner gains on some tasks more than on others."""
+    """Promote a study whose winner gains more on some tasks than on others."""
     made = MadeStudy(workspace / "runs", run_sd=0.002)
     for seed in (0, 1):
         made.run("trial-0000", seed, PLAIN)
@@ -41,7 +41,7 @@ def promoted(workspace: Path) -> Path:
 def full_run(
     folder: Path, trial: str, effect: dict[str, float] | float, *, marked: bool = True
 ) -> RunRecord:
-    """A finished full run, its scores drawn around ``effect``; marked as its experiment says."""
+    """Write a finished full run, its scores drawn around ``effect``, with the labels of its experiment."""
     values = composed(*(o for o in FULL if not o.startswith(("full=", "promotion."))))
     values.update(study=folder.name, trial=trial)
     values["mixture"]["weights"] = GOOD if trial == "full" else PLAIN
@@ -61,14 +61,14 @@ def full_run(
 
 
 def edited(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Write ``promotion.json`` anew as somebody would who takes its checksum out too."""
+    """Rewrite ``promotion.json`` without its checksum, as in a deliberate edit."""
     record = read_json(folder / "promotion.json")
     change(record)
     (folder / "promotion.json").write_text(json.dumps(record))
 
 
 def without_junk(records: Iterable[RunRecord]) -> None:
-    """Take a source out of the audits, as if these runs had never read it."""
+    """Remove a source from the audits, as if these runs had never read it."""
     for record in records:
         audit = record.audit()
         assert audit is not None
@@ -76,7 +76,7 @@ def without_junk(records: Iterable[RunRecord]) -> None:
         record.write_audit({**audit, "stages": rows})
 
 
-def test_without_a_full_baseline_only_learning_progress_is_there(promoted: Path) -> None:
+def test_without_a_full_baseline_only_learning_progress_is_compared(promoted: Path) -> None:
     full_run(promoted, "full", GAINS)
     found = compare(promoted, Path("runs"))
     assert found.basis == "over the run"
@@ -93,7 +93,7 @@ def test_without_a_full_baseline_only_learning_progress_is_there(promoted: Path)
 
 def test_differences_between_mixtures_lead_and_sealed_intervals_are_tested(promoted: Path) -> None:
     stored = json.loads((promoted / "promotion.json").read_text())["prediction"]
-    # What the winner gains is what the prediction expects at full size, and the noise of the runs.
+    # The winner gains what the prediction expects at full size, plus the noise of the runs.
     expected = {row["task"]: row["mean"] for row in stored["tasks"]}
     full, other = full_run(promoted, "full", expected), full_run(promoted, "baseline", 0.0)
     found = compare(promoted, Path("runs"))
@@ -115,7 +115,7 @@ def test_differences_between_mixtures_lead_and_sealed_intervals_are_tested(promo
     assert "learning progress" not in text
 
 
-def test_an_interval_that_did_not_hold_is_told_so(promoted: Path) -> None:
+def test_an_interval_that_did_not_hold_is_reported(promoted: Path) -> None:
     full_run(promoted, "full", 2.0)
     full_run(promoted, "baseline", 0.0)
     found = compare(promoted, Path("runs"))
@@ -127,15 +127,15 @@ def test_an_interval_that_did_not_hold_is_told_so(promoted: Path) -> None:
 def test_tasks_without_signal_are_left_out(promoted: Path) -> None:
     full_run(promoted, "full", GAINS)
     full_run(promoted, "baseline", 0.0)
-    mute = {"arc", "code"}
+    noisy = {"arc", "code"}
 
-    def silence(record: dict[str, Any]) -> None:
+    def without_signal(record: dict[str, Any]) -> None:
         for row in record["prediction"]["tasks"]:
-            row["signal"] = row["task"] not in mute
+            row["signal"] = row["task"] not in noisy
 
-    edited(promoted, silence)
+    edited(promoted, without_signal)
     found = compare(promoted, Path("runs"))
-    kept = set(TASKS) - mute
+    kept = set(TASKS) - noisy
     assert {row.task for row in found.outcomes} == {"score", *kept}
     assert {row.task for row in found.rows} == kept
     assert set(found.left_out) == {"arc/bpb", "code/bpb"}
@@ -191,22 +191,22 @@ def test_the_same_addition_to_both_full_runs_is_comparable(promoted: Path) -> No
     assert "winner and baseline read it alike" in even.text()
 
 
-def test_a_prediction_that_failed_is_told_so(promoted: Path) -> None:
+def test_a_prediction_that_failed_correlates_negatively(promoted: Path) -> None:
     full_run(promoted, "full", {task: 0.5 - gain for task, gain in GAINS.items()})
     found = compare(promoted, Path("runs"))
     assert found.correlation == pytest.approx(-1.0, abs=0.12)
 
 
-def test_the_comparison_is_kept_and_told(
+def test_the_comparison_is_stored_and_printed(
     promoted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = full_run(promoted, "full", GAINS)
     after_run({"after": {"kind": "comparison", "promotion": str(promoted)}}, record)
-    said = capsys.readouterr().out
-    assert "Rank correlation over tasks of the relative learning progress over the run" in said
+    printed = capsys.readouterr().out
+    assert "Rank correlation over tasks of the relative learning progress over the run" in printed
     kept = json.loads((promoted / "comparison.json").read_text())
     assert kept["correlation"] is not None
-    assert (promoted / "comparison.md").read_text() in said
+    assert (promoted / "comparison.md").read_text() in printed
     assert json.loads((record.path.parent / "comparison.json").read_text()) == kept
 
 
@@ -218,24 +218,24 @@ def test_a_promotion_that_moved_stops_nothing(
     assert "was moved away" in capsys.readouterr().out
 
 
-def test_a_full_run_that_has_not_finished_is_told(promoted: Path) -> None:
+def test_a_full_run_that_has_not_finished_is_refused(promoted: Path) -> None:
     with pytest.raises(UserError, match="has not finished"):
         compare(promoted, Path("runs"))
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [("{", "damaged"), ("[]", "damaged"), ('{"name": "x"}', "damaged"), (None, "not a promotion")],
 )
-def test_what_is_no_promotion_is_refused(promoted: Path, content: str | None, said: str) -> None:
+def test_what_is_no_promotion_is_refused(promoted: Path, content: str | None, message: str) -> None:
     path = promoted / "promotion.json"
     path.unlink() if content is None else path.write_text(content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         compare(promoted, Path("runs"))
 
 
 def kept(promotion: str, *held: tuple[str, bool | None], seal: str = "kept") -> dict[str, Any]:
-    """As much of a comparison as the calibration reads."""
+    """Return the part of a comparison that the calibration reads."""
     rows = [{"task": task, "held": value} for task, value in held]
     return {"promotion": promotion, "seal": seal, "outcomes": rows}
 
@@ -287,7 +287,7 @@ def test_a_metric_that_one_run_lacks_has_no_mean() -> None:
         ({("a", "nll"): (-2.0, False)}, {("a", "nll"): (-1.0, False)}, {"a": ("nll", -0.5)}),
         ({("a", "bpb"): (0.0, False)}, {("a", "bpb"): (1.0, False)}, {}),
         ({("a", "bpb"): (2.0, False)}, {("a", "acc"): (1.0, False)}, {}),
-        # Bits per byte go first, in whatever order the metrics stand.
+        # Bits per byte are preferred in any order of the metrics.
         (
             {("a", "acc"): (0.5, True), ("a", "bpb"): (2.0, False), ("a", "f1"): (0.5, True)},
             {("a", "acc"): (0.6, True), ("a", "bpb"): (1.0, False), ("a", "f1"): (0.1, True)},

@@ -1,4 +1,4 @@
-"""Damage one file that a promotion rests on or wrote: no result of it changes without a word."""
+"""Damage one file that a promotion read or wrote: every change of a result is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every gate, open and shut; the two documented failures of others are provoked and stopped."""
+"""Every gate, passed and failed; two documented failures of published runs are provoked and stopped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIMITS = LimitSpec()
 
 @pytest.fixture
 def evidence(study: MadeStudy) -> Evidence:
-    """Evidence for promoting the winner to a run of its own size."""
+    """Return the evidence for promoting the winner to a run of its own size."""
     from ablations.config.schema import validate
     from tests.sweeps.promotion.conftest import FULL, composed
 
@@ -47,7 +47,7 @@ def judged(
     return {gate.name: gate for gate in judge_gates(evidence, limits, overrides or {})}
 
 
-def test_all_gates_are_open_for_a_sound_study(evidence: Evidence) -> None:
+def test_no_gate_stops_a_sound_study(evidence: Evidence) -> None:
     gates = judge_gates(evidence, LIMITS, {})
     require_open(gates)
     assert {gate.state for gate in gates} == {"passed", "not run"}
@@ -85,8 +85,8 @@ def test_epochs_count_the_full_budget(evidence: Evidence) -> None:
     assert gate.evidence["epochs"]["synthetic_facts"] == pytest.approx(asked / 100, rel=0.01)
 
 
-# What two published runs really did, told in the paper and the report that found it out: a mixture
-# said to be half Wikipedia read 0.6% of it, and one said to be half and half read 94 to 6.
+# Two published runs, as documented in a paper and in a report: a mixture that was meant to be half
+# Wikipedia had 0.6% of it, and one that was meant to be half and half had 94 to 6.
 DOCUMENTED = {
     "half of it Wikipedia, 0.6% realised": (0.006, 0.994),
     "half and half, 94 to 6 realised": (0.94, 0.06),
@@ -94,10 +94,10 @@ DOCUMENTED = {
 
 
 def _by_documents(shares: tuple[float, float], windows: int) -> np.ndarray:
-    """Windows by source of a run that drew DOCUMENTS half and half.
+    """Return windows by source of a run that drew documents, not tokens, half and half.
 
-    Drawing documents, not tokens, is how a mixture goes wrong unseen: documents of one source are
-    longer by the ratio of what was realised, and every one drawn is packed into the windows.
+    This makes a mixture wrong without an error: documents of one source are longer by the realised ratio,
+    and each drawn document is packed into the windows.
     """
     lengths = np.array(shares) * 1000.0
     drawn = np.random.default_rng(0).integers(0, 2, size=200_000)
@@ -120,12 +120,12 @@ def test_a_mixture_that_was_not_read_as_asked_fails_run_and_gate(
     realised = counts[0, :2] / counts.sum()
     assert realised == pytest.approx(shares, abs=0.01)
 
-    # The run's own audit fails it ...
+    # The run's own audit fails ...
     found = audit(schedule, counts, dict.fromkeys(schedule.sources, 10**6), tolerance=1e-3)
     with pytest.raises(AuditError, match="asked was 50"):
         found.require()
 
-    # ... and the gate stops it even where that audit was turned off or compared the wrong mixture.
+    # ... and the gate stops it even if that audit was turned off or used the wrong mixture.
     record = study.run("trial-0005", 0, half, counts=counts)
     study.overrides = overrides
     stored = record.audit()
@@ -289,7 +289,7 @@ def test_sources_need_one_tokenizer(
     assert len(gate.evidence["hashes"]) == (2 if change and "tokenizer_hash" in change else 1)
 
 
-def test_each_gate_that_was_judged_shows_what_it_was_judged_by(evidence: Evidence) -> None:
+def test_each_gate_that_was_judged_has_its_evidence(evidence: Evidence) -> None:
     for name, gate in judged(evidence).items():
         assert gate.evidence or gate.state == "not run", name
 
@@ -304,7 +304,7 @@ def test_an_override_never_changes_the_state(evidence: Evidence) -> None:
     require_open(tuple(gates.values()))
 
 
-def test_all_shut_gates_are_told_at_once(evidence: Evidence, tmp_path: Path) -> None:
+def test_all_failed_gates_are_reported_at_once(evidence: Evidence, tmp_path: Path) -> None:
     tied = replace(evidence.verdict, outcome="tie", tie_kind="undecided")
     shut = replace(evidence, verdict=tied, unchecked={"web": "not prepared here"})
     with pytest.raises(UserError) as caught:

@@ -1,4 +1,4 @@
-"""The emitted chains equal their golden files, and say the recipe's numbers."""
+"""Emitted chains equal their golden files and contain the recipe's numbers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SCRIPTS = sorted((GOLDEN / "launch").iterdir())
 
 @cache
 def regenerate() -> Any:
-    """The script that makes the golden files."""
+    """Return the script that makes the golden files."""
     spec = importlib.util.spec_from_file_location("regenerate", GOLDEN / "regenerate.py")
     assert spec is not None
     assert spec.loader is not None
@@ -42,7 +42,7 @@ def regenerate() -> Any:
 
 @cache
 def made() -> dict[str, str]:
-    """What the code makes today."""
+    """Return the files that the code makes now."""
     files: dict[str, str] = regenerate().files()
     return files
 
@@ -75,7 +75,7 @@ def test_the_chain_of_the_1b7_has_the_recipes_steps() -> None:
     assert (rate.learning_rate, rate.lr_warmup_steps, rate.min_decay_lr) == (5e-4, 2000, 0.0)
 
 
-def test_file_k_lists_k_stages_and_goes_on_where_the_file_before_ends() -> None:
+def test_file_k_lists_k_stages_and_starts_where_the_file_before_ends() -> None:
     files = [read(path) for path in CHAIN]
     assert [len(file.data_stages) for file in files] == [1, 2, 3, 4]
     assert handover_problems(files) == []
@@ -142,7 +142,7 @@ def test_scripts_are_sound_bash(path: Path) -> None:
         subprocess.run(["shellcheck", str(path)], check=True)
 
 
-def test_a_stage_that_was_killed_goes_on_from_its_own_checkpoint(tmp_path: Path) -> None:
+def test_a_stage_that_was_killed_resumes_from_its_own_checkpoint(tmp_path: Path) -> None:
     for name in ("launch", "nanotron", "bin"):
         (tmp_path / name).mkdir()
     shutil.copy(GOLDEN / "launch" / "stage.sh", tmp_path / "launch")

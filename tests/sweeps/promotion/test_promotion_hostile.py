@@ -1,4 +1,4 @@
-"""Names and values from configs never run: quoted in scripts and commands, or refused."""
+"""Names and values from configs are never executed: scripts and commands quote or refuse them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_name_is_letters_digits_dots_and_dashes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_of_today_stay_names(name: str) -> None:
+def test_ordinary_names_are_accepted(name: str) -> None:
     assert folder_problem("study", name) is None
 
 
@@ -114,7 +114,7 @@ def test_the_jobs_of_prepare_check_their_lines_too(changes: dict[str, Any], wher
 
 
 @pytest.mark.parametrize("time", ["30", "30:00", "72:00:00", "3-12", "3-12:30", "10-00:00:00"])
-def test_slurms_own_forms_of_a_time_are_taken(time: str) -> None:
+def test_slurms_own_forms_of_a_time_are_accepted(time: str) -> None:
     assert replace(ClusterSpec(), time=time, partition="gpu,a100-80.x").time == time
 
 
@@ -152,9 +152,9 @@ def test_hostile_paths_stay_words_in_the_scripts(tmp_path: Path, path: str) -> N
         )
         return done.stdout.splitlines()
 
-    said = run("launch/stage.sh", "1")
-    assert said[-3] == f"{path}/run_train.py"
-    resumed = yaml.safe_load((tmp_path / said[-1]).read_text())
+    words = run("launch/stage.sh", "1")
+    assert words[-3] == f"{path}/run_train.py"
+    resumed = yaml.safe_load((tmp_path / words[-1]).read_text())
     assert resumed["checkpoints"]["resume_checkpoint_path"] == checkpoints
     assert run("launch/submit.sh") == ["stage 1: job 7"]
     assert not (tmp_path / "ran").exists()

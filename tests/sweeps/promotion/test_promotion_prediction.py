@@ -207,7 +207,7 @@ def test_the_scale_is_read_from_proxy_and_target(study: MadeStudy) -> None:
     assert gap.share_sd == pytest.approx((1.0 - 0.8) / 2.0)  # the linear share, 0.8, is the lower
 
 
-def test_a_source_that_no_proxy_read_is_named_and_its_own_text_not_foretold(
+def test_a_source_that_no_proxy_read_is_named_and_its_own_text_not_predicted(
     study: MadeStudy,
 ) -> None:
     made = MadeStudy(study.runs_dir, study="two", run_sd=0.01)
@@ -228,14 +228,14 @@ def test_a_source_that_no_proxy_read_is_named_and_its_own_text_not_foretold(
     assert "no proxy read" in found.not_comparable["heldout_synthetic_junk/bpb"]
 
 
-def test_another_score_at_full_size_is_not_foretold(study: MadeStudy) -> None:
+def test_another_score_at_full_size_is_not_predicted(study: MadeStudy) -> None:
     found = predicted(study, "++evaluation.score.terms.more={metrics: synthetic_facts/bpb}")
     assert found.score is None
     assert "another score" in found.not_comparable["score"]
     assert found.tasks
 
 
-def test_a_pick_that_was_flattered_is_foretold_less(study: MadeStudy) -> None:
+def test_a_pick_that_was_flattered_is_predicted_lower(study: MadeStudy) -> None:
     verdict = read_verdict(study.runs_dir / study.study)
     value = verdict.advantage.value
     rows = tuple(replace(row, in_score=row.task != "arc") for row in verdict.tasks)

@@ -1,4 +1,4 @@
-"""SmolLM2's and SmolLM3's schedules as configs: the recipe's numbers come out of the plan."""
+"""SmolLM2's and SmolLM3's schedules as configs: the plan gives the numbers of the recipes."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ def test_the_stages_of_the_1b7_have_the_papers_shares(stage: int, shares: dict[s
     assert domain_shares(run("experiment=smollm2_1b7"), stage) == pytest.approx(shares, abs=2e-6)
 
 
-def test_the_plan_of_the_1b7_tells_its_epochs_and_its_exemption(ablate: Ablate) -> None:
+def test_the_plan_of_the_1b7_shows_its_epochs_and_its_exemption(ablate: Ablate) -> None:
     plan = make_plan(run("experiment=smollm2_1b7"))
     assert plan.schedule.total_tokens == pytest.approx(11e12, rel=1e-6)
     assert plan.parameters == 1_711_376_384
-    assert plan.epochs["starcoderdata"] == pytest.approx(4.0, abs=1e-3)  # why it was held at 10%
+    assert plan.epochs["starcoderdata"] == pytest.approx(4.0, abs=1e-3)  # the reason for its 10%
     assert plan.epochs["fineweb_edu"] == pytest.approx(3.82, abs=0.01)
     assert plan.epochs["dclm"] == pytest.approx(1.05, abs=0.01)
     # 5% of 2T tokens are 8.3 epochs of OpenWebMath's 12B: over any cap by the published figures.
     assert plan.epochs["openwebmath"] == pytest.approx(12.2, abs=0.1)
     assert plan.problems == ()
-    told = ablate("plan", "experiment=smollm2_1b7")
-    assert told.code == 0
-    assert "over the cap, exempt" in told.out
-    assert "12.25 epochs; published recipe" in told.out
+    shown = ablate("plan", "experiment=smollm2_1b7")
+    assert shown.code == 0
+    assert "over the cap, exempt" in shown.out
+    assert "12.25 epochs; published recipe" in shown.out
     refused = ablate("plan", "experiment=smollm2_1b7", "~mixture.epoch_cap_exempt.openwebmath")
     assert refused.code == 2
     assert "source.openwebmath" in refused.err

@@ -1,4 +1,4 @@
-"""Promoted runs, arms and stages for real: small models trained on the synthetic sources."""
+"""Promoted runs, arms and stages with small models trained on the synthetic sources."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def command(folder: Path, *overrides: str) -> list[str]:
 
 
 def train_until(arguments: list[str], record: Path, step: int) -> bool:
-    """Kill the command as soon as ``step`` is written down; whether it was killed."""
-    said = record.parent.parent / "said.txt"
-    said.parent.mkdir(exist_ok=True)
+    """Kill the command as soon as ``step`` is recorded; return True if it was killed."""
+    output = record.parent.parent / "output.txt"
+    output.parent.mkdir(exist_ok=True)
     metrics = record / "metrics.jsonl"
-    with said.open("wb") as stream:
+    with output.open("wb") as stream:
         process = subprocess.Popen(
             arguments, start_new_session=True, stdout=stream, stderr=subprocess.STDOUT
         )
@@ -53,7 +53,7 @@ def train_until(arguments: list[str], record: Path, step: int) -> bool:
             process.wait()
             return True
         time.sleep(0.005)
-    assert process.wait() == 0, said.read_text()
+    assert process.wait() == 0, output.read_text()
     return False
 
 
@@ -68,9 +68,9 @@ def test_a_full_run_killed_in_every_stage_and_at_every_boundary_ends_as_an_undis
         "evaluation.max_items=4",
         "evaluation.heldout_max_items=2",
     )
-    calm = command(folder, "runs_dir=calm")
-    assert not train_until(calm, Path("calm") / folder.name / "full-0", 10**9)
-    undisturbed = RunRecord(Path("calm") / folder.name / "full-0")
+    whole = command(folder, "runs_dir=undisturbed")
+    assert not train_until(whole, Path("undisturbed") / folder.name / "full-0", 10**9)
+    undisturbed = RunRecord(Path("undisturbed") / folder.name / "full-0")
     audit = undisturbed.audit()
     assert audit is not None
     steps = [32, 52, 72, 80]  # the last steps of the four stages
@@ -89,7 +89,7 @@ def test_a_full_run_killed_in_every_stage_and_at_every_boundary_ends_as_an_undis
     kinds = [event["kind"] for event in record.events()]
     assert kinds.count("resume") >= 4
     assert (folder / "comparison.md").is_file()
-    # The run carried the mark of the prediction that was sealed before it, through every kill.
+    # The run kept the digest of the sealed prediction through every kill.
     assert json.loads((folder / "comparison.json").read_text())["seal"] == "kept"
 
 
@@ -127,7 +127,7 @@ def test_arms_fork_one_checkpoint_and_are_judged(workspace: Path, ablate: Ablate
 
 
 @pytest.mark.slow
-def test_stages_are_searched_one_from_the_other(workspace: Path, ablate: Ablate) -> None:
+def test_stages_are_searched_one_after_the_other(workspace: Path, ablate: Ablate) -> None:
     arguments = (
         "run",
         *TINY,

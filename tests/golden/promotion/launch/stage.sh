@@ -20,9 +20,9 @@ if [[ -s "$folder/latest.txt" ]]; then
         echo "stage $stage ended at step $latest: nothing to do"
         exit 0
     fi
-    # Go on from this stage's own newest checkpoint, not from the one that the file hands over.
+    # Resume from this stage's own newest checkpoint, not from the one that the file hands over.
     resumed="$folder/resume.$(hostname).yaml"
-    # As a quoted YAML text, and with what sed would take for more than itself escaped.
+    # Quote the path for YAML, and escape the characters that are special to sed.
     quote="'"
     path="$quote${folder//$quote/$quote$quote}$quote"
     path="$(printf '%s' "$path" | sed -e 's/[\\&|]/\\&/g')"
