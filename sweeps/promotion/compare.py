@@ -156,11 +156,8 @@ def compare(folder: Path, runs_dir: Path) -> Comparison:
     else:
         pair = (mean_first(proxies), mean_last(proxies)), (mean_first([full]), mean_last([full]))
     rows = _rows(changes(*pair[0]), changes(*pair[1]), left_out)
-    correlation, interval = (
-        (None, None)
-        if why
-        else rank_correlation([row.predicted for row in rows], [row.realised for row in rows])
-    )
+    pairs = [row.predicted for row in rows], [row.realised for row in rows]
+    correlation, interval = (None, None) if why else rank_correlation(*pairs)
     agree = [row.predicted * row.realised > 0 for row in rows]
     full_runs = [run for run in (full, baseline) if run is not None]
     tolerance = float(full.manifest.config["mixture"]["audit_tolerance"])
