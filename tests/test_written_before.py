@@ -49,8 +49,8 @@ def verdict(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("skill", TOKENS)
-def test_a_token_store_is_read(skill: str) -> None:
-    store = TokenStore.open(BEFORE / f"data/synthetic_bpe/synthetic_{skill}")
+def test_a_token_store_is_read(before: Path, skill: str) -> None:
+    store = TokenStore.open(before / f"data/synthetic_bpe/synthetic_{skill}")
     assert store.num_tokens == TOKENS[skill]
     windows = store.read(np.arange(store.num_windows(32)), 32)
     assert windows.shape[1] == 33

@@ -237,9 +237,9 @@ def watch_list(record: Mapping[str, Any]) -> list[str]:
     ]
     if tight:
         items.append(f"memorisation of the most repeated sources: {', '.join(tight)}")
-    better = [row["task"] for row in record["verdict"]["tasks"] if row["effect"] == "pays"]
-    if better:
-        items.append(f"the tasks that improved in the proxies: {', '.join(better)}")
+    worse = [row["task"] for row in record["verdict"]["tasks"] if row["effect"] == "pays"]
+    if worse:
+        items.append(f"the tasks that got worse in the proxies: {', '.join(worse)}")
     items.append(
         "a context extension is a new run: nanotron counts read tokens from zero in it, so give it other "
         "files of its sources, or accept that their beginnings are read again"
