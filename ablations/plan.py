@@ -16,7 +16,7 @@ from ablations.errors import ConfigError, DataError, Problem
 from ablations.evaluation.metric_matching import score_problems
 from ablations.mixture.constraints import broken_caps, simulated_slices
 from ablations.mixture.schedule import LearningRate, Schedule
-from ablations.training.batching import Cut, cut_batch, on_cuda
+from ablations.training.batching import MicroBatching, on_cuda, plan_micro_batches
 from ablations.training.checkpoints import read_state
 from ablations.training.memory import DEVICE_BYTES, Memory, memory_of
 
@@ -51,7 +51,7 @@ class PlanRow:
 class PlannedMemory:
     """Division of a batch for one rank, and the memory that it needs."""
 
-    cut: Cut
+    cut: MicroBatching
     memory: Memory
 
 
@@ -144,7 +144,7 @@ def _memory(config: RunConfig) -> dict[str, PlannedMemory | str]:
     planned: dict[str, PlannedMemory | str] = {}
     for device, size in DEVICE_BYTES.items():
         try:
-            cut = cut_batch(model, training, execution, memory_bytes=size)
+            cut = plan_micro_batches(model, training, execution, memory_bytes=size)
         except ConfigError as error:
             planned[device] = "; ".join(str(problem) for problem in error.problems)
             continue

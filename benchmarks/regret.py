@@ -32,7 +32,7 @@ from truths import KINDS, Floats, Truth
 from sweeps.search.space import SearchSpace, SearchSpaceSpec, SimplexSpec
 from sweeps.study.resources import Resources
 from sweeps.study.specs import ObjectiveSpec, StrategySpec
-from sweeps.study.strategy import Draft, History, plan_strategy
+from sweeps.study.strategy import History, TrialRequest, plan_strategy
 from sweeps.study.surrogate_proposer import surrogate_pick, surrogate_proposer
 from sweeps.study.trial import Outcome, Trial, TrialSpec
 
@@ -73,7 +73,7 @@ class Study:
     def scores(self) -> Floats:
         return self.history.losses(self.trials)[:, 0]
 
-    def run(self, draft: Draft, losses: Floats | None = None) -> None:
+    def run(self, draft: TrialRequest, losses: Floats | None = None) -> None:
         """Train and score the draft: six noisy losses and their weighted mean."""
         if losses is None:
             mixture = self.space.coordinates([draft.point])
@@ -125,7 +125,7 @@ def optuna_study(name: str, study: Study) -> Iterator[None]:
         trial = known.ask()
         box = [[trial.suggest_float(n, 0.0, 1.0) for n in study.space.unit_names]]
         point = study.space.points(study.space.from_unit(np.array(box)))[0]
-        study.run(Draft(phase="search", point=point))
+        study.run(TrialRequest(phase="search", point=point))
         known.tell(trial, float(study.scores[-1]))
         yield
 
@@ -152,7 +152,9 @@ def measured(method: str, truth: Truth, seed: int, known: Row | None) -> Row:
                 else:
                     at = len(study.trials)
                     point = study.space.points(np.array(known["mixtures"][at : at + 1]))[0]
-                    study.run(Draft(phase="search", point=point), np.array(known["losses"][at]))
+                    study.run(
+                        TrialRequest(phase="search", point=point), np.array(known["losses"][at])
+                    )
             found.append([budget, *study.regrets()])
     cpu = time.process_time() - start
     key = {"method": method, "sources": truth.sources, "kind": truth.kind, "seed": seed}

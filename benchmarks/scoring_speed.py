@@ -29,7 +29,7 @@ import torch
 
 from ablations.evaluation.items import ItemSources, Pool, load_items, rank
 from ablations.evaluation.lighteval import MemoryModel, SuiteTask, build_task, sample_metrics
-from ablations.evaluation.logprob_scorer import Network
+from ablations.evaluation.logprob_scorer import CausalLM
 from ablations.evaluation.specs import TaskSpec
 
 TASKS = ("arc_easy", "hellaswag", "piqa", "commonsenseqa")
@@ -226,7 +226,7 @@ def _stock(stock: Any, case: Case) -> list[list[Any]]:
 
 def _memory_model(case: Case, options: argparse.Namespace) -> MemoryModel:
     model = MemoryModel(case.tokenizer, window=options.window, batch_tokens=options.batch_tokens)
-    model.use(Network(case.model))
+    model.use(CausalLM(case.model))
     return model
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from sweeps.search.space import SearchSpace, SearchSpaceSpec, SimplexSpec
 from sweeps.study.driver import Driver
-from sweeps.study.executor import Launching
+from sweeps.study.executor import Executor
 from sweeps.study.job_overrides import job_overrides
 from sweeps.study.progress_table import SilentView
 from sweeps.study.resources import Resources
@@ -74,7 +74,7 @@ def drive(folder: Path, trials: int) -> float:
     Driver(
         state,
         SearchScheduler(planned, None),
-        Launching(launcher, "inline", 1),
+        Executor(launcher, "inline", 1),
         overrides=lambda run: job_overrides(state.trial(run.number).spec, run.seed, "s", []),
         check=lambda _: None,
         view=SilentView(),

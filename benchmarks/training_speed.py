@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from ablations.training.batching import cut_batch
+from ablations.training.batching import plan_micro_batches
 from ablations.training.dataloader import Feed, Share
 from ablations.training.nanotron import rank
 from ablations.training.nanotron.engine import Engine
@@ -64,7 +64,7 @@ def job_of(name: str, folder: Path, stores: dict[str, Path], steps: int) -> Trai
 
 def engine_steps(job: TrainJob) -> Iterator[None]:
     """Run the engine, stopping after each step."""
-    cut = cut_batch(job.model, job.training, job.execution)
+    cut = plan_micro_batches(job.model, job.training, job.execution)
     feed = Feed(job, Share(0, 1, cut.micro_batch_size))
     start = Start(kind="start", step=0)
     engine = Engine(job, cut, start, feed=feed, device=torch.device("cpu"))

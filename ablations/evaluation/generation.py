@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ablations.evaluation.logprob_scorer import Network
+from ablations.evaluation.logprob_scorer import CausalLM
 
 __all__ = ["Generated", "generate"]
 
@@ -31,7 +31,7 @@ class Generated:
 
 
 def generate(
-    network: Network,
+    network: CausalLM,
     tokenizer: Any,
     contexts: Sequence[Sequence[int]],
     *,
@@ -76,7 +76,7 @@ def generate(
 
 @torch.inference_mode()
 def _greedy(
-    network: Network,
+    network: CausalLM,
     tokenizer: Any,
     rows: list[list[int]],
     limits: list[int],

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ablations.evaluation.prefix_packing import Batch, Request, lay_out, plan_batches
 
-__all__ = ["BranchScore", "Network", "Prepared", "prepare", "score"]
+__all__ = ["BranchScore", "CausalLM", "Prepared", "prepare", "score"]
 
 _LOGIT_ELEMENTS = 1 << 23
 """Logits in memory at once (32 MB in float32): larger slices leave the cache, smaller ones add calls."""
@@ -43,7 +43,7 @@ class BranchScore:
     """Tokens of its context that did not fit the window."""
 
 
-class Network:
+class CausalLM:
     """A causal language model, split into the body and the projection onto the vocabulary."""
 
     def __init__(self, model: Any) -> None:
@@ -144,7 +144,7 @@ def _tensors(batch: Batch, first_branch: int) -> _Tensors:
 
 
 @torch.inference_mode()
-def score(network: Network, prepared: Prepared) -> list[list[BranchScore]]:
+def score(network: CausalLM, prepared: Prepared) -> list[list[BranchScore]]:
     """Return the score of each branch, in the order of the requests."""
     total = len(prepared.branches)
     sums = torch.zeros(total, dtype=torch.float64, device=network.device)
@@ -159,7 +159,7 @@ def score(network: Network, prepared: Prepared) -> list[list[BranchScore]]:
     return scores
 
 
-def _score_batch(network: Network, batch: _Tensors, sums: Tensor, misses: Tensor) -> None:
+def _score_batch(network: CausalLM, batch: _Tensors, sums: Tensor, misses: Tensor) -> None:
     device = network.device
     tokens = batch.tokens.to(device)
     positions = None if batch.positions is None else batch.positions.to(device)

@@ -34,7 +34,7 @@ from ablations.record.checksums import damage
 
 if TYPE_CHECKING:
     from ablations.evaluation.lighteval import MemoryModel, SuiteTask
-    from ablations.evaluation.logprob_scorer import Network
+    from ablations.evaluation.logprob_scorer import CausalLM
 
 __all__ = [
     "ScoringPlace",
@@ -135,7 +135,7 @@ class _Suite:
     """Tasks of a spec, ready for any checkpoint of one tokenizer and window."""
 
     def __init__(
-        self, folder: Path, network: Network, spec: EvaluationSpec, place: ScoringPlace
+        self, folder: Path, network: CausalLM, spec: EvaluationSpec, place: ScoringPlace
     ) -> None:
         from transformers import AutoTokenizer
 
@@ -232,12 +232,12 @@ def _limited(pools: list[Pool], limit: int | None) -> list[Pool]:
 # ------------------------------------------------------------------------------------------ model
 
 
-def _load(folder: Path, place: ScoringPlace) -> Network:
+def _load(folder: Path, place: ScoringPlace) -> CausalLM:
     """Load the model of a transformers folder onto its device."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    from ablations.evaluation.logprob_scorer import Network
+    from ablations.evaluation.logprob_scorer import CausalLM
 
     if not (folder / "config.json").exists():
         raise CheckpointError(
@@ -263,7 +263,7 @@ def _load(folder: Path, place: ScoringPlace) -> Network:
             )
     except Exception as error:  # transformers raises errors of many types for a broken folder
         raise _unloadable(folder, "not a model that transformers can load", error) from error
-    return Network(model.to(place.device))
+    return CausalLM(model.to(place.device))
 
 
 @contextlib.contextmanager
@@ -290,7 +290,7 @@ def _unloadable(folder: Path, what: str, error: Exception) -> CheckpointError:
 def _score_one(
     suite: _Suite,
     step: int,
-    network: Network,
+    network: CausalLM,
     details: Path,
     began: float,
     watch: Watch | None,

@@ -14,7 +14,13 @@ from ablations.errors import ConfigError, Problem
 from ablations.training.memory import USABLE_SHARE, memory_of
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 
-__all__ = ["CUDA_LOSS_CHUNK_TOKENS", "Cut", "cut_batch", "on_cuda", "training_problems"]
+__all__ = [
+    "CUDA_LOSS_CHUNK_TOKENS",
+    "MicroBatching",
+    "on_cuda",
+    "plan_micro_batches",
+    "training_problems",
+]
 
 CUDA_LOSS_CHUNK_TOKENS = 4096
 """Tokens of a loss chunk on CUDA if the config gives none: at a vocabulary of 49,152, 0.8 GB of float32
@@ -26,7 +32,7 @@ divided, and its losses are rounded, in the same way on every machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class MicroBatching:
     """Division of one data-parallel rank's share of a batch."""
 
     micro_batch_size: int
@@ -120,13 +126,13 @@ def on_cuda(execution: ExecutionSpec) -> ExecutionSpec:
     return replace(execution, loss_chunk_tokens=CUDA_LOSS_CHUNK_TOKENS)
 
 
-def cut_batch(
+def plan_micro_batches(
     model: ModelSpec,
     training: TrainingSpec,
     execution: ExecutionSpec,
     *,
     memory_bytes: int | None = None,
-) -> Cut:
+) -> MicroBatching:
     """Return the configured micro-batch, or the largest that fits.
 
     Args:
@@ -141,7 +147,7 @@ def cut_batch(
     # A pipeline of pp ranks needs at least pp micro-batches to keep every rank busy.
     most = max(1, share // execution.pp)
     micro = execution.micro_batch_size or _largest(model, training, execution, most, memory_bytes)
-    return Cut(micro_batch_size=micro, micro_batches=share // micro)
+    return MicroBatching(micro_batch_size=micro, micro_batches=share // micro)
 
 
 def _largest(

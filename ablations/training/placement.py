@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from ablations.errors import ConfigError, Problem
-from ablations.training.batching import Cut, cut_batch, on_cuda
+from ablations.training.batching import MicroBatching, on_cuda, plan_micro_batches
 from ablations.training.memory import SHARING_PROCESS_BYTES
 from ablations.training.specs import ExecutionSpec
 from ablations.training.train_job import TrainJob
@@ -23,21 +23,21 @@ __all__ = [
 ]
 
 
-def fit(job: TrainJob, device: torch.device) -> tuple[TrainJob, Cut]:
+def fit(job: TrainJob, device: torch.device) -> tuple[TrainJob, MicroBatching]:
     """Return the job with the device's defaults for its open fields, and the division of its batch.
 
     Raises:
         ConfigError: not one sample fits.
     """
     if device.type == "cpu":
-        return job, cut_batch(job.model, job.training, job.execution)
+        return job, plan_micro_batches(job.model, job.training, job.execution)
     execution = on_cuda(job.execution)
     # Set for slots that share a GPU (sweeps/launchers/local/devices.py).
     slots = int(os.environ.get("ABLATIONS_DEVICE_SHARED_BY", "1"))
     memory = torch.cuda.get_device_properties(device).total_memory // slots
     if slots > 1:
         memory = max(0, memory - SHARING_PROCESS_BYTES)
-    cut = cut_batch(job.model, job.training, execution, memory_bytes=memory)
+    cut = plan_micro_batches(job.model, job.training, execution, memory_bytes=memory)
     return replace(job, execution=execution), cut
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ablations.errors import HeldError, UserError, WorkError
-from sweeps.study.executor import Launching, Returned
+from sweeps.study.executor import Executor, Returned
 from sweeps.study.missing_runs import shortfall
 from sweeps.study.pruning import Pruner
 from sweeps.study.run_results import is_held, run_folder
@@ -61,7 +61,7 @@ class Driver:
         self,
         study: StudyState,
         scheduler: Scheduler,
-        launching: Launching,
+        launching: Executor,
         *,
         overrides: Callable[[Run], list[str]],
         check: Callable[[list[str]], object],

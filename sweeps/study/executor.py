@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from sweeps.launchers.slurm_queue import watch_queue
 
-__all__ = ["Launching", "Returned", "launching_of"]
+__all__ = ["Executor", "Returned", "launching_of"]
 
 Returned = Any
 """Hydra's ``JobReturn`` of one run, or the exception that the launcher raised."""
@@ -31,7 +31,7 @@ _SLURM_RUNS_IN_FLIGHT = 64
 """Runs queued or running at once if neither the search nor the launcher sets a number."""
 
 
-class Launching:
+class Executor:
     """Launcher with a non-blocking interface.
 
     Args:
@@ -94,15 +94,15 @@ class Launching:
         return futures
 
 
-def launching_of(launcher: Any, workers: int | None) -> Launching:
+def launching_of(launcher: Any, workers: int | None) -> Executor:
     """Return the executor of ``launcher``; ``workers`` is ``search.workers``."""
     name = type(launcher).__name__
     mode = _MODES.get(name, "batch")
     if name == "SlurmLauncher":
         watch_queue()
     if mode == "inline":
-        return Launching(launcher, mode, 1)
-    return Launching(launcher, mode, workers or _width(launcher))
+        return Executor(launcher, mode, 1)
+    return Executor(launcher, mode, workers or _width(launcher))
 
 
 def _width(launcher: Any) -> int:

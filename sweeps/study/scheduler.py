@@ -18,7 +18,7 @@ from ablations.record.stored import damaged, stored_object
 from sweeps.search.space import Point
 from sweeps.study.confirm import Pick, finalists
 from sweeps.study.job_overrides import identity
-from sweeps.study.strategy import Draft, History, Strategy
+from sweeps.study.strategy import History, Strategy, TrialRequest
 from sweeps.study.study_state import DecideQuality, Run, StudyState
 from sweeps.study.trial import Phase, Trial, trial_name
 
@@ -62,7 +62,7 @@ class SweepScheduler:
             if len(runs) >= free_workers:
                 break
             if identity(combination) not in mine:
-                draft = Draft(phase="grid", point={})
+                draft = TrialRequest(phase="grid", point={})
                 trial = study.add_trial(draft, seeds=self._seeds, overrides=combination)
                 mine[identity(combination)] = trial
                 runs += _missing([trial], self._seeds, busy)
@@ -189,7 +189,7 @@ class SearchScheduler:
             return None
         number = self._nearest(history, picked.point)
         if number is None:
-            draft = Draft(phase="confirm", point=picked.point, name=name)
+            draft = TrialRequest(phase="confirm", point=picked.point, name=name)
             number = study.add_trial(draft, seeds=study.spec.confirm.seeds).number
         content = {"trial": trial_name(number), "point": picked.point, **picked.notes}
         write_sealed(study.folder / "pick.json", content)

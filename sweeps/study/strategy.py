@@ -26,14 +26,14 @@ from sweeps.study.resources import Resources
 from sweeps.study.specs import ConstraintSpec, ObjectiveSpec, StrategySpec, loss_sign
 from sweeps.study.trial import Phase, Trial, feasibility
 
-__all__ = ["Draft", "History", "Propose", "Strategy", "design_size", "plan_strategy"]
+__all__ = ["History", "Propose", "Strategy", "TrialRequest", "design_size", "plan_strategy"]
 
 _DESIGN_SHARE = 2.0 / 3.0
 """Largest share of the budget after the baselines that a design may take; the rest is for proposals."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draft:
+class TrialRequest:
     """Trial without a number yet."""
 
     phase: Phase
@@ -121,7 +121,7 @@ class Strategy:
         outside = sum(not self.space.contains(point) for point in self.baselines.values())
         return self.space.size + outside
 
-    def next_drafts(self, history: History, limit: int) -> list[Draft]:
+    def next_drafts(self, history: History, limit: int) -> list[TrialRequest]:
         """Return at most ``limit`` new trials, none at a point that already has one.
 
         The list is empty if ``limit`` is 0 or every point of the space has a trial: a second run of
@@ -135,20 +135,20 @@ class Strategy:
             return []
         points = self.propose(history, min(limit, self.batch))
         fresh = distinct(self.space, points, asked, (len(history.trials),))
-        return [Draft(phase="search", point=point) for point in fresh]
+        return [TrialRequest(phase="search", point=point) for point in fresh]
 
-    def planned(self, history: History) -> list[Draft]:
+    def planned(self, history: History) -> list[TrialRequest]:
         """Return the baselines and designed points that have no trial yet."""
         asked = self._asked(history)
         named = {t.spec.name for t in history.trials if t.spec.phase == "baseline"}
         drafts = [
-            Draft(phase="baseline", point=point, name=name)
+            TrialRequest(phase="baseline", point=point, name=name)
             for name, point in self.baselines.items()
             if name not in named
         ]
         designed = sum(trial.spec.phase == "design" for trial in history.trials)
         return drafts + [
-            Draft(phase="design", point=point)
+            TrialRequest(phase="design", point=point)
             for point in self.design[designed:]
             if self.space.key(point) not in asked
         ]

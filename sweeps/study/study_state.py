@@ -33,7 +33,7 @@ from sweeps.study.run_results import (
     write_trial_spec,
 )
 from sweeps.study.specs import SearchSpec, TaskQualitySpec
-from sweeps.study.strategy import Draft, History
+from sweeps.study.strategy import History, TrialRequest
 from sweeps.study.trial import Outcome, Phase, Trial, TrialSpec
 
 __all__ = ["DecideQuality", "Run", "StudyState"]
@@ -173,7 +173,7 @@ class StudyState:
     # ---------------------------------------------------------------------------------- changes
 
     def add_trial(
-        self, draft: Draft, *, seeds: Sequence[int] = (), overrides: Sequence[str] = ()
+        self, draft: TrialRequest, *, seeds: Sequence[int] = (), overrides: Sequence[str] = ()
     ) -> Trial:
         """Add a trial with the next number: write its folder first, then its journal line."""
         spec = TrialSpec(

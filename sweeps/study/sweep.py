@@ -31,7 +31,7 @@ from sweeps.study.definition import (
 from sweeps.study.driver import Driver, StudyError
 from sweeps.study.driver_lock import drive
 from sweeps.study.edited_study import refuse_edited
-from sweeps.study.executor import Launching, launching_of
+from sweeps.study.executor import Executor, launching_of
 from sweeps.study.job_overrides import Command, job_overrides, read_command
 from sweeps.study.preflight import Compose, measured_problems, read_search, require_trials
 from sweeps.study.progress_table import view_for
@@ -288,7 +288,7 @@ def _overrides(state: StudyState, run: Run, fixed: Sequence[str]) -> list[str]:
     return job_overrides(state.trial(run.number).spec, run.seed, state.study, fixed)
 
 
-def _pruner(spec: SearchSpec, launching: Launching) -> Pruner | None:
+def _pruner(spec: SearchSpec, launching: Executor) -> Pruner | None:
     if spec.strategy.pruner == "none":
         return None
     if not launching.can_end:

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from ablations.evaluation.generation import Generated, generate
-from ablations.evaluation.logprob_scorer import Network
+from ablations.evaluation.logprob_scorer import CausalLM
 
 
 def ours(model: Any, tokenizer: Any, contexts: list[list[int]], **changes: Any) -> list[Generated]:
     options = {"max_new_tokens": 12, "stop": (), "window": 64, "batch_tokens": 4096, **changes}
-    return generate(Network(model), tokenizer, contexts, **options)
+    return generate(CausalLM(model), tokenizer, contexts, **options)
 
 
 def theirs(model: Any, tokenizer: Any, context: list[int], count: int) -> list[int]:

@@ -13,7 +13,7 @@ import torch
 
 from ablations.evaluation.items import Pool
 from ablations.evaluation.lighteval import MemoryModel, SuiteTask, build_task, sample_metrics
-from ablations.evaluation.logprob_scorer import Network
+from ablations.evaluation.logprob_scorer import CausalLM
 from ablations.evaluation.specs import TaskSpec
 
 WORDS = "the cat sat on a mat dog ran blue sky red two plus four"
@@ -42,7 +42,7 @@ def quiz(shots: int = 0) -> SuiteTask:
 
 def memory_model(model: Any, tokenizer: Any, window: int = 64) -> MemoryModel:
     made = MemoryModel(tokenizer, window=window, batch_tokens=999)
-    made.use(Network(model))
+    made.use(CausalLM(model))
     return made
 
 
@@ -103,7 +103,7 @@ def test_a_second_checkpoint_does_not_get_the_firsts_answers(model: Any, tokeniz
     other = copy.deepcopy(model)
     with torch.no_grad():
         other.lm_head.weight.mul_(-1.0)
-    adapter.use(Network(other))
+    adapter.use(CausalLM(other))
     second = sample_metrics(task, adapter)
     assert [one.choice_logprobs for one in first] != [one.choice_logprobs for one in second]
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablations.evaluation.logprob_scorer import Network, prepare, score
+from ablations.evaluation.logprob_scorer import CausalLM, prepare, score
 from ablations.evaluation.prefix_packing import Request, lay_out, plan_batches
 
 WINDOW = 40
@@ -48,7 +48,7 @@ def test_log_probabilities_are_those_of_a_naive_loop(
 ) -> None:
     requests = some_requests(12, model.config.vocab_size)
     prepared = prepare(requests, window=WINDOW, batch_tokens=batch_tokens, pack=pack)
-    for request, scores in zip(requests, score(Network(model), prepared), strict=True):
+    for request, scores in zip(requests, score(CausalLM(model), prepared), strict=True):
         for index, one in enumerate(scores):
             assert one.logprob == pytest.approx(naive(model, request, index, WINDOW), abs=1e-4)
             over = len(request.context) + len(request.branches[index]) - WINDOW
@@ -57,7 +57,7 @@ def test_log_probabilities_are_those_of_a_naive_loop(
 
 def test_branches_do_not_see_each_other(model: Any) -> None:
     context, wanted = [5, 6, 7], [8, 9, 10]
-    network = Network(model)
+    network = CausalLM(model)
 
     def of_first(others: list[list[int]]) -> float:
         request = Request(context, [wanted, *others])
@@ -72,13 +72,13 @@ def test_greedy_is_true_for_the_continuation_that_the_model_would_write(model: A
     with torch.no_grad():
         first = int(model(input_ids=torch.tensor([context])).logits[0, -1].argmax())
     request = Request(context, [[first], [first + 1]])
-    scores = score(Network(model), prepare([request], window=WINDOW, batch_tokens=99))[0]
+    scores = score(CausalLM(model), prepare([request], window=WINDOW, batch_tokens=99))[0]
     assert [one.greedy for one in scores] == [True, False]
 
 
 def test_a_continuation_that_no_window_holds_has_no_score(model: Any) -> None:
     request = Request([1, 2], [[3] * WINDOW, [3] * (WINDOW - 1), [4], []])
-    scores = score(Network(model), prepare([request], window=WINDOW, batch_tokens=99))[0]
+    scores = score(CausalLM(model), prepare([request], window=WINDOW, batch_tokens=99))[0]
     assert [math.isnan(one.logprob) for one in scores] == [True, False, False, True]
     assert scores[1].cut_tokens == 1
 
@@ -89,7 +89,7 @@ def test_an_architecture_that_cannot_be_packed_is_scored_from_its_logits() -> No
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=50, n_positions=WINDOW, n_embd=16, n_layer=1, n_head=2)
     other = GPT2LMHeadModel(config).eval()
-    network = Network(other)
+    network = CausalLM(other)
     assert not network.packs
     requests = some_requests(5, 50)
     prepared = prepare(requests, window=WINDOW, batch_tokens=200, pack=network.packs)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.errors import ConfigError
-from ablations.training.batching import cut_batch, training_problems
+from ablations.training.batching import plan_micro_batches, training_problems
 from ablations.training.memory import memory_of
 from ablations.training.specs import ExecutionSpec, TrainingSpec
 from tests.oracles.jobs import TINY
@@ -35,7 +35,7 @@ def test_a_setting_that_does_not_fit_is_named(
 
 def test_a_batch_that_cannot_be_cut_is_refused() -> None:
     with pytest.raises(ConfigError):
-        cut_batch(TINY, TrainingSpec(**TRAINING), ExecutionSpec(dp=3))
+        plan_micro_batches(TINY, TrainingSpec(**TRAINING), ExecutionSpec(dp=3))
 
 
 @given(batch=st.integers(1, 200), dp=st.sampled_from([1, 2, 4]), memory=st.integers(2**22, 2**34))
@@ -47,7 +47,7 @@ def test_a_cut_always_makes_the_batch_and_fits(batch: int, dp: int, memory: int)
         return memory_of(TINY, training, execution, micro_batch_size=micro, chunk_tokens=None).total
 
     try:
-        cut = cut_batch(TINY, training, execution, memory_bytes=memory)
+        cut = plan_micro_batches(TINY, training, execution, memory_bytes=memory)
     except ConfigError:
         assert needed(1) > 0.89 * memory
         return
@@ -56,10 +56,10 @@ def test_a_cut_always_makes_the_batch_and_fits(batch: int, dp: int, memory: int)
 
 
 def test_a_pipeline_gets_a_micro_batch_for_every_rank() -> None:
-    cut = cut_batch(TINY, TrainingSpec(**TRAINING), ExecutionSpec(pp=2))
+    cut = plan_micro_batches(TINY, TrainingSpec(**TRAINING), ExecutionSpec(pp=2))
     assert cut.micro_batches >= 2
 
 
 def test_a_sample_too_large_for_the_device_is_refused_with_advice() -> None:
     with pytest.raises(ConfigError, match="recompute"):
-        cut_batch(TINY, TrainingSpec(**TRAINING), ExecutionSpec(), memory_bytes=1000)
+        plan_micro_batches(TINY, TrainingSpec(**TRAINING), ExecutionSpec(), memory_bytes=1000)

@@ -7,7 +7,7 @@ from typing import Any
 from ablations.evaluation.generation import Generated, generate
 from ablations.evaluation.lighteval import clean_import
 from ablations.evaluation.lighteval.item_metrics import prompt_of
-from ablations.evaluation.logprob_scorer import BranchScore, Network, Prepared, prepare, score
+from ablations.evaluation.logprob_scorer import BranchScore, CausalLM, Prepared, prepare, score
 from ablations.evaluation.prefix_packing import Request
 
 with clean_import.undisturbed():
@@ -40,17 +40,17 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
         self._separator = separator
         self._window = window
         self._batch_tokens = batch_tokens
-        self._network: Network | None = None
+        self._network: CausalLM | None = None
         self._prepared: dict[tuple[str, int], tuple[list[Doc], Any]] = {}
         self._prompts = PromptManager(use_chat_template=False, tokenizer=tokenizer)
         self.config = ModelConfig(model_name="in memory")
 
-    def use(self, network: Network) -> None:
+    def use(self, network: CausalLM) -> None:
         """Score with these weights from now on."""
         self._network = network
 
     @property
-    def network(self) -> Network:
+    def network(self) -> CausalLM:
         """Return the weights in use."""
         assert self._network is not None, "call use() first"
         return self._network

@@ -30,7 +30,7 @@ import torch.distributed
 
 from ablations.errors import DivergedError
 from ablations.training.async_metrics import Reading, Readings
-from ablations.training.batching import Cut
+from ablations.training.batching import MicroBatching
 from ablations.training.checkpoints import (
     PARTIAL,
     CheckpointState,
@@ -67,7 +67,7 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
     """Trainer of one rank for one job."""
 
     def __init__(
-        self, job: TrainJob, cut: Cut, start: Start, *, feed: Feed, device: torch.device
+        self, job: TrainJob, cut: MicroBatching, start: Start, *, feed: Feed, device: torch.device
     ) -> None:
         self.job, self.cut, self.start = job, cut, start
         self.feed, self.device = feed, device

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ablations.training.batching import Cut
+from ablations.training.batching import MicroBatching
 from ablations.training.checkpoints import PARTIAL
 from ablations.training.nanotron.compat import nanotron_trainer
 from ablations.training.nanotron.decoder import LlamaShape
@@ -48,7 +48,7 @@ _PP_ENGINES = {
 }
 
 
-def nanotron_config(job: TrainJob, cut: Cut, start: Start) -> Config:
+def nanotron_config(job: TrainJob, cut: MicroBatching, start: Start) -> Config:
     """Return nanotron's config of a job."""
     execution, total = job.execution, job.schedule.total_steps
     resume = start.checkpoint if start.load_optimizer else None

@@ -13,7 +13,7 @@ from ablations.errors import ConfigError, HeldError, Problem, TrainingError
 from ablations.record.run_record import RunRecord
 from sweeps.study.definition import Definition, settle_definition
 from sweeps.study.driver import Driver, StudyError
-from sweeps.study.executor import Launching, launching_of
+from sweeps.study.executor import Executor, launching_of
 from sweeps.study.progress_table import PlainView, SilentView, study_table
 from sweeps.study.scheduler import SearchScheduler, SweepScheduler
 from sweeps.study.specs import ConfirmSpec, SearchSpec
@@ -69,7 +69,7 @@ def drive(
     driver = Driver(
         state,
         SearchScheduler(strategy(search), None),
-        Launching(launcher, mode, 2),
+        Executor(launcher, mode, 2),
         overrides=lambda run: [f"trial=trial-{run.number:04d}", f"seed={run.seed}"],
         check=lambda _: None,
         view=SilentView(),
@@ -328,7 +328,7 @@ def test_a_sweep_adds_only_what_is_missing(tmp_path: Path) -> None:
         Driver(
             state,
             SweepScheduler(combinations, seeds),
-            Launching(launcher, "inline", 1),
+            Executor(launcher, "inline", 1),
             overrides=lambda run: [f"trial=trial-{run.number:04d}", f"seed={run.seed}"],
             check=lambda _: None,
             view=SilentView(),

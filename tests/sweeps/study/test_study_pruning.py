@@ -10,7 +10,7 @@ from hydra_plugins.slots_launcher.launcher import SlotsLauncher
 
 from ablations.errors import ConfigError
 from ablations.files import append_json_line, read_json
-from sweeps.study.executor import Launching
+from sweeps.study.executor import Executor
 from sweeps.study.pruning import Curve, Pruner, behind
 from sweeps.study.run_results import outcome_of
 from sweeps.study.specs import SearchSpec, StrategySpec
@@ -72,12 +72,12 @@ def test_mixtures_are_not_pruned_by_loss() -> None:
 def test_a_launcher_that_cannot_end_a_run_cannot_prune() -> None:
     asked = SearchSpec(strategy=StrategySpec(pruner="median"))
     with pytest.raises(ConfigError, match="hydra/launcher=slots"):
-        _pruner(asked, Launching(object(), "thread", 1))
+        _pruner(asked, Executor(object(), "thread", 1))
 
 
 def test_a_launcher_of_slots_can_prune() -> None:
     launcher = SlotsLauncher(slots=1, threads=1, devices_per_slot=1, preload=[])
-    launching = Launching(launcher, "thread", 1)
+    launching = Executor(launcher, "thread", 1)
     assert launching.can_end
     asked = SearchSpec(strategy=StrategySpec(pruner="median"))
     assert isinstance(_pruner(asked, launching), Pruner)

@@ -22,12 +22,14 @@ from sweeps.study.driver_lock import drive
 from sweeps.study.run_results import read_trial_spec
 from sweeps.study.scheduler import SearchScheduler
 from sweeps.study.specs import BudgetSpec
-from sweeps.study.strategy import Draft
+from sweeps.study.strategy import TrialRequest
 from sweeps.study.study_state import Run
 from sweeps.study.trial import Trial, TrialSpec
 from tests.sweeps.study.builders import all_runs, finish, outcome, spec, strategy, study
 
-DRAFT = Draft(phase="design", point={"mixture.weights": {"web": 0.5, "math": 0.25, "code": 0.25}})
+DRAFT = TrialRequest(
+    phase="design", point={"mixture.weights": {"web": 0.5, "math": 0.25, "code": 0.25}}
+)
 
 
 # ------------------------------------------------------------------------------------- journal
