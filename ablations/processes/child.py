@@ -39,8 +39,8 @@ def become_child(talk: Connection, server: int, outlives_server: bool) -> NoRetu
     """Do one call in a process that was just forked from ``server``: read it, answer it, exit.
 
     Args:
-        talk: Gives the :class:`ChildEnv`, the caller's ``sys.path`` and the pickled call; takes the
-            pickled :class:`Result`.
+        talk: Gives the :class:`ChildEnv`, the caller's folder, ``sys.path`` and ``sys.argv``, and the
+            pickled call; takes the pickled :class:`Result`.
     """
     code = 1
     try:
@@ -62,9 +62,10 @@ def become_child(talk: Connection, server: int, outlives_server: bool) -> NoRetu
 def _answer(talk: Connection) -> int:
     """Do the call that waits in ``talk`` and answer it; return the exit code."""
     env: ChildEnv
-    env, path, call = talk.recv()
+    env, folder, path, sys.argv, call = talk.recv()
     code = 0
     try:
+        os.chdir(folder)
         _enter(env)
         use_path(path)
         function, arguments = pickle.loads(call)

@@ -111,7 +111,7 @@ class WarmServer:
     ) -> Child:
         """Start a child that calls a function that can be pickled; return when it is forked."""
         env = env or ChildEnv()
-        call = pickle.dumps((function, arguments))
+        folder, call = os.getcwd(), pickle.dumps((function, arguments))
         talk, theirs = Pipe()
         with theirs, self._lock:
             requests = self._running()
@@ -120,7 +120,7 @@ class WarmServer:
         pid: int | None = None
         with contextlib.suppress(EOFError, OSError):
             pid = talk.recv()
-            talk.send((env, sys.path, call))
+            talk.send((env, folder, sys.path, sys.argv, call))
         return Child(pid, talk)
 
     def close(self) -> None:

@@ -35,8 +35,9 @@ def big(size: int) -> bytes:
     return b"x" * size
 
 
-def own(_: object = None) -> tuple[int, int, str | None, list[str]]:
-    return os.getpid(), os.getsid(0), os.environ.get("SOME_VARIABLE"), sys.path
+def surroundings() -> tuple[int, int, str | None, str, list[str], list[str]]:
+    variable = os.environ.get("SOME_VARIABLE")
+    return os.getpid(), os.getsid(0), variable, os.getcwd(), sys.path, sys.argv
 
 
 @pytest.fixture
@@ -60,13 +61,15 @@ def test_children_run_side_by_side_and_answer_their_own_call(server: WarmServer)
     assert [child.code for child in children] == [0] * 4
 
 
-def test_a_child_has_its_session_its_variables_and_the_callers_path(
-    server: WarmServer, monkeypatch: pytest.MonkeyPatch
+def test_a_child_has_its_session_and_variables_and_the_callers_folder_path_and_command(
+    server: WarmServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.start(double, 1).result()
+    monkeypatch.chdir(tmp_path)  # a run's paths may be relative, and its record has its command
     monkeypatch.syspath_prepend("/added/after/the/server/began")
-    child = server.start(own, env=ChildEnv(variables={"SOME_VARIABLE": "1"}))
-    pid, session, variable, path = child.result().value
+    child = server.start(surroundings, env=ChildEnv(variables={"SOME_VARIABLE": "1"}))
+    pid, session, variable, folder, path, command = child.result().value
+    assert (folder, command) == (str(tmp_path), sys.argv)
     assert (pid, session, variable) == (child.pid, child.pid, "1")
     assert path[0] == "/added/after/the/server/began"
 
