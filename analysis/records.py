@@ -1,16 +1,16 @@
-"""Record folders read in bulk: the one module of the analysis that opens their JSON files.
+"""Bulk reading of record folders: the one module of the analysis that opens their JSON files.
 
 `ablations.record.run_record.RunRecord` opens one record at a time and checks it; a study of 10,000 runs needs
 the same files in seconds. :func:`scan` reads the small files of every run, :func:`read_lines` joins
-the line files of many runs into one Arrow table a chunk, so that Arrow's JSON parser works on tens
+the line files of many runs into one Arrow table per chunk, so that Arrow's JSON parser works on tens
 of megabytes at once instead of on 10,000 files::
 
     runs = scan(Path("runs"), study="demo_ratio")
     for table, owner in read_lines(runs, "scores.jsonl"):
         ...                                # owner[i] is the position in `runs` of row i
 
-A running study is read as it stands: a torn last line is dropped, a file that is not there yet is
-empty, and a record whose manifest cannot be read is left out.
+A running study can be read at any time: a torn last line is dropped, a file that does not exist yet
+counts as empty, and a record whose manifest cannot be read is left out.
 """
 
 from __future__ import annotations
@@ -49,40 +49,39 @@ __all__ = [
 ]
 
 CHUNK_BYTES = 16 << 20
-"""Bytes of joined line files that are parsed at once: four blocks, so that two threads have work. With
-48 MiB the same scores took three times the page faults and 0.2 CPU-seconds more."""
+"""Number of bytes of joined line files that are parsed at once: four blocks, so that two threads have
+work. With 48 MiB the same scores took three times the page faults and 0.2 CPU-seconds more."""
 
 _BLOCK_BYTES = 4 << 20
-"""Arrow's unit of parallel parsing; 1 MiB cost 30% more CPU on score rows of 4.5 kB."""
+"""Bytes that Arrow parses in one task; 1 MiB cost 30% more CPU on score rows of 4.5 kB."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFiles:
-    """The small files of one run, as they stood when they were read."""
+    """Contents of the small files of one run at the time of reading."""
 
     folder: str
-    """The run folder."""
     study: str
     run: str
-    """The folder's name, ``<trial>-<seed>``."""
+    """Name of the folder, ``<trial>-<seed>``."""
     manifest: Mapping[str, Any]
     result: Mapping[str, Any] | None
-    """None while the run is not over. Its ``score`` and ``direction`` are those of the first objective
-    that the study declares."""
+    """Result with the ``score`` and ``direction`` of the first objective that the study declares; None
+    until the run has ended."""
     audit: Mapping[str, Any] | None
-    """None before there is one."""
+    """Audit of the run; None until it exists."""
 
     @property
     def path(self) -> Path:
-        """The run folder."""
+        """Return the run folder as a path."""
         return Path(self.folder)
 
 
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
-    """Build many live objects without the cyclic collector walking them again and again.
+    """Pause the cyclic garbage collector, which would scan many live objects again and again.
 
-    JSON values hold no cycles; parsing 5,000 manifests took 0.55 CPU-seconds with the collector and
+    JSON values have no cycles. Parsing 5,000 manifests took 0.55 CPU-seconds with the collector and
     0.22 without.
     """
     was_enabled = gc.isenabled()
@@ -95,7 +94,7 @@ def collector_paused() -> Iterator[None]:
 
 
 def studies(runs_dir: Path) -> list[str]:
-    """Names of the studies under ``runs_dir``, those without a run included."""
+    """Return the names of the studies under ``runs_dir``, including those without a run."""
     root = Path(runs_dir)
     if not root.is_dir():
         return []
@@ -103,10 +102,10 @@ def studies(runs_dir: Path) -> list[str]:
 
 
 def scan(runs_dir: Path, study: str | None = None) -> list[RunFiles]:
-    """Manifest, result and audit of every run under ``runs_dir``, or of one study, by name.
+    """Read manifest, result and audit of every run under ``runs_dir``, or of one study, sorted by name.
 
     Raises:
-        DataError: there is no such study; the message names the nearest.
+        DataError: the study does not exist; the message names the nearest one.
     """
     names = studies(runs_dir)
     if study is not None:
@@ -123,11 +122,11 @@ def _records(study: Path) -> Iterator[RunFiles]:
     for run in sorted(entry.name for entry in os.scandir(study) if entry.is_dir()):
         record = _open(study, run, before)
         if record is not None:
-            yield _judged(record, objective)
+            yield _with_objective(record, objective)
 
 
 def study_objective(folder: Path) -> Objective:
-    """Return the first objective of the study in ``folder``; the runs' score where none is declared."""
+    """Return the first objective of the study in ``folder``; the runs' score if none is declared."""
     from sweeps.study.objective import Objective, objective_of
 
     try:
@@ -136,8 +135,8 @@ def study_objective(folder: Path) -> Objective:
         return Objective()
 
 
-def _judged(run: RunFiles, objective: Objective) -> RunFiles:
-    """Put the study's objective in the place of the score that the run recorded."""
+def _with_objective(run: RunFiles, objective: Objective) -> RunFiles:
+    """Replace the score that the run recorded by the study's objective."""
     if run.result is None or objective.is_recorded:
         return run
     direction = objective.direction or run.result.get("direction")
@@ -170,10 +169,9 @@ def _open(study: Path, run: str, before: dict[str, Any]) -> RunFiles | None:
 
 
 def _share(manifest: dict[str, Any], before: dict[str, Any]) -> None:
-    """Let a manifest hold the very sections of the one ``before`` it that equal its own.
+    """Replace the sections of a manifest by the equal ones of the manifest ``before`` it.
 
-    Runs of a study differ in a mixture and a seed: 10,000 manifests whose configs were parsed into
-    dictionaries of their own took 300 MB.
+    Runs of a study differ in mixture and seed only: 10,000 manifests that shared nothing took 300 MB.
     """
     config = manifest.get("config")
     for part in (manifest, config if isinstance(config, dict) else {}):
@@ -187,7 +185,7 @@ def _share(manifest: dict[str, Any], before: dict[str, Any]) -> None:
 
 
 def read_json_or_none(path: Path | str) -> Any:
-    """The JSON value in ``path``; None where it is absent, not JSON, or not what was written."""
+    """Read the JSON value in ``path``; None if it is absent, not JSON, or changed since it was written."""
     import orjson
 
     try:
@@ -205,10 +203,10 @@ def _object_or_none(path: str) -> dict[str, Any] | None:
 def read_lines(
     runs: Sequence[RunFiles], name: str
 ) -> Iterator[tuple[pa.Table, np.ndarray[Any, np.dtype[np.int64]]]]:
-    """The rows of the line file ``name`` of every run, many runs to a table.
+    """Yield the rows of the line file ``name`` of every run, with many runs in one table.
 
-    A row of scores that is not what was written is empty. Rows of metrics are not compared: there are
-    a hundred times as many, and no decision rests on one.
+    A row of scores that was changed since it was written is empty. The checksums of metrics are not
+    compared: there are a hundred times as many rows, and no decision depends on one.
 
     Yields:
         A table, and for each of its rows the position in ``runs`` of the run that wrote it.
@@ -225,10 +223,10 @@ def read_lines(
 
 
 class _Chunk:
-    """Line files one after another in one buffer, which is used again for the next chunk.
+    """Line files one after another in one buffer, which is reused for the next chunk.
 
-    Memory that is asked for anew has to be zeroed page by page: joining 10,000 contents that were
-    read one by one cost 0.3 CPU-seconds more.
+    New memory has to be zeroed page by page: reading 10,000 files one by one and joining their
+    contents cost 0.3 CPU-seconds more.
     """
 
     def __init__(self, *, compared: bool) -> None:
@@ -237,20 +235,20 @@ class _Chunk:
         self.clear()
 
     def clear(self) -> None:
-        """Forget what was taken."""
+        """Empty the buffer."""
         self.used = 0
         self.owners: list[int] = []
         self.ends: list[int] = [0]
 
     def take(self, path: str, owner: int) -> bool:
-        """Append the whole lines of a file, if there is one; False where they have to wait."""
+        """Append the complete lines of a file, if it exists; return False if they do not fit."""
         try:
             with open(path, "rb", buffering=0) as stream:
                 size = os.fstat(stream.fileno()).st_size
                 if self.used and self.used + size > CHUNK_BYTES:
                     return False
                 self._append(stream, size, owner)
-        except OSError:  # none yet, or one that cannot be read: `ablate report` tells of it
+        except OSError:  # absent, or unreadable, which `ablate report` prints
             pass
         return True
 
@@ -262,7 +260,7 @@ class _Chunk:
             # Not past `size`, though the file may be growing.
             while end < start + size and (count := stream.readinto(view[end : start + size])):
                 end += count
-        # What follows the last newline is being written, or was never finished.
+        # Bytes after the last newline are still being written, or were never finished.
         self.used = self.buffer.rfind(b"\n", start, end) + 1 or start
         if self._compared:
             self._empty_damaged(start)
@@ -271,7 +269,7 @@ class _Chunk:
             self.ends.append(self.used)
 
     def _empty_damaged(self, start: int) -> None:
-        """Make the rows from ``start`` on empty whose checksum is not that of their content."""
+        """Empty each row from ``start`` on whose checksum does not match its content."""
         while start < self.used:
             end = self.buffer.index(b"\n", start)
             if not is_intact(self.buffer[start:end]):
@@ -279,13 +277,13 @@ class _Chunk:
             start = end + 1
 
     def lines(self) -> list[list[bytes]]:
-        """The lines of every file, without the blank ones, which Arrow skips too."""
+        """Return the lines of every file, without the blank ones, which Arrow skips too."""
         spans = itertools.pairwise(self.ends)
         contents = (bytes(memoryview(self.buffer)[start:end]) for start, end in spans)
         return [[line for line in content.split(b"\n") if line.strip()] for content in contents]
 
     def parse(self) -> tuple[pa.Table, np.ndarray[Any, np.dtype[np.int64]]]:
-        """The rows as a table, and whose each is."""
+        """Return the rows as a table, and for each row the position of its run."""
         import pyarrow as pa
 
         spans = itertools.pairwise(self.ends)
@@ -293,7 +291,7 @@ class _Chunk:
         try:
             table = _arrow(pa.py_buffer(memoryview(self.buffer)[: self.used]))
         except pa.ArrowInvalid:
-            table = _mended([line for lines in self.lines() for line in lines])
+            table = _repaired([line for lines in self.lines() for line in lines])
         if table.num_rows != sum(counts):
             counts = [len(lines) for lines in self.lines()]
         return table, np.repeat(np.asarray(self.owners, dtype=np.int64), counts)
@@ -307,11 +305,11 @@ def _arrow(content: pa.Buffer) -> pa.Table:
     return arrow_json.read_json(pa.BufferReader(content), read_options=options)
 
 
-def _mended(lines: Sequence[bytes]) -> pa.Table:
-    """The rows of lines of which one cannot be read, or whose types disagree.
+def _repaired(lines: Sequence[bytes]) -> pa.Table:
+    """Parse lines of which some cannot be read, or whose types disagree.
 
-    What cannot be read is an empty row. Rows whose types disagree are made one by one, which takes
-    ten times as long.
+    A line that cannot be read becomes an empty row. Rows whose types disagree are built one by one,
+    which takes ten times as long.
     """
     import pyarrow as pa
 
@@ -334,7 +332,10 @@ def _row(line: bytes) -> dict[str, Any]:
 
 
 def _agreeing(values: Sequence[Any]) -> list[Any]:
-    """``values`` with what is not of the leading kind made missing: objects, numbers, then texts."""
+    """Return ``values`` with everything missing that is not of the leading kind.
+
+    Objects lead over numbers, and numbers over texts.
+    """
     if any(isinstance(value, dict) for value in values):
         inner = [value if isinstance(value, dict) else None for value in values]
         keys = dict.fromkeys(key for value in inner if value for key in value)
@@ -350,7 +351,7 @@ def _agreeing(values: Sequence[Any]) -> list[Any]:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """Arguments as they are typed; the command itself may be one argument, such as `ablate run`."""
+    """Join arguments for a shell; the command itself may be one argument, such as `ablate run`."""
     if not arguments:
         return ""
     return " ".join([str(arguments[0]), shlex.join(map(str, arguments[1:]))]).strip()

@@ -1,14 +1,14 @@
-"""Tidy pandas frames straight from the record folders.
+"""Tidy pandas frames from the record folders.
 
     frames = Frames.read(Path("runs"), study="demo_ratio")
-    frames.trials                       one row a trial
-    frames.scores                       one row a run, checkpoint, task and metric
-    frames.samples(tasks=["arc_easy"])  one row an item
+    frames.trials                       one row per trial
+    frames.scores                       one row per run, checkpoint, task and metric
+    frames.samples(tasks=["arc_easy"])  one row per item
     frames.export(Path("frames"), "parquet")
 
 :data:`COLUMNS` documents every column with its unit. Partial, running and failed studies read like
-finished ones: what is not there yet is missing, never 0. Nothing is cached on disk, so a frame is
-never older than its folder.
+finished ones: a value that does not exist yet is missing, never 0. Nothing is cached on disk, so a
+frame is never older than its folder.
 """
 
 from __future__ import annotations
@@ -45,48 +45,48 @@ ExportFormat = Literal["parquet", "csv"]
 
 
 class Frames:
-    """The frames of some runs, each built when it is first asked for."""
+    """Frames of some runs, each built on first use."""
 
     def __init__(self, files: Sequence[RunFiles]) -> None:
         self.files = tuple(files)
 
     @classmethod
     def read(cls, runs_dir: Path, study: str | None = None) -> Frames:
-        """The frames of one study, or of every study under ``runs_dir``.
+        """Read the frames of one study, or of every study under ``runs_dir``.
 
         Raises:
-            DataError: there is no such study.
+            DataError: the study does not exist.
         """
         return cls(scan(Path(runs_dir), study))
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """One row a run."""
+        """Return one row per run."""
         return build.runs_frame(self.files)
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """One row a trial."""
+        """Return one row per trial."""
         return build.trials_frame(self.runs, self.cost)
 
     @cached_property
     def sources(self) -> pd.DataFrame:
-        """One row a run, stage and source: what was asked for."""
+        """Return the requested mixtures: one row per run, stage and source."""
         return build.sources_frame(self.files)
 
     @cached_property
     def audits(self) -> pd.DataFrame:
-        """One row a run, stage and source: what was read."""
+        """Return the mixtures that were read: one row per run, stage and source."""
         return build.audits_frame(self.files)
 
     @cached_property
     def tasks(self) -> pd.DataFrame:
-        """One row a study and task."""
+        """Return one row per study and task."""
         return build.tasks_frame(self.files)
 
     @cached_property
     def cost(self) -> pd.DataFrame:
-        """One row a run: what it cost."""
+        """Return the cost of each run, one row per run."""
         return build.cost_frame(self.files)
 
     @cached_property
@@ -95,17 +95,17 @@ class Frames:
 
     @property
     def checkpoints(self) -> pd.DataFrame:
-        """One row a scored checkpoint."""
+        """Return one row per scored checkpoint."""
         return self._from_scores[0]
 
     @property
     def scores(self) -> pd.DataFrame:
-        """One row a run, checkpoint, task and metric."""
+        """Return one row per run, checkpoint, task and metric."""
         return self._from_scores[1]
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """One row a run and step."""
+        """Return one row per run and step."""
         return lines.metrics_frame(self.files)
 
     def samples(
@@ -115,14 +115,14 @@ class Frames:
         metrics: Iterable[str] | None = None,
         step: int | None = None,
     ) -> pd.DataFrame:
-        """Per-item values at ``step``, or at the last checkpoint of each run."""
+        """Return one row per item at ``step``, or at the last checkpoint of each run."""
         return lines.samples_frame(self.files, tasks=tasks, metrics=metrics, step=step)
 
     def frame(self, name: str) -> pd.DataFrame:
-        """A frame by its name in :data:`COLUMNS`.
+        """Return a frame by its name in :data:`COLUMNS`.
 
         Raises:
-            ConfigError: there is no such frame.
+            ConfigError: no frame has that name.
         """
         if name not in COLUMNS:
             raise ConfigError(unknown_name("frame", "frame", name, COLUMNS))
@@ -132,7 +132,7 @@ class Frames:
     def export(
         self, folder: Path, form: ExportFormat = "parquet", names: Iterable[str] = tuple(COLUMNS)
     ) -> list[Path]:
-        """Write frames into ``folder``, one file each; a file is replaced whole or not at all."""
+        """Write frames into ``folder``, one file each; each file is replaced atomically."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         written = []

@@ -1,13 +1,14 @@
 """Frames from the small files of runs: runs, trials, sources, audits, cost.
 
-Each builder is a pure function of what :func:`analysis.records.scan` read; shape and types come
-from :data:`analysis.frames.columns.COLUMNS`.
+Each builder is a pure function of the result of :func:`analysis.records.scan`; columns and types
+come from :data:`analysis.frames.columns.COLUMNS`.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,7 @@ __all__ = [
 
 
 def runs_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
-    """One row a run."""
+    """Return one row per run."""
     manifests = [run.manifest for run in runs]
     results = [run.result or {} for run in runs]
     configs = [_mapping(manifest, "config") for manifest in manifests]
@@ -61,10 +62,10 @@ def runs_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
 
 
 def identity(runs: Sequence[RunFiles], owner: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """The columns study, run, trial and seed of rows that belong to the runs in ``owner``.
+    """Return the columns study, run, trial and seed of rows that belong to the runs in ``owner``.
 
-    Categories are coded once a run, not once a row: of two million score rows this is the
-    difference between 20 ms and seconds.
+    Categories are coded once per run, not once per row: for two million score rows this takes 20 ms
+    instead of seconds.
     """
     import pandas as pd
 
@@ -82,13 +83,13 @@ def identity(runs: Sequence[RunFiles], owner: np.ndarray[Any, Any]) -> dict[str,
 
 
 def label(manifest: Mapping[str, Any], key: str) -> str | None:
-    """What the study said of the run under ``key``."""
+    """Return the label that the study gave the run under ``key``."""
     value = _mapping(manifest, "labels").get(key)
     return None if value is None or value == "" else str(value)
 
 
 def _status(run: RunFiles) -> str:
-    """The result, written last, overrules a manifest that a killed process left behind."""
+    """Return the status in the result, which is written last, else that in the manifest."""
     status = (run.result or {}).get("status") or run.manifest.get("status") or "pending"
     return str(status)
 
@@ -99,7 +100,7 @@ def _reason(run: RunFiles) -> str | None:
 
 
 def _per_model(configs: Sequence[Mapping[str, Any]]) -> list[int | None]:
-    """Parameters per run; a study's runs share a model, so it is counted once a model."""
+    """Return the number of parameters of each run, counted once for each model."""
     known: dict[str, int | None] = {}
     counts = []
     for config in configs:
@@ -111,7 +112,7 @@ def _per_model(configs: Sequence[Mapping[str, Any]]) -> list[int | None]:
 
 
 def trials_frame(runs: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
-    """One row a trial, from the frames of runs and of cost."""
+    """Return one row per trial, from the frames of runs and of cost."""
     import pandas as pd
 
     if runs.empty:
@@ -162,7 +163,7 @@ def _trial_status(sums: pd.DataFrame, sizes: pd.Series) -> np.ndarray[Any, Any]:
 
 
 def cost_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
-    """One row a run: what it cost, failed runs included."""
+    """Return the cost of each run, including failed ones, one row per run."""
     results = [run.result or {} for run in runs]
     costs = [_mapping(result, "cost") for result in results]
     keys = ("device", "flops", "train_cpu_seconds", "eval_cpu_seconds", "wall_seconds")
@@ -180,20 +181,21 @@ def cost_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
 
 
 def sources_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
-    """One row a run, stage and source: what was asked for."""
-    columns = ("stage", "source", "domain", "weight", "tokens", "available", "epochs", "epoch_cap")
+    """Return the requested mixtures: one row per run, stage and source."""
+    asked = ("stage", "source", "domain", "weight", "tokens", "available")
+    columns = (*asked, "epochs", "epoch_cap", "exemption")
+    asked_of = attrgetter(*asked)
 
     def rows(run: RunFiles) -> Iterator[tuple[Any, ...]]:
         for row in planned_sources(_mapping(run.manifest, "config")):
             epochs = row.tokens / row.available if row.available else None
-            asked = (row.stage, row.source, row.domain, row.weight, row.tokens, row.available)
-            yield (*asked, epochs, row.epoch_cap)
+            yield (*asked_of(row), epochs, row.epoch_cap, row.exemption)
 
     return _tidy("sources", runs, columns, rows)
 
 
 def audits_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
-    """One row a run, stage and source: what was really read."""
+    """Return the mixtures that were read: one row per run, stage and source."""
     read = ("stage", "source", "asked", "realised", "tokens", "windows")
 
     def rows(run: RunFiles) -> Iterator[tuple[Any, ...]]:
@@ -208,7 +210,7 @@ def audits_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
 
 
 def tasks_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
-    """One row a study and task, from its runs' configs; the first that names a task counts."""
+    """Return one row per study and task, from the first run config that names the task."""
     rows: dict[tuple[str, str], tuple[Any, ...]] = {}
     seen: set[tuple[str, str]] = set()
     for run in runs:
@@ -235,7 +237,7 @@ def _tidy(
     columns: Sequence[str],
     rows: Callable[[RunFiles], Iterable[tuple[Any, ...]]],
 ) -> pd.DataFrame:
-    """A frame of the ``rows`` of every run, whose values are those of ``columns``."""
+    """Build a frame from the ``rows`` of every run; each row has the values of ``columns``."""
     with collector_paused():
         of_runs = [list(rows(run)) for run in runs]
         values = zip(*itertools.chain.from_iterable(of_runs), strict=True)

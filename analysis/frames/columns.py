@@ -1,6 +1,6 @@
-"""What every column of every frame is: its type, its unit, its meaning.
+"""Type, unit and meaning of every column of every frame.
 
-The builders take types and order from this table (:func:`shaped`), `docs/analysis.md` prints it, and
+The builders take types and order from this table (:func:`shaped`), `docs/analysis.md` contains it, and
 a test compares it with the frames, so that the three cannot drift apart::
 
     >>> [column.name for column in COLUMNS["checkpoints"]][:4]
@@ -39,7 +39,7 @@ class Column:
     name: str
     kind: Kind
     unit: str
-    """Empty for what has none: names, flags, statuses."""
+    """Unit of the values; empty for names, flags and statuses."""
     text: str
     """One line of documentation."""
 
@@ -54,48 +54,42 @@ _RUN = (
 _RUNS = (
     *_RUN,
     Column("name", "category", "", "Name of a named trial, such as natural or uniform."),
-    Column(
-        "phase", "category", "", "Why the trial was asked for: baseline, design, search, confirm."
-    ),
+    Column("phase", "category", "", "Purpose of the trial: baseline, design, search, confirm."),
     Column("status", "category", "", "pending, training, scoring, done or failed."),
     Column("reason", "text", "", "Why the run failed."),
-    Column("score", "number", "score", "The one number that the study optimises, last checkpoint."),
+    Column("score", "number", "score", "Number that the study optimises, at the last checkpoint."),
     Column("direction", "category", "", "maximize or minimize: which way the score is better."),
     Column("step", "whole", "steps", "Last optimiser step reached and scored."),
     Column("tokens", "whole", "tokens", "Tokens trained on at that step."),
     Column("tokens_asked", "whole", "tokens", "Tokens of the whole schedule."),
-    Column("audit_ok", "flag", "", "Whether the realised mixture is the one asked for."),
-    Column("parameters", "whole", "parameters", "Parameters of the model, embeddings included."),
+    Column("audit_ok", "flag", "", "Whether the realised mixture is the requested one."),
+    Column("parameters", "whole", "parameters", "Parameters of the model, including embeddings."),
     Column("wall_seconds", "number", "seconds", "Wall-clock time of the run."),
-    Column("created", "time", "UTC", "When the record was made."),
-    Column("started", "time", "UTC", "When the run first left pending."),
-    Column("finished", "time", "UTC", "When the run was done or failed."),
+    Column("created", "time", "UTC", "Time at which the record was created."),
+    Column("started", "time", "UTC", "Time at which the run first left pending."),
+    Column("finished", "time", "UTC", "Time at which the run was done or failed."),
     Column("host", "category", "", "Machine that last wrote the record."),
-    Column("fingerprint", "text", "", "SHA-256 of what defines the result."),
-    Column("git_commit", "category", "", "Commit of the platform; + where it had been changed."),
-    Column("command", "text", "", "Command that began the run."),
+    Column("fingerprint", "text", "", "SHA-256 of everything that defines the result."),
+    Column("git_commit", "category", "", "Commit of the platform; + marks a changed checkout."),
+    Column("command", "text", "", "Command that started the run."),
 )
 
 _TRIALS = (
     Column("study", "category", "", "Study that the trial belongs to."),
     Column("trial", "category", "", "Trial: one point of the search, one or more runs."),
     Column("name", "category", "", "Name of a named trial, such as natural or uniform."),
-    Column(
-        "phase", "category", "", "Why the trial was asked for: baseline, design, search, confirm."
-    ),
-    Column("status", "category", "", "Of its runs: done only if all are, failed if any failed."),
-    Column("runs", "whole", "runs", "Runs recorded, one a seed."),
-    Column("done", "whole", "runs", "Runs that are done."),
-    Column("failed", "whole", "runs", "Runs that failed."),
-    Column("score", "number", "score", "Mean score over the runs that are done."),
-    Column(
-        "score_sd", "number", "score", "Standard deviation over seeds; missing with fewer than 2."
-    ),
+    Column("phase", "category", "", "Purpose of the trial: baseline, design, search, confirm."),
+    Column("status", "category", "", "done if all of its runs are done, failed if any failed."),
+    Column("runs", "whole", "runs", "Number of recorded runs, one per seed."),
+    Column("done", "whole", "runs", "Number of finished runs."),
+    Column("failed", "whole", "runs", "Number of failed runs."),
+    Column("score", "number", "score", "Mean score of the finished runs."),
+    Column("score_sd", "number", "score", "Standard deviation over seeds; missing for one seed."),
     Column("direction", "category", "", "maximize or minimize: which way the score is better."),
     Column("tokens", "whole", "tokens", "Tokens trained on, summed over the runs."),
     Column("cpu_seconds", "number", "CPU seconds", "Training and scoring, summed over the runs."),
     Column("flops", "number", "FLOPs", "Training FLOPs, summed over the runs."),
-    Column("last_finished", "time", "UTC", "When its last run was done or failed."),
+    Column("last_finished", "time", "UTC", "Time at which its last run was done or failed."),
 )
 
 _CHECKPOINTS = (
@@ -114,80 +108,77 @@ _SCORES = (
     Column("tokens", "whole", "tokens", "Tokens trained on at the checkpoint."),
     Column("task", "category", "", "Evaluation set."),
     Column("metric", "category", "", "acc, acc_char, bpb, exact_match or pass_at_1."),
-    Column("value", "number", "of the metric", "Value; missing is missing, never 0."),
+    Column("value", "number", "of the metric", "Value of the metric; a missing value is never 0."),
     Column("stderr", "number", "of the metric", "Standard error over the items."),
-    Column("n", "whole", "items", "Items scored."),
+    Column("n", "whole", "items", "Number of items scored."),
     Column("higher_is_better", "flag", "", "Direction of the metric."),
-    Column(
-        "chance", "number", "of the metric", "Value of guessing; missing where it has no meaning."
-    ),
+    Column("chance", "number", "of the metric", "Value of guessing; missing if it has no meaning."),
 )
 
 _TASKS = (
     Column("study", "category", "", "Study that scores the task."),
     Column("task", "category", "", "Evaluation set."),
-    Column("domain", "category", "", "What the task measures: english, math, code, …"),
+    Column("domain", "category", "", "Ability that the task measures: english, math, code, …"),
     Column("form", "category", "", "cloze, letters, generative, code or rolling."),
-    Column("metric", "category", "", "First metric asked for: the task's headline."),
+    Column("metric", "category", "", "First metric in the config: the task's main one."),
 )
 
 _SAMPLES = (
     *_RUN,
     Column("step", "whole", "steps", "Optimiser step of the checkpoint."),
     Column("task", "category", "", "Evaluation set."),
-    Column("item", "text", "", "Item, stable over runs: what comparisons are paired by."),
+    Column("item", "text", "", "Item, the same in every run, so that comparisons can be paired."),
     Column("metric", "category", "", "acc, acc_char, bpb, exact_match or pass_at_1."),
-    Column("value", "number", "of the metric", "Value for the item; missing is missing."),
+    Column("value", "number", "of the metric", "Value for the item; a missing value is never 0."),
 )
 
 _METRICS = (
     *_RUN,
     Column("step", "whole", "steps", "Optimiser step."),
     Column("tokens", "whole", "tokens", "Tokens trained on after the step."),
-    Column("loss", "number", "nats a token", "Training loss of the step."),
+    Column("loss", "number", "nats per token", "Training loss of the step."),
     Column("lr", "number", "learning rate", "Learning rate of the step."),
     Column("grad_norm", "number", "gradient norm", "Norm of the gradient before clipping."),
-    Column("tokens_per_second", "number", "tokens a second", "Throughput of the step."),
+    Column("tokens_per_second", "number", "tokens per second", "Throughput of the step."),
     Column("seconds", "number", "seconds", "Wall-clock seconds since training began."),
 )
 
 _SOURCES = (
     *_RUN,
     Column("stage", "category", "", "Stage of the schedule."),
-    Column("source", "category", "", "Source."),
-    Column("domain", "category", "", "What the source is for: english, math, code, …"),
-    Column("weight", "number", "share of tokens", "Share asked for within the stage."),
-    Column("tokens", "number", "tokens", "Tokens asked of the source in the stage."),
-    Column("available", "number", "tokens", "Tokens that the source holds."),
+    Column("source", "category", "", "Source in the stage."),
+    Column("domain", "category", "", "Domain of the source: english, math, code, …"),
+    Column("weight", "number", "share of tokens", "Requested share within the stage."),
+    Column("tokens", "number", "tokens", "Requested tokens of the source in the stage."),
+    Column("available", "number", "tokens", "Tokens that the source contains."),
     Column("epochs", "number", "epochs", "Tokens / available; sums over stages to the schedule's."),
     Column("epoch_cap", "number", "epochs", "Cap on the whole schedule's epochs."),
+    Column("exemption", "text", "", "Reason why the source may exceed the cap; missing if none."),
 )
 
 _AUDITS = (
     *_RUN,
     Column("stage", "category", "", "Stage of the schedule."),
-    Column("source", "category", "", "Source."),
-    Column("asked", "number", "share of tokens", "Share asked for within the stage."),
-    Column("realised", "number", "share of tokens", "Share really read."),
+    Column("source", "category", "", "Source in the stage."),
+    Column("asked", "number", "share of tokens", "Requested share within the stage."),
+    Column("realised", "number", "share of tokens", "Share that was read."),
     Column("gap", "number", "share of tokens", "Realised minus asked."),
     Column("tolerance", "number", "share of tokens", "Largest gap that passes."),
-    Column("tokens", "whole", "tokens", "Tokens really read."),
-    Column("windows", "whole", "windows", "Windows really read."),
-    Column("epochs", "number", "epochs", "Epochs of the source over the whole schedule, as read."),
-    Column("ok", "flag", "", "Verdict of the audit on the whole run."),
+    Column("tokens", "whole", "tokens", "Tokens that were read."),
+    Column("windows", "whole", "windows", "Windows that were read."),
+    Column("epochs", "number", "epochs", "Epochs of the source that the whole schedule read."),
+    Column("ok", "flag", "", "Whether the whole run passed the audit."),
 )
 
 _COST = (
     *_RUN,
-    Column(
-        "phase", "category", "", "Why the trial was asked for: baseline, design, search, confirm."
-    ),
-    Column("status", "category", "", "Status of the run: failed runs cost too."),
-    Column("device", "category", "", "Device that trained it."),
+    Column("phase", "category", "", "Purpose of the trial: baseline, design, search, confirm."),
+    Column("status", "category", "", "Status of the run; failed runs count too."),
+    Column("device", "category", "", "Device that trained the run."),
     Column("tokens", "whole", "tokens", "Tokens trained on."),
     Column("flops", "number", "FLOPs", "Training FLOPs."),
-    Column("train_cpu_seconds", "number", "CPU seconds", "Training."),
-    Column("eval_cpu_seconds", "number", "CPU seconds", "Scoring."),
+    Column("train_cpu_seconds", "number", "CPU seconds", "CPU time of training."),
+    Column("eval_cpu_seconds", "number", "CPU seconds", "CPU time of scoring."),
     Column("wall_seconds", "number", "seconds", "Wall-clock time of the run."),
     Column("finished", "time", "UTC", "When the run was done or failed."),
 )
@@ -208,12 +199,12 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
 
 
 def unit(frame: str, column: str) -> str:
-    """The unit of ``column`` of ``frame``."""
+    """Return the unit of ``column`` of ``frame``."""
     return next(found.unit for found in COLUMNS[frame] if found.name == column)
 
 
 def describe(frame: str) -> pd.DataFrame:
-    """The documentation of ``frame`` as a frame: column, type, unit, meaning."""
+    """Return the documentation of ``frame`` as a frame: column, type, unit, meaning."""
     import pandas as pd
 
     rows = [(c.name, c.kind, c.unit, c.text) for c in COLUMNS[frame]]
@@ -221,7 +212,7 @@ def describe(frame: str) -> pd.DataFrame:
 
 
 def markdown() -> str:
-    """Every frame's documentation as Markdown: what `docs/analysis.md` holds between its markers."""
+    """Return every frame's documentation as Markdown, as in `docs/analysis.md` between its markers."""
     lines = []
     for frame, columns in COLUMNS.items():
         lines += [f"**{frame}**", "", "| column | type | unit | meaning |", "|---|---|---|---|"]
@@ -231,15 +222,17 @@ def markdown() -> str:
 
 
 def empty(frame: str) -> pd.DataFrame:
-    """``frame`` without rows, typed."""
+    """Return ``frame`` without rows, with its columns and types."""
     return shaped(frame, {column.name: [] for column in COLUMNS[frame]})
 
 
 def shaped(frame: str, values: Mapping[str, Any]) -> pd.DataFrame:
-    """A frame of ``values`` with exactly the documented columns, order and types.
+    """Build a frame of ``values`` with exactly the documented columns, order and types.
 
-    Columns that ``values`` lacks are missing in every row; columns that are not documented are an
-    error of the builder.
+    Columns that ``values`` lacks are missing in every row.
+
+    Raises:
+        KeyError: ``values`` has a column that is not documented.
     """
     import pandas as pd
 

@@ -1,8 +1,8 @@
-"""What a resolved config says of its data: stages, weights, tokens, the model's size.
+"""Stages, weights, tokens and model size from a resolved config.
 
-Read from the plain mapping in the manifest, not through `ablations.config.schema`: building and checking
-10,000 configs would cost more than everything else, and a record is read as it was written even
-where today's schema would refuse it.
+The config is read as the plain mapping in the manifest, not through `ablations.config.schema`: checking
+10,000 configs would take longer than everything else, and a record can be read even if today's
+schema would refuse it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = [
 ]
 
 DEFAULT_EPOCH_CAP = 4.0
-"""Epoch cap where a config does not state one (design.md)."""
+"""Epoch cap of a config that does not state one (design.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedSource:
-    """What one stage asks of one source."""
+    """Requested share and tokens of one source in one stage."""
 
     stage: str
     source: str
@@ -36,21 +36,23 @@ class PlannedSource:
     tokens: float
     available: float | None
     epoch_cap: float
+    exemption: str | None
+    """Reason in ``mixture.epoch_cap_exempt`` why the source may exceed the cap; None if it may not."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedTask:
-    """One evaluation set of the suite."""
+    """Evaluation set of the suite."""
 
     task: str
     domain: str | None
     form: str | None
     metric: str | None
-    """The first metric asked for: the task's headline."""
+    """First metric in the config: the task's main one."""
 
 
 def planned_tasks(config: Mapping[str, Any]) -> Iterator[PlannedTask]:
-    """The tasks of the suite, and the held-out task of every source."""
+    """Yield the tasks of the suite, then the held-out task of every source."""
     for name, spec in _mapping(_mapping(config, "evaluation"), "tasks").items():
         if isinstance(spec, Mapping):
             metrics = spec.get("metrics") or [None]
@@ -67,7 +69,7 @@ def planned_tasks(config: Mapping[str, Any]) -> Iterator[PlannedTask]:
 
 
 def total_tokens(config: Mapping[str, Any]) -> float | None:
-    """Tokens of the whole schedule, as asked for."""
+    """Return the requested tokens of the whole schedule; None if the config does not state them."""
     stated = _number(_mapping(config, "schedule").get("total_tokens"))
     if stated is not None:
         return stated
@@ -77,15 +79,16 @@ def total_tokens(config: Mapping[str, Any]) -> float | None:
 
 
 def sources_of(config: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    """Source → its config, of the sources that the config names."""
+    """Return the config of each source: source → its section."""
     found = _mapping(config, "source")
     return {name: spec for name, spec in found.items() if isinstance(spec, Mapping)}
 
 
 def planned_sources(config: Mapping[str, Any]) -> Iterator[PlannedSource]:
-    """What every stage asks of every source with a weight, in the config's order."""
+    """Yield the plan of every stage for every source with a weight, in the config's order."""
     mixture = _mapping(config, "mixture")
     cap = _number(mixture.get("epoch_cap")) or DEFAULT_EPOCH_CAP
+    exempt = _mapping(mixture, "epoch_cap_exempt")
     catalogue = sources_of(config)
     total = total_tokens(config) or 0.0
     for stage, spec in _stages(config).items():
@@ -103,6 +106,7 @@ def planned_sources(config: Mapping[str, Any]) -> Iterator[PlannedSource]:
                 tokens=weight * budget,
                 available=_number(about.get("tokens_available", about.get("tokens"))),
                 epoch_cap=cap,
+                exemption=exempt.get(source),
             )
 
 
@@ -114,7 +118,7 @@ def _stages(config: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _weights(weights: Any) -> dict[str, float]:
-    """Weights that sum to 1, whether the config asked to normalise them or not."""
+    """Return weights that sum to 1, even if the config does not normalise them."""
     if not isinstance(weights, Mapping):
         return {}
     found = {name: _number(weight) or 0.0 for name, weight in weights.items()}
@@ -123,7 +127,7 @@ def _weights(weights: Any) -> dict[str, float]:
 
 
 def parameters(config: Mapping[str, Any]) -> int | None:
-    """Parameters of the Llama model that the config describes, embeddings included."""
+    """Count the parameters of the config's Llama model, including embeddings; None if unknown."""
     model = _mapping(config, "model")
     needed = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     sizes = [_number(model.get(name)) for name in (*needed, "vocab_size")]

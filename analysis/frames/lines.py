@@ -1,8 +1,8 @@
-"""Frames from line files and details: checkpoints, scores, metrics, samples.
+"""Frames from line files and item details: checkpoints, scores, metrics, samples.
 
-`scores.jsonl` nests task → metric → numbers. Arrow parses thousands of such rows into one column a
-(task, metric, field), which are then interleaved into tidy rows by numpy: no Python object a cell.
-Measured on 2,000,000 cells: see `benchmarks/analysis_frames.py`.
+`scores.jsonl` nests task → metric → numbers. Arrow parses thousands of such rows into one column per
+(task, metric, field), and numpy interleaves these into tidy rows without a Python object per cell.
+`benchmarks/analysis_frames.py` measures it on 2,000,000 cells.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ __all__ = ["metrics_frame", "samples_frame", "score_frames"]
 Array = np.ndarray[Any, Any]
 
 _FIELDS = ("value", "stderr", "n", "higher_is_better", "chance")
-"""What a cell of `scores.jsonl` holds."""
+"""Fields of a cell of `scores.jsonl`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Cells:
-    """The cells of the rows of one chunk, row after row."""
+    """Cells of the rows of one chunk, row after row."""
 
     counts: Array
-    """Cells of each row."""
+    """Number of cells in each row."""
     pair: Array
-    """Of each cell: position in ``pairs``."""
+    """Position of each cell's (task, metric) in ``pairs``."""
     fields: dict[str, Array]
-    """Field → a float a cell, NaN where missing."""
+    """Field → one float per cell, NaN if missing."""
     pairs: list[tuple[str, str]]
-    """(task, metric)."""
+    """Pairs of task and metric."""
 
 
 def score_frames(runs: Sequence[RunFiles]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The frames of checkpoints and of scores, which one file holds."""
+    """Return the frames of checkpoints and of scores, which come from the same file."""
     points: list[dict[str, Array]] = []
     cells: list[_Cells] = []
     for table, owner in read_lines(runs, "scores.jsonl"):
@@ -71,7 +71,7 @@ def score_frames(runs: Sequence[RunFiles]) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _declared(
     runs: Sequence[RunFiles], checkpoints: pd.DataFrame, scores: pd.DataFrame
 ) -> pd.DataFrame:
-    """Put the objective that a study declares in the place of the runs' own score."""
+    """Replace the runs' recorded score by the objective that a study declares."""
     import pandas as pd
 
     folders = {run.study: run.path.parent for run in runs}
@@ -105,7 +105,7 @@ def _declared(
 
 
 def _last_of_each_step(table: pa.Table, owner: Array) -> tuple[pa.Table, Array]:
-    """Of a step that was scored twice, the last row counts, as in `RunRecord.scores`."""
+    """Keep the last row of a step that has several, as `RunRecord.scores` does."""
     import pandas as pd
 
     keys = pd.DataFrame({"owner": owner, "step": _numbers(table, "step")})
@@ -122,7 +122,7 @@ def _checkpoints(runs: Sequence[RunFiles], points: dict[str, Array]) -> pd.DataF
 
 
 def _cells(table: pa.Table) -> _Cells:
-    """The cells of a chunk, ordered by row, then by the order of tasks in the file."""
+    """Return the cells of a chunk, ordered by row, then by the order of tasks in the file."""
     rows = table.num_rows
     columns = list(_metric_columns(table))
     grids = {name: np.full((rows, len(columns)), np.nan) for name in _FIELDS}
@@ -141,13 +141,13 @@ def _cells(table: pa.Table) -> _Cells:
 
 
 def _metric_columns(table: pa.Table) -> Iterator[tuple[str, str, Any]]:
-    """(task, metric, struct array) of every cell column; a task that is null in every row has none."""
+    """Yield (task, metric, struct array) of every cell column; a task that is always null has none."""
     import pyarrow as pa
 
     if "metrics" not in table.column_names or not pa.types.is_struct(table["metrics"].type):
         return
     metrics = table["metrics"].combine_chunks()
-    # flatten() makes a field null wherever the struct that holds it is.
+    # flatten() makes a field null if its struct is null.
     for task_field, task in zip(metrics.type, metrics.flatten(), strict=True):
         if not pa.types.is_struct(task.type):
             continue
@@ -157,7 +157,7 @@ def _metric_columns(table: pa.Table) -> Iterator[tuple[str, str, Any]]:
 
 
 def _floats(values: Any) -> Array:
-    """Numbers and flags as floats, NaN where missing or neither."""
+    """Return numbers and flags as floats, NaN if missing or neither."""
     import pyarrow as pa
 
     if pa.types.is_boolean(values.type) or pa.types.is_integer(values.type):
@@ -183,7 +183,7 @@ def _scores(
     counts = np.concatenate([chunk.counts for chunk in chunks])
 
     def joined(name: str) -> Array:
-        # A chunk's part is given back as soon as it is copied: half the memory of two million rows.
+        # Each chunk's part is freed as soon as it is copied, which halves the memory of two million rows.
         return np.concatenate([chunk.fields.pop(name) for chunk in chunks])
 
     better = joined("higher_is_better")
@@ -208,7 +208,7 @@ def _recoded(categories: pd.Categorical, codes: Array) -> pd.Categorical:
 
 
 def metrics_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
-    """One row a run and step; of a step that was trained again after a resume, the last row."""
+    """Return one row per run and step; the last one of a step that was repeated after a resume."""
     names = ("step", "tokens", "loss", "lr", "grad_norm", "tokens_per_second", "seconds")
     parts = []
     for table, owner in read_lines(runs, "metrics.jsonl"):
@@ -232,13 +232,13 @@ def samples_frame(
     metrics: Iterable[str] | None = None,
     step: int | None = None,
 ) -> pd.DataFrame:
-    """One row a run, task, item and metric.
+    """Return one row per run, task, item and metric.
 
     Args:
-        runs: The runs to read.
-        tasks: Only these; every task when None.
-        metrics: Only these; every metric when None.
-        step: Only this checkpoint; the last one of each run when None.
+        runs: Runs to read.
+        tasks: Tasks to read; all if None.
+        metrics: Metrics to read; all if None.
+        step: Checkpoint to read; the last one of each run if None.
     """
     import pandas as pd
 
@@ -276,7 +276,7 @@ def _items(file: Path, metrics: set[str] | None) -> pd.DataFrame:
 
 
 def _numbers(table: pa.Table, name: str) -> Array:
-    """A column as floats: NaN where missing, absent or not a number."""
+    """Return a column as floats: NaN if missing, absent or not a number."""
     import pyarrow as pa
 
     if name not in table.column_names:
@@ -297,7 +297,7 @@ def _texts(table: pa.Table, name: str) -> Array:
 
 
 def _whole(values: Array) -> Any:
-    """Floats as whole numbers that may be missing; exact up to 2^53, above any token budget."""
+    """Return floats as nullable integers; exact up to 2^53, above any token budget."""
     import pandas as pd
 
     missing = np.isnan(values)

@@ -1,8 +1,8 @@
-"""Views that figures and reports share: weights a trial, last checkpoints, values a task.
+"""Views that figures and reports share: weights per trial, last checkpoints, values per task.
 
 frames ──▶ weights(sources)        trial × source, shares of the whole schedule's tokens
        ├─▶ finals(scores)          the last scored checkpoint of every run
-       └─▶ task_values(scores)     trial × task, mean over seeds, one metric a task
+       └─▶ task_values(scores)     trial × task, mean over seeds, one metric per task
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ __all__ = [
 ]
 
 METRIC_ORDER = ("bpb", "acc_char", "acc", "exact_match", "pass_at_1")
-"""Which metric stands for a task where none is named: the smoothest first (recipe.md)."""
+"""Metrics in the order of preference for a task without a named one: the smoothest first (recipe.md)."""
 
 
 def weights(sources: pd.DataFrame, *, stage: str | None = None, per: str = "trial") -> pd.DataFrame:
-    """A row a trial (or run), a column a source: its share of tokens; rows sum to 1.
+    """Return the shares of tokens: one row per trial (or run), one column per source; rows sum to 1.
 
     Args:
-        sources: The frame of sources.
-        stage: Shares within this stage; over the whole schedule when None.
+        sources: Frame of sources.
+        stage: Shares within this stage; over the whole schedule if None.
         per: "trial" or "run".
     """
     table = sources if stage is None else sources[sources["stage"] == stage]
@@ -47,7 +47,7 @@ def weights(sources: pd.DataFrame, *, stage: str | None = None, per: str = "tria
 
 
 def searched_stage(sources: pd.DataFrame) -> str | None:
-    """The one stage whose mixture differs between trials; None where no or several stages do."""
+    """Return the only stage whose mixture differs between trials; None if no or several stages do."""
     stages = [str(stage) for stage in sources["stage"].unique()]
     if len(stages) < 2:
         return None
@@ -60,7 +60,7 @@ def _has_no_budget(sources: pd.DataFrame) -> bool:
 
 
 def finals(scores: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the last scored checkpoint of every run."""
+    """Return the rows of the last scored checkpoint of every run."""
     if scores.empty:
         return scores
     last = scores.groupby(["study", "run"], observed=True)["step"].transform("max")
@@ -68,7 +68,7 @@ def finals(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def main_metric(scores: pd.DataFrame, prefer: Sequence[str] = METRIC_ORDER) -> dict[str, str]:
-    """Task → the metric that stands for it: the first of ``prefer`` it has, else its first."""
+    """Return the main metric of each task: its first one in ``prefer``, else its first by name."""
     found: dict[str, str] = {}
     present = scores.groupby("task", observed=True)["metric"].unique()
     for task, metrics in present.items():
@@ -81,7 +81,10 @@ def main_metric(scores: pd.DataFrame, prefer: Sequence[str] = METRIC_ORDER) -> d
 def task_values(
     scores: pd.DataFrame, *, per: str = "trial", prefer: Sequence[str] = METRIC_ORDER
 ) -> pd.DataFrame:
-    """A row a trial (or run), a column a task: its main metric at the last checkpoint, mean of seeds."""
+    """Return the mean over seeds of each task's main metric at the last checkpoint.
+
+    The frame has one row per trial (or run) and one column per task.
+    """
     last = finals(scores)
     chosen = main_metric(last, prefer)
     picked = last[last["metric"].astype("str") == last["task"].astype("str").map(chosen)]
@@ -92,12 +95,12 @@ def task_values(
 
 
 def score_direction(runs: pd.DataFrame, checkpoints: pd.DataFrame | None = None) -> str:
-    """Which way the study's score is better: what most of its rows say; maximize if none does."""
+    """Return the direction of the study's score in most of its rows; maximize if none has one."""
     import pandas as pd
 
     parts = [runs["direction"].astype("str")]
     if checkpoints is not None:
         parts.append(checkpoints["direction"].astype("str"))
-    said = pd.concat(parts).dropna()
-    said = said[said.isin(["maximize", "minimize"])]
-    return "maximize" if said.empty else str(said.mode().iloc[0])
+    known = pd.concat(parts).dropna()
+    known = known[known.isin(["maximize", "minimize"])]
+    return "maximize" if known.empty else str(known.mode().iloc[0])

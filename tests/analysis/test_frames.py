@@ -56,7 +56,7 @@ def test_the_documentation_prints_the_columns_as_they_are() -> None:
 
 
 def test_a_unit_is_found_by_frame_and_column() -> None:
-    assert unit("metrics", "loss") == "nats a token"
+    assert unit("metrics", "loss") == "nats per token"
 
 
 def test_a_builder_cannot_add_a_column_that_is_not_documented() -> None:
