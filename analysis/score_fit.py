@@ -1,8 +1,8 @@
-"""The surrogate of a study's score: which family to believe, what it predicts, where its optimum is.
+"""Surrogate of a study's score: the best family, its predictions and its optimum.
 
-Families are compared by cross-validation on the score of the trials; the one with the smallest error
-is fitted to all of them and read off on a grid (two and three sources) or on even draws (more).
-Intervals are the surrogate's own, calibrated on runs that its fits did not see.
+Families are compared by cross-validation on the score of the trials. The one with the smallest error
+is fitted to all trials and evaluated on a grid (two and three sources) or on even draws (more).
+Intervals come from the surrogate, calibrated on runs that its fits did not see.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ QUICK_FAMILIES = (
     "gp",
     "lightgbm",
 )
-"""Every family but the two that cross-validate others inside (60 trials: 4 to 5 s each)."""
+"""Every family except the two that cross-validate others inside (60 trials: 4 to 5 s each)."""
 
 FEWEST_TRIALS = 6
-"""Below this, five folds leave fits without a mixture on one side."""
+"""Fewest trials to fit: with fewer, five folds leave fits without a mixture on one side."""
 
 MOST_TRIALS = 250
-"""Trials that are fitted: a Gaussian process costs their cube, and 11 of them are needed. 500 trials
-took 2.2 CPU-seconds for its cross-validation alone, 250 take 0.3; `ablate fit` takes them all."""
+"""Most trials to fit: the time of a Gaussian process grows with their cube, and 11 fits are needed. With
+500 trials its cross-validation alone took 2.2 CPU-seconds, with 250 it takes 0.3; `ablate fit` uses all."""
 
 LEVEL = 0.9
-"""Probability that a new run falls into the interval."""
+"""Probability that a new run lies in the interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreFit:
-    """What cross-validation says, and what the best family predicts."""
+    """Results of cross-validation, and predictions of the best family."""
 
     leaderboard: pd.DataFrame
-    """One row a family, best first: name, rank_correlation, r2, rmse (SD of the score), regret."""
+    """One row per family, best first: name, rank_correlation, r2, rmse (SD of the score), regret."""
     best: str
     trials: int
-    """Trials fitted, at most :data:`MOST_TRIALS`."""
+    """Number of trials fitted, at most :data:`MOST_TRIALS`."""
     folds: int
     prediction: pd.DataFrame
-    """The weights, mean, low, high."""
+    """Columns: one weight per source, mean, low, high."""
     optimum: dict[str, float]
-    """The mixture with the best predicted mean."""
+    """Mixture with the best predicted mean: source → weight."""
 
 
 def fit_score(
@@ -65,10 +65,10 @@ def fit_score(
     families: Sequence[str] = QUICK_FAMILIES,
     seed: int = 0,
 ) -> ScoreFit | None:
-    """Compare families on the trials' scores and fit the best of them; None with too few trials.
+    """Compare families on the trials' scores and fit the best; None with too few trials.
 
     Args:
-        frame: Of `figures.mixture_frame`.
+        frame: Frame from `figures.mixture_frame`.
         names: The sources.
         families: Names in `sweeps.search.surrogates.FAMILIES`.
         seed: Seed of the folds.
@@ -107,9 +107,9 @@ def fit_score(
 
 
 def mixture_grid(sources: int, seen: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Mixtures to predict at: a grid for two and three sources, even draws for more.
+    """Return mixtures to predict, one per row: a grid for two and three sources, even draws for more.
 
-    Only inside the box of weights that were seen: beyond it a surrogate extrapolates.
+    All lie inside the box of the weights ``seen``, because a surrogate extrapolates outside it.
     """
     low, high = seen.min(axis=0) - 1e-9, seen.max(axis=0) + 1e-9
     if sources == 2:

@@ -1,4 +1,4 @@
-"""Figures: each is a pure function to a frame and a function from the frame to a plotly figure."""
+"""Figures: each is a pure function that makes a frame and one that draws the frame with plotly."""
 
 from __future__ import annotations
 

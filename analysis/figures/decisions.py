@@ -1,4 +1,4 @@
-"""Figures that decisions rest on: rank transfer between proxies, signal of tasks, the cost ledger."""
+"""Figures for decisions: rank transfer between proxies, task quality, cost."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 def rank_transfer_frame(
     small: Mapping[str, float], large: Mapping[str, float], *, minimised: bool
 ) -> pd.DataFrame:
-    """One row a mixture that both proxies were run with: scores and ranks, 1 = best."""
+    """Return scores and ranks (1 = best), one row per mixture that ran at both proxy sizes."""
     import pandas as pd
 
     shared = [name for name in small if name in large]
@@ -54,13 +54,13 @@ def rank_transfer_frame(
 
 
 def rank_transfer(frame: pd.DataFrame, *, small: str, large: str, agreement: str = "") -> go.Figure:
-    """The rank of each mixture at one proxy size against its rank at another.
+    """Draw the rank of each mixture at one proxy size against its rank at another.
 
     Args:
-        frame: Of :func:`rank_transfer_frame`.
+        frame: Frame from :func:`rank_transfer_frame`.
         small: Name of the smaller proxy.
         large: Name of the larger proxy.
-        agreement: Rank correlation and decision accuracy with their intervals, written over the plot.
+        agreement: Text above the plot: rank correlation and decision accuracy with their intervals.
     """
     if len(frame) < 3:
         return empty_figure("rank transfer needs three mixtures run at both sizes")
@@ -134,7 +134,7 @@ def signal_frame(signals: Sequence[TaskQuality]) -> pd.DataFrame:
 
 
 def task_signal(frame: pd.DataFrame) -> go.Figure:
-    """Tasks down, criteria across: the measured value with ✓ or ✗, a dash where it was not measured."""
+    """Draw the measured value of each task (rows) and criterion (columns) with ✓ or ✗, a dash if none."""
     if frame.empty:
         return empty_figure("task quality is measured by the verdict")
     criteria = [criterion for _, criterion, _ in _CRITERIA]
@@ -176,7 +176,7 @@ def task_signal(frame: pd.DataFrame) -> go.Figure:
 
 
 def _short(value: float) -> str:
-    """Two digits, never an exponent: four columns have to fit a phone."""
+    """Format with two digits and no exponent, because four columns have to fit a phone."""
     return f"{value:.0f}" if abs(value) >= 10 else number(value, 2)
 
 
@@ -197,7 +197,7 @@ def _signal_hover(cell: Any) -> str:
 
 
 def cost_ledger_frame(cost: pd.DataFrame) -> pd.DataFrame:
-    """One row a phase: runs, training and scoring CPU-hours, FLOPs, tokens; failed runs are a phase."""
+    """Return runs, CPU-hours, wall hours, FLOPs and tokens, one row per phase; failed runs are a phase."""
     table = cost.astype({"phase": "str", "status": "str"}).copy()
     table["phase"] = table["phase"].fillna("run").where(table["status"] != "failed", "failed")
     grouped = table.groupby("phase", sort=False)
@@ -217,7 +217,7 @@ def cost_ledger_frame(cost: pd.DataFrame) -> pd.DataFrame:
 
 
 def cost_ledger(frame: pd.DataFrame) -> go.Figure:
-    """CPU-hours per phase, training and scoring apart."""
+    """Draw the CPU time per phase, with training and scoring stacked."""
     if frame.empty or not (frame["train_hours"] + frame["score_hours"]).sum() > 0:
         return empty_figure("no run has recorded its cost yet")
     figure = blank(height=150 + 40 * len(frame))

@@ -1,10 +1,10 @@
-"""Task × source effects: what moving tokens to a source does to each task, over the whole study.
+"""Effect of each source on each task, over the whole study.
 
-The effect of a source on a task is the change that the linear fit over all scored mixtures gives
-when ten points of weight move to it, taken from the others in proportion, at the mean mixture. It is
-shown in standard deviations of the task over mixtures, so that tasks can be compared, with the sign
-turned so that positive is better. A line is coarse and honest: where its t value is under 2 the
-number is in brackets.
+A linear model is fitted to all scored mixtures. The effect of a source on a task is the change that
+the model predicts when ten points of weight move to the source at the mean mixture, taken from the
+others in proportion. It is given in standard deviations of the task over mixtures, so that tasks can
+be compared, and its sign is chosen so that positive is better. A linear model is coarse: if the t
+value is under 2, the number is in brackets.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 __all__ = ["effect_matrix", "effects_frame"]
 
 MOVED = 0.1
-"""Share of tokens that is moved."""
+"""Share of all tokens that moves to the source."""
 
 _CLEAR_T = 2.0
 
 _NUMBERS = 5
-"""Columns whose cells fit a number in brackets on a phone."""
+"""Most columns for which a number in brackets fits a cell on a phone."""
 
 
 def effects_frame(
     values: pd.DataFrame, shares: pd.DataFrame, higher_is_better: dict[str, bool]
 ) -> pd.DataFrame:
-    """One row a task and source.
+    """Fit the effects, one row per task and source.
 
     Args:
-        values: Trial × task, of `frames.task_values`.
-        shares: Trial × source, of `frames.weights`.
-        higher_is_better: Task → direction of its metric.
+        values: Trial × task, from `frames.task_values`.
+        shares: Trial × source, from `frames.weights`.
+        higher_is_better: Task → whether a higher value of its metric is better.
 
     Returns:
         task, source, effect (SD over mixtures for ten points of weight, positive = better), raw (in
@@ -91,7 +91,7 @@ def effects_frame(
 
 
 def _fit(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> Any:
-    """Least squares without an intercept (weights sum to 1): coefficients and their covariance."""
+    """Fit least squares without an intercept (weights sum to 1): coefficients and their covariance."""
     used = x.std(axis=0) > 0
     freedom = len(y) - int(np.linalg.matrix_rank(x))
     if freedom < 2 or not used.any():
@@ -103,7 +103,7 @@ def _fit(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> Any:
 
 
 def _move(mean: np.ndarray[Any, Any], place: int) -> np.ndarray[Any, Any]:
-    """Ten points to source ``place``, from the others in proportion to what they have."""
+    """Return the change of weights that gives source ``place`` ten points of the others, in proportion."""
     others = mean.copy()
     others[place] = 0.0
     total = others.sum()
@@ -113,9 +113,10 @@ def _move(mean: np.ndarray[Any, Any], place: int) -> np.ndarray[Any, Any]:
 
 
 def effect_matrix(frame: pd.DataFrame) -> go.Figure:
-    """Tasks down, sources across; blue helps, vermilion hurts, brackets = not clear of noise.
+    """Draw the effects with tasks as rows and sources as columns; blue = better, vermilion = worse.
 
-    Many sources stand down and tasks across; with more than five columns a cell has its sign alone.
+    Numbers in brackets are within the noise. Many sources become rows and the tasks columns; with
+    more than five columns a cell shows only its sign.
     """
     if frame.empty:
         return empty_figure("effects need at least two more scored mixtures than sources")
@@ -157,7 +158,7 @@ def _number_in_cell(cell: Mapping[str, Any] | None) -> str:
 
 
 def _sign_in_cell(cell: Mapping[str, Any] | None) -> str:
-    """Nothing where the effect is not clear of the noise."""
+    """Return the sign of the effect; nothing if it is within the noise."""
     if cell is None or not cell["clear"]:
         return ""
     return "+" if cell["effect"] > 0 else "−"
@@ -169,5 +170,5 @@ def _hover(cell: Mapping[str, Any] | None) -> str:
     return (
         f"<b>{cell['task']}</b> × {cell['source']}<br>{cell['effect']:+.2f} SD for +10 points"
         f"<br>{cell['raw']:+.4g} in the metric's units"
-        + ("" if cell["clear"] else "<br>not clear of the noise")
+        + ("" if cell["clear"] else "<br>within the noise")
     )

@@ -1,7 +1,7 @@
-"""Learning curves: a task's metric over tokens, trials side by side, seeds as a band.
+"""Learning curves: a task's metric over tokens, one line per trial, with a band over seeds.
 
-The band runs from the lowest to the highest seed: with three seeds a standard deviation would look
-like more than it is.
+The band runs from the lowest to the highest seed: with three seeds a standard deviation would
+suggest more precision than there is.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ __all__ = ["learning_curve", "learning_frame", "loss_curve", "loss_frame", "unit
 def learning_frame(
     scores: pd.DataFrame, metric_of: Mapping[str, str], trials: Mapping[str, str]
 ) -> pd.DataFrame:
-    """One row a task, trial and checkpoint.
+    """Summarise the seeds, one row per task, trial and checkpoint.
 
     Args:
-        scores: The frame of scores.
-        metric_of: Task → the metric to show.
-        trials: Trial → its label, of the trials to show.
+        scores: Frame of scores.
+        metric_of: Task → metric to show.
+        trials: Trial → label, for the trials to show.
 
     Returns:
         task, metric, trial, label, tokens, mean, low, high, seeds, chance.
@@ -64,14 +64,14 @@ def learning_curve(
     named: bool = True,
     legend: bool = True,
 ) -> go.Figure:
-    """One task's curves.
+    """Draw the curves of one task.
 
     Args:
-        frame: Of :func:`learning_frame`.
-        task: The task.
-        order: Labels, in the order of their colours: the same over several figures.
-        named: Whether the axis names the task; a page may do that in a heading.
-        legend: Whether it has a legend; a page may give one for several figures.
+        frame: Frame from :func:`learning_frame`.
+        task: Task to draw.
+        order: Labels in the order of their colours, the same for several figures.
+        named: Whether the axis names the task; a page may name it in a heading instead.
+        legend: Whether the figure has a legend; a page may have one for several figures.
     """
     part = frame[frame["task"] == task]
     if part.empty:
@@ -98,7 +98,7 @@ def learning_curve(
 
 
 def unit_of(metric: str) -> str:
-    """How a metric's unit is written on an axis."""
+    """Return the text for a metric's unit on an axis."""
     return {
         "bpb": "bits per byte",
         "acc": "accuracy",
@@ -140,9 +140,9 @@ def _add_series(figure: go.Figure, rows: pd.DataFrame, label: str, place: int) -
 def loss_frame(
     metrics: pd.DataFrame, trials: Mapping[str, str], *, points: int = 200
 ) -> pd.DataFrame:
-    """Training loss of the named trials: one row a run and kept step, at most ``points`` a run.
+    """Return the training loss of ``trials``, at most ``points`` rows per run.
 
-    Columns: run, trial, label, tokens, loss (mean of the steps between two kept ones).
+    Columns: run, trial, label, tokens, loss (nats per token, mean over neighbouring steps).
     """
     import pandas as pd
 
@@ -159,7 +159,7 @@ def loss_frame(
 
 
 def loss_curve(frame: pd.DataFrame, *, order: Sequence[str] = ()) -> go.Figure:
-    """Training loss over tokens; the runs of one trial share a colour."""
+    """Draw the training loss over tokens; the runs of one trial share a colour."""
     if frame.empty:
         return empty_figure("no training step is recorded yet")
     labels = list(order) or sorted(frame["label"].unique())
@@ -179,10 +179,10 @@ def loss_curve(frame: pd.DataFrame, *, order: Sequence[str] = ()) -> go.Figure:
                 "dash": DASHES[place % len(DASHES)],
                 "width": 1.5,
             },
-            hovertemplate=f"<b>{label}</b> · {run}<br>%{{y:.4g}} nats a token"
+            hovertemplate=f"<b>{label}</b> · {run}<br>%{{y:.4g}} nats per token"
             "<br>%{x:,.0f} tokens<extra></extra>",
         )
         shown.add(str(label))
     figure.layout.xaxis = axis("training so far", "tokens", tickformat="~s")
-    figure.layout.yaxis = axis("training loss", "nats a token")
+    figure.layout.yaxis = axis("training loss", "nats per token")
     return figure

@@ -1,8 +1,8 @@
-"""Mixtures and their scores: the frame that the maps share, and what is said of a trial on hover.
+"""Mixtures and their scores: the frame that the maps share, and the hover text of a trial.
 
-`mixture_frame` is one row a trial: the weights of its sources, its score with its uncertainty, and
-what it is (baseline, trial, best). A surrogate, where one was fitted, comes as a frame of
-predictions: the weights, `mean`, `low`, `high` (:mod:`analysis.score_fit` makes it).
+`mixture_frame` has one row per trial: the weights of its sources, its score with its uncertainty, and
+its kind (baseline, trial, best). A fitted surrogate is a frame of predictions: the weights, `mean`,
+`low`, `high` (from :mod:`analysis.score_fit`).
 """
 
 from __future__ import annotations
@@ -32,19 +32,18 @@ MARKS: dict[str, dict[str, Any]] = {
     "baseline": {"symbol": "square", "size": 13},
     "best": {"symbol": "star", "size": 18},
 }
-"""What a trial is → how it is marked."""
+"""Kind of trial → its marker."""
 LABELS = {"trial": "trial", "baseline": "baseline", "best": "best trial seen"}
-"""What a trial is → what the legend calls it."""
+"""Kind of trial → its name in the legend."""
 
 
 def mixture_frame(
     trials: pd.DataFrame, sources: pd.DataFrame, *, stage: str | None = None
 ) -> tuple[pd.DataFrame, list[str]]:
-    """One row a scored trial, and the names of the weight columns.
+    """Return one row per scored trial, and the names of the weight columns.
 
     Columns: trial, name, kind (baseline, best, trial), runs, score, stderr (standard error over
-    seeds, from the study's pooled seed noise where a trial has one run), direction, and a weight a
-    source (share of tokens).
+    seeds, from the study's pooled seed noise), direction, and one weight per source (share of tokens).
     """
     if trials.empty or sources.empty:
         return trials.iloc[0:0].assign(kind=[], stderr=[]), []
@@ -67,7 +66,7 @@ def mixture_frame(
 
 
 def pooled_seed_sd(trials: pd.DataFrame) -> float:
-    """Standard deviation over seeds, pooled over the trials that have several; NaN with none."""
+    """Pool the standard deviation over seeds of the trials that have several; NaN if none has."""
     many = trials[trials["score_sd"].notna() & (trials["done"] > 1)]
     if many.empty:
         return float("nan")
@@ -76,12 +75,12 @@ def pooled_seed_sd(trials: pd.DataFrame) -> float:
 
 
 def minimised(frame: pd.DataFrame) -> bool:
-    """Whether the lower score is the better."""
+    """Return whether a lower score is better."""
     return bool((frame["direction"] == "minimize").any())
 
 
 def hover(frame: pd.DataFrame, names: list[str]) -> list[str]:
-    """What each trial says when it is pointed at."""
+    """Return the hover text of each trial."""
     lines = []
     for row in frame.to_dict("records"):
         title = f"{row['name']} · {row['trial']}" if isinstance(row["name"], str) else row["trial"]
@@ -93,7 +92,7 @@ def hover(frame: pd.DataFrame, names: list[str]) -> list[str]:
 
 
 def indistinct(prediction: pd.DataFrame, *, minimised: bool) -> pd.Series[bool]:
-    """Which predicted mixtures have an interval that reaches the best predicted mean."""
+    """Return which predicted mixtures have an interval that reaches the best predicted mean."""
     if minimised:
         return prediction["low"] <= prediction["mean"].min()
     return prediction["high"] >= prediction["mean"].max()

@@ -1,7 +1,7 @@
 """Parallel coordinates: mixtures of more than three sources, coloured by score.
 
-Lines are drawn, not plotly's own parallel coordinates: those have no hover and no grey-scale print.
-Trials are dealt into bands of score, one trace a band, so that 500 trials stay light.
+The figure draws lines because plotly's own parallel coordinates have no hover text and do not print
+in grey. Trials are grouped into bands of score with one trace each, so that 500 trials draw fast.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _BANDS = 6
 _CROWD = 120
 _BAND_NAMES = ("best 1/6", "2/6", "3/6", "4/6", "5/6", "worst 1/6")
 _COLOURS = ("#440154", "#414487", "#2A788E", "#22A884", "#7AD151", "#D8C91A")
-"""Viridis at six points, its last a shade darker: pure yellow is lost on white."""
+"""Viridis at six points; the last is darker because pure yellow is hard to see on white."""
 
 
 def parallel_coordinates(
     frame: pd.DataFrame, names: list[str], *, score: str = "score"
 ) -> go.Figure:
-    """One line a trial through its weights and its place among the scores.
+    """Draw one line per trial through its weights, coloured by its rank in score.
 
     Args:
-        frame: Of `mixtures.mixture_frame`.
-        names: The sources, one axis each.
-        score: What the score is, with its unit.
+        frame: Frame from `mixtures.mixture_frame`.
+        names: Sources, one axis each.
+        score: Name of the score, with its direction.
     """
     if len(frame) < 2 or not names:
         return empty_figure("parallel coordinates need two scored mixtures")
@@ -41,9 +41,9 @@ def parallel_coordinates(
     order = frame["score"].rank(ascending=minimised, method="first").to_numpy()
     bands = np.minimum(((order - 1) * _BANDS / len(frame)).astype(int), _BANDS - 1)
     figure = blank(height=520)
-    # The best of 500 trials are 84 lines: at full width they would be one dark block.
+    # The best band of 500 trials has 84 lines, which would be one dark block at full width.
     best = 2.5 if len(frame) <= _CROWD else 1.0
-    # The worst first, so that the best lie on top.
+    # Draw the worst first, so that the best are on top.
     for band in range(_BANDS - 1, -1, -1):
         part = frame[bands == band]
         if part.empty:
@@ -75,7 +75,7 @@ def parallel_coordinates(
 
 
 def _lines(part: pd.DataFrame, names: list[str]) -> dict[str, Any]:
-    """All trials of a band as one broken line: a gap after each."""
+    """Join all trials of a band into one line with a gap after each."""
     x: list[str | None] = []
     y: list[float | None] = []
     hover: list[str] = []

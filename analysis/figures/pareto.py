@@ -1,7 +1,7 @@
-"""The Pareto front between two domains: what one costs the other.
+"""Pareto front of two domains.
 
-A domain's value is the mean of its tasks' headline metrics at the last checkpoint. A trial is on the
-front when no other is at least as good in both domains and better in one.
+A domain's value is the mean of its tasks' main metrics at the last checkpoint. A trial is on the
+front if no other is at least as good in both domains and better in one.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["domain_values", "most_opposed", "on_front", "pareto_frame", "pareto_
 def domain_values(
     values: pd.DataFrame, tasks: pd.DataFrame, metric_of: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Trial × domain: the mean of the domain's tasks, of those whose metric is the commonest in it.
+    """Return trial × domain: the mean of the domain's tasks that share its most common metric.
 
     Args:
-        values: Trial × task, of `frames.task_values`.
-        tasks: The frame of tasks: which domain each belongs to.
-        metric_of: Task → the metric that `values` holds.
+        values: Trial × task, from `frames.task_values`.
+        tasks: Frame of tasks, with the domain of each.
+        metric_of: Task → metric in `values`.
     """
     import pandas as pd
 
@@ -52,7 +52,7 @@ def domain_values(
 def most_opposed(
     domains: pd.DataFrame, higher_is_better: dict[str, bool]
 ) -> tuple[str, str] | None:
-    """The two domains whose ranking of trials disagrees most; None with fewer than two."""
+    """Return the two domains whose rankings of the trials disagree most; None with fewer than two."""
     sign = [1.0 if higher_is_better.get(name, True) else -1.0 for name in domains.columns]
     ranks = (domains * sign).rank()
     pairs = list(itertools.combinations([str(name) for name in domains.columns], 2))
@@ -62,7 +62,7 @@ def most_opposed(
 
 
 def on_front(points: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which rows no other row dominates; larger is better in every column."""
+    """Return which rows no other row dominates; larger is better in every column."""
     as_good = np.all(points[None] >= points[:, None], axis=-1)
     better = np.any(points[None] > points[:, None], axis=-1)
     dominated: np.ndarray[Any, np.dtype[np.bool_]] = np.any(as_good & better, axis=1)
@@ -75,7 +75,7 @@ def pareto_frame(
     higher_is_better: dict[str, bool],
     trials: pd.DataFrame,
 ) -> pd.DataFrame:
-    """One row a trial: x, y, whether it is on the front, name, kind, score."""
+    """Return one row per trial: trial, x, y, front, name, phase, score, baseline."""
     frame = domains[list(pair)].dropna().set_axis(["x", "y"], axis=1)
     sign = np.array([1.0 if higher_is_better.get(name, True) else -1.0 for name in pair])
     frame["front"] = on_front(frame[["x", "y"]].to_numpy() * sign) if len(frame) else []
@@ -88,7 +88,7 @@ def pareto_frame(
 def pareto_front(
     frame: pd.DataFrame, pair: tuple[str, str], higher_is_better: dict[str, bool]
 ) -> go.Figure:
-    """Two domains against each other; the front is joined by a stepped line."""
+    """Draw two domains against each other; a dotted line joins the front."""
     if len(frame) < 3:
         return empty_figure("a Pareto front needs three trials scored in two domains")
     figure = blank(height=460)

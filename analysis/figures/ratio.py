@@ -1,4 +1,4 @@
-"""The ratio curve: the score over the weight of one of two sources."""
+"""Ratio curve: the score over the weight of one of two sources."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["ratio_curve", "ratio_seeds_frame"]
 def ratio_seeds_frame(
     runs: pd.DataFrame, sources: pd.DataFrame, source: str, *, stage: str | None = None
 ) -> pd.DataFrame:
-    """One row a scored run: the weight of ``source`` and the score, for the points of a curve."""
+    """Return the weight of ``source`` and the score, one row per scored run."""
     shares = weights(sources, stage=stage, per="run")
     if source not in shares:
         return runs.iloc[0:0].assign(weight=[])
@@ -46,15 +46,15 @@ def ratio_curve(
     verdict: str | None = None,
     score: str = "score",
 ) -> go.Figure:
-    """The score over the weight of the first of two sources.
+    """Draw the score over the weight of the first of two sources.
 
     Args:
-        frame: Of :func:`mixture_frame`.
-        names: The two sources; the first is on the axis.
-        seeds: Of :func:`ratio_seeds_frame`: single runs, drawn small.
-        prediction: The surrogate: the weights, mean, low, high.
-        verdict: One sentence, written over the plot.
-        score: What the height is, with its unit.
+        frame: Frame from :func:`mixture_frame`.
+        names: Two sources; the first is on the axis.
+        seeds: Frame from :func:`ratio_seeds_frame`: single runs, drawn small.
+        prediction: Predictions of the surrogate: the weights, mean, low, high.
+        verdict: Sentence above the plot.
+        score: Name of the score, with its direction.
     """
     if len(names) != 2 or frame.empty:
         return empty_figure("a ratio curve needs scored mixtures of exactly two sources")
@@ -140,7 +140,7 @@ def _add_band(figure: go.Figure, line: pd.DataFrame, source: str, lower: bool) -
         x=[None],
         y=[None],
         mode="markers",
-        name="cannot be told from the optimum",
+        name="within noise of the optimum",
         marker={"symbol": "square", "size": 12, "color": translucent(GREY, 0.25)},
     )
 

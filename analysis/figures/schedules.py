@@ -1,4 +1,4 @@
-"""Figures of what is read: the timeline of a schedule, epochs against the cap, realised against asked."""
+"""Figures of the data: timeline of a schedule, epochs and their cap, realised and requested shares."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ __all__ = [
 def timeline_frame(
     schedule: Schedule, learning_rate: LearningRate | None = None, *, points: int = 200
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Stages and the learning rate over tokens.
+    """Return the stages and the learning rate over tokens.
 
     Returns:
-        One row a stage and source (stage, source, weight, start and end in tokens), and one row a
-        point of the learning rate (tokens, lr), stage edges and corners included.
+        One row per stage and source (stage, source, weight, start and end in tokens), and one row per
+        point of the learning rate (tokens, lr), including its corners.
     """
     import pandas as pd
 
@@ -76,11 +76,11 @@ def timeline_frame(
 
 
 def stage_timeline(stages: pd.DataFrame, curve: pd.DataFrame) -> go.Figure:
-    """Shares of tokens stacked per stage, the learning rate over them."""
+    """Draw the shares of tokens stacked per stage, with the learning rate above them."""
     if stages.empty:
         return empty_figure("no schedule to show")
     names = [str(name) for name in dict.fromkeys(stages["source"])]
-    # A phone's legend has one name a line, and scrolls where it may not be higher.
+    # A phone's legend has one name per line, and scrolls if it would be higher than this.
     figure = blank(height=460 + 20 * max(0, len(names) - 6))
     figure.layout.legend.maxheight = 0.7
     for name, style in source_styles(names).items():
@@ -140,7 +140,7 @@ def _add_source(figure: go.Figure, rows: pd.DataFrame, name: str, style: Mapping
 
 
 def _add_learning_rate(figure: go.Figure, curve: pd.DataFrame) -> None:
-    """A dark line with a white rim: it crosses every colour and pattern below it."""
+    """Draw a dark line with a white rim, which is visible on every colour and pattern."""
     if curve.empty:
         return
     for width, colour, shown in ((6, "white", False), (2.5, INK, True)):
@@ -160,7 +160,7 @@ def _add_learning_rate(figure: go.Figure, curve: pd.DataFrame) -> None:
         overlaying="y",
         side="right",
         showgrid=False,
-        # By default the ticks of an overlaid axis are at those of the other: 0.00334815.
+        # By default plotly puts the ticks of an overlaid axis at those of the other: 0.00334815.
         tickmode="auto",
         tickformat="~g",
         nticks=5,
@@ -169,36 +169,44 @@ def _add_learning_rate(figure: go.Figure, curve: pd.DataFrame) -> None:
 
 
 def epochs_frame(sources: pd.DataFrame, audits: pd.DataFrame) -> pd.DataFrame:
-    """One row a run and source: epochs over the whole schedule, and the cap.
+    """Return the epochs over the whole schedule and their cap, one row per run and source.
 
-    As read where the run was audited, as asked for elsewhere. Columns: run, trial, source, epochs,
-    cap, over, audited.
+    Epochs are as read if the run was audited, else as requested. A source that is exempt from the cap
+    is never over it. Columns: run, trial, source, epochs, cap, exemption (reason; missing if none),
+    audited, over.
     """
     kinds = {"run": "str", "trial": "str", "source": "str"}
     keys = ["run", "trial", "source"]
     asked = (
         sources.astype(kinds)
         .groupby(keys, as_index=False)
-        .agg(epochs=("epochs", "sum"), cap=("epoch_cap", "first"), known=("available", "count"))
+        .agg(
+            epochs=("epochs", "sum"),
+            cap=("epoch_cap", "first"),
+            exemption=("exemption", "first"),
+            known=("available", "count"),
+        )
     )
     asked = asked[asked["known"] > 0].drop(columns="known")
     read = audits.astype(kinds).groupby(keys, as_index=False)["epochs"].first()
     frame = asked.merge(read, on=keys, how="left", suffixes=("", "_read"))
     frame["audited"] = frame["epochs_read"].notna()
     frame["epochs"] = frame.pop("epochs_read").fillna(frame["epochs"])
-    frame["over"] = frame["epochs"] > frame["cap"] * (1 + 1e-9)
+    frame["over"] = frame["exemption"].isna() & (frame["epochs"] > frame["cap"] * (1 + 1e-9))
     return frame
 
 
 def epochs_against_cap(frame: pd.DataFrame) -> go.Figure:
-    """Epochs of every source in every run; the cap is a line, what breaks it is crossed."""
+    """Draw the epochs of every source in every run: crosses are over the cap, triangles are exempt."""
     if frame.empty:
-        return empty_figure("no source states how many tokens it holds")
+        return empty_figure("no source states its number of available tokens")
     names = sorted(frame["source"].unique(), reverse=True)
     figure = blank(height=130 + 44 * len(names))
+    exempt = frame["exemption"].notna()
     parts = {
-        "within the cap": frame[~frame["over"]],
+        "within the cap": frame[~frame["over"] & ~exempt],
         "over the cap": frame[frame["over"]],
+        "exempt from the cap": frame[exempt],
     }
     _add_marks(
         figure,
@@ -206,8 +214,8 @@ def epochs_against_cap(frame: pd.DataFrame) -> go.Figure:
         x="epochs",
         y="source",
         hover=lambda r: (
-            f"<b>{r.run}</b><br>{r.source}: {r.epochs:.3g} epochs of at most {r.cap:g}"
-            f"<br>{'as read' if r.audited else 'as asked for'}"
+            f"<b>{r.run}</b><br>{r.source}: {r.epochs:.3g} epochs{_limit(r.cap, r.exemption)}"
+            f"<br>{'as read' if r.audited else 'as requested'}"
         ),
     )
     cap = float(frame["cap"].min())
@@ -219,10 +227,17 @@ def epochs_against_cap(frame: pd.DataFrame) -> go.Figure:
     )
     figure.layout.margin.t = 28
     figure.layout.xaxis = axis("tokens read / available", "epochs", rangemode="tozero")
-    # Broken by hand, as that of the audit below: long names leave a phone little plot.
+    # Broken by hand, as in the audit below, because long names leave little plot on a phone.
     figure.layout.xaxis.title.text = "tokens read / available<br>(epochs)"
     figure.layout.yaxis = axis("source", **short_ticks(names))
     return figure
+
+
+def _limit(cap: float, exemption: Any) -> str:
+    """Return the rest of a hover line: the cap, or the reason why it does not apply."""
+    if isinstance(exemption, str):
+        return f", exempt from the cap:<br>{wrapped(exemption)}"
+    return f" of at most {cap:g}"
 
 
 def _add_marks(
@@ -233,9 +248,9 @@ def _add_marks(
     y: str,
     hover: Callable[[Any], str],
 ) -> None:
-    """One mark a row: rings for the first of the ``parts``, which is as it should be, crosses else."""
-    styles = ((f"{SYMBOLS[0]}-open", PALETTE[0]), ("x", PALETTE[1]))
-    for (label, part), (symbol, colour) in zip(parts.items(), styles, strict=True):
+    """Draw one mark per row: rings for the first of ``parts``, crosses for the second, then triangles."""
+    styles = ((f"{SYMBOLS[0]}-open", PALETTE[0]), ("x", PALETTE[1]), ("triangle-up-open", INK))
+    for (label, part), (symbol, colour) in zip(parts.items(), styles, strict=False):
         if part.empty:
             continue
         figure.add_scatter(
@@ -250,7 +265,7 @@ def _add_marks(
 
 
 def realised_frame(audits: pd.DataFrame) -> pd.DataFrame:
-    """One row a run, stage and source that was audited: asked, realised and gap in points of 100."""
+    """Return requested share, realised share and gap in percentage points, one row per audited share."""
     frame = audits.astype({"run": "str", "stage": "str", "source": "str"})
     frame = frame[["run", "stage", "source", "asked", "realised", "gap", "tolerance"]].copy()
     for name in ("asked", "realised", "gap", "tolerance"):
@@ -263,7 +278,7 @@ def realised_frame(audits: pd.DataFrame) -> pd.DataFrame:
 
 
 def realised_against_asked(frame: pd.DataFrame) -> go.Figure:
-    """How far the share really read is from the share asked for, run by run; the grey band passes."""
+    """Draw the realised minus the requested share of every run; the grey band is the tolerance."""
     if frame.empty:
         return empty_figure("no run has been audited yet")
     rows = list(dict.fromkeys(frame["row"]))[::-1]
@@ -278,13 +293,13 @@ def realised_against_asked(frame: pd.DataFrame) -> go.Figure:
         x="gap",
         y="row",
         hover=lambda r: (
-            f"<b>{r.run}</b><br>{r.stage}, {r.source}<br>asked {r.asked:.3f}%, "
+            f"<b>{r.run}</b><br>{r.stage}, {r.source}<br>requested {r.asked:.3f}%, "
             f"realised {r.realised:.3f}%"
         ),
     )
-    figure.layout.xaxis = axis("realised − asked", "points of 100", nticks=4, tickangle=0)
-    # Broken by hand: two names a row leave the plot 120 of a phone's 390 pixels.
-    figure.layout.xaxis.title.text = "realised − asked<br>(points of 100)"
+    figure.layout.xaxis = axis("realised − requested", nticks=4, tickangle=0)
+    # Broken by hand: two names per row leave the plot 120 of a phone's 390 pixels.
+    figure.layout.xaxis.title.text = "realised − requested<br>(% points)"
     figure.layout.yaxis = axis(
         "source, stage" if "<br>" in rows[0] else "source",
         categoryorder="array",

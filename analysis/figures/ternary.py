@@ -1,4 +1,4 @@
-"""The ternary map: mixtures of three sources, coloured by score."""
+"""Ternary map: mixtures of three sources, coloured by score."""
 
 from __future__ import annotations
 
@@ -31,16 +31,15 @@ def ternary_map(
     optimum: dict[str, float] | None = None,
     score: str = "score",
 ) -> go.Figure:
-    """Mixtures of three sources coloured by score.
+    """Draw mixtures of three sources, coloured by score.
 
     Args:
-        frame: Of :func:`mixture_frame`.
-        names: The three sources.
-        prediction: The surrogate on a grid of mixtures: the weights, mean, low, high. Drawn small;
-            grid points whose interval reaches the optimum's mean are ringed: they cannot be told
-            from it.
-        optimum: The surrogate's optimum.
-        score: What the colour is, with its unit.
+        frame: Frame from :func:`mixture_frame`.
+        names: Three sources.
+        prediction: Predictions of the surrogate on a grid of mixtures: the weights, mean, low, high.
+            They are drawn small; rings mark those whose interval reaches the optimum's mean.
+        optimum: Optimum of the surrogate: source → weight.
+        score: Name of the score, with its direction.
     """
     if len(names) != 3 or frame.empty:
         return empty_figure("a ternary map needs scored mixtures of exactly three sources")
@@ -71,7 +70,7 @@ def ternary_map(
 
 
 def _colours(frame: pd.DataFrame, prediction: pd.DataFrame | None) -> dict[str, Any]:
-    """One scale for what was scored and what is predicted; the better end is the lighter."""
+    """Return one colour scale for scores and predictions; the better end is lighter."""
     values = [*frame["score"], *(prediction["mean"] if prediction is not None else ())]
     return {
         "colorscale": SEQUENTIAL,
@@ -94,7 +93,7 @@ def _add_optimum(figure: go.Figure, names: list[str], optimum: dict[str, float])
 
 
 def _corners(names: list[str]) -> dict[str, Any]:
-    """The three axes; the domain leaves room for the names of the lower corners on a phone."""
+    """Return the three axes; the domain leaves space for the names of the lower corners on a phone."""
     axes = {
         f"{letter}axis": {
             "title": {"text": _corner(name, letter), "font": {"size": 12}},
@@ -112,7 +111,7 @@ def _corners(names: list[str]) -> dict[str, Any]:
 
 
 def _corner(name: str, letter: str) -> str:
-    """A corner's title; those below are broken and moved inwards, or a phone cuts them off."""
+    """Return a corner's title; the lower ones are broken and moved down, so that they fit a phone."""
     if letter == "a":
         return shorten(name, 24)
     return "<br><br><br>" + "<br>".join(
@@ -142,7 +141,7 @@ def _add_prediction(
     figure.add_scatterternary(
         **_abc(tied, names),
         mode="markers",
-        name="cannot be told from the optimum",
+        name="within noise of the optimum",
         hoverinfo="skip",
         marker={"symbol": "circle-open", "size": 9, "color": INK, "line": {"width": 1}},
     )

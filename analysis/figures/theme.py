@@ -1,10 +1,10 @@
-"""One look for every figure: colours that colour-blind readers can tell apart, shapes that print.
+"""Style of every figure: colours for colour-blind readers, and shapes that remain clear in grey.
 
     colour    Okabe and Ito's eight (jfly.uni-koeln.de/color), in a fixed order; viridis for numbers,
-              a blue-white-orange scale for gains and losses
-    shape     every series has a marker symbol, a dash and a fill pattern of its own as well, so that
-              a grey print says the same
-    width     figures take the width of the page; the legend sits under the plot, titles wrap, and
+              a blue-white-orange scale for better and worse
+    shape     every series also has its own marker symbol, dash and fill pattern, so that a grey
+              print shows the same
+    width     figures take the width of the page; the legend is under the plot, titles wrap, and
               long names are broken, so that 390 pixels are enough
 
 A figure is two functions: one that makes a frame and one that draws it.
@@ -59,14 +59,14 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid",
 PATTERNS = ("", "/", ".", "x", "-", "\\", "+", "|")
 INK = "#222222"
 GREY = "#767676"
-"""The lightest grey with a contrast of 4.5 on white (WCAG 2.2, 1.4.3)."""
+"""Lightest grey with a contrast of 4.5 on white (WCAG 2.2, 1.4.3)."""
 SEQUENTIAL = "Viridis"
 DIVERGING = ((0.0, "#E8863C"), (0.5, "#FFFFFF"), (1.0, "#4A9CCB"))
 """Vermilion = worse, white = no change, blue = better; light enough for dark text on every shade (a
-contrast of 5.3, WCAG 2.2, 1.4.3). In grey the ends are alike, so the number stands in the cell."""
+contrast of 5.3, WCAG 2.2, 1.4.3). In grey the ends look alike, so each cell also has its number."""
 
 MANY = 8
-"""Columns whose labels fit a phone slanted."""
+"""Most columns whose slanted labels fit a phone."""
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 _HOVER = {"bgcolor": "white", "font": {"color": INK, "size": 12}, "align": "left"}
@@ -81,20 +81,20 @@ _LEGEND = {
     "itemsizing": "constant",
 }
 _AXIS_LETTERS = 34
-"""Letters of an axis title that fit a phone's plot."""
+"""Most letters of an axis title that fit a phone's plot."""
 _MARGIN = {"l": 8, "r": 12, "t": 12, "b": 8}
 
 
 def blank(*, height: int = 420, legend: bool = True) -> go.Figure:
-    """A figure without data in the house's look.
+    """Return a figure without data in the common style.
 
     Args:
-        height: Height in pixels; the width is the page's.
-        legend: Whether to keep room for a legend under the plot.
+        height: Height in pixels; the width is that of the page.
+        legend: Whether to show a legend under the plot.
     """
     import plotly.graph_objects as go
 
-    # Given to the constructor: plotly's update methods take ten times as long (20 ms a figure).
+    # Passed to the constructor because plotly's update methods take ten times as long (20 ms).
     return go.Figure(
         layout={
             "template": "none",
@@ -113,14 +113,14 @@ def blank(*, height: int = 420, legend: bool = True) -> go.Figure:
 
 
 def axis(title: str, unit: str = "", *, standoff: int = 8, **more: Any) -> dict[str, Any]:
-    """An axis with its title, the unit in brackets, and room for its labels.
+    """Return an axis with its title, the unit in brackets, and space for its labels.
 
     Args:
-        title: What is measured.
-        unit: Its unit.
+        title: Name of the quantity.
+        unit: Unit of the quantity.
         standoff: Pixels from the axis line to the title. plotly moves a title away from a label that
-            it would cover, but lets it stand between two: an axis of few categories needs 32.
-        more: Of plotly's axis.
+            it would cover, but not from between two labels: an axis of few categories needs 32.
+        more: Further properties of plotly's axis.
     """
     text = f"{title} ({unit})" if unit else title
     if len(text) > _AXIS_LETTERS:
@@ -140,7 +140,7 @@ def axis(title: str, unit: str = "", *, standoff: int = 8, **more: Any) -> dict[
 
 
 def colour_bar(title: str, **more: Any) -> dict[str, Any]:
-    """A colour bar above the plot: at the side it would take a third of a phone's width."""
+    """Return a colour bar above the plot; at the side it would take a third of a phone's width."""
     return {
         "title": {"text": title, "side": "top", "font": {"size": 12}},
         "orientation": "h",
@@ -158,7 +158,7 @@ def colour_bar(title: str, **more: Any) -> dict[str, Any]:
 
 
 def empty_figure(reason: str, *, height: int = 160) -> go.Figure:
-    """A figure that says why there is nothing to show."""
+    """Return a figure that shows the reason why there is no data."""
     figure = blank(height=height, legend=False)
     figure.layout.xaxis = {"visible": False}
     figure.layout.yaxis = {"visible": False}
@@ -169,7 +169,7 @@ def empty_figure(reason: str, *, height: int = 160) -> go.Figure:
 
 
 def source_styles(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Name → colour, symbol, dash and pattern, by its place among ``names``."""
+    """Return colour, symbol, dash and pattern of each name, by its position in ``names``."""
     return {
         name: {
             "colour": PALETTE[place % len(PALETTE)],
@@ -182,13 +182,13 @@ def source_styles(names: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def translucent(colour: str, alpha: float) -> str:
-    """``#RRGGBB`` as an rgba() with ``alpha``."""
+    """Return ``#RRGGBB`` as an rgba() with ``alpha`` (0 to 1)."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha:g})"
 
 
 def shorten(name: str, most: int = 18) -> str:
-    """``name`` cut in its middle to ``most`` characters; the hover shows it whole."""
+    """Shorten ``name`` in its middle to ``most`` characters; the hover text shows all of it."""
     if len(name) <= most:
         return name
     head = most // 2
@@ -196,7 +196,7 @@ def shorten(name: str, most: int = 18) -> str:
 
 
 def write_over(figure: go.Figure, text: str) -> None:
-    """A sentence above the plot, broken for a phone, with the room that its lines need."""
+    """Put a sentence above the plot, broken for a phone, with the margin that its lines need."""
     lines = wrapped(text)
     figure.add_annotation(
         text=lines,
@@ -214,9 +214,9 @@ def write_over(figure: go.Figure, text: str) -> None:
 
 
 def short_ticks(names: Sequence[str], most: int = 18) -> dict[str, Any]:
-    """Ticks of a category axis whose labels are shortened; the categories keep their whole names.
+    """Return ticks of a category axis with shortened labels; the categories keep their full names.
 
-    Two names that are cut to the same label stay two categories.
+    Two names that are shortened to the same label remain two categories.
     """
     return {
         "type": "category",
@@ -227,7 +227,7 @@ def short_ticks(names: Sequence[str], most: int = 18) -> dict[str, Any]:
 
 
 def narrow_ticks(names: Sequence[str], most: int = 14) -> dict[str, Any]:
-    """:func:`short_ticks` of an x axis: level where they fit a phone, else slanted, else upright."""
+    """Return :func:`short_ticks` for an x axis: level if they fit a phone, else slanted, else upright."""
     ticks = short_ticks(names, most)
     letters = sum(map(len, ticks["ticktext"]))
     if letters < 28:
@@ -238,22 +238,22 @@ def narrow_ticks(names: Sequence[str], most: int = 14) -> dict[str, Any]:
 
 
 def wrapped(text: str, width: int = 46) -> str:
-    """``text`` broken into lines; 46 characters at size 12 fit a phone's plot."""
+    """Break ``text`` into lines; 46 characters at size 12 fit a phone's plot."""
     return "<br>".join(textwrap.wrap(text, width))
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number for a label; a dash where it is missing."""
+    """Format a number for a label; a dash if it is missing."""
     if value is None or value != value:
         return "–"
     return f"{value:.{digits}g}"
 
 
 def span(values: Sequence[float], pad: float = 0.06) -> tuple[float, float]:
-    """The range of ``values`` with some air; never empty."""
+    """Return the range of ``values`` with a margin; never empty."""
     finite = [value for value in values if value == value]
     if not finite:
         return (0.0, 1.0)
     low, high = min(finite), max(finite)
-    air = (high - low) * pad or abs(high) * pad or 1.0
-    return low - air, high + air
+    margin = (high - low) * pad or abs(high) * pad or 1.0
+    return low - margin, high + margin

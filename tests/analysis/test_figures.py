@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from analysis.figures.mixtures import indistinct, pooled_seed_sd
 from analysis.figures.pareto import on_front
 from analysis.frames import Frames, task_values, weights
 from analysis.frames.views import main_metric, searched_stage
+from analysis.records import scan
 from analysis.score_fit import fit_score, mixture_grid
 from sweeps.verdict.task_quality import TaskQuality
 
@@ -299,6 +301,31 @@ def test_epochs_are_as_read_where_a_run_was_audited(runs_dir: Path) -> None:
     assert not table["over"].any()
     table = figures.epochs_frame(frames.sources.assign(epoch_cap=0.5), frames.audits)
     assert table["over"].any()
+
+
+@pytest.mark.parametrize("exempt", [{}, {"chat": "published recipe"}])
+def test_a_source_that_is_exempt_from_the_cap_is_not_crossed_out(
+    runs_dir: Path, exempt: dict[str, str]
+) -> None:
+    files = []
+    for run in scan(runs_dir, "ratio"):
+        mixture = run.manifest["config"]["mixture"] | {"epoch_cap": 0.1}
+        mixture |= {"epoch_cap_exempt": exempt} if exempt else {}
+        config = run.manifest["config"] | {"mixture": mixture}
+        files.append(replace(run, manifest=run.manifest | {"config": config}))
+    frames = Frames(files)
+    table = figures.epochs_frame(frames.sources, frames.audits)
+    beyond = table[table["epochs"] > 0.1]
+    assert set(beyond["source"]) == {"wiki", "chat"}
+    assert set(beyond[beyond["over"]]["source"]) == {"wiki", "chat"} - set(exempt)
+    traces = {t.name: t for t in figures.epochs_against_cap(table).data}
+    assert set(traces["over the cap"].y) == {"wiki", "chat"} - set(exempt)
+    assert ("exempt from the cap" in traces) == bool(exempt)
+    for trace in (traces[name] for name in traces if name == "exempt from the cap"):
+        assert set(trace.y) == {"chat"}
+        assert len(trace.y) == 20
+        assert all("exempt from the cap:<br>published recipe" in text for text in trace.hovertext)
+        assert trace.marker.symbol not in {traces["over the cap"].marker.symbol, "circle-open"}
 
 
 def test_a_gap_beyond_the_tolerance_fails() -> None:
