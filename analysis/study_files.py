@@ -1,7 +1,7 @@
-"""What `sweeps` keeps of a study, as the analysis needs it: question, verdict, commands.
+"""Files that `sweeps` writes for a study: its question, verdict and commands.
 
-Everything here is optional: a folder of plain runs has no ``study.json``, a running study has no
-verdict yet, and both still deserve a report.
+All of them are optional: a folder of plain runs has no ``study.json``, a running study has no
+verdict yet, and both can be reported.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from sweeps.verdict.verdict_record import Verdict
 
 __all__ = [
-    "Judged",
+    "LoadedVerdict",
     "VerdictMode",
     "ailments",
     "definition_of",
-    "judged",
+    "load_verdict",
     "question_of",
     "rerun_command",
 ]
@@ -35,17 +35,17 @@ VerdictMode = Literal["auto", "stored", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """The verdict on a study, or why there is none."""
+class LoadedVerdict:
+    """Verdict on a study, or the reason why there is none."""
 
     verdict: Verdict | None
     origin: Literal["stored", "computed", "none"]
     note: str
-    """What the reader has to know of it: that it is stale, or why there is none; may be empty."""
+    """Note for the reader: that the verdict is outdated, or why there is none; may be empty."""
 
 
 def definition_of(folder: Path) -> Definition | None:
-    """The study's definition; None for a folder of plain runs, or one that cannot be read."""
+    """Read the study's definition; None for a folder of plain runs, or if it cannot be read."""
     from sweeps.study.definition import load_definition
 
     try:
@@ -55,7 +55,7 @@ def definition_of(folder: Path) -> Definition | None:
 
 
 def ailments(folder: Path) -> list[str]:
-    """Return what of a study's own files cannot be read, one text a file; empty where all is well."""
+    """Return one message for each of the study's own files that cannot be read."""
     from sweeps.study.definition import load_definition
     from sweeps.verdict.verdict_record import VERDICT_FILE, read_verdict
 
@@ -72,41 +72,43 @@ def ailments(folder: Path) -> list[str]:
 
 
 def question_of(definition: Definition | None, study: str) -> str:
-    """The question that the study asks, in words."""
+    """Return the question that the study states, or a general one."""
     if definition is not None and definition.question:
         return str(definition.question)
     return f"How do the runs of {study} compare?"
 
 
-def judged(runs_dir: Path, study: str, files: Sequence[RunFiles], mode: VerdictMode) -> Judged:
-    """The stored verdict, or one made now.
+def load_verdict(
+    runs_dir: Path, study: str, files: Sequence[RunFiles], mode: VerdictMode
+) -> LoadedVerdict:
+    """Return the stored verdict, or compute one.
 
     Args:
-        runs_dir: Where records are.
-        study: The study.
-        files: Its runs, for how old a stored verdict is against them.
-        mode: "auto" = the stored one, else one made now and not kept; "stored" = only the stored
-            one; "none" = no verdict.
+        runs_dir: Folder of the records.
+        study: Name of the study.
+        files: Runs of the study, to check that none ended after the stored verdict.
+        mode: "auto" = the stored one, else one that is computed and not stored; "stored" = only the
+            stored one; "none" = no verdict.
     """
     if mode == "none":
-        return Judged(verdict=None, origin="none", note="No verdict was asked for.")
+        return LoadedVerdict(verdict=None, origin="none", note="No verdict was requested.")
     folder = Path(runs_dir) / study
     stored = _stored(folder)
     if stored is not None and (fresh := _since(stored.created, files)):
         note = (
-            f"{fresh} run{'s' if fresh > 1 else ''} ended after this verdict was given: "
-            f"`ablate verdict {override_word('study', study)}` renews it."
+            f"{fresh} run{'s' if fresh > 1 else ''} ended after this verdict was made: "
+            f"`ablate verdict {override_word('study', study)}` updates it."
         )
-        return Judged(verdict=stored, origin="stored", note=note)
+        return LoadedVerdict(verdict=stored, origin="stored", note=note)
     if stored is not None:
-        return Judged(verdict=stored, origin="stored", note="")
+        return LoadedVerdict(verdict=stored, origin="stored", note="")
     unread = ""
     if os.path.lexists(folder / "verdict.json"):
         unread = "The stored verdict cannot be read. "
     if mode == "stored":
         command = f"ablate verdict {override_word('study', study)}"
-        note = f"{unread or 'There is no verdict yet: '}`{command}` gives it."
-        return Judged(verdict=None, origin="none", note=note)
+        note = f"{unread or 'There is no verdict yet: '}`{command}` makes it."
+        return LoadedVerdict(verdict=None, origin="none", note=note)
     made = _computed(Path(runs_dir), study)
     return replace(made, note=unread + made.note)
 
@@ -124,7 +126,7 @@ def _since(created: float, files: Sequence[RunFiles]) -> int:
     return sum((run.manifest.get("finished") or 0.0) > created for run in files)
 
 
-def _computed(runs_dir: Path, study: str) -> Judged:
+def _computed(runs_dir: Path, study: str) -> LoadedVerdict:
     from sweeps.verdict.decide import decide
     from sweeps.verdict.study_observations import gather
 
@@ -132,16 +134,18 @@ def _computed(runs_dir: Path, study: str) -> Judged:
         verdict = decide(gather(runs_dir, study))
     except UserError as error:
         reason = "; ".join(str(problem) for problem in error.problems)
-        return Judged(verdict=None, origin="none", note=f"No verdict can be given yet: {reason}.")
-    note = f"Made for this report and not kept; `ablate verdict {override_word('study', study)}` keeps it."
-    return Judged(verdict=verdict, origin="computed", note=note)
+        note = f"No verdict can be made yet: {reason}."
+        return LoadedVerdict(verdict=None, origin="none", note=note)
+    command = f"ablate verdict {override_word('study', study)}"
+    note = f"Computed for this report and not stored; `{command}` stores it."
+    return LoadedVerdict(verdict=verdict, origin="computed", note=note)
 
 
 def rerun_command(run: RunFiles) -> str:
-    """The command that repeats one run from its record, into a study of its own.
+    """Return the command that repeats one run from its record, in a new study.
 
-    A record is never overwritten, hence the other study. ``stores`` is what the run added to its
-    config: the tokens that were found prepared.
+    The study differs because a record is never overwritten. ``stores`` is left out because the run
+    itself added it to its config: the prepared tokens that it found.
     """
     if not Path(run.folder, "config.yaml").exists():
         return command_line(run.manifest.get("command") or ())

@@ -1,1 +1,1 @@
-"""What `ablate report` and `ablate watch` call."""
+"""Commands `ablate report` and `ablate watch`."""

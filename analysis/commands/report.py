@@ -19,14 +19,14 @@ __all__ = ["ReportOptions", "main"]
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """What ``conf/report.yaml`` says."""
+    """Options of ``conf/report.yaml``."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     study: str
     """Folder under ``runs_dir``."""
     runs_dir: str = "runs"
-    """Where records are."""
+    """Folder of the records."""
     out: str | None = None
     """HTML file; null = ``runs_dir/study/report.html``."""
     markdown: str | None = None
@@ -36,17 +36,17 @@ class ReportOptions:
     frames_format: Literal["parquet", "csv"] = "parquet"
     """Format of the exported frames."""
     card: str | None = None
-    """A promotion folder: also write its model and data card there, as ``model_card.md``."""
+    """Promotion folder: also write its model and data card there, as ``model_card.md``."""
     verdict: Literal["auto", "stored", "none"] = "auto"
-    """auto = the stored verdict, else one made now and not kept; stored = only a stored one."""
+    """auto = the stored verdict, else one computed and not stored; stored = only a stored one; none."""
     surrogates: str | tuple[str, ...] = "quick"
-    """``quick``, ``none``, or families by name."""
+    """``quick``, ``none``, or names of families."""
 
     def families(self) -> tuple[str, ...]:
-        """The families to compare.
+        """Return the families to compare.
 
         Raises:
-            ConfigError: a name that no family has.
+            ConfigError: no family has that name.
         """
         # Imported here: `--help` needs no surrogate.
         from analysis.score_fit import QUICK_FAMILIES
@@ -66,7 +66,7 @@ class ReportOptions:
 
 
 def main(config: Mapping[str, Any]) -> int:
-    """Write the report and say where it is."""
+    """Write the report and print its path."""
     own = {key: value for key, value in config.items() if key not in ("config_dirs", "hydra")}
     options = validate(ReportOptions, own)
     families = options.families()
@@ -97,18 +97,18 @@ def main(config: Mapping[str, Any]) -> int:
 
 
 def _command(options: ReportOptions) -> str:
-    """The command that makes the page again, without what it would take by itself."""
-    said = []
+    """Return the command that makes the page again, without options at their defaults."""
+    given = []
     for option in fields(options):
         value = getattr(options, option.name)
         if option.name == "study" or value != option.default:
             text = f"[{','.join(value)}]" if isinstance(value, tuple) else value
-            said.append(f"{option.name}={text}")
-    return shlex.join(["ablate", "report", *said])
+            given.append(f"{option.name}={text}")
+    return shlex.join(["ablate", "report", *given])
 
 
 def _write(path: Path, text: str, key: str) -> None:
-    """Write one file of the report, and say where."""
+    """Write one file of the report and print its path."""
     if path.is_dir():
         raise ConfigError(Problem(key, "is a folder", found=path, allowed="a file"))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""``ablate watch``: a study in the terminal while it runs; its records in a tracker on request."""
+"""``ablate watch``: follow a study in the terminal; copy its records to a tracker on request."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ __all__ = ["WatchOptions", "main"]
 
 @dataclass(frozen=True, kw_only=True)
 class WatchOptions:
-    """What ``conf/watch.yaml`` says."""
+    """Options of ``conf/watch.yaml``."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     study: str
     """Folder under ``runs_dir``."""
     runs_dir: str = "runs"
-    """Where records are."""
+    """Folder of the records."""
     once: bool = False
-    """Print one frame and end."""
+    """Print the table once and exit."""
     refresh_seconds: float = 2.0
     """Seconds between two readings of the folders."""
     rows: int = 24
-    """Runs shown."""
+    """Most runs to show."""
     tracker: TrackerName = "none"
     """none, trackio, tensorboard or wandb: also log the records there."""
     tracker_dir: str | None = None
-    """Where the tracker writes; null = ``runs_dir/study/tracker``."""
+    """Folder that the tracker writes to; null = ``runs_dir/study/tracker``."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -74,7 +74,7 @@ def _print(snapshot: Snapshot, rows: int) -> None:
 
 
 def _follow(runs_dir: Path, options: WatchOptions, mirror: Mirror | None) -> None:
-    """Redraw until Ctrl-C; the study does not notice."""
+    """Redraw until Ctrl-C; the study is not affected."""
     from rich.live import Live
 
     table = snapshot_table(look(runs_dir, options.study), options.rows)
@@ -87,7 +87,7 @@ def _follow(runs_dir: Path, options: WatchOptions, mirror: Mirror | None) -> Non
                 if mirror is not None:
                     mirror.sync()
                 spent = time.monotonic() - began
-                # Reading a very large study may take longer than the pause: rest as long as it took.
+                # Reading a very large study may take longer than the pause: then sleep as long as it took.
                 time.sleep(max(options.refresh_seconds - spent, spent))
     except KeyboardInterrupt:
         return

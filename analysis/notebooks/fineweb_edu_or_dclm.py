@@ -9,8 +9,8 @@
 # # FineWeb-Edu or DCLM? The published table, with its noise
 #
 # SmolLM2 (arXiv 2502.02737) trained four 1.7B models on 350B tokens of English web each: FineWeb-Edu
-# alone, DCLM alone, and two mixes, and went on with 60/40. One run a mixture, no seeds. How much of
-# the table is the mixtures, and how much is luck?
+# alone, DCLM alone, and two mixes, and continued with 60/40. There is one run per mixture, without
+# further seeds. How much of the table is due to the mixtures, and how much to chance?
 
 # %%
 import numpy as np
@@ -29,9 +29,9 @@ scores.loc["mean"] = scores.mean()
 scores.round(2)
 
 # %% [markdown]
-# The mean of 60/40 is the highest. The noise of one run was not published; the best stand-in is how
-# much the scores of another 1B model move over its last checkpoints (OLMo-ladder). That is a floor: it
-# cannot show what a whole run's seed does.
+# The mean of 60/40 is the highest. The noise of one run was not published. The best substitute is the
+# spread of the scores of another 1B model over its last checkpoints (OLMo-ladder). It is a lower
+# bound, because it does not include the effect of the seed on a whole run.
 
 # %%
 noise = pd.DataFrame(
@@ -41,30 +41,30 @@ noise = pd.DataFrame(
 noise.round(2)
 
 # %% [markdown]
-# ## Luck alone
+# ## Chance alone
 #
-# Suppose that all four mixtures were equal, and draw the table again and again with that noise, its
-# variance doubled because checkpoints of one run share a trajectory
+# Suppose that all four mixtures are equal, and draw the table many times with that noise. Its variance
+# is doubled because checkpoints of one run share a trajectory
 # (`sweeps.verdict.training_noise` gives the reason).
-# How far ahead of FineWeb-Edu is the best of the other three, then?
+# How far ahead of FineWeb-Edu is then the best of the other three?
 
 # %%
 draw = np.random.default_rng(0)
 sds = np.sqrt(CHECKPOINT_INFLATION) * np.array([task.published_sd for task in table.tasks])
-lucky = draw.normal(0.0, sds, size=(20_000, 4, len(sds))).mean(axis=2)
-lead_by_luck = lucky[:, 1:].max(axis=1) - lucky[:, 0]
+equal = draw.normal(0.0, sds, size=(20_000, 4, len(sds))).mean(axis=2)
+lead_by_chance = equal[:, 1:].max(axis=1) - equal[:, 0]
 means = scores.loc["mean"]
 lead = means["60/40"] - means["fineweb_edu"]
-share = (lead_by_luck >= lead).mean()
-print(f"60/40 leads by {lead:.2f} points; luck alone gives as much in {share:.0%} of draws")
+share = (lead_by_chance >= lead).mean()
+print(f"60/40 leads by {lead:.2f} points; chance alone gives as much in {share:.0%} of draws")
 
 # %%
 figure = theme.blank(height=360)
 figure.add_trace(
     go.Histogram(
-        x=lead_by_luck,
+        x=lead_by_chance,
         nbinsx=60,
-        name="lead by luck",
+        name="lead by chance",
         histnorm="probability",
         marker={"color": theme.PALETTE[5], "line": {"color": "white", "width": 0.5}},
     )
@@ -112,8 +112,8 @@ pd.DataFrame(
 # %% [markdown]
 # ## A trade-off, task by task
 #
-# What the table does show is opposite slopes: knowledge and reasoning (MMLU, ARC, OpenBookQA) lean to
-# FineWeb-Edu, common sense (HellaSwag, CommonSenseQA) to DCLM. That is a reason to mix; it is not
+# The table does show a trade-off: knowledge and reasoning (MMLU, ARC, OpenBookQA) are better with
+# FineWeb-Edu, common sense (HellaSwag, CommonSenseQA) with DCLM. That is a reason to mix. It is not
 # evidence for this ratio over its neighbours.
 
 # %%

@@ -6,16 +6,15 @@
 # ---
 
 # %% [markdown]
-# # From the proxy to the full run: does the ranking hold?
+# # From the proxy to the full run: is the ranking the same?
 #
-# A decision made on small models is worth what it is worth on the large one. Two questions, and two
-# ways to be fooled:
+# A decision on small models is only useful if it is right for the large one. Two questions:
 #
 # 1. Do mixtures keep their order from one proxy size to the next?
 # 2. How much of the disagreement is noise of the proxies, not a change of order?
 #
-# The records here are made up from a known truth (`analysis.synthetic`), so that the answer is known;
-# set `ABLATIONS_RUNS` and `ABLATIONS_STUDY` to read a study that ran mixtures at two sizes.
+# The records here are made up from a known truth (`analysis.synthetic`), so that the answer is known.
+# Set `ABLATIONS_RUNS` and `ABLATIONS_STUDY` to read a study that ran mixtures at two sizes.
 
 # %%
 import os
@@ -36,7 +35,7 @@ SIZES = (64, 128)
 
 
 def made_up(folder: Path, noise: float) -> dict[int, pd.Series]:
-    """Size → score of every mixture, one run each, from studies that differ in width and luck."""
+    """Return size → score of every mixture, one run each, from studies that differ in width and noise."""
     found = {}
     for size in SIZES:
         name = f"width_{size}_noise_{noise:g}"
@@ -63,7 +62,7 @@ scores = made_up(folder, noise=0.01)
 # %% [markdown]
 # ## Rank against rank
 #
-# Each mark is a mixture that both sizes were run with. The interval comes from resampling mixtures.
+# Each mark is a mixture that was run at both sizes. The interval comes from resampling mixtures.
 
 # %%
 small, large = (scores[size].to_dict() for size in SIZES)
@@ -78,9 +77,9 @@ figures.rank_transfer(
 # %% [markdown]
 # ## How much of the disagreement is noise?
 #
-# The truth of these studies ranks mixtures alike at both sizes. What lowers the correlation is the
-# noise of single runs alone: the more of it, the worse a perfect proxy looks. So before a proxy is
-# blamed, look at what its own seeds do.
+# The truth of these studies gives the mixtures the same ranks at both sizes. Only the noise of single
+# runs lowers the correlation: the larger the noise, the worse a perfect proxy looks. So measure the
+# seed noise of a proxy before you reject the proxy.
 
 # %%
 rows = []
@@ -112,16 +111,16 @@ figure
 # %% [markdown]
 # ## Your own study
 #
-# `ablate verdict` finds proxies of several sizes in a study by itself and says how well the smaller
-# ranks as the larger does; a promotion's gate reads the same numbers.
+# `ablate verdict` finds proxies of several sizes in a study and prints how well the ranks at the
+# smaller one agree with those at the larger one; a promotion's gate uses the same numbers.
 
 # %%
 runs_dir, study = os.environ.get("ABLATIONS_RUNS"), os.environ.get("ABLATIONS_STUDY")
 if runs_dir and study:
-    from analysis.study_files import judged
+    from analysis.study_files import load_verdict
 
     frames = Frames.read(Path(runs_dir), study)
-    verdict = judged(Path(runs_dir), study, frames.files, "auto").verdict
+    verdict = load_verdict(Path(runs_dir), study, frames.files, "auto").verdict
     for found in verdict.transfer if verdict else ():
         print(found)
     if not (verdict and verdict.transfer):

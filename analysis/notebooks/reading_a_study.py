@@ -6,11 +6,11 @@
 # ---
 
 # %% [markdown]
-# # Reading a study, from first look to promotion
+# # Reading a study, from its trials to a promotion
 #
-# A study of the demo asked for the ratio of encyclopedic text to conversations. This notebook reads
-# its record folders the way a sceptical colleague would: what was run, what the noise is, what the
-# verdict says, what it rests on, and whether a promotion would pass.
+# A study of the demo searched the ratio of encyclopedic text to conversations. This notebook reads
+# its record folders like a sceptical colleague: the trials, the noise, the verdict, its evidence, and
+# the gates of a promotion.
 #
 # Point `ABLATIONS_RUNS` and `ABLATIONS_STUDY` at a study of yours, or run the demo's first:
 # `ablate run -m experiment=demo_ratio`, then `ablate verdict study=demo_ratio`.
@@ -22,8 +22,9 @@ from pathlib import Path
 from analysis import figures
 from analysis.frames import Frames, describe, task_values, weights
 from analysis.frames.views import main_metric
+from analysis.report.summaries import EFFECTS
 from analysis.score_fit import fit_score
-from analysis.study_files import definition_of, judged, question_of
+from analysis.study_files import definition_of, load_verdict, question_of
 
 runs_dir = Path(os.environ.get("ABLATIONS_RUNS", "runs"))
 study = os.environ.get("ABLATIONS_STUDY", "demo_ratio")
@@ -31,9 +32,9 @@ frames = Frames.read(runs_dir, study)
 question_of(definition_of(runs_dir / study), study)
 
 # %% [markdown]
-# ## What was run
+# ## The trials
 #
-# One row a trial. A trial is one mixture; its runs differ in the seed alone.
+# One row per trial. A trial is one mixture; its runs differ only in the seed.
 
 # %%
 frames.trials[["trial", "name", "phase", "status", "runs", "score", "score_sd", "tokens"]]
@@ -47,14 +48,14 @@ describe("scores")
 # %% [markdown]
 # ## The score against the ratio, with its noise
 #
-# The small marks are single runs: look at how far two seeds of the same mixture are apart before
-# believing any slope. The band is where the surrogate expects nine of ten new runs; grey is what it
-# cannot tell from its own optimum.
+# The small marks are single runs: compare the distance of two seeds of the same mixture with any
+# slope. The surrogate expects nine of ten new runs in the band; mixtures in the grey range are within
+# noise of its optimum.
 
 # %%
 mixtures, sources = figures.mixture_frame(frames.trials, frames.sources)
 fit = fit_score(mixtures, sources, families=("linear", "scheffe", "ridge-sqrt", "gp"))
-found = judged(runs_dir, study, frames.files, "auto")
+found = load_verdict(runs_dir, study, frames.files, "auto")
 score = f"score ({mixtures['direction'].iloc[0]})"
 if len(sources) == 2:
     picture = figures.ratio_curve(
@@ -75,8 +76,8 @@ fit.leaderboard if fit else "too few trials for a surrogate"
 # %% [markdown]
 # ## The verdict
 #
-# Paired over items, hierarchical over seeds, corrected for every candidate looked at. "Tie" is a
-# normal answer, and it comes with what would settle it.
+# The comparison is paired over items, hierarchical over seeds, and corrected for the number of
+# candidates. A tie is a normal result, and the verdict states what would settle it.
 
 # %%
 verdict = found.verdict
@@ -87,19 +88,20 @@ if verdict:
         print("-", caveat)
 
 # %% [markdown]
-# Who gains and who pays, task by task; and which tasks carry signal at this size at all:
+# Better and worse tasks, and the quality of every task at this model size:
 
 # %%
 if verdict:
     for row in verdict.tasks:
         if row.effect in ("gains", "pays"):
-            print(f"{row.task} ({row.metric}) {row.effect}: {row.reference:.4g} -> {row.pick:.4g}")
+            change = f"{row.reference:.4g} -> {row.pick:.4g}"
+            print(f"{row.task} ({row.metric}) {EFFECTS[row.effect]}: {change}")
 figures.task_signal(figures.signal_frame(verdict.signal if verdict else ()))
 
 # %% [markdown]
-# ## What moving tokens does
+# ## Effect of each source on each task
 #
-# One linear fit a task over all mixtures. Numbers in brackets are not clear of the noise.
+# One linear fit per task over all mixtures. Numbers in brackets are within the noise.
 
 # %%
 values = task_values(frames.scores)
@@ -107,20 +109,21 @@ better = {task: metric != "bpb" for task, metric in main_metric(frames.scores).i
 figures.effect_matrix(figures.effects_frame(values, weights(frames.sources), better))
 
 # %% [markdown]
-# ## Is it what was asked for?
+# ## Was the requested mixture read?
 #
-# The audit recounts the tokens that were really read. A run outside the grey band has failed, and
-# does not count.
+# The audit counts the tokens that were read. A run outside the grey band has failed and does not
+# count.
 
 # %%
 realised = figures.realised_frame(frames.audits)
 figures.realised_against_asked(realised)
 
 # %% [markdown]
-# ## From here to a promotion
+# ## The gates of a promotion
 #
-# `ablate promote` asks the gates; three of them can be read off these frames: the pick beats the
-# baseline by more than noise, every audit is clean, and no source is read more often than the cap.
+# `ablate promote` checks its gates. Three of them follow from these frames: the pick beats the
+# baseline by more than noise, every run passes its audit, and no source exceeds the cap on epochs
+# unless it is exempt.
 
 # %%
 epochs = figures.epochs_frame(frames.sources, frames.audits)
@@ -132,8 +135,8 @@ gates = {
 gates
 
 # %% [markdown]
-# Where the first gate is closed, the honest next step is not to promote but to do what would settle
-# it: more seeds of the finalists, as the verdict counted them above. What the study has cost so far:
+# If the first gate fails, the next step is not a promotion but the runs that would settle the
+# comparison: more seeds of the finalists, as the verdict states above. The cost of the study so far:
 
 # %%
 figures.cost_ledger(figures.cost_ledger_frame(frames.cost))

@@ -9,10 +9,10 @@
 # # RegMix's public runs, refitted
 #
 # RegMix (Liu et al., arXiv 2407.01492) published 512 runs of 1M parameters over 17 domains of the
-# Pile, with 13 validation losses each, and 256 more mixtures at 1M and at 60M. They show what a
-# surrogate fitted on small runs is worth at a size it never saw.
+# Pile, with 13 validation losses each, and 256 more mixtures at 1M and at 60M. They show how well a
+# surrogate that was fitted to small runs predicts a larger size.
 #
-# The tables are not shipped: set `ABLATIONS_REGMIX` to the folder that holds your copy of
+# The tables are not included: set `ABLATIONS_REGMIX` to the folder that contains your copy of
 # `train_mixture_1m.csv`, `train_pile_loss_1m.csv` and the `test_…` files (sail-sg/regmix, MIT).
 
 # %%
@@ -31,14 +31,14 @@ folder = Path(os.environ["ABLATIONS_REGMIX"])
 
 
 def mixtures(name: str) -> pd.DataFrame:
-    """Weights, renormalised: the published rows are rounded and sum to 0.996 to 1.003."""
+    """Read the weights and renormalise them: the published rows are rounded and sum to 0.996 to 1.003."""
     table = pd.read_csv(folder / name, index_col="index")
     table.columns = [column.removeprefix("train_the_pile_") for column in table.columns]
     return table.div(table.sum(axis=1), axis=0)
 
 
 def losses(name: str) -> pd.DataFrame:
-    """Validation losses, a column a domain."""
+    """Read the validation losses, one column per domain."""
     table = pd.read_csv(folder / name, index_col="index")
     return table.rename(
         columns=lambda c: c.removeprefix("metric/the_pile_").removesuffix("_val_loss")
@@ -53,9 +53,9 @@ print(f"{len(seen)} runs to fit on, {len(test['1m'])} to test on, {seen.shape[1]
 # %% [markdown]
 # ## Fit on a few runs, rank mixtures that were not run
 #
-# 128 runs of the 512, drawn once. High correlation is not low regret, so both are said: regret is how
-# much worse the model's favourite of the test mixtures is than the best of them, as a share of the gap
-# to their mean.
+# 128 of the 512 runs, drawn once. A high correlation does not imply a low regret, so the table shows
+# both. Regret is the distance of the mixture that the model ranks first from the best one, as a share
+# of the distance of the mean from the best.
 
 # %%
 FAMILIES = ("linear", "ridge-sqrt", "scheffe", "gp")
@@ -77,10 +77,10 @@ result = pd.DataFrame(rows, columns=["surrogate", "size", "mean rank correlation
 result.pivot(index="surrogate", columns="size").round(3)
 
 # %% [markdown]
-# ## Does 1M rank as 60M does?
+# ## Are the ranks at 1M and at 60M the same?
 #
-# The 256 test mixtures were run at both sizes: the ceiling of what any surrogate fitted at 1M can say
-# about 60M.
+# The 256 test mixtures were run at both sizes. Their agreement limits any surrogate that is fitted at
+# 1M and used at 60M.
 
 # %%
 best = result[result["size"] == "60m"].sort_values("mean rank correlation").iloc[-1]["surrogate"]
@@ -89,11 +89,11 @@ figures.rank_transfer(
     figures.rank_transfer_frame(by_size["1m"], by_size["60m"], minimised=True),
     small="1M parameters",
     large="60M parameters",
-    agreement=f"Mean loss of {len(by_size['1m'])} mixtures; {best} is the best surrogate here.",
+    agreement=f"Mean loss of {len(by_size['1m'])} mixtures; {best} is the best surrogate.",
 )
 
 # %% [markdown]
-# ## Predicted against real, at 60M
+# ## Predicted and measured loss at 60M
 
 # %%
 actual, guess = truth["60m"].mean(axis=1), predicted[best, "60m"].mean(axis=1)
@@ -105,6 +105,6 @@ figure.add_scatter(
     marker={"color": theme.PALETTE[0], "size": 7},
     hovertext=[f"mixture {n}" for n in actual.index],
 )
-figure.layout.xaxis = theme.axis(f"predicted by {best}, fitted at 1M", "nats a token")
-figure.layout.yaxis = theme.axis("mean validation loss at 60M", "nats a token")
+figure.layout.xaxis = theme.axis(f"predicted by {best}, fitted at 1M", "nats per token")
+figure.layout.yaxis = theme.axis("mean validation loss at 60M", "nats per token")
 figure

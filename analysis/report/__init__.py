@@ -1,4 +1,4 @@
-"""Reports of a study: one HTML file, Markdown for a pull request, the card of a promoted schedule."""
+"""Reports of a study: an HTML file, Markdown for a pull request, the card of a promoted schedule."""
 
 from __future__ import annotations
 

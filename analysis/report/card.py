@@ -1,8 +1,8 @@
-"""The model and data card of a promoted schedule, in the form that model hubs read.
+"""Model and data card of a promoted schedule, in the format of model hubs.
 
-A promotion's own card argues the decision; this one goes with the weights: what the model is, what it
-was trained on under which licence, how it scored, what it is not for. What is not known yet (a full
-run that has not been trained) is said to be missing.
+The promotion's own card gives the reasons for the decision. This card goes with the weights: the
+model, its training data with licences, its scores, its limits. It states what is not known yet, such
+as the scores of a full run that has not been trained.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from ablations.yaml_files import read_yaml
 from analysis.figures.theme import number
 from analysis.frames import Frames, finals
 from analysis.records import read_json_or_none
+from analysis.report.summaries import EFFECTS
 
 __all__ = ["model_card"]
 
 
 def model_card(promotion: Path, runs_dir: Path | None = None) -> str:
-    """The card of a promotion folder.
+    """Return the card of a promotion folder as Markdown.
 
     Args:
-        promotion: The folder that `ablate promote` wrote.
-        runs_dir: Where to look for the full run; its scores are on the card where it is done.
+        promotion: Folder that `ablate promote` wrote.
+        runs_dir: Folder of the records; the card has the scores of the full run if it is there.
 
     Raises:
-        DataError: the folder holds no promotion.
+        DataError: the folder contains no promotion.
     """
     record = read_json_or_none(Path(promotion) / "promotion.json")
     if not isinstance(record, Mapping):
@@ -69,7 +70,7 @@ def _yaml(path: Path) -> Mapping[str, Any]:
 
 
 def _source(name: str, override: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the catalogue says of a source, the promotion's overrides over it."""
+    """Return a source's entry in the catalogue, updated with the promotion's overrides."""
     from ablations.config.schema import conf_dir, dump
     from ablations.data.catalogue import load_source
 
@@ -82,7 +83,7 @@ def _source(name: str, override: Mapping[str, Any]) -> Mapping[str, Any]:
 def _front_matter(
     record: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
-    """The block that hubs index; only what is known, licences of the data as tags."""
+    """Yield the block that hubs index, with the known data sets."""
     repositories = [
         str(spec["origin"]["repo"])
         for spec in sources.values()
@@ -190,20 +191,20 @@ def _scores(record: Mapping[str, Any], runs_dir: Path | None) -> Iterator[str]:
                 f"| {number(row['stderr'], 2)} | {items} |"
             )
     yield ""
-    yield "What the proxies promised, pick against reference:"
+    yield "Results of the proxies, pick and reference:"
     yield ""
     yield "| task | metric | reference | pick | effect |"
     yield "|---|---|--:|--:|---|"
     for row in record["verdict"]["tasks"]:
         yield (
             f"| {escaped(row['task'])} | {escaped(row['metric'])} | {number(row['reference'])} "
-            f"| {number(row['pick'])} | {row['effect']} |"
+            f"| {number(row['pick'])} | {EFFECTS.get(row['effect'], row['effect'])} |"
         )
     yield ""
 
 
 def _full_scores(name: str, runs_dir: Path | None) -> Any:
-    """Scores of the last checkpoint of the full run; None where it was not run."""
+    """Return the scores of the last checkpoint of the full run; None if it was not run."""
     if runs_dir is None:
         return None
     try:
@@ -215,11 +216,11 @@ def _full_scores(name: str, runs_dir: Path | None) -> Any:
 def _limits(record: Mapping[str, Any]) -> Iterator[str]:
     yield "## Limits"
     yield ""
-    yield "- A base model: not aligned, not instruction-tuned, and it repeats what its sources hold."
+    yield "- A base model: not aligned, not instruction-tuned, and it can repeat text of its sources."
     yield "- The mixture was chosen on smaller proxies; its effect at this size is an extrapolation."
     for caveat in record["verdict"]["caveats"]:
         yield f"- {escaped(caveat)}"
     for gate in record["gates"]:
         if gate["override"]:
-            said = f"The gate {gate['name'].replace('_', ' ')} was overridden: {gate['override']}"
-            yield f"- {escaped(said)}"
+            text = f"The gate {gate['name'].replace('_', ' ')} was overridden: {gate['override']}"
+            yield f"- {escaped(text)}"

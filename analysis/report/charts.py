@@ -1,7 +1,7 @@
-"""Which figures a study's report shows, and what is said under each.
+"""Figures of a study's report, with their captions.
 
-The number of sources decides the map: two make a ratio curve, three a ternary map, more parallel
-coordinates. A figure without data is left out, not drawn empty.
+The map depends on the number of sources: a ratio curve for two, a ternary map for three, parallel
+coordinates for more. A figure without data is left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Chart", "charts", "shown_trials"]
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """One figure of a report."""
+    """Figure of a report."""
 
     key: str
     """Identifier in the page."""
@@ -33,14 +33,14 @@ class Chart:
     """Section that it belongs to."""
     title: str
     caption: str
-    """How to read it, one or two sentences."""
+    """One or two sentences that explain the figure."""
     figure: go.Figure
     small: bool = False
-    """Whether several stand side by side."""
+    """Whether the page shows several side by side."""
 
 
 def charts(content: ReportContent) -> list[Chart]:
-    """The figures of a report, in order."""
+    """Return the figures of a report, in order."""
     return [
         *_mixture_charts(content),
         *_task_charts(content),
@@ -55,14 +55,14 @@ def _mixture_charts(content: ReportContent) -> Iterator[Chart]:
         return
     fit, names = content.fit, list(content.sources)
     prediction = fit.prediction if fit else None
-    said = (
+    caption = (
         f" The surrogate is {fit.best}, the best of {len(fit.leaderboard)} by cross-validation; its "
-        "interval is calibrated to hold nine of ten trials that it was not fitted to. Mixtures that it "
-        f"cannot tell from its optimum are {'grey' if len(names) == 2 else 'ringed'}."
+        "interval is calibrated to contain nine of ten trials that it was not fitted to. Mixtures "
+        f"within noise of its optimum are {'grey' if len(names) == 2 else 'ringed'}."
         if fit
         else ""
     )
-    said += f" Weights are those of stage {content.stage}." if content.stage else ""
+    caption += f" Weights are those of stage {content.stage}." if content.stage else ""
     if len(names) == 2:
         seeds = figures.ratio_seeds_frame(
             content.frames.runs, content.frames.sources, names[0], stage=content.stage
@@ -71,7 +71,7 @@ def _mixture_charts(content: ReportContent) -> Iterator[Chart]:
             key="ratio",
             section="verdict",
             title="Score over the ratio",
-            caption="Bars are 95% of the seed noise." + said,
+            caption="Bars are 95% of the seed noise." + caption,
             figure=figures.ratio_curve(
                 content.mixtures,
                 names,
@@ -86,7 +86,7 @@ def _mixture_charts(content: ReportContent) -> Iterator[Chart]:
             key="ternary",
             section="verdict",
             title="Map of mixtures",
-            caption="Each corner is one source alone." + said,
+            caption="Each corner is one source alone." + caption,
             figure=figures.ternary_map(
                 content.mixtures,
                 names,
@@ -99,8 +99,8 @@ def _mixture_charts(content: ReportContent) -> Iterator[Chart]:
         key="parallel",
         section="mixtures" if len(names) == 3 else "verdict",
         title="Mixtures by score",
-        caption="One line a trial, coloured by its place among the scores. Where the dark lines run "
-        "together, the source's weight matters; where they spread, it does not.",
+        caption="One line per trial, coloured by its rank in score. If the dark lines run close "
+        "together, the source's weight matters; if they spread, it does not.",
         figure=figures.parallel_coordinates(content.mixtures, names, score=_short(content)),
     )
 
@@ -111,7 +111,7 @@ def _short(content: ReportContent) -> str:
 
 
 def _better(content: ReportContent) -> dict[str, bool]:
-    """Task → direction of its main metric."""
+    """Return for each task whether a higher value of its main metric is better."""
     scores = content.frames.scores
     chosen = main_metric(scores)
     known = scores.drop_duplicates(["task", "metric"])
@@ -134,10 +134,10 @@ def _task_charts(content: ReportContent) -> Iterator[Chart]:
         yield Chart(
             key="effects",
             section="tasks",
-            title="What moving tokens does to each task",
-            caption="Effect of ten more points of weight for a source, taken from the others in "
-            "proportion, by a linear fit over all mixtures. In brackets, or without a sign: not clear of "
-            "the noise.",
+            title="Effect of each source on each task",
+            caption="Change of a task when a source gets ten more points of weight, taken from the "
+            "others in proportion, by a linear fit over all mixtures. In brackets, or without a sign: "
+            "within the noise.",
             figure=figures.effect_matrix(effects),
         )
     domains = figures.domain_values(values, frames.tasks, main_metric(frames.scores))
@@ -148,17 +148,17 @@ def _task_charts(content: ReportContent) -> Iterator[Chart]:
         yield Chart(
             key="pareto",
             section="tasks",
-            title="What one domain costs another",
-            caption="The two domains whose rankings of the mixtures disagree most. On the front, "
-            "neither can be had for nothing; neighbours closer than the noise are alike.",
+            title="Trade-off between two domains",
+            caption="The two domains whose rankings of the mixtures disagree most. On the front, no "
+            "domain improves unless the other gets worse; differences below the noise do not count.",
             figure=figures.pareto_front(frame, pair, directions),
         )
 
 
 def shown_trials(content: ReportContent) -> dict[str, str]:
-    """Trial → label of the few trials that curves show: pick, reference, baselines, best seen."""
+    """Return the few trials that curves show, with labels: pick, reference, baselines, best seen."""
     found: dict[str, str] = {}
-    verdict = content.judged.verdict
+    verdict = content.loaded.verdict
     if verdict is not None:
         trial = {row.name: row.trial for row in verdict.candidates}
         found[trial.get(verdict.pick, verdict.pick)] = f"pick: {verdict.pick}"
@@ -182,7 +182,7 @@ def _learning_charts(content: ReportContent) -> Iterator[Chart]:
             key="loss",
             section="learning",
             title="Training loss",
-            caption="Losses of different mixtures are not comparable: each predicts its own text.",
+            caption="Losses of different mixtures are not comparable: each is measured on its own text.",
             figure=figures.loss_curve(loss, order=order),
         )
     if frames.scores.empty:
@@ -209,7 +209,7 @@ def _data_charts(content: ReportContent) -> Iterator[Chart]:
             key="timeline",
             section="data",
             title=f"Schedule of {shown_trials(content)[str(shown)]}",
-            caption="Shares of tokens, stage by stage; the line is the learning rate.",
+            caption="Shares of tokens in each stage; the line is the learning rate.",
             figure=timeline,
         )
     epochs = figures.epochs_frame(frames.sources, frames.audits)
@@ -218,7 +218,8 @@ def _data_charts(content: ReportContent) -> Iterator[Chart]:
             key="epochs",
             section="data",
             title="Epochs of every source",
-            caption="One mark a run, over its whole schedule.",
+            caption="One mark per run, over its whole schedule."
+            + (" Triangles are exempt from the cap." if epochs["exemption"].notna().any() else ""),
             figure=figures.epochs_against_cap(epochs),
         )
     realised = figures.realised_frame(frames.audits)
@@ -226,14 +227,14 @@ def _data_charts(content: ReportContent) -> Iterator[Chart]:
         yield Chart(
             key="realised",
             section="audit",
-            title="Realised against asked",
-            caption="One mark a run. Outside the grey band a run fails its audit.",
+            title="Realised and requested shares",
+            caption="One mark per run. Outside the grey band a run fails its audit.",
             figure=figures.realised_against_asked(realised),
         )
 
 
 def _timeline(run: RunFiles) -> go.Figure | None:
-    """The schedule of one run; None where its config does not make one."""
+    """Draw the schedule of one run; None if its config does not define one."""
     from ablations.config.schema import validate
     from ablations.mixture.specs import MixtureSpec, ScheduleSpec
 
@@ -253,13 +254,13 @@ def _timeline(run: RunFiles) -> go.Figure | None:
 
 
 def _decision_charts(content: ReportContent) -> Iterator[Chart]:
-    verdict = content.judged.verdict
+    verdict = content.loaded.verdict
     if verdict is not None and verdict.signal:
         yield Chart(
             key="signal",
             section="signal",
-            title="Signal of the tasks",
-            caption="Reported, not applied: the score is the one that the study declares.",
+            title="Quality of the tasks",
+            caption="Reported only: the study's own definition of the score is used.",
             figure=figures.task_signal(figures.signal_frame(verdict.signal)),
         )
     if verdict is not None:
@@ -269,15 +270,15 @@ def _decision_charts(content: ReportContent) -> Iterator[Chart]:
         yield Chart(
             key="cost",
             section="cost",
-            title="What the study cost",
-            caption="CPU time per phase; failed runs are counted.",
+            title="Cost of the study",
+            caption="CPU time per phase, including failed runs.",
             figure=figures.cost_ledger(ledger),
         )
 
 
 def _transfer_charts(content: ReportContent) -> Iterator[Chart]:
-    """One chart a pair of proxies that the verdict compared."""
-    verdict = content.judged.verdict
+    """Yield one chart for each pair of proxies that the verdict compared."""
+    verdict = content.loaded.verdict
     assert verdict is not None
     means = arm_means(content.frames.files)
     for place, found in enumerate(verdict.transfer):
@@ -292,7 +293,7 @@ def _transfer_charts(content: ReportContent) -> Iterator[Chart]:
             key=f"transfer-{place}",
             section="transfer",
             title=f"Rank at {found.small} and at {found.large}",
-            caption="On the dashed line the smaller proxy ranks as the larger one does.",
+            caption="On the dashed line both proxies give a mixture the same rank.",
             figure=figures.rank_transfer(
                 frame, small=found.small, large=found.large, agreement=agreement(found)
             ),
@@ -300,11 +301,11 @@ def _transfer_charts(content: ReportContent) -> Iterator[Chart]:
 
 
 def arm_means(files: tuple[RunFiles, ...]) -> dict[str, dict[str, float]]:
-    """Name of a proxy → mixture → mean score of its finished runs."""
+    """Return the mean score of the finished runs: name of a proxy → mixture → score."""
     from sweeps.verdict.proxies import mixture_of, proxy_of
 
     found: dict[str, dict[str, list[float]]] = {}
-    called: dict[str, str] = {}
+    names: dict[str, str] = {}
     for run in files:
         score = (run.result or {}).get("score")
         if score is None or (run.result or {}).get("status") != "done":
@@ -312,16 +313,16 @@ def arm_means(files: tuple[RunFiles, ...]) -> dict[str, dict[str, float]]:
         config = run.manifest.get("config") or {}
         key = mixture_of(config)
         labels = run.manifest.get("labels") or {}
-        called.setdefault(key, str(labels.get("name") or run.manifest.get("trial")))
+        names.setdefault(key, str(labels.get("name") or run.manifest.get("trial")))
         found.setdefault(proxy_of(config).name, {}).setdefault(key, []).append(float(score))
     return {
-        arm: {called[key]: sum(scores) / len(scores) for key, scores in of_arm.items()}
+        arm: {names[key]: sum(scores) / len(scores) for key, scores in of_arm.items()}
         for arm, of_arm in found.items()
     }
 
 
 def agreement(found: Any) -> str:
-    """A transfer in a sentence, with its intervals."""
+    """Return a transfer in one sentence, with its intervals."""
 
     def with_interval(value: float | None, interval: Any, form: str) -> str:
         if value is None:

@@ -1,10 +1,10 @@
-"""What a report says, gathered once and rendered as HTML or as Markdown.
+"""Content of a report, gathered once and rendered as HTML or as Markdown.
 
     record folders ─▶ Frames ─┐
     study.json, verdict.json ─┼─▶ ReportContent ─▶ html.py      one self-contained file
     surrogates of the score ──┘                 └▶ markdown.py  for a pull request
 
-Numbers are kept as numbers here; how they are written is the renderer's.
+Numbers stay numbers here; the renderers format them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from analysis.frames import Frames
 from analysis.frames.views import searched_stage
 from analysis.score_fit import QUICK_FAMILIES, ScoreFit, fit_score
 from analysis.study_files import (
-    Judged,
+    LoadedVerdict,
     VerdictMode,
     definition_of,
-    judged,
+    load_verdict,
     question_of,
     rerun_command,
 )
@@ -38,49 +38,49 @@ __all__ = ["ReportContent", "gather_report"]
 
 @dataclass(frozen=True, kw_only=True)
 class ReportContent:
-    """Everything that a report of one study is made of."""
+    """All inputs of a report of one study."""
 
     study: str
     question: str
     frames: Frames
     mixtures: pd.DataFrame
-    """Of `figures.mixture_frame`."""
+    """Frame from `figures.mixture_frame`."""
     sources: tuple[str, ...]
-    """Sources that the mixtures are made of."""
+    """Sources of the mixtures."""
     stage: str | None
-    """The stage whose weights these are; None = shares of the whole schedule."""
+    """Stage whose weights are shown; None = shares of the whole schedule."""
     searched: tuple[str, ...]
-    """Those whose weight differs between trials."""
-    judged: Judged
+    """Sources whose weight differs between trials."""
+    loaded: LoadedVerdict
     fit: ScoreFit | None
-    """The surrogate of the score; None with too few trials or where none was asked for."""
+    """Surrogate of the score; None with too few trials or if none was requested."""
     score: str
-    """What the score is, with its direction."""
+    """Definition of the score, with its direction."""
     seed_sd: float
-    """Seed noise of the score, pooled over trials with several runs; NaN where there are none."""
+    """Seed noise of the score, pooled over trials with several runs; NaN if there are none."""
     commands: Mapping[str, str]
-    """Run → the command that repeats it."""
+    """Run → command that repeats it."""
     provenance: Mapping[str, Sequence[str]]
-    """What the runs were made with: every value that occurs."""
+    """Versions, commits and machines of the runs: name → every value that occurs."""
     created: float
-    """Seconds since the epoch at which the report was made."""
+    """Time of the report, in seconds since the epoch."""
     arguments: tuple[str, ...] = field(default=())
-    """The command that began the study."""
+    """Arguments of the command that started the study."""
 
     @property
     def counts(self) -> dict[str, int]:
-        """Status → runs."""
+        """Return the number of runs in each status."""
         found: dict[str, int] = self.frames.runs["status"].astype("str").value_counts().to_dict()
         return found
 
     @property
     def running(self) -> int:
-        """Runs that have neither finished nor failed."""
+        """Return the number of runs that have neither finished nor failed."""
         return sum(n for status, n in self.counts.items() if status not in ("done", "failed"))
 
     @property
     def synthetic(self) -> bool:
-        """Whether any record says that it was made up."""
+        """Return whether any record has the label ``synthetic``."""
         return any((f.manifest.get("labels") or {}).get("synthetic") for f in self.frames.files)
 
 
@@ -91,28 +91,28 @@ def gather_report(
     verdict: VerdictMode = "auto",
     surrogates: Sequence[str] = QUICK_FAMILIES,
 ) -> ReportContent:
-    """Read a study, judge it and fit its score.
+    """Read a study, load or compute its verdict, and fit its score.
 
     Args:
-        runs_dir: Where records are.
-        study: The study.
-        verdict: Where the verdict comes from (`analysis.study_files.judged`).
+        runs_dir: Folder of the records.
+        study: Name of the study.
+        verdict: Origin of the verdict (`analysis.study_files.load_verdict`).
         surrogates: Families on the leaderboard; none = no surrogate.
 
     Raises:
-        DataError: there is no such study, or no run in it.
+        DataError: the study does not exist or has no run.
     """
     frames = Frames.read(runs_dir, study)
     if not frames.files:
         raise DataError(
-            Problem(f"study {study!r}", "holds no run yet", found=str(Path(runs_dir) / study))
+            Problem(f"study {study!r}", "has no run yet", found=str(Path(runs_dir) / study))
         )
     definition = definition_of(Path(runs_dir) / study)
     stage = searched_stage(frames.sources)
     mixtures, names = mixture_frame(frames.trials, frames.sources, stage=stage)
     searched = tuple(name for name in names if mixtures[name].nunique() > 1)
     fit = fit_score(mixtures, names, families=surrogates) if surrogates and searched else None
-    verdict_found = judged(runs_dir, study, frames.files, verdict)
+    loaded = load_verdict(runs_dir, study, frames.files, verdict)
     return ReportContent(
         study=study,
         question=question_of(definition, study),
@@ -121,9 +121,9 @@ def gather_report(
         sources=tuple(names),
         stage=stage,
         searched=searched,
-        judged=verdict_found,
+        loaded=loaded,
         fit=fit,
-        score=_score(verdict_found, frames),
+        score=_score(loaded, frames),
         seed_sd=pooled_seed_sd(frames.trials),
         commands={run.run: rerun_command(run) for run in frames.files},
         provenance=_provenance(frames),
@@ -132,8 +132,8 @@ def gather_report(
     )
 
 
-def _score(found: Judged, frames: Frames) -> str:
-    """The score's rule in words: from the verdict, else from the config."""
+def _score(found: LoadedVerdict, frames: Frames) -> str:
+    """Return the definition of the score in words: from the verdict, else from the config."""
     rule, direction = _rule(frames.files[0].manifest.get("config") or {})
     if found.verdict is not None:
         rule, direction = found.verdict.score, str(found.verdict.direction)
@@ -147,12 +147,12 @@ def _rule(config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _commit(full: str | None) -> str:
-    """Twelve digits of a commit, and the + of a changed checkout."""
+    """Return twelve digits of a commit, with the + of a changed checkout."""
     return "unknown" if not full else full[:12] + ("+" if full.endswith("+") else "")
 
 
 def _provenance(frames: Frames) -> dict[str, list[str]]:
-    """Every version, commit and machine that occurs among the runs."""
+    """Return every version, commit and machine of the runs."""
     found: dict[str, set[str]] = {}
     for run in frames.files:
         for name, version in (run.manifest.get("versions") or {}).items():

@@ -1,13 +1,12 @@
-"""The report as one HTML file that opens anywhere: no network, no second file.
+"""Report as one HTML file that needs no network and no second file.
 
-plotly.js is inlined once; figures are JSON in the page. A content security policy in the page itself
-forbids every request, so that a figure that would fetch something fails in the tests, not in public.
+plotly.js is inlined once; figures are JSON in the page. A content security policy in the page
+forbids every request, so that a figure that would fetch something fails in the tests.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 import shlex
 import time
@@ -44,11 +43,11 @@ _ONLY_WITH_FIGURES = ("mixtures", "tasks", "learning", "transfer")
 
 
 def render_html(content: ReportContent, *, report_command: str = "") -> str:
-    """The page.
+    """Return the page.
 
     Args:
-        content: Of `gather_report`.
-        report_command: The command that made it, for the page's last lines.
+        content: Content from `gather_report`.
+        report_command: Command that makes the page, for its last section.
     """
     import jinja2
     from markupsafe import Markup, escape
@@ -97,11 +96,11 @@ def _words(content: ReportContent) -> dict[str, Any]:
         "outcome": outcome,
         "outcome_label": label,
         "sentence": sentence,
-        "answer": content.judged.verdict.answer if content.judged.verdict else "",
+        "answer": content.loaded.verdict.answer if content.loaded.verdict else "",
         "verdict_lines": list(summaries.under_headline(content)),
         "evidence_lines": list(summaries.evidence(content)),
         "caveats": summaries.caveats(content),
-        "gains_note": _gains_note(content),
+        "effects_note": _effects_note(content),
         "surrogate_lines": list(summaries.surrogates(content)),
         "signal_lines": list(summaries.signal(content)),
         "audit_lines": list(summaries.audit(content, realised)),
@@ -110,22 +109,22 @@ def _words(content: ReportContent) -> dict[str, Any]:
     }
 
 
-def _gains_note(content: ReportContent) -> str:
-    verdict = content.judged.verdict
+def _effects_note(content: ReportContent) -> str:
+    verdict = content.loaded.verdict
     if verdict is None:
         return ""
     return (
-        f"{verdict.pick} against {verdict.reference}; an advantage is positive where {verdict.pick} is "
-        "better, whatever the metric's direction. An interval is that of the task alone; p and the "
-        "effect are corrected for the number of tasks (Holm), so an interval may miss 0 where no "
-        "difference is shown."
+        f"{verdict.pick} compared with {verdict.reference}; an advantage is positive if {verdict.pick} "
+        "is better, whatever the metric's direction. An interval is for the task alone; p and the "
+        "effect are corrected for the number of tasks (Holm), so an interval may exclude 0 although "
+        "the difference is not significant."
     )
 
 
 def _tables(content: ReportContent) -> dict[str, Any]:
     return {
         "candidates": report_tables.candidates(content),
-        "gains": report_tables.gains(content),
+        "effects": report_tables.task_effects(content),
         "trials": report_tables.trials(content),
         "surrogates": report_tables.surrogates(content),
         "audit_failures": report_tables.audit_failures(
@@ -138,21 +137,11 @@ def _tables(content: ReportContent) -> dict[str, Any]:
 
 
 def figures_json(drawn: Sequence[Chart]) -> str:
-    """The figures as JSON that cannot end its script element early."""
+    """Return the figures as JSON that cannot end its script element early."""
     plain = {chart.key: json.loads(chart.figure.to_json()) for chart in drawn}
     for figure in plain.values():
-        # The look is in every layout; plotly's default template would be 7 kB a figure.
+        # Every layout has the whole style; plotly's default template would add 7 kB per figure.
         figure["layout"].pop("template", None)
-    text = json.dumps(_finite(plain), separators=(",", ":"), allow_nan=False)
-    # Every "<" stands in a string, and JSON may write it as an escape: no name can end the element.
+    text = json.dumps(plain, separators=(",", ":"), allow_nan=False)
+    # Each "<" is inside a string, where JSON allows an escape: no name can end the element.
     return text.replace("<", "\\u003c")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

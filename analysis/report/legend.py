@@ -1,4 +1,4 @@
-"""One legend for many small figures: the marks of their series, drawn as inline SVG."""
+"""Legend for many small figures: the marks of their series, drawn as inline SVG."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DASHES = {
     "longdash": "10,5",
     "longdashdot": "10,3,3,3",
 }
-"""plotly's dash → SVG's, in pixels."""
+"""Dash pattern of plotly → that of SVG, in pixels."""
 
 _SHAPES = {
     "circle": "M14 7a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
@@ -29,23 +29,23 @@ _SHAPES = {
     "star": "M18 1.5l1.6 3.7l4 .3l-3 2.6l1 3.9l-3.6 -2.1l-3.6 2.1l1 -3.9l-3 -2.6l4 -.3z",
     "hexagon": "M14 4.7l4 -2.3l4 2.3v4.6l-4 2.3l-4 -2.3z",
 }
-"""plotly's symbol → its outline in a box of 36 x 14."""
+"""Symbol of plotly → its outline in a box of 36 x 14 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """How one series is drawn."""
+    """Style of one series."""
 
     label: str
     colour: str
     dashes: str
-    """SVG's stroke-dasharray; empty = solid."""
+    """Value of SVG's stroke-dasharray; empty = solid."""
     shape: str
-    """An SVG path in a box of 36 x 14."""
+    """SVG path in a box of 36 x 14 pixels."""
 
 
 def legend(labels: Iterable[str]) -> list[Mark]:
-    """The marks of series in their order, as `figures.learning_curve` draws them."""
+    """Return the marks of series in their order, as `figures.learning_curve` draws them."""
     return [
         Mark(
             label=label,

@@ -1,4 +1,4 @@
-"""The report as Markdown for a pull request: short, without figures, with the same caution."""
+"""Report as Markdown for a pull request: short, without figures, with the same caveats."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from analysis.report.content import ReportContent
 __all__ = ["render_markdown"]
 
 MOST_ROWS = 12
-"""Rows of a table; a pull request is read on a page, the HTML report holds the rest."""
+"""Most rows of a table; the HTML report has all of them."""
 
 
 def render_markdown(content: ReportContent) -> str:
-    """The report in GitHub's Markdown."""
+    """Return the report in GitHub's Markdown."""
     return "\n".join(_lines(content)).rstrip() + "\n"
 
 
@@ -29,7 +29,7 @@ def _lines(content: ReportContent) -> Iterator[str]:
         yield f"> [!NOTE]\n> {escaped(notice)}\n"
     yield f"**{escaped(sentence)}**"
     yield ""
-    verdict = content.judged.verdict
+    verdict = content.loaded.verdict
     if verdict is not None and verdict.answer:
         yield f"{escaped(verdict.answer)}\n"
     for line in summaries.under_headline(content):
@@ -40,7 +40,7 @@ def _lines(content: ReportContent) -> Iterator[str]:
     yield from _bullets(summaries.caveats(content))
     yield ""
     yield from _table("Candidates", report_tables.candidates(content))
-    yield from _table("Who gains, who pays", report_tables.gains(content), most=40)
+    yield from _table("Better and worse tasks", report_tables.task_effects(content), most=40)
     yield from _table("Surrogates of the score", report_tables.surrogates(content))
     yield from _bullets(summaries.surrogates(content))
     yield ""
@@ -75,7 +75,7 @@ def _table(title: str, table: report_tables.Table | None, most: int = MOST_ROWS)
 
 
 def _reproduce(content: ReportContent) -> Iterator[str]:
-    """The commands of the trials that matter: what the verdict compares, or the best seen."""
+    """Yield the commands of the trials that the verdict compares, or of the best seen."""
     from analysis.report.charts import shown_trials
 
     labels = shown_trials(content)

@@ -1,4 +1,4 @@
-"""The tables of a report: cells with the text that is read and the number that sorts."""
+"""Tables of a report: each cell has a text to read and a number to sort by."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.figures.theme import number
 from analysis.frames.config_columns import sources_of
 from analysis.report.content import ReportContent
-from analysis.report.summaries import mixture_in_words
+from analysis.report.summaries import EFFECTS, mixture_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,21 +25,21 @@ __all__ = [
     "audit_failures",
     "candidates",
     "data_sources",
-    "gains",
     "interval",
     "ledger",
     "left_out",
     "surrogates",
+    "task_effects",
     "trials",
 ]
 
 MOST_CANDIDATES = 30
-"""Rows of the candidates' table; the finalists and the reference come first, the rest by mean."""
+"""Most rows of the candidates' table."""
 
 
 @dataclass(frozen=True)
 class Heading:
-    """One column."""
+    """Column of a table."""
 
     title: str
     number: bool = False
@@ -48,21 +48,21 @@ class Heading:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell."""
+    """Cell of a table."""
 
     text: str
     number: float | str | None = None
-    """What it sorts by; an empty text where a number is missing; None for texts."""
+    """Key to sort by: a number, an empty text if it is missing, None for texts."""
     more: str = ""
-    """Text that is folded away."""
+    """Text that the page shows on request."""
     more_label: str = ""
     long: bool = False
-    """Whether it may break into lines."""
+    """Whether the text may break into lines."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row."""
+    """Row of a table, with its CSS class."""
 
     cells: Sequence[Cell]
     style: str = ""
@@ -70,14 +70,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Headings and rows."""
+    """Table with headings and rows."""
 
     columns: Sequence[Heading]
     rows: Sequence[Row] = field(default=())
 
 
 def _p(estimate: Estimate | None) -> Cell:
-    """The corrected p-value of a difference."""
+    """Return a cell with the corrected p-value of a difference."""
     from sweeps.verdict.p_values import p_value
 
     if estimate is None:
@@ -86,7 +86,7 @@ def _p(estimate: Estimate | None) -> Cell:
 
 
 def _number(value: Any, digits: int = 5, form: str | None = None) -> Cell:
-    """A number; a dash that sorts last where it is missing."""
+    """Return a cell with a number; a dash that sorts last if it is missing."""
     if value is None or value != value or (isinstance(value, float) and math.isinf(value)):
         return Cell("–", "")
     text = format(value, form) if form else number(float(value), digits)
@@ -98,7 +98,7 @@ def _text(value: Any) -> Cell:
 
 
 def interval(found: Estimate | None) -> str:
-    """A difference with its interval, signs shown."""
+    """Format a difference with its interval, with signs."""
     if found is None or found.value != found.value:
         return "–"
     if not math.isfinite(found.low) or not math.isfinite(found.high):
@@ -107,12 +107,12 @@ def interval(found: Estimate | None) -> str:
 
 
 def _signed(value: float) -> str:
-    """With its sign; what is 0 but for rounding is 0."""
+    """Format with a sign; a rounding error is 0."""
     return f"{round(value, 12):+.3g}"
 
 
 def trials(content: ReportContent) -> Table:
-    """Every trial, with the commands that repeat its runs folded away."""
+    """Return every trial, with the commands that repeat its runs on request."""
     frame = content.frames.trials
     shares = content.mixtures.set_index("trial") if not content.mixtures.empty else None
     runs = _runs_by_trial(content)
@@ -185,8 +185,8 @@ def _commands(runs: Sequence[tuple[str, str, str]]) -> Cell:
 
 
 def candidates(content: ReportContent) -> Table | None:
-    """The candidates of the verdict: the reference, the finalists, then the rest by mean."""
-    verdict = content.judged.verdict
+    """Return the candidates of the verdict: the reference, the finalists, then the rest by mean."""
+    verdict = content.loaded.verdict
     if verdict is None:
         return None
     heads = [
@@ -225,17 +225,12 @@ def candidates(content: ReportContent) -> Table | None:
     return Table(heads, rows)
 
 
-_EFFECTS: Mapping[str, str] = {
-    "gains": "▲ gains",
-    "pays": "▼ pays",
-    "not shown": "none shown",
-    "unknown": "unknown",
-}
+_SIGNS = {"gains": "▲ ", "pays": "▼ "}
 
 
-def gains(content: ReportContent) -> Table | None:
-    """The pick against the reference, task by task."""
-    verdict = content.judged.verdict
+def task_effects(content: ReportContent) -> Table | None:
+    """Return the comparison of pick and reference on each task: better tasks first, then worse ones."""
+    verdict = content.loaded.verdict
     if verdict is None or not verdict.tasks:
         return None
     heads = [
@@ -249,13 +244,13 @@ def gains(content: ReportContent) -> Table | None:
         Heading("in score"),
         Heading("items", number=True),
     ]
-    order = list(_EFFECTS)
+    order = list(EFFECTS)
     ordered = sorted(verdict.tasks, key=lambda row: (order.index(row.effect), row.task))
     rows = [
         Row(
             [
                 _text(row.task),
-                _text(_EFFECTS[row.effect]),
+                _text(_SIGNS.get(row.effect, "") + EFFECTS[row.effect]),
                 Cell(interval(row.advantage), row.advantage.value if row.advantage else ""),
                 _p(row.advantage),
                 _number(row.reference),
@@ -264,7 +259,7 @@ def gains(content: ReportContent) -> Table | None:
                 _text("yes" if row.in_score else "no"),
                 _number(row.items, form="d"),
             ],
-            row.effect if row.effect in ("gains", "pays") else "",
+            EFFECTS[row.effect] if row.effect in _SIGNS else "",
         )
         for row in ordered
     ]
@@ -272,7 +267,7 @@ def gains(content: ReportContent) -> Table | None:
 
 
 def surrogates(content: ReportContent) -> Table | None:
-    """The leaderboard."""
+    """Return the leaderboard of surrogates."""
     if content.fit is None:
         return None
     heads = [
@@ -298,7 +293,7 @@ def surrogates(content: ReportContent) -> Table | None:
 
 
 def audit_failures(realised: pd.DataFrame) -> Table | None:
-    """Stages and sources that were not read as asked."""
+    """Return the stages and sources whose realised share fails the audit."""
     bad = realised[realised["fails"]]
     if bad.empty:
         return None
@@ -306,7 +301,7 @@ def audit_failures(realised: pd.DataFrame) -> Table | None:
         Heading("run"),
         Heading("stage"),
         Heading("source"),
-        Heading("asked (%)", number=True),
+        Heading("requested (%)", number=True),
         Heading("realised (%)", number=True),
         Heading("gap (points)", number=True),
     ]
@@ -328,7 +323,7 @@ def audit_failures(realised: pd.DataFrame) -> Table | None:
 
 
 def ledger(frame: pd.DataFrame) -> Table | None:
-    """The cost ledger with its total."""
+    """Return the cost per phase with its total."""
     if frame.empty:
         return None
     heads = [
@@ -342,7 +337,7 @@ def ledger(frame: pd.DataFrame) -> Table | None:
     ]
     total = frame.drop(columns="phase").sum()
     rows = [_ledger_row(str(r["phase"]), r) for r in frame.to_dict("records")]
-    rows.append(Row(_ledger_row("in all", total).cells, "baseline"))
+    rows.append(Row(_ledger_row("total", total).cells, "baseline"))
     return Table(heads, rows)
 
 
@@ -361,15 +356,15 @@ def _ledger_row(phase: str, row: Mapping[str, Any] | pd.Series[Any]) -> Row:
 
 
 def data_sources(content: ReportContent) -> Table | None:
-    """The sources that the runs read, as their configs describe them: every value that occurs."""
+    """Return the sources of the runs with every value that occurs in their configs."""
     about: dict[str, dict[str, set[str]]] = {}
     for run in content.frames.files:
         config = run.manifest.get("config") or {}
         for name, spec in sources_of(config).items():
-            said = {"store": (config.get("stores") or {}).get(name), **spec}
+            values = {"store": (config.get("stores") or {}).get(name), **spec}
             for key in ("domain", "tokens_available", "licence", "url", "store"):
-                if said.get(key) not in (None, ""):
-                    about.setdefault(name, {}).setdefault(key, set()).add(str(said[key]))
+                if values.get(key) not in (None, ""):
+                    about.setdefault(name, {}).setdefault(key, set()).add(str(values[key]))
     if not about:
         return None
     heads = [Heading("source"), Heading("domain"), Heading("tokens available", number=True)]
@@ -391,9 +386,9 @@ def data_sources(content: ReportContent) -> Table | None:
 
 
 def left_out(content: ReportContent) -> Table | None:
-    """Runs that did not count in the verdict, and why."""
-    verdict = content.judged.verdict
+    """Return the runs that the verdict left out, with reasons."""
+    verdict = content.loaded.verdict
     if verdict is None or not verdict.left_out:
         return None
     rows = [Row([_text(run), Cell(why, long=True)]) for run, why in verdict.left_out.items()]
-    return Table([Heading("run"), Heading("why")], rows)
+    return Table([Heading("run"), Heading("reason")], rows)

@@ -73,7 +73,7 @@ def test_a_study_is_read_from_first_look_to_promotion(runs: Path, tmp_path: Path
 def test_the_published_table_is_a_tie(runs: Path, tmp_path: Path) -> None:
     outputs = execute("fineweb_edu_or_dclm.py", tmp_path)
     assert "Tie: fineweb_edu 60%, dclm 40% (60/40) is 0.433 ahead of" in printed(outputs)
-    assert "luck alone gives as much in 26% of draws" in printed(outputs)
+    assert "chance alone gives as much in 26% of draws" in printed(outputs)
     assert drawn(outputs) == 2
 
 

@@ -48,9 +48,9 @@ def test_more_encyclopedic_text_helps_its_held_out_documents() -> None:
 
 
 def test_the_recorded_tie_is_reported_as_one(content: ReportContent) -> None:
-    verdict = content.judged.verdict
+    verdict = content.loaded.verdict
     assert verdict is not None
-    assert content.judged.origin == "stored"
+    assert content.loaded.origin == "stored"
     assert verdict.outcome == "tie"
     assert "encyclopedic text to conversations" in content.question
     page = render_html(content)

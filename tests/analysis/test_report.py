@@ -29,7 +29,7 @@ from analysis.report import (
 from analysis.report.charts import Chart
 from analysis.report.html import figures_json
 from analysis.report.legend import legend
-from analysis.study_files import judged, rerun_command
+from analysis.study_files import load_verdict, rerun_command
 
 if TYPE_CHECKING:
     from analysis.report import ReportContent
@@ -77,25 +77,26 @@ def test_the_page_says_that_the_study_runs_and_that_it_is_made_up(page: str) -> 
 def test_the_verdict_stands_first_and_a_tie_is_called_a_tie(
     page: str, content: ReportContent
 ) -> None:
-    verdict = content.judged.verdict
+    verdict = content.loaded.verdict
     assert verdict is not None
     assert verdict.outcome == "tie"
     text = without_scripts(page)
     assert text.index("<h2>Verdict</h2>") < text.index(escape(verdict.sentence))
-    assert "Cannot be told apart from the best" in text
+    assert "Not distinguishable from the best" in text
 
 
-def test_the_verdict_says_what_was_compared_who_gains_and_what_a_tie_means(
+def test_the_lines_below_the_verdict_state_the_comparison_the_tasks_and_a_tie(
     content: ReportContent,
 ) -> None:
-    verdict = content.judged.verdict
+    verdict = content.loaded.verdict
     assert verdict is not None
     said = list(summaries.under_headline(content))
     shares = {row.name: row.weights for row in verdict.candidates}[verdict.pick]
     largest = max(shares, key=lambda name: shares[name])
     assert said[0].startswith(f"Compared: {verdict.pick} is {largest} {100 * shares[largest]:.1f}%")
-    assert said[1] == "Who gains, who pays: none of 6 tasks shows a difference."
-    assert f"A tie is an answer: the study gives no reason to leave {verdict.reference}." in said
+    assert said[1] == "Better and worse tasks: none of 6 tasks shows a significant difference."
+    tie = f"A tie is a result: the study gives no reason to change from {verdict.reference}."
+    assert tie in said
     assert any(line.startswith("What would settle it:") for line in said)
 
 
@@ -114,26 +115,33 @@ def test_a_mixture_is_named_by_its_largest_sources(weights: dict[str, float], sa
     assert summaries.mixture_in_words(weights) == said
 
 
-def test_gains_and_losses_are_counted_and_stand_first(content: ReportContent) -> None:
-    verdict = content.judged.verdict
+def test_better_and_worse_tasks_are_counted_and_listed_first(content: ReportContent) -> None:
+    verdict = content.loaded.verdict
     assert verdict is not None
     effects = ["not shown", "pays", "gains", "gains", "unknown", "not shown"]
     rows = tuple(
         replace(row, effect=effect) for row, effect in zip(verdict.tasks, effects, strict=True)
     )
-    moved = replace(content, judged=replace(content.judged, verdict=replace(verdict, tasks=rows)))
+    moved = replace(content, loaded=replace(content.loaded, verdict=replace(verdict, tasks=rows)))
     said = list(summaries.under_headline(moved))[1]
-    assert "of 6 tasks 2 gain and 1 pay" in said
-    table = report_tables.gains(moved)
+    assert "2 of 6 better, 1 worse; 3 without a significant difference" in said
+    table = report_tables.task_effects(moved)
     assert table is not None
-    assert [row.style for row in table.rows] == ["gains", "gains", "pays", "", "", ""]
+    assert [row.style for row in table.rows] == ["better", "better", "worse", "", "", ""]
     assert table.columns[1].title == "effect"
+    shown = ["▲ better"] * 2 + ["▼ worse"] + ["no significant difference"] * 2 + ["unknown"]
+    assert [row.cells[1].text for row in table.rows] == shown
+    page = render_html(moved)
+    assert "<h3>Better and worse tasks</h3>" in page
+    for style in ("better", "worse"):
+        assert f'<tr class="{style}">' in page
+        assert f"tr.{style} td" in page
     paying = tuple(replace(row, effect="not shown") for row in rows[2:])
     only = replace(verdict, tasks=(*rows[:2], *paying))
     said = list(
-        summaries.under_headline(replace(moved, judged=replace(moved.judged, verdict=only)))
+        summaries.under_headline(replace(moved, loaded=replace(moved.loaded, verdict=only)))
     )[1]
-    assert f"0 gain and 1 pay with {verdict.pick} ({rows[1].task})" in said
+    assert f"with {verdict.pick}: 0 of 6 better, 1 worse ({rows[1].task})" in said
 
 
 def test_the_page_names_the_command_that_made_it(
@@ -216,8 +224,8 @@ def test_text_of_users_cannot_break_the_page(runs_dir: Path, tmp_path: Path) -> 
 def test_a_study_of_one_run_is_reported(runs_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(runs_dir / "ratio" / "trial-0002-0", tmp_path / "one" / "trial-0002-0")
     content = gather_report(tmp_path, "one", surrogates=QUICK)
-    assert content.judged.verdict is None
-    assert "at least two candidates" in content.judged.note
+    assert content.loaded.verdict is None
+    assert "at least two candidates" in content.loaded.note
     assert content.fit is None
     assert "no verdict" in render_html(content)
 
@@ -235,7 +243,7 @@ def test_a_study_that_has_only_begun_is_reported(runs_dir: Path, tmp_path: Path)
 
 def test_a_study_without_runs_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no run yet"):
+    with pytest.raises(DataError, match="has no run yet"):
         gather_report(tmp_path, "empty")
 
 
@@ -246,23 +254,23 @@ def test_a_stored_verdict_is_used_and_said_to_be_old_when_runs_ended_since(
     assert main(["verdict", "study=ratio", f"runs_dir={tmp_path}"]) == 0
     capsys.readouterr()
     first = gather_report(tmp_path, "ratio", surrogates=())
-    assert (first.judged.origin, first.judged.note) == ("stored", "")
+    assert (first.loaded.origin, first.loaded.note) == ("stored", "")
     stored = tmp_path / "ratio" / "verdict.json"
     write_sealed(stored, read_json(stored) | {"created": 1.0})
-    old = judged(tmp_path, "ratio", first.frames.files, "auto")
+    old = load_verdict(tmp_path, "ratio", first.frames.files, "auto")
     assert "19 runs ended after this verdict" in old.note
     stored.write_text(stored.read_text().replace('"created": 1', '"created": 2'))
-    anew = judged(tmp_path, "ratio", first.frames.files, "auto")
+    anew = load_verdict(tmp_path, "ratio", first.frames.files, "auto")
     assert (anew.origin, anew.note[:34]) == ("computed", "The stored verdict cannot be read.")
     assert main(["report", "study=ratio", f"runs_dir={tmp_path}", "surrogates=none"]) == 0
     assert "verdict.json: damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("mode", "note"), [("none", "No verdict was asked for"), ("stored", "There is no verdict yet")]
+    ("mode", "note"), [("none", "No verdict was requested"), ("stored", "There is no verdict yet")]
 )
 def test_no_verdict_is_made_where_none_is_wanted(runs_dir: Path, mode: Any, note: str) -> None:
-    found = judged(runs_dir, "ratio", (), mode)
+    found = load_verdict(runs_dir, "ratio", (), mode)
     assert found.verdict is None
     assert note in found.note
 
@@ -282,8 +290,8 @@ def test_a_run_is_repeated_from_its_own_config(runs_dir: Path, content: ReportCo
 def test_markdown_says_what_the_page_says(content: ReportContent) -> None:
     text = render_markdown(content)
     assert text.startswith("## How do the runs of ratio compare?\n")
-    assert content.judged.verdict is not None
-    assert f"**{escaped(content.judged.verdict.sentence)}**" in text
+    assert content.loaded.verdict is not None
+    assert f"**{escaped(content.loaded.verdict.sentence)}**" in text
     assert "| scheffe |" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert tables
@@ -315,6 +323,18 @@ def test_figures_are_json_whatever_a_name_holds(name: str) -> None:
     text = figures_json([chart])
     assert json.loads(text)["k"]["data"][0]["name"] == name
     assert "<" not in text
+
+
+def test_a_missing_number_of_a_figure_is_null_in_the_page() -> None:
+    """`JSON.parse` refuses NaN and Infinity, which Python's own encoder writes."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure().add_scatter(x=[float("nan"), 1.0], y=[float("inf"), 2.0])
+    figure.add_heatmap(z=[[1.0, float("nan")]], zmin=float("nan"))
+    text = figures_json([Chart(key="k", section="s", title="t", caption="c", figure=figure)])
+    scatter, heat = json.loads(text, parse_constant=pytest.fail)["k"]["data"]
+    assert (scatter["x"], scatter["y"]) == ([None, 1.0], [None, 2.0])
+    assert (heat["z"], heat["zmin"]) == ([[1.0, None]], None)
 
 
 def test_the_command_writes_page_markdown_and_frames(

@@ -1,5 +1,5 @@
 "use strict";
-// Figures one after another, so that the page can be read while they are drawn.
+// Draw figures one after another, so that the page can be read while they are drawn.
 const figures = JSON.parse(document.getElementById("figures").textContent);
 const settings = { responsive: true, displaylogo: false, displayModeBar: false };
 async function draw() {
@@ -13,7 +13,7 @@ async function draw() {
 }
 draw();
 
-// Tables: a click on a heading sorts, missing values last; a search keeps the rows that hold every word.
+// Tables: a click on a heading sorts, missing values last; a search keeps the rows that contain every word.
 function value(row, column) {
   const cell = row.cells[column];
   const given = cell.dataset.value;
