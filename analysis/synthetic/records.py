@@ -1,4 +1,4 @@
-"""The records of a made-up study, file by file, in the layout of `docs/architecture.md`."""
+"""Records of a made-up study, in the layout of `docs/architecture.md`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["write_study"]
 
 
 def write_study(runs_dir: Path, study: SyntheticStudy) -> Path:
-    """Write every record of ``study`` under ``runs_dir``; the study's folder."""
+    """Write every record of ``study`` under ``runs_dir``; return the study's folder."""
     folder = Path(runs_dir) / study.name
     truth = Truth(study)
     for number, trial in enumerate(synthetic_trials(study)):
@@ -62,7 +62,7 @@ def _write_run(
 def _config(
     study: SyntheticStudy, trial: SyntheticTrial, seed: int, truth: Truth
 ) -> dict[str, Any]:
-    """A config in the schema's names, with what the analysis reads of it."""
+    """Return a config in the schema's names, with the keys that the analysis reads."""
     count = len(study.sources)
     total = study.steps * study.tokens_per_step
     domains = {s: DOMAINS[i % len(DOMAINS)] for i, s in enumerate(study.sources)}
@@ -205,7 +205,7 @@ def _score_rows(
 def _items(
     study: SyntheticStudy, task: int, value: float, draw: np.random.Generator
 ) -> dict[str, Any]:
-    """Item values around ``value``: difficulty belongs to the item, so that runs can be paired."""
+    """Draw item values around ``value``; difficulty depends on the item, so that runs can be paired."""
     if not study.items:
         return {
             "bpb": np.array([value]),

@@ -1,4 +1,4 @@
-"""The shape of a made-up study: sources, trials, and the truth that its scores follow."""
+"""Shape of a made-up study: sources, trials, and the truth behind its scores."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ DOMAINS = ("english", "dialogue", "math", "code", "science", "law", "books")
 """Domains of the sources, in order."""
 
 START = 1_790_000_000.0
-"""A fixed time (seconds since the epoch): a made-up study is the same on every machine."""
+"""Fixed start (seconds since the epoch), so that a made-up study is the same on every machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticStudy:
-    """What to make up."""
+    """Settings of a made-up study."""
 
     name: str
     """Folder of the study."""
     sources: tuple[str, ...] = ("wiki", "chat")
     """Sources on the simplex; source i serves domain i."""
     trials: int = 12
-    """Trials, baselines included."""
+    """Number of trials, including baselines."""
     tasks: int = 6
-    """Tasks, dealt out to the domains in turn; every third is scored by accuracy too."""
+    """Number of tasks, assigned to the domains in turn; every third is also scored by accuracy."""
     checkpoints: int = 4
-    """Scored checkpoints of a run, evenly spaced."""
+    """Scored checkpoints per run, evenly spaced."""
     steps: int = 40
-    """Optimiser steps of a run."""
+    """Optimiser steps per run."""
     tokens_per_step: int = 512
-    """Trained tokens of a step."""
+    """Trained tokens per step."""
     confirmed: int = 2
-    """Best trials that get ``seeds`` runs instead of one."""
+    """Number of best trials that get ``seeds`` runs instead of one."""
     seeds: int = 3
     """Runs of a confirmed trial and of a baseline."""
     items: int = 40
-    """Items of a task; 0 = no details."""
+    """Items per task; 0 = no details."""
     stages: tuple[str, ...] = ("main",)
-    """Stages of equal length; the mixture leans to the last source from stage to stage."""
+    """Stages of equal length; the weight of the last source grows from stage to stage."""
     hidden_size: int = 64
-    """Width of the proxy: names the model size where several are compared."""
+    """Width of the proxy, for comparisons of several model sizes."""
     noise: float = 0.01
-    """Standard deviation over seeds, bits per byte; seen by every task of a run alike."""
+    """Standard deviation over seeds in bits per byte, the same shift for every task of a run."""
     running: int = 0
-    """Trials left in the middle of training."""
+    """Number of trials in the middle of training."""
     failed: int = 0
-    """Trials that diverged."""
+    """Number of trials that diverged."""
     seed: int = 0
-    """Seeds the truth, and with ``luck`` the noise."""
+    """Seed of the truth, and together with ``luck`` of the noise."""
     luck: int = 0
-    """Another number draws other noise from the same truth."""
+    """Second seed of the noise, for other noise around the same truth."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticTrial:
-    """One point of a made-up search."""
+    """Trial of a made-up study."""
 
     trial: str
     name: str | None
@@ -71,7 +71,7 @@ class SyntheticTrial:
 
 
 class Truth:
-    """Bits per byte of every task at a mixture; half the pull of a task comes from one source."""
+    """True bits per byte of every task at a mixture; each task depends on one source."""
 
     def __init__(self, study: SyntheticStudy) -> None:
         draw = np.random.default_rng(study.seed)
@@ -80,18 +80,18 @@ class Truth:
         self.floor = draw.uniform(1.2, 2.2, study.tasks)
         self.gain = draw.uniform(0.5, 1.2, study.tasks)
         self.pull = draw.uniform(2.0, 4.0, study.tasks)
-        # A wider proxy sits lower; the order of the mixtures stays.
+        # A wider proxy has lower values; the order of the mixtures stays the same.
         self.size = 1.0 - 0.08 * math.log2(study.hidden_size / 64.0)
 
     def bpb(self, weights: np.ndarray[Any, Any], progress: float) -> np.ndarray[Any, Any]:
-        """Bits per byte of every task at a mixture, ``progress`` of the way (0 to 1)."""
+        """Return the bits per byte of every task at a mixture and a ``progress`` from 0 to 1."""
         reach = np.exp(-self.pull * weights[self.home] * progress)
         values: np.ndarray[Any, Any] = (self.floor + self.gain * reach) * self.size
         return values + 0.8 * (1.0 - progress) ** 2
 
 
 def synthetic_trials(study: SyntheticStudy) -> list[SyntheticTrial]:
-    """The trials of ``study``: baselines, a space-filling design, confirmed finalists."""
+    """Return the trials of ``study``: baselines, a space-filling design, confirmed finalists."""
     count = len(study.sources)
     draw = np.random.default_rng(study.seed + 1)
     natural = np.arange(count, 0, -1) / np.arange(count, 0, -1).sum()

@@ -1,10 +1,10 @@
-"""Records logged to a tracker that the user has installed: trackio, TensorBoard or W&B; off by default.
+"""Copies of the records in an installed tracker: trackio, TensorBoard or W&B; off by default.
 
-    ablate watch study=demo_ratio tracker=tensorboard            as it runs
-    ablate watch study=demo_ratio tracker=trackio once=true      what there is, once
+    ablate watch study=demo_ratio tracker=tensorboard            while the study runs
+    ablate watch study=demo_ratio tracker=trackio once=true      all rows, once
 
-The records stay the only truth: a tracker gets copies, training never waits for one, and a copy may be
-made again from nothing.
+The records remain the source of truth: a tracker gets copies, training never waits for it, and the
+copies can be made again from the records.
 """
 
 from __future__ import annotations

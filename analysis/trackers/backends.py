@@ -1,4 +1,4 @@
-"""The trackers: each opens one run, takes rows, closes it; imported only when it is asked for."""
+"""Trackers: each opens a run, logs rows and closes it; imported only if it is chosen."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ TrackerName = Literal["none", "trackio", "tensorboard", "wandb"]
 
 
 class Tracker(Protocol):
-    """Where rows go."""
+    """Interface of a tracker."""
 
     def begin(self, run: str, config: Mapping[str, Any]) -> None:
-        """Open a run, new or known."""
+        """Open a run, which may be new or known."""
         ...
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """One row of the open run."""
+        """Log one row of the open run."""
         ...
 
     def end(self) -> None:
-        """Close the open run; what was logged is kept."""
+        """Close the open run; its rows are kept."""
         ...
 
 
 class TensorBoard:
-    """Event files, one folder a run: ``tensorboard --logdir FOLDER``."""
+    """TensorBoard event files, one folder per run: ``tensorboard --logdir FOLDER``."""
 
     def __init__(self, study: str, folder: Path) -> None:
-        # TensorBoard itself, not torch: reading records needs no torch.
+        # From TensorBoard itself, because reading records needs no torch.
         self._writers = importlib.import_module("tensorboard.summary.writer.event_file_writer")
         self._events = importlib.import_module("tensorboard.compat.proto.event_pb2")
         self._summaries = importlib.import_module("tensorboard.compat.proto.summary_pb2")
@@ -48,7 +48,7 @@ class TensorBoard:
         self._writer = self._writers.EventFileWriter(str(self.folder / run))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Every value as a scalar."""
+        """Log every value as a scalar."""
         summary = self._summaries.Summary(
             value=[
                 self._summaries.Summary.Value(tag=name, simple_value=value)
@@ -63,33 +63,33 @@ class TensorBoard:
 
 
 class Trackio:
-    """A local SQLite data base: ``trackio show --project STUDY``."""
+    """trackio's local SQLite database: ``trackio show --project STUDY``."""
 
     def __init__(self, study: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        # Read when trackio is imported.
+        # trackio reads this when it is imported.
         os.environ.setdefault("TRACKIO_DIR", str(folder.resolve()))
         self._trackio = importlib.import_module("trackio")
         self.study = study
         self._run: Any = None
 
     def begin(self, run: str, config: Mapping[str, Any]) -> None:
-        """Open the run, going on where it was left."""
+        """Open the run and continue it if it is known."""
         self._run = self._trackio.init(
             project=self.study, name=run, config=dict(config), resume="allow", embed=False
         )
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """One row."""
+        """Log one row."""
         self._run.log(dict(values), step=step)
 
     def end(self) -> None:
-        """Send what is waiting."""
+        """Send the pending rows."""
         self._run.finish()
 
 
 class WandB:
-    """Weights & Biases; offline unless WANDB_MODE says otherwise."""
+    """Weights & Biases; offline unless WANDB_MODE is set."""
 
     def __init__(self, study: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ class WandB:
         self._run: Any = None
 
     def begin(self, run: str, config: Mapping[str, Any]) -> None:
-        """Open the run under an id that stays the same."""
+        """Open the run under an id that never changes."""
         self._run = self._wandb.init(
             project=self.study,
             name=run,
@@ -110,11 +110,11 @@ class WandB:
         )
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """One row."""
+        """Log one row."""
         self._run.log(dict(values), step=step)
 
     def end(self) -> None:
-        """Write what is waiting."""
+        """Write the pending rows."""
         self._run.finish()
 
 
@@ -123,11 +123,11 @@ TRACKERS: Mapping[str, Callable[[str, Path], Tracker]] = {
     "trackio": Trackio,
     "wandb": WandB,
 }
-"""Name → what opens the tracker of a study in a folder."""
+"""Name → function that opens the tracker of a study in a folder."""
 
 
 def open_tracker(name: str, study: str, folder: Path) -> Tracker:
-    """The tracker called ``name``.
+    """Open the tracker called ``name``.
 
     Raises:
         ConfigError: its package is not installed.
@@ -140,6 +140,6 @@ def open_tracker(name: str, study: str, folder: Path) -> Tracker:
                 "tracker",
                 f"{name} cannot be imported",
                 found=str(error),
-                do=f"pip install {name}, or say tracker=none",
+                do=f"pip install {name}, or set tracker=none",
             )
         ) from None

@@ -1,8 +1,8 @@
-"""A study's rows copied to a tracker, each once while nothing dies.
+"""Copy of a study's rows in a tracker, each row once unless the process is killed.
 
-`cursor.json` in the tracker's folder holds the last step copied of every run's metrics and scores. It
-is written after a run's rows are handed over: a death in between copies that run's newest rows twice,
-and never loses one.
+`cursor.json` in the tracker's folder contains the last copied step of every run's metrics and scores.
+It is written after a run's rows are logged: if the process is killed in between, the next one copies
+that run's newest rows again, and no row is lost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Row = tuple[int, dict[str, float]]
 
 
 def open_mirror(name: str, runs_dir: Path, study: str, folder: Path) -> Mirror | None:
-    """The mirror of a study in the tracker called ``name``; None for ``none``.
+    """Open the mirror of a study in the tracker called ``name``; None for ``none``.
 
     Raises:
         ConfigError: the tracker is not installed.
@@ -34,7 +34,7 @@ def open_mirror(name: str, runs_dir: Path, study: str, folder: Path) -> Mirror |
 
 
 class Mirror:
-    """Copies what is new whenever it is asked to."""
+    """Copy of a study's rows in a tracker."""
 
     def __init__(self, tracker: Tracker, runs_dir: Path, study: str, folder: Path) -> None:
         self.tracker, self.runs_dir, self.study = tracker, runs_dir, study
@@ -43,7 +43,7 @@ class Mirror:
         self.cursor: dict[str, dict[str, int]] = stored if isinstance(stored, dict) else {}
 
     def sync(self) -> int:
-        """Copy the rows that are new; how many."""
+        """Copy the new rows; return their number."""
         copied = 0
         for run in scan(self.runs_dir, self.study):
             before = self.cursor.get(run.run, {"metrics": -1, "scores": -1})
@@ -64,7 +64,7 @@ class Mirror:
     def _copy(self, run: RunFiles, rows: list[Row]) -> None:
         self.tracker.begin(run.run, run.manifest.get("config") or {})
         try:
-            # A tracker that wants rising steps gets them: the scores of a step go with its row.
+            # Some trackers need rising steps, so the scores of a step are logged with its metrics.
             for step in sorted({step for step, _ in rows}):
                 merged: dict[str, float] = {}
                 for at, values in rows:
@@ -90,7 +90,7 @@ def _score_rows(run: RunFiles, after: int) -> Iterator[Row]:
 
 
 def _rows(run: RunFiles, name: str, after: int) -> Iterator[dict[str, Any]]:
-    """Whole rows of steps after ``after``, in order; of a repeated step the last."""
+    """Yield the complete rows of steps after ``after``, in order; the last one of a repeated step."""
     found: dict[int, dict[str, Any]] = {}
     try:
         content = (run.path / name).read_bytes()
@@ -104,7 +104,7 @@ def _rows(run: RunFiles, name: str, after: int) -> Iterator[dict[str, Any]]:
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, float]:
-    """What a tracker can plot: a missing value is left out, never 0."""
+    """Return the values that a tracker can plot; a missing value is left out, never 0."""
     return {
         name: float(value)
         for name, value in values.items()

@@ -1,1 +1,1 @@
-"""A study while it runs, read from its folders: nothing is asked of the processes that work on it."""
+"""View of a running study, read from its folders without contact to its processes."""

@@ -1,4 +1,4 @@
-"""A snapshot as a table for a terminal: runs at work first, then the best of the others."""
+"""Snapshot as a table for a terminal: active runs first, then the best of the others."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 __all__ = ["snapshot_table"]
 
 SILENT_SECONDS = 120.0
-"""Without a new row for so long, a run at work is said to be silent: scoring may take as long."""
+"""Seconds without a new row after which an active run is shown as silent; scoring may take this long."""
 
 _STYLES = {"done": "", "failed": "red", "training": "cyan", "scoring": "blue", "pending": "dim"}
 
 
 def snapshot_table(snapshot: Snapshot, rows: int) -> Table:
-    """The table.
+    """Return the table.
 
     Args:
-        snapshot: Of `snapshot.look`.
-        rows: Rows shown at most.
+        snapshot: Snapshot from `snapshot.look`.
+        rows: Most rows to show.
     """
     from rich import box
     from rich.table import Table
@@ -38,7 +38,7 @@ def snapshot_table(snapshot: Snapshot, rows: int) -> Table:
     )
     shown = _shown(snapshot, rows)
     longest = max((len(run.run) for run in shown), default=0)
-    # A long reason must not squeeze the other columns: they have least widths, the note has none.
+    # A long reason must not narrow the other columns, so all columns except the note have minimum widths.
     for heading, least in (("run", min(longest, 24)), ("what", 8), ("status", 8)):
         table.add_column(heading, no_wrap=True, min_width=least)
     for heading, least in (("read", 4), ("loss", 4), ("tokens/s", 8), ("score", 6)):
@@ -81,7 +81,7 @@ def _caption(snapshot: Snapshot, rows: int) -> str:
     parts = []
     left = snapshot.seconds_left
     if left is not None:
-        parts.append(f"about {clock(left)} until the runs on record are over")
+        parts.append(f"about {clock(left)} until the recorded runs end")
     hidden = len(snapshot.runs) - rows
     if hidden > 0:
         parts.append(f"{hidden} runs not shown")
@@ -103,7 +103,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03."""
+    """Format seconds as 1:02:03 or 2:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,7 +1,7 @@
-"""One look at a study: where every run stands, how fast it goes, when it may end.
+"""Snapshot of a study: status, progress and speed of every run, and the expected end.
 
-Only what `ablate watch` shows is read: manifests, results, and the last row of the metrics of runs at
-work, so that a look at 500 runs costs a tenth of a second.
+It reads only manifests, results, and the last metrics row of active runs, so that a snapshot of 500
+runs takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from analysis.records import RunFiles, read_json_or_none, scan
 __all__ = ["RunState", "Snapshot", "look"]
 
 _TAIL_BYTES = 8192
-"""Bytes at the end of a metrics file that hold its last whole row."""
+"""Number of bytes at the end of a metrics file that contain its last complete row."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """One run as it stands."""
+    """State of one run."""
 
     run: str
     trial: str
@@ -37,42 +37,42 @@ class RunState:
     status: str
     reason: str
     score: float | None
-    """Of the last checkpoint; None before the run is done."""
+    """Score of the last checkpoint; None before the run is done."""
     share: float
-    """Tokens trained on, of those asked for, 0 to 1."""
+    """Share of the requested tokens that was trained on, 0 to 1."""
     loss: float | None
     tokens_per_second: float | None
     silent_seconds: float | None
-    """Since the last row was written; None for runs that are not at work."""
+    """Seconds since the last row was written; None for inactive runs."""
     taken_seconds: float | None
-    """From start to end; None while the run is not over."""
+    """Seconds from start to end; None until the run has ended."""
 
     @property
     def working(self) -> bool:
-        """Whether a process is, or should be, at work on it."""
+        """Return whether a process is, or should be, working on the run."""
         return self.status in ("training", "scoring")
 
     @property
     def over(self) -> bool:
-        """Whether it will not change any more."""
+        """Return whether the run has ended."""
         return self.status in ("done", "failed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A study as it stands."""
+    """State of a study."""
 
     study: str
     direction: str
     runs: Sequence[RunState]
     planned_trials: int | None
-    """Trials that the study is allowed to explore; None where it does not say."""
+    """Budget of trials of the study; None if it has none."""
     seen: float
-    """Seconds since the epoch."""
+    """Time of the snapshot, in seconds since the epoch."""
 
     @property
     def counts(self) -> dict[str, int]:
-        """Status → runs."""
+        """Return the number of runs in each status."""
         found: dict[str, int] = {}
         for run in self.runs:
             found[run.status] = found.get(run.status, 0) + 1
@@ -80,7 +80,7 @@ class Snapshot:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the runs on record are over, by the median of those that are; None if unknown."""
+        """Estimate the seconds until the recorded runs end, from the median finished run; None if unknown."""
         taken = [
             run.taken_seconds for run in self.runs if run.taken_seconds and run.status == "done"
         ]
@@ -97,7 +97,7 @@ def look(runs_dir: Path, study: str) -> Snapshot:
     """Read the study's folders.
 
     Raises:
-        DataError: there is no such study.
+        DataError: the study does not exist.
     """
     files = scan(Path(runs_dir), study)
     now = time.time()
@@ -112,7 +112,7 @@ def look(runs_dir: Path, study: str) -> Snapshot:
 
 
 def _planned(folder: Path) -> int | None:
-    """The budget of trials in the study's ledger."""
+    """Return the budget of trials in the study's ``ledger.json``."""
     ledger = read_json_or_none(folder / "ledger.json")
     budget = ledger.get("budget") if isinstance(ledger, Mapping) else None
     trials = budget.get("trials") if isinstance(budget, Mapping) else None
@@ -145,7 +145,7 @@ def _state(run: RunFiles, now: float) -> RunState:
 
 
 def _last_row(path: str) -> tuple[Mapping[str, Any], float | None]:
-    """The last whole row of a line file and when the file was written."""
+    """Return the last complete row of a line file, and the time of its last write."""
     try:
         with open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
