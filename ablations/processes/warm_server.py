@@ -103,8 +103,10 @@ class WarmServer:
         self.modules = tuple(modules)
         self._log = log
         self._lock = threading.Lock()
-        self._close: Callable[[], object] = lambda: None
         self._process: subprocess.Popen[bytes] | None = None
+        self._ends: list[Callable[[], object]] = []
+        # Made first, so that it is called last: after those of a pool that waits for its children.
+        weakref.finalize(self, _end, self._ends)
 
     def start(
         self, function: Callable[..., Any], *arguments: Any, env: ChildEnv | None = None
@@ -125,12 +127,12 @@ class WarmServer:
 
     def close(self) -> None:
         """End the server; children that do not outlive it end by themselves."""
-        self._close()
+        _end(self._ends)
 
     def _running(self) -> socket.socket:
         """Return the socket for requests, of a new server if there is none or it has ended."""
         if self._process is None or self._process.poll() is not None:
-            self._close()
+            self.close()
             self._socket, theirs = socket.socketpair()
             command = [sys.executable, "-m", "ablations.processes.warm_server", str(os.getpid())]
             with theirs, self._log.open("ab") if self._log else contextlib.nullcontext() as output:
@@ -141,14 +143,13 @@ class WarmServer:
                     stderr=output,
                     start_new_session=True,  # Ctrl-C does not reach it
                 )
-            self._close = weakref.finalize(self, _end, self._process, self._socket)
+            self._ends += [self._socket.close, self._process.wait, self._process.kill]
         return self._socket
 
 
-def _end(process: subprocess.Popen[bytes], requests: socket.socket) -> None:
-    process.kill()
-    process.wait()
-    requests.close()
+def _end(ends: list[Callable[[], object]]) -> None:
+    while ends:
+        ends.pop()()
 
 
 _servers: dict[tuple[str, ...], WarmServer] = {}
