@@ -92,11 +92,12 @@ def trial_fields(record: RunRecord) -> dict[str, Any]:
     Raises:
         DamagedError: the file is not what was written.
     """
-    manifest = record.manifest
-    labels = {key: manifest.labels[key] for key in ("name", "phase") if manifest.labels.get(key)}
+    recorded = record.manifest.labels if record.exists() else {}
+    labels = {key: recorded[key] for key in ("name", "phase") if recorded.get(key)}
     runs = [record.path]
     if labels and not os.path.lexists(trial_file(record.path)):
-        runs += sorted(record.path.parent.glob(f"{glob.escape(manifest.trial)}-*"))
+        trial = record.path.name.rpartition("-")[0]
+        runs += sorted(record.path.parent.glob(f"{glob.escape(trial)}-*"))
     for path in map(trial_file, runs):
         if os.path.lexists(path):
             return {**labels, **stored_object(path)}
