@@ -1,15 +1,15 @@
 """A schedule as a chain of files for nanotron's main branch.
 
-Main trains only the last stage of a file and demands the checkpoint of exactly the step before it
+Main trains only the last stage of a file and requires the checkpoint of exactly the step before it
 (``run_train.py`` of huggingface/nanotron, main). A schedule of n stages is therefore n files::
 
     file 1   stages 1        from scratch            trains steps          1 … end 1
     file 2   stages 1 2      from …/1_stable/end 1   trains steps  end 1 + 1 … end 2
     file 3   stages 1 2 3    from …/2_…/end 2        trains steps  end 2 + 1 … end 3
 
-Every file holds the learning rate of the whole schedule and loads scheduler and optimiser, so the
-decay runs on over a boundary. A stage's last step is saved by ``save_final_state``; the interval
-need not divide it. Folders are named alike in every stage, because main counts the tokens read by
+Each file contains the learning rate of the whole schedule and loads scheduler and optimiser, so the
+decay continues across a boundary. ``save_final_state`` saves a stage's last step even if the interval
+does not divide it. A folder has the same name in each stage, because main counts the tokens read by
 folder name.
 
 A change of the context length is a new run: :func:`continuation` writes its single file.
@@ -45,28 +45,28 @@ __all__ = ["ChainRun", "chain", "checkpoint_folder", "continuation", "handover_p
 
 @dataclass(frozen=True, kw_only=True)
 class ChainRun:
-    """Everything that the files of one run say."""
+    """Settings of the files of one run."""
 
     project: str
-    """Groups runs."""
+    """Project that groups runs."""
     name: str
     """Name of the run."""
     seed: int
-    """Of the initialisation and of the order of the data."""
+    """Seed of the initialisation and of the order of the data."""
     model: ModelSpec
-    """The network."""
+    """Shape of the network."""
     training: TrainingSpec
     """Batch and optimiser."""
     schedule: Schedule
     """Stages in whole steps."""
     learning_rate: LearningRate
-    """Over the whole schedule."""
+    """Learning rate over the whole schedule."""
     tokenizer: str
     """Hub id or folder, as the stores' metadata names it."""
     folders: Mapping[str, str]
-    """Source → folder of its token files, the same in every stage."""
+    """Source → folder of its token files, the same in each stage."""
     parallelism: Parallelism
-    """Ranks."""
+    """Number of ranks of each kind."""
     micro_batch_size: int
     """Samples of a forward pass on one rank."""
     zero_stage: int = 0
@@ -76,9 +76,9 @@ class ChainRun:
     checkpoint_interval_steps: int = 2000
     """Steps between two checkpoints."""
     resume_from: str | None = None
-    """Checkpoint that the first file starts from; null = from scratch."""
+    """Checkpoint that the first file starts from; None = from scratch."""
     load_optimizer: bool = True
-    """Whether the first file takes Adam's moments over from ``resume_from``."""
+    """Load Adam's moments from ``resume_from`` too."""
     nanotron: Branch = "main"
     """Branch of nanotron that trains the files."""
 
@@ -96,7 +96,7 @@ class ChainRun:
                     "the batch does not divide over replicas and micro-batches",
                     found=f"{self.schedule.batch_size} samples / ({self.parallelism.dp} replicas x "
                     f"{self.micro_batch_size})",
-                    allowed="a whole number of micro-batches a step",
+                    allowed="a whole number of micro-batches per step",
                 )
             )
         if problems:
@@ -104,20 +104,20 @@ class ChainRun:
 
 
 def slug(name: str) -> str:
-    """``name`` as a file or folder name."""
+    """Return ``name`` as a file or folder name."""
     return "".join(c if c.isalnum() else "_" for c in name.lower()).strip("_") or "stage"
 
 
 def checkpoint_folder(run: ChainRun, stage: int) -> str:
-    """Folder of the checkpoints of stage number ``stage`` (from 0)."""
+    """Return the folder of the checkpoints of stage number ``stage`` (from 0)."""
     return f"{run.checkpoints_path}/{stage + 1}_{slug(run.schedule.stages[stage].name)}"
 
 
 def chain(run: ChainRun) -> tuple[NanotronFile, ...]:
-    """The files of ``run``, one a stage; every one would load.
+    """Return the files of ``run``, one for each stage, all of them checked.
 
     Raises:
-        ConfigError: a file that main would refuse, which is a fault of the run's settings.
+        ConfigError: the settings of the run make a file that main would refuse.
     """
     files = tuple(_file(run, stage) for stage in range(len(run.schedule.stages)))
     problems = [
@@ -132,11 +132,14 @@ def chain(run: ChainRun) -> tuple[NanotronFile, ...]:
 
 
 def continuation(run: ChainRun) -> NanotronFile:
-    """The single file of a new run that starts at step 1 from ``run.resume_from``.
+    """Return the single file of a new run that starts at step 1 from ``run.resume_from``.
 
-    The step counter and the scheduler start anew; Adam's moments are taken over when
-    ``run.load_optimizer`` says so. This is how the context is extended, and how an annealing arm
-    is forked with another schedule.
+    The step counter and the scheduler start again; Adam's moments are loaded if
+    ``run.load_optimizer`` is true. Use it to extend the context, or to fork an annealing run with
+    another schedule.
+
+    Raises:
+        ConfigError: no checkpoint to start from, or more than one stage.
     """
     if run.resume_from is None or len(run.schedule.stages) != 1:
         raise ConfigError(
@@ -208,7 +211,7 @@ def _stage(run: ChainRun, index: int) -> StageSection:
 
 
 def _round(stage: Stage, name: str) -> float:
-    # Twelve digits: the file shows 0.54, not 0.5400000000000001, and means the same.
+    # Twelve digits, so that the file contains 0.54 and not 0.5400000000000001.
     return float(f"{stage.mixture[name]:.12g}")
 
 
@@ -229,7 +232,7 @@ def _model(run: ChainRun) -> Model:
             rope_theta=spec.rope_theta,
             tie_word_embeddings=spec.tie_word_embeddings,
             vocab_size=spec.vocab_size,
-            # The flash kernels take half precision alone; nanotron would stop in its first step.
+            # The flash kernels take only half precision; nanotron would stop in its first step.
             _attn_implementation="sdpa" if run.training.dtype == "float32" else "flash_attention_2",
         ),
         init_method=RandomInit(std=spec.initializer_range),
@@ -255,7 +258,7 @@ def _optimizer(run: ChainRun) -> Optimizer:
             lr_warmup_steps=rate.warmup_steps,
             lr_warmup_style="linear",
             lr_decay_style=rate.shape,
-            # Main's default for the steps is all steps after the warm-up: always say both.
+            # Main's default for the steps is all steps after the warm-up, so both are written.
             lr_decay_steps=rate.decay_steps,
             lr_decay_starting_step=rate.decay_start,
             min_decay_lr=rate.peak * (rate.min_ratio if rate.decay_steps else 1.0),
@@ -264,7 +267,7 @@ def _optimizer(run: ChainRun) -> Optimizer:
 
 
 def handover_problems(files: Sequence[NanotronFile]) -> list[Problem]:
-    """What would stop file k + 1 from going on where file k ends; empty for a sound chain."""
+    """Return the problems that keep file k + 1 from continuing file k; empty for a sound chain."""
     problems = []
     for number, (before, after) in enumerate(pairwise(files), start=1):
         where, end = f"file {number + 1}", before.tokens.train_steps

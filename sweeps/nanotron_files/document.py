@@ -1,12 +1,12 @@
 """Read and check one file for nanotron.
 
-    text ──parse──▶ NanotronFile ──text──▶ the same meaning
+    text ──parse──▶ NanotronFile ──text_of──▶ text with the same values
                         │
-                        └──check──▶ what the branch would refuse, all of it at once
+                        └──check──▶ all problems that the branch would find
 
-The checker is built from the recorded config classes of the branch (:mod:`.schema`), our typed
-sections (:mod:`.sections`) and the assertions of nanotron's ``Config``, so a promoted file is known
-to load before a cluster is asked for::
+The checks use the recorded config classes of the branch (:mod:`.recorded_schema`), our typed sections
+(:mod:`.sections`) and the assertions of nanotron's ``Config``, so that a promoted file is known to
+load before it is submitted to a cluster::
 
     >>> check({"general": {"project": "demo"}})[0].where
     'parallelism'
@@ -39,7 +39,7 @@ def parse(document: Mapping[str, Any], branch: Branch = "main") -> NanotronFile:
     """Return the typed file.
 
     Raises:
-        ConfigError: everything that the branch's loader would refuse.
+        ConfigError: all problems that the branch's loader would find.
     """
     problems = check(document, branch)
     if problems:
@@ -50,16 +50,16 @@ def parse(document: Mapping[str, Any], branch: Branch = "main") -> NanotronFile:
 
 
 def read(path: Path, branch: Branch = "main") -> NanotronFile:
-    """Return the typed file at ``path``, without the keys that only another branch has and uses not.
+    """Return the typed file at ``path``, without unused keys that only another branch has.
 
     Raises:
-        ConfigError: it cannot be read, or everything that the branch's loader would refuse.
+        ConfigError: it cannot be read, or all problems that the branch's loader would find.
     """
     return parse(used(load_yaml(read_text(path), str(path)), branch), branch)
 
 
 def check(document: Mapping[str, Any], branch: Branch = "main") -> list[Problem]:
-    """Return what the branch's loader would refuse in ``document``; empty when it would load."""
+    """Return the problems that the branch's loader would find; empty if ``document`` would load."""
     unusable = list(value_problems(document))
     if unusable:
         return unusable
@@ -68,12 +68,12 @@ def check(document: Mapping[str, Any], branch: Branch = "main") -> list[Problem]
         file = _validate(document)
     except ValidationError as error:
         better = {problem.where: problem for problem in strict if problem.do is not None}
-        told = [_problem(dict(detail)) for detail in error.errors(include_url=False)]
-        found = [better.get(problem.where, problem) for problem in told]
-        found += [p for p in strict if p.where not in {problem.where for problem in told}]
+        typed = [_problem(dict(detail)) for detail in error.errors(include_url=False)]
+        found = [better.get(problem.where, problem) for problem in typed]
+        found += [p for p in strict if p.where not in {problem.where for problem in typed}]
         return list({str(problem): problem for problem in found}.values())
     outside = list(range_problems(file))
-    if outside:  # the checks below divide by what must be 1 or more
+    if outside:  # the checks below divide by numbers that must be 1 or more
         return [*strict, *outside]
     return [
         *strict,
@@ -89,8 +89,8 @@ def _adapter() -> TypeAdapter[NanotronFile]:
 
 
 def _validate(document: Mapping[str, Any]) -> NanotronFile:
-    # JSON mode is the strict one that still takes a list for a tuple: main's loader, dacite, does
-    # not turn text into numbers either ("1e-8" without a dot is text in YAML 1.1).
+    # Strict JSON mode accepts a list for a tuple, but no text for a number. Main's loader, dacite,
+    # does the same ("1e-8" without a dot is text in YAML 1.1).
     text = json.dumps(document)
     return _adapter().validate_json(text, strict=True)
 
@@ -104,7 +104,7 @@ _CLASSES = {
 
 
 def _problem(detail: Mapping[str, Any]) -> Problem:
-    # Members of a union and the types inside appear in pydantic's path; they are not keys.
+    # Pydantic's path contains members of a union and types, which are not keys.
     steps = [step for step in detail["loc"] if not _is_tag(step)]
     where = ".".join(str(step) for step in steps) or "file"
     if detail["type"] == "unexpected_keyword_argument":
@@ -134,7 +134,7 @@ def _is_tag(step: object) -> bool:
 
 
 def _known_keys(path: list[Any]) -> list[str]:
-    """Every key that the sections under ``path`` have; all of them where the path is a union."""
+    """Return the keys that the section at ``path`` may have; of a union, those of all members."""
     last = str(path[-1]) if path else ""
     owners: dict[str, list[type[Any]]] = {
         "": [NanotronFile],
@@ -197,17 +197,17 @@ def _folder_problems(where: str, stage: StageSection, file: NanotronFile) -> Ite
     folders = dataset.dataset_folder
     count = 1 if isinstance(folders, str) else len(folders)
     weights = dataset.dataset_weights
-    # A single folder given as text gets the weight 1 whatever the list says.
+    # A single folder given as text has weight 1, whatever the list contains.
     if weights is not None and not isinstance(folders, str) and len(weights) != count:
         yield Problem(
-            f"{where}.dataset_weights", "one weight a folder", found=len(weights), allowed=count
+            f"{where}.dataset_weights", "one weight per folder", found=len(weights), allowed=count
         )
     if weights is not None and (min(weights, default=0.0) < 0.0 or sum(weights) <= 0.0):
         yield Problem(f"{where}.dataset_weights", "weights are negative or sum to nothing")
     paths = dataset.dataset_read_path
     if paths is not None and not isinstance(paths, str) and len(paths) != count:
         yield Problem(
-            f"{where}.dataset_read_path", "one path a folder", found=len(paths), allowed=count
+            f"{where}.dataset_read_path", "one path per folder", found=len(paths), allowed=count
         )
     yield from _vocabulary_problems(where, dataset, file)
 
@@ -220,7 +220,7 @@ def _vocabulary_problems(
         yield Problem(
             f"{where}.vocab_size", "not the model's", found=dataset.vocab_size, allowed=rows
         )
-    named = file.tokenizer.tokenizer_name_or_path if file.tokenizer else None
+    named = file.tokenizer_name
     if dataset.tokenizer_name is not None and named not in (None, dataset.tokenizer_name):
         yield Problem(
             f"{where}.tokenizer_name",

@@ -1,8 +1,8 @@
-"""Read the text of a stranger's YAML file: one mapping, or one message.
+"""Read a YAML file from an untrusted source: return one mapping or raise one error.
 
-A file from elsewhere can be anything. Its bytes may be no UTF-8. Its aliases may stand for a
-thousand million nodes ("a billion laughs"), its brackets may be 5,000 deep. Both are found by a walk
-over the parser's events, which neither recurses nor expands an alias, before anything is built.
+The bytes may not be UTF-8. Aliases may expand to a thousand million nodes ("a billion laughs"), and
+brackets may be nested 5,000 deep. A pass over the parser's events, which neither recurses nor expands
+an alias, finds both before anything is built.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from ablations.errors import ConfigError, Problem
 __all__ = ["MOST_BYTES", "MOST_DEPTH", "MOST_NODES", "load_yaml", "read_text", "value_problems"]
 
 MOST_BYTES = 8 << 20
-"""Largest file; the largest published one has 31 KB."""
+"""Largest size of a file, in bytes; the largest published one has 31 KB."""
 
 MOST_NODES = 200_000
-"""Most values, aliases counted as what they stand for; the largest published file has 1,000."""
+"""Largest number of values, with aliases expanded; the largest published file has 1,000."""
 
 MOST_DEPTH = 64
 """Deepest nesting; the published files are 6 deep."""
 
 _MOST_DIGITS = 18
-"""Whole numbers of more digits fit no counter of steps or tokens (2**63 has 19)."""
+"""Most digits of a whole number: counters of steps and tokens are 64 bits wide (2**63 has 19)."""
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key said twice, which YAML would answer with the last one."""
+    """SafeLoader that refuses a repeated key; PyYAML would keep the last value."""
 
 
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -43,7 +43,7 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
             raise ConfigError(Problem(f"line {line}", "a key that is a list or a mapping"))
         key = loader.construct_object(key_node, deep=True)
         if key in seen:
-            raise ConfigError(Problem(f"line {line}", f"the key {key!r} is said twice"))
+            raise ConfigError(Problem(f"line {line}", f"the key {key!r} occurs twice"))
         seen[key] = loader.construct_object(value_node, deep=True)
     return seen
 
@@ -55,7 +55,7 @@ def read_text(path: Path) -> str:
     """Return the text of the file at ``path``.
 
     Raises:
-        ConfigError: it cannot be read, is too large, or is no UTF-8.
+        ConfigError: it cannot be read, is too large, or is not UTF-8.
     """
     try:
         with Path(path).open("rb") as stream:
@@ -78,16 +78,16 @@ def read_text(path: Path) -> str:
 
 
 def load_yaml(text: str, where: str = "file") -> dict[str, Any]:
-    """Return the mapping that ``text`` holds.
+    """Return the mapping that ``text`` contains.
 
     Raises:
-        ConfigError: it is not YAML, not a mapping, says a key twice, stands for too many values or
-            is nested too deeply.
+        ConfigError: it is not YAML, not a mapping, has a repeated key or too many values, or is
+            nested too deeply.
     """
     try:
         _require_small(text, where)
         document = yaml.load(text, Loader=_Loader)
-    except ConfigError:  # a ValueError too
+    except ConfigError:  # a ValueError too, so it must come first
         raise
     except yaml.YAMLError as error:
         raise ConfigError(Problem(where, "not YAML", found=" ".join(str(error).split()))) from None
@@ -101,8 +101,8 @@ def load_yaml(text: str, where: str = "file") -> dict[str, Any]:
 
 
 def _require_small(text: str, where: str) -> None:
-    """Refuse aliases that multiply and brackets without end, at the cost of one pass."""
-    open_at: list[tuple[str | None, int]] = []  # anchor, and the count at the beginning
+    """Refuse aliases that multiply and nesting that is too deep, in one pass."""
+    open_at: list[tuple[str | None, int]] = []  # anchor, and the number of nodes before it
     sizes: dict[str, int] = {}
     nodes = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -129,22 +129,22 @@ def _require_small(text: str, where: str) -> None:
             raise ConfigError(
                 Problem(
                     where,
-                    "stands for too many values",
-                    allowed=f"{MOST_NODES:,}, aliases counted as what they stand for",
+                    "too many values",
+                    allowed=f"{MOST_NODES:,}, with aliases expanded",
                 )
             )
 
 
 def value_problems(value: Any, where: str = "") -> Iterator[Problem]:
-    """Yield a problem for every value that no config can hold.
+    """Yield a problem for each value that a config cannot contain.
 
-    These are numbers that are not finite or larger than any counter, keys that are no text, and
-    dates and bytes, which YAML makes of unquoted text.
+    These are numbers that are not finite or have too many digits, keys that are not text, and dates
+    and bytes, which YAML makes from unquoted text.
     """
     if isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str):
-                yield Problem(where or "file", "a key that is no text", found=repr(key))
+                yield Problem(where or "file", "a key that is not text", found=repr(key))
             yield from value_problems(item, f"{where}.{key}" if where else str(key))
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):

@@ -1,16 +1,15 @@
-"""A published file as configs of our own, and those configs as the published file again.
+"""Import a published file as configs of this platform.
 
     published.yaml ─▶ imports/<name>/
         conf/experiment/<name>.yaml      ablate plan --config-dir …/conf experiment=<name>
         conf/{schedule,mixture,model,training,tokenizer}/<name>.yaml
-        conf/source/*.yaml                sources that the catalogue does not know
-        nanotron.json                     the file's own values, for what our configs do not say
-        <name>.nanotron.yaml              written back from the above, with the same meaning
-        README.md                         what is odd in the file
+        conf/source/*.yaml                sources that the catalogue does not contain
+        nanotron.json                     values of the file that the configs do not contain
+        <name>.nanotron.yaml              the file made again from the above
+        README.md                         oddities of the file
 
-The configs can be changed, planned and searched; :func:`write_back` fills what they say into what
-``nanotron.json`` keeps, so an unchanged import is the published file and a changed one differs by
-the change.
+The configs can be changed, planned and searched. :func:`.write_back.write_back` makes the file again
+from the configs and the other values, which checks that the import lost nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ import yaml
 from ablations.config.literal import literal
 from ablations.data.catalogue import load_catalogue, load_source
 from ablations.errors import ConfigError, Problem
-from ablations.files import read_json, sync_folder, write_json, write_text
+from ablations.files import sync_folder, write_json, write_text
 from ablations.markdown import escaped, in_code, one_line
 from ablations.mixture.mixture import SUM_TOLERANCE
 from ablations.temporary import making_folder
@@ -42,25 +41,23 @@ from sweeps.nanotron_files.sections import AdamW, NanotronFile
 from sweeps.nanotron_files.semantics import folders_of, plain_word, source_names
 from sweeps.nanotron_files.write_back import SHARED_MODEL_KEYS, Specs, text_back
 
-__all__ = ["Imported", "import_file", "read_sidecar", "write_import"]
+__all__ = ["Imported", "import_file", "write_import"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """A published file, read."""
+    """Configs made from a published file."""
 
     name: str
     """Name of the config groups."""
     origin: str
-    """Where the file was."""
+    """Path of the file."""
     file: NanotronFile
-    """What it says."""
     oddities: tuple[Oddity, ...]
-    """What is odd in it."""
     configs: Mapping[str, Mapping[str, Any]]
     """``group/name`` → plain values of one of our config files."""
     sidecar: Mapping[str, Any]
-    """What our configs do not say."""
+    """Content of ``nanotron.json``: the file's document, and its names of stages and folders."""
 
 
 def import_file(path: Path, name: str, branch: Branch = "main") -> Imported:
@@ -69,11 +66,10 @@ def import_file(path: Path, name: str, branch: Branch = "main") -> Imported:
     Args:
         path: A YAML file for nanotron.
         name: Name of the config groups.
-        branch: Whose defaults stand for what the file does not say, and for which it is written back.
+        branch: Branch of nanotron that gives the defaults, and for which the file is written back.
 
     Raises:
-        ConfigError: the branch would refuse it, or it is no mixture of token folders that our
-            configs can hold.
+        ConfigError: the branch would refuse it, or our configs cannot express it.
     """
     document = load_yaml(read_text(path), str(path))
     left_out, document = _of_branch(document, branch)
@@ -108,9 +104,10 @@ def import_file(path: Path, name: str, branch: Branch = "main") -> Imported:
 
 
 def _stage_names(names: list[str]) -> dict[str, str]:
-    """Return a file's stage names as keys of a config, each its own.
+    """Return stage name → unique key of a config.
 
-    They are ASCII words that begin with a letter, so that YAML reads text and an override finds them.
+    A key is an ASCII word that begins with a letter, so that YAML reads it as text and an override
+    can name it.
     """
     short: dict[str, str] = {}
     for name in names:
@@ -133,7 +130,7 @@ def _of_branch(
     A key with another value stays, and :func:`parse` refuses it.
     """
     unused = [path for path, default in foreign_keys(document, branch).items() if default]
-    told = tuple(
+    oddities = tuple(
         Oddity(
             kind="other_branch",
             where=".".join(map(str, path)),
@@ -142,11 +139,11 @@ def _of_branch(
         )
         for path in unused
     )
-    return told, without(document, unused) if unused else document
+    return oddities, without(document, unused) if unused else document
 
 
 def _apart(sources: Mapping[str, str], name: str) -> dict[str, str]:
-    """Names that do not meet a catalogue source which is something else: the demo's ``wiki``."""
+    """Return folder → name, changed if the catalogue has another source of that name (demo ``wiki``)."""
     catalogue = load_catalogue()
 
     def other(source: str) -> bool:
@@ -228,12 +225,11 @@ def _training(file: NanotronFile) -> dict[str, Any]:
 
 
 def _tokenizer(file: NanotronFile, name: str) -> dict[str, Any]:
-    where = file.tokenizer.tokenizer_name_or_path if file.tokenizer else None
-    return {"name": name, "kind": "hub", "repo": where or "unknown/unknown"}
+    return {"name": name, "kind": "hub", "repo": file.tokenizer_name or "unknown/unknown"}
 
 
 def _unknown_sources(file: NanotronFile, sources: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Specs of the sources that the catalogue lacks; their size was not published."""
+    """Return specs of the sources that the catalogue lacks; their size was not published."""
     read_tokens: dict[str, float] = {}
     for stage, steps in zip(file.data_stages, file.stage_steps(), strict=True):
         folders = folders_of(stage)
@@ -261,9 +257,12 @@ def _experiment(name: str) -> dict[str, Any]:
 
 
 def write_import(imported: Imported, out: Path) -> Path:
-    """Write the folder ``out``: whole or not at all, and never over another one.
+    """Write the folder ``out`` atomically and return it.
 
-    The file written back beside the configs is made from the configs, which proves the way back.
+    The YAML file beside the configs is made from the configs, so that a loss would show.
+
+    Raises:
+        ConfigError: ``out`` exists already.
     """
     if out.exists():
         raise ConfigError(
@@ -289,7 +288,7 @@ def _config_text(imported: Imported, key: str, values: Mapping[str, Any]) -> str
     head = f"# Imported from {_comment(imported)}; see README.md beside conf/.\n"
     if key.startswith("experiment/"):
         head = f"# @package _global_\n{head}"
-    # Sources are read as they stand; every other group is composed, which resolves ${…}.
+    # Sources are read without Hydra; other groups are composed, which would resolve ${…}.
     plain = dict(values) if key.startswith("source/") else literal(values)
     return head + yaml.safe_dump(plain, sort_keys=False, width=100)
 
@@ -327,22 +326,3 @@ def _readme(imported: Imported, out: Path) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
-
-
-def read_sidecar(folder: Path) -> Mapping[str, Any]:
-    """Return what :func:`write_import` kept in ``folder``.
-
-    Raises:
-        ConfigError: the file is missing or damaged.
-    """
-    path = folder / "nanotron.json"
-    try:
-        sidecar = read_json(path)
-    except (OSError, ValueError) as error:
-        found = " ".join(str(error).split())
-        raise ConfigError(
-            Problem(str(path), "cannot be read", found=found, do="import the file again")
-        ) from None
-    if not (isinstance(sidecar, Mapping) and {"document", "stages", "folders"} <= set(sidecar)):
-        raise ConfigError(Problem(str(path), "no import's record", do="import the file again"))
-    return sidecar

@@ -1,16 +1,16 @@
-"""The learning rate of a file for nanotron, as its scheduler trains it.
+"""Learning rate of a file for nanotron, as its scheduler trains it.
 
 ``lr_scheduler_builder`` (``src/nanotron/helpers.py`` of huggingface/nanotron, main) has four
-phases, and two defaults that decide where they lie::
+phases and two defaults that place them::
 
     warm-up            steps 0 … lr_warmup_steps; "constant" is at the plateau already
     plateau            up to the starting step (null: the end of the warm-up)
     decay              lr_decay_steps long (null: all steps - warm-up - starting step)
     min_decay_lr       from there to the last step (null: the plateau)
 
-The loader of main fills ``lr_decay_steps: null`` before its scheduler does, with all steps - warm-up.
-The two agree unless a starting step is given; then :mod:`.oddities` says so, and a file that is
-written back keeps its null.
+Main's loader fills ``lr_decay_steps: null`` with all steps - warm-up before its scheduler does. The
+two differ if a starting step is given; then :mod:`.lint` reports it, and a file that is written back
+keeps its null.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _WHERE = "optimizer.learning_rate_scheduler"
 def decay_window(rate: LearningRateScheduler, train_steps: int) -> tuple[int, int]:
     """Return the starting step of the decay and its length in steps, defaults filled in.
 
-    The window may end before ``train_steps`` or beyond it; a length below 1 is no decay but a fall
-    to the minimum at the starting step.
+    The window may end before or after ``train_steps``. With a length below 1 the rate falls to its
+    minimum at the starting step at once.
     """
     start, steps = rate.lr_decay_starting_step, rate.lr_decay_steps
     if steps is None:
@@ -41,7 +41,7 @@ def rate_config(file: NanotronFile) -> dict[str, Any]:
     """Return the plain values of our ``schedule.lr`` that train as the file does.
 
     Raises:
-        ConfigError: a shape that our learning rate does not have, all of it at once.
+        ConfigError: all reasons why our learning rate cannot have this shape.
     """
     rate, total = file.optimizer.learning_rate_scheduler, file.tokens.train_steps
     start, steps = decay_window(rate, total)

@@ -1,9 +1,9 @@
-"""What is odd in a published file: nothing main refuses, everything a reader should know.
+"""Oddities of a published file: main loads it, but a reader should know of them.
 
 weights that do not sum to 1      normalised silently: SmolLM3's sum to 1.00005 and 1.00565
-a folder renamed between stages   main counts read tokens by folder name: it starts again
+a folder renamed between stages   main counts read tokens by folder name, so it starts again
 a decay that ends off the end     SmolLM3's ends one step after the last step
-several stages in one file        only the last is trained, and it wants its checkpoint
+several stages in one file        only the last is trained, and it needs its checkpoint
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ __all__ = ["Oddity", "oddities", "parameters"]
 
 @dataclass(frozen=True, kw_only=True)
 class Oddity:
-    """One thing to know about a file that loads."""
+    """Unusual property of a file that loads."""
 
     kind: str
     """Stable word, e.g. ``weights_sum``."""
     where: str
-    """The key."""
+    """Key in the file."""
     what: str
-    """What is there and what main makes of it."""
+    """Value found and its effect in main."""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
 
 
 def oddities(file: NanotronFile) -> list[Oddity]:
-    """Everything odd in ``file``, in the order of the file."""
+    """Return the oddities of ``file`` in the order of the file."""
     found: list[Oddity] = []
     for index, stage in enumerate(file.data_stages):
         found += _stage_oddities(f"data_stages.{index} ({stage.name})", stage)
@@ -111,13 +111,13 @@ def _some(items: list[str], most: int = 4) -> str:
 
 
 def _renames(before: StageSection, after: StageSection) -> Iterator[Oddity]:
-    gone = [folder for folder in folders_of(before) if folder not in folders_of(after)]
-    come = [folder for folder in folders_of(after) if folder not in folders_of(before)]
+    removed = [folder for folder in folders_of(before) if folder not in folders_of(after)]
+    added = [folder for folder in folders_of(after) if folder not in folders_of(before)]
     pairs = []
-    for folder in gone:
-        new = _heir(folder, come)
+    for folder in removed:
+        new = _renamed(folder, added)
         if new is not None:
-            come.remove(new)
+            added.remove(new)
             pairs.append(f"{source_name(folder)} → {source_name(new)}")
     if pairs:
         yield Oddity(
@@ -128,8 +128,8 @@ def _renames(before: StageSection, after: StageSection) -> Iterator[Oddity]:
         )
 
 
-def _heir(folder: str, candidates: list[str]) -> str | None:
-    """The new folder that a vanished one lives on in: its name, with words added or left out."""
+def _renamed(folder: str, candidates: list[str]) -> str | None:
+    """Return the candidate whose name is that of ``folder`` with words added or removed."""
     words = set(source_name(folder).split("_"))
     for candidate in candidates:
         other = set(source_name(candidate).split("_"))
@@ -234,23 +234,23 @@ def _model_oddities(file: NanotronFile) -> Iterator[Oddity]:
 
 def _name_oddities(file: NanotronFile) -> Iterator[Oddity]:
     counted = parameters(file)
-    told = re.search(
+    name = re.search(
         r"(?<![A-Za-z0-9])(\d+(?:\.\d+)?)([MB])(?![A-Za-z0-9])", file.general.run or ""
     )
-    if counted is None or told is None:
+    if counted is None or name is None:
         return
-    claimed = float(told[1]) * {"M": 1e6, "B": 1e9}[told[2]]
+    claimed = float(name[1]) * {"M": 1e6, "B": 1e9}[name[2]]
     if not 0.7 < claimed / counted < 1.4:
         yield Oddity(
             kind="run_name",
             where="general.run",
-            what=f"{PurePosixPath(file.general.run or '').name!r} says {told[0]}, "
+            what=f"{PurePosixPath(file.general.run or '').name!r} says {name[0]}, "
             f"the model has {counted / 1e6:.0f}M parameters",
         )
 
 
 def parameters(file: NanotronFile) -> int | None:
-    """Parameters of the model, tied embeddings once; None for a model that is not Llama-like."""
+    """Return the number of parameters, tied embeddings counted once; None if not Llama-like."""
     config = file.model.model_config
     if not isinstance(config, LlamaModel | Qwen2Model):
         return None

@@ -1,10 +1,10 @@
-"""Write one file for nanotron: what it said before, what differs from a default, and nothing else.
+"""Write one file for nanotron with the fewest keys.
 
-Nanotron's branches load strictly and do not have the same keys, so a key that nobody asked for is a
-file that does not load. :func:`to_document` writes a field when
+Nanotron's branches load strictly and do not have the same keys, so a superfluous key can keep a file
+from loading. :func:`to_document` writes a field if
 
 * the branch has no default for it, or its value differs from that default, or
-* the file that is written back said it, or
+* the file that is written back contains it, or
 * a reader of the file looks for it (``ALWAYS``).
 """
 
@@ -21,7 +21,7 @@ from sweeps.nanotron_files import model_sections, run_sections, sections
 from sweeps.nanotron_files.recorded_schema import REQUIRED, Branch, Recorded, recorded
 from sweeps.nanotron_files.sections import NanotronFile
 
-__all__ = ["ALWAYS", "OWNERS", "text_of", "to_document", "whole", "with_defaults"]
+__all__ = ["ALWAYS", "OWNERS", "text_of", "to_document", "with_defaults"]
 
 OWNERS: Mapping[type[Any], str] = {
     NanotronFile: "Config",
@@ -51,7 +51,7 @@ OWNERS: Mapping[type[Any], str] = {
     model_sections.Qwen2Model: "Qwen2Config",
     model_sections.Starcoder2Model: "Starcoder2Config",
 }
-"""Our section → nanotron's class."""
+"""Class of our section → name of nanotron's class."""
 
 ALWAYS = frozenset(
     {
@@ -59,31 +59,30 @@ ALWAYS = frozenset(
         *("is_llama_config", "is_qwen2_config", "is_starcoder2_config"),  # tell the models apart
     }
 )
-"""Fields that are written whatever their value."""
+"""Fields that are always written."""
 
 
-def to_document(value: Any, said: Any = None, branch: Branch = "main") -> Any:
+def to_document(value: Any, read: Any = None, branch: Branch = "main") -> Any:
     """Return the plain values of a section.
 
     Args:
         value: A section, or values inside one.
-        said: The plain values that the same section was read from; None for a new file.
-        branch: Whose keys and defaults count.
+        read: The plain values that the same section was read from; None for a new file.
+        branch: Branch of nanotron that gives the keys and defaults.
 
     Raises:
-        ConfigError: a value of a key that the branch does not have, other than the value that
-            means "not used".
+        ConfigError: a value other than "not used" for a key that the branch does not have.
     """
-    return _plain(value, said, recorded(branch), "")
+    return _plain(value, read, recorded(branch), "")
 
 
-def _plain(value: Any, said: Any, record: Recorded, where: str) -> Any:
+def _plain(value: Any, read: Any, record: Recorded, where: str) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _section(value, said if isinstance(said, Mapping) else {}, record, where)
+        return _section(value, read if isinstance(read, Mapping) else {}, record, where)
     if isinstance(value, Mapping):
         return {key: _plain(item, None, record, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        before = list(said) if isinstance(said, list) else []
+        before = list(read) if isinstance(read, list) else []
         before += [None] * (len(value) - len(before))
         return [
             _plain(item, old, record, f"{where}.{index}")
@@ -92,7 +91,7 @@ def _plain(value: Any, said: Any, record: Recorded, where: str) -> Any:
     return value
 
 
-def _section(value: Any, said: Mapping[str, Any], record: Recorded, where: str) -> dict[str, Any]:
+def _section(value: Any, read: Mapping[str, Any], record: Recorded, where: str) -> dict[str, Any]:
     owner = OWNERS[type(value)]
     made: dict[str, Any] = {}
     for field in dataclasses.fields(value):
@@ -103,73 +102,60 @@ def _section(value: Any, said: Mapping[str, Any], record: Recorded, where: str) 
                 raise ConfigError(
                     Problem(path, f"nanotron {record.branch} has no such key", found=item)
                 )
-        elif _is_written(name, item, said, owner, record):
-            made[name] = _plain(item, said.get(name), record, path)
+        elif _is_written(name, item, read, owner, record):
+            made[name] = _plain(item, read.get(name), record, path)
     known = {field.name for field in dataclasses.fields(value)}
-    return made | {key: item for key, item in said.items() if key not in known}
+    return made | {key: item for key, item in read.items() if key not in known}
 
 
 def _is_written(
-    name: str, item: Any, said: Mapping[str, Any], owner: str, record: Recorded
+    name: str, item: Any, read: Mapping[str, Any], owner: str, record: Recorded
 ) -> bool:
     default = record.default(owner, name)
     if item is None and not record.nullable(owner, name):
-        return False  # unsaid: nanotron's own default
-    if name in ALWAYS or name in said or default is REQUIRED:
+        return False  # unset: nanotron's own default
+    if name in ALWAYS or name in read or default is REQUIRED:
         return True
     plain = list(item) if isinstance(item, tuple) else item
     return bool(plain != default)
 
 
 def with_defaults(section: Any, branch: Branch) -> Any:
-    """Return a section whose unsaid fields have the branch's defaults.
+    """Return a section with the branch's defaults in its unset fields.
 
-    Unsaid is what is null here and cannot be null there: defaults that differ between branches.
+    A field is unset if it is None here and cannot be null in nanotron: its default differs between
+    branches.
     """
     record, owner = recorded(branch), OWNERS[type(section)]
-    unsaid = {
+    unset = {
         field.name: record.default(owner, field.name)
         for field in dataclasses.fields(section)
         if getattr(section, field.name) is None
         and field.name in record.classes[owner]
         and not record.nullable(owner, field.name)
     }
-    return dataclasses.replace(section, **unsaid) if unsaid else section
-
-
-def whole(value: Any, branch: Branch = "main") -> Any:
-    """Return the plain values of a section with the branch's defaults in the place of the unsaid."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        record, owner = recorded(branch), OWNERS[type(value)]
-        made = {}
-        for field in dataclasses.fields(value):
-            item = getattr(value, field.name)
-            if item is None and field.name in record.classes[owner]:
-                default = record.default(owner, field.name)
-                item = None if default is REQUIRED else default
-            made[field.name] = whole(item, branch)
-        return made
-    if isinstance(value, Mapping):
-        return {key: whole(item, branch) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [whole(item, branch) for item in value]
-    return value
+    return dataclasses.replace(section, **unset) if unset else section
 
 
 def text_of(
     file: NanotronFile,
     heading: str = "",
     *,
-    said: Mapping[str, Any] | None = None,
+    read: Mapping[str, Any] | None = None,
     branch: Branch = "main",
 ) -> str:
     """Return the file as YAML, sections in the order of the published ones.
 
-    The comment above it names the commit of nanotron that the keys were checked against. For
-    ``said`` and ``branch`` see :func:`to_document`.
+    The comment above it names the commit of nanotron that the keys were checked against.
+
+    Args:
+        file: The file.
+        heading: First lines of the comment.
+        read: See :func:`to_document`.
+        branch: See :func:`to_document`.
     """
     order = ("checkpoints", "data_stages", "general", "lighteval", "logging", "metrics_logging")
-    document = to_document(file, said, branch)
+    document = to_document(file, read, branch)
     ordered = {key: document[key] for key in (*order, *sorted(document)) if key in document}
     body = yaml.safe_dump(ordered, sort_keys=False, default_flow_style=False, width=100)
     lines = [*heading.splitlines(), f"Checked against huggingface/{recorded(branch)}."]

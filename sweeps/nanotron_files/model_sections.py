@@ -1,4 +1,4 @@
-"""The model section of a file for nanotron's main branch, as typed values."""
+"""Typed model section of a file for nanotron's branches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RandomInit:
     std: float
     """Standard deviation."""
     scaling_method: str = "NUM_LAYERS"
-    """How residual layers are scaled."""
+    """Scaling of the residual layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +49,12 @@ class ExistingInit:
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     path: str
-    """The checkpoint."""
+    """Folder of the checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Decoder:
-    """What the two Llama-like models share; the names are transformers' LlamaConfig's."""
+    """Fields of both Llama-like models, with the names of transformers' LlamaConfig."""
 
     bos_token_id: int = 1
     """First token of a document."""
@@ -75,7 +75,7 @@ class _Decoder:
     num_hidden_layers: int = 32
     """Depth."""
     attention_bias: bool = False
-    """Whether attention projections have biases."""
+    """Add biases to the attention projections."""
     num_key_value_heads: int | None = None
     """Key and value heads; null = as many as query heads."""
     pad_token_id: int | None = None
@@ -91,15 +91,15 @@ class _Decoder:
     rope_interleaved: bool = False
     """Rotary pairs are neighbours (true) or halves (false, as in transformers)."""
     tie_word_embeddings: bool = False
-    """Whether input and output embeddings are one."""
+    """Use one matrix for input and output embeddings."""
     use_cache: bool = True
     """Kept for transformers."""
     vocab_size: int = 32000
-    """Rows of the embedding; -1 = take the folders'."""
+    """Rows of the embedding; -1 = as in the folders' metadata."""
     _attn_implementation: str | None = "flash_attention_2"
     """Attention kernel."""
     z_loss_enabled: bool = False
-    """Whether the z-loss is added (PaLM)."""
+    """Add the z-loss (PaLM)."""
     z_loss_coefficient: float = 1e-4
     """Weight of the z-loss."""
 
@@ -110,7 +110,7 @@ class LlamaModel(_Decoder):
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     is_llama_config: Literal[True] = True
-    """Tells the models apart in a file."""
+    """Tag of the model's kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,38 +119,38 @@ class Qwen2Model(_Decoder):
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     is_qwen2_config: Literal[True] = True
-    """Tells the models apart in a file."""
+    """Tag of the model's kind."""
     flex_attention_mask: str | None = None
     """Mask of the flex_attention kernel."""
     sliding_window_size: int | None = None
     """Width of a sliding window."""
     no_rope_layer: int | None = None
-    """Every n-th layer has no rotary embedding (arXiv 2501.18795)."""
+    """Each n-th layer has no rotary embedding (arXiv 2501.18795)."""
     rope_seq_len_interpolation_factor: float | None = None
-    """Positions are interpolated by this factor (arXiv 2306.15595); null = they are not."""
+    """Factor by which positions are interpolated (arXiv 2306.15595); null = no interpolation."""
     _fused_rotary_emb: bool | None = None
-    """Kernel choice; unsaid = the branch's default, true in main and false in smollm3."""
+    """Kernel choice; None = the branch's default, true in main and false in smollm3."""
     _fused_rms_norm: bool | None = None
-    """Kernel choice; unsaid = the branch's default, true in main and false in smollm3."""
+    """Kernel choice; None = the branch's default, true in main and false in smollm3."""
     _use_qkv_packed: bool | None = None
-    """Kernel choice; unsaid = the branch's default, true in main and false in smollm3."""
+    """Kernel choice; None = the branch's default, true in main and false in smollm3."""
     _use_doc_masking: bool = False
-    """Whether attention stops at document boundaries."""
+    """Stop attention at document boundaries."""
     log_attn_probs: bool = True
-    """Whether attention probabilities are logged."""
+    """Log attention probabilities."""
     ring_attn_heads_k_stride: int | None = None
-    """Key heads of a step of ring attention; given with llama3_ring_attention, and only then."""
+    """Key heads per step of ring attention; set if and only if llama3_ring_attention is used."""
     moe_config: Mapping[str, Any] | None = None
     """Mixture-of-experts layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Starcoder2Model:
-    """StarCoder2; read for completeness, its fields are not interpreted."""
+    """StarCoder2: read for completeness, not interpreted."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _ALLOW
     is_starcoder2_config: Literal[True]
-    """Tells the models apart in a file."""
+    """Tag of the model's kind."""
     hidden_size: int = 2048
     """Width."""
     num_attention_heads: int = 16
@@ -162,7 +162,7 @@ class Starcoder2Model:
 
 
 def _kind(config: Any) -> str:
-    """Which model a file names; Llama where it leaves that to main's default."""
+    """Return the tag of the model that a file names; Llama, main's default, if it names none."""
     for kind in ("qwen2", "starcoder2"):
         if isinstance(config, Mapping) and f"is_{kind}_config" in config:
             return kind
@@ -179,16 +179,16 @@ ModelConfig = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """The network and its initialisation."""
+    """Network and its initialisation."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     model_config: ModelConfig
-    """Shape."""
+    """Shape of the network."""
     init_method: RandomInit | MupInit | ExistingInit
     """Initial weights."""
     dtype: Literal["float32", "float64", "float16", "bfloat16"] | None = None
     """Type of the weights; null = bfloat16."""
     make_vocab_size_divisible_by: int = 1
-    """Rows of the embedding are padded to a multiple."""
+    """Number whose multiple the rows of the embedding are padded to."""
     ddp_bucket_cap_mb: int = 25
-    """Bucket of the gradient all-reduce."""
+    """Bucket of the gradient all-reduce, in MB."""

@@ -1,4 +1,4 @@
-"""Ranges of the numbers of a file for nanotron, which its loader does not check."""
+"""Check ranges of numbers that nanotron's loader does not check."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sweeps.nanotron_files.sections import NanotronFile
 __all__ = ["MOST_STEPS", "range_problems"]
 
 MOST_STEPS = 10**10
-"""Most steps of a run; the longest published one has 5.24 million."""
+"""Largest number of steps; the longest published run has 5.24 million."""
 
 
 def range_problems(file: NanotronFile) -> Iterator[Problem]:
-    """Yield a problem for every number that no run could be trained with."""
+    """Yield a problem for each number that no run can be trained with."""
     if not 1 <= file.tokens.train_steps <= MOST_STEPS:
         yield Problem(
             "tokens.train_steps",
@@ -44,7 +44,7 @@ def range_problems(file: NanotronFile) -> Iterator[Problem]:
 
 
 def _counts(file: NanotronFile) -> dict[str, int]:
-    """Return what is counted from one, by its path in the file."""
+    """Return path in the file → number that must be at least 1."""
     tokens, ranks, model = file.tokens, file.parallelism, file.model.model_config
     counts = {
         "tokens.sequence_length": tokens.sequence_length,

@@ -1,16 +1,16 @@
-"""The config classes of nanotron's branches, as recorded: which keys they have, and their defaults.
+"""Recorded config classes of nanotron's branches: their keys, types and defaults.
 
-``recorded/<branch>.json`` is made by ``benchmarks/record_nanotron_schema.py`` from a checkout; it
-holds every config class with field, type, default, and the commit. The typed sections of this
-package are held to it by tests, and so is every file that is written::
+``benchmarks/record_nanotron_schema.py`` makes ``recorded/<branch>.json`` from a checkout. It contains
+each config class with fields, types and defaults, and the commit. Tests compare the typed sections
+of this package and the files that it writes with it::
 
     >>> recorded("main").default("Qwen2Config", "_fused_rms_norm")
     True
     >>> recorded("smollm3").default("Qwen2Config", "_fused_rms_norm")
     False
 
-Nanotron loads strictly: a key that its classes do not have is refused, and so is a null where the
-type does not allow it.
+Nanotron loads strictly: it refuses a key that its classes do not have, and a null if the type does
+not allow it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Branch = Literal["main", "smollm3"]
 BRANCHES: tuple[Branch, ...] = get_args(Branch)
 
 REQUIRED: Any = object()
-"""Default of a field that has none."""
+"""Marker for a field without a default."""
 
 _MODELS = ("LlamaConfig", "Starcoder2Config", "Qwen2Config")
 """Members of ``NanotronConfigs``, in the order in which nanotron tries them."""
@@ -64,15 +64,15 @@ class Recorded:
     date: str
     """Day of the commit."""
     constants: Mapping[str, Any]
-    """Module constants that defaults name."""
+    """Module constants that defaults refer to."""
     classes: Mapping[str, Mapping[str, Mapping[str, str]]]
-    """Class → field → ``type`` and, where it has one, ``default``, as source text."""
+    """Class → field → ``type`` and, if it has one, ``default``, as source text."""
 
     def __str__(self) -> str:
         return f"nanotron {self.branch}, commit {self.commit[:12]} ({self.date})"
 
     def default(self, owner: str, name: str) -> Any:
-        """Return the default of a field as YAML would hold it; ``REQUIRED`` where it has none.
+        """Return the default of a field as a YAML value; ``REQUIRED`` if it has none.
 
         Raises:
             KeyError: the branch has no such class or field.
@@ -93,7 +93,7 @@ class Recorded:
             return text.rpartition(".")[2]
 
     def nullable(self, owner: str, name: str) -> bool:
-        """Return whether the field may be null."""
+        """Return True if the field may be null."""
         kind = self.classes[owner][name]["type"]
         return kind.startswith("Optional[") or kind in ("Any", "NanotronConfigs")
 
@@ -115,7 +115,7 @@ def recorded(branch: Branch) -> Recorded:
 
 
 def schema_problems(document: Mapping[str, Any], branch: Branch) -> Iterator[Problem]:
-    """Yield what the branch's strict loader would refuse by key or by null."""
+    """Yield a problem for each unknown key and each null that the branch's loader would refuse."""
     record = recorded(branch)
     for path, owner, name, value in _entries(document, "Config", record, ()):
         where = ".".join(map(str, path))
@@ -129,10 +129,9 @@ def schema_problems(document: Mapping[str, Any], branch: Branch) -> Iterator[Pro
 
 
 def foreign_keys(document: Mapping[str, Any], branch: Branch) -> dict[KeyPath, bool]:
-    """Return the keys that ``branch`` lacks and another recorded branch has.
+    """Return path → is default, for each key that ``branch`` lacks and another recorded branch has.
 
-    Each path comes with whether its value is that other branch's default, so that leaving the key
-    out changes nothing.
+    If the value is the other branch's default (True), leaving the key out changes nothing.
     """
     record = recorded(branch)
     found: dict[KeyPath, bool] = {}
@@ -157,7 +156,7 @@ def without(document: Mapping[str, Any], paths: Iterable[KeyPath]) -> dict[str, 
 
 
 def used(document: Mapping[str, Any], branch: Branch) -> dict[str, Any]:
-    """Return ``document`` without the keys of another branch whose values change nothing."""
+    """Return ``document`` without the keys of another branch that have its default."""
     unused = [path for path, default in foreign_keys(document, branch).items() if default]
     return without(document, unused) if unused else dict(document)
 
@@ -165,7 +164,7 @@ def used(document: Mapping[str, Any], branch: Branch) -> dict[str, Any]:
 def _entries(
     section: Mapping[str, Any], owner: str, record: Recorded, path: KeyPath
 ) -> Iterator[tuple[KeyPath, str, str, Any]]:
-    """Yield path, class, key and value of every key of a section and of the sections below it."""
+    """Yield path, class, key and value of each key of a section and of the sections below it."""
     for key, value in section.items():
         name = str(key)
         yield (*path, name), owner, name, value
@@ -182,7 +181,7 @@ def _entries(
 
 
 def _chosen(section: Mapping[str, Any], members: tuple[str, ...], record: Recorded) -> str:
-    """Return the class of a union that a section is of: the first one with the fewest other keys."""
+    """Return the union's class that fits a section: the first that lacks the fewest of its keys."""
     tagged = [m for m in members if any(k in section for k in record.classes[m] if k[:3] == "is_")]
     found = tagged or members
     return min(found, key=lambda member: len(set(section) - set(record.classes[member])))

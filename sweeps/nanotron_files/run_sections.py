@@ -1,4 +1,4 @@
-"""The sections of a file for nanotron's main branch that say how a run is run, as typed values."""
+"""Typed sections of a file for nanotron's branches: checkpoints, names, logging, ranks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LogLevel = Literal["debug", "info", "warning", "error", "critical", "passive"]
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoints:
-    """Where and when the state is saved, and what a run starts from."""
+    """Folder and interval of checkpoints, and the checkpoint that a run starts from."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     checkpoints_path: str
@@ -30,17 +30,17 @@ class Checkpoints:
     checkpoint_interval: int
     """Steps between two checkpoints."""
     save_initial_state: bool | None = False
-    """Whether the untrained model is saved."""
+    """Save the untrained model."""
     save_final_state: bool | None = True
-    """Whether the last step is saved where the interval does not divide it."""
+    """Save the last step even if the interval does not divide it."""
     resume_checkpoint_path: str | None = None
-    """A step folder, or a folder with ``latest.txt``; null = from scratch."""
+    """Step folder, or a folder with ``latest.txt``; null = from scratch."""
     load_lr_scheduler: bool | None = True
-    """Whether the step counter and the scheduler go on; false starts a new run from the weights."""
+    """Continue the step counter and the scheduler; false starts a new run from the weights."""
     load_optimizer: bool | None = True
-    """Whether the Adam moments go on."""
+    """Load Adam's moments."""
     checkpoints_path_is_shared_file_system: bool | None = False
-    """Whether all nodes see the folder."""
+    """True if all nodes share the folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class General:
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     project: str
-    """Groups runs."""
+    """Project that groups runs."""
     run: str | None = None
     """Name of the run; %date and %jobid are filled in."""
     seed: int | None = None
@@ -59,20 +59,20 @@ class General:
     consumed_train_samples: int | None = None
     """Written by the trainer."""
     benchmark_csv_path: str | None = None
-    """Where a benchmark writes its row."""
+    """File that a benchmark adds a row to."""
     ignore_sanity_checks: bool = True
-    """Whether the slow checks are left out."""
+    """Skip the slow checks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Logging:
-    """What is printed."""
+    """Detail of the log."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     log_level: LogLevel | None = None
-    """Of the first rank; null = info."""
+    """Level of the first rank; null = info."""
     log_level_replica: LogLevel | None = None
-    """Of the others; null = info."""
+    """Level of the other ranks; null = info."""
     iteration_step_info_interval: int | None = 1
     """Steps between two lines."""
 
@@ -106,18 +106,18 @@ class Profiler:
     skip_first: int = 3
     """Steps before the first cycle."""
     record_shapes: bool = False
-    """Whether shapes are kept."""
+    """Keep shapes."""
     profile_memory: bool = False
-    """Whether allocations are kept."""
+    """Keep allocations."""
     with_stack: bool = True
-    """Whether stacks are kept."""
+    """Keep stacks."""
     export_chrome_trace: bool = False
-    """Whether Chrome's format is written."""
+    """Write Chrome's format."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parallelism:
-    """How the ranks share the work."""
+    """Division of the work among ranks."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     dp: int
@@ -131,13 +131,13 @@ class Parallelism:
     tp_mode: Literal["ALL_REDUCE", "REDUCE_SCATTER", "all_reduce", "reduce_scatter"] | None = None
     """REDUCE_SCATTER is sequence parallelism; null = ALL_REDUCE."""
     tp_linear_async_communication: bool | None = None
-    """Whether communication overlaps."""
+    """Overlap communication with computation."""
     recompute_layer: bool = False
-    """Whether activations are computed again in the backward pass."""
+    """Compute activations again in the backward pass."""
     moe_layer_recompute: bool = False
-    """The same for experts; a key of the branch smollm3 alone."""
+    """Compute those of experts again; a key of the branch smollm3 only."""
     tp_recompute_allgather: bool = True
-    """Whether the gathered input is gathered again in the backward pass."""
+    """Gather the input again in the backward pass."""
     expert_parallel_size: int = 1
     """Ranks of the experts."""
     context_parallel_size: int = 1
@@ -146,16 +146,16 @@ class Parallelism:
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """Checkpoints copied to S3."""
+    """Upload of checkpoints to S3."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     upload_s3_path: str
     """Destination."""
     remove_after_upload: bool
-    """Whether the local copy is removed."""
+    """Remove the local copy."""
     s5cmd_numworkers: int | None
     """Workers of s5cmd."""
     s5cmd_concurrency: int | None
-    """Parts of a file at once."""
+    """Parts of a file uploaded at once."""
     s5cmd_path: str | None
-    """The program."""
+    """Path of the program."""

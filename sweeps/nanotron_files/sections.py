@@ -1,9 +1,9 @@
-"""The sections of a file for nanotron's main branch, as typed values.
+"""Typed sections of a file for nanotron's branches.
 
-The layout is a fact of the format; it was read from the public repository huggingface/nanotron
-(``src/nanotron/config/`` of main after SmolLM3, and ``run_train.py``, ``tokenized_bytes.py`` beside
-it) and is told here in our own words. Nothing imports nanotron: the registry's release is 0.4,
-which has no ``data_stages``, and a promotion must be checkable on a laptop.
+The layout comes from the public repository huggingface/nanotron (``src/nanotron/config/`` of main
+after SmolLM3, ``run_train.py``, ``tokenized_bytes.py``); the descriptions are ours. Nothing imports
+nanotron, because the registry's release (0.4) has no ``data_stages`` and a promotion must be checkable
+on a laptop.
 
     general  checkpoints  parallelism  logging  metrics_logging  profiler  lighteval  s3_upload
     model ── model_config (llama | qwen2 | starcoder2)     init_method     dtype
@@ -11,7 +11,7 @@ which has no ``data_stages``, and a promotion must be checkable on a laptop.
     tokens ── sequence_length, train_steps, micro_batch_size × accumulation × dp = batch
     optimizer ── learning_rate_scheduler, optimizer_factory
 
-Main's loader is strict: a key that is not named here is refused, a number written as text too.
+Main's loader is strict: it refuses a key that is not named here, and a number written as text.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ _FORBID = {"extra": "forbid"}
 
 @dataclass(frozen=True, kw_only=True)
 class TokenFolders:
-    """A weighted list of token stores in datatrove's format."""
+    """Weighted list of token stores in datatrove's format."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     dataset_folder: str | tuple[str, ...]
     """Folders; the mapping form of an old example is refused by main's loader."""
     dataset_weights: tuple[float, ...] | None = None
-    """One weight a folder, normalised silently; null = every folder alike."""
+    """One weight per folder, normalised silently; null = equal weights."""
     dataset_read_path: str | tuple[str, ...] | None = None
-    """Local copies that are read in place of the folders; the names of the folders still count."""
+    """Local copies that are read instead of the folders; tokens are counted by the folders' names."""
     tokenizer_name: str | None = None
     """Must equal ``tokenizer.tokenizer_name_or_path``; read from the folder's metadata if null."""
     vocab_size: int | None = None
@@ -69,17 +69,17 @@ class TokenFolders:
     token_size_in_bytes: int | None = None
     """2 for vocabularies up to 65,536, else 4."""
     return_positions: bool | None = True
-    """Whether positions restart at each document."""
+    """Restart positions at each document."""
     skip_in_stream: bool | None = False
-    """Whether a resumed stream is read up to its place instead of sought."""
+    """Read a resumed stream up to its place instead of seeking it."""
     pad_samples_to_global_batch_size: bool | None = False
-    """Whether the last batch is filled up."""
+    """Fill up the last batch."""
     dataset_max_tokens: tuple[int, ...] | None = None
-    """Tokens of every folder to use; null = all."""
+    """Tokens of each folder to use; null = all."""
     shuffle_files: bool | None = False
-    """Whether the files of a folder are shuffled."""
+    """Shuffle the files of a folder."""
     use_old_brrr_dataloader: bool | None = False
-    """An older loader, kept for old runs."""
+    """Use an older loader, kept for old runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,14 +96,14 @@ class HubDataset:
     dataset_processing_num_proc_per_process: int | None = 1
     """Tokenising processes."""
     dataset_overwrite_cache: bool | None = False
-    """Whether to tokenise again."""
+    """Tokenise again."""
     text_column_name: str | None = None
     """Column of the text; null = text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatDataset:
-    """Conversations that main tokenises on the fly; told from text by ``sft_dataloader``."""
+    """Conversations that main tokenises on the fly; ``sft_dataloader`` distinguishes them from text."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     hf_dataset_or_datasets: str | tuple[str, ...] | Mapping[str, float]
@@ -115,15 +115,15 @@ class ChatDataset:
     dataset_processing_num_proc_per_process: int | None = 1
     """Tokenising processes."""
     dataset_overwrite_cache: bool | None = False
-    """Whether to tokenise again."""
+    """Tokenise again."""
     sft_dataloader: bool | None = True
-    """Whether the loader of instruction data reads it."""
+    """Read with the loader of instruction data."""
     debug_max_samples: int | None = None
     """Rows to keep; null = all."""
 
 
 def _kind(dataset: Any) -> str:
-    """Tell token folders, as in all published runs, from text and conversations on the hub."""
+    """Return the tag of a dataset: folders, as in all published runs, or hub or chat."""
     if isinstance(dataset, Mapping):
         if "hf_dataset_or_datasets" not in dataset:
             return "folders"
@@ -141,11 +141,11 @@ Dataset = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What one stage reads."""
+    """Dataset of one stage."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     dataset: Dataset | None
-    """Null = random tokens, for benchmarks."""
+    """Tokens to read; null = random tokens, for benchmarks."""
     seed: int | None
     """Seed of the order; null = 42."""
     num_loading_workers: int | None = 1
@@ -154,22 +154,22 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class StageSection:
-    """A stretch of training with one list of folders; main trains only the last one of a file."""
+    """Stage: steps that read one list of folders. Main trains only the last one of a file."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     name: str
-    """Unique within the file."""
+    """Name, unique within the file."""
     start_training_step: int
-    """First step of the stage, counted from 1; the checkpoint before must be of this less one."""
+    """First step of the stage, counted from 1; the run resumes from the checkpoint of the step before."""
     data: Data
     """Folders, weights and order."""
     sequence_length: int | None = None
-    """Null = that of ``tokens``; main refuses a change between stages."""
+    """Length of a sample; null = that of ``tokens``. Main refuses a change between stages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenizer:
-    """The tokenizer of the folders."""
+    """Tokenizer of the folders."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     tokenizer_name_or_path: str | None = None
@@ -186,15 +186,15 @@ class Tokens:
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     sequence_length: int
-    """Trained tokens of a sample."""
+    """Trained tokens per sample."""
     train_steps: int
     """Last step of the run, counted over all stages."""
     micro_batch_size: int
     """Samples of a forward pass on one rank."""
     batch_accumulation_per_replica: int
-    """Forward passes of a step."""
+    """Forward passes per step."""
     val_check_interval: int | None = -1
-    """Main has no validation loop; kept as written."""
+    """Kept as written; main has no validation loop."""
     limit_val_batches: int | None = 0
     """Kept as written."""
     limit_test_batches: int | None = 0
@@ -207,19 +207,19 @@ class LearningRateScheduler:
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     learning_rate: float
-    """Plateau."""
+    """Learning rate of the plateau."""
     lr_warmup_steps: int = 0
     """Steps of the warm-up."""
     lr_warmup_style: Literal["linear", "constant"]
-    """Main refuses a file without it."""
+    """Shape of the warm-up; main refuses a file without it."""
     lr_decay_style: Literal["linear", "cosine", "1-sqrt"] | None = None
-    """Null = linear."""
+    """Shape of the decay; null = linear."""
     lr_decay_steps: int | None = None
-    """Null = all steps less the warm-up and less the starting step (:func:`.rates.decay_window`)."""
+    """Steps of the decay; null: see :func:`.learning_rates.decay_window`."""
     lr_decay_starting_step: int | None = None
-    """Null = right after the warm-up."""
+    """First step of the decay; null = right after the warm-up."""
     min_decay_lr: float | None = None
-    """Learning rate at the end; null = the plateau itself, that is, no decay."""
+    """Learning rate at the end; null = that of the plateau (no decay)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +228,7 @@ class Sgd:
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     name: Literal["sgd"] = "sgd"
-    """Tells the optimisers apart."""
+    """Tag of the optimiser's kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +245,7 @@ class AdamW:
     torch_adam_is_fused: bool
     """Kernel choice."""
     name: Literal["adamW"] = "adamW"
-    """Tells the optimisers apart."""
+    """Tag of the optimiser's kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,38 +254,38 @@ class Optimizer:
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     optimizer_factory: AdamW | Sgd
-    """The optimiser."""
+    """Kind and settings of the optimiser."""
     zero_stage: int
-    """0 = states on every rank, 1 = spread over data-parallel ranks."""
+    """0 = states on each rank, 1 = divided among data-parallel ranks."""
     weight_decay: float
     """Decoupled decay."""
     clip_grad: float | None
     """Largest gradient norm; null = no clipping."""
     accumulate_grad_in_fp32: bool
-    """Whether gradients are summed in fp32."""
+    """Sum gradients in fp32."""
     learning_rate_scheduler: LearningRateScheduler
-    """The learning rate."""
+    """Learning rate over the steps."""
     weight_decay_exclude_named_params: tuple[str, ...] | None = None
     """Patterns of parameters without decay."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NanotronFile:
-    """One file for nanotron's main branch."""
+    """One file for a branch of nanotron."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
     general: General
     """Names and the seed."""
     parallelism: Parallelism
-    """Ranks."""
+    """Numbers of ranks."""
     model: Model
-    """The network."""
+    """Network and its initialisation."""
     tokenizer: Tokenizer | None = None
-    """Null = that of the folders."""
+    """Tokenizer; null = that of the folders."""
     checkpoints: Checkpoints
     """State on disk; main's trainer needs it."""
     logging: Logging | None = None
-    """What is printed."""
+    """Detail of the log."""
     metrics_logging: Metrics | None = None
     """Detail of metrics."""
     tokens: Tokens
@@ -293,27 +293,32 @@ class NanotronFile:
     optimizer: Optimizer
     """Optimiser and learning rate; main's trainer needs it."""
     data_stages: tuple[StageSection, ...]
-    """The stages, first to last; main's trainer needs them."""
+    """Stages in order; main's trainer needs them."""
     profiler: Profiler | None = None
     """Traces."""
     lighteval: Mapping[str, Any] | None = None
-    """Main's own evaluation jobs; not interpreted."""
+    """Evaluation jobs of main; not interpreted."""
     s3_upload: Upload | None = None
     """Copies of checkpoints."""
 
     @property
+    def tokenizer_name(self) -> str | None:
+        """Return the tokenizer's hub id or folder, if the file names one."""
+        return self.tokenizer.tokenizer_name_or_path if self.tokenizer else None
+
+    @property
     def batch_size(self) -> int:
-        """Samples of a step."""
+        """Return the samples per step."""
         tokens = self.tokens
         return tokens.micro_batch_size * tokens.batch_accumulation_per_replica * self.parallelism.dp
 
     @property
     def tokens_per_step(self) -> int:
-        """Trained tokens of a step."""
+        """Return the trained tokens per step."""
         return self.batch_size * self.tokens.sequence_length
 
     def stage_steps(self) -> tuple[int, ...]:
-        """Steps of every stage; the last one ends with the run."""
+        """Return the steps of each stage; the last one ends with the run."""
         starts = [stage.start_training_step for stage in self.data_stages]
         ends = [*starts[1:], self.tokens.train_steps + 1]
         return tuple(end - start for start, end in zip(starts, ends, strict=True))

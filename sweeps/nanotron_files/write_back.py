@@ -1,4 +1,4 @@
-"""An import written back: what our configs say, filled into what the import kept of the file."""
+"""Write an import back: fill the values of our configs into the imported file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ablations.config.schema import RunConfig, validate
+from ablations.config.schema import validate
 from ablations.errors import ConfigError, Problem
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.mixture.specs import MixtureSpec, ScheduleSpec
@@ -16,7 +16,7 @@ from sweeps.nanotron_files.document import parse
 from sweeps.nanotron_files.learning_rates import rate_config
 from sweeps.nanotron_files.minimal_yaml import text_of
 from sweeps.nanotron_files.model_sections import LlamaModel, Model, Qwen2Model, RandomInit
-from sweeps.nanotron_files.recorded_schema import Branch, used
+from sweeps.nanotron_files.recorded_schema import Branch
 from sweeps.nanotron_files.sections import (
     AdamW,
     LearningRateScheduler,
@@ -42,12 +42,12 @@ SHARED_MODEL_KEYS = (
     "bos_token_id",
     "eos_token_id",
 )
-"""What our model spec and main's say by the same name."""
+"""Fields that our model spec and main's have by the same name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Specs:
-    """The part of a run's config that a file for main says too."""
+    """Part of a run's config that a file for nanotron contains too."""
 
     schedule: ScheduleSpec
     mixture: MixtureSpec
@@ -55,18 +55,8 @@ class Specs:
     training: TrainingSpec
 
     @classmethod
-    def of(cls, config: RunConfig) -> Specs:
-        """Of a composed config, changed or not."""
-        return cls(
-            schedule=config.schedule,
-            mixture=config.mixture,
-            model=config.model,
-            training=config.training,
-        )
-
-    @classmethod
     def of_plain(cls, configs: Mapping[str, Mapping[str, Any]], name: str) -> Specs:
-        """Of config files as they were imported, ``group/name`` → plain values."""
+        """Return the specs of imported config files, ``group/name`` → plain values."""
         return cls(
             schedule=validate(ScheduleSpec, configs[f"schedule/{name}"]),
             mixture=validate(MixtureSpec, configs[f"mixture/{name}"]),
@@ -75,7 +65,7 @@ class Specs:
         )
 
     def built(self) -> tuple[Schedule, LearningRate]:
-        """The schedule in whole steps, and the learning rate over it."""
+        """Return the schedule in whole steps, and the learning rate over it."""
         schedule = self.schedule.build(
             self.mixture,
             sequence_length=self.training.sequence_length,
@@ -85,41 +75,24 @@ class Specs:
         return schedule, rate
 
 
-def text_back(
-    specs: Specs, sidecar: Mapping[str, Any], heading: str = "", branch: Branch | None = None
-) -> str:
-    """Return :func:`write_back` as YAML: what the file said, and what must be said for ``branch``."""
-    document, read_as = _kept(sidecar)
-    target = branch or read_as
-    file = write_back(specs, sidecar, target)
-    return text_of(file, heading, said=document, branch=target)
+def text_back(specs: Specs, sidecar: Mapping[str, Any], heading: str = "") -> str:
+    """Return :func:`write_back` as YAML, with the keys of the imported file."""
+    branch: Branch = sidecar["nanotron"]
+    file = write_back(specs, sidecar)
+    return text_of(file, heading, read=sidecar["document"], branch=branch)
 
 
-def _kept(sidecar: Mapping[str, Any]) -> tuple[dict[str, Any], Branch]:
-    """Return the document that an import kept, and the branch that it was read for.
-
-    Imports made before branches were told apart wrote every default, those that main lacks too.
-    """
-    read_as: Branch = sidecar.get("nanotron", "main")
-    return used(sidecar["document"], read_as), read_as
-
-
-def write_back(
-    specs: Specs, sidecar: Mapping[str, Any], branch: Branch | None = None
-) -> NanotronFile:
-    """Return the file that our configs and what the import kept make together.
+def write_back(specs: Specs, sidecar: Mapping[str, Any]) -> NanotronFile:
+    """Return the imported file with the values of our configs.
 
     Args:
         specs: Our configs, changed or not.
-        sidecar: What the import kept.
-        branch: Of nanotron, whose defaults will stand for what is not said; None = the branch that
-            the file was read for.
+        sidecar: See :class:`.import_published.Imported`.
 
     Raises:
         ConfigError: the configs no longer fit the file's ranks.
     """
-    document, read_as = _kept(sidecar)
-    original = _spelled_out(parse(document, read_as))
+    original = _spelled_out(parse(sidecar["document"], sidecar["nanotron"]))
     schedule, rate = specs.built()
     stages = tuple(
         _stage_back(original, specs, schedule, index, sidecar)
@@ -158,16 +131,17 @@ def write_back(
 
 
 def _spelled_out(file: NanotronFile) -> NanotronFile:
-    """Return ``file`` with what only its folders would have said.
+    """Return ``file`` with the tokenizer and the vocabulary of its folders.
 
     Nanotron asserts that a folder's tokenizer is the run's and its vocabulary the model's. A file
-    that leaves them to the folder's metadata loads only where the folder is; said, it loads anywhere.
+    that leaves them to the folder's metadata loads only on machines that have the folder.
     """
     vocabulary = file.model.model_config.vocab_size
-    named = file.tokenizer.tokenizer_name_or_path if file.tokenizer else None
     if vocabulary < 1:
         return file
-    stages = tuple(_with_vocabulary(stage, named, vocabulary) for stage in file.data_stages)
+    stages = tuple(
+        _with_vocabulary(stage, file.tokenizer_name, vocabulary) for stage in file.data_stages
+    )
     return replace(file, data_stages=stages)
 
 
@@ -178,7 +152,7 @@ def _with_vocabulary(stage: StageSection, tokenizer: str | None, vocabulary: int
     if dataset.vocab_size is None:
         dataset = replace(dataset, vocab_size=vocabulary)
     if dataset.tokenizer_name is None and tokenizer is not None:
-        # A named tokenizer is compared with the metadata together with the width of its tokens.
+        # Nanotron compares a named tokenizer and the width of its tokens with the metadata.
         width = dataset.token_size_in_bytes or (4 if vocabulary > 2**16 else 2)
         dataset = replace(dataset, tokenizer_name=tokenizer, token_size_in_bytes=width)
     return replace(stage, data=replace(stage.data, dataset=dataset))
@@ -191,7 +165,7 @@ def _scheduler_back(original: NanotronFile, rate: LearningRate) -> LearningRateS
         peak=scheduler.learning_rate, total_steps=original.tokens.train_steps, **read
     )
     if rate == as_read:
-        return scheduler  # as it was written: nulls stay null, defaults stay the branch's own
+        return scheduler  # unchanged, so that nulls stay null
     flat = scheduler.lr_warmup_style == "constant" and rate.warmup_steps == 0
     scheduler = replace(
         scheduler,
@@ -225,13 +199,13 @@ def _stage_back(
     raw = specs.schedule.stages[stage.name].weights
     weights = specs.mixture.weights if raw is None else raw
     folders = [sidecar["folders"].get(source, source) for source in weights]
-    # A changed list has no local copies to match: main then reads the folders themselves.
+    # A changed list has no matching local copies; main then reads the folders themselves.
     unchanged = folders == list(folders_of(kept))
-    alike = dataset.dataset_weights is None and len(set(weights.values())) == 1
+    equal = dataset.dataset_weights is None and len(set(weights.values())) == 1
     dataset = replace(
         dataset,
         dataset_folder=tuple(folders),
-        dataset_weights=None if alike else tuple(weights.values()),
+        dataset_weights=None if equal else tuple(weights.values()),
         dataset_read_path=dataset.dataset_read_path if unchanged else None,
     )
     return replace(

@@ -1,4 +1,4 @@
-"""Reading, checking and writing a file for nanotron's main branch."""
+"""Read, check and write a file for nanotron's branches."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from ablations.errors import ConfigError
-from sweeps.nanotron_files import check, load_yaml, meaning, parse, read, text_of
+from sweeps.nanotron_files import check, load_yaml, parse, read, text_of
 from sweeps.nanotron_files.model_sections import Qwen2Model
+from tests.oracles.nanotron_meaning import meaning
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "promotion" / "published"
 SHARED = Path(__file__).parents[3].parent / "shared" / "data" / "nanotron_configs"
@@ -23,7 +24,7 @@ Document = dict[str, Any]
 
 @pytest.fixture
 def document() -> Document:
-    """Two stages of a small Llama."""
+    """Return two stages of a small Llama."""
     return load_yaml((GOLDEN / "two_stages.yaml").read_text())
 
 
@@ -33,7 +34,7 @@ def stage(document: Document, number: int) -> Document:
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
-def test_a_file_written_again_says_the_same(path: Path) -> None:
+def test_a_file_written_again_means_the_same(path: Path) -> None:
     file = read(path)
     again = parse(load_yaml(text_of(file, "written again")))
     assert again == file
@@ -100,9 +101,9 @@ FOLDERS = "data_stages.0.data.dataset"
         (_set("data_stages.1.name", "stable"), "data_stages", "unique names"),
         (_set("data_stages", []), "data_stages", "no stage"),
         (_set("data_stages.1.sequence_length", 128), "sequence_length", "cannot change"),
-        (_set(f"{FOLDERS}.dataset_weights", [1.0]), "dataset_weights", "one weight a folder"),
+        (_set(f"{FOLDERS}.dataset_weights", [1.0]), "dataset_weights", "one weight per folder"),
         (_set(f"{FOLDERS}.dataset_weights", [-1.0, 2.0]), "dataset_weights", "negative"),
-        (_set(f"{FOLDERS}.dataset_read_path", ["a"]), "dataset_read_path", "one path a folder"),
+        (_set(f"{FOLDERS}.dataset_read_path", ["a"]), "dataset_read_path", "one path per folder"),
         (_set(f"{FOLDERS}.dataset_folder", {"a": 0.5, "b": 0.5}), "dataset_folder", "mapping form"),
         (_set(f"{FOLDERS}.vocab_size", 7), "vocab_size", "not the model's"),
         (_set(f"{FOLDERS}.tokenizer_name", "gpt2"), "tokenizer_name", "not the run's"),
@@ -133,13 +134,13 @@ def test_all_problems_are_told_at_once(document: Document) -> None:
     assert len(check(broken)) == 2
 
 
-def test_a_key_said_twice_is_refused() -> None:
-    with pytest.raises(ConfigError, match="said twice"):
+def test_a_repeated_key_is_refused() -> None:
+    with pytest.raises(ConfigError, match="occurs twice"):
         load_yaml("a: 1\na: 2\n")
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", ""])
-def test_what_is_no_mapping_is_refused(text: str) -> None:
+def test_anything_but_a_mapping_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         load_yaml(text)
 

@@ -1,4 +1,4 @@
-"""What a reader should know of a published file."""
+"""Oddities of published files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_renamed_folder_is_named_with_its_heir() -> None:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data/nanotron_configs")
 def test_the_published_files_have_the_oddities_that_are_known_of_them() -> None:
     found = {path.stem: Counter(kinds(path)) for path in SHARED.glob("*.yaml")}
-    assert found["config_smollm2_360M"]["run_name"]  # it calls itself 1700M
+    assert found["config_smollm2_360M"]["run_name"]  # its name is 1700M
     assert found["config_smollm2_1B"]["rope_interleaved"]
     assert found["stage1_8T"]["decay_end"]  # one step after the last one
     assert found["stage1_8T"]["read_path_name"]  # stack-edu folders, stack-v2 copies

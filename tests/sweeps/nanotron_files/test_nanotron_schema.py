@@ -1,4 +1,4 @@
-"""Our sections and the files we write, held to the recorded classes of nanotron and to its own loader."""
+"""Compare our sections and files with the recorded classes of nanotron and with its own loader."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from benchmarks.record_nanotron_schema import record
 from sweeps.nanotron_files import check, load_yaml, read, recorded_schema, to_document
 from sweeps.nanotron_files.import_published import import_file, write_import
 from sweeps.nanotron_files.learning_rates import decay_window
-from sweeps.nanotron_files.minimal_yaml import OWNERS, whole
+from sweeps.nanotron_files.minimal_yaml import OWNERS, text_of, with_defaults
 from sweeps.nanotron_files.model_sections import Qwen2Model
 from sweeps.nanotron_files.recorded_schema import BRANCHES, REQUIRED, Branch, recorded
 from sweeps.nanotron_files.run_sections import Parallelism
-from sweeps.nanotron_files.write_back import Specs, text_back
+from sweeps.nanotron_files.write_back import Specs, text_back, write_back
 
 TESTS = Path(__file__).parents[2]
 GOLDEN = TESTS / "golden" / "promotion"
@@ -34,7 +34,7 @@ RECORDED = Path(recorded_schema.__file__).parent / "recorded"
 SOURCE = os.environ.get("NANOTRON_SOURCE")
 
 ASKED_AGAIN = {("LRSchedulerArgs", "lr_warmup_style")}
-"""Fields whose default nanotron's own check refuses, so that a file must say them."""
+"""Fields whose default nanotron's own check refuses, so that a file must contain them."""
 
 
 @pytest.mark.parametrize("branch", BRANCHES)
@@ -57,19 +57,19 @@ def test_a_section_has_the_fields_of_nanotrons_class_and_their_defaults(
             )
             assert needed or theirs is REQUIRED, name
         elif field.default is None and not facts.nullable(owner, name):
-            pass  # unsaid: the branch's own default stands for it
+            pass  # unset: the branch's own default is used
         else:
             assert field.default == theirs, name
 
 
-def test_the_kernels_of_qwen_are_those_of_the_branch_unless_said() -> None:
-    unsaid = Qwen2Model()
-    assert whole(unsaid, "main")["_fused_rms_norm"] is True
-    assert whole(unsaid, "smollm3")["_fused_rms_norm"] is False
-    assert "_fused_rms_norm" not in to_document(unsaid)
-    said = Qwen2Model(_fused_rms_norm=False)
-    assert to_document(said)["_fused_rms_norm"] is False
-    assert "_fused_rms_norm" not in to_document(said, branch="smollm3")
+def test_the_kernels_of_qwen_are_those_of_the_branch_unless_set() -> None:
+    unset = Qwen2Model()
+    assert with_defaults(unset, "main")._fused_rms_norm is True
+    assert with_defaults(unset, "smollm3")._fused_rms_norm is False
+    assert "_fused_rms_norm" not in to_document(unset)
+    given = Qwen2Model(_fused_rms_norm=False)
+    assert to_document(given)["_fused_rms_norm"] is False
+    assert "_fused_rms_norm" not in to_document(given, branch="smollm3")
 
 
 def test_a_key_in_use_is_never_left_out_for_a_branch_that_lacks_it() -> None:
@@ -119,7 +119,7 @@ def test_every_written_file_has_the_keys_of_the_branch_alone(path: Path, branch:
     assert "moe_layer_recompute" not in path.read_text()
 
 
-def test_a_written_file_says_no_default_that_nobody_said() -> None:
+def test_a_written_file_contains_no_default_that_was_not_set() -> None:
     document = load_yaml(WRITTEN[0].read_text())
     facts = recorded("main")
     assert set(document["parallelism"]) == {
@@ -130,7 +130,7 @@ def test_a_written_file_says_no_default_that_nobody_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "value", "said"),
+    ("section", "key", "value", "message"),
     [
         ("parallelism", "moe_layer_recompute", True, "nanotron=smollm3"),
         ("parallelism", "recompute_layer", None, "cannot be null"),
@@ -138,13 +138,13 @@ def test_a_written_file_says_no_default_that_nobody_said() -> None:
         ("lighteval", "no_such", 1, "no such key"),
     ],
 )
-def test_what_the_strict_loader_refuses_is_told(
-    section: str, key: str, value: object, said: str
+def test_each_problem_of_the_strict_loader_is_reported(
+    section: str, key: str, value: object, message: str
 ) -> None:
     document = load_yaml((GOLDEN / "published" / "two_stages.yaml").read_text())
     document[section] = {**(document.get(section) or {}), key: value}
     problems = check(document)
-    assert [p for p in problems if p.where == f"{section}.{key}" and said in str(p)], problems
+    assert [p for p in problems if p.where == f"{section}.{key}" and message in str(p)], problems
 
 
 def test_a_key_of_another_branch_is_left_out_where_it_changes_nothing(tmp_path: Path) -> None:
@@ -166,15 +166,16 @@ def test_a_key_of_another_branch_is_left_out_where_it_changes_nothing(tmp_path: 
         assert "moe_layer_recompute" not in back
 
 
-def test_what_one_branch_leaves_unsaid_is_said_for_the_other(tmp_path: Path) -> None:
+def test_a_default_of_one_branch_is_written_for_the_other(tmp_path: Path) -> None:
     imported = import_file(GOLDEN / "published" / "no_weights.yaml", "x", "smollm3")
     specs = Specs.of_plain(imported.configs, "x")
     assert "_fused_rms_norm" not in text_back(specs, imported.sidecar)
-    assert "_fused_rms_norm: false" in text_back(specs, imported.sidecar, branch="main")
+    for_main = text_of(write_back(specs, imported.sidecar), read=imported.sidecar["document"])
+    assert "_fused_rms_norm: false" in for_main
 
 
 def loaded(paths: list[Path]) -> list[dict[str, Any]]:
-    """What nanotron's own loader makes of every file."""
+    """Return the output of nanotron's own loader for each file."""
     tool = TESTS / "tools" / "nanotron_loader.py"
     done = subprocess.run(
         [sys.executable, str(tool), str(SOURCE), *map(str, paths)],
@@ -186,7 +187,7 @@ def loaded(paths: list[Path]) -> list[dict[str, Any]]:
 
 
 def imported_back(paths: list[Path], out: Path) -> list[Path]:
-    """Every file, imported and written back."""
+    """Import each file and return the files written back."""
     found = []
     for number, path in enumerate(paths):
         folder = write_import(import_file(path, "imported"), out / str(number))
@@ -208,9 +209,9 @@ def test_the_decay_lies_where_nanotrons_own_scheduler_has_it(tmp_path: Path) -> 
     base = (GOLDEN / "published" / "two_stages.yaml").read_text()
     paths = []
     for number, (start, steps) in enumerate([(61, None), (20, 30), (None, 40), (61, 40)]):
-        said = {"lr_decay_starting_step": start, "lr_decay_steps": steps}
+        given = {"lr_decay_starting_step": start, "lr_decay_steps": steps}
         document = load_yaml(base)
-        document["optimizer"]["learning_rate_scheduler"] |= said
+        document["optimizer"]["learning_rate_scheduler"] |= given
         paths.append(tmp_path / f"{number}.yaml")
         paths[-1].write_text(yaml.safe_dump(document))
     for path, answer in zip(paths, loaded(paths), strict=True):

@@ -1,4 +1,4 @@
-"""Files from strangers: one message each, nothing of theirs resolved, and the rate as it is trained."""
+"""Untrusted files give one message each, are not interpolated, and have the trained learning rate."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from omegaconf import OmegaConf
 
 from ablations.config.literal import literal
 from ablations.errors import ConfigError
-from sweeps.nanotron_files import check, load_yaml, meaning, oddities, parse, read
+from sweeps.nanotron_files import check, load_yaml, oddities, parse, read
 from sweeps.nanotron_files.foreign_yaml import MOST_BYTES
 from sweeps.nanotron_files.import_published import import_file, write_import
 from sweeps.nanotron_files.write_back import Specs, text_back, write_back
 from tests.conftest import Ablate
+from tests.oracles.nanotron_meaning import meaning
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "promotion" / "published"
 CASES = Path(__file__).parents[3].parent / "shared" / "cases" / "nanotron_files"
@@ -26,7 +27,7 @@ Document = dict[str, Any]
 
 
 def document(**scheduler: object) -> Document:
-    """Two stages of a small Llama, 100 steps, with this learning rate."""
+    """Return two stages of a small Llama, 100 steps, with this learning rate."""
     made = load_yaml((GOLDEN / "two_stages.yaml").read_text())
     made["optimizer"]["learning_rate_scheduler"] |= scheduler
     return made
@@ -96,7 +97,9 @@ def test_bytes_that_are_no_config_end_with_one_message(
         ("checkpoints.checkpoint_interval", 0, "at least 1"),
     ],
 )
-def test_numbers_that_no_run_can_have_are_told_by_key(key: str, value: float, said: str) -> None:
+def test_numbers_that_no_run_can_have_are_reported_by_key(
+    key: str, value: float, said: str
+) -> None:
     made = document()
     *parents, last = key.split(".")
     section = made
@@ -195,11 +198,11 @@ def test_a_changed_rate_is_written_with_both_of_its_steps(tmp_path: Path) -> Non
     assert rate.min_decay_lr == rate.learning_rate
 
 
-def test_where_loader_and_scheduler_disagree_both_are_told() -> None:
+def test_if_loader_and_scheduler_disagree_both_are_reported() -> None:
     made = document(lr_decay_starting_step=61, lr_decay_steps=None)
-    (told,) = [o for o in oddities(parse(made)) if o.kind == "decay_default"]
-    assert "61 to 95" in told.what
-    assert "61 to 156" in told.what
+    (found,) = [o for o in oddities(parse(made)) if o.kind == "decay_default"]
+    assert "61 to 95" in found.what
+    assert "61 to 156" in found.what
 
 
 @pytest.mark.parametrize(
@@ -220,7 +223,7 @@ def test_a_rate_that_our_configs_cannot_hold_is_refused(
         import_file(path, "f")
 
 
-def test_flash_attention_in_float32_is_told() -> None:
+def test_flash_attention_in_float32_is_reported() -> None:
     made = document()
     made["model"]["dtype"] = "float32"
     assert "attention_dtype" in [oddity.kind for oddity in oddities(parse(made))]
