@@ -1,10 +1,10 @@
-"""Put an export on disk: written whole into a temporary sibling, then renamed; nothing is overwritten.
+"""Write an export into a temporary sibling folder, then rename it; nothing is overwritten.
 
 exports/<name>-<format>/
-    README.md       how the files are loaded, and what the export leaves out
-    export.json     what was exported, for programs
-    stages/         one set of files a stage
-    tokens/         the token files, where they go along
+    README.md       instructions for loading, and a list of what is left out
+    export.json     description of the export, for programs
+    stages/         one set of files for each stage
+    tokens/         the token files, if they are exported
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ def write_export(
     """Write one export.
 
     Args:
-        plan: What to export.
+        plan: Schedule and sources to export.
         format_name: One of :data:`sweeps.exporters.formats.FORMATS`.
         out: Parent of the export's folder.
-        tokens: copy, link or none; None = the format's first.
-        root: Where the export will lie when it is read; None = where it is written.
+        tokens: copy, link or none; None = the format's first mode.
+        root: Folder in which the export will be read; None = the folder in which it is written.
 
     Returns:
-        The folder and what was written.
+        The folder, and the export that was written.
 
     Raises:
         ConfigError: an unknown format, a mode that the format does not have, or an export of this
-            name that is there already.
+            name that exists already.
         DataError: a source that is not prepared, is damaged or has another tokenizer, or too little
-            disk; nothing is left behind.
+            disk space; nothing is left behind.
     """
     kind = format_named(format_name)
     mode = _mode(kind, format_name, tokens)
     folder = out / f"{plan.name}-{format_name}"
     if folder.exists() or folder.is_symlink():
         raise ConfigError(
-            Problem(str(folder), "is there already", do="remove it, or give another out=")
+            Problem(str(folder), "exists already", do="remove it, or give another out=")
         )
     export = Export(
         plan=plan,
@@ -78,7 +78,7 @@ def write_export(
 
 
 def _root(kind: Format, format_name: str, root: str) -> str:
-    """Return ``root``, if the format's loader reads it as one path."""
+    """Return ``root``; raise ConfigError if the format's loader would not read it as one path."""
     if bad := sorted(set(root) & set(kind.forbidden)):
         raise ConfigError(
             Problem(
@@ -93,7 +93,7 @@ def _root(kind: Format, format_name: str, root: str) -> str:
 
 
 def _build(folder: Path, export: Export, kind: Format, format_name: str) -> None:
-    """Fill a temporary sibling of ``folder`` and give it its name."""
+    """Fill a temporary sibling of ``folder`` and rename it."""
     with making_folder(folder) as building:
         try:
             _fill(building, export, kind, format_name)
@@ -102,7 +102,7 @@ def _build(folder: Path, export: Export, kind: Format, format_name: str) -> None
             if not folder.exists():
                 raise
             raise ConfigError(
-                Problem(str(folder), "was made meanwhile", do="give another out=")
+                Problem(str(folder), "was created meanwhile", do="give another out=")
             ) from None
     sync_folder(folder.parent)
 
@@ -160,7 +160,7 @@ def _mode(kind: Format, name: str, tokens: str | None) -> TokensMode:
 
 
 def _sources(plan: ExportPlan, *, required: bool) -> dict[str, Source]:
-    """Return every source that a stage reads, with its store where it is prepared."""
+    """Return the sources that a stage reads, with their stores if they are prepared."""
     found: dict[str, Source] = {}
     problems: list[Problem] = []
     for name in plan.sources:
@@ -181,7 +181,7 @@ def _sources(plan: ExportPlan, *, required: bool) -> dict[str, Source]:
     if problems:
         if required:
             problems.append(
-                Problem("tokens", "go along only from sound stores", do="or set tokens=none")
+                Problem("tokens", "can be exported only from sound stores", do="or set tokens=none")
             )
         raise DataError(problems)
     return found
@@ -209,7 +209,7 @@ def _together(plan: ExportPlan, sources: Mapping[str, Source]) -> list[Problem]:
     problems += [
         Problem(
             name,
-            "no token file of it holds a window",
+            "none of its token files contains a whole window",
             found=f"at most {max((file.tokens for file in manifest.files), default=0)} tokens",
             allowed=f"{window} tokens or more (sequence length + 1)",
         )
@@ -241,7 +241,7 @@ def _require_space(out: Path, sources: Mapping[str, Source]) -> None:
         raise DataError(
             Problem(
                 str(out),
-                "too little disk for the tokens",
+                "too little disk space for the tokens",
                 found=f"{free / 1e9:,.1f} GB free",
                 allowed=f"{needed / 1e9:,.1f} GB or more",
                 do="set tokens=link or tokens=none, or give another out=",

@@ -1,4 +1,4 @@
-"""Describe an export: the schedule in whole steps, and the token files behind its sources."""
+"""Describe an export: the schedule in whole steps, and the token files of its sources."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ if TYPE_CHECKING:
 __all__ = ["Export", "ExportPlan", "ExportStage", "Source", "TokensMode"]
 
 TokensMode = Literal["copy", "link", "none"]
-"""copy = the export holds the tokens; link = it links to the stores; none = settings alone."""
+"""copy = the export contains the tokens; link = it links to the stores; none = only settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportStage:
-    """One stage in the numbers that other trainers ask for."""
+    """Stage in the numbers that other trainers need."""
 
     number: int
-    """From 1."""
+    """Position in the schedule, from 1."""
     name: str
-    """The schedule's name of it."""
+    """Name in the schedule."""
     first_step: int
-    """The first optimiser step, from 1."""
+    """First optimiser step, from 1."""
     last_step: int
-    """The last optimiser step."""
+    """Last optimiser step."""
     samples: int
-    """Windows of the stage."""
+    """Number of windows."""
     tokens: int
-    """Trained tokens of the stage."""
+    """Number of trained tokens."""
     weights: Mapping[str, float]
     """Source → share of tokens; sources with weight 0 are left out."""
 
     @property
     def stem(self) -> str:
-        """File name of the stage without its ending: ``1_stable``."""
+        """Return the file name of the stage without its ending: ``1_stable``."""
         return f"{self.number}_{slug(self.name)}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportPlan:
-    """One schedule with everything that its exports need."""
+    """Schedule, and what its exports need besides."""
 
     name: str
     """First part of the export's folder name."""
     origin: Mapping[str, str]
     """``{"promotion": folder}``, ``{"run": folder}`` or ``{"config": study}``."""
     config: RunConfig
-    """The run."""
+    """Config of the run."""
     full: FullSpec | None = None
-    """The full run's cluster, where a promotion is exported."""
+    """Cluster of the full run, if a promotion is exported."""
     notes: tuple[str, ...] = ()
-    """Sentences on what the export leaves out, for the reader of its README."""
+    """Sentences for the README on what the export leaves out."""
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -97,16 +97,16 @@ class ExportPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One source of an export."""
+    """Source of an export."""
 
     name: str
-    """The schedule's name of it."""
+    """Name in the schedule."""
     folder: Path | None
-    """Its token store; None where it is not prepared here."""
+    """Token store; None if the source is not prepared on this machine."""
     manifest: StoreManifest | None
-    """The store's manifest."""
+    """Manifest of the store."""
     tokens: float
-    """Training tokens: of the store, else of the source's config."""
+    """Training tokens of the store; without a store, those of the source's config."""
 
     @property
     def slug(self) -> str:
@@ -115,30 +115,30 @@ class Source:
 
     @property
     def files(self) -> tuple[StoreFile, ...]:
-        """Return the store's token files that hold a token."""
+        """Return the store's token files that are not empty."""
         return tuple(file for file in self.manifest.files if file.tokens) if self.manifest else ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """One export being written."""
+    """Export that is being written."""
 
     plan: ExportPlan
-    """The schedule and its origin."""
+    """Schedule and its origin."""
     format: str
     """Name of the format."""
     sources: Mapping[str, Source]
-    """Name → source, for every source that a stage reads."""
+    """Name → source, for each source that a stage reads."""
     tokens: TokensMode
-    """The mode: copied, linked or left behind."""
+    """Mode of the tokens."""
     root: str
-    """Folder of the export when it is read; written paths begin with it."""
+    """Folder in which the export will be read; written paths begin with it."""
     root_given: bool = False
-    """True where the user named ``root``."""
+    """True if the user gave ``root``."""
 
     @property
     def token_bytes(self) -> int:
-        """Return the bytes of a token: the stores', else by the model's vocabulary."""
+        """Return the bytes per token of the stores; without a store, by the model's vocabulary."""
         for source in self.sources.values():
             if source.manifest is not None:
                 return source.manifest.token_bytes
@@ -146,7 +146,7 @@ class Export:
 
     @property
     def eos_id(self) -> int:
-        """Return the token after each document: the stores', else the model's."""
+        """Return the token after each document in the stores; without a store, the model's."""
         for source in self.sources.values():
             if source.manifest is not None:
                 return source.manifest.eos_id

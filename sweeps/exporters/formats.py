@@ -1,4 +1,4 @@
-"""List the formats by name. A module is imported when its format is asked for."""
+"""List the formats by name; a format's module is imported when the format is used."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["FORMATS", "Format", "format_named"]
 
 @dataclass(frozen=True)
 class Format:
-    """One format: its module, and the modes of tokens that it knows."""
+    """Format: its module, and its modes of tokens."""
 
     module: str
     """Module with ``write(export, folder) -> None`` and ``usage(export) -> str``."""
     help: str
-    """One line."""
+    """One line for users."""
     modes: tuple[TokensMode, ...]
     """Values of ``tokens=``; the first is the default."""
     forbidden: str = ""
-    """Characters that the loader would not read as part of a path."""
+    """Characters that the loader does not read as part of a path."""
 
     def write(self, export: Export, folder: Path) -> None:
-        """Write the files of the format into ``folder``, which nobody else sees yet."""
+        """Write the files of the format into ``folder``, which is still temporary."""
         cast(
             "Callable[[Export, Path], None]",
             vars(importlib.import_module(self.module))["write"],
@@ -58,7 +58,7 @@ FORMATS: dict[str, Format] = {
         "sweeps.exporters.megatron",
         "Megatron-LM: indexed dataset (.bin, .idx) and a blend for each stage",
         ("copy", "link", "none"),
-        forbidden=" \t\n*?[]",  # a blend is split at white space, its arguments go through a shell
+        forbidden=" \t\n*?[]",  # a blend is split at white space, and a shell expands its arguments
     ),
     "olmo-core": Format(
         "sweeps.exporters.olmo_core",

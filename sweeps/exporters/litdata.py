@@ -1,10 +1,10 @@
-"""LitData: chunks of windows that its ``TokensLoader`` reads; litgpt's data modules read the same.
+"""LitData: chunks of windows for its ``TokensLoader``, which litgpt's data modules use too.
 
 A chunk is little-endian: uint32 number of items, uint32 offsets of the items and of the end, and the
 items. ``index.json`` lists the chunks with the tokens of each (``dim``). An item here is a window of
-sequence length + 1 tokens, as the platform's own reader cuts them, so that
-``TokensLoader(block_size=sequence_length + 1)`` returns the windows of the store in order. The tail of
-a token file closes its last chunk; the loader leaves it out, as the platform does.
+sequence length + 1 tokens, as in the platform's own reader, so that
+``TokensLoader(block_size=sequence_length + 1)`` returns the windows of the store in order. The last
+chunk of a token file ends with the file's tail, which the loader skips, as the platform does.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from sweeps.exporters.tokens import blocks
 __all__ = ["usage", "write"]
 
 _CHUNK_BYTES = 1 << 26
-"""Largest chunk, 64 MiB, LitData's own default: a loader fetches whole chunks."""
+"""Largest chunk, 64 MiB: LitData's own default. A loader fetches whole chunks."""
 _TYPES = {2: 20, 4: 15}
 """Bytes of a token → LitData's number of torch.uint16 and torch.int32 (it has no uint32)."""
 _LEAF = json.dumps([1, {"type": None, "context": None, "children_spec": []}])
-"""An item is one tensor: how torch writes down the structure of such an item."""
+"""Torch's notation for the structure of an item that is one tensor."""
 
 
 def write(export: Export, folder: Path) -> None:
@@ -52,7 +52,7 @@ def write(export: Export, folder: Path) -> None:
 def _write_dataset(source: Source, folder: Path, window_bytes: int, width: int) -> None:
     chunks: list[dict[str, Any]] = []
     for file in source.files:
-        # A chunk is a block of the file: a multiple of the window, the file's last one excepted.
+        # A chunk is a block of the file. All but the file's last are multiples of the window.
         for data in blocks(source, file, multiple=window_bytes, most=_CHUNK_BYTES):
             whole, tail = divmod(len(data), window_bytes)
             sizes = [window_bytes] * whole + [tail] * (tail > 0)
@@ -84,7 +84,7 @@ def _write_dataset(source: Source, folder: Path, window_bytes: int, width: int) 
 
 
 def usage(export: Export) -> str:
-    """Return how LitData reads a stage."""
+    """Return instructions for reading a stage with LitData."""
     first = export.plan.stages[0].stem
     return f"""
     stage = json.load(open("stages/{first}.json"))

@@ -1,7 +1,7 @@
 """Megatron-LM: an indexed dataset for each token file, and a blend for each stage.
 
-An indexed dataset is two files. ``.bin`` holds the tokens of all sequences one after the other: it
-is the store's own token file. ``.idx`` is little-endian::
+An indexed dataset is two files. ``.bin`` contains the tokens of all sequences, one after the other:
+it is the store's own token file. ``.idx`` is little-endian::
 
     9 bytes    MMIDIDX, two zero bytes
     uint64     version, 1
@@ -9,15 +9,16 @@ is the store's own token file. ``.idx`` is little-endian::
     uint64     number of sequences, n
     uint64     number of document indices, n + 1
     int32[n]   tokens of each sequence
-    int64[n]   where each sequence begins in .bin, in bytes
-    int64[n+1] the sequence at which each document begins, and n at the end
+    int64[n]   start of each sequence in .bin, in bytes
+    int64[n+1] first sequence of each document, and n at the end
 
 A sequence is a document with its end-of-document token. Ids of four bytes are written as int32,
 which has the same bits below 2^31.
 
-A blend lists weight and path in turn; a source with several token files shares its weight among
-them in proportion to their tokens. ``megatron/training/training.py`` (d98e8a64, August 2026) reads
-the blend of the phase between two ``--phase-transition-iterations``, and saves and exits at each.
+A blend lists weights and paths alternately. The weight of a source with several token files is
+divided among them in proportion to their tokens. ``megatron/training/training.py`` (d98e8a64, August
+2026) reads the blend of the phase between two ``--phase-transition-iterations``, and saves and exits
+at each.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def write_index(source: Source, file: StoreFile, stream: BinaryIO) -> None:
     """Write the ``.idx`` of a token file, in three passes over its document ends.
 
     Raises:
-        DataError: document ends that are not the file's, or a document of 2^31 tokens or more.
+        DataError: document ends that do not fit the file, or a document of 2^31 tokens or more.
     """
     assert source.manifest is not None
     width = source.manifest.token_bytes
@@ -94,7 +95,7 @@ def _stem(number: int) -> str:
 
 
 def _blend(export: Export, stage: ExportStage) -> list[tuple[str, float]]:
-    """Path without ending → weight, of every token file that the stage reads."""
+    """Return path without ending and weight of each token file that the stage reads."""
     blend: list[tuple[str, float]] = []
     for name, weight in stage.weights.items():
         source = export.sources[name]
@@ -109,11 +110,11 @@ def _blend(export: Export, stage: ExportStage) -> list[tuple[str, float]]:
 
 
 def _arguments(export: Export, stage: ExportStage) -> str:
-    """Return the stage's arguments of ``pretrain_gpt.py``, one a line."""
+    """Return the stage's arguments of ``pretrain_gpt.py``, one per line."""
     plan = export.plan
     lines = [
         f"--data-args-path {export.path('stages', f'{stage.stem}.blend')}",
-        # The schedule asks for all of each dataset, so there is none left to evaluate.
+        # The schedule uses each dataset whole, so no part is left for evaluation.
         "--split 100,0,0",
         "--eval-iters 0",
         f"--seq-length {plan.schedule.sequence_length}",
@@ -127,7 +128,7 @@ def _arguments(export: Export, stage: ExportStage) -> str:
 
 
 def usage(export: Export) -> str:
-    """Return how Megatron-LM is started with the files."""
+    """Return instructions for starting Megatron-LM with the files."""
     first = export.plan.stages[0].stem
     return f"""
 Each stage has its blend and the arguments that go with it:

@@ -2,8 +2,7 @@
 
 A shard is little-endian: uint32 number of samples, uint32 offsets of the samples and of the end, the
 columns as JSON, and the samples. A sample has one column, ``tokens``: a window of sequence length + 1
-tokens, as the platform's own reader cuts them. The tail of a token file is left out, as the platform
-leaves it out.
+tokens, as in the platform's own reader. The tail of a token file is left out, as in the platform.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ __all__ = ["usage", "write"]
 
 _VERSION = 2
 _SHARD_BYTES = 1 << 26
-"""Largest shard's samples, 64 MiB, as MosaicML's own writer cuts them."""
+"""Largest size of a shard's samples, 64 MiB, as in MosaicML's own writer."""
 
 
 def write(export: Export, folder: Path) -> None:
@@ -87,7 +86,7 @@ def _write_dataset(source: Source, folder: Path, window: int, width: int) -> Non
 
 
 def usage(export: Export) -> str:
-    """Return how MosaicML Streaming reads a stage."""
+    """Return instructions for reading a stage with MosaicML Streaming."""
     first = export.plan.stages[0].stem
     length = export.plan.schedule.sequence_length
     return f"""

@@ -1,8 +1,8 @@
-"""nanotron: the chain of files of main or of the branch smollm3, and the token folders that they read.
+"""nanotron: the chain of files for main or for the branch smollm3, and their token folders.
 
-The files are those that a promotion writes (``sweeps.nanotron_files.chain``); their token folders are
-the export's own where tokens go along. nanotron reads datatrove's token files, which is how the
-stores lie on disk.
+The files are those that a promotion writes (``sweeps.nanotron_files.chain``). If tokens are exported,
+the files name the token folders of the export. nanotron reads datatrove's token files, which is the
+format of the stores.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["usage", "write"]
 
 
 def write(export: Export, folder: Path) -> None:
-    """Write one file a stage, and the token folders."""
+    """Write one file for each stage, and the token folders."""
     if export.tokens != "none":
         for source in export.sources.values():
             target = folder / "tokens" / source.slug
@@ -53,7 +53,7 @@ def _run(export: Export) -> ChainRun:
     else:
         run = _run_of_config(export)
     if export.tokens == "none" and not export.root_given:
-        return run  # the promotion's cluster, or the stores, name the folders
+        return run  # with the folders of the promotion's cluster or of the stores
     return replace(
         run,
         folders={n: export.path("tokens", source.slug) for n, source in export.sources.items()}
@@ -62,7 +62,7 @@ def _run(export: Export) -> ChainRun:
 
 
 def _run_of_config(export: Export) -> ChainRun:
-    """Return the chain of a run that was not promoted, with its own ranks and stores."""
+    """Return the chain of a run that was not promoted, with the ranks and stores of its config."""
     plan = export.plan
     config, schedule = plan.config, plan.schedule
     execution = config.execution
@@ -88,7 +88,7 @@ def _run_of_config(export: Export) -> ChainRun:
 
 
 def usage(export: Export) -> str:
-    """Return how nanotron is started with the files."""
+    """Return instructions for starting nanotron with the files."""
     first = export.plan.stages[0].stem
     return f"""
 One file a stage; each starts from the last checkpoint of the one before:

@@ -1,8 +1,8 @@
 """OLMo-core: raw token files named .npy, and a source mixture for each stage.
 
-OLMo-core maps a token file without any header, as the store's token files are. A mixture is the
-content of ``olmo_core.data.source_mixture.SourceMixtureDatasetConfig``; OLMo-core counts the tokens
-of the files, takes each source's share of the tokens asked for, and repeats a source where
+OLMo-core maps token files without a header, which is the format of the stores. A mixture is the
+content of ``olmo_core.data.source_mixture.SourceMixtureDatasetConfig``. OLMo-core counts the tokens
+of the files, takes each source's share of the requested tokens, and repeats a source if
 ``max_repetition_ratio`` allows it.
 """
 
@@ -51,13 +51,13 @@ def _source(export: Export, stage: ExportStage, name: str) -> dict[str, Any]:
         "source_name": name,
         "target_ratio": stage.weights[name],
         "paths": [export.path("tokens", source.slug, file) for file in files],
-        # An unprepared source's tokens are an estimate: leave room for a smaller one.
+        # The tokens of an unprepared source are an estimate; the source may be smaller.
         "max_repetition_ratio": float(max(1, math.ceil(epochs))) + (source.manifest is None),
     }
 
 
 def usage(export: Export) -> str:
-    """Return how OLMo-core builds the dataset of a stage."""
+    """Return instructions for building the dataset of a stage with OLMo-core."""
     first = export.plan.stages[0].stem
     dtype = "uint16" if export.token_bytes == 2 else "uint32"
     return f"""

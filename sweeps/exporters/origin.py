@@ -1,4 +1,4 @@
-"""Read what is exported from a promotion, the record of a run, or a composed config."""
+"""Make the plan of an export from a promotion, the record of a run, or a composed config."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["plan_of", "plan_of_config", "plan_of_promotion", "plan_of_run"]
 
 _GROUPS = ("tokenizer", "mixture", "schedule", "model", "training", "evaluation")
 _OWN_KEYS = ("promotion", "run", "format", "out", "tokens", "root")
-"""Keys of ``conf/export.yaml`` that are not the run's."""
+"""Keys of ``conf/export.yaml`` that do not belong to the run."""
 
 
 def plan_of(config: Mapping[str, Any]) -> ExportPlan:
-    """Return the plan of what a composed config of ``ablate export`` names.
+    """Return the plan for a composed config of ``ablate export``.
 
     Raises:
-        ConfigError: a promotion and a run are both named, or the one named is not there.
+        ConfigError: both a promotion and a run are named, or the one named does not exist.
     """
     promotion, run = config.get("promotion"), config.get("run")
     if promotion is not None and run is not None:
@@ -48,12 +48,12 @@ def plan_of_promotion(folder: Path, data_dir: str) -> ExportPlan:
 
     Args:
         folder: The promotion's folder.
-        data_dir: Where the token stores are.
+        data_dir: Folder of the token stores.
 
     Raises:
-        ConfigError: the folder is no promotion, or a file of it cannot be read.
+        ConfigError: the folder is not a promotion, or one of its files cannot be read.
     """
-    # Imported here: `--help` and `--cfg` need it not.
+    # Imported here, because `--help` and `--cfg` do not need it.
     from sweeps.promotion.specs import FullSpec
 
     path = folder / "promotion.json"
@@ -87,14 +87,14 @@ def plan_of_run(folder: Path, data_dir: str, config_dirs: tuple[Path, ...] = ())
     """Return the plan of a run that was recorded in ``folder``.
 
     Raises:
-        ConfigError: the folder holds no record.
+        ConfigError: the folder contains no record.
     """
     record = RunRecord(folder)
     if not record.exists():
         raise ConfigError(
             Problem("run", "not a run folder", found=str(folder), do="see `ablate ls`")
         )
-    # A run adds to its config which tokens it found prepared.
+    # A run adds to its config the stores that it found.
     recorded = {key: value for key, value in record.manifest.config.items() if key != "stores"}
     config = replace(load(recorded, config_dirs), data_dir=data_dir)
     return ExportPlan(

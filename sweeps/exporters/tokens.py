@@ -1,4 +1,4 @@
-"""Token files of a store, read in stream and checked on the way."""
+"""Copy token files of a store as a stream, and check them at the same time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sweeps.exporters.export_plan import Source, TokensMode
 __all__ = ["blocks", "document_ends", "place_file", "place_index", "store_file"]
 
 BLOCK_BYTES = 1 << 22
-"""Bytes held at once, 4 MiB: the memory of an export does not grow with its tokens."""
+"""Bytes in memory at once, 4 MiB: the memory of an export does not grow with its tokens."""
 
 
 def store_file(source: Source, file: StoreFile) -> Path:
-    """Return where a token file of a prepared source lies."""
+    """Return the path of a token file of a prepared source."""
     assert source.folder is not None
     return source.folder / TRAIN / file.name
 
@@ -33,13 +33,12 @@ def blocks(
     Args:
         source: The source.
         file: One of its token files.
-        multiple: Bytes that a block's length is a multiple of, the last block excepted.
-        most: Bytes of a block, rounded down to a multiple; one multiple where it is larger; None =
-            :data:`BLOCK_BYTES`.
+        multiple: Bytes; the length of each block but the last is a multiple of it.
+        most: Largest length of a block in bytes, at least one multiple; None = :data:`BLOCK_BYTES`.
 
     Raises:
-        DataError: the file is not the one that was prepared; raised after its last block, so that
-            a caller that writes into a temporary folder leaves nothing behind.
+        DataError: the file is not the one that was prepared. It is raised after the last block, so
+            callers must write into a temporary folder.
     """
     path, digest = store_file(source, file), hashlib.sha256()
     size = max(multiple, (most or BLOCK_BYTES) // multiple * multiple)
@@ -72,7 +71,7 @@ def place_file(source: Source, file: StoreFile, target: Path, mode: TokensMode) 
 
 
 def place_index(source: Source, file: StoreFile, target: Path) -> None:
-    """Write a token file's ``.index`` to ``target``, checked on the way.
+    """Check a token file's ``.index`` and write it to ``target``.
 
     Raises:
         DataError: see :func:`document_ends`.
@@ -83,10 +82,10 @@ def place_index(source: Source, file: StoreFile, target: Path) -> None:
 
 
 def document_ends(source: Source, file: StoreFile) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield the ends of a file's documents in order, in blocks: token offsets, int64.
+    """Yield blocks of the ends of a file's documents, in order: token offsets ``[k]``, int64.
 
     Raises:
-        DataError: ends that do not ascend, do not end with the file, or do not lie behind an
+        DataError: ends that do not ascend, do not end with the file, or do not follow an
             end-of-document token.
     """
     assert source.manifest is not None

@@ -3,7 +3,7 @@
 torchtitan 0.3 tokenises text as it trains and has no reader of token files. Its
 ``InterleavedHuggingFaceTextDataLoader`` draws the source of each sequence by weight. The export's
 ``stored_tokens.py`` (a copy of ``sweeps/exporters/for_torchtitan.py``) registers each source as a
-dataset of documents that are tokens already, with the tokenizer that passes them on.
+dataset of tokenised documents, with a tokenizer that returns the tokens unchanged.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def write(export: Export, folder: Path) -> None:
 
 
 def usage(export: Export) -> str:
-    """Return how torchtitan reads a stage, and what it cannot do."""
+    """Return instructions for reading a stage with torchtitan, and its limits."""
     first = export.plan.stages[0].stem
     return f"""
 With this folder on the Python path:

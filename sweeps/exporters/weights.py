@@ -1,4 +1,4 @@
-"""Write the schedule alone, as YAML and as JSON: ``weights.yaml``, ``weights.json``."""
+"""Write only the schedule, as YAML and as JSON: ``weights.yaml``, ``weights.json``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write(export: Export, folder: Path) -> None:
 
 
 def usage(export: Export) -> str:
-    """Return how the files are read."""
+    """Return a description of the files."""
     del export
     return (
         "`weights.yaml` and `weights.json` hold the same: stages in order, with their steps, samples, "

@@ -1,4 +1,4 @@
-"""Made stores whose tokens show their source, and exports of a schedule over them."""
+"""Make stores whose tokens identify their source, and exports of a schedule over them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STAGES = {
     "decay": (0.25, dict(zip(SOURCES, (0.1, 0.0, 0.9), strict=True))),
 }
 VOCABULARY = {2: 1024, 4: 100_000}
-"""Bytes of a token → size of the vocabulary."""
+"""Bytes per token → size of the vocabulary."""
 SCHEDULE = {
     "total_tokens": 384_000,
     "stages": {
@@ -117,7 +117,7 @@ Made = Callable[..., ExportPlan]
 
 @pytest.fixture(scope="session")
 def made_stores(tmp_path_factory: pytest.TempPathFactory) -> Mapping[int, Path]:
-    """Bytes of a token → data folder with the three sources; never to be changed."""
+    """Return bytes per token → data folder with the three sources; tests must not change it."""
     folders = {}
     for token_bytes in (2, 4):
         folders[token_bytes] = tmp_path_factory.mktemp(f"stores{token_bytes}")
@@ -129,7 +129,7 @@ def made_stores(tmp_path_factory: pytest.TempPathFactory) -> Mapping[int, Path]:
 
 @pytest.fixture(scope="session")
 def made_plan(made_stores: Mapping[int, Path]) -> Callable[[int], ExportPlan]:
-    """Return the plan over the stores with tokens of so many bytes."""
+    """Return the plan over the stores with tokens of ``token_bytes`` bytes."""
     return lambda token_bytes: plan_of_config(config_values(made_stores[token_bytes], token_bytes))
 
 
@@ -153,7 +153,7 @@ def stored_windows(plan: ExportPlan, source: str) -> npt.NDArray[np.int64]:
 
 def sources_of(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return the number of the source of each row of tokens; every row must be of one source."""
-    signed = rows.astype(np.int64)  # -1 has no place among unsigned tokens
+    signed = rows.astype(np.int64)  # unsigned tokens cannot be -1
     masked = np.where(signed == EOS, -1, signed % 3)
     numbers: npt.NDArray[np.int64] = masked.max(axis=1)
     assert bool(((masked == numbers[:, None]) | (masked == -1)).all())

@@ -1,4 +1,4 @@
-"""An export is whole or not there, never overwritten, and refuses what it cannot vouch for."""
+"""An export is written atomically, never overwrites, and refuses unsound sources."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.sweeps.exporters.conftest import (
 
 Plans = Callable[[int], ExportPlan]
 _SAME_TOKENS = ("litgpt", "smollm3")
-"""Formats that write the token files of another one."""
+"""Formats that write the token files of another format."""
 WITH_TOKENS = sorted(
     n for n, kind in FORMATS.items() if "copy" in kind.modes and n not in _SAME_TOKENS
 )
@@ -45,7 +45,7 @@ READ_DOCUMENT_ENDS = ("megatron", "nanotron", "torchtitan")
 
 @pytest.fixture
 def own_stores(made_stores: Mapping[int, Path], tmp_path: Path) -> Path:
-    """Stores of the test's own, to be damaged."""
+    """Return stores that the test may damage."""
     shutil.copytree(made_stores[2], tmp_path / "data")
     return tmp_path / "data"
 
@@ -152,7 +152,7 @@ def test_the_megatron_index_is_written_to_the_byte(tmp_path: Path) -> None:
 def test_an_export_is_never_overwritten(made_plan: Plans, tmp_path: Path, name: str) -> None:
     folder, _ = write_export(made_plan(2), name, out=tmp_path)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="exists already"):
         write_export(made_plan(2), name, out=tmp_path)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
@@ -171,7 +171,7 @@ def test_a_wrong_byte_leaves_no_export(
     content = bytearray(path.read_bytes())
     if cut:
         del content[-8:]
-    else:  # far from the edges that every opening compares
+    else:  # far from the ends, which are compared whenever a store is opened
         content[len(content) // 2] ^= 1
     path.write_bytes(content)
     plan = plan_of_config(config_values(own_stores))
@@ -200,7 +200,7 @@ def test_memory_does_not_grow_with_the_tokens(
 ) -> None:
     for place in ("tokens.BLOCK_BYTES", "megatron._BLOCK"):
         monkeypatch.setattr(f"sweeps.exporters.{place}", 1 << 14)
-    # An index lists its chunks or shards, so its writer holds a row for each.
+    # An index lists its chunks or shards, so its writer keeps a row for each in memory.
     for place in ("litdata._CHUNK_BYTES", "mosaicml._SHARD_BYTES"):
         monkeypatch.setattr(f"sweeps.exporters.{place}", 1 << 17)
 
@@ -210,7 +210,9 @@ def test_memory_does_not_grow_with_the_tokens(
             folder = data / "synthetic_bpe" / source
             write_store(folder, source, files=1, documents=documents)
         plan = plan_of_config(config_values(data))
-        write_export(plan, name, out=tmp_path / "warm")  # imports and caches are not of the tokens
+        write_export(
+            plan, name, out=tmp_path / "warm"
+        )  # imports and caches do not depend on the tokens
         tracemalloc.start()
         try:
             write_export(plan, name, out=tmp_path / "measured")
@@ -307,7 +309,9 @@ def test_a_source_without_a_whole_window_is_refused(
     shutil.rmtree(folder)
     manifest = write_store(folder, "synthetic_junk", files=1, documents=0)
     assert manifest.tokens == 0
-    with pytest.raises(DataError, match="synthetic_junk: no token file of it holds a window"):
+    with pytest.raises(
+        DataError, match="synthetic_junk: none of its token files contains a whole window"
+    ):
         write_export(plan_of_config(config_values(own_stores)), name, out=tmp_path / "out")
 
 
@@ -329,7 +333,7 @@ def test_the_command_exports_a_config_and_a_run(workspace: Path, ablate: Ablate)
     assert (workspace / "exports/synthetic-megatron/stages").is_dir()
     again = ablate("export", "format=megatron", *TINY, *SHORT_SOURCES)
     assert again.code == 2
-    assert "is there already" in again.err
+    assert "exists already" in again.err
     values = config_values(workspace / "data")
     config = {**dump(load(values)), "stores": {"synthetic_facts": "as a run records it"}}
     record = RunRecord.create(workspace / "runs", study="made", trial="a", seed=1, config=config)

@@ -1,6 +1,6 @@
-"""Exports read by the other's own loader: tokens equal, weights realised within 0.1%.
+"""Read exports with the other trainer's own loader: tokens are equal, shares within 0.1%.
 
-The loaders live in an environment of their own, ``.venv-exports`` (``make exports-env``).
+The loaders have a separate environment, ``.venv-exports`` (``make exports-env``).
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ Read = tuple[ExportPlan, Any]
 
 
 def loaded(script: str, format_name: str, plans: Plans, out: Path, *modes: str) -> list[Read]:
-    """Export once for each width of a token, read the exports in the loaders' environment.
+    """Export once for each width of a token, and read the exports in the loaders' environment.
 
-    Two exports share a process: what takes long is the import of the loader.
+    Two exports share a process, because importing the loader takes long.
     """
     found, words = [], []
     for token_bytes, mode in zip((2, 4), modes, strict=False):

@@ -28,7 +28,7 @@ def read(export: Path, out: Path) -> None:
         )
         reading = iter(combined)
         found[f"samples/{stage.stem}"] = np.stack([next(reading).numpy() for _ in range(50)])
-        # The choice of the source alone: its share of a stage is a matter of a million draws.
+        # Only the choice of the source: its share of a stage needs a million draws.
         chosen = [reading._get_dataset_index() for _ in range(DRAWS)]
         names = [Path(path).name for path in plan["datasets"]]
         shares = {name: chosen.count(i) / DRAWS for i, name in enumerate(names)}

@@ -16,7 +16,7 @@ BATCHES = 64
 
 
 class Name:
-    """An endless source that yields its own name."""
+    """Endless source that yields its own name."""
 
     def __init__(self, name):
         self.name = name
@@ -32,7 +32,7 @@ class Name:
 
 
 def module_of(export: Path):
-    """The module that lies in the export."""
+    """Return the module in the export."""
     spec = importlib.util.spec_from_file_location("stored_tokens", export / "stored_tokens.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules["stored_tokens"] = module
@@ -60,7 +60,7 @@ def read(export: Path, out: Path) -> None:
         )
         batches = itertools.islice(iter(loader), BATCHES)
         found[f"samples/{stage.stem}"] = np.concatenate([labels.numpy() for _, labels in batches])
-        # The choice of the source alone: its share of a stage is a matter of a million draws.
+        # Only the choice of the source: its share of a stage needs a million draws.
         chosen = InterleavedDataset(
             [Name(name) for name in plan["weights"]],
             [source.weight for source in config.sources],
