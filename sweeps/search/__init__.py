@@ -1,1 +1,1 @@
-"""The search over mixtures: spaces, designs, surrogates, proposals."""
+"""Search over mixtures: spaces, designs, surrogates, proposals."""

@@ -1,4 +1,4 @@
-"""Designs: the same for a seed, inside the space, and better than chance at what they are for."""
+"""Designs are equal for equal seeds, lie inside the space, and are better than random draws."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def test_fewer_points_of_a_larger_study_are_a_prefix(
 
 def test_every_second_point_of_sobol_edges_lies_on_the_rim(space: SearchSpace) -> None:
     found = space.coordinates(design(space, "sobol-edges", 12, seed=0))
-    room = np.minimum(found - space.polytope.low, space.polytope.high - found).min(axis=1)
-    assert (room[1::2] < 1e-9).all()
-    assert (room[::2] > 1e-4).all()
+    slack = np.minimum(found - space.polytope.low, space.polytope.high - found).min(axis=1)
+    assert (slack[1::2] < 1e-9).all()
+    assert (slack[::2] > 1e-4).all()
 
 
 def test_sobol_edges_reaches_the_most_of_every_source_and_keeps_from_what_is_run() -> None:

@@ -1,4 +1,4 @@
-"""Proposals: repeatable, inside the space, near the optimum, and spread out."""
+"""Proposals are repeatable, inside the space, near the optimum, and spread out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def space_of(**bounds: dict[str, float]) -> SearchSpace:
 
 
 def losses(weights: Floats) -> Floats:
-    """Two domains: one wants code, the other math; web helps neither."""
+    """Return the losses of two domains: one needs code, the other math; web helps neither."""
     return np.stack(
         [1.0 + np.exp(-3.0 * weights[:, 1]), 1.0 + np.exp(-3.0 * weights[:, 2])], axis=1
     )
@@ -75,7 +75,7 @@ def test_where_every_run_failed_a_batch_fills_the_space() -> None:
 
 def test_values_without_a_row_for_each_point_are_refused() -> None:
     space = space_of()
-    with pytest.raises(ConfigError, match="not one row a point"):
+    with pytest.raises(ConfigError, match="not one row per point"):
         Evidence.of(space, design(space, "sobol", 4, seed=0), np.zeros((3, 2)))
 
 
@@ -129,7 +129,7 @@ def test_what_is_maximised_is_picked_like_what_is_minimised() -> None:
     assert (lower.low, lower.high) == pytest.approx((higher.low, higher.high))
 
 
-def test_corners_do_not_decide_which_family_is_believed() -> None:
+def test_corners_do_not_decide_which_family_is_preferred() -> None:
     space = space_of()
     points = design(space, "sobol", 24, seed=0) + space.points(np.eye(3))
     values = losses(space.coordinates(points))
@@ -170,5 +170,5 @@ def test_families_without_free_errors_are_chosen_by_folds() -> None:
 
 def test_objectives_of_another_width_are_refused() -> None:
     space = space_of()
-    with pytest.raises(ConfigError, match="one weight a metric"):
+    with pytest.raises(ConfigError, match="one weight per metric"):
         evidence(space, objectives=np.ones(3))

@@ -1,4 +1,4 @@
-"""The search space: what it refuses, and that its maps stay inside and lead back."""
+"""The search space refuses bad input, and its maps stay inside and are invertible."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SHARED_CAPS = EpochCaps(
 
 @st.composite
 def simplexes(draw: st.DrawFn) -> SimplexSpec:
-    """Bounds, groups and fixed weights around a mixture that keeps them: never contradictory."""
+    """Draw bounds, groups and fixed weights around a mixture that keeps them, so that none contradict."""
     count = draw(st.integers(2, 6))
     names = tuple(f"s{i}" for i in range(count))
     raw = np.array([draw(st.floats(0.0, 1.0)) for _ in names]) + 1e-3
@@ -249,7 +249,7 @@ def test_choices_become_indicators() -> None:
         ({"sources": ("a",), "groups": {"x": GroupSpec(sources=("a",), weight=1.5)}}, "groups.x"),
     ],
 )
-def test_a_simplex_says_what_is_wrong(settings_: dict[str, Any], message: str) -> None:
+def test_a_simplex_names_what_is_wrong(settings_: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         SimplexSpec(**settings_)
 
@@ -307,12 +307,12 @@ def test_caps_that_no_stages_keep_together_are_refused() -> None:
         ({"kind": "choice"}, "at least one"),
     ],
 )
-def test_a_parameter_says_what_is_wrong(settings_: dict[str, Any], message: str) -> None:
+def test_a_parameter_names_what_is_wrong(settings_: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ParameterSpec(**settings_)
 
 
-def test_an_empty_space_and_a_path_said_twice_are_refused() -> None:
+def test_an_empty_space_and_a_path_named_twice_are_refused() -> None:
     with pytest.raises(ConfigError, match="nothing to search"):
         SearchSpaceSpec()
     with pytest.raises(ConfigError, match="as mixture and as parameter"):

@@ -1,4 +1,4 @@
-"""Surrogates: each recovers its own truth, keeps the interface, and says honestly what it knows."""
+"""Surrogates recover their own truth, keep the interface, and have calibrated intervals."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def blend(weights: Floats) -> Floats:
 
 
 def small(name: str) -> Family:
-    """The family with settings that fit in a second."""
+    """Return the family with settings that fit in a second."""
     if name == "lightgbm":
         return TreesFamily(trees=60)
     if name in ("stack", "choice"):
@@ -151,8 +151,8 @@ def test_free_leave_one_out_errors_agree_with_refits(made: Family) -> None:
 
 
 @pytest.mark.parametrize("name", ["gp", "scheffe", "power-law"])
-def test_intervals_hold_what_they_promise(name: str) -> None:
-    held = []
+def test_intervals_have_their_nominal_coverage(name: str) -> None:
+    covered = []
     for seed in range(6):
         inputs, unseen = mixtures(50, seed=seed), mixtures(300, seed=100 + seed)
         rng = np.random.default_rng(seed)
@@ -160,8 +160,8 @@ def test_intervals_hold_what_they_promise(name: str) -> None:
         model = Surrogate(family(name)).fit(inputs, blend(inputs) + rng.normal(0.0, noise, 50))
         low, high = model.predict_interval(unseen, 0.9)
         new = blend(unseen) + rng.normal(0.0, noise, 300)
-        held.append(np.mean((low[:, 0] <= new) & (new <= high[:, 0])))
-    assert 0.84 < np.mean(held) < 0.96
+        covered.append(np.mean((low[:, 0] <= new) & (new <= high[:, 0])))
+    assert 0.84 < np.mean(covered) < 0.96
 
 
 def test_known_noise_weighs_runs() -> None:
@@ -169,13 +169,13 @@ def test_known_noise_weighs_runs() -> None:
     noise = np.where(np.arange(60) % 2, 1.0, 0.02)
     values = blend(inputs) + noise * np.random.default_rng(0).normal(size=60)
     unseen = mixtures(200, seed=1)
-    told = Surrogate(scheffe()).fit(inputs, values, noise).predict(unseen)[:, 0]
-    untold = Surrogate(scheffe()).fit(inputs, values).predict(unseen)[:, 0]
+    weighted = Surrogate(scheffe()).fit(inputs, values, noise).predict(unseen)[:, 0]
+    without = Surrogate(scheffe()).fit(inputs, values).predict(unseen)[:, 0]
     truth = blend(unseen)
-    assert np.std(told - truth) < 0.6 * np.std(untold - truth)
+    assert np.std(weighted - truth) < 0.6 * np.std(without - truth)
 
 
-def test_the_process_believes_a_run_of_huge_known_error_less() -> None:
+def test_the_process_gives_a_run_of_huge_known_error_less_weight() -> None:
     inputs = mixtures(40)
     values = exponential(inputs)
     values = (values - values.mean()) / values.std()
@@ -197,7 +197,7 @@ def test_errors_of_the_process_at_left_out_runs_are_larger_by_what_its_settings_
     # Rasmussen & Williams, eq. 5.12, with the settings kept: mean minus value without the run.
     inverse = np.linalg.inv(model.lower @ model.lower.T)
     kept = -(inverse @ (values - model.mean)) / np.diag(inverse)
-    settings = inputs.shape[1] + 2  # a length a source, the signal, the noise
+    settings = inputs.shape[1] + 2  # one length per source, the signal, the noise
     np.testing.assert_allclose(model.left_out, (1.0 + settings / (2.0 * 30)) * kept, rtol=1e-6)
 
 
@@ -226,7 +226,7 @@ def test_bounding_keeps_what_is_near_and_the_order_of_the_rest() -> None:
 
 
 def test_sparse_swarms_of_many_sources_keep_their_intervals() -> None:
-    held = []
+    covered = []
     for seed in range(10):
         rng = np.random.default_rng(seed)
         inputs = rng.dirichlet(np.full(24, 0.15), 348)
@@ -236,8 +236,8 @@ def test_sparse_swarms_of_many_sources_keep_their_intervals() -> None:
         values = truth + rng.normal(0.0, 0.3 * truth.std(), 348)
         model = Surrogate(family("ridge-sqrt")).fit(inputs[:48], values[:48])
         low, high = model.predict_interval(inputs[48:], 0.9)
-        held.append(((low[:, 0] <= values[48:]) & (values[48:] <= high[:, 0])).mean())
-    assert 0.87 <= np.mean(held) <= 0.93
+        covered.append(((low[:, 0] <= values[48:]) & (values[48:] <= high[:, 0])).mean())
+    assert 0.87 <= np.mean(covered) <= 0.93
 
 
 def test_a_stack_is_not_worse_than_its_worst_and_a_choice_takes_the_right_law() -> None:
@@ -272,7 +272,7 @@ def test_the_leaderboard_ranks_the_right_family_first_and_prints() -> None:
 
 
 class _Wild:
-    """Predicts the right order, a hundred times too far."""
+    """Family that predicts the right order, a hundred times too far."""
 
     name = "wild"
 
@@ -286,16 +286,16 @@ class _Wild:
         return np.ones(len(inputs))
 
 
-def test_a_family_that_leaves_the_data_is_dropped_by_name_and_told_in_time() -> None:
+def test_a_family_that_leaves_the_data_is_dropped_by_name_and_reported_in_time() -> None:
     inputs = mixtures(60)
     values = power(inputs)[:, None]
-    told: list[str] = []
-    board = leaderboard([_Wild(), family("linear")], inputs, values, progress=told.append)
+    progress: list[str] = []
+    board = leaderboard([_Wild(), family("linear")], inputs, values, progress=progress.append)
     assert [entry.name for entry in board.entries] == [board.best] == ["linear"]
     assert [entry.name for entry in board.dropped] == ["wild"]
     assert "wild          dropped: its predictions leave the data" in str(board)
     assert [row["name"] for row in board.rows()] == ["linear", "wild"]
-    assert [line.partition(":")[0] for line in told] == ["wild", "linear"]
+    assert [line.partition(":")[0] for line in progress] == ["wild", "linear"]
 
 
 def test_the_score_has_a_rank_of_its_own_beside_the_mean_over_metrics() -> None:

@@ -1,4 +1,4 @@
-"""An optimum is offered only where there is evidence for it, and the reason is told where not."""
+"""An optimum is recommended only if there is evidence for it; otherwise the reason is given."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ablations.record.run_record import RunRecord
 from sweeps.commands.fit import declared, main
 from sweeps.search.designs import design
 from sweeps.search.proposals import Difference, Evidence, pick, trust_pick
@@ -46,7 +47,7 @@ def gap(value: float, low: float, high: float, to: str = "the baseline") -> Diff
     return Difference(to=to, value=value, low=low, high=high)
 
 
-def test_a_swarm_that_knows_something_offers_its_optimum() -> None:
+def test_a_swarm_with_a_signal_recommends_its_optimum() -> None:
     fit = fit_swarm(swarm(), OPTIONS)
     assert fit.optimum == fit.surface_optimum
     assert fit.optimum == pytest.approx({"web": 0.0, "code": 0.5, "math": 0.5}, abs=0.05)
@@ -60,7 +61,7 @@ def test_a_swarm_that_knows_something_offers_its_optimum() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_shuffled_swarm_offers_none(seed: int) -> None:
+def test_a_shuffled_swarm_recommends_none(seed: int) -> None:
     fit = fit_swarm(swarm(shuffled=True, seed=seed), OPTIONS)
     assert fit.optimum is None
     assert "no better than shuffled scores allow" in fit.evidence.reasons[0]
@@ -68,18 +69,18 @@ def test_a_shuffled_swarm_offers_none(seed: int) -> None:
     assert fit.evidence.more_runs >= 10
 
 
-def test_the_command_says_so_and_records_it(
+def test_the_command_prints_the_reason_and_records_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ratios, metrics = write_pair(tmp_path / "in", swarm(shuffled=True))
     config = {"ratios": str(ratios), "metrics": str(metrics), "out": str(tmp_path / "out"),
               "families": ["log-linear", "linear"], "resamples": 2}  # fmt: skip
     assert main(config) == 0
-    said = capsys.readouterr()
-    assert "not enough evidence for an optimum" in said.out
-    assert "runs more may settle it" in said.out
-    assert "optimum of" not in said.out
-    assert [line.partition(":")[0] for line in said.err.splitlines()] == ["log-linear", "linear"]
+    printed = capsys.readouterr()
+    assert "not enough evidence for an optimum" in printed.out
+    assert "runs more may settle it" in printed.out
+    assert "optimum of" not in printed.out
+    assert [line.partition(":")[0] for line in printed.err.splitlines()] == ["log-linear", "linear"]
     record = json.loads((tmp_path / "out" / "fit.json").read_text())
     assert record["optimum"] is None
     assert record["evidence"]["enough"] is False
@@ -151,7 +152,7 @@ def test_each_figure_has_to_speak_for_the_optimum(
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_a_studys_pick_knows_whether_it_knows(shuffled: bool) -> None:
+def test_a_studys_pick_is_accepted_only_if_runs_are_not_shuffled(shuffled: bool) -> None:
     spec = SimplexSpec(sources=("web", "code", "math"))
     space = SearchSpace.build(SearchSpaceSpec(mixtures={"m": spec}))
     points = design(space, "sobol", 16, seed=0)
@@ -186,10 +187,9 @@ def test_a_study_is_fitted_to_its_objective_against_its_baseline(
     tmp_path: Path, given: dict[str, object], target: list[str] | None, direction: str | None
 ) -> None:
     folder = tmp_path / "s"
-    asks = (("t-0", "design"), ("t-1", "baseline"))
-    for run, phase in asks:
-        (folder / run).mkdir(parents=True)
-        (folder / run / "trial.json").write_text(json.dumps({"phase": phase, "name": "natural"}))
+    for seed, phase in enumerate(("design", "baseline")):
+        labels = {"phase": phase, "name": "natural"}
+        RunRecord.create(tmp_path, study="s", trial="t", seed=seed, config={}, labels=labels)
     asked = Definition(
         study="s", question="", space=None, strategy={"baseline": "natural"},
         objectives={"score": {"metrics": ["score"], "direction": None}}, constraints={},

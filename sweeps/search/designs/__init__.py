@@ -1,4 +1,4 @@
-"""Designs: which points to run before there is anything to learn from.
+"""Designs: points to run before a surrogate can be fitted.
 
 >>> from sweeps.search.space import SearchSpace, SearchSpaceSpec, SimplexSpec
 >>> spec = SearchSpaceSpec(mixtures={"mixture.weights": SimplexSpec(sources=("a", "b"))})

@@ -1,8 +1,8 @@
-"""The standing baselines as points of a search space: natural, uniform, UniMax.
+"""Baselines as points of a search space: natural, uniform, UniMax.
 
-Learned mixtures lose to them often enough (UtiliMax, Aioli) that every study runs them first. A
-baseline that bounds or caps forbid is moved into the space, as near to itself as they allow. Other
-parameters keep the values of the config: a baseline is what is done today.
+Learned mixtures lose to them so often (UtiliMax, Aioli) that each study runs them first. A baseline
+outside the bounds or caps is replaced by the nearest point inside. Other parameters keep the values
+of the config.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def baselines(
     caps: EpochCaps | None = None,
     own: Mapping[str, Any] | None = None,
 ) -> dict[str, Point]:
-    """Name → point of every baseline that what is known allows; duplicates are left out.
+    """Return name → point for each baseline that can be computed; duplicates are left out.
 
     Args:
-        space: Where they must lie.
-        tokens: Tokens available per source; without them there is uniform alone.
-        caps: The full budget; without it there is no UniMax.
+        space: Search space of the points.
+        tokens: Available tokens per source; if None, uniform is the only baseline.
+        caps: Epoch caps at the full budget; if None, there is no UniMax.
         own: Config path of a parameter → the config's own value, which a baseline keeps; see
             :func:`own_point`.
     """
@@ -69,7 +69,7 @@ def _mixture(
     try:
         return unimax(known, budget_tokens=budget, max_epochs=caps.max_epochs)
     except ConfigError:
-        # No mixture of these sources fills the budget under the cap: there is no UniMax to run.
+        # No mixture of these sources fills the budget under the cap, so UniMax does not exist.
         return None
 
 
@@ -81,7 +81,7 @@ def _same(space: SearchSpace, left: Point, right: Point) -> bool:
 def own_point(space: SearchSpace, own: Mapping[str, Any] | None = None) -> Point:
     """Return the config as a point: weights at the centre, parameters at their own values.
 
-    A value outside its range becomes the nearest inside; where there is none, the middle.
+    A value outside its range becomes the nearest one inside, or the middle one if none is nearest.
     """
     middle = space.points(space.centre[None])[0]
     kept: Point = {
@@ -95,5 +95,5 @@ def own_point(space: SearchSpace, own: Mapping[str, Any] | None = None) -> Point
 def _inside(space: SearchSpace, around: Point, mixtures: Mapping[str, Mixture]) -> Point:
     wanted: Point = {**around, **{path: dict(mixture) for path, mixture in mixtures.items()}}
     inside = space.points(space.nearest(space.coordinates([wanted], check=False)))[0]
-    # Coordinates round a value in its last digits, and another digit is another run.
+    # Coordinates round the last digits of a value, and another digit would make another run.
     return {path: inside[path] if path in mixtures else around[path] for path in inside}

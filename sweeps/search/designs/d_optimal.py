@@ -1,4 +1,4 @@
-"""Choosing rows of a candidate set: farthest-point maximin, and D-optimality by exchange."""
+"""Choose rows of a candidate set: farthest-point maximin, and D-optimality by exchange."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _ROUNDS = 20
 
 
 def maximin(distances: tuple[Floats, Floats], n: int) -> NDArray[np.intp]:
-    """Rows chosen one at a time, each the farthest from all before it (Gonzalez 1985).
+    """Choose rows one at a time, each the farthest from all before it (Gonzalez 1985).
 
     Args:
-        distances: Among the candidates, and from the candidates to points already taken.
-        n: How many to choose.
+        distances: Distances ``[c, c]`` among candidates, and ``[c, k]`` to points already taken.
+        n: Number of rows to choose.
     """
     among, to_taken = distances
     nearest = to_taken.min(axis=1) if to_taken.shape[1] else np.full(len(among), np.inf)
     chosen: list[int] = []
     for _ in range(min(n, len(among))):
-        # Without anything taken the first is the most central: everything is far from it alike.
+        # If nothing is taken, the first is the most central row.
         row = int(nearest.argmax()) if np.isfinite(nearest).all() else int(among.sum(1).argmin())
         chosen.append(row)
         nearest = np.minimum(nearest, among[row])
@@ -35,15 +35,15 @@ def maximin(distances: tuple[Floats, Floats], n: int) -> NDArray[np.intp]:
 
 
 def d_optimal(rows: Floats, n: int, taken: Floats) -> NDArray[np.intp]:
-    """Rows that maximise the determinant of the information matrix, by Fedorov's exchange.
+    """Choose rows that maximise the determinant of the information matrix, by Fedorov's exchange.
 
-    A greedy start adds the row of largest variance; then pairs are exchanged while the determinant
-    grows, one removed row at a time.
+    A greedy start adds the row of largest variance. Then chosen rows are replaced one at a time while
+    the determinant grows.
 
     Args:
         rows: Features ``[candidates, f]``.
-        n: How many to choose; none is chosen twice.
-        taken: Features of points that are run anyway.
+        n: Number of rows to choose; none is chosen twice.
+        taken: Features ``[k, f]`` of points that are run anyway.
     """
     n = min(n, len(rows))
     information = taken.T @ taken + _RIDGE * np.eye(rows.shape[1])
@@ -56,7 +56,7 @@ def d_optimal(rows: Floats, n: int, taken: Floats) -> NDArray[np.intp]:
         chosen.append(row)
         inverse = _with(inverse, rows[row], 1.0)
     for _ in range(_ROUNDS):
-        # Recomputed each round: thousands of rank-one updates would gather rounding.
+        # Recomputed each round, because rounding errors of rank-one updates accumulate.
         picked = rows[chosen]
         inverse = _inverse(information + picked.T @ picked)
         if not _exchange(rows, chosen, inverse):
@@ -65,7 +65,7 @@ def d_optimal(rows: Floats, n: int, taken: Floats) -> NDArray[np.intp]:
 
 
 def _exchange(rows: Floats, chosen: list[int], inverse: Floats) -> bool:
-    """Replace every chosen row by the best other one; whether any was."""
+    """Replace each chosen row by the best other one; return True if any was replaced."""
     changed = False
     for position, old in enumerate(chosen):
         projected = rows @ inverse
@@ -83,7 +83,7 @@ def _exchange(rows: Floats, chosen: list[int], inverse: Floats) -> bool:
 
 
 def _with(inverse: Floats, row: Floats, sign: float) -> Floats:
-    """The inverse of the information matrix with ``row`` added (or removed): Sherman-Morrison."""
+    """Return the inverse of the information matrix with ``row`` added or removed (Sherman-Morrison)."""
     along = inverse @ row
     updated: Floats = inverse - sign * np.outer(along, along) / (1.0 + sign * float(row @ along))
     return updated

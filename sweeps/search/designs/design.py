@@ -1,10 +1,10 @@
 """Space-filling and optimal designs on a search space, the same for the same seed.
 
-sobol        low-discrepancy points of the unit box, carried onto the bounded simplexes
-sobol-edges  those, by turns with points of corners, edges and faces far from everything before
+sobol        low-discrepancy points of the unit box, mapped onto the bounded simplexes
+sobol-edges  those, alternating with points of corners, edges and faces far from all before them
 dirichlet    draws around a prior, small weights made exact zeros (RegMix's swarm)
-maximin      draws thinned until the smallest distance between two is largest
-d-optimal    rows that make the least-squares fit of a feature map most certain
+maximin      draws chosen so that the smallest distance between two is largest
+d-optimal    draws chosen so that the least-squares fit of a feature map is most certain
 """
 
 from __future__ import annotations
@@ -26,28 +26,27 @@ __all__ = ["DESIGNS", "Design", "DesignOptions", "blending", "design", "distance
 Design = Literal["sobol", "dirichlet", "maximin", "d-optimal", "sobol-edges"]
 
 DESIGNS: tuple[str, ...] = get_args(Design)
-"""Names that :func:`design` knows."""
+"""Names of the designs."""
 
 _CANDIDATES_PER_POINT = 24
-"""Draws that maximin and D-optimal designs choose from, per point asked for."""
-
+"""Draws that maximin and D-optimal designs choose from, per requested point."""
 
 _EDGE_CANDIDATES = 1000
-"""Draws from corners, edges and faces: as many for every size, so that sizes share their beginning."""
+"""Draws from corners, edges and faces; independent of the size, so that smaller designs are prefixes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DesignOptions:
-    """What the designs other than Sobol's want to know."""
+    """Options of the designs other than Sobol's."""
 
     prior: Mapping[str, Any] | None = None
-    """Mean of the Dirichlet draws; the middle of the space where it is not said."""
+    """Mean of the Dirichlet draws; the middle of the space if None."""
     concentration: float = 4.0
     """Dirichlet parameters are ``concentration × prior weight``."""
     sparse_below: float = 0.0
-    """Weights under this become exact zeros in Dirichlet draws."""
+    """Weights below this become exact zeros in Dirichlet draws."""
     features: Callable[[Floats], Floats] | None = None
-    """Feature map of the D-optimal design; linear and pairwise blending terms when None."""
+    """Feature map of the D-optimal design; :func:`blending` if None."""
 
 
 def design(
@@ -59,23 +58,23 @@ def design(
     taken: Floats | None = None,
     options: DesignOptions | None = None,
 ) -> list[Point]:
-    """Return ``n`` points of one design, none of them twice; fewer where the space has fewer.
+    """Return ``n`` different points of one design, or fewer if the space has fewer.
 
-    Parameters that come in levels use each level as often as any other. A space of few points is
-    taken point by point, whatever the design.
+    Each level of a discrete parameter is used equally often. A space of few points is enumerated,
+    whatever the design.
 
     Args:
-        space: Where they lie.
+        space: Search space of the points.
         kind: One of :data:`DESIGNS`.
-        n: How many.
+        n: Number of points.
         seed: The same seed gives the same points, and fewer points of a ``sobol`` or
             ``sobol-edges`` design are a prefix.
-        taken: Coordinates that are run anyway (baselines): the designs that look at distances or at
-            the information of runs fill around them.
+        taken: Coordinates ``[k, d]`` that are run anyway (baselines). Designs that use distances or
+            the information of runs take them into account.
         options: Prior, sparsity, features.
 
     Raises:
-        ConfigError: an unknown design.
+        ConfigError: an unknown design, or a negative number of points.
     """
     if kind not in DESIGNS:
         raise ConfigError(unknown_name("search.design", "design", kind, DESIGNS))
@@ -86,7 +85,7 @@ def design(
     if space.size is not None and space.size <= ENUMERATED:
         return space.points(spread(space, n, already, rng))
     rows = _rows(space, kind, n, seed, already, rng, options or DesignOptions())
-    # The D-optimal choice weighs levels itself.
+    # The D-optimal choice takes levels into account itself.
     levelled = rows if kind == "d-optimal" else balanced(space, rows)
     asked = {space.key(point) for point in space.points(already)} if len(already) else set()
     return distinct(space, space.points(levelled), asked, (seed,))
@@ -101,7 +100,7 @@ def _rows(
     rng: np.random.Generator,
     options: DesignOptions,
 ) -> Floats:
-    """Return coordinates of a design's points, before levels are looked at."""
+    """Return coordinates of a design's points, before levels are balanced."""
     if kind == "sobol":
         return _sobol(space, n, seed)
     if kind == "sobol-edges":
@@ -126,18 +125,18 @@ def _rows(
 
 
 def blending(inputs: Floats) -> Floats:
-    """Linear terms and products of pairs: Scheffé's quadratic blending model."""
+    """Return linear terms and products of pairs: Scheffé's quadratic blending model."""
     first, second = np.triu_indices(inputs.shape[1], 1)
     return np.concatenate([inputs, inputs[:, first] * inputs[:, second]], axis=1)
 
 
 def distances(space: SearchSpace, left: Floats, right: Floats) -> tuple[Floats, Floats]:
-    """Distances among ``left``, and from ``left`` to ``right``, between square roots of inputs.
+    """Return distances among ``left``, and from ``left`` to ``right``, between roots of inputs.
 
-    Square roots make a step from 0 to 1% as long as it is for a model: Hellinger's distance.
+    With square roots (Hellinger's distance) the step from 0 to 1% is as large as its effect on a model.
     """
-    here, there = _roots(space, left), _roots(space, right)
-    return _euclid(here, here), _euclid(here, there)
+    first, second = _roots(space, left), _roots(space, right)
+    return _euclid(first, first), _euclid(first, second)
 
 
 def _roots(space: SearchSpace, coordinates: Floats) -> Floats:
@@ -148,7 +147,7 @@ def _roots(space: SearchSpace, coordinates: Floats) -> Floats:
 def _by_turns(
     space: SearchSpace, inner: Floats, n: int, taken: Floats, rng: np.random.Generator
 ) -> Floats:
-    """Inner points in their order, after each the outermost candidate farthest from all so far."""
+    """Alternate inner points, in order, with the edge candidate farthest from all before it."""
     drawn = np.concatenate([space.snap(space.corners), space.edges(_EDGE_CANDIDATES, rng)])
     roots = _roots(space, drawn)
     gaps = _euclid(roots, _roots(space, taken)).min(axis=1, initial=np.inf)
@@ -172,7 +171,7 @@ def _sobol(space: SearchSpace, n: int, seed: int) -> Floats:
     if width == 0 or n == 0:
         return np.tile(space.centre, (n, 1))
     with warnings.catch_warnings():
-        # Balance of powers of two is given up on purpose: a study asks for any number of points.
+        # A study may request any number of points, so the balance of powers of two is given up.
         warnings.filterwarnings("ignore", message="The balance properties of Sobol")
         box = qmc.Sobol(width, seed=np.random.default_rng((seed, 17))).random(n)
     return space.from_unit(box)

@@ -1,4 +1,4 @@
-"""Deal values that come in levels: each level as often as any other, no point twice."""
+"""Balance the levels of discrete parameters, and replace points that occur twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sweeps.search.space import Floats, Point, SearchSpace
 __all__ = ["ENUMERATED", "balanced", "distinct", "spread"]
 
 ENUMERATED = 4096
-"""Largest number of points that is listed whole; a larger space is drawn from."""
+"""Largest number of points that are enumerated; a larger space is sampled."""
 
 _DRAWS = 64
 
@@ -20,8 +20,8 @@ _DRAWS = 64
 def spread(space: SearchSpace, n: int, taken: Floats, rng: np.random.Generator) -> Floats:
     """Return at most ``n`` points of a space of few points, none of them taken.
 
-    One at a time, the point whose levels were used least, then the farthest from all before it; draws
-    decide between equals. Fewer points are a prefix.
+    Each step chooses the point whose levels were used least, among these the farthest from all before
+    it, and among these a random one. Fewer points are a prefix.
     """
     everything = space.every()
     columns = [column for column, _ in space.discrete_levels]
@@ -39,10 +39,9 @@ def spread(space: SearchSpace, n: int, taken: Floats, rng: np.random.Generator) 
 
 
 def balanced(space: SearchSpace, rows: Floats) -> Floats:
-    """Return the rows with each level of a parameter used as often as any other, give or take one.
+    """Return the rows with each level of a parameter used equally often, up to one.
 
-    In the order of the rows, each keeps the nearest of the levels that were used least: fewer rows
-    are a prefix.
+    In order, each row gets the nearest of the levels that were used least. Fewer rows are a prefix.
     """
     levels = rows.copy()
     for column, count in space.discrete_levels:
@@ -62,15 +61,15 @@ def distinct(
     asked: set[tuple[float, ...]],
     seed: tuple[int, ...],
 ) -> list[Point]:
-    """Return the points, each that was asked already replaced by another near it.
+    """Return the points, with points that were used already replaced by others near them.
 
-    Where every point of the space was asked, there are fewer of them, or none.
+    If all points of the space were used, fewer points or none are returned.
 
     Args:
-        space: Where they lie.
-        points: What is wanted.
-        asked: Keys of points that exist (:meth:`SearchSpace.key`).
-        seed: Seed of the draws that replace.
+        space: Search space of the points.
+        points: Requested points.
+        asked: Keys of points that were used already (:meth:`SearchSpace.key`).
+        seed: Seed of the draws of replacements.
     """
     seen, fresh = set(asked), []
     rng = np.random.default_rng(seed)
@@ -85,14 +84,14 @@ def distinct(
 def _instead(
     space: SearchSpace, point: Point, seen: set[tuple[float, ...]], rng: np.random.Generator
 ) -> Point | None:
-    """Return the nearest point that was not asked, of all or of some draws; None without one."""
-    here = space.coordinates([point], check=False)
+    """Return an unused point near ``point``, from all points or from draws; None if there is none."""
+    own = space.coordinates([point], check=False)
     if space.size is not None and space.size <= ENUMERATED:
         rows = space.every()
-        order = np.abs(rows - here).sum(axis=1).argsort(kind="stable")
+        order = np.abs(rows - own).sum(axis=1).argsort(kind="stable")
         candidates = space.points(rows[order])
     else:
-        near = space.near(space.nearest(here), 0.05, _DRAWS, rng)
+        near = space.near(space.nearest(own), 0.05, _DRAWS, rng)
         candidates = space.points(np.concatenate([near, space.sample(_DRAWS, rng)]))
     return next((other for other in candidates if space.key(other) not in seen), None)
 

@@ -1,4 +1,4 @@
-"""Proposals: which points to run next, and which to recommend at the end."""
+"""Proposals: points to run next, and the point to recommend at the end."""
 
 from sweeps.search.proposals.known_runs import Evidence, Limit
 from sweeps.search.proposals.model_averaging import Preferred, prefer

@@ -1,8 +1,8 @@
-"""What is known when points are proposed: runs that finished, and points that are running.
+"""Data that proposals are made from: finished runs, and points that are running.
 
-Every column of values is a metric that a surrogate is fitted to; an objective is a weighted sum of
-columns, turned so that less is better. Giving the metrics of an objective rather than the objective
-alone lets each have its own law: the losses of six domains say more than their mean.
+Each column of values is a metric that a surrogate is fitted to. An objective is a weighted sum of
+columns, with signs such that less is better. Each metric of an objective gets its own law, because
+the losses of six domains contain more information than their mean.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ __all__ = ["Evidence", "Limit"]
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """A bound on something measured: ``values @ weights <= bound``."""
+    """Bound on a measured quantity: ``values @ weights <= bound``."""
 
     weights: Floats
-    """Weight of every metric, ``[t]``."""
+    """Weight of each metric, ``[t]``."""
     bound: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Runs and what they measured; made by :meth:`of`."""
+    """Runs and their measurements; made by :meth:`of`."""
 
     coordinates: Floats
-    """``[n, d]`` of finished runs."""
+    """Coordinates ``[n, d]`` of finished runs."""
     values: Floats
-    """``[n, t]``; NaN where a metric is missing."""
+    """Metrics ``[n, t]``; NaN if a metric is missing."""
     objectives: Floats
-    """``[o, t]``: the losses are ``values @ objectives.T``, less is better."""
+    """Weights ``[o, t]``: the losses are ``values @ objectives.T``, less is better."""
     pending: Floats
-    """``[p, d]`` of runs that have not finished."""
+    """Coordinates ``[p, d]`` of runs that have not finished."""
     noise: Floats | None = None
-    """Standard errors of the values, ``[n, t]``, where they are known."""
+    """Standard errors of the values, ``[n, t]``, if they are known."""
     limits: tuple[Limit, ...] = field(default=())
-    """Bounds on measured things."""
+    """Bounds on measured quantities."""
 
     @classmethod
     def of(
@@ -57,17 +57,16 @@ class Evidence:
         noise: Floats | None = None,
         limits: Sequence[Limit] = (),
     ) -> Self:
-        """Evidence from points.
+        """Return the evidence of points.
 
         Args:
-            space: The search space; points may lie outside its bounds (baselines, foreign runs).
+            space: Search space; points may lie outside its bounds (baselines, foreign runs).
             points: Points of finished runs.
-            values: ``[n, t]`` metrics, or ``[n]`` for a single loss.
-            objectives: ``[o, t]`` or ``[t]`` weights of metrics in each loss; the plain mean when
-                None.
+            values: Metrics ``[n, t]``, or ``[n]`` for a single loss.
+            objectives: Weights ``[o, t]`` or ``[t]`` of metrics in each loss; the mean if None.
             pending: Points that are running.
-            noise: Standard errors of the values.
-            limits: Bounds on measured things.
+            noise: Standard errors ``[n, t]`` of the values.
+            limits: Bounds on measured quantities.
 
         Raises:
             ConfigError: shapes that do not fit together.
@@ -77,14 +76,16 @@ class Evidence:
             table = table[:, None]
         if len(table) != len(points):
             raise ConfigError(
-                Problem("values", "not one row a point", found=table.shape, allowed=len(points))
+                Problem("values", "not one row per point", found=table.shape, allowed=len(points))
             )
         width = table.shape[1]
         default = np.full((1, width), 1.0 / max(1, width))
         weights = default if objectives is None else np.atleast_2d(np.asarray(objectives, float))
         if weights.shape[1] != width:
             raise ConfigError(
-                Problem("objectives", "not one weight a metric", found=weights.shape, allowed=width)
+                Problem(
+                    "objectives", "not one weight per metric", found=weights.shape, allowed=width
+                )
             )
         return cls(
             coordinates=space.coordinates(points, check=False),
@@ -97,6 +98,6 @@ class Evidence:
 
     @property
     def losses(self) -> Floats:
-        """``[n, o]``, less is better."""
+        """Return the losses ``[n, o]``, less is better."""
         losses: Floats = self.values @ self.objectives.T
         return losses

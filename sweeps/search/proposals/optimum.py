@@ -1,11 +1,11 @@
-"""The best point of a fitted model, inside every limit.
+"""Find the best point of a fitted model within all limits.
 
-    even draws + edges and corners + runs so far ──▶ best few ──▶ random steps, ever shorter
-                                                                 ──▶ descent by slopes ──▶ optimum
+    even draws + edges and corners + runs so far ──▶ best few ──▶ ever shorter random steps
+                                                                 ──▶ gradient descent ──▶ optimum
 
-Optima of mixtures sit on faces (some sources at zero) more often than not, which interior draws
-never hit: hence the edges, and a descent that slides along limits. A model without slopes (trees)
-keeps what the random steps found.
+Optima of mixtures usually lie on faces (some sources at zero), which interior draws never reach.
+Hence the edges, and a descent that moves along limits. For a model without slopes (trees) the result
+of the random steps stays.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _SCALES = (0.1, 0.03, 0.01, 0.003)
 
 
 class Predictor(Protocol):
-    """Whatever predicts metrics ``[n, t]`` of a surrogate's inputs."""
+    """Interface of a model that predicts metrics."""
 
     def predict(self, inputs: Floats) -> Floats:
-        """Means."""
+        """Return means ``[n, t]``."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What is minimised: a predicted loss, a pull to the prior, and what limits forbid."""
+    """Function to minimise: a predicted loss, a pull to the prior, and penalties of limits."""
 
     space: SearchSpace
     surrogate: Predictor
     weights: Floats
-    """Weight of every metric in the loss, ``[t]``."""
+    """Weight of each metric in the loss, ``[t]``."""
     limits: tuple[Limit, ...] = ()
     """Bounds on predicted metrics."""
     prior: Mapping[str, Any] | None = None
@@ -51,11 +51,11 @@ class Goal:
     """Loss per nat of Kullback-Leibler divergence from the prior's mixtures."""
 
     def __call__(self, coordinates: Floats) -> Floats:
-        """Losses ``[n]``, less is better."""
+        """Return losses ``[n]``, less is better."""
         predicted = self.surrogate.predict(self.space.inputs(coordinates))
         losses = predicted @ self.weights
         for limit in self.limits:
-            # Steep enough that a limit is kept to a thousandth of what a metric varies by.
+            # So steep that a limit is kept within a thousandth of a metric's range.
             excess = np.maximum(0.0, predicted @ limit.weights - limit.bound)
             losses = losses + 1e3 * excess * float(np.abs(self.weights).sum())
         if self.prior is not None and self.pull > 0.0:
@@ -73,7 +73,7 @@ class Goal:
 
 
 def candidates(space: SearchSpace, seen: Floats, n: int, rng: np.random.Generator) -> Floats:
-    """Even draws, edges and corners, the runs so far, and neighbours of these."""
+    """Return even draws, edges and corners, the runs so far, and neighbours of these."""
     parts = [space.sample(n, rng), space.edges(n // 2, rng), space.centre[None]]
     if len(seen):
         inside = seen[space.polytope.violation(seen) <= 1e-9]
@@ -89,14 +89,14 @@ def optimise(
     *,
     starts: int = 4,
 ) -> tuple[Floats, float]:
-    """Coordinates of the smallest ``goal`` and its value.
+    """Return the coordinates ``[d]`` that minimise ``goal``, and its value there.
 
     Args:
-        goal: Losses of coordinates.
-        space: The limits.
-        drawn: Feasible candidates to start from.
-        rng: Source of the random steps.
-        starts: Candidates that are refined.
+        goal: Function that returns the losses ``[n]`` of coordinates ``[n, d]``.
+        space: Space with the limits.
+        drawn: Feasible candidates ``[n, d]`` to start from.
+        rng: Generator of the random steps.
+        starts: Number of candidates that are refined.
     """
     losses = goal(drawn)
     best, loss = drawn[losses.argmin()], float(losses.min())
@@ -108,7 +108,7 @@ def optimise(
 
 
 def _apart(ordered: Floats, n: int) -> Floats:
-    """The first row, then rows of the list far from those taken."""
+    """Return the first row and ``n - 1`` others, each far from those before it."""
     taken = [0]
     gaps = np.linalg.norm(ordered - ordered[0], axis=1)
     for _ in range(min(n, len(ordered)) - 1):
@@ -120,20 +120,20 @@ def _apart(ordered: Floats, n: int) -> Floats:
 def _refine(
     goal: Callable[[Floats], Floats], space: SearchSpace, start: Floats, rng: np.random.Generator
 ) -> tuple[Floats, float]:
-    here, loss = start, float(goal(start[None])[0])
+    best, loss = start, float(goal(start[None])[0])
     for scale in _SCALES:
-        around = space.near(here, scale, 60, rng)
+        around = space.near(best, scale, 60, rng)
         losses = goal(around)
         if losses.min() < loss:
-            here, loss = around[losses.argmin()], float(losses.min())
-    found, _ = space.polytope.descend(lambda x: _slope(goal, x), here)
+            best, loss = around[losses.argmin()], float(losses.min())
+    found, _ = space.polytope.descend(lambda x: _slope(goal, x), best)
     found = space.snap(found[None])[0]
     value = float(goal(found[None])[0])
-    return (found, value) if value < loss else (here, loss)
+    return (found, value) if value < loss else (best, loss)
 
 
 def _slope(goal: Callable[[Floats], Floats], x: Floats) -> tuple[float, Floats]:
-    """Value and forward differences, all in one prediction."""
+    """Return the value and its forward differences, from one prediction."""
     probes = np.concatenate([x[None], x + _STEP * np.eye(len(x))])
     losses = goal(probes)
     return float(losses[0]), (losses[1:] - losses[0]) / _STEP
@@ -142,7 +142,7 @@ def _slope(goal: Callable[[Floats], Floats], x: Floats) -> tuple[float, Floats]:
 def _clean(
     goal: Callable[[Floats], Floats], space: SearchSpace, best: Floats, loss: float
 ) -> tuple[Floats, float]:
-    """Weights under a thousandth made exact zeros, where that costs nothing that could be seen."""
+    """Set weights below a thousandth to zero if the loss grows by no more than a thousandth."""
     rounded = best.copy()
     for cut in space.blocks().values():
         block = np.where(rounded[cut] < 1e-3, 0.0, rounded[cut])

@@ -1,12 +1,12 @@
-"""How far an optimum of a fitted surrogate may be trusted: four questions, each with its figures.
+"""Test an optimum of a fitted surrogate with four questions.
 
     skill       do predictions of left-out runs follow the losses better than shuffled losses allow?
     baseline    is the optimum better than the baseline, with 90% confidence?
-    best run    is it at least no worse than the best run so far?
-    inside      is it among the optima of resampled runs, or a freak of these runs?
+    best run    is it no worse than the best run so far?
+    inside      does it lie among the optima of resampled runs?
 
-An optimum exists on every fitted surface, on one of pure noise too. It is worth a run, or a full
-run, only where all four answers are yes.
+Each fitted surface has an optimum, even one of pure noise. It is worth a run or a full run only if
+all four answers are yes.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ __all__ = [
 
 _PERMUTATIONS = 20
 _LEVEL = 0.05
-"""Largest chance of a skill among shuffled losses; for all families that were compared together."""
+"""Largest probability of a skill among shuffled losses, for all compared families together."""
 
 _SKILL_RUNS = 192
-"""Runs that the skill is measured on, at most: a skill that is there shows on fewer, and 21 columns
-of 512 runs cost the process a minute."""
+"""Largest number of runs that the skill is measured on: more are not needed to find a skill, and 21
+columns of 512 runs take a Gaussian process a minute."""
 
 _MOST_MORE = 10.0
-"""Largest factor of runs that is stated: beyond it the estimate means nothing."""
+"""Largest factor of runs that is reported; beyond it the estimate is meaningless."""
 
 Loss = Callable[[Floats], Floats]
-"""Predicted losses ``[n]`` of coordinates ``[n, d]``; less is better."""
+"""Function that returns predicted losses ``[n]`` of coordinates ``[n, d]``; less is better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,29 +54,29 @@ class Skill:
     """Rank correlation of predictions and losses of left-out runs, against shuffled losses."""
 
     correlation: float
-    """Within folds, so that a model which predicts the mean has 0."""
+    """Rank correlation within folds, so that a model that predicts the mean has 0."""
     shuffled: float
-    """Standard deviation of the same over shuffled losses."""
+    """Standard deviation of the correlation over shuffled losses."""
     chance: float
-    """Probability of such a correlation among shuffled losses, for the best of all families."""
+    """Probability of this correlation among shuffled losses, for the best of all families."""
     needed: float
-    """Smallest correlation that would count."""
+    """Smallest correlation that is accepted."""
 
 
 MIN_RUNS = 8
-"""Fewest runs that a skill can be measured on: two folds of four."""
+"""Smallest number of runs that a skill can be measured on: two folds of four."""
 
 NO_SKILL = Skill(correlation=0.0, shuffled=1.0, chance=1.0, needed=1.0)
-"""The skill of a fit of fewer runs."""
+"""Skill of a fit to fewer runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Predicted loss of the optimum minus that of another mixture; below zero it is better."""
+    """Predicted loss of the optimum minus that of another mixture; below zero is better."""
 
     to: str
     value: float
-    """Corrected for what an optimum gains by being chosen."""
+    """Difference, corrected for the bias of choosing an optimum."""
     low: float
     """Lower bound at 90%, over refits on resampled runs."""
     high: float
@@ -85,29 +85,29 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Trust:
-    """Whether an optimum may be offered, and why not."""
+    """Result of the tests of an optimum."""
 
     enough: bool
     reasons: tuple[str, ...]
-    """What is missing, one sentence each; empty where nothing is."""
+    """Failed tests, one sentence each; empty if all passed."""
     more_runs: int | None
-    """About how many further runs would settle it, if things are as they look; None when enough."""
+    """Estimate of the further runs that are needed if the figures stay the same; None when enough."""
     skill: Skill
     best_run: Difference | None
-    """None where the runs were not resampled."""
+    """Difference from the best run; None if the runs were not resampled."""
     baseline: Difference | None
     inside: bool | None
-    """Whether the optimum lies among the optima of resampled runs."""
+    """True if the optimum lies among the optima of resampled runs."""
 
     def plain(self) -> dict[str, Any]:
-        """JSON values; a number that is not finite is null."""
+        """Return JSON values; a number that is not finite is null."""
         plain: dict[str, Any] = _finite(asdict(self))
         return plain
 
 
 @dataclass(frozen=True)
 class Refit:
-    """A fit on resampled runs."""
+    """Fit on resampled runs."""
 
     loss: Loss
     optimum: Floats
@@ -128,11 +128,11 @@ def skill(
     is a t distribution of the permutations, its level divided among the families compared.
 
     Args:
-        family: The family that was chosen.
-        inputs: ``[n, m]``.
-        losses: ``[n]``, finite.
-        compared: From how many families it was chosen.
-        fold_count: Folds, at least four runs each.
+        family: Family that was chosen.
+        inputs: Inputs ``[n, m]``.
+        losses: Losses ``[n]``, finite.
+        compared: Number of families that it was chosen from.
+        fold_count: Largest number of folds; each has at least four runs.
         seed: Seed of folds and permutations.
     """
     from scipy.stats import rankdata, t
@@ -145,18 +145,18 @@ def skill(
     fold = folds(len(losses), max(2, min(fold_count, len(losses) // 4)), seed)
     predicted = np.zeros_like(table)
     for number in np.unique(fold):
-        held = fold == number
-        model = Surrogate(family, seed=seed).fit(inputs[~held], table[~held])
-        predicted[held] = model.predict(inputs[held])
+        test = fold == number
+        model = Surrogate(family, seed=seed).fit(inputs[~test], table[~test])
+        predicted[test] = model.predict(inputs[test])
     left, right = rankdata(predicted, axis=0), rankdata(table, axis=0)
     for number in np.unique(fold):
-        held = fold == number
-        left[held] -= left[held].mean(axis=0)
-        right[held] -= right[held].mean(axis=0)
+        test = fold == number
+        left[test] -= left[test].mean(axis=0)
+        right[test] -= right[test].mean(axis=0)
     size = np.sqrt((left**2).sum(axis=0) * (right**2).sum(axis=0))
     found = (left * right).sum(axis=0) / np.where(size > 0.0, size, 1.0)
     own, shuffled = float(found[0]), found[1:]
-    # Shuffled correlations scatter around zero by the square root of the runs, and by no less.
+    # The standard deviation of shuffled correlations is at least 1 / sqrt(runs).
     spread = max(float(np.sqrt(np.mean(shuffled**2))), 1.0 / math.sqrt(len(losses)))
     share = 1.0 - (1.0 - _LEVEL) ** (1.0 / compared)
     single = float(t.sf(own / spread, _PERMUTATIONS))
@@ -169,14 +169,14 @@ def skill(
 
 
 def difference(to: str, fitted: Refit, refits: Sequence[Refit], other: Floats) -> Difference:
-    """The optimum against another mixture, with what choosing it flatters taken off.
+    """Compare the optimum with another mixture, corrected for the bias of choosing an optimum.
 
-    A refit's optimum looks better on the refit that it was chosen by than on the fit of all runs.
-    The mean of that gap is what the optimum of all runs gains by being chosen, too.
+    A refit's optimum looks better on the refit itself than on the fit of all runs. The mean of this
+    gap estimates the bias of the optimum of all runs.
 
     Args:
-        to: What the other mixture is called.
-        fitted: The fit of all runs and its optimum.
+        to: Name of the other mixture.
+        fitted: Fit of all runs and its optimum.
         refits: Fits on resampled runs, at least two.
         other: Coordinates ``[d]`` of the other mixture.
     """
@@ -187,20 +187,20 @@ def difference(to: str, fitted: Refit, refits: Sequence[Refit], other: Floats) -
         for refit in refits
     ]
     gaps = [_gap(refit.loss, fitted.optimum, other) for refit in refits]
-    # Half of the middle 68%, as one freak refit of twenty would double a standard deviation.
+    # Half of the middle 68%, because one outlier of twenty refits would double a standard deviation.
     spread = 0.5 * float(np.subtract(*np.quantile(gaps, (0.84, 0.16))))
     half = float(t.isf(0.05, len(refits) - 1)) * spread
-    # No more than the half width: next to the other mixture there is nothing to be gained by choice.
-    flattery = min(half, max(0.0, -float(np.mean(gains))))
-    value = _gap(fitted.loss, fitted.optimum, other) + flattery
+    # At most the half width, because close to the other mixture the choice has no bias.
+    bias = min(half, max(0.0, -float(np.mean(gains))))
+    value = _gap(fitted.loss, fitted.optimum, other) + bias
     return Difference(to=to, value=value, low=value - half, high=value + half)
 
 
 def inside(optimum: Floats, cloud: Sequence[Floats]) -> bool:
-    """Whether an optimum is no farther from the middle of resampled optima than they are.
+    """Return True if an optimum is no farther from the mean of resampled optima than they are.
 
-    Distance is half the sum of absolute differences of coordinates: the share of the tokens that
-    would be other ones. One percent is nothing.
+    The distance is half the sum of absolute differences of coordinates: the share of tokens that
+    differ. One percent is tolerated.
     """
     rows = np.array(cloud)
     middle = rows.mean(axis=0)
@@ -215,7 +215,7 @@ def judge(
     baseline: Difference | None = None,
     within: bool | None = None,
 ) -> Trust:
-    """Whether an optimum may be offered: every figure that is there has to speak for it."""
+    """Return whether an optimum is accepted, and why not; a figure that is None is not tested."""
     reasons: list[str] = []
     factors: list[float] = []
     if known.correlation < known.needed:
@@ -261,7 +261,7 @@ def _gap(loss: Loss, left: Floats, right: Floats) -> float:
 
 
 def _factor(found: Difference) -> float:
-    """How many times the runs it takes until the interval leaves zero out, at the same value."""
+    """Return the factor of runs at which the interval excludes zero, at the same value."""
     half = 0.5 * (found.high - found.low)
     return _MOST_MORE if found.value >= 0.0 else (half / -found.value) ** 2
 

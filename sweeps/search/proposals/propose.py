@@ -1,15 +1,15 @@
-"""What to run next, and what to recommend: pure functions of what is known and a seed.
+"""Propose points to run next, and recommend one: pure functions of the evidence and a seed.
 
 A batch of five, from the surrogate that cross-validation prefers::
 
-    1 optimum of the fitted loss ─▶ 2, 3, 4 near-optimal points far from everything ─▶ 5 exploration
+    1 optimum of the fitted loss ─▶ 2, 3, 4 near-optimal points far from all others ─▶ 5 exploration
 
     evidence = Evidence.of(space, points, losses, pending=running)
     next_points = propose(space, evidence, 5, seed=study_seed)
     chosen = pick(space, evidence, seed=study_seed)          # at the end; confirm with replicates
 
-The number of runs goes into the seed: a study that was killed proposes what it would have proposed,
-and a later batch is not the earlier one again.
+The number of runs is part of the seed. So a study that was killed and resumed makes the same
+proposals, and a later batch differs from an earlier one.
 """
 
 from __future__ import annotations
@@ -40,18 +40,19 @@ from sweeps.search.surrogates import Family, ProcessFamily, log_linear, power_la
 __all__ = ["Pick", "ProposalOptions", "pick", "propose", "search_families", "trust_pick"]
 
 _RESAMPLES = 12
-"""Refits on resampled runs that a pick is judged by."""
+"""Number of refits on resampled runs that a pick is tested with."""
 
 _SAME = 0.05
-"""Distance of square roots of weights within which a running point is the optimum already: a law
-that believes in it proposes it again."""
+"""Distance of square roots of weights within which a running point counts as the optimum, so that the
+optimum is not proposed again."""
 
 
 def search_families() -> tuple[Family, ...]:
-    """What a search chooses from: two laws that extrapolate, and a process that assumes neither."""
-    # More noise is expected than in a swarm of well-trained runs: a search sees 20 runs, one seed.
+    """Return the families of a search: two laws that extrapolate, and a Gaussian process."""
+    # The process expects more noise than in a swarm of well-trained runs, as a search has 20 runs
+    # with one seed.
     process = ProcessFamily(kernel="matern52", powers=(0.4, 1.0), length=1.0, noise=0.1)
-    # Metrics are turned so that less is better: returns diminish, which is a law that falls.
+    # Metrics are turned so that less is better, and returns diminish, so laws fall.
     falling = (1.0,)
     power = replace(power_law(), penalty=0.15, signs=falling)
     return power, replace(log_linear(), signs=falling), process
@@ -59,14 +60,14 @@ def search_families() -> tuple[Family, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class ProposalOptions:
-    """How a batch is made up."""
+    """Composition of a batch."""
 
     families: tuple[Family, ...] = field(default_factory=search_families)
-    """Surrogates to weigh by their errors on left-out runs."""
+    """Surrogates to average, with weights from their errors on left-out runs."""
     explore: float = 0.2
-    """Share of a batch that is drawn to fill the space instead."""
+    """Share of a batch that fills the space instead."""
     candidates: int = 2000
-    """Even draws that the search for an optimum begins with."""
+    """Number of even draws that the search for an optimum begins with."""
     near_optimal: float = 0.005
     """Share of candidates, by predicted loss, that the spread-out points are chosen from."""
     prior: dict[str, Any] | None = None
@@ -77,7 +78,7 @@ class ProposalOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Pick:
-    """A recommendation, and what is believed about it."""
+    """Recommended point and its predicted loss."""
 
     point: Point
     loss: float
@@ -87,7 +88,7 @@ class Pick:
     high: float
     """Upper bound of a new run's loss at 90%."""
     surrogate: str
-    """Name of the family of most weight."""
+    """Name of the family with the largest weight."""
     errors: dict[str, float]
     """Family → error on left-out runs."""
 
@@ -100,13 +101,13 @@ def propose(
     seed: int,
     options: ProposalOptions | None = None,
 ) -> list[Point]:
-    """``count`` points to run next.
+    """Return ``count`` points to run next.
 
     Args:
-        space: Where they must lie.
+        space: Search space of the points.
         evidence: Finished runs and running points.
-        count: How many.
-        seed: The study's seed; the same evidence and seed give the same points.
+        count: Number of points.
+        seed: Seed of the study; the same evidence and seed give the same points.
         options: Families, shares.
     """
     chosen = options or ProposalOptions()
@@ -114,7 +115,7 @@ def propose(
     rng = np.random.default_rng((seed, asked, 0xBA7C4))
     explored = _explored(count, asked, chosen.explore)
     if len(evidence.coordinates) < max(5, len(space.unit_names) + 1):
-        # Too little to fit: fill the space.
+        # Too few runs for a fit: fill the space.
         explored = count
     found = np.zeros((0, len(space.names)))
     if explored < count:
@@ -133,14 +134,14 @@ def pick(
     options: ProposalOptions | None = None,
     objective: int = 0,
 ) -> Pick:
-    """The optimum of the preferred surrogate: what a study recommends.
+    """Return the optimum of the preferred surrogate, which a study recommends.
 
     Args:
-        space: Where it must lie.
+        space: Search space of the point.
         evidence: Finished runs.
-        seed: The study's seed.
+        seed: Seed of the study.
         options: Families, prior.
-        objective: Which objective, where there are several.
+        objective: Index of the objective.
     """
     chosen = options or ProposalOptions()
     surrogate = prefer(space, evidence, chosen.families, seed)
@@ -168,15 +169,15 @@ def trust_pick(
     baseline: Point | None = None,
     options: ProposalOptions | None = None,
 ) -> Trust:
-    """How far a pick of a single objective may be trusted.
+    """Test a pick for a single objective.
 
     Args:
-        space: Where it lies.
-        evidence: The runs that it was made from.
+        space: Search space of the pick.
+        evidence: Runs that the pick was made from.
         chosen: The pick.
-        seed: The study's seed.
-        baseline: The point that the pick has to beat, where there is one.
-        options: What the pick was made with.
+        seed: Seed of the study.
+        baseline: Point that the pick has to beat; None = no such test.
+        options: Options that the pick was made with.
     """
     own = options or ProposalOptions()
     losses = evidence.losses[:, 0]
@@ -201,8 +202,8 @@ def trust_pick(
     top = evidence.coordinates[known[losses[known].argmin()]]
     beaten = None
     if baseline is not None:
-        there = space.coordinates([baseline], check=False)[0]
-        beaten = difference("the baseline", whole, cloud, there)
+        other = space.coordinates([baseline], check=False)[0]
+        beaten = difference("the baseline", whole, cloud, other)
     return judge(
         len(known),
         measured,
@@ -213,7 +214,7 @@ def trust_pick(
 
 
 def _losses(space: SearchSpace, model: Preferred, evidence: Evidence) -> Callable[[Floats], Floats]:
-    """Predicted losses of coordinates."""
+    """Return a function that predicts the losses ``[n]`` of coordinates ``[n, d]``."""
 
     def losses(coordinates: Floats) -> Floats:
         predicted: Floats = model.predict(space.inputs(coordinates)) @ evidence.objectives[0]
@@ -223,7 +224,7 @@ def _losses(space: SearchSpace, model: Preferred, evidence: Evidence) -> Callabl
 
 
 def _explored(count: int, asked: int, share: float) -> int:
-    """Exploring points of this batch: so many that their share holds over all batches."""
+    """Return the number of exploring points of this batch that keeps their share over all batches."""
     return int(np.floor((asked + count) * share) - np.floor(asked * share))
 
 
@@ -235,7 +236,7 @@ def _exploit(
     options: ProposalOptions,
     rng: np.random.Generator,
 ) -> Floats:
-    """One optimum for every objective's turn, then near-optimal points far from everything."""
+    """Return one optimum for each turn of the objectives, then near-optimal points far from others."""
     drawn = candidates(space, evidence.coordinates, options.candidates, rng)
     found = np.zeros((0, len(space.names)))
     turns = 1 if len(evidence.objectives) == 1 else count
@@ -254,7 +255,7 @@ def _exploit(
 
 
 def _turn(evidence: Evidence, turn: int, rng: np.random.Generator) -> Floats:
-    """The loss of one proposal: the objective, or a random weighing of several."""
+    """Return metric weights of one proposal: those of the objective, or a random mix of several."""
     if len(evidence.objectives) == 1:
         return np.asarray(evidence.objectives[0], dtype=np.float64)
     spread = np.nanstd(evidence.losses, axis=0)
@@ -281,7 +282,7 @@ def _goal(
 
 
 def _farthest(space: SearchSpace, drawn: Floats, taken: Floats, count: int) -> Floats:
-    """Rows of ``drawn``, each the farthest from everything taken before it."""
+    """Return rows of ``drawn``, each the farthest from all points before it."""
     rows: list[int] = []
     if not count:
         return drawn[rows]
@@ -296,7 +297,7 @@ def _farthest(space: SearchSpace, drawn: Floats, taken: Floats, count: int) -> F
 def _interval(
     space: SearchSpace, surrogate: Preferred, weights: Floats, best: Floats
 ) -> tuple[float, float, float]:
-    """Loss at a point with its 90% interval; metrics are taken to err together, to be safe."""
+    """Return the loss at a point and its 90% interval, if errors of metrics are fully correlated."""
     inputs = space.inputs(best[None])
     loss = float((surrogate.predict(inputs) @ weights)[0])
     low, high = surrogate.predict_interval(inputs, 0.9)

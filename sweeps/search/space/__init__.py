@@ -1,4 +1,4 @@
-"""The search space: bounded simplexes, parameters beside them, and the maps to a unit box."""
+"""Search space: bounded simplexes, other parameters, and the maps to a unit box."""
 
 from sweeps.search.space.caps import EpochCaps
 from sweeps.search.space.parameter import Parameter, Value

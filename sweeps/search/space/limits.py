@@ -1,4 +1,4 @@
-"""The limits of a whole space, gathered from its mixtures and the epoch caps they share."""
+"""Collect the limits of a space from its mixtures and the epoch caps that they share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["centre_of", "polytope_of", "shared_caps", "upper_bounds"]
 
 
 def upper_bounds(spec: SearchSpaceSpec, path: str, caps: EpochCaps | None) -> dict[str, float]:
-    """The most that each source of one mixture may weigh when all others read their least of it."""
+    """Return the largest weight of each source of one mixture if other mixtures read their least of it."""
     upper = {}
     for source in spec.mixtures[path].sources if caps else ():
         assert caps is not None
@@ -32,7 +32,7 @@ def upper_bounds(spec: SearchSpaceSpec, path: str, caps: EpochCaps | None) -> di
 def shared_caps(
     mixtures: Mapping[str, BoundedSimplex], width: int, caps: EpochCaps | None
 ) -> list[tuple[Floats, float]]:
-    """Coefficients and limit of every epoch cap that several mixtures can break together."""
+    """Return coefficients and limit of each epoch cap that several mixtures can exceed together."""
     if caps is None:
         return []
     found = []
@@ -52,7 +52,7 @@ def shared_caps(
 def polytope_of(
     mixtures: Mapping[str, BoundedSimplex], parameters: int, shared: list[tuple[Floats, float]]
 ) -> Polytope:
-    """Bounds, sums, group weights and shared caps as limits on coordinates."""
+    """Return bounds, sums, group weights and shared caps as limits on coordinates."""
     low = np.concatenate([*(m.low for m in mixtures.values()), np.zeros(parameters)])
     high = np.concatenate([*(m.high for m in mixtures.values()), np.ones(parameters)])
     sums: list[Floats] = []
@@ -84,7 +84,7 @@ def _indicator(width: int, columns: Iterable[int]) -> Floats:
 def centre_of(
     mixtures: Mapping[str, BoundedSimplex], parameters: int, polytope: Polytope, coupled: bool
 ) -> Floats:
-    """A point inside: the mean of fixed draws, or, under shared caps, the point of most slack."""
+    """Return a point inside: the mean of fixed draws, or the point with most slack if caps are shared."""
     rng = np.random.default_rng(0)
     draws = [m.from_unit(rng.random((256, len(m.unit_names)))).mean(0) for m in mixtures.values()]
     centre: Floats = np.concatenate([*draws, np.full(parameters, 0.5)])
@@ -96,7 +96,7 @@ def centre_of(
 
 
 def _slackest(polytope: Polytope, totals: Floats) -> Floats:
-    """The point whose smallest distance to a limit is largest, by linear programming."""
+    """Return the point whose smallest distance to a limit is largest, by linear programming."""
     from scipy.optimize import linprog
 
     width = len(polytope.low)

@@ -1,4 +1,4 @@
-"""A searched value that is not a weight, and its place on the unit interval."""
+"""Searched value that is not a weight, and its place on the unit interval."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Value = float | int | str | bool
 
 
 class Parameter:
-    """One value of a range or a list, to and from ``[0, 1]``.
+    """Map between the values of a range or a list and ``[0, 1]``.
 
-    Whole numbers and choices own equal stretches of the interval; their place is the middle of it.
+    Whole numbers and choices have equal parts of the interval; their place is the middle of a part.
     """
 
     def __init__(self, path: str, spec: ParameterSpec) -> None:
@@ -27,7 +27,7 @@ class Parameter:
 
     @property
     def levels(self) -> int | None:
-        """How many values there are; None for a continuous range."""
+        """Return the number of values; None for a continuous range."""
         if self.spec.kind == "choice":
             return len(self.spec.choices)
         if self.spec.kind == "int":
@@ -42,11 +42,11 @@ class Parameter:
 
     @property
     def width(self) -> int:
-        """Columns that the value takes as a surrogate's input: one, or one a choice."""
+        """Return the number of a surrogate's input columns: one, or one for each choice."""
         return len(self.spec.choices) if self.spec.kind == "choice" else 1
 
     def from_unit(self, place: float) -> Value:
-        """The value at ``place``."""
+        """Return the value at ``place``."""
         place = min(1.0, max(0.0, float(place)))
         if (levels := self.levels) is not None:
             index = min(levels - 1, int(place * levels))
@@ -59,7 +59,7 @@ class Parameter:
         return self._low + place * (self._high - self._low)
 
     def to_unit(self, value: Value) -> float:
-        """The place of ``value``.
+        """Return the place of ``value``.
 
         Raises:
             ConfigError: the value is outside the range or not among the choices.
@@ -78,7 +78,7 @@ class Parameter:
         return self._place(number)
 
     def nearest(self, value: object) -> Value:
-        """Return the value of the range nearest to ``value``; the middle one where none is near."""
+        """Return the value of the range nearest to ``value``; the middle one if none is nearest."""
         if self.spec.kind == "choice":
             same = [choice for choice in self.spec.choices if choice == value]
             return same[0] if same else self.from_unit(0.5)
@@ -88,14 +88,14 @@ class Parameter:
         return round(inside) if self.spec.kind == "int" else inside
 
     def snap(self, places: Floats) -> Floats:
-        """Places moved to the middle of the value's stretch; continuous ones as they are."""
+        """Return places moved to the middle of the value's part; continuous ones as they are."""
         if (levels := self.levels) is None:
             return places
         middles: Floats = (np.minimum(levels - 1, np.floor(places * levels)) + 0.5) / levels
         return middles
 
     def inputs(self, places: Floats) -> Floats:
-        """Columns ``[n, width]`` for a surrogate: the place, or one indicator a choice."""
+        """Return columns ``[n, width]`` for a surrogate: the place, or one indicator per choice."""
         if self.spec.kind != "choice":
             return self.snap(places)[:, None]
         index = np.minimum(len(self.spec.choices) - 1, np.floor(places * len(self.spec.choices)))

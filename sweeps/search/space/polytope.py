@@ -1,7 +1,7 @@
-"""Linear limits on a vector: even sampling, steps that stay inside, the way back in.
+"""Linear limits on a vector: even sampling, steps that stay inside, projection.
 
 The walk is hit-and-run (Smith 1984): from a point, a random direction in the plane of the
-equalities, then an even draw from the chord that the limits leave.
+equalities, then an even draw from the chord within the limits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SLACK = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Polytope:
-    """``low <= x <= high``, ``rows @ x <= limits``, and sums of blocks that stay what they are."""
+    """Points with ``low <= x <= high``, ``rows @ x <= limits``, and fixed sums of blocks."""
 
     low: Floats
     high: Floats
@@ -28,7 +28,7 @@ class Polytope:
     """Coefficients ``[r, d]`` of the inequalities."""
     limits: Floats
     sums: Floats
-    """Coefficients ``[q, d]`` of what a step must not change (each mixture sums to 1)."""
+    """Coefficients ``[q, d]`` of sums that a step must not change (each mixture sums to 1)."""
     plane: Floats = field(init=False)
     """Basis ``[d, k]`` of the directions that keep the sums and the fixed columns."""
 
@@ -43,35 +43,35 @@ class Polytope:
         object.__setattr__(self, "plane", plane)
 
     def directions(self, n: int, rng: np.random.Generator) -> Floats:
-        """``n`` random unit vectors in the plane."""
+        """Return ``n`` random unit vectors in the plane."""
         steps = rng.normal(size=(n, self.plane.shape[1])) @ self.plane.T
         length = np.linalg.norm(steps, axis=1, keepdims=True)
         scaled: Floats = steps / np.where(length > 0.0, length, 1.0)
         return scaled
 
     def chord(self, start: Floats, step: Floats) -> tuple[Floats, Floats]:
-        """The multiples of ``step`` between which ``start + t * step`` keeps every limit."""
+        """Return the smallest and the largest ``t`` for which ``start + t * step`` keeps all limits."""
         normals, bounds = self._limits()
-        room = np.maximum(0.0, bounds - start @ normals.T)
+        slack = np.maximum(0.0, bounds - start @ normals.T)
         speed = step @ normals.T
         with np.errstate(divide="ignore", invalid="ignore"):
-            reach = room / speed
+            reach = slack / speed
         ahead = np.where(speed > _SLACK, reach, np.inf).min(axis=1)
         behind = np.where(speed < -_SLACK, reach, -np.inf).max(axis=1)
         moving = np.isfinite(ahead) & np.isfinite(behind)
         return np.where(moving, behind, 0.0), np.where(moving, ahead, 0.0)
 
     def walk(self, start: Floats, steps: int, rng: np.random.Generator) -> Floats:
-        """Every row of ``start`` after so many hit-and-run steps: nearly even draws."""
-        here = start
+        """Return each row of ``start`` after ``steps`` hit-and-run steps: nearly even draws."""
+        rows = start
         for _ in range(steps if self.plane.shape[1] else 0):
-            step = self.directions(len(here), rng)
-            behind, ahead = self.chord(here, step)
-            here = here + (behind + rng.random(len(here)) * (ahead - behind))[:, None] * step
-        return np.clip(here, self.low, self.high)
+            step = self.directions(len(rows), rng)
+            behind, ahead = self.chord(rows, step)
+            rows = rows + (behind + rng.random(len(rows)) * (ahead - behind))[:, None] * step
+        return np.clip(rows, self.low, self.high)
 
     def jitter(self, start: Floats, lengths: Floats, rng: np.random.Generator) -> Floats:
-        """One random step of the given length from every row, cut where a limit is met."""
+        """Return each row after one random step of the given length, cut at limits."""
         if not self.plane.shape[1]:
             return start
         step = self.directions(len(start), rng)
@@ -79,7 +79,7 @@ class Polytope:
         return np.clip(start + np.minimum(lengths, ahead)[:, None] * step, self.low, self.high)
 
     def pull(self, outside: Floats, inside: Floats) -> Floats:
-        """Rows moved towards ``inside`` just as far as the limits ask; rows within stay put."""
+        """Return rows moved towards ``inside`` until they keep the limits; others are unchanged."""
         origin = np.broadcast_to(inside, outside.shape)
         _, ahead = self.chord(origin, outside - origin)
         reach = np.where((outside == origin).all(axis=1), 1.0, np.minimum(1.0, ahead))[:, None]
@@ -88,9 +88,13 @@ class Polytope:
     def descend(
         self, function: Callable[[Floats], tuple[float, Floats]], start: Floats
     ) -> tuple[Floats, float]:
-        """A local minimum of a smooth function (value and gradient), from a feasible start.
+        """Return a local minimum of a smooth function, and its value, from a feasible start.
 
-        Sequential quadratic programming in coordinates of the plane: sums hold by construction.
+        Sequential quadratic programming in coordinates of the plane keeps the sums by construction.
+
+        Args:
+            function: Returns value and gradient.
+            start: Feasible point ``[d]``.
         """
         from scipy.optimize import minimize
 
@@ -98,7 +102,7 @@ class Polytope:
             return start, function(start)[0]
         normals, bounds = self._limits()
         slopes = -normals @ self.plane
-        room = np.maximum(0.0, bounds - normals @ start)
+        slack = np.maximum(0.0, bounds - normals @ start)
 
         def along(z: Floats) -> tuple[float, Floats]:
             value, gradient = function(np.clip(start + self.plane @ z, self.low, self.high))
@@ -111,21 +115,21 @@ class Polytope:
             method="SLSQP",
             constraints={
                 "type": "ineq",
-                "fun": lambda z: room + slopes @ z,
+                "fun": lambda z: slack + slopes @ z,
                 "jac": lambda z: slopes,
             },
             options={"ftol": 1e-10, "maxiter": 200},
         )
-        # The solver keeps limits to its own tolerance: the last rounding is ours.
+        # The solver keeps limits only within its tolerance, so the result is pulled inside.
         found = self.pull((start + self.plane @ result.x)[None], start)
         found = np.clip(found, self.low, self.high)[0]
         return found, function(found)[0]
 
     def corners(self, inside: Floats, n: int, rng: np.random.Generator) -> Floats:
-        """Corners ``[k, d]`` of the points with the sums of ``inside``.
+        """Return corners ``[k, d]`` of the points with the sums of ``inside``, each once.
 
-        One linear programme each towards and away from every axis and for ``n`` random directions,
-        so that no coordinate's largest value is missed; a corner found twice is kept once.
+        Linear programmes in both directions of each axis find all extremes of coordinates; ``n``
+        random directions find further corners.
         """
         from scipy.optimize import linprog
 
@@ -148,7 +152,7 @@ class Polytope:
         return corners
 
     def project(self, outside: Floats, inside: Floats) -> Floats:
-        """The nearest point within the limits, found from ``inside``."""
+        """Return the nearest point within the limits; the search starts at ``inside``."""
         equal = np.abs(self.sums @ (outside - inside)).max(initial=0.0) <= _SLACK
         if equal and self.violation(outside[None])[0] <= _SLACK:
             return outside
@@ -157,13 +161,13 @@ class Polytope:
         )[0]
 
     def violation(self, x: Floats) -> Floats:
-        """Largest excess over a limit of every row; 0 where there is none."""
+        """Return the largest excess of each row over a limit; 0 if there is none."""
         gaps = [self.low - x, x - self.high, x @ self.rows.T - self.limits]
         worst: Floats = np.maximum(0.0, np.concatenate(gaps, axis=1).max(axis=1))
         return worst
 
     def _limits(self) -> tuple[Floats, Floats]:
-        """Every limit as ``normals @ x <= bounds``."""
+        """Return normals and bounds of all limits, as ``normals @ x <= bounds``."""
         eye = np.eye(len(self.low))
         return (
             np.concatenate([-eye, eye, self.rows]),

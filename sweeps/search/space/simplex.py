@@ -1,12 +1,12 @@
-"""A bounded simplex and the unit box: conditional stick-breaking, one coordinate at a time.
+"""Map between a bounded simplex and the unit box by stick-breaking, one coordinate at a time.
 
     box  v1 ──▶ share of unit 1 ──▶ what is left ──▶ v2 ──▶ share of unit 2 ──▶ … ──▶ the rest
                     │ (a group breaks its own share among its sources in the same way)
 
-Each share is drawn from what its own bounds and the bounds of everything after it leave possible,
-so every point of the box is a feasible mixture and every feasible mixture has its point. With lower
-bounds alone, and one source a unit, even points of the box are even on the simplex; upper bounds
-bend that a little (docs/decisions/surrogates.md).
+Each share is limited by its own bounds and by those of all later ones. So each point of the box gives
+a feasible mixture, and each feasible mixture has its point. With lower bounds only, and one source per
+unit, even points of the box are even on the simplex; with upper bounds, nearly so
+(docs/decisions/surrogates.md).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Unit:
-    """What is broken off in one step: a free source alone, or a group."""
+    """Part that is broken off in one step: a single free source, or a group."""
 
     name: str
     columns: tuple[int, ...]
@@ -63,19 +63,19 @@ class BoundedSimplex:
             name: (tuple(spec.sources.index(member) for member in group.sources), *group.bounds)
             for name, group in spec.groups.items()
         }
-        self._units, self._held = self._ordered_units()
+        self._units, self._fixed = self._ordered_units()
         self._check_total()
-        inside = [(unit, c) for unit in [*self._units, *self._held] for c in unit.columns[:-1]]
+        inside = [(unit, c) for unit in [*self._units, *self._fixed] for c in unit.columns[:-1]]
         self._names = [unit.name for unit in self._units[:-1]]
         self._names += [f"{unit.name}/{self.sources[column]}" for unit, column in inside]
 
     @property
     def unit_names(self) -> tuple[str, ...]:
-        """Names of the coordinates of the box, as many as the mixture has degrees of freedom."""
+        """Return the names of the coordinates of the box, one per degree of freedom of the mixture."""
         return tuple(self._names)
 
     def from_unit(self, box: Floats) -> Floats:
-        """Weights ``[n, sources]`` of points ``[n, len(unit_names)]`` of the unit box."""
+        """Return weights ``[n, sources]`` of points ``[n, len(unit_names)]`` of the unit box."""
         weights = np.tile(self.low, (len(box), 1))
         unit_low, unit_high = self._unit_bounds()
         free = 1.0 - self._fixed_total()
@@ -95,7 +95,7 @@ class BoundedSimplex:
         return weights
 
     def to_unit(self, weights: Floats) -> Floats:
-        """The points of the unit box that :meth:`from_unit` turns into ``weights``."""
+        """Return the points of the unit box that :meth:`from_unit` maps to ``weights``."""
         unit_low, unit_high = self._unit_bounds()
         shares = np.zeros((len(weights), len(self._units)))
         for position, unit in enumerate(self._units):
@@ -108,14 +108,14 @@ class BoundedSimplex:
         return np.concatenate(parts, axis=1)
 
     def rescale(self, weights: Floats, fallback: Floats) -> Floats:
-        """Weights with the fixed ones held and the free ones scaled to what those leave.
+        """Return weights with fixed ones restored and free ones scaled so that sums are right.
 
-        Bounds are not looked at. Where all that could be scaled is zero, ``fallback`` stands.
+        Bounds are ignored. If all weights to scale are zero, they are those of ``fallback``.
         """
         scaled = np.tile(self.low, (len(weights), 1))
         single = [column for unit in self._units for column in unit.columns]
         cells = [(single, 1.0 - self._fixed_total())]
-        cells += [(list(unit.columns), unit.low) for unit in self._held]
+        cells += [(list(unit.columns), unit.low) for unit in self._fixed]
         for columns, total in cells:
             sums = weights[:, columns].sum(1, keepdims=True)
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -124,7 +124,7 @@ class BoundedSimplex:
         return scaled
 
     def violation(self, weights: Floats) -> Floats:
-        """Largest distance of every row from being allowed; 0 within rounding where it is."""
+        """Return the largest excess of each row over a bound or sum; within rounding of 0 if allowed."""
         gaps = [self.low - weights, weights - self.high, np.abs(weights.sum(1, keepdims=True) - 1)]
         for columns, low, high in self.groups.values():
             total = weights[:, list(columns)].sum(1, keepdims=True)
@@ -133,27 +133,27 @@ class BoundedSimplex:
         return worst
 
     def _ordered_units(self) -> tuple[list[_Unit], list[_Unit]]:
-        """What is broken off in turn, and groups whose weight is fixed."""
+        """Return the units to break off, in order, and the groups whose weight is fixed."""
         grouped = {column for columns, _, _ in self.groups.values() for column in columns}
         units: list[_Unit] = []
-        held: list[_Unit] = []
+        fixed: list[_Unit] = []
         for name, (columns, low, high) in self.groups.items():
             free = tuple(c for c in columns if self.high[c] > self.low[c])
-            fixed = sum(self.low[c] for c in columns if c not in free)
+            used = sum(self.low[c] for c in columns if c not in free)
             if free:
-                unit = _Unit(name, free, low - fixed, high - fixed)
-                (units if high > low else held).append(unit)
+                unit = _Unit(name, free, low - used, high - used)
+                (units if high > low else fixed).append(unit)
         for column, name in enumerate(self.sources):
             if column not in grouped and self.high[column] > self.low[column]:
                 units.append(_Unit(name, (column,), 0.0, 1.0))
-        # The least bounded unit takes the rest: shares drawn before it are then nearest to even.
-        return sorted(units, key=lambda unit: self._unit_interval(unit)[1]), held
+        # The least bounded unit takes the rest, which keeps shares drawn before it nearest to even.
+        return sorted(units, key=lambda unit: self._unit_interval(unit)[1]), fixed
 
     def _shared(self, shares: Floats) -> Iterator[tuple[_Unit, Floats]]:
-        """Every unit with its weight in every mixture."""
+        """Yield each unit with its weights ``[n]``."""
         for position, unit in enumerate(self._units):
             yield unit, shares[:, position]
-        for unit in self._held:
+        for unit in self._fixed:
             yield unit, np.full(len(shares), unit.low)
 
     def _unit_interval(self, unit: _Unit) -> tuple[float, float]:
@@ -166,7 +166,7 @@ class BoundedSimplex:
         return intervals[:, 0], intervals[:, 1]
 
     def _fixed_total(self) -> float:
-        return float(self.low[self.low >= self.high].sum()) + sum(u.low for u in self._held)
+        return float(self.low[self.low >= self.high].sum()) + sum(u.low for u in self._fixed)
 
     def _check_caps(self, spec: SimplexSpec, caps: Mapping[str, float]) -> None:
         problems = [
@@ -185,7 +185,7 @@ class BoundedSimplex:
 
     def _check_total(self) -> None:
         problems = []
-        for unit in [*self._units, *self._held]:
+        for unit in [*self._units, *self._fixed]:
             low, high = self._unit_interval(unit)
             if low > high + BOUND_TOLERANCE:
                 problems.append(
@@ -213,15 +213,15 @@ class BoundedSimplex:
     def _fixed_group_problems(self) -> list[Problem]:
         problems = []
         for name, (columns, low, high) in self.groups.items():
-            held = self.low[list(columns)]
-            if (held >= self.high[list(columns)]).all() and not (
-                low - BOUND_TOLERANCE <= held.sum() <= high + BOUND_TOLERANCE
+            lows = self.low[list(columns)]
+            if (lows >= self.high[list(columns)]).all() and not (
+                low - BOUND_TOLERANCE <= lows.sum() <= high + BOUND_TOLERANCE
             ):
                 problems.append(
                     Problem(
                         f"{self.where}.groups.{name}",
                         "its sources are all fixed, at another total than the group's weight",
-                        found=f"{held.sum():.4g}",
+                        found=f"{lows.sum():.4g}",
                         allowed=f"[{low:.4g}, {high:.4g}]",
                     )
                 )
@@ -246,25 +246,25 @@ def _break(box: Floats, total: Floats, low: Floats, high: Floats) -> Floats:
 
 
 def _join(parts: Floats, total: Floats, low: Floats, high: Floats) -> Floats:
-    """The box coordinates that :func:`_break` turns into ``parts``."""
+    """Return the box coordinates that :func:`_break` maps to ``parts``."""
     box = np.zeros((len(parts), max(0, len(low) - 1)))
     left = total.copy()
     for i in range(len(low) - 1):
         smallest, largest, span = _interval(i, left, low, high)
         later = len(low) - 1 - i
         part = np.clip(parts[:, i], smallest, largest)
-        at_least, at_most, here = (
+        at_least, at_most, own = (
             _survival(x - low[i], span, later) for x in (smallest, largest, part)
         )
         width = at_least - at_most
         with np.errstate(invalid="ignore", divide="ignore"):
-            box[:, i] = np.where(width > 0.0, (at_least - here) / width, 0.0)
+            box[:, i] = np.where(width > 0.0, (at_least - own) / width, 0.0)
         left = left - parts[:, i]
     return np.clip(box, 0.0, 1.0)
 
 
 def _interval(i: int, left: Floats, low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
-    """What part ``i`` may be, and how much is left above all lower bounds."""
+    """Return the smallest and largest part ``i``, and the amount left above all lower bounds."""
     later_low, later_high = low[i + 1 :].sum(), high[i + 1 :].sum()
     smallest = np.maximum(low[i], left - later_high)
     largest = np.maximum(smallest, np.minimum(high[i], left - later_low))
@@ -272,7 +272,7 @@ def _interval(i: int, left: Floats, low: Floats, high: Floats) -> tuple[Floats, 
 
 
 def _survival(excess: Floats, span: Floats, later: int) -> Floats:
-    """Chance that the first of ``later + 1`` even shares of ``span`` exceeds ``excess``."""
+    """Return the probability that the first of ``later + 1`` even shares of ``span`` exceeds ``excess``."""
     with np.errstate(invalid="ignore", divide="ignore"):
         reached = np.where(span > 0.0, excess / span, 0.0)
     survival: Floats = np.clip(1.0 - reached, 0.0, 1.0) ** later

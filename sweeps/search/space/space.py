@@ -1,14 +1,14 @@
-"""The search space of a study: searched mixtures and other parameters, as one set of numbers.
+"""Search space of a study: searched mixtures and other parameters, as one set of numbers.
 
-Three views of the same thing::
+There are three representations of a point::
 
     point         {"mixture.weights": {"web": 0.7, "math": 0.3}, "training.peak_lr": 0.002}
     coordinates   [0.7, 0.3, 0.41]      every weight, then every parameter's place in [0, 1]
     unit box      [0.52, 0.41]          as many numbers as there are degrees of freedom
 
-Points are what runs are configured with and what is recorded. Coordinates are where limits are
-linear: sampling and optimising happen there. The unit box is for samplers that know boxes alone
-(Optuna's, Sobol's): each of its points is feasible.
+Points configure runs and are recorded. Limits are linear in coordinates, so sampling and optimising
+use them. The unit box is for samplers that support only boxes (Optuna's, Sobol's): each of its points
+is feasible.
 """
 
 from __future__ import annotations
@@ -35,37 +35,37 @@ from sweeps.search.space.specs import SearchSpaceSpec
 __all__ = ["Point", "SearchSpace"]
 
 Point = dict[str, "Value | dict[str, float]"]
-"""Config path → value; for a mixture, the weight of every one of its sources."""
+"""Config path → value; for a mixture, the weight of each of its sources."""
 
 _WALK_STEPS = 60
-"""Hit-and-run steps of :meth:`SearchSpace.sample`. It starts from draws that are even but for upper
-bounds, so few steps are enough: docs/decisions/surrogates.md."""
+"""Hit-and-run steps of :meth:`SearchSpace.sample`. It starts from draws that only upper bounds keep
+from being even, so few steps are enough (docs/decisions/surrogates.md)."""
 
 _CORNERS = 64
-"""Random directions in which corners are looked for, beside those of the axes."""
+"""Number of random directions in which corners are searched, besides those of the axes."""
 
 _REDRAWS = 20
-"""Rounds in which Dirichlet draws outside the bounds are drawn again before they are pulled in."""
+"""Number of times that Dirichlet draws outside the bounds are redrawn before they are pulled in."""
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What a study ranges over; made by :meth:`build`, never changed."""
+    """Set of points of a study; made by :meth:`build`, immutable."""
 
     mixtures: Mapping[str, BoundedSimplex]
-    """Config path → its mixtures, epoch caps included."""
+    """Config path → its mixtures, with epoch caps as upper bounds."""
     parameters: Mapping[str, Parameter]
     """Config path → its range."""
     polytope: Polytope
-    """Every limit on coordinates."""
+    """Limits on coordinates."""
     centre: Floats
     """Coordinates of a point well inside, the same for the same space."""
     coupled: bool
-    """Whether a limit joins several mixtures (an epoch cap over stages)."""
+    """True if a limit joins several mixtures (an epoch cap over stages)."""
 
     @classmethod
     def build(cls, spec: SearchSpaceSpec, caps: EpochCaps | None = None) -> SearchSpace:
-        """The space of ``spec`` under epoch caps.
+        """Return the space of ``spec`` under epoch caps.
 
         Raises:
             ConfigError: bounds that no mixture satisfies.
@@ -90,18 +90,18 @@ class SearchSpace:
 
     @property
     def unit_names(self) -> tuple[str, ...]:
-        """Names of the coordinates of the unit box: ``<path>/<source>`` and ``<path>``."""
+        """Return the names of the unit box's coordinates: ``<path>/<source>`` and ``<path>``."""
         weights = [f"{path}/{name}" for path, m in self.mixtures.items() for name in m.unit_names]
         return (*weights, *self.parameters)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the coordinates: ``<path>.<source>`` of every source, then ``<path>``."""
+        """Return the names of the coordinates: ``<path>.<source>`` of each source, then ``<path>``."""
         weights = [f"{path}.{name}" for path, m in self.mixtures.items() for name in m.sources]
         return (*weights, *self.parameters)
 
     def blocks(self) -> dict[str, slice]:
-        """Config path of a mixture → its columns of the coordinates."""
+        """Return config path of a mixture → its columns of the coordinates."""
         edges = np.cumsum([0, *(len(m.sources) for m in self.mixtures.values())])
         return {
             path: slice(int(edges[i]), int(edges[i + 1])) for i, path in enumerate(self.mixtures)
@@ -109,7 +109,7 @@ class SearchSpace:
 
     @cached_property
     def size(self) -> int | None:
-        """Count the points; None where a weight or a parameter is continuous."""
+        """Return the number of points; None if a weight or a parameter is continuous."""
         levels = [parameter.levels for parameter in self.parameters.values()]
         if any(mixture.unit_names for mixture in self.mixtures.values()) or None in levels:
             return None
@@ -117,7 +117,7 @@ class SearchSpace:
 
     @cached_property
     def discrete_levels(self) -> list[tuple[int, int]]:
-        """List column and number of levels of each parameter that has levels."""
+        """Return column and number of levels of each discrete parameter."""
         return [
             (column, parameter.levels)
             for column, parameter in enumerate(self.parameters.values(), self._first_parameter)
@@ -125,7 +125,7 @@ class SearchSpace:
         ]
 
     def every(self) -> Floats:
-        """Return coordinates ``[size, names]`` of every point of a space that has a :attr:`size`."""
+        """Return coordinates ``[size, names]`` of all points; :attr:`size` must not be None."""
         places = [
             (np.arange(parameter.levels or 1) + 0.5) / (parameter.levels or 1)
             for parameter in self.parameters.values()
@@ -135,12 +135,12 @@ class SearchSpace:
         return np.concatenate([weights, rows], axis=1)
 
     def key(self, point: Mapping[str, Any]) -> tuple[float, ...]:
-        """Return a key that points share which are one run: equal to six digits of each coordinate."""
+        """Return a key that is equal for points of the same run: coordinates rounded to six digits."""
         row = self.coordinates([point], check=False)[0]
         return tuple(float(place) for place in np.round(row, 6) + 0.0)
 
     def extremes(self) -> Iterator[tuple[str, Point]]:
-        """Yield the ends of each parameter's range and its choices, all else at the centre, by name."""
+        """Yield name and point for each end or choice of a parameter, all else at the centre."""
         for index, (path, parameter) in enumerate(self.parameters.items(), self._first_parameter):
             for value in parameter.ends():
                 row = self.centre.copy()
@@ -148,7 +148,7 @@ class SearchSpace:
                 yield f"{path}={value}", self.points(row[None])[0]
 
     def from_unit(self, box: Floats) -> Floats:
-        """Coordinates of points ``[n, len(unit_names)]`` of the unit box: always feasible."""
+        """Return coordinates of points ``[n, len(unit_names)]`` of the unit box, all feasible."""
         box = np.asarray(box, dtype=np.float64)
         parts, used = [], 0
         for mixture in self.mixtures.values():
@@ -159,12 +159,12 @@ class SearchSpace:
         return self._pull(coordinates, self.centre) if self.coupled else coordinates
 
     def to_unit(self, coordinates: Floats) -> Floats:
-        """Points of the unit box; :meth:`from_unit` leads back to the same coordinates."""
+        """Return points of the unit box; :meth:`from_unit` maps them to the same coordinates."""
         parts = [self.mixtures[p].to_unit(coordinates[:, cut]) for p, cut in self.blocks().items()]
         return np.concatenate([*parts, coordinates[:, self._first_parameter :]], axis=1)
 
     def points(self, coordinates: Floats) -> list[Point]:
-        """Points to configure runs with."""
+        """Return the points at coordinates ``[n, d]``."""
         cuts = self.blocks()
         out: list[Point] = []
         for row in np.atleast_2d(coordinates):
@@ -181,10 +181,10 @@ class SearchSpace:
         return out
 
     def coordinates(self, points: Sequence[Mapping[str, Any]], *, check: bool = True) -> Floats:
-        """Coordinates of points.
+        """Return coordinates ``[n, d]`` of points.
 
         Args:
-            points: Points; a source that a mixture does not name has weight 0.
+            points: Points; a source that a point does not name has weight 0.
             check: Refuse points outside the bounds; baselines and foreign runs may lie there.
 
         Raises:
@@ -199,7 +199,7 @@ class SearchSpace:
         return rows
 
     def contains(self, point: Mapping[str, Any]) -> bool:
-        """Whether ``point`` keeps every limit."""
+        """Return True if ``point`` keeps all limits."""
         try:
             self.coordinates([point])
         except ConfigError:
@@ -207,34 +207,34 @@ class SearchSpace:
         return True
 
     def snap(self, coordinates: Floats) -> Floats:
-        """Coordinates whose whole-number and choice parameters sit in the middle of a value."""
+        """Return coordinates with discrete parameters moved to the middle of their value."""
         snapped = coordinates.copy()
         for i, parameter in enumerate(self.parameters.values(), self._first_parameter):
             snapped[:, i] = parameter.snap(snapped[:, i])
         return snapped
 
     def inputs(self, coordinates: Floats) -> Floats:
-        """Columns for a surrogate: weights, places, and one indicator for every choice."""
+        """Return columns for a surrogate: weights, places, and one indicator for each choice."""
         parts = [coordinates[:, : self._first_parameter]]
         for i, parameter in enumerate(self.parameters.values(), self._first_parameter):
             parts.append(parameter.inputs(coordinates[:, i]))
         return np.concatenate(parts, axis=1)
 
     def sample(self, n: int, rng: np.random.Generator) -> Floats:
-        """``n`` even draws."""
+        """Return ``n`` even draws."""
         start = self.from_unit(rng.random((n, len(self.unit_names))))
         return self.snap(self.polytope.walk(start, _WALK_STEPS, rng))
 
     @cached_property
     def corners(self) -> Floats:
-        """Corners ``[k, d]``, the same for the same space; of very many, those in some directions."""
+        """Return corners ``[k, d]``; if there are very many, those in some fixed directions."""
         return self.polytope.corners(self.centre, _CORNERS, np.random.default_rng(0))
 
     def edges(self, n: int, rng: np.random.Generator) -> Floats:
-        """``n`` draws from the corners, edges and faces, of every dimension: even mixes of corners.
+        """Return ``n`` draws from corners, edges and faces of all dimensions: even mixes of corners.
 
-        Not box points at 0 and 1: stick-breaking meets the corner of its last source alone once in
-        two to the power of the sources.
+        Box points at 0 and 1 would not do: with s sources, only one in 2**s is the corner of the last
+        source.
         """
         corners = self.corners
         most = min(len(corners), len(self.unit_names) + 1)
@@ -253,14 +253,15 @@ class SearchSpace:
         concentration: float,
         sparse_below: float = 0.0,
     ) -> Floats:
-        """``n`` Dirichlet draws around a prior, pulled inside the bounds where they leave them.
+        """Return ``n`` Dirichlet draws around a prior, pulled inside the bounds if necessary.
 
         Args:
-            prior: The point at their mean; parameters are drawn evenly.
-            n: How many.
-            rng: Source of the draws.
-            concentration: Dirichlet parameters are ``concentration × weight``: large is close.
-            sparse_below: Weights under this become exact zeros (RegMix's swarm is 45% zeros).
+            prior: Mean of the weights; parameters are drawn evenly.
+            n: Number of draws.
+            rng: Generator of the draws.
+            concentration: Dirichlet parameters are ``concentration × weight``; large values are
+                close to the prior.
+            sparse_below: Weights below this become exact zeros (RegMix's swarm is 45% zeros).
         """
         centre = self.nearest(self.coordinates([prior], check=False))[0]
         drawn = np.zeros((0, len(self.names)))
@@ -274,11 +275,11 @@ class SearchSpace:
         return np.concatenate([drawn, inside])
 
     def nearest(self, coordinates: Floats) -> Floats:
-        """The point of the space nearest to every row; rows inside stay put."""
+        """Return the nearest point of the space for each row; rows inside are unchanged."""
         return self.snap(np.array([self.polytope.project(row, self.centre) for row in coordinates]))
 
     def near(self, coordinates: Floats, scale: float, n: int, rng: np.random.Generator) -> Floats:
-        """``n`` feasible neighbours of every row, at distances around ``scale``."""
+        """Return ``n`` feasible neighbours of each row, at distances around ``scale``."""
         start = np.repeat(np.atleast_2d(coordinates), n, axis=0)
         lengths = scale * np.abs(rng.normal(size=len(start)))
         return self.snap(self.polytope.jitter(start, lengths, rng))
@@ -295,10 +296,10 @@ class SearchSpace:
         concentration: float,
         sparse_below: float,
     ) -> Floats:
-        """Draws whose sums and fixed weights are right; other bounds are not looked at."""
+        """Return draws that keep sums and fixed weights, but not other bounds."""
         drawn = self.snap(rng.random((n, len(self.names))))
         for path, cut in self.blocks().items():
-            # A source of prior weight 0 would never appear: it gets a thousandth.
+            # A source of prior weight 0 would never be drawn, so it gets a thousandth.
             shape = np.maximum(centre[cut], 1e-3) * concentration
             gammas = np.maximum(rng.standard_gamma(np.tile(shape, (n, 1))), 1e-300)
             weights = gammas / gammas.sum(1, keepdims=True)
@@ -307,7 +308,7 @@ class SearchSpace:
         return drawn
 
     def _pull(self, outside: Floats, inside: Floats) -> Floats:
-        """Weights moved towards those of ``inside`` until they are feasible; parameters stay."""
+        """Return weights moved towards those of ``inside`` until feasible; parameters are unchanged."""
         origin = np.tile(inside, (len(outside), 1))
         origin[:, self._first_parameter :] = outside[:, self._first_parameter :]
         return self.polytope.pull(outside, origin)
@@ -345,5 +346,5 @@ class SearchSpace:
 
 
 def _weights(row: Floats) -> list[float]:
-    """Plain floats that sum to one to the last bit that matters."""
+    """Return plain floats that sum to one within rounding."""
     return [float(weight) for weight in np.maximum(row, 0.0) / np.maximum(row, 0.0).sum()]

@@ -1,8 +1,8 @@
-"""What a search ranges over, as it is said in ``conf/search``: plain data, checked when it is made.
+"""Search space as written in ``conf/search``: plain data, checked when it is made.
 
 space:
   mixtures:
-    mixture.weights:                       # where in the run's config the weights go
+    mixture.weights:                       # path of the weights in the run's config
       sources: [web, edu, stack, commits, wiki]
       low: {web: 0.2}                      # shares of the stage's tokens
       fixed: {wiki: 0.05}
@@ -29,37 +29,37 @@ BOUND_TOLERANCE = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class GroupSpec:
-    """Sources of one domain whose weights are searched inside the domain's own weight."""
+    """Sources of one domain, whose weights are searched inside the domain's weight."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     sources: tuple[str, ...]
-    """Members; each belongs to one group at most."""
+    """Members; each belongs to at most one group."""
     weight: float | None = None
-    """The domain's weight, fixed; the search then ranges over the ratio inside it."""
+    """Fixed weight of the domain; only the ratios inside it are searched."""
     low: float = 0.0
-    """Lower bound of the domain's weight where ``weight`` is not said."""
+    """Lower bound of the domain's weight if ``weight`` is null."""
     high: float = 1.0
-    """Upper bound of the domain's weight where ``weight`` is not said."""
+    """Upper bound of the domain's weight if ``weight`` is null."""
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Lower and upper bound of the domain's weight."""
+        """Return the lower and the upper bound of the domain's weight."""
         return (self.low, self.high) if self.weight is None else (self.weight, self.weight)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimplexSpec:
-    """One searched mixture: its sources, and what is said about their weights."""
+    """Searched mixture: its sources, and bounds of their weights."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     sources: tuple[str, ...]
-    """Every source of the mixture, fixed ones included."""
+    """Sources of the mixture, including fixed ones."""
     low: Mapping[str, float] = field(default_factory=dict)
-    """Lower bounds of weights; 0 where nothing is said."""
+    """Lower bounds of weights; 0 for sources without one."""
     high: Mapping[str, float] = field(default_factory=dict)
-    """Upper bounds of weights; 1 where nothing is said."""
+    """Upper bounds of weights; 1 for sources without one."""
     fixed: Mapping[str, float] = field(default_factory=dict)
     """Weights that are not searched."""
     groups: Mapping[str, GroupSpec] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class SimplexSpec:
             raise ConfigError(problems)
 
     def bounds(self, source: str) -> tuple[float, float]:
-        """Lower and upper bound of the weight of ``source``, before epoch caps."""
+        """Return the lower and the upper bound of the weight of ``source``, before epoch caps."""
         if source in self.fixed:
             return self.fixed[source], self.fixed[source]
         return self.low.get(source, 0.0), self.high.get(source, 1.0)
@@ -78,7 +78,7 @@ class SimplexSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterSpec:
-    """One searched number or choice that is not a weight."""
+    """Searched number or choice that is not a weight."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -87,9 +87,9 @@ class ParameterSpec:
     low: float | None = None
     """Smallest value (``float``, ``log``, ``int``)."""
     high: float | None = None
-    """Largest value, itself included (``float``, ``log``, ``int``)."""
+    """Largest value, inclusive (``float``, ``log``, ``int``)."""
     choices: tuple[str | int | float | bool, ...] = ()
-    """The values of a ``choice``."""
+    """Values of a ``choice``."""
 
     def __post_init__(self) -> None:
         if problem := _parameter_problem(self):
@@ -98,15 +98,15 @@ class ParameterSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpaceSpec:
-    """Everything one study ranges over: mixtures by config path, other parameters beside them."""
+    """Search space of one study: mixtures and other parameters by config path."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     mixtures: Mapping[str, SimplexSpec] = field(default_factory=dict)
     """Config path of a weights mapping (``mixture.weights``,
-    ``schedule.stages.decay.weights``) → what is searched there."""
+    ``schedule.stages.decay.weights``) → the searched mixture."""
     parameters: Mapping[str, ParameterSpec] = field(default_factory=dict)
-    """Config path of a value → the range searched."""
+    """Config path of a value → its range."""
 
     def __post_init__(self) -> None:
         if not self.mixtures and not self.parameters:

@@ -1,9 +1,9 @@
-"""Several families at once: weighed together, or the one that cross-validation prefers.
+"""Combine families: a weighted mean, or the one that cross-validation prefers.
 
-    members ──5 folds──▶ predictions of runs not seen ──▶ weights >= 0, sum 1 ──▶ refit on all runs
+    members ──5 folds──▶ predictions of left-out runs ──▶ weights >= 0, sum 1 ──▶ refit on all runs
 
 Both work per metric. The weights solve non-negative least squares on the left-out predictions
-(Breiman 1996), pulled towards equal weights, since 64 runs cannot tell apart members that agree.
+(Breiman 1996), pulled towards equal weights, because 64 runs cannot distinguish members that agree.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class StackFamily:
     name: str
     members: tuple[Family, ...]
     rule: Literal["weigh", "choose"] = "weigh"
-    """``weigh``: weighted mean; ``choose``: all weight on the member of smallest error."""
+    """``weigh``: weighted mean; ``choose``: all weight on the member with the smallest error."""
     pull: float = 0.05
     """Strength of the pull towards equal weights, per run."""
     fold_count: int = 5
     seed: int = 0
 
     def fit_task(self, inputs: Floats, values: Floats, noise: Floats | None) -> StackModel:
-        """Fit every member on every fold and on all runs, and weigh them."""
+        """Fit each member on each fold and on all runs, and find the weights."""
         means, spreads = left_out_predictions(self, inputs, values, noise)
         if self.rule == "choose":
             weights = np.zeros(len(self.members))
@@ -56,17 +56,17 @@ class StackModel:
     models: tuple[TaskModel | None, ...]
     weights: Floats
     ratios: Floats
-    """Errors over claimed spreads of runs left out, sorted: what intervals are calibrated on."""
+    """Errors of left-out runs divided by predicted spreads, sorted, to calibrate intervals."""
 
     def predict(self, inputs: Floats) -> Floats:
-        """Weighted mean."""
+        """Return the weighted mean ``[n]``."""
         mean: Floats = sum(
             (w * m.predict(inputs) for m, w in self._used()), start=np.zeros(len(inputs))
         )
         return mean
 
     def spread(self, inputs: Floats) -> Floats:
-        """Spread of the mixture of the members: their own spreads and their disagreement."""
+        """Return the spread ``[n]`` from the members' own spreads and their disagreement."""
         used = self._used()
         means = np.stack([model.predict(inputs) for model, _ in used], axis=1)
         spreads = np.stack([model.spread(inputs) for model, _ in used], axis=1)
@@ -80,30 +80,30 @@ class StackModel:
 def left_out_predictions(
     stack: StackFamily, inputs: Floats, values: Floats, noise: Floats | None
 ) -> tuple[Floats, Floats]:
-    """Means and spreads ``[n, members]`` of every run by fits that did not see its fold."""
+    """Return means and spreads ``[n, members]`` of each run, by fits without its fold."""
     count = min(stack.fold_count, len(values))
     fold = folds(len(values), count, stack.seed)
     means = np.zeros((len(values), len(stack.members)))
     spreads = np.ones_like(means)
     for number in range(count):
-        held = fold == number
-        known = None if noise is None else noise[~held]
+        test = fold == number
+        known = None if noise is None else noise[~test]
         for column, member in enumerate(stack.members):
-            model = member.fit_task(inputs[~held], values[~held], known)
-            means[held, column] = model.predict(inputs[held])
-            spreads[held, column] = model.spread(inputs[held])
+            model = member.fit_task(inputs[~test], values[~test], known)
+            means[test, column] = model.predict(inputs[test])
+            spreads[test, column] = model.spread(inputs[test])
     return means, spreads
 
 
 def _combine(means: Floats, spreads: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of the mixture of the members' beliefs."""
+    """Return mean and standard deviation of the mixture of the members' distributions."""
     mean = means @ weights
     second = (spreads**2 + (means - mean[:, None]) ** 2) @ weights
     return mean, np.sqrt(second)
 
 
 def _blend(means: Floats, values: Floats, pull: float) -> Floats:
-    """Non-negative weights of sum one; weights under 2% are dropped, they cost a fit each."""
+    """Return non-negative weights of sum one; those below 2% are dropped, because each costs a fit."""
     from scipy.optimize import nnls
 
     count = means.shape[1]

@@ -1,10 +1,10 @@
-"""Gaussian process on powers of the weights, one length scale a source.
+"""Gaussian process on powers of the weights, with one length scale per source.
 
 The kernel is a Matérn on ``weights ** power`` with automatic relevance determination: a source that
-a metric does not care about gets a long length scale. Raising to a power below one stretches the
-neighbourhood of zero, where a first percent of a source changes most; the power is chosen by the
-marginal likelihood. Length scales, signal and noise are the mode of their posterior: log-normal
-priors keep 19 of them in check with 20 runs. The gradient is analytic.
+does not influence a metric gets a long length scale. A power below one stretches the neighbourhood
+of zero, because the first percent of a source changes most; the marginal likelihood chooses the power.
+Length scales, signal and noise are the mode of their posterior: log-normal priors constrain 19 of
+them with 20 runs. The gradient is analytic.
 
 On RegMix's table (64 runs of 512, 17 sources) a power of 0.5 instead of 1 and a prior that expects
 little noise moved the mean rank correlation from .93 to .98 (docs/decisions/surrogates.md).
@@ -28,7 +28,7 @@ _JITTER = 1e-8
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessFamily:
-    """Settings of the Gaussian process; the defaults were chosen by cross-validation."""
+    """Settings of the Gaussian process; cross-validation chose the defaults."""
 
     name: str = "gp"
     kernel: Kernel = "matern32"
@@ -45,8 +45,8 @@ class ProcessFamily:
     iterations: int = 60
     """Steps of the optimiser of length scales, signal and noise."""
     settings_runs: int = 192
-    """Runs, evenly spread over the table, that those settings are found on; the process is then
-    conditioned on all. A step costs the cube of this."""
+    """Number of runs, evenly spread over the table, that these settings are found on; the process is
+    then conditioned on all. The cost of a step grows with its cube."""
 
     def fit_task(self, inputs: Floats, values: Floats, noise: Floats | None) -> ProcessModel:
         """Fit one metric; known standard errors add to the noise that is learned."""
@@ -57,7 +57,7 @@ class ProcessFamily:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessModel:
-    """A process conditioned on its runs."""
+    """Process conditioned on its runs."""
 
     kernel: Kernel
     power: float
@@ -70,26 +70,26 @@ class ProcessModel:
     lower: Floats
     """Cholesky factor of the covariance of the runs."""
     weights: Floats
-    """The covariance's inverse times the values."""
+    """Inverse of the covariance times the values."""
     mean: float
     left_out: Floats
-    """Errors at the runs when each is left out (Rasmussen & Williams, eq. 5.12), made larger by
-    what the settings learned from the runs themselves."""
+    """Leave-one-out errors (Rasmussen & Williams, eq. 5.12), enlarged because the settings were fitted
+    to the same runs."""
     objective: float
     """Negative log posterior of the settings found."""
 
     def predict(self, inputs: Floats) -> Floats:
-        """Posterior means."""
+        """Return posterior means ``[n]``."""
         predicted: Floats = self.mean + self._across(inputs) @ self.weights
         return predicted
 
     def spread(self, inputs: Floats) -> Floats:
-        """Posterior standard deviations of a new run's value."""
+        """Return posterior standard deviations ``[n]`` of a new run's value."""
         spread: Floats = np.sqrt(self.doubt(inputs) ** 2 + self.noise)
         return spread
 
     def doubt(self, inputs: Floats) -> Floats:
-        """Posterior standard deviations of the metric itself, noise left out."""
+        """Return posterior standard deviations ``[n]`` of the metric itself, without noise."""
         from scipy.linalg import solve_triangular
 
         solved = solve_triangular(self.lower, self._across(inputs).T, lower=True)
@@ -108,14 +108,14 @@ def _features(inputs: Floats, power: float) -> Floats:
 
 
 def _squares(left: Floats, right: Floats) -> Floats:
-    """Squared distances; differences of large numbers are cut at zero."""
+    """Return squared distances, cut at zero because of rounding."""
     sums = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None]
     squares: Floats = np.maximum(sums - 2.0 * left @ right.T, 0.0)
     return squares
 
 
 def _correlation(kernel: Kernel, squares: Floats) -> tuple[Floats, Floats]:
-    """Correlations at squared distances, and their derivatives by the squared distance."""
+    """Return correlations at squared distances, and their derivatives by the squared distance."""
     if kernel == "rbf":
         value = np.exp(-0.5 * squares)
         return value, -0.5 * value
@@ -142,7 +142,7 @@ class _Posterior:
         self.widths = np.r_[np.full(width, family.length_spread), 1.0, family.noise_spread]
 
     def covariance(self, settings: Floats) -> tuple[Floats, Floats, Floats]:
-        """Covariance of the runs, their correlation, its derivative."""
+        """Return the covariance of the runs, their correlation, and its derivative."""
         rows = self.features * np.exp(-settings[:-2])
         correlation, slope = _correlation(self.kernel, _squares(rows, rows))
         covariance = np.exp(settings[-2]) * correlation
@@ -153,7 +153,7 @@ class _Posterior:
         from scipy.linalg import lapack
 
         covariance, correlation, slope = self.covariance(settings)
-        # LAPACK without its wrappers: at 50 runs they cost more than the factorisation.
+        # LAPACK is called directly, because scipy's wrappers cost more than factorising 50 runs.
         lower, failed = lapack.dpotrf(covariance, lower=1)
         if failed:
             return 1e10, np.zeros_like(settings)
@@ -170,8 +170,10 @@ class _Posterior:
         return float(value), gradient + away / self.widths
 
     def _by_length(self, settings: Floats, pull: Floats) -> Floats:
-        """Derivative by log lengths. The squared distance along one source is a product of sums,
-        so no ``[n, n, m]`` array is made."""
+        """Return the derivative by log lengths.
+
+        The squared distance along one source is a product of sums, so no ``[n, n, m]`` array is made.
+        """
         rows = self.features * np.exp(-settings[:-2])
         squares = (rows**2).T @ pull.sum(axis=1) - ((pull @ rows) * rows).sum(axis=0)
         gradient: Floats = 2.0 * np.exp(settings[-2]) * squares
@@ -193,7 +195,7 @@ def _maximise(
         part.prior,
         jac=True,
         method="L-BFGS-B",
-        # A line search may try a step that overflows; six deviations of the prior are no limit.
+        # Keep steps of a line search from overflowing; optima lie within six deviations of the prior.
         bounds=np.stack([part.prior - 6.0 * part.widths, part.prior + 6.0 * part.widths], axis=1),
         options={"maxiter": family.iterations, "ftol": 1e-6},
     )
@@ -201,9 +203,10 @@ def _maximise(
     inverse = cho_solve((lower, True), np.eye(len(lower)))
     weights = inverse @ posterior.values
     scale = np.exp(-found.x[:-2])
-    # The settings stay when a run is left out, which flatters: ten folds with settings found anew
-    # gave errors 1.24 times as large at 20 runs of 7 sources, 1.1 at 50. This says 1.23 and 1.09.
-    flattery = 1.0 + len(found.x) / (2.0 * len(values))
+    # The settings are not refitted without the run, which makes errors too small: ten folds with
+    # refitted settings gave 1.24 times the errors at 20 runs of 7 sources, 1.1 at 50. The factor here
+    # is 1.23 and 1.09.
+    factor = 1.0 + len(found.x) / (2.0 * len(values))
     return ProcessModel(
         kernel=family.kernel,
         power=power,
@@ -214,6 +217,6 @@ def _maximise(
         lower=lower,
         weights=weights,
         mean=posterior.mean,
-        left_out=-flattery * weights / np.diag(inverse),
+        left_out=-factor * weights / np.diag(inverse),
         objective=float(found.fun),
     )

@@ -1,10 +1,10 @@
-"""Which surrogate to believe: every family on the same left-out runs.
+"""Compare surrogates on the same left-out runs.
 
-The rank correlation of the score stands beside the mean over metrics: metrics can be ordered well one
-by one (.95) while their mean is not (.75), as when small proxies predict a large model.
-Rank correlation alone misleads: a model can order the bulk of a swarm well and point at a poor
-optimum. So each entry also says its regret: how much worse the run is that the model likes best
-among the runs it did not see than the best of them, as a share of the gap to their mean.
+An entry has the rank correlation of the score and the mean over metrics: each metric can be ordered
+well (.95) while their mean is not (.75), for example if small proxies predict a large model.
+Rank correlation alone misleads, because a model can order most of a swarm well and still choose a
+poor optimum. So each entry has a regret too: the difference between the run that the model prefers
+among left-out runs and the best of them, as a share of the gap between the best and their mean.
 """
 
 from __future__ import annotations
@@ -20,27 +20,26 @@ from sweeps.search.surrogates.base import Family, Surrogate, folds
 
 __all__ = ["Entry", "Leaderboard", "leaderboard", "rank_correlation"]
 
-
 _LEAVES = 2.0
-"""Root mean square error, in standard deviations, from which on predictions have left the data: the
-mean of the runs has 1."""
+"""Root mean square error, in standard deviations, above which predictions leave the data; predicting
+the mean of the runs gives 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One family, on runs that its fits did not see; means over metrics."""
+    """Family on runs that were left out of its fits; means over metrics."""
 
     name: str
     rank_correlation: float
-    """Spearman's, 1 is best."""
+    """Spearman's correlation, 1 is best."""
     r2: float
     """Share of the variance explained, 1 is best; negative is worse than the mean."""
     rmse: float
     """Root mean square error, in standard deviations of each metric."""
     regret: float
-    """0: the model's favourite is the best run of its fold; 1: it is no better than their mean."""
+    """0: the model prefers the best run of a fold; 1: the preferred run is no better than the mean."""
     score_rank_correlation: float
-    """Spearman's of the score: the stated weighted sum of metrics."""
+    """Spearman's correlation of the score, a weighted sum of metrics."""
     score_rmse: float
     """Root mean square error of the score, in its standard deviations."""
 
@@ -50,20 +49,20 @@ class Leaderboard:
     """Families from best to worst by the error of the score."""
 
     entries: tuple[Entry, ...]
-    """Families to choose from."""
+    """Families that can be chosen."""
     dropped: tuple[Entry, ...] = ()
-    """Families whose predictions leave the data: far worse than the mean of the runs."""
+    """Families whose predictions are far worse than the mean of the runs."""
     runs: int
     metrics: int
     folds: int
 
     @property
     def best(self) -> str:
-        """Name of the family to use."""
+        """Return the name of the family to use."""
         return self.entries[0].name
 
     def rows(self) -> list[dict[str, float | str]]:
-        """Plain rows for tables and JSON."""
+        """Return plain rows for tables and JSON."""
         return [dict(vars(entry)) for entry in (*self.entries, *self.dropped)]
 
     def __str__(self) -> str:
@@ -98,19 +97,19 @@ def leaderboard(
 ) -> Leaderboard:
     """Cross-validate families on the same folds.
 
-    A family whose errors are over twice those of the mean of the runs has left the data. It is
-    dropped by name, unless all families are like that.
+    A family whose errors are more than twice those of the mean of the runs is dropped and listed,
+    unless this holds for all families.
 
     Args:
-        families: What to compare.
-        inputs: ``[n, m]``.
-        values: ``[n, t]``; NaN where missing.
-        weights: Weight of every metric in the score, negative where lower is better, so that a
-            larger score is better. Minus the mean of the standardised metrics when None.
-        noise: Standard errors of the values.
-        fold_count: Folds; at most one a run.
+        families: Families to compare.
+        inputs: Inputs ``[n, m]``.
+        values: Metrics ``[n, t]``; NaN if missing.
+        weights: Weight of each metric in the score, negative if lower is better, so that a larger
+            score is better. If None, the score is minus the mean of the standardised metrics.
+        noise: Standard errors ``[n, t]`` of the values.
+        fold_count: Largest number of folds; there is at most one per run.
         seed: Seed of the folds.
-        progress: Takes a line for each family as soon as it is known.
+        progress: Called with a line for each family as soon as it is fitted.
     """
     count = min(fold_count, len(inputs))
     fold = folds(len(inputs), count, seed)
@@ -122,10 +121,10 @@ def leaderboard(
         start = time.perf_counter()
         predicted = np.full(values.shape, np.nan)
         for number in range(count):
-            held = fold == number
-            known = None if noise is None else noise[~held]
-            model = Surrogate(family, seed=seed).fit(inputs[~held], values[~held], known)
-            predicted[held] = model.predict(inputs[held])
+            test = fold == number
+            known = None if noise is None else noise[~test]
+            model = Surrogate(family, seed=seed).fit(inputs[~test], values[~test], known)
+            predicted[test] = model.predict(inputs[test])
         entries.append(_entry(family.name, predicted, values, scale, towards, fold))
         if progress is not None:
             correlation = entries[-1].score_rank_correlation
@@ -145,7 +144,7 @@ def leaderboard(
 
 
 def rank_correlation(left: Floats, right: Floats) -> float:
-    """Spearman's rank correlation of two columns; ties share ranks; 0 where one is constant."""
+    """Return Spearman's rank correlation of two columns; ties share ranks; 0 if one is constant."""
     from scipy.stats import rankdata
 
     known = np.isfinite(left) & np.isfinite(right)
@@ -183,11 +182,11 @@ def _entry(
 
 
 def _regret(guess: Floats, score: Floats, fold: np.ndarray[tuple[int], np.dtype[np.intp]]) -> float:
-    """Mean over folds of (best − favourite) / (best − mean)."""
+    """Return the mean over folds of (best − preferred) / (best − mean)."""
     regrets = []
     for number in np.unique(fold):
-        held = fold == number
-        best, mean = score[held].max(), score[held].mean()
+        test = fold == number
+        best, mean = score[test].max(), score[test].mean()
         if best > mean:
-            regrets.append((best - score[held][guess[held].argmax()]) / (best - mean))
+            regrets.append((best - score[test][guess[test].argmax()]) / (best - mean))
     return float(np.mean(regrets)) if regrets else 0.0

@@ -1,8 +1,11 @@
-"""Models that are linear in features of the weights, with a penalty chosen by leaving one out.
+"""Models that are linear in features of the weights, with a penalty chosen by leave-one-out errors.
 
 linear            the weights themselves
 scheffe           weights and products of pairs: Scheffé's quadratic blending model (1958)
-ridge-sqrt        square roots of weights: a first percent of a source is worth more than its tenth
+ridge-sqrt        square roots of weights: the first percent of a source has more effect than the tenth
+
+scikit-learn's ``RidgeCV`` gives the same fits without known noise. It has no signed leave-one-out
+errors and no covariance, centres by weight under known noise, and takes 4 s to import.
 """
 
 from __future__ import annotations
@@ -29,10 +32,10 @@ class LinearFamily:
     features: Callable[[Floats], Floats]
 
     def fit_task(self, inputs: Floats, values: Floats, noise: Floats | None) -> _LinearModel:
-        """Fit one metric; runs with a larger known noise weigh less."""
+        """Fit one metric; runs with a larger known noise have less weight."""
         rows = self.features(inputs)
         centre = rows.mean(axis=0)
-        # One scale for all: a product of two rare sources must not weigh like a weight.
+        # One scale for all features, so that a product of two rare sources keeps its small size.
         scale = max(float(np.sqrt(rows.var(axis=0).mean())), 1e-9)
         design = np.c_[np.ones(len(rows)), (rows - centre) / scale]
         weight = np.ones(len(rows)) if noise is None else _precision(noise)
@@ -68,7 +71,7 @@ class _LinearModel:
     error: float
     """Root mean square of the leave-one-out errors."""
     left_out: Floats
-    """Errors at the runs when each is left out, by the hat matrix."""
+    """Leave-one-out errors at the runs, by the hat matrix."""
 
     def predict(self, inputs: Floats) -> Floats:
         predicted: Floats = self.coefficients[0] + self._rows(inputs) @ self.coefficients[1:]
@@ -86,13 +89,13 @@ class _LinearModel:
 
 
 def _precision(noise: Floats) -> Floats:
-    """Weights in proportion to the precision of every run, a tenth of the variance being shared."""
+    """Return weights proportional to the precision of each run, with a tenth of the variance shared."""
     weight = 1.0 / (np.square(noise) + 0.1)
     return np.asarray(weight / weight.mean(), dtype=np.float64)
 
 
 def _left_out(left: Floats, singular: Floats, target: Floats, penalty: float) -> Floats:
-    """Leave-one-out errors under a penalty, by the hat matrix."""
+    """Return leave-one-out errors under a penalty, by the hat matrix."""
     shrink = singular**2 / (singular**2 + penalty)
     hat = (left**2 * shrink).sum(axis=1) + 1.0 / len(target)
     fitted = left @ (shrink * (left.T @ target))
@@ -110,15 +113,15 @@ def _roots(inputs: Floats) -> Floats:
 
 
 def linear() -> LinearFamily:
-    """Linear in the weights."""
+    """Return the model that is linear in the weights."""
     return LinearFamily("linear", _same)
 
 
 def scheffe() -> LinearFamily:
-    """Weights and products of pairs."""
+    """Return the model with weights and products of pairs."""
     return LinearFamily("scheffe", blending)
 
 
 def ridge_sqrt() -> LinearFamily:
-    """Linear in square roots of weights."""
+    """Return the model that is linear in square roots of weights."""
     return LinearFamily("ridge-sqrt", _roots)

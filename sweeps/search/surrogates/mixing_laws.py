@@ -1,13 +1,13 @@
-"""Laws: a floor plus decaying terms, fitted by robust nonlinear least squares.
+"""Mixing laws: a floor plus decaying terms, fitted by robust nonlinear least squares.
 
-log-linear      y = c ± exp(t · w)                       Olmix's law, its own for every metric
+log-linear      y = c ± exp(t · w)                       Olmix's law, one for each metric
 mixing-law      y = c ± Σ_k exp(t_k · w), k = 1, 2       Data Mixing Laws (Ye et al. 2024): a metric
-                                                         is a sum over domains that nobody named
+                                                         is a sum over latent domains
 power-law       y = c ± exp(a · log(w + e))              a power of each weight; e keeps zero finite
 mixed-law       y = c ± exp(t · w + a · log(w + e))      both at once
 
-Because weights sum to one, the factor in front of each exponential is part of its exponent. The
-sign is chosen by the fit: losses fall towards a floor, accuracies rise towards a ceiling.
+Because weights sum to one, the factor in front of each exponential is part of its exponent. The fit
+chooses the sign: losses fall towards a floor, accuracies rise towards a ceiling.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _OFFSETS = (0.01, 0.05)
 """Candidates for the offset of logarithms, as weights."""
 
 _CLIP = (-20.0, 8.0)
-"""Range of exponents in which the exponential is taken."""
+"""Range to which exponents are clipped."""
 
 _TRIAL_STEPS, _STEPS = 6, 40
-"""Steps that every sign and offset gets, and steps that the best of them gets."""
+"""Steps for each sign and offset, and steps for the best of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LawFamily:
-    """A floor (or ceiling) and ``terms`` exponentials of linear functions of features."""
+    """Floor (or ceiling) plus ``terms`` exponentials of linear functions of features."""
 
     name: str
     features: Literal["weights", "logs", "both"]
-    """What exponents are linear in."""
+    """Features that exponents are linear in."""
     terms: int = 1
     offsets: tuple[float, ...] = (0.0,)
     """Offsets of the logarithms to choose from."""
@@ -54,9 +54,9 @@ class LawFamily:
         return self.fit_tasks(inputs, values[:, None], None if noise is None else noise[:, None])[0]
 
     def fit_tasks(self, inputs: Floats, values: Floats, noise: Floats | None) -> list[LawModel]:
-        """Fit several metrics ``[n, t]`` at once: a step of all fits costs little more than one's.
+        """Fit several metrics ``[n, t]`` at once: a step of all costs little more than a step of one.
 
-        Every metric starts with each sign and offset; the best of them goes on.
+        Each metric starts with each sign and offset; the best of them continues.
         """
         tasks = values.shape[1]
         weight = np.ones_like(values) if noise is None else 1.0 / np.sqrt(np.square(noise) + 0.1)
@@ -75,29 +75,28 @@ class LawFamily:
 
 @dataclass(frozen=True, kw_only=True)
 class LawModel:
-    """A fitted law."""
+    """Fitted law."""
 
     family: LawFamily
     offset: float
     sign: float
     parameters: Floats
-    """The floor, then the exponents of every term."""
+    """Floor, then the exponents of each term."""
     covariance: Floats
-    """Of the parameters, in units of the error's variance."""
+    """Covariance of the parameters, in units of the error's variance."""
     error: float
-    """Root mean square of the errors at runs left out."""
+    """Root mean square of the leave-one-out errors."""
     left_out: Floats
-    """Errors at the runs when each is left out, by linearising at the fit."""
+    """Leave-one-out errors at the runs, linearised at the fit."""
     seen: tuple[float, float]
-    """The smallest and the largest value of the fit."""
+    """Smallest and largest value that the law was fitted to."""
 
     def predict(self, inputs: Floats) -> Floats:
-        """The law at ``inputs``, no farther from the values of the fit than they are from one
-        another."""
+        """Return values ``[n]`` of the law, no farther from the fitted values than their span."""
         return _bounded(self._law(inputs)[0], *self.seen)
 
     def spread(self, inputs: Floats) -> Floats:
-        """Error of a run and doubt about the parameters, linearised."""
+        """Return the standard deviation ``[n]`` of a run and of the parameters together, linearised."""
         slopes = self._law(inputs)[1]
         doubt = np.einsum("ij,jk,ik->i", slopes, self.covariance, slopes)
         spread: Floats = self.error * np.sqrt(1.0 + np.clip(doubt, 0.0, 25.0))
@@ -113,11 +112,11 @@ class LawModel:
 
 
 def _bounded(values: Floats, low: float, high: float) -> Floats:
-    """Values kept near those of a fit: as they are up to half the span beyond it, then ever slower
-    up to the whole span.
+    """Return values kept near those of a fit: unchanged up to half the span beyond it, then approaching
+    the whole span.
 
-    An exponent that few runs pin down gave predictions of a thousand standard deviations on the
-    sparse Olmix swarm (R2 of -6189). The order of predictions stays, so that an optimum stays.
+    An exponent that few runs determine gave predictions of a thousand standard deviations on the
+    sparse Olmix swarm (R2 of -6189). The order of predictions is kept, and with it the optimum.
     """
     free = 0.5 * (high - low)
     if free <= 0.0:
@@ -137,7 +136,7 @@ def _rows(family: LawFamily, offset: float, inputs: Floats) -> Floats:
 
 
 def _law(rows: Floats, sign: Floats, parameters: Floats) -> tuple[Floats, Floats]:
-    """Values ``[b, n]`` of laws at ``rows [b, n, w]``, and their slopes by parameters ``[b, n, p]``."""
+    """Return values ``[b, n]`` of laws at ``rows [b, n, w]``, and slopes by parameters ``[b, n, p]``."""
     count, runs, width = rows.shape
     exponents = rows @ parameters[:, 1:].reshape(count, -1, width).transpose(0, 2, 1)
     decayed = sign[:, None, None] * np.exp(np.clip(exponents, *_CLIP))
@@ -152,11 +151,11 @@ class _Fits:
     """Levenberg–Marquardt with weights that shrink for outliers (soft L1), many fits side by side.
 
     Args:
-        family: What is fitted.
-        starts: Row of ``values``, offset and sign of every fit.
-        inputs: ``[n, m]``.
-        values: ``[t, n]``.
-        weight: ``[t, n]``, of residuals.
+        family: Family that is fitted.
+        starts: Row of ``values``, offset and sign of each fit.
+        inputs: Inputs ``[n, m]``.
+        values: Metrics ``[t, n]``.
+        weight: Weights ``[t, n]`` of residuals.
     """
 
     def __init__(
@@ -180,14 +179,14 @@ class _Fits:
         self.cost = self._cost(np.arange(len(starts)), self.parameters)
 
     def only(self, chosen: NDArray[np.intp]) -> _Fits:
-        """Some of the fits, as far as they got."""
+        """Return some of the fits in their present state."""
         part = copy(self)
         for name in ("offset", "sign", "rows", "values", "weight", "parameters", "damping", "cost"):
             setattr(part, name, getattr(self, name)[chosen])
         return part
 
     def run(self, steps: int) -> _Fits:
-        """At most so many accepted or refused steps of every fit."""
+        """Make at most ``steps`` accepted or refused steps of each fit."""
         going = np.arange(len(self.cost))
         normal, slope = self._normal(going)
         for _ in range(steps):
@@ -202,17 +201,17 @@ class _Fits:
             damping = self.damping[going]
             damping = np.where(better, np.maximum(1e-9, damping / 5.0), damping * 4.0)
             self.damping[going] = damping
-            goes_on = np.where(better, gain >= 1e-7 * (1.0 + cost), damping <= 1e8)
-            going, moved = going[goes_on], better[goes_on]
+            continues = np.where(better, gain >= 1e-7 * (1.0 + cost), damping <= 1e8)
+            going, moved = going[continues], better[continues]
             if not len(going):
                 break
-            normal, slope = normal[goes_on], slope[goes_on]
+            normal, slope = normal[continues], slope[continues]
             if moved.any():
                 normal[moved], slope[moved] = self._normal(going[moved])
         return self
 
     def models(self) -> list[LawModel]:
-        """The laws at the parameters found."""
+        """Return the laws at the parameters found."""
         everyone = np.arange(len(self.cost))
         inverse: Floats = np.asarray(np.linalg.inv(self._normal(everyone)[0]), dtype=np.float64)
         fitted, slopes = _law(self.rows, self.sign, self.parameters)
@@ -220,8 +219,8 @@ class _Fits:
         leverage = ((weighed @ inverse) * weighed).sum(axis=2)
         misfit = fitted - self.values
         left_out = misfit / np.maximum(1.0 - leverage, 0.05)
-        # Errors of runs left out, not residuals: with 48 runs of 40 sources a law goes through every
-        # run, and intervals scaled by residuals were 19 standard deviations wide.
+        # Leave-one-out errors, not residuals: with 48 runs of 40 sources a law fits each run exactly,
+        # and intervals scaled by residuals were 19 standard deviations wide.
         error = np.sqrt(((self.weight * left_out) ** 2).mean(axis=1))
         return [
             LawModel(
@@ -238,7 +237,7 @@ class _Fits:
         ]
 
     def _normal(self, some: NDArray[np.intp]) -> tuple[Floats, Floats]:
-        """Normal matrices and gradients, outliers weighed down."""
+        """Return normal matrices and gradients, with less weight on outliers."""
         fitted, slopes = _law(self.rows[some], self.sign[some], self.parameters[some])
         weight = self.weight[some] ** 2
         gap = fitted - self.values[some]
@@ -258,7 +257,7 @@ class _Fits:
         return cost
 
     def _penalties(self, sources: int) -> Floats:
-        """Quadratic form: exponents of weights to their mean, exponents of logarithms to zero."""
+        """Return the matrix that pulls exponents of weights to their mean, those of logarithms to zero."""
         width, terms = self.rows.shape[2], self.family.terms
         block = np.eye(width)
         if self.family.features != "logs":
@@ -271,9 +270,9 @@ class _Fits:
         return pull
 
     def _start(self) -> Floats:
-        """A floor beyond the best run, and the exponents of the line through the logarithms."""
+        """Return a floor beyond the best run, and the exponents of the line through the logarithms."""
         width, terms = self.rows.shape[2], self.family.terms
-        # Terms that begin equal stay equal: a fixed tilt tells them apart.
+        # Terms that begin equal stay equal, so a fixed tilt makes them different.
         tilt = np.random.default_rng(0).normal(0.0, 0.5, (terms, width)) * (terms > 1)
         starts = []
         for rows, sign, values in zip(self.rows, self.sign, self.values, strict=True):
@@ -287,20 +286,20 @@ class _Fits:
 
 
 def log_linear() -> LawFamily:
-    """Olmix's law."""
+    """Return Olmix's law."""
     return LawFamily(name="log-linear", features="weights")
 
 
 def mixing_law() -> LawFamily:
-    """A sum of two exponentials."""
+    """Return the sum of two exponentials."""
     return LawFamily(name="mixing-law", features="weights", terms=2)
 
 
 def power_law() -> LawFamily:
-    """Powers of offset weights."""
+    """Return the law with powers of offset weights."""
     return LawFamily(name="power-law", features="logs", offsets=_OFFSETS)
 
 
 def mixed_law() -> LawFamily:
-    """Exponentials and powers in one exponent."""
+    """Return the law with exponentials and powers in one exponent."""
     return LawFamily(name="mixed-law", features="both", offsets=_OFFSETS)

@@ -1,4 +1,4 @@
-"""The families by name: what configs, leaderboards and reports call them."""
+"""Families of surrogates by the names in configs, leaderboards and reports."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ FAMILIES: dict[str, Callable[[], Family]] = {
     "stack": _stack,
     "choice": _choice,
 }
-"""Name → what makes the family with the settings that cross-validation liked."""
+"""Name → function that returns the family with the settings that cross-validation chose."""
 
 
 def family(name: str) -> Family:
-    """The family called ``name``.
+    """Return the family called ``name``.
 
     Raises:
-        ConfigError: no such family, with the nearest names.
+        ConfigError: no such family; the message contains the nearest names.
     """
     if name not in FAMILIES:
         raise ConfigError(unknown_name("search.surrogate", "surrogate", name, FAMILIES))

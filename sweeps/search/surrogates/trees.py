@@ -1,7 +1,7 @@
-"""Boosted trees, as RegMix fits them (Liu et al. 2024), with leaves that fit small swarms.
+"""Boosted trees, as in RegMix (Liu et al. 2024), with leaves for small swarms.
 
-Trees take jumps and interactions as they come, extrapolate to nothing, and have no slope: their
-optimum is averaged over the best candidates rather than descended to.
+Trees fit jumps and interactions, but do not extrapolate and have no slope, so gradient descent cannot
+find their optimum.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class TreesFamily:
 
     name: str = "lightgbm"
     trees: int = 200
-    """Boosting rounds, fixed: stopping early would need runs that the test needs."""
+    """Number of boosting rounds. It is fixed, because early stopping needs runs of its own."""
     rate: float = 0.05
     """Learning rate."""
     leaves: int = 7
-    """Leaves of a tree."""
+    """Leaves per tree."""
     runs_per_leaf: int = 5
-    """Fewest runs of a leaf; fewer where there are under 30 runs."""
+    """Smallest number of runs per leaf; less if there are fewer than 30 runs."""
     fold_count: int = 4
-    """Folds that the spread is measured on."""
+    """Number of folds that the spread is measured on."""
     seed: int = 0
     """Seed of the folds."""
 
@@ -41,9 +41,9 @@ class TreesFamily:
         fold = folds(len(values), self.fold_count, self.seed)
         errors = np.zeros(len(values))
         for number in range(self.fold_count):
-            held = fold == number
-            booster = self._boost(inputs[~held], values[~held], weight[~held])
-            errors[held] = values[held] - _TreesModel(booster, 0.0).predict(inputs[held])
+            test = fold == number
+            booster = self._boost(inputs[~test], values[~test], weight[~test])
+            errors[test] = values[test] - _TreesModel(booster, 0.0).predict(inputs[test])
         error = float(np.sqrt(np.mean(errors**2)))
         return _TreesModel(self._boost(inputs, values, weight), max(error, 1e-6))
 
