@@ -36,7 +36,7 @@ class Chart:
     """One or two sentences that explain the figure."""
     figure: go.Figure
     small: bool = False
-    """Whether the page shows several side by side."""
+    """Small figures are shown side by side."""
 
 
 def charts(content: ReportContent) -> list[Chart]:

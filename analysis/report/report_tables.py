@@ -57,7 +57,7 @@ class Cell:
     """Text that the page shows on request."""
     more_label: str = ""
     long: bool = False
-    """Whether the text may break into lines."""
+    """Long texts may break into lines."""
 
 
 @dataclass(frozen=True)
