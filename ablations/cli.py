@@ -292,7 +292,7 @@ def _has_no_reader(stream: TextIO) -> bool:
 
 
 def _own_error(error: BaseException) -> AblationError | None:
-    """The platform's own error that Hydra wrapped, if it did."""
+    """Return the platform's own error that Hydra wrapped, if it did."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, AblationError):

@@ -190,12 +190,12 @@ def refused_by_system(error: OSError) -> AblationError:
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
-    """The known names closest to ``name``, best first; empty when none is close."""
+    """Return the known names closest to ``name``, best first; empty when none is close."""
     return difflib.get_close_matches(name, list(known), n=most, cutoff=0.55)
 
 
 def unknown_name(where: str, what: str, name: str, known: Iterable[str]) -> Problem:
-    """The problem of a ``name`` that is not among the ``known`` ones, with the nearest of them."""
+    """Return the problem of a ``name`` that is not among the ``known`` ones, with the nearest of them."""
     names = sorted(known)
     close = nearest(name, names)
     shown = ", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")

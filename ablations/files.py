@@ -48,7 +48,7 @@ _SEAL_DIGITS = 16
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A sibling to write to, which takes the name ``path`` when the block has ended well.
+    """Yield a sibling to write to, which takes the name ``path`` when the block has ended well.
 
     The old file stands until the new one is on disk. A block that raises leaves nothing behind; what a
     killed process leaves is taken over by the next writer of ``path``.
@@ -97,7 +97,7 @@ def _digest_of(content: bytes | bytearray) -> str:
 
 
 def unsealed(value: Any, where: str) -> Any:
-    """A JSON value without its checksum, which is compared first.
+    """Return a JSON value without its checksum, which is compared first.
 
     Args:
         value: The value as parsed.
@@ -125,7 +125,7 @@ def _damaged(where: str) -> DamagedError:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in ``path``; the checksum of a sealed object is compared and taken off.
+    """Return the JSON value in ``path``; the checksum of a sealed object is compared and taken off.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -200,7 +200,7 @@ def is_intact(line: bytes | bytearray) -> bool:
 
 
 def read_json_lines(path: Path, *, needs: str | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of ``path``; nothing where there is no file; a torn last line is left out.
+    """Yield the rows of ``path``; nothing where there is no file; a torn last line is left out.
 
     Args:
         path: The line file.

@@ -28,7 +28,7 @@ _TRIES = 3
 
 @contextlib.contextmanager
 def claimed_file(path: Path) -> Iterator[Path]:
-    """An empty sibling of ``path`` that this process alone writes to; gone at the end unless renamed.
+    """Yield an empty sibling of ``path`` that this process alone writes to; gone at the end unless renamed.
 
     Args:
         path: The file that the sibling is to become.
@@ -45,7 +45,7 @@ def claimed_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def making_folder(folder: Path) -> Iterator[Path]:
-    """An empty sibling folder to fill, which the caller renames to ``folder``; gone at the end otherwise.
+    """Yield an empty sibling folder to fill, which the caller renames to ``folder``; else it is removed.
 
     Siblings that killed processes left are removed first. The parent is made where it is missing.
     """
@@ -71,7 +71,7 @@ def making_folder(folder: Path) -> Iterator[Path]:
 
 
 def _taken_over(path: Path) -> tuple[Path, int] | None:
-    """The usual name, and the descriptor that locks it; None where another writer has it."""
+    """Return the usual name, and the descriptor that locks it; None where another writer has it."""
     usual = path.with_name(f".{path.name}.{_host()}.tmp")
     for _ in range(_TRIES):
         try:

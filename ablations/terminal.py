@@ -21,7 +21,7 @@ _FILE_WIDTH = 160
 
 
 def table_console() -> Console:
-    """The console that a command prints its tables to."""
+    """Return the console that a command prints its tables to."""
     # Imported here, as in every command: what has no table to print needs no terminal.
     from rich.console import Console
 

@@ -126,7 +126,7 @@ def _totals(run: RunConfig, plan: Plan) -> Table:
 
 
 def _memory(planned: PlannedMemory | str) -> str:
-    """A rank's memory on a GPU, part by part."""
+    """Return a rank's memory on a GPU, part by part."""
     if isinstance(planned, str):
         return planned
     bill, cut = planned.memory, planned.cut

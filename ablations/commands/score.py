@@ -48,7 +48,7 @@ def main(config: Mapping[str, Any]) -> int:
 
 
 def _as_transformers(checkpoint: Path, run: RunConfig, out: Path) -> Path:
-    """The folder itself where transformers can load it, else an export of the checkpoint."""
+    """Return the folder itself where transformers can load it, else an export of the checkpoint."""
     require_unchanged(checkpoint, "restore it from a copy, or export it again")
     if (checkpoint / "config.json").exists():
         return checkpoint

@@ -43,7 +43,7 @@ def field_docs(kind: type) -> dict[str, str]:
 
 
 def render() -> str:
-    """The page, as Markdown."""
+    """Return the page, as Markdown."""
     page = _HEAD + "\n".join(_section("", RunConfig)) + "\n"
     return page.replace("``", "`")
 
@@ -65,7 +65,7 @@ def _section(prefix: str, kind: type) -> Iterator[str]:
 
 
 def _inside(hint: Any, where: str) -> tuple[list[type], str]:
-    """The dataclasses within a field's type, and the key that they stand at."""
+    """Return the dataclasses within a field's type, and the key that they stand at."""
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return [hint], where
     arguments = typing.get_args(hint)

@@ -48,7 +48,7 @@ def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> Pro
 
 
 def _missing_option(error: Any) -> Problem:
-    """A group has no such option: the nearest one, and all of them."""
+    """Return the problem of an option that its group does not have: the nearest one, and all of them."""
     missing = str(error.missing_cfg_file or "")
     group, _, name = missing.rpartition("/")
     if (removed := removed_option(f"{group}={name}")) is not None:
@@ -118,7 +118,7 @@ def _is_field(kind: Any, parts: Sequence[str]) -> bool:
 def _first_unknown(
     key: str, config_name: str, overrides: Sequence[str]
 ) -> tuple[str | None, list[str]]:
-    """The shortest prefix of ``key`` that the config does not hold, and the keys beside it."""
+    """Return the shortest prefix of ``key`` that the config does not hold, and the keys beside it."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf

@@ -213,7 +213,7 @@ def _source_dirs(config_dirs: Iterable[Path]) -> list[Path]:
 def _sources(
     values: Mapping[str, Any], directories: list[Path]
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """The plain values of every named source: its file, overridden by the config."""
+    """Return the plain values of every named source: its file, overridden by the config."""
     known = load_catalogue(reversed(directories))
     overrides = values.get("source") or {}
     found: dict[str, Any] = {}
@@ -300,7 +300,7 @@ def _short(given: Any) -> str:
 
 
 def _unknown_key(loc: tuple[Any, ...], kind: Any, where: str) -> Problem:
-    """The problem of a key that no field answers to, with the nearest of its siblings."""
+    """Return the problem of a key that no field answers to, with the nearest of its siblings."""
     import dataclasses
     import typing
 

@@ -259,7 +259,7 @@ def load_catalogue(folders: Iterable[Path] | None = None) -> dict[str, Path]:
 
 
 def load_source(name: str, folders: Iterable[Path] | None = None) -> SourceSpec:
-    """The source called ``name``.
+    """Return the source called ``name``.
 
     Raises:
         ConfigError: an unknown name, with the nearest known ones, or a file that breaks a rule.
@@ -273,7 +273,7 @@ def load_source(name: str, folders: Iterable[Path] | None = None) -> SourceSpec:
 
 
 def load_tokenizer_spec(name: str, folders: Iterable[Path] | None = None) -> Any:
-    """The :class:`~ablations.data.tokenizer.TokenizerSpec` called ``name``."""
+    """Return the :class:`~ablations.data.tokenizer.TokenizerSpec` called ``name``."""
     from ablations.data.tokenizer import TokenizerSpec
 
     known = load_catalogue(folders if folders is not None else [config_folder("tokenizer")])

@@ -166,7 +166,7 @@ class TaskIndex:
         return tables
 
     def hits(self, text: str) -> list[Hit]:
-        """The items that ``text`` contains, each once."""
+        """Return the items that ``text`` contains, each once."""
         return self.hits_of_many([text])[0]
 
     def hits_of_many(self, texts: Sequence[str]) -> list[list[Hit]]:
@@ -216,7 +216,7 @@ class TaskIndex:
         return _WORDS.findall(_NUMBER.sub(_MASK, text) if self.rule.mask_numbers else text)
 
     def _ngrams(self, ids: Ids, lengths: Iterable[int]) -> dict[int, Ids]:
-        """A hash of every run of each length; 0 where a word is unknown, where two documents meet,
+        """Return a hash of every run of each length; 0 where a word is unknown, where two documents meet,
         and where most words are numbers: a list of numbers is no quotation."""
         unknown, numbers = (np.concatenate([[0], np.cumsum(ids == which)]) for which in (0, 1))
         # Mixing each id first keeps small ids from cancelling in the sum.
@@ -234,7 +234,7 @@ class TaskIndex:
 
 
 def _joined(parts: Sequence[Ids]) -> tuple[Ids, npt.NDArray[np.int64]]:
-    """The parts in one array, a zero after each, and the number of the part at every place."""
+    """Return the parts in one array, a zero after each, and the number of the part at every place."""
     zero = np.zeros(1, dtype=np.uint64)
     joined = np.concatenate([piece for part in parts for piece in (part, zero)] or [zero])
     return joined, np.repeat(np.arange(len(parts)), [part.size + 1 for part in parts])
@@ -268,7 +268,7 @@ def item_text(row: Mapping[str, Any], words: int = 13) -> str:
 
 
 def read_tasks(benchmarks: Path, names: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-    """The items of the tasks called ``names``, from ``data/benchmarks``.
+    """Return the items of the tasks called ``names``, from ``data/benchmarks``.
 
     Raises:
         DataError: a task that is not there.

@@ -71,7 +71,7 @@ def overlaps(
 
 
 def _read(folder: Path) -> dict[str, dict[str, Any]]:
-    """The reports kept of this very store."""
+    """Return the reports kept of this very store."""
     with contextlib.suppress(OSError, ValueError, KeyError):
         content = read_json(folder / REPORT)
         if content["store"] == _store_key(folder):

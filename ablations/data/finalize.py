@@ -39,7 +39,7 @@ def counts_file(folder: Path, rank: int) -> Path:
 
 
 def heldout_file(folder: Path, rank: int) -> Path:
-    """The documents that rank ``rank`` held out."""
+    """Return the documents that rank ``rank`` held out."""
     return folder / "heldout" / f"{rank:05d}.jsonl"
 
 

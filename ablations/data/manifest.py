@@ -120,7 +120,7 @@ class StoreManifest:
 
     @classmethod
     def read(cls, folder: Path) -> StoreManifest:
-        """The manifest in ``folder``.
+        """Return the manifest in ``folder``.
 
         Raises:
             DataError: no manifest, one that cannot be read, or one of a newer layout.

@@ -127,7 +127,7 @@ def _tokenizer(
     force: bool,
     tell: Callable[[Progress], None],
 ) -> Tokenizer:
-    """The tokenizer, trained on the training part of the sources that it names."""
+    """Yield the tokenizer, trained on the training part of the sources that it names."""
     place = Place(downloads=data_dir / "downloads", mirror=mirror)
 
     def sample() -> Iterator[str]:
@@ -149,7 +149,7 @@ def _tokenizer(
 
 
 def _standing(work: Work) -> StoreManifest | None:
-    """The manifest of the store that is there; None where there is none.
+    """Return the manifest of the store that is there; None if there is none.
 
     Raises:
         DataError: it was made with another tokenizer or from other settings, or is damaged.
@@ -252,7 +252,7 @@ def _prepare_one(
 
 
 def _begin(work: Work, *, force: bool) -> Work:
-    """The partial folder, kept from a killed attempt with the same settings, else a new one.
+    """Return the partial folder, kept from a killed attempt with the same settings, else a new one.
 
     A hub revision is resolved once and recorded there, so that every rank and every attempt reads
     the same commit.

@@ -75,7 +75,7 @@ def heldout(group: str, share: float) -> bool:
 
 
 def read_source(spec: SourceSpec, place: Place) -> Iterator[Text]:
-    """The rank's documents of ``spec``, filtered and capped."""
+    """Return the rank's documents of ``spec``, filtered and capped."""
     match spec.origin:
         case SyntheticOrigin() as origin:
             texts: Iterator[Text] = _every(
@@ -101,7 +101,7 @@ def _every(items: Iterable[Any], place: Place) -> Iterator[Any]:
 
 
 def _capped(texts: Iterable[Text], spec: SourceSpec, place: Place) -> Iterator[Text]:
-    """Up to the rank's part of the caps: the document that would pass the cap on bytes is not taken."""
+    """Yield documents up to the rank's part of the caps; one that would pass the cap on bytes is left out."""
     most = None if spec.max_documents is None else -(-spec.max_documents // place.ranks)
     budget = None if spec.max_bytes is None else spec.max_bytes // place.ranks
     taken = 0
@@ -144,7 +144,7 @@ def _texts(rows: Iterable[tuple[str, Row]], spec: SourceSpec, place: Place) -> I
 
 
 def _plain(value: Any) -> str:
-    """A cell as text; of a list, the members that are not null, a line each."""
+    """Return a cell as text; of a list, the members that are not null, one line each."""
     if isinstance(value, list):
         return "\n".join(str(part) for part in value if part is not None)
     return str(value)
@@ -176,7 +176,7 @@ def _drawn(text: str, share: float) -> bool:
 
 
 def find_files(origin: FilesOrigin) -> list[Path]:
-    """The files that ``paths`` mean, sorted, each once.
+    """Return the files that ``paths`` mean, sorted, each once.
 
     Raises:
         DataError: a path that names no file of a known format.
@@ -299,7 +299,7 @@ def _arrow_batches(path: Path) -> Iterator[Any]:
 
 
 def resolve_revision(origin: HubOrigin) -> str:
-    """The commit that ``revision`` stands for now.
+    """Return the commit that ``revision`` stands for now.
 
     Raises:
         DataError: the hub cannot be reached or does not know the dataset.

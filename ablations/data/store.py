@@ -127,7 +127,7 @@ class TokenStore:
             _gather(views[file], index[mine] - ends[file], out, target[mine])
 
     def documents(self, limit: int | None = None) -> list[npt.NDArray[Any]]:
-        """The first ``limit`` training documents, without their end tokens."""
+        """Return the first ``limit`` training documents, without their end tokens."""
         found: list[npt.NDArray[Any]] = []
         named = [file for file in self.manifest.files if file.tokens]
         for file, tokens in zip(named, self._maps, strict=True):
@@ -142,7 +142,7 @@ class TokenStore:
     def _windows(
         self, sequence_length: int
     ) -> tuple[list[npt.NDArray[Any]], npt.NDArray[np.int64]]:
-        """Each file as a matrix of windows, and [0, windows up to each file's end]."""
+        """Return each file as a matrix of windows, and [0, windows up to each file's end]."""
         if sequence_length < 1:
             raise ValueError(f"sequence_length must be at least 1, found {sequence_length}")
         if sequence_length not in self._views:
@@ -194,7 +194,7 @@ _AGAIN = "prepare the source again with prepare.force=true"
 
 
 def _readable(check: Callable[..., Problem | None], path: Path, *rest: Any) -> Problem | None:
-    """The problem that ``check`` finds, or that it cannot read the file."""
+    """Return the problem that ``check`` finds, or that it cannot read the file."""
     try:
         return check(path, *rest)
     except OSError as error:
@@ -246,7 +246,7 @@ def _token_file_problem(path: Path, file: StoreFile, manifest: StoreManifest) ->
 
 
 def _last_document_end(index: Path) -> int:
-    """The last entry of an index: the only check of one in stores of an older version."""
+    """Return the last entry of an index: the only check of one in stores of an older version."""
     with index.open("rb") as stream:
         stream.seek(-_INDEX_ENTRY_BYTES, os.SEEK_END)
         return int.from_bytes(stream.read(_INDEX_ENTRY_BYTES), "little")

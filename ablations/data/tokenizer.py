@@ -117,7 +117,7 @@ def tokenizer_hash(folder: Path) -> str:
 
 
 def open_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer in ``folder``, one of ``data/tokenizers``.
+    """Return the tokenizer in ``folder``, one of ``data/tokenizers``.
 
     Raises:
         DataError: the folder is missing, not whole, or was changed since it was made.
@@ -174,7 +174,7 @@ def _changed_files(folder: Path, files: dict[str, str]) -> list[str]:
 def make_tokenizer(
     spec: TokenizerSpec, tokenizers: Path, texts: Iterable[str], *, force: bool = False
 ) -> Tokenizer:
-    """The tokenizer of ``spec`` in its folder under ``tokenizers``: made unless it is there.
+    """Return the tokenizer of ``spec`` in its folder under ``tokenizers``: made unless it is there.
 
     Args:
         spec: Which tokenizer.

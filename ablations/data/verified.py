@@ -123,7 +123,7 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def _stored(folder: Path, store: str) -> dict[str, Entry]:
-    """The entries on disk; none where the file is missing, damaged or another store's."""
+    """Return the entries on disk; none where the file is missing, damaged or another store's."""
     try:
         content = read_json(cache_file(folder))
         if content["store"] != store:

@@ -19,7 +19,7 @@ def broken_caps(
     full_tokens: float | None = None,
     exempt: Collection[str] = (),
 ) -> list[Problem]:
-    """A problem for every source that would be read more often than ``epoch_cap``.
+    """Return a problem forevery source that would be read more often than ``epoch_cap``.
 
     Args:
         schedule: What would be read.

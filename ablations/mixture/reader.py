@@ -46,7 +46,7 @@ class BatchReader:
         return tokens, placement
 
     def _place(self, index: npt.NDArray[np.int64]) -> Placement:
-        """The placements, from those made ahead where they cover the request."""
+        """Return the placements, from those made ahead where they cover the request."""
         first, last = int(index.min()), int(index.max())
         if last - first >= _LOOK_AHEAD:
             return self._sampler.locate(index)

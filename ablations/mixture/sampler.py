@@ -153,7 +153,7 @@ class Sampler:
         return dict(zip(self.sources, self._places(n).tolist(), strict=True))
 
     def locate(self, indices: npt.ArrayLike) -> Placement:
-        """The placement of every sample index; in any order, repeats allowed.
+        """Return the placement of every sample index; in any order, repeats allowed.
 
         Costs least where the indices are consecutive: what a step reads.
 
@@ -217,13 +217,13 @@ class Sampler:
 
 
 def _key(*parts: object) -> int:
-    """A 64-bit key of the parts: stable over processes, machines and Python versions."""
+    """Return a 64-bit key of the parts: stable over processes, machines and Python versions."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
 
 
 def _reverse(index: Ints) -> Words:
-    """The base-2 radical inverse of ``index`` in units of 2**-60: its low 60 bits mirrored."""
+    """Return the base-2 radical inverse of ``index`` in units of 2**-60: its low 60 bits mirrored."""
     word = index.astype(np.uint64)
     for shift, mask in (
         (1, 0x5555555555555555),
@@ -239,7 +239,7 @@ def _reverse(index: Ints) -> Words:
 
 
 def _shifted(position: Ints, shift: int) -> Ints:
-    """The van der Corput points of ``position``, moved by ``shift`` around the circle."""
+    """Return the van der Corput points of ``position``, moved by ``shift`` around the circle."""
     return (_reverse(position).astype(np.int64) + shift) & (_ONE - 1)
 
 
@@ -261,7 +261,7 @@ def _count_below(n: int, thresholds: Ints) -> Ints:
 
 
 def _ranks(source: Ints, start: Ints) -> Ints:
-    """The running number of every entry among those of its source, from ``start[source]`` on."""
+    """Return the running number of every entry among those of its source, from ``start[source]`` on."""
     order = np.argsort(source, kind="stable")
     first = np.searchsorted(source[order], np.arange(start.size))
     ranks = np.empty(source.shape, dtype=np.int64)
@@ -304,7 +304,7 @@ def _feistel(word: Words, halves: Words, keys: Words) -> Words:
 
 
 def _mix(word: Words) -> Words:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every output bit needs every input bit."""
+    """Return SplitMix64's finaliser (Steele, Lea, Flood 2014): every output bit needs every input bit."""
     word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return word ^ (word >> np.uint64(31))

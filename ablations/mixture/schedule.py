@@ -172,7 +172,7 @@ class Schedule:
         return self.total_steps * self.tokens_per_step
 
     def first_step(self, stage: int) -> int:
-        """The step (from 0) at which stage number ``stage`` begins."""
+        """Return the step (from 0) at which stage number ``stage`` begins."""
         return sum(before.steps for before in self.stages[:stage])
 
     def tokens(self) -> dict[str, float]:

@@ -242,7 +242,7 @@ class ScheduleSpec:
         return {name: left if budget is None else budget for name, budget in taken.items()}
 
     def build(self, mixture: MixtureSpec, *, sequence_length: int, batch_size: int) -> Schedule:
-        """The schedule in whole steps.
+        """Return the schedule in whole steps.
 
         Raises:
             ConfigError: weights that are no mixture, or a stage shorter than one step.

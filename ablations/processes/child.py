@@ -32,7 +32,7 @@ class ChildEnv:
     cores: Sequence[int] | None = None
     """CPU threads that it is bound to, and counts as the machine's; None = the server's."""
     outlives_server: bool = False
-    """Whether it goes on when its server or the caller is gone."""
+    """True if the child goes on after its server or caller is gone."""
 
 
 def become_child(talk: Connection, server: int, outlives_server: bool) -> NoReturn:

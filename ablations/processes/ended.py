@@ -1,4 +1,4 @@
-"""How a process ended, and with which answer."""
+"""Result of a process: its answer, or the way it ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Result:
     error: BaseException | None = None
     """Exception that its function raised."""
     died: str | None = None
-    """How it ended without an answer; see :func:`how_ended`."""
+    """Description of an end without an answer; see :func:`how_ended`."""
 
 
 def how_ended(code: int | None) -> str:

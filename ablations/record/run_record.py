@@ -100,7 +100,7 @@ class RunRecord:
 
     @classmethod
     def at(cls, runs_dir: Path, *, study: str, trial: str, seed: int) -> RunRecord:
-        """The record of a run where it is, or would be made."""
+        """Return the record of a run where it is, or would be made."""
         return cls(Path(runs_dir) / study / run_name(trial, seed))
 
     @classmethod
@@ -261,18 +261,18 @@ class RunRecord:
     # ------------------------------------------------------------------------------- contents
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One row a step, in order; of a step that was trained again after a resume, the last."""
+        """Return one row a step, in order; of a step that was trained again after a resume, the last."""
         rows = {
             row["step"]: row for row in read_json_lines(self.path / "metrics.jsonl", needs="step")
         }
         return [rows[step] for step in sorted(rows)]
 
     def events(self) -> list[dict[str, Any]]:
-        """Every event, oldest first."""
+        """Return every event, oldest first."""
         return list(read_json_lines(self.path / "events.jsonl", needs="kind"))
 
     def scores(self) -> list[dict[str, Any]]:
-        """One row a scored checkpoint, in order of steps."""
+        """Return one row a scored checkpoint, in order of steps."""
         rows = {
             row["step"]: row for row in read_json_lines(self.path / "scores.jsonl", needs="step")
         }
@@ -283,11 +283,11 @@ class RunRecord:
         append_json_line(self.path / "scores.jsonl", row, seal=True)
 
     def audit(self) -> dict[str, Any] | None:
-        """The audit of what was read, or None before there is one."""
+        """Return the audit of what was read, or None before there is one."""
         return self._optional("audit.json")
 
     def result(self) -> dict[str, Any] | None:
-        """The result, written last; None while the run is not over."""
+        """Return the result, written last; None while the run is not over."""
         result = self._optional("result.json")
         if result is not None and "status" not in result:
             raise _not_what(self.path / "result.json", "the result of a run", "no status")
@@ -358,7 +358,7 @@ class RunRecord:
         return self.path / "exports"
 
     def export(self, step: int) -> Path:
-        """The transformers folder of the checkpoint at ``step``."""
+        """Return the transformers folder of the checkpoint at ``step``."""
         return self.exports_dir / str(step)
 
 
@@ -367,7 +367,7 @@ def _not_what(path: Path, what: str, found: str) -> DamagedError:
 
 
 def list_runs(runs_dir: Path, study: str | None = None) -> list[RunRecord]:
-    """Every record under ``runs_dir``, or of one study, by name; one that lost its manifest as well."""
+    """Return the records under ``runs_dir``, or of one study, by name; those without a manifest too."""
     root = Path(runs_dir)
     if study is not None and (study in ("", ".", "..") or "/" in study or "\0" in study):
         return []

@@ -64,7 +64,7 @@ class ModelSpec:
     rms_norm_eps: float = 1e-5
     """Constant added to the mean square before the root is taken."""
     tie_word_embeddings: bool = True
-    """Whether the output head is the embedding matrix."""
+    """True if the output head is the embedding matrix."""
     initializer_range: float = 0.02
     """Standard deviation of the initial weights; for output projections divided by sqrt(2 · layers)."""
     bos_token_id: int = 0

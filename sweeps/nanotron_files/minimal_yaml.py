@@ -56,7 +56,7 @@ OWNERS: Mapping[type[Any], str] = {
 ALWAYS = frozenset(
     {
         "resume_checkpoint_path",  # launch scripts look for the line
-        *("is_llama_config", "is_qwen2_config", "is_starcoder2_config"),  # tell the models apart
+        *("is_llama_config", "is_qwen2_config", "is_starcoder2_config"),  # distinguish the models
     }
 )
 """Fields that are always written."""

