@@ -43,8 +43,7 @@ from ablations.prepared import require_prepared, tokenizer_folder
 from ablations.progress import Quiet, Watcher
 from ablations.record.failures import preempted, recorded
 from ablations.record.identity import fingerprint
-from ablations.record.lease import forget_dead
-from ablations.record.run_record import HOLDER, RunRecord
+from ablations.record.run_record import RunRecord
 from ablations.rescoring import last_scores, score_again, unscored_steps
 from ablations.training.checkpoints import checkpoint_steps, require_whole
 from ablations.training.train_job import TrainJob, TrainOutcome, WarmStart
@@ -85,8 +84,8 @@ def execute(
     done = record.result()
     if done is not None and done["status"] == "done":
         if not (steps := unscored_steps(record, config.evaluation, done)):
-            # Nobody holds a finished run again, who would take a killed holder's lease away.
-            forget_dead(record.path / "lock", record.path / HOLDER)
+            # Nobody else holds a finished run again: a process killed at its very end left it open.
+            record.close()
             return Finished(record, done, skipped=True)
         with record.hold():
             return Finished(record, score_again(work, steps, done))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -250,3 +251,31 @@ def test_what_ails_a_record_is_named_by_its_file(
     unjudged = name in ("audit.json", "config.yaml") or (name, how) == ("result.json", "missing")
     assert (record.ailments(judged=True) == []) is unjudged
     assert [listed.name for listed in list_runs(tmp_path)] == [record.name]
+
+
+@pytest.mark.parametrize("outcome", ["done", "failed"])
+def test_a_run_killed_after_its_result_is_closed(tmp_path: Path, outcome: str) -> None:
+    record = make(tmp_path)
+    record.set_status("scoring")
+    record.write_result({"status": outcome, "reason": None, "score": 1.0})
+    write_json(record.path / "holder.json", {"host": socket.gethostname(), "pid": 1, "token": "x"})
+    record.close()
+    assert record.status == outcome
+    assert not (record.path / "holder.json").exists()
+
+
+def test_a_run_without_a_result_is_not_closed(tmp_path: Path) -> None:
+    record = make(tmp_path)
+    record.set_status("scoring")
+    record.close()
+    assert record.status == "scoring"
+
+
+def test_a_run_that_a_process_holds_is_not_closed(tmp_path: Path) -> None:
+    record = make(tmp_path)
+    record.set_status("scoring")
+    with record.hold():
+        record.write_result({"status": "done", "reason": None, "score": 1.0})
+        record.close()
+        assert record.status == "scoring"
+        assert (record.path / "holder.json").exists()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ablations.errors import Problem
 
-__all__ = ["EXECUTION_KEYS", "fingerprint", "folder_problem", "run_name"]
+__all__ = ["EXECUTION_KEYS", "changed_keys", "fingerprint", "folder_problem", "run_name"]
 
 EXECUTION_KEYS = ("runs_dir", "data_dir", "study", "trial", "execution", "labels", "progress")
 """Top-level config keys for where and how a run is executed. They do not affect its result."""
@@ -54,3 +54,15 @@ def folder_problem(where: str, name: str) -> Problem | None:
 def run_name(trial: str, seed: int) -> str:
     """Return the name of a run's folder inside its study."""
     return f"{trial}-{seed}"
+
+
+def changed_keys(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys whose values differ; keys that do not define the result are left out."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        if old != new and json.dumps(old, default=str) != json.dumps(new, default=str):
+            yield prefix
+        return
+    for key in {*old, *new}:
+        if not prefix and key in EXECUTION_KEYS:
+            continue
+        yield from changed_keys(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)

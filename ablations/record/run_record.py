@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import os
 import socket
 import sys
@@ -25,7 +24,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ablations.errors import ConfigError, DamagedError, Problem, UserError
+from ablations.errors import ConfigError, DamagedError, HeldError, Problem, UserError
 from ablations.files import (
     append_json_line,
     mend_lines,
@@ -34,8 +33,8 @@ from ablations.files import (
     write_text,
 )
 from ablations.record.checksums import listed
-from ablations.record.identity import EXECUTION_KEYS, fingerprint, run_name
-from ablations.record.lease import hold
+from ablations.record.identity import changed_keys, fingerprint, run_name
+from ablations.record.lease import forget_dead, hold
 from ablations.record.provenance import git_commit, queue_job, versions
 from ablations.record.stored import damaged, result_fault, stored_as, stored_object
 
@@ -154,7 +153,7 @@ class RunRecord:
         manifest = self.manifest
         if manifest.fingerprint == mark:
             return
-        changed = sorted(_differences(manifest.config, config))
+        changed = sorted(changed_keys(manifest.config, config))
         known = manifest.items
         changed += [f"items.{name}" for name in sorted(items) if known.get(name, "") != items[name]]
         same_config = fingerprint(manifest.config) == fingerprint(config)
@@ -257,6 +256,20 @@ class RunRecord:
             if job := queue_job():
                 self.event("job", step=None, **job)
             yield
+
+    def close(self) -> None:
+        """Finish a run whose process was killed after it wrote the result.
+
+        The status becomes that of the result, and the lease of the dead process is removed. A run that
+        a living process holds is left alone.
+        """
+        result = self.result()
+        if result is None or not self.exists():
+            return
+        if self.status not in ("done", "failed"):
+            with contextlib.suppress(HeldError), self.hold():
+                self.set_status(result["status"], result.get("reason"))
+        forget_dead(self.path / "lock", self.path / HOLDER)
 
     # ------------------------------------------------------------------------------- contents
 
@@ -379,15 +392,3 @@ def list_runs(runs_dir: Path, study: str | None = None) -> list[RunRecord]:
         for file in root.glob(f"{studies}/*/{name}")
     }
     return [RunRecord(folder) for folder in sorted(found)]
-
-
-def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
-    """Dotted keys whose values differ, those that do not define the result left out."""
-    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
-        if old != new and json.dumps(old, default=str) != json.dumps(new, default=str):
-            yield prefix
-        return
-    for key in {*old, *new}:
-        if not prefix and key in EXECUTION_KEYS:
-            continue
-        yield from _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)

@@ -15,6 +15,7 @@ from typing import Any
 
 from ablations.errors import ConfigError, Problem
 from ablations.files import write_json
+from ablations.record.run_record import RunRecord
 from sweeps.study.budget import Ledger, ledger_of
 from sweeps.study.definition import Definition, record_decision, stored_definition
 from sweeps.study.journal import Journal
@@ -206,6 +207,7 @@ class StudyState:
         """Add an outcome; the trial ends with the last seed of its specification."""
         trial = self.trial(run.number)
         self._check_direction(outcome)
+        RunRecord(self._folder(run)).close()
         trial = replace(trial, outcomes={**trial.outcomes, run.seed: outcome})
         self._journal.keep(trial)
         self._settle(trial)
