@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from ablations.errors import ConfigError, HeldError, Problem, TrainingError
-from ablations.record.run_record import RunRecord
+from ablations.record.run_record import RunRecord, list_runs
 from sweeps.study.definition import Definition, settle_definition
 from sweeps.study.driver import Driver, StudyError
 from sweeps.study.executor import Executor, launching_of
@@ -105,6 +105,19 @@ def test_a_run_that_was_killed_is_launched_again(tmp_path: Path) -> None:
     launcher = drive(tmp_path, killed_once)
     assert launcher.launched.count(Run(3, 0)) == 2
     assert launcher.state.trial(3).state == "done"
+
+
+def test_a_run_killed_after_its_result_is_closed_by_the_driver(tmp_path: Path) -> None:
+    def killed_at_its_end(state: StudyState, run: Run, launch: int) -> Any:
+        trial, config = f"trial-{run.number:04d}", {"seed": run.seed}
+        record = RunRecord.create(tmp_path / "runs", study="s", trial=trial, seed=run.seed, config=config)
+        assert record.path.parent == state.folder
+        record.set_status("scoring")
+        return works(state, run, launch)
+
+    launcher = drive(tmp_path, killed_at_its_end)
+    statuses = [record.status for record in list_runs(tmp_path / "runs", "s")]
+    assert statuses == ["done"] * len(launcher.launched)
 
 
 def test_a_run_that_keeps_dying_fails_with_its_reason(tmp_path: Path) -> None:
