@@ -65,7 +65,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "watch": Command("analysis.commands.watch", "watch", "follow a study in the terminal"),
     "doctor": Command(
-        "ablations.commands.doctor", "doctor", "say what is installed and what to do"
+        "ablations.commands.doctor", "doctor", "list what is installed, and what to do"
     ),
 }
 """Every command. Modules are named, not imported: ``ablations`` stays below ``sweeps`` and ``analysis``."""
@@ -325,7 +325,7 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "ablate COMMAND --help tells its options; ablate run --cfg job prints a whole config.",
+            "ablate COMMAND --help prints its options; ablate run --cfg job prints a whole config.",
             "Exit codes: 0 done, 1 the work failed, 2 the command or a config is wrong.",
         ]
     )
