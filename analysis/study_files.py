@@ -153,4 +153,6 @@ def rerun_command(run: RunFiles) -> str:
     if "stores" in (run.manifest.get("config") or {}):
         arguments.append("~stores")
     arguments += [f"study={run.study}_again", "hydra.run.dir=.", "hydra.output_subdir=null"]
+    # Without the platform's own config Hydra would log to a file, which is refused.
+    arguments += ["hydra/job_logging=none", "hydra/hydra_logging=none"]
     return shlex.join(["ablate", "run", *arguments])

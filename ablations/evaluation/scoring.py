@@ -63,7 +63,9 @@ class ScoringPlace:
     """Digests that the items must have, as :func:`~ablations.evaluation.items.item_digests` returns them;
     empty = no check."""
     device: str = "cpu"
-    """``cpu``, ``cuda`` or ``cuda:<n>``; weights are bfloat16 on CUDA and float32 on CPU."""
+    """``cpu``, ``cuda`` or ``cuda:<n>``."""
+    dtype: str | None = None
+    """Type of the weights; None = bfloat16 on CUDA, float32 on a CPU."""
 
 
 def score_checkpoints(
@@ -252,11 +254,12 @@ def _load(folder: Path, place: ScoringPlace) -> CausalLM:
         raise CheckpointError(
             Problem(str(folder), "damaged", found="; ".join(wrong[:3]), do="export it again")
         )
+    cuda = place.device.startswith("cuda")
     try:
         with _no_progress_bar():
             model = AutoModelForCausalLM.from_pretrained(
                 str(folder),
-                dtype=torch.bfloat16 if place.device.startswith("cuda") else torch.float32,
+                dtype=getattr(torch, place.dtype or ("bfloat16" if cuda else "float32")),
                 attn_implementation="sdpa",
                 local_files_only=True,
                 trust_remote_code=False,  # unset, transformers asks, and may run code of the folder

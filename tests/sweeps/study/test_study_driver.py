@@ -110,7 +110,9 @@ def test_a_run_that_was_killed_is_launched_again(tmp_path: Path) -> None:
 def test_a_run_killed_after_its_result_is_closed_by_the_driver(tmp_path: Path) -> None:
     def killed_at_its_end(state: StudyState, run: Run, launch: int) -> Any:
         trial, config = f"trial-{run.number:04d}", {"seed": run.seed}
-        record = RunRecord.create(tmp_path / "runs", study="s", trial=trial, seed=run.seed, config=config)
+        record = RunRecord.create(
+            tmp_path / "runs", study="s", trial=trial, seed=run.seed, config=config
+        )
         assert record.path.parent == state.folder
         record.set_status("scoring")
         return works(state, run, launch)
