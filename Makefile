@@ -16,8 +16,9 @@ LOADERS_MORE := tests/sweeps/exporters/loaders_more.txt
 
 setup: $(STAMP)
 
-# The lock holds every version; the package itself is installed editable so that conf/ is read in place.
-$(STAMP): requirements.lock pyproject.toml
+# The lock holds every version; the package itself is installed editable so that conf/ is read in place. The Hydra
+# plugins are copied into .venv even so: when one of them changes, the installation is repeated.
+$(STAMP): requirements.lock pyproject.toml $(wildcard sweeps/plugins/hydra_plugins/*/*.py)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
