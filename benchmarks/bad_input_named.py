@@ -18,7 +18,7 @@ class Case:
     closed: bool = False
     """Run without the rights of root: the workspace's folder ``closed`` cannot be written."""
     name: str | None = None
-    """What it is called; None = it was drawn."""
+    """Name of the fault; None = it was drawn."""
 
 
 OF_RUNS = ("prepare", "plan", "run", "score", "promote", "export")

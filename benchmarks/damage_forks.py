@@ -51,7 +51,7 @@ _VOLATILE = frozenset(
 
 @dataclass
 class Answer:
-    """What the commands of a case left."""
+    """Codes, output and results of the commands of a case."""
 
     codes: list[int]
     text: str

@@ -13,13 +13,13 @@ from typing import Any
 
 from benchmarks.damage_forks import give
 
-__all__ = ["RUN", "SCENES", "Scene", "build"]
+__all__ = ["RUN", "SCENES", "SMALL", "Scene", "build"]
 
 SHORT = tuple(
     f"+source.synthetic_{skill}={{origin:{{kind:synthetic,skill:{skill},documents:400,seed:0}}}}"
     for skill in ("facts", "arithmetic", "junk")
 )
-TINY = (
+SMALL = (
     "experiment=synthetic",
     "schedule.total_tokens=2048",
     "model.hidden_size=32",
@@ -30,9 +30,9 @@ TINY = (
     "evaluation.max_items=8",
     "evaluation.heldout_max_items=4",
     "progress=false",
-    *SHORT,
 )
-"""A run of 8 steps that trains in a second."""
+"""A run of 8 steps that trains in a second; its sources come on top."""
+TINY = (*SMALL, *SHORT)
 
 ARMS = {"a": "mixture.weights.synthetic_facts=0.5", "b": "mixture.weights.synthetic_facts=0.2"}
 RUN = "runs/damage/a-0"
@@ -107,7 +107,7 @@ class Scene:
     results: Sequence[str] = (f"{RUN}/result.json",)
     """Patterns of the files whose content must not change silently."""
     foreign: bool = False
-    """Whether the files are the user's: one that reads well with another content is another input."""
+    """True for files of the user: one that reads well with another content is another input."""
 
 
 SCENES = (

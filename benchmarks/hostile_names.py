@@ -101,7 +101,7 @@ def page_problems(text: str, plain: Page) -> Iterator[str]:
 
 
 class Workplace:
-    """Where the cases run: the start workspace, the stubs, the mark that the canary leaves."""
+    """Places of the cases: the start workspace, the stubs, the mark that the canary leaves."""
 
     def __init__(self, folder: Path) -> None:
         self.start, self.now = folder / "start", folder / "now"

@@ -1,4 +1,4 @@
-"""What names and files of somebody else's hold, for benchmarks/hostile_names.py."""
+"""Contents of hostile names and files, for benchmarks/hostile_names.py."""
 
 from __future__ import annotations
 

@@ -33,6 +33,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.damage_scenes import SMALL
 from benchmarks.kill_lives import Life, Strike, adopt_orphans, end_all, live, settle
 from benchmarks.kill_outcomes import Difference, Picture, compare, picture
 
@@ -40,20 +41,7 @@ SOURCES = tuple(
     f"+source.synthetic_{skill}={{shards:2,origin:{{kind:synthetic,skill:{skill},documents:400,seed:0}}}}"
     for skill in ("facts", "arithmetic", "junk")
 )
-TINY = (
-    "experiment=synthetic",
-    "schedule.total_tokens=2048",
-    "model.hidden_size=32",
-    "model.intermediate_size=64",
-    "training.sequence_length=32",
-    "training.checkpoints=2",
-    "execution.threads=1",
-    "evaluation.max_items=8",
-    "evaluation.heldout_max_items=4",
-    "progress=false",
-    *SOURCES,
-)
-"""A run of 8 steps that trains in a second."""
+TINY = (*SMALL, *SOURCES)
 
 SEARCH = (
     *("search=mixture", "search.strategy.baselines=[natural]", "search.strategy.design_trials=1"),

@@ -194,7 +194,7 @@ def serve(parent: str, path: str, *modules: str) -> None:
         while os.getppid() == int(parent):
             ready, _, _ = select.select([requests], [], [], _POLL_SECONDS)
             _send_codes(children)
-            # What a caller asked for that died since then is for the next caller to ask.
+            # Skip a request whose caller has died: the next caller asks again.
             if ready and (os.getppid() != int(parent) or not _fork(requests, children)):
                 break
     finally:

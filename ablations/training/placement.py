@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from ablations.errors import ConfigError, Problem
+from ablations.processes.child import exported_threads
 from ablations.training.batching import MicroBatching, on_cuda, plan_micro_batches
 from ablations.training.memory import SHARING_PROCESS_BYTES
 from ablations.training.specs import ExecutionSpec
@@ -79,10 +80,7 @@ def indexed(device: torch.device) -> torch.device:
 
 def cpu_threads(execution: ExecutionSpec) -> int:
     """Return the threads given by ``OMP_NUM_THREADS``, else this process's cores shared over the ranks."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if asked.isdecimal() and int(asked) > 0:
-        return int(asked)
-    return threads_of_a_rank(execution.ranks)
+    return exported_threads() or threads_of_a_rank(execution.ranks)
 
 
 def threads_of_a_rank(ranks: int) -> int:
