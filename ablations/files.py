@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -23,8 +24,10 @@ from ablations.errors import DamagedError, Problem
 from ablations.temporary import claimed_file
 
 __all__ = [
+    "LineTail",
     "append_json_line",
     "file_sha256",
+    "finite_or_none",
     "free_bytes",
     "is_intact",
     "mend_lines",
@@ -44,6 +47,34 @@ __all__ = [
 
 _SEAL = "content_sha256"
 _SEAL_DIGITS = 16
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return the number, or None if it is NaN or infinite: unknown numbers are null on disk."""
+    return float(value) if math.isfinite(value) else None
+
+
+class LineTail:
+    """Reader of the complete lines that another process appends to a file.
+
+    Args:
+        file: The file. It need not exist yet.
+        offset: First byte that is read.
+    """
+
+    def __init__(self, file: Path, offset: int = 0) -> None:
+        self._file, self._offset = file, offset
+
+    def read(self) -> list[str]:
+        """Return each complete line that was added since the last call."""
+        if not self._file.exists():
+            return []
+        with self._file.open("rb") as stream:
+            stream.seek(self._offset)
+            block = stream.read()
+        whole = block[: block.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return whole.decode().splitlines()
 
 
 @contextlib.contextmanager

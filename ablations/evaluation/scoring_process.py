@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ablations.errors import CheckpointError, EvaluationError
 from ablations.evaluation.specs import EvaluationSpec
-from ablations.files import write_text
+from ablations.files import LineTail, write_text
 from ablations.record.lease import only_process
 from ablations.record.run_record import RunRecord
 from ablations.training.specs import Device, KeepCheckpoints
@@ -70,14 +70,21 @@ def score_run(job: ScoringJob, *, in_process: bool, advance: Advance) -> float:
         return 0.0
     if in_process:
         return score_here(job, advance)
-    progress = _ProgressTail(job.directory / "scoring.log", advance)
+    log = job.directory / "scoring.log"
+    log.unlink(missing_ok=True)
+    progress = LineTail(log)
+
+    def report() -> None:
+        for line in progress.read():
+            advance(line)
+
     task = Task(
         module="ablations.evaluation.scoring_worker",
         function="score_in_worker",
         argument=job,
         log=job.directory / "worker.log",
     )
-    result = run_in_worker(task, progress.read)
+    result = run_in_worker(task, report)
     if isinstance(result.error, ImportError):
         raise EvaluationError(
             f"scoring cannot be imported here: {result.error}; install what requirements.lock lists"
@@ -184,20 +191,3 @@ def _retire(job: ScoringJob, record: RunRecord) -> None:
         return
     for step in scored - {job.last_step}:
         remove_export(record.export(step))
-
-
-class _ProgressTail:
-    """Progress that a worker writes to a file, read by the caller."""
-
-    def __init__(self, log: Path, advance: Advance) -> None:
-        self._log, self._advance, self._seen = log, advance, 0
-        log.unlink(missing_ok=True)
-
-    def read(self) -> None:
-        """Report each new line."""
-        if not self._log.exists():
-            return
-        lines = self._log.read_text().splitlines()
-        for line in lines[self._seen :]:
-            self._advance(line)
-        self._seen = len(lines)

@@ -8,7 +8,15 @@ from collections.abc import Collection, Mapping
 from ablations.errors import Problem
 from ablations.mixture.schedule import Schedule
 
-__all__ = ["broken_caps", "simulated_slices"]
+__all__ = ["beyond_cap", "broken_caps", "simulated_slices"]
+
+_CAP_TOLERANCE = 1e-6
+"""Relative; a weight that was chosen to meet the cap exactly may miss it by rounding."""
+
+
+def beyond_cap(epochs: float, epoch_cap: float) -> bool:
+    """Return whether a source is read more often than the cap allows."""
+    return epochs > epoch_cap * (1.0 + _CAP_TOLERANCE)
 
 
 def broken_caps(
@@ -19,7 +27,7 @@ def broken_caps(
     full_tokens: float | None = None,
     exempt: Collection[str] = (),
 ) -> list[Problem]:
-    """Return a problem forevery source that would be read more often than ``epoch_cap``.
+    """Return a problem for every source that would be read more often than ``epoch_cap``.
 
     Args:
         schedule: What would be read.
@@ -34,7 +42,7 @@ def broken_caps(
     for name, read in schedule.tokens().items():
         available = available_tokens.get(name, 0.0)
         epochs = stretch * read / available if available > 0 else math.inf * (read > 0)
-        if read and name not in exempt and epochs > epoch_cap * (1.0 + 1e-6):
+        if read and name not in exempt and beyond_cap(epochs, epoch_cap):
             most = epoch_cap * available / (stretch * schedule.total_tokens)
             problems.append(
                 Problem(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablations.errors import ConfigError, Problem
+from ablations.files import finite_or_none
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 
@@ -130,7 +131,7 @@ class StepRow:
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as plain values; a number that is not finite becomes null."""
-        return {name: value if math.isfinite(value) else None for name, value in vars(self).items()}
+        return {name: finite_or_none(value) for name, value in vars(self).items()}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> StepRow:

@@ -14,12 +14,13 @@ import numpy as np
 
 from analysis.figures.learning import unit_of
 from analysis.figures.theme import GREY, INK, PALETTE, axis, blank, empty_figure, number
+from sweeps.study.confirm import undominated
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-__all__ = ["domain_values", "most_opposed", "on_front", "pareto_frame", "pareto_front"]
+__all__ = ["domain_values", "most_opposed", "pareto_frame", "pareto_front"]
 
 
 def domain_values(
@@ -61,14 +62,6 @@ def most_opposed(
     return min(pairs, key=lambda pair: ranks[pair[0]].corr(ranks[pair[1]]))
 
 
-def on_front(points: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return which rows no other row dominates; larger is better in every column."""
-    as_good = np.all(points[None] >= points[:, None], axis=-1)
-    better = np.any(points[None] > points[:, None], axis=-1)
-    dominated: np.ndarray[Any, np.dtype[np.bool_]] = np.any(as_good & better, axis=1)
-    return ~dominated
-
-
 def pareto_frame(
     domains: pd.DataFrame,
     pair: tuple[str, str],
@@ -78,7 +71,7 @@ def pareto_frame(
     """Return one row per trial: trial, x, y, front, name, phase, score, baseline."""
     frame = domains[list(pair)].dropna().set_axis(["x", "y"], axis=1)
     sign = np.array([1.0 if higher_is_better.get(name, True) else -1.0 for name in pair])
-    frame["front"] = on_front(frame[["x", "y"]].to_numpy() * sign) if len(frame) else []
+    frame["front"] = undominated(-frame[["x", "y"]].to_numpy() * sign) if len(frame) else []
     about = trials.astype({"trial": "str", "name": "str", "phase": "str"}).set_index("trial")
     frame = frame.join(about[["name", "phase", "score"]])
     frame["baseline"] = frame["phase"] == "baseline"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ablations.evaluation.results import read_details
+from ablations.files import finite_or_none
 from analysis.frames.build import identity
 from analysis.frames.columns import empty, shaped
 from analysis.records import RunFiles, read_lines, study_objective
@@ -92,9 +93,7 @@ def _declared(
     for row, (study, run, step) in enumerate(places):
         if study in declared:
             objective = declared[study]
-            metrics = {
-                k: None if np.isnan(v) else v for k, v in found.get((study, run, step), {}).items()
-            }
+            metrics = {k: finite_or_none(v) for k, v in found.get((study, run, step), {}).items()}
             value = objective.value({"score": values[row], "metrics": metrics})
             values[row] = np.nan if value is None else value
             directions[row] = objective.direction or directions[row]

@@ -38,6 +38,7 @@ from sweeps.promotion.compare_text import text
 from sweeps.promotion.gates import audit_gaps
 from sweeps.promotion.promotion_inputs import require_whole
 from sweeps.promotion.sealed_prediction import Expected, Prediction, digest, read_prediction
+from sweeps.study.specs import loss_sign
 
 __all__ = ["Comparison", "Outcome", "TaskChange", "after_run", "compare", "write_comparison"]
 
@@ -260,8 +261,7 @@ def _differences(prediction: Prediction, baseline: RunRecord, full: RunRecord) -
     }
     scores = [prediction.objective.value(run.result() or {}) for run in (full, baseline)]
     if scores[0] is not None and scores[1] is not None:
-        sign = 1.0 if prediction.direction == "maximize" else -1.0
-        found["score"] = sign * (scores[0] - scores[1])
+        found["score"] = -loss_sign(prediction.direction) * (scores[0] - scores[1])
     return found
 
 

@@ -18,12 +18,15 @@ from typing import Any, Literal
 
 from ablations.config.schema import validate
 from ablations.errors import Problem, UserError
+from ablations.files import finite_or_none
+from ablations.mixture.constraints import beyond_cap
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.specs import MixtureSpec, ScheduleSpec
 from ablations.record.run_record import RunRecord
 from ablations.record.stored import stored_object
 from sweeps.promotion.promotion_inputs import Evidence
 from sweeps.promotion.specs import GATES, LimitSpec
+from sweeps.study.specs import loss_sign
 from sweeps.verdict.transfer import transfer
 
 __all__ = ["GateResult", "GateState", "audit_gaps", "judge_gates", "require_open"]
@@ -135,7 +138,7 @@ def _epoch_caps(evidence: Evidence, limits: LimitSpec) -> GateResult:
         for name in schedule.sources
     }
     epochs = {name: round(value, 4) for name, value in schedule.epochs(available).items()}
-    beyond = {name: value for name, value in epochs.items() if value > cap * (1.0 + 1e-6)}
+    beyond = {name: value for name, value in epochs.items() if beyond_cap(value, cap)}
     exempt = {k: why for k, why in config.mixture.epoch_cap_exempt.items() if k in beyond}
     over = {name: value for name, value in beyond.items() if name not in exempt}
     within = {name: value for name, value in epochs.items() if name not in exempt} or epochs
@@ -280,7 +283,7 @@ def _second_proxy(evidence: Evidence, limits: LimitSpec) -> GateResult:
 
 
 def _oriented(verdict: Any, mean: float) -> float:
-    return mean if verdict.direction == "maximize" else -mean
+    return -loss_sign(verdict.direction) * mean
 
 
 def _token_counts(evidence: Evidence, limits: LimitSpec) -> GateResult:
@@ -360,6 +363,6 @@ def _surrogate_evidence(evidence: Evidence, limits: LimitSpec) -> GateResult:
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return JSON values; a number that is not finite is unknown and becomes null."""
     return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        key: finite_or_none(value) if isinstance(value, float) else value
         for key, value in values.items()
     }

@@ -37,6 +37,7 @@ from sweeps.promotion.sealed_prediction import Expected, Prediction
 from sweeps.promotion.slopes import checkpoint_slope, other_scales, tokens_of
 from sweeps.promotion.specs import FullSpec
 from sweeps.study.objective import SCORE, Objective, objective_of
+from sweeps.study.specs import Direction, loss_sign
 from sweeps.verdict.contrasts import Estimate
 from sweeps.verdict.verdict_record import CandidateRow, TaskRow, Verdict
 
@@ -208,16 +209,15 @@ def _score(near: _Proxies, curse: _Curse, scale: _Scale) -> Expected:
     )
 
 
-def _against(candidate: CandidateRow, baseline: CandidateRow, direction: str) -> Estimate:
+def _against(candidate: CandidateRow, baseline: CandidateRow, direction: Direction) -> Estimate:
     """Return the difference of two candidates' scores, with the noise from the verdict."""
     if baseline.advantage is None and candidate.advantage is not None:
         return candidate.advantage
     # The verdict compared both with a third candidate: add the two errors as if independent.
-    sign = 1.0 if direction == "maximize" else -1.0
     rows = [row.advantage for row in (candidate, baseline) if row.advantage is not None]
     error = math.sqrt(math.fsum(row.standard_error**2 for row in rows)) if rows else math.nan
     df = min((row.df for row in rows), default=1.0)
-    value = sign * (candidate.mean - baseline.mean)
+    value = -loss_sign(direction) * (candidate.mean - baseline.mean)
     nothing = {"low": math.nan, "high": math.nan, "p": math.nan, "p_corrected": math.nan}
     return Estimate(value=value, standard_error=error, df=df, **nothing)
 

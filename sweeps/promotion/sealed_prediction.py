@@ -15,6 +15,7 @@ from typing import Any
 from ablations.config.schema import validate
 from sweeps.promotion.scale_transfer import Factor, Gap, Measured
 from sweeps.study.objective import Objective
+from sweeps.study.specs import Direction
 
 __all__ = ["Expected", "Prediction", "digest", "read_prediction"]
 
@@ -61,7 +62,7 @@ class Prediction:
     """None if the full run's score is not computed as the study's was."""
     objective: Objective
     """Objective of the study, by which the full runs' score is computed."""
-    direction: str
+    direction: Direction
     """Direction in which the score is better."""
     tasks: tuple[Expected, ...]
     not_comparable: Mapping[str, str] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from sweeps.study.specs import ConfirmSpec
 from sweeps.study.strategy import History
 from sweeps.study.trial import Trial
 
-__all__ = ["Pick", "Recommendation", "finalists", "pareto_front"]
+__all__ = ["Pick", "Recommendation", "finalists", "undominated"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def finalists(history: History, spec: ConfirmSpec, picked: int | None = None) ->
     return chosen if baseline is None else [*(t for t in chosen if t is not baseline), baseline]
 
 
-def pareto_front(losses: np.ndarray) -> np.ndarray:
+def undominated(losses: np.ndarray) -> np.ndarray:
     """Return a mask ``[trials]`` of the rows of ``[trials, objectives]`` that no other row dominates."""
     mask = np.ones(len(losses), dtype=bool)
     for i, row in enumerate(losses):
@@ -73,7 +73,7 @@ def pareto_front(losses: np.ndarray) -> np.ndarray:
 def _ranking(losses: np.ndarray) -> Sequence[int]:
     """Return the order, best first: by loss, or the Pareto front by mean rank, then the others."""
     ranks = np.argsort(np.argsort(losses, axis=0, kind="stable"), axis=0).mean(axis=1)
-    behind = ~pareto_front(losses)
+    behind = ~undominated(losses)
     order: list[int] = np.lexsort((ranks, behind)).tolist()
     return order
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ablations.files import finite_or_none
 from sweeps.search.proposals import Evidence, Limit, pick, propose, trust_pick
 from sweeps.search.space import Floats, Point, SearchSpace
 from sweeps.study.confirm import Pick, Recommendation
@@ -57,11 +58,11 @@ def surrogate_pick(
         known = evidence_of(space, history, rule)
         chosen = pick(space, known, seed=seed)
         notes: dict[str, Any] = {
-            "loss": _finite(chosen.loss),
-            "low": _finite(chosen.low),
-            "high": _finite(chosen.high),
+            "loss": finite_or_none(chosen.loss),
+            "low": finite_or_none(chosen.low),
+            "high": finite_or_none(chosen.high),
             "surrogate": chosen.surrogate,
-            "errors": {name: _finite(error) for name, error in chosen.errors.items()},
+            "errors": {name: finite_or_none(error) for name, error in chosen.errors.items()},
         }
         if judged:
             baseline = history.baseline_trial
@@ -71,10 +72,6 @@ def surrogate_pick(
         return Recommendation(point=chosen.point, notes=notes)
 
     return recommend
-
-
-def _finite(number: float) -> float | None:
-    return float(number) if math.isfinite(number) else None
 
 
 def evidence_of(space: SearchSpace, history: History, rule: Mapping[str, Any]) -> Evidence:

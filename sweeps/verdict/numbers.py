@@ -9,12 +9,7 @@ from scipy import stats
 
 from sweeps.verdict.training_noise import Floats
 
-__all__ = ["finite_or_none", "rank_correlations"]
-
-
-def finite_or_none(value: float) -> float | None:
-    """Return the number, or None if it is NaN or infinite: unknown numbers are null on disk."""
-    return float(value) if math.isfinite(value) else None
+__all__ = ["rank_correlations"]
 
 
 def rank_correlations(x: Floats, y: Floats) -> Floats:

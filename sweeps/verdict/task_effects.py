@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ablations.files import finite_or_none
 from sweeps.verdict.contrasts import Estimate, Evidence, corrected_by_holm, simultaneous
 from sweeps.verdict.item_noise import item_covariance, paired_error
-from sweeps.verdict.numbers import finite_or_none
 from sweeps.verdict.observations import Observations
 from sweeps.verdict.task_quality import TaskFit, fit_task
 from sweeps.verdict.verdict_record import TaskEffect, TaskRow

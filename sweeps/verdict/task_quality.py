@@ -34,11 +34,12 @@ import numpy as np
 from scipy import stats
 
 from ablations.evaluation.score_rule import removable
+from ablations.files import finite_or_none
 from ablations.record.run_record import list_runs
 from ablations.record.stored import stored_object
 from sweeps.study.run_results import trial_file
 from sweeps.study.specs import TaskQualitySpec
-from sweeps.verdict.numbers import finite_or_none, rank_correlations
+from sweeps.verdict.numbers import rank_correlations
 from sweeps.verdict.observations import Observations, TaskData, score_form
 from sweeps.verdict.study_observations import gather, gather_records
 from sweeps.verdict.training_noise import (

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeps.verdict.numbers import finite_or_none, rank_correlations
+from ablations.files import finite_or_none
+from sweeps.verdict.numbers import rank_correlations
 from sweeps.verdict.training_noise import Floats
 
 __all__ = ["Transfer", "transfer"]

@@ -17,13 +17,12 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ablations.errors import Problem, UserError, unknown_name
-from ablations.files import write_sealed
+from ablations.files import finite_or_none, write_sealed
 from ablations.record.stored import damaged, stored_object
 from ablations.terminal import override_word
 from sweeps.study.specs import Direction, loss_sign
 from sweeps.verdict.contrasts import Estimate
 from sweeps.verdict.decision import Outcome, Regret, TieKind
-from sweeps.verdict.numbers import finite_or_none
 from sweeps.verdict.power import PowerEstimate
 from sweeps.verdict.task_quality import TaskQuality
 from sweeps.verdict.training_noise import NoiseSource

@@ -17,11 +17,11 @@ from ablations.mixture.schedule import LearningRate, Schedule, Stage
 from analysis import figures
 from analysis.figures import theme
 from analysis.figures.mixtures import indistinct, pooled_seed_sd
-from analysis.figures.pareto import on_front
 from analysis.frames import Frames, task_values, weights
 from analysis.frames.views import main_metric, searched_stage
 from analysis.records import scan
 from analysis.score_fit import fit_score, mixture_grid
+from sweeps.study.confirm import undominated
 from sweeps.verdict.task_quality import TaskQuality
 
 
@@ -276,7 +276,7 @@ def test_too_few_mixtures_have_no_effects() -> None:
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
 def test_the_front_is_what_nothing_dominates(points: list[tuple[int, int]]) -> None:
     table = np.array(points, dtype=float)
-    front = on_front(table)
+    front = undominated(-table)
     assert front.any()
     for place, (x, y) in enumerate(points):
         dominated = any(a >= x and b >= y and (a, b) != (x, y) for a, b in points)

@@ -1,8 +1,8 @@
 """Import lighteval without side effects on the process.
 
-The import takes about six CPU-seconds beyond torch. A warm worker imports this module ahead of its work,
-e.g. ``multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])``, and each child that
-it forks scores at once.
+The import takes about six CPU-seconds beyond torch. A warm server
+(``ablations.processes.warm_server``) imports this module ahead of its work, and each child that it forks
+scores at once.
 
 Importing lighteval 0.13.0 can switch gradients off for the whole process (its transformers backend
 does, at module level), and parts of it re-seed ``random`` and numpy. :func:`undisturbed` restores all of

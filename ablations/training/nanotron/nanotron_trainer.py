@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from ablations.errors import AblationError, ConfigError, TrainingError
-from ablations.files import mend_lines
+from ablations.files import LineTail, mend_lines
 from ablations.training.batching import training_problems
 from ablations.training.checkpoints import reference, remove_torn, set_damaged_aside
 from ablations.training.nanotron.outcome import failure, outcome_of, training_lock
@@ -48,11 +49,11 @@ class NanotronTrainer:
         start = prepare(job)
         if start.step >= job.schedule.total_steps:
             return outcome_of(job)
-        tail = _Tail(job.directory / "metrics.jsonl", watch)
-        return (_train_in_process if in_process else _train_in_workers)(job, start, tail)
+        report = _reporter(job.directory / "metrics.jsonl", watch)
+        return (_train_in_process if in_process else _train_in_workers)(job, start, report)
 
 
-def _train_in_process(job: TrainJob, start: Start, tail: _Tail) -> TrainOutcome:
+def _train_in_process(job: TrainJob, start: Start, report: Callable[[], None]) -> TrainOutcome:
     from ablations.training.nanotron.rank import train_rank
 
     try:
@@ -60,10 +61,10 @@ def _train_in_process(job: TrainJob, start: Start, tail: _Tail) -> TrainOutcome:
     except TrainingError as error:
         return failure(job, error.reason)
     finally:
-        tail.read()
+        report()
 
 
-def _train_in_workers(job: TrainJob, start: Start, tail: _Tail) -> TrainOutcome:
+def _train_in_workers(job: TrainJob, start: Start, report: Callable[[], None]) -> TrainOutcome:
     task = Task(
         module=_WORKER,
         function="train_rank",
@@ -71,7 +72,7 @@ def _train_in_workers(job: TrainJob, start: Start, tail: _Tail) -> TrainOutcome:
         ranks=job.execution.ranks,
         log=job.directory / "worker.log",
     )
-    result = run_in_worker(task, tail.read)
+    result = run_in_worker(task, report)
     if result.error is None and result.died is None:
         return result.value  # type: ignore[no-any-return]
     return failure(job, result.died or _reason(result.error, task.log))
@@ -106,21 +107,13 @@ def _reason(error: BaseException | None, log: Path) -> str:
     return f"{type(error).__name__}: {error}; {log} has the traceback"
 
 
-class _Tail:
-    """Reader that passes the rows that a worker appends to a watcher in this process."""
+def _reporter(file: Path, watch: Watch | None) -> Callable[[], None]:
+    """Return a function that passes the rows which a worker has added since its last call to ``watch``."""
+    tail = LineTail(file, file.stat().st_size if file.exists() else 0)
 
-    def __init__(self, file: Path, watch: Watch | None) -> None:
-        self._file, self._watch = file, watch
-        self._offset = file.stat().st_size if file.exists() else 0
+    def report() -> None:
+        if watch is not None:
+            for line in tail.read():
+                watch(StepRow.from_json(json.loads(line)))
 
-    def read(self) -> None:
-        """Pass every complete new row to the watcher."""
-        if self._watch is None or not self._file.exists():
-            return
-        with self._file.open("rb") as stream:
-            stream.seek(self._offset)
-            block = stream.read()
-        whole = block[: block.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.splitlines():
-            self._watch(StepRow.from_json(json.loads(line)))
+    return report

@@ -9,7 +9,7 @@ import pytest
 
 from ablations.errors import ConfigError
 from sweeps.search.space import SearchSpace
-from sweeps.study.confirm import Recommendation, finalists, pareto_front
+from sweeps.study.confirm import Recommendation, finalists, undominated
 from sweeps.study.samplers import optuna_proposer, random_proposer
 from sweeps.study.scheduler import SearchScheduler
 from sweeps.study.specs import BudgetSpec, ConfirmSpec, ConstraintSpec, ObjectiveSpec, StrategySpec
@@ -132,7 +132,7 @@ def test_the_pareto_front_comes_first() -> None:
     import numpy as np
 
     losses = np.array([[1.0, 4.0], [2.0, 2.0], [3.0, 3.0], [4.0, 1.0]])
-    assert pareto_front(losses).tolist() == [True, True, False, True]
+    assert undominated(losses).tolist() == [True, True, False, True]
     both = {
         "a": ObjectiveSpec(metrics=("a/x",), direction="minimize"),
         "b": ObjectiveSpec(metrics=("b/x",), direction="minimize"),
