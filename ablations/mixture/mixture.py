@@ -113,7 +113,7 @@ def natural(tokens: Mapping[str, float]) -> Mixture:
 
 
 def uniform(sources: Mapping[str, float] | tuple[str, ...]) -> Mixture:
-    """Return the same weight forevery source."""
+    """Return the same weight for every source."""
     return Mixture(dict.fromkeys(sources, 1.0), normalize=True)
 
 
