@@ -38,7 +38,7 @@ def cpu_seconds(command: Sequence[str]) -> float:
 
 
 def imports_torch(command: Sequence[str]) -> bool:
-    """Whether the command imported torch, by the interpreter's own list of imports."""
+    """Return whether the command imported torch, by the interpreter's own list of imports."""
     told = subprocess.run(
         [command[0], "-X", "importtime", *command[1:]], capture_output=True, text=True, check=True
     )

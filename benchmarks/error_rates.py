@@ -88,7 +88,7 @@ def simulate(
 
 
 def naive_winner(tables: Sequence[Floats], candidate: np.ndarray) -> bool:
-    """Whether the best candidate beats the baseline by a paired t test over items at 5%."""
+    """Return whether the best candidate beats the baseline by a paired t test over items at 5%."""
     table = np.hstack(tables)
     means = np.array([table[candidate == k].mean(axis=0) for k in np.unique(candidate)])
     best = 1 + int(means[1:].mean(axis=1).argmax())
@@ -129,7 +129,7 @@ def _rule(
 
 
 def _may_win(evidence: Evidence, baseline: str) -> bool:
-    """Whether the best candidate is worth the draws that its p-value takes: no correction saves p = 0.2."""
+    """Return whether the best candidate is worth the draws of its p-value: no correction saves p = 0.2."""
     best = next(name for name in best_first(evidence) if name != baseline)
     weights = np.zeros((1, len(evidence.names)))
     weights[0, [evidence.names.index(name) for name in (best, baseline)]] = 1.0, -1.0

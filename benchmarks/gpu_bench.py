@@ -1,4 +1,4 @@
-"""What the checks of gpu_check.py share: where they train, on what, and how they say what they saw."""
+"""Parts that the checks of gpu_check.py share: device, data, and how they report."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class NeedsMoreError(Exception):
 
 @dataclass(frozen=True)
 class Bench:
-    """Where the checks train, and on what."""
+    """Device and data of the checks."""
 
     root: Path
     stores: dict[str, Path]

@@ -1,4 +1,4 @@
-"""What the GPU benchmarks share: jobs of the shipped shapes, loops that train a step a turn, clocks, peaks.
+"""Parts that the GPU benchmarks share: jobs of the shipped shapes, loops of single steps, clocks, peaks.
 
 On a GPU time is wall time between two synchronisations; with ``--device cpu`` it is this process's CPU
 time, and models are cut to a toy's size: that shows that a script runs, and no figure worth keeping.
@@ -80,7 +80,7 @@ def settled(arguments: argparse.Namespace) -> argparse.Namespace:
 
 
 def toy(arguments: argparse.Namespace) -> bool:
-    """Whether a toy stands for the shipped sizes."""
+    """Return whether a toy is measured in place of the shipped sizes."""
     return arguments.device == "cpu" and not arguments.shipped
 
 

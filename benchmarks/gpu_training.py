@@ -91,7 +91,7 @@ def measure(
 
 
 def stock_nanotron() -> str:
-    """Why nanotron is not measured as it is shipped: what importing its trainer says, ours not loaded."""
+    """Return the error of importing nanotron's own trainer: why it is not measured as shipped."""
     command = [sys.executable, "-c", "import nanotron.trainer"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

@@ -52,7 +52,7 @@ NAMES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class HostileCase:
-    """What stands in the workspace, and the commands that somebody gives there."""
+    """Files of the workspace, and the commands that a user gives there."""
 
     name: str
     commands: tuple[tuple[str, ...], ...]

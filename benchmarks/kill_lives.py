@@ -68,7 +68,7 @@ class Strike:
 
 @dataclass(frozen=True)
 class Life:
-    """How a life went."""
+    """Course of one life."""
 
     code: int | None
     """Exit code, negative for a signal; None = it did not end within :data:`LIMIT_SECONDS`."""

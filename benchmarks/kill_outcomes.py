@@ -1,4 +1,4 @@
-"""What a folder holds after a command that was killed or not: the two must hold the same.
+"""Content of a folder after a command, killed or not: both must be the same.
 
 Dates, hosts, process ids, durations and costs are left out, and so are logs and lock files. What is repeated
 is counted apart: rows of scores, trials of a journal, and runs, promotions or exports too many.
@@ -45,7 +45,7 @@ _NOT_READ = (".html", ".verified.json")
 
 @dataclass(frozen=True)
 class Picture:
-    """What a folder holds."""
+    """Content of a folder."""
 
     files: dict[str, str]
     """Path → digest of what does not change from one time to the next."""
@@ -55,7 +55,7 @@ class Picture:
 
 @dataclass
 class Difference:
-    """How a folder differs from the undisturbed one's."""
+    """Differences of a folder from the undisturbed one."""
 
     lost: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
@@ -86,7 +86,7 @@ def picture(where: Path) -> Picture:
 
 
 def compare(calm: Picture, hit: Picture) -> Difference:
-    """How ``hit`` differs from ``calm``."""
+    """Return the differences of ``hit`` from ``calm``."""
     found = Difference(repeated=list(hit.twice))
     found.lost = sorted(calm.files.keys() - hit.files.keys())
     made_before = _made(calm)
@@ -168,7 +168,7 @@ def _trials(path: Path) -> list[Any]:
 
 
 def _twice(path: Path) -> Iterator[str]:
-    """What stands in a file more than once and must not."""
+    """Return what is in a file more than once and must not be."""
     if path.name == "scores.jsonl":
         found = Counter(f"scores of step {row['step']}" for row in _rows(path))
     elif path.name == "journal.log":

@@ -34,7 +34,7 @@ class Change:
 
     @property
     def name(self) -> str:
-        """What a record and the list of equivalent changes know it by; it outlives moved lines."""
+        """Name of the change in a record and in the list of equivalent changes; it survives moved lines."""
         return f"{self.module}:{self.function}: {self.before} → {self.after}"
 
 

@@ -107,7 +107,7 @@ class Site:
 
 
 class Defaults:
-    """Which keywords the project's own functions and dataclasses have a default for."""
+    """Keywords for which the project's own functions and dataclasses have a default."""
 
     def __init__(self, trees: Sequence[ast.Module]) -> None:
         self._known: dict[str, list[dict[str, str]]] = {}

@@ -59,7 +59,7 @@ _SITE = "import builtins\nbuiltins.__reached__ = lambda number: None\n"
 
 @dataclass(frozen=True)
 class Result:
-    """How the tests of a change ended."""
+    """Outcome of the tests of one change."""
 
     noticed: str | None
     """The first test that failed; None where all passed."""
@@ -267,7 +267,7 @@ def _wait(child: int, notes: Path) -> bool:
 
 
 class Reach:
-    """Which test reaches which function, measured for each test file when it is first asked for.
+    """Functions that each test reaches, measured for a test file when it is first asked for.
 
     Kept in a file where one is given: a test file that was not edited is not measured again.
     """

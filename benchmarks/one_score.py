@@ -1,4 +1,4 @@
-"""Whether verdicts and the scores that studies optimise point the same way.
+"""Compare the direction of verdicts with the scores that studies optimise.
 
     python benchmarks/one_score.py                          50 simulated studies
     python benchmarks/one_score.py runs/demo_ratio …        and recorded ones

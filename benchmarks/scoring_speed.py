@@ -47,7 +47,7 @@ BATCH_SIZES = (16, 32, 64, 128, 256)
 
 @dataclass
 class Case:
-    """What both sides score."""
+    """Items that both sides score."""
 
     folder: Path
     model: Any

@@ -1,4 +1,4 @@
-"""How much of a run's noise its late checkpoints show: seeds against checkpoints, on real runs.
+"""Compare the noise between seeds with the noise between late checkpoints, on real runs.
 
     ablate run -m study=noise experiment=demo_ratio search=none seed=0,1,2,3,4,5,6,7 training.checkpoints=10
     python benchmarks/seed_noise.py runs noise [--last 5]

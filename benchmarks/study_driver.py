@@ -1,4 +1,4 @@
-"""What the driver of a study costs beyond its runs and its surrogate: CPU a trial, and loading a long study.
+"""Measure a study's driver without its runs and its surrogate: CPU for each trial, and loading a long study.
 
     python benchmarks/study_driver.py [--trials 200] [--load 10000]
 

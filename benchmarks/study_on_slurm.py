@@ -50,7 +50,7 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class Length:
-    """How much of the demo study is run."""
+    """Part of the demo study that is run."""
 
     steps: int
     trials: int
@@ -285,7 +285,7 @@ def compare(name: str, calm: Path, other: Path) -> int:
 
 
 def ranks(root: Path, overrides: list[str], cluster: Slurm, steps: int) -> bool:
-    """Whether two ranks under torchrun in a job, left alone and preempted, come to what one comes to."""
+    """Return whether two ranks under torchrun in a job, preempted or not, give the result of one rank."""
     sweep = [o for o in overrides if not o.startswith("search.")]
     sweep += ["search=none", "study=ranks"]
     calm, hit = root / "ranks", root / "ranks-preempted"
@@ -312,7 +312,7 @@ ON_SLURM = [
 
 
 def studies(root: Path, overrides: list[str], cluster: Slurm, length: Length, short: bool) -> bool:
-    """Whether the study comes to the same on the slots, on Slurm, and disturbed on Slurm."""
+    """Return whether the study gives the same results on the slots, on Slurm, and disturbed on Slurm."""
     calm, queued = root / "slots", [*overrides, *ON_SLURM]
     here = ["hydra.launcher.slots=1", "hydra.launcher.threads=1"]
     _attend(start(calm, [*overrides, *here], None), lambda: None, calm)

@@ -1,4 +1,4 @@
-"""What a local trial costs beyond its own training and scoring, in CPU seconds, and the driver's share.
+"""Measure the CPU seconds of a local trial beyond its own training and scoring, and the driver's share.
 
     python benchmarks/study_overhead.py DATA_DIR [--trials 3] [--tokens 51200]
 

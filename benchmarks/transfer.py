@@ -155,7 +155,7 @@ Evidence = Callable[[Pair, Sequence[str], int], list[Measured]]
 
 
 def holds(pair: Pair, evidence: Evidence | None) -> tuple[Floats, Floats, Floats]:
-    """Whether each interval held, its half width and the slope, ``[draws, losses and their mean]``."""
+    """Return whether each interval held, its half width and the slope, ``[draws, losses and their mean]``."""
     rng = np.random.default_rng(0)
     others = [found[1] for found in (pair.early, pair.second) if found is not None]
     tables = [pair.small, pair.large, *others]

@@ -1,4 +1,4 @@
-"""What several packages' tests share: a prepared workspace, and the command line in this process."""
+"""Fixtures that several packages' tests share: a prepared workspace, and the command line in this process."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SHORT_SOURCES = tuple(
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command answered."""
+    """Output and exit code of a command."""
 
     code: int
     out: str

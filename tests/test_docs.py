@@ -1,4 +1,4 @@
-"""What the pages say is held to the code: references made again, links followed, commands known."""
+"""Hold the pages to the code: generated references, links, commands."""
 
 from __future__ import annotations
 

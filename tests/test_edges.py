@@ -1,4 +1,4 @@
-"""What stands at the edges: names, files and words of others, and damaged records, each one message."""
+"""Names and files of other programs, and damaged records: one message for each."""
 
 from __future__ import annotations
 

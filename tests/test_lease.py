@@ -79,7 +79,7 @@ def test_a_beating_lease_of_another_host_is_refused_by_name(tmp_path: Path) -> N
 
 
 def forget(folder: Path) -> bool:
-    """Whether a lease is left."""
+    """Return whether a lease file is left."""
     forget_dead(folder / "lock", folder / "lease.json")
     return (folder / "lease.json").exists()
 

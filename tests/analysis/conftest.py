@@ -127,7 +127,7 @@ class Window:
         self.wait_for(f"return location.href === {address!r} && document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
-        """What the body of a function returns in the page."""
+        """Return what a function body returns in the page."""
         answer = self.ask(
             "Runtime.evaluate", expression=f"(() => {{{script}}})()", returnByValue=True
         )

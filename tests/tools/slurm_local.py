@@ -67,7 +67,7 @@ PartitionName=urgent PriorityTier=9 PreemptMode=OFF
 
 
 def missing() -> str | None:
-    """Why there can be no Slurm here, None where there can."""
+    """Return the reason why Slurm cannot start here; None if it can."""
     absent = [name for name in NEEDED if shutil.which(name, path=_SEARCHED) is None]
     if absent:
         return f"Slurm is not installed ({', '.join(absent)}): apt-get install slurm-wlm munge"
@@ -92,7 +92,7 @@ class Slurm:
         return {**os.environ, "PATH": _SEARCHED, "SLURM_CONF": str(self.conf)}
 
     def run(self, *command: str, check: bool = True) -> str:
-        """What one of Slurm's commands printed."""
+        """Return what one of Slurm's commands printed."""
         done = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=60, check=False
         )

@@ -1,4 +1,4 @@
-"""What a verdict gathers from a study's folders, and why it leaves runs out."""
+"""Runs that a verdict gathers from a study's folders, and its reasons for leaving runs out."""
 
 from __future__ import annotations
 
