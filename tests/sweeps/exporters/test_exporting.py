@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import struct
@@ -25,6 +26,7 @@ from sweeps.nanotron_files import handover_problems, read
 from sweeps.nanotron_files.recorded_schema import Branch
 from sweeps.nanotron_files.sections import TokenFolders
 from tests.conftest import SHORT_SOURCES, TINY, Ablate
+from tests.pinned import require_pinned
 from tests.sweeps.exporters.conftest import (
     LENGTH,
     SOURCES,
@@ -369,3 +371,34 @@ def test_a_promotion_is_exported(workspace: Path, ablate: Ablate) -> None:
     answer = ablate("export", f"promotion={promoted.folder}", "format=weights")
     assert answer.code == 2
     assert "damaged: not JSON" in answer.err
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_files_of_a_format_are_those_before(
+    made_plan: Plans, tmp_path: Path, name: str
+) -> None:
+    """The README, which is documentation, is left out."""
+    plan = made_plan(2)
+    folder, _ = write_export(plan, name, out=tmp_path)
+    files = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("README.md", "export.json")
+    }
+    known = {str(folder): "EXPORT", str(plan.config.data_dir): "DATA"}
+    found = {name: _content(path, known) for name, path in files.items()}
+    require_pinned(f"export_{name}", found)
+
+
+def _content(path: Path, known: Mapping[str, str]) -> list[str] | str:
+    """Return the lines of a text, or a digest of other bytes."""
+    blob = path.read_bytes()
+    try:
+        text = blob.decode()
+    except UnicodeDecodeError:
+        return hashlib.sha256(blob).hexdigest()
+    if "\0" in text:
+        return hashlib.sha256(blob).hexdigest()
+    for folder, name in known.items():
+        text = text.replace(folder, name)
+    return text.splitlines()

@@ -21,6 +21,7 @@ from sweeps.promotion.sealed_prediction import digest, read_prediction
 from sweeps.promotion.slopes import checkpoint_slope, other_scales, slope_of
 from sweeps.promotion.specs import PromotionSpec
 from sweeps.verdict.verdict_record import TaskRow, read_verdict
+from tests.pinned import require_pinned
 from tests.sweeps.promotion.conftest import FULL, GOOD, PLAIN, TASKS, MadeStudy, composed
 
 FAR = Gap(tokens=10.0, parameters=4.0)
@@ -370,3 +371,11 @@ def test_a_task_whose_noise_is_unknown_has_no_flattery_and_no_nan(
     curse = _Curse(flattery=flattery, error=0.1, tasks=2)
     assert curse.of_task(row, error) == 0.0
     assert curse.of_task(row, 0.1) == pytest.approx(flattery / math.sqrt(2.0))
+
+
+def test_the_numbers_of_a_promotion_are_those_before(study: MadeStudy) -> None:
+    values = composed(*FULL, config="promote")
+    values.pop("compare")
+    folder = promote(values).folder
+    stored = json.loads((folder / "promotion.json").read_text())
+    require_pinned("promotion", {key: stored[key] for key in ("gates", "prediction")})
