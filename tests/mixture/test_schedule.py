@@ -292,3 +292,9 @@ def test_stage_names_must_differ() -> None:
     stage = Stage(name="a", steps=1, mixture=WEB)
     with pytest.raises(ConfigError, match="unique names"):
         Schedule(stages=(stage, stage), sequence_length=8, batch_size=1)
+
+
+def test_a_rate_without_a_decay_stays_at_its_peak() -> None:
+    rate = LearningRate(peak=1.0, warmup_steps=0, decay_steps=0, total_steps=10)
+    assert rate.decay_start == 10
+    assert {rate.factor(step) for step in range(10)} == {1.0}

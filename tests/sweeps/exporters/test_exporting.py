@@ -8,6 +8,7 @@ import shutil
 import struct
 import tracemalloc
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -402,3 +403,24 @@ def _content(path: Path, known: Mapping[str, str]) -> list[str] | str:
     for folder, name in known.items():
         text = text.replace(folder, name)
     return text.splitlines()
+
+
+def test_the_layout_of_an_execution_is_exported(
+    made_stores: Mapping[int, Path], tmp_path: Path
+) -> None:
+    values = config_values(made_stores[2])
+    values["execution"] = {**values["execution"], "dp": 2, "pp": 2, "pp_engine": "afab"}
+    folder, _ = write_export(plan_of_config(values), "nanotron", out=tmp_path)
+    for path in sorted((folder / "stages").glob("*.yaml")):
+        layout = yaml.safe_load(path.read_text())["parallelism"]
+        assert (layout["dp"], layout["tp"], layout["pp"], layout["pp_engine"]) == (2, 1, 2, "afab")
+
+
+def test_the_end_of_document_token_is_that_of_the_stores(tmp_path: Path) -> None:
+    folder = tmp_path / "synthetic_bpe"
+    for source in SOURCES:
+        made = write_store(folder / source, source)
+        replace(made, eos_id=5).write(folder / source)
+    plan = plan_of_config(config_values(tmp_path))
+    _, export = write_export(plan, "weights", out=tmp_path / "out")
+    assert export.eos_id == 5 != plan.config.model.eos_token_id
