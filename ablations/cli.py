@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ablations import __version__
 from ablations.config.environment_secrets import without_secrets
@@ -29,6 +29,9 @@ from ablations.errors import (
     refused_by_system,
     unknown_name,
 )
+
+if TYPE_CHECKING:
+    from ablations.yaml_files import ConfigFile
 
 __all__ = ["COMMANDS", "Command", "Task", "main"]
 
@@ -212,26 +215,45 @@ def _run(name: str, overrides: Sequence[str]) -> int:
     task = Task(name)
     sys.argv = [f"ablate {name}", *overrides]
     application = hydra.main(config_path=str(conf_dir()), config_name=COMMANDS[name].config)(task)
+    files: list[ConfigFile] = []
     try:
-        with checked_loading(conf_dir()), checked_composing(shown="--resolve" in overrides):
+        with (
+            checked_loading(conf_dir()) as files,
+            checked_composing(shown="--resolve" in overrides),
+        ):
             application()
         if task.error is not None:
             raise task.error
+    except UserError as error:
+        raise _with_places(error, files, overrides) from None
     except (HydraException, OmegaConfBaseException) as error:
         from ablations.config.overrides import explain
 
-        cause = _own_error(error)
-        if cause is not None:
-            raise cause from None
-        raise UserError(explain(error, COMMANDS[name].config, overrides)) from None
+        if (cause := _own_error(error)) is not None:
+            raise _with_places(cause, files, overrides) from None
+        problem = explain(error, COMMANDS[name].config, overrides, files, name)
+        raise _with_places(UserError(problem), files, overrides) from None
     except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         if (cause := _own_error(error)) is not None:
-            raise cause from None
+            raise _with_places(cause, files, overrides) from None
         if not _is_of_composing(error):
             raise
         what = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(Problem("command line", "cannot be composed", found=what)) from None
     return task.code
+
+
+def _with_places(
+    error: AblationError, files: Sequence[ConfigFile], overrides: Sequence[str]
+) -> AblationError:
+    """Return an error with the file and line of each problem that a file of the user's gave."""
+    if not isinstance(error, UserError):
+        return error
+    from ablations.config.file_places import placed, source_files
+    from ablations.config.overrides import user_folders
+
+    sources = source_files(user_folders(overrides), error.problems)
+    return placed(error, [*files, *sources], overrides)
 
 
 def _is_of_composing(error: BaseException) -> bool:

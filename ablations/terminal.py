@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["count", "named_column", "override_word", "quoted", "runs_dir_words", "table_console"]
+__all__ = [
+    "count",
+    "named_column",
+    "override_word",
+    "quoted",
+    "runs_dir_words",
+    "shell_word",
+    "table_console",
+]
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
 _RESERVED = ("true", "false", "null", "nan", "inf")
@@ -65,7 +73,14 @@ def override_word(key: str, value: Any) -> str:
 
     A value from a folder's name or a config may hold what a shell would run.
     """
-    return shlex.quote(f"{key}={quoted(value)}")
+    return shell_word(f"{key}={quoted(value)}")
+
+
+def shell_word(text: str) -> str:
+    """Return a text as one word of a shell, in double quotes where these are enough for its single ones."""
+    if "'" in text and not set(text) & set('"$`\\!\n'):
+        return f'"{text}"'
+    return shlex.quote(text)
 
 
 def runs_dir_words(runs_dir: Path) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ablations.errors import ConfigError, Problem
 
-__all__ = ["checked_loading", "read_yaml"]
+__all__ = ["ConfigFile", "checked_loading", "read_yaml", "shown_path"]
 
 _MOST_BYTES = 8 << 20
 _MOST_DEPTH = 64
@@ -41,39 +42,77 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(_yaml_problem(path, error, text)) from None
 
 
+@dataclass(frozen=True)
+class ConfigFile:
+    """A config file of the user's that Hydra read."""
+
+    path: Path
+    name: str
+    """The name that a defaults list gives it: ``mixture/mine``."""
+    package: str
+    """Key of the config that its keys stand at; "" = the whole config."""
+    text: str
+
+
 @contextlib.contextmanager
-def checked_loading(own: Path) -> Iterator[None]:
-    """Let Hydra read config files through the checks of this module, those in ``own`` excepted.
+def checked_loading(own: Path) -> Iterator[list[ConfigFile]]:
+    """Let Hydra read config files through the checks of this module; yield the user's, as they are read.
 
     A file of the groups ``experiment`` and ``full`` needs the header that makes its keys global; without
     it Hydra would put them where no command looks.
 
     Args:
-        own: The platform's own config folder: its files are tested, and checking them costs time.
+        own: The platform's own config folder. Its files are tested, and checking each costs time: they
+            are checked when Hydra cannot read them.
     """
     from hydra._internal.core_plugins import file_config_source
 
     source: Any = file_config_source.FileConfigSource
     plain_load = source.load_config
     trusted = f"{own}/"
+    read: list[ConfigFile] = []
 
     def load_config(self: Any, config_path: str) -> Any:
         file = Path(self.path) / self._normalize_file_name(config_path)
-        if str(file).startswith(trusted) or not file.exists():
+        if not file.exists():
             return plain_load(self, config_path)
-        text = _checked_text(file)
+        is_own = str(file).startswith(trusted)
+        text = "" if is_own else _checked_text(file)
         try:
             loaded = plain_load(self, config_path)
         except Exception as error:  # of any kind, for all are the file's fault
+            text = text or _checked_text(file)
             raise ConfigError(_yaml_problem(file, error, text)) from None
-        _require_package(file, config_path, loaded, text)
+        _require_package(file, config_path, loaded)
+        if not is_own:
+            _require_keys(file, loaded, text)
+            read.append(ConfigFile(file, config_path, _package(config_path, loaded), text))
         return loaded
 
     source.load_config = load_config
     try:
-        yield
+        yield read
     finally:
         source.load_config = plain_load
+
+
+def _require_keys(file: Path, loaded: Any, text: str) -> None:
+    """Refuse a file that is a list or a text: a config has keys."""
+    from omegaconf import OmegaConf
+
+    # Of a text alone Hydra makes a key without a value.
+    if OmegaConf.is_dict(loaded.config) and len(loaded.config) != 1:
+        return
+    root = _first_node(text)
+    if root is not None and type(root).__name__ != "MappingNode":
+        raise ConfigError(_yaml_problem(file, ValueError("no keys"), text))
+
+
+def _package(config_path: str, loaded: Any) -> str:
+    """Return the key that the keys of a config file stand at."""
+    group = config_path.strip("/").rpartition("/")[0].replace("/", ".")
+    named = (loaded.header or {}).get("package")
+    return group if named is None else {"_global_": "", "_group_": group}.get(named, named)
 
 
 def _checked_text(path: Path) -> str:
@@ -88,7 +127,10 @@ def _checked_text(path: Path) -> str:
     if size > _MOST_BYTES:
         raise ConfigError(
             Problem(
-                str(path), "too large a config", found=f"{size:,} bytes", allowed="8 MiB at most"
+                shown_path(path),
+                "too large a config",
+                found=f"{size:,} bytes",
+                allowed="8 MiB at most",
             )
         )
     try:
@@ -99,7 +141,7 @@ def _checked_text(path: Path) -> str:
         column = len(before) - (before.rfind(b"\n") + 1) + 1
         raise ConfigError(
             Problem(
-                f"{path}:{line}:{column}",
+                f"{shown_path(path)}:{line}:{column}",
                 "not UTF-8 text",
                 found=f"byte 0x{content[error.start]:02x}",
                 do="save the file as UTF-8",
@@ -114,7 +156,10 @@ def _checked_text(path: Path) -> str:
 
 def _unreadable(path: Path, error: OSError) -> Problem:
     return Problem(
-        str(path), "cannot be read", found=error.strerror, do="mend its permissions or its path"
+        shown_path(path),
+        "cannot be read",
+        found=error.strerror,
+        do="mend its permissions or its path",
     )
 
 
@@ -177,39 +222,122 @@ def _strict_loader() -> type[Any]:
 
 
 def _yaml_problem(path: Path, error: Exception, text: str) -> Problem:
-    """Return the problem of a file that is no YAML, in the parser's own words."""
-    mark = getattr(error, "problem_mark", None)
+    """Return the problem of a file that is no config in YAML, in the parser's own words."""
+    from omegaconf.errors import GrammarParseError
+
+    if isinstance(error, GrammarParseError):
+        return _interpolation_problem(path, error, text)
+    mark = getattr(error, "problem_mark", None) or _mark_of_character(error, text)
     reason = getattr(error, "problem", None) or str(error).strip().split("\n")[0]
+    began = getattr(error, "context_mark", None)
+    if mark is not None and began is not None:
+        line = f" that began in line {began.line + 1}" if began.line != mark.line else ""
+        reason = f"{reason.removeprefix('but ')} {error.context}{line}"  # type: ignore[attr-defined]
     do = None
     if mark is not None and _character(text, mark.line, mark.column) == "\t":
         do = "indent with spaces: YAML takes no tab"
     elif "duplicate key" in reason:
         do = "keep one of them"
-    return Problem(_place(path, mark), "not a config in YAML", found=reason, do=do)
+    if mark is None and (first := _first_node(text)) is not None:
+        mark = first.start_mark
+        if type(first).__name__ != "MappingNode":
+            return Problem(
+                _place(path, mark), "not the keys of a config", found=_line(text, mark.line)
+            )
+    return Problem(
+        _place(path, mark), "not a config in YAML", found=reason.removeprefix("found "), do=do
+    )
+
+
+def _mark_of_character(error: Exception, text: str) -> Any:
+    """Return the place of a character that YAML does not take; None if the error is of another kind."""
+    import yaml
+
+    if not isinstance(error, yaml.reader.ReaderError):
+        return None
+    before = text.partition(chr(error.character))[0]  # type: ignore[arg-type]
+    line, column = before.count("\n"), len(before) - before.rfind("\n") - 1
+    return yaml.Mark(None, len(before), line, column, None, None)
+
+
+def _interpolation_problem(path: Path, error: Exception, text: str) -> Problem:
+    """Return the problem of the first value whose ``${…}`` cannot be read."""
+    from omegaconf.errors import GrammarParseError
+    from omegaconf.grammar_parser import parse
+
+    mark, found = None, str(error).split("\n")[0]
+    for node in _scalars(_first_node(text)):
+        try:
+            if "${" in node.value:
+                parse(node.value)
+        except GrammarParseError:
+            mark, found = node.start_mark, repr(node.value)[:80]
+            break
+    return Problem(
+        _place(path, mark),
+        "an interpolation that cannot be read",
+        found=found,
+        allowed="${key} or ${oc.env:NAME}",
+        do="close each brace; write \\${ for the characters themselves",
+    )
+
+
+def _first_node(text: str) -> Any:
+    """Return the root of a document's nodes; None if there is none."""
+    import yaml
+
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError:
+        return None
+
+
+def _scalars(node: Any) -> Iterator[Any]:
+    """Yield the scalar nodes below a node, in the order of the file."""
+    if node is None or isinstance(node.value, str):
+        yield from () if node is None else (node,)
+        return
+    for inner in node.value:
+        for one in inner if isinstance(inner, tuple) else (inner,):
+            yield from _scalars(one)
 
 
 def _character(text: str, line: int, column: int) -> str:
+    return _line(text, line)[column : column + 1]
+
+
+def _line(text: str, line: int) -> str:
     lines = text.split("\n")
-    return lines[line][column : column + 1] if line < len(lines) else ""
+    return lines[line][:80] if line < len(lines) else ""
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as it is shown: relative if it is below the working folder."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)
 
 
 def _place(path: Path, mark: Any) -> str:
-    return str(path) if mark is None else f"{path}:{mark.line + 1}:{mark.column + 1}"
+    shown = shown_path(path)
+    return shown if mark is None else f"{shown}:{mark.line + 1}:{mark.column + 1}"
 
 
-def _require_package(file: Path, config_path: str, loaded: Any, text: str) -> None:
+def _require_package(file: Path, config_path: str, loaded: Any) -> None:
     group = config_path.strip("/").rpartition("/")[0]
-    if group not in _GLOBAL_GROUPS or (loaded.header or {}).get("package") is not None:
+    named = (loaded.header or {}).get("package")
+    if group not in _GLOBAL_GROUPS or named == "_global_":
         return
-    keys = [str(key) for key in loaded.config if key != "defaults"]
-    if not keys:
+    if not [key for key in loaded.config if key != "defaults"]:
         return
-    first = next((line for line in text.splitlines() if line.strip()), "")
+    lines = file.read_text(encoding="utf-8-sig").splitlines()
+    first = next((line for line in lines if line.strip()), "")
     raise ConfigError(
         Problem(
-            f"{file}:1:1",
+            f"{shown_path(file)}:1:1",
             "its keys would be ignored: they belong to the whole config",
-            found=f"first line {first[:60]!r}",
+            found=f"first line {first[:60]!r}" if named is None else f"@package {named}",
             allowed="# @package _global_",
             do="make that the first line",
         )

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ablations.config.schema import RunConfig
+from ablations.ranges import Interval
 
 __all__ = ["field_docs", "render"]
 
@@ -81,7 +82,8 @@ def _type(hint: Any) -> str:
     if dataclasses.is_dataclass(hint):
         return "see below"
     if typing.get_origin(hint) is typing.Annotated:
-        return f"{_type(hint.__origin__)}, {_range(hint.__metadata__[0])}"
+        limits = [limit for limit in hint.__metadata__ if isinstance(limit, Interval)]
+        return ", ".join([_type(hint.__origin__), *map(_range, limits)])
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return ", ".join(str(value) for value in arguments)

@@ -8,10 +8,10 @@ stage that names ``wiki`` reads ``conf/source/wiki.yaml``, and ``+source.wiki.<f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar
 
 from ablations.config.options import CarryOut
 from ablations.config.removed import without_removed
@@ -27,7 +27,8 @@ from ablations.ranges import Interval, Seed
 from ablations.record.identity import folder_problem
 from ablations.training.batching import training_problems
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
-from ablations.yaml_files import read_yaml
+from ablations.validation import validate
+from ablations.yaml_files import read_yaml, shown_path
 
 __all__ = [
     "RunConfig",
@@ -40,8 +41,6 @@ __all__ = [
     "source_values",
     "validate",
 ]
-
-T = TypeVar("T")
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
 
@@ -152,10 +151,19 @@ def conf_dir() -> Path:
 
 def named_sources(config: Mapping[str, Any]) -> list[str]:
     """Return the sources that the mixture or a stage of a plain config names, in order."""
-    names = dict.fromkeys((config.get("mixture") or {}).get("weights") or {})
-    for stage in ((config.get("schedule") or {}).get("stages") or {}).values():
-        names.update(dict.fromkeys((stage or {}).get("weights") or {}))
-    return list(names)
+    return list(_naming_keys(config))
+
+
+def _naming_keys(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return source → the first key of a plain config that names it, in the order of the keys."""
+    stages = (config.get("schedule") or {}).get("stages") or {}
+    weights = {"mixture.weights": (config.get("mixture") or {}).get("weights")}
+    weights |= {f"schedule.stages.{n}.weights": (s or {}).get("weights") for n, s in stages.items()}
+    found: dict[str, str] = {}
+    for where, named in weights.items():
+        for name in named or {}:
+            found.setdefault(name, f"{where}.{name}")
+    return found
 
 
 def load(config: Mapping[str, Any], config_dirs: Iterable[Path] = ()) -> RunConfig:
@@ -218,18 +226,20 @@ def _sources(
     overrides = values.get("source") or {}
     found: dict[str, Any] = {}
     problems: list[Problem] = []
-    for name in dict.fromkeys([*named_sources(values), *overrides]):
+    named = _naming_keys(values)
+    for name in dict.fromkeys([*named, *overrides]):
         override = overrides.get(name) or {}
         if name in known:
             stored = read_yaml(known[name]) or {}
             if not isinstance(stored, Mapping):
-                problems.append(Problem(str(known[name]), "not the keys of a source"))
+                place = f"{shown_path(known[name])}:1:1"
+                problems.append(Problem(place, "not the keys of a source"))
                 continue
             found[name] = {**stored, **override}
         elif override:  # a source of the config's own
             found[name] = override
         else:
-            problems.append(unknown_name("mixture.weights", "source", name, known))
+            problems.append(unknown_name(named[name], "source", name, known))
     return found, problems
 
 
@@ -255,63 +265,12 @@ def _weight_problems(values: Mapping[str, Any]) -> list[Problem]:
     return problems
 
 
-def validate(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Return ``values`` as the dataclass ``kind``, or raise a :class:`ConfigError` with every problem."""
-    # Imported here: the commands that only list need no schema.
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(kind).validate_python(dict(values))
-    except ValidationError as error:
-        raise ConfigError(list(_problems(error.errors(), values, kind))) from None
-
-
 def dump(config: Any) -> dict[str, Any]:
     """Return the plain values of a config dataclass, defaults included, as the fingerprint uses them."""
     from pydantic import TypeAdapter
 
     plain: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
     return plain
-
-
-def _problems(errors: Iterable[Any], values: Any, kind: type) -> Iterator[Problem]:
-    for error in errors:
-        where = ".".join(str(part) for part in error["loc"])
-        cause = (error.get("ctx") or {}).get("error")
-        if isinstance(cause, ConfigError):
-            yield from cause.problems
-        elif error["type"] == "unexpected_keyword_argument":
-            yield _unknown_key(error["loc"], kind, where)
-        elif error["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
-            yield Problem(where, "missing", do="give it a value")
-        else:
-            given = error.get("input")
-            quote = error["type"] == "string_type" and isinstance(given, bool | int | float)
-            do = f"quote it: {where}=\"'{given}'\"" if quote else None
-            yield Problem(where, error["msg"], found=_short(given), do=do)
-
-
-def _short(given: Any) -> str:
-    """Return a value as it is shown: a whole number of any length is cut."""
-    if isinstance(given, int) and given.bit_length() > 128:
-        return f"about 2^{given.bit_length() - 1}"
-    shown = repr(given)
-    return shown if len(shown) <= 200 else f"{shown[:200]}…"
-
-
-def _unknown_key(loc: tuple[Any, ...], kind: Any, where: str) -> Problem:
-    """Return the problem of a key that no field answers to, with the nearest of its siblings."""
-    import dataclasses
-    import typing
-
-    for part in loc[:-1]:
-        hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
-        kind = hints.get(part, kind)
-        for inner in typing.get_args(kind):  # Mapping[str, X] and X | None hold the dataclass
-            if dataclasses.is_dataclass(inner):
-                kind = inner
-    known = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
-    return unknown_name(where, "key", str(loc[-1]), known)
 
 
 def _check_across_parts(config: RunConfig) -> None:

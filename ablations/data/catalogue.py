@@ -24,12 +24,15 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Discriminator
 
 from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.ranges import Limit, Seed
+from ablations.validation import one_or_many, validate
 from ablations.yaml_files import read_yaml
 
 __all__ = [
@@ -83,8 +86,8 @@ class FilesOrigin:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     kind: Literal["files"]
-    paths: tuple[str, ...]
-    """Files, folders, or patterns with ``*``."""
+    paths: Annotated[tuple[str, ...], BeforeValidator(one_or_many)]
+    """Files, folders, or patterns with ``*``; one of them may stand without a list."""
     format: FileFormat = "auto"
 
 
@@ -124,7 +127,7 @@ class SyntheticOrigin:
     seed: Seed = 0
 
 
-Origin = HubOrigin | FilesOrigin | PackageOrigin | SyntheticOrigin
+Origin = Annotated[HubOrigin | FilesOrigin | PackageOrigin | SyntheticOrigin, Discriminator("kind")]
 
 
 ADDED_FILTERS = ("leave_out", "score_shares", "min_tokens", "max_tokens")
@@ -284,23 +287,5 @@ def load_tokenizer_spec(name: str, folders: Iterable[Path] | None = None) -> Any
 
 def read_config(kind: type[Any], path: Path, where: str) -> Any:
     """Return the YAML file ``path`` as a dataclass, or raise with every problem at once."""
-    from pydantic import TypeAdapter, ValidationError
-
     values = read_yaml(path)
-    try:
-        return TypeAdapter(kind).validate_python(values or {})
-    except ValidationError as error:
-        problems = [problem for detail in error.errors() for problem in _problems(where, detail)]
-        raise ConfigError(problems) from None
-
-
-def _problems(where: str, detail: Any) -> list[Problem]:
-    cause = (detail.get("ctx") or {}).get("error")
-    if isinstance(cause, ConfigError):
-        # A dataclass names its group ("source.max_bytes"); here it is known which one it is.
-        return [replace(p, where=f"{where}.{p.where.partition('.')[2]}") for p in cause.problems]
-    # A union names the member it tried between the keys; members are classes, keys are lower case.
-    keys = [str(part) for part in detail["loc"] if not str(part)[:1].isupper()]
-    given = detail.get("input")
-    shown = given if isinstance(given, str | int | float | bool) else None
-    return [Problem(".".join([where, *keys]), detail["msg"], found=shown)]
+    return validate(kind, values or {}, where)
