@@ -15,11 +15,12 @@ import os
 import select
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ablations import __version__
+from ablations.command_table import COMMANDS, Command
+from ablations.command_words import require_words
 from ablations.config.environment_secrets import without_secrets
 from ablations.errors import (
     AblationError,
@@ -34,44 +35,6 @@ if TYPE_CHECKING:
     from ablations.yaml_files import ConfigFile
 
 __all__ = ["COMMANDS", "Command", "Task", "main"]
-
-
-@dataclass(frozen=True)
-class Command:
-    """One command: where its code is, what config it starts from, what it does."""
-
-    module: str
-    """Module with ``main(config: Mapping[str, Any]) -> int``; imported when the command is called."""
-    config: str
-    """Primary config in ``conf/``."""
-    help: str
-    """One line."""
-
-
-COMMANDS: dict[str, Command] = {
-    "prepare": Command("ablations.commands.prepare", "run", "tokenise sources into token stores"),
-    "plan": Command("ablations.commands.plan", "run", "print the cost of a run; touches nothing"),
-    "run": Command("ablations.commands.run", "run", "train and score one run; -m searches"),
-    "score": Command("ablations.commands.score", "score", "score a checkpoint or a model folder"),
-    "ls": Command("sweeps.commands.ls", "ls", "list runs with status and score"),
-    "verdict": Command(
-        "sweeps.commands.verdict", "verdict", "name a winner, a tie, or the baseline"
-    ),
-    "fit": Command("sweeps.commands.fit", "fit", "fit surrogates to a study or to anyone's swarm"),
-    "promote": Command("sweeps.commands.promote", "promote", "freeze a schedule into a full run"),
-    "export": Command(
-        "sweeps.commands.export", "export", "write a schedule and its tokens for another trainer"
-    ),
-    "import": Command("sweeps.commands.import_", "import", "read a published nanotron config"),
-    "report": Command(
-        "analysis.commands.report", "report", "write a study's report, one HTML file"
-    ),
-    "watch": Command("analysis.commands.watch", "watch", "follow a study in the terminal"),
-    "doctor": Command(
-        "ablations.commands.doctor", "doctor", "list what is installed, and what to do"
-    ),
-}
-"""Every command. Modules are named, not imported: ``ablations`` stays below ``sweeps`` and ``analysis``."""
 
 
 class Task:
@@ -178,6 +141,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given[0] not in COMMANDS:
             raise UserError(unknown_name("ablate", "command", given[0], COMMANDS))
+        if {"-h", "--help"} & set(given[1:]):
+            return _help_of(given[0], given[1:])
+        if "--version" in given[1:]:
+            print(f"ablate {__version__}")
+            return 0
         code = _run(given[0], given[1:])
         sys.stdout.flush()  # here, where a reader that has left is known of
         return code
@@ -211,7 +179,7 @@ def _run(name: str, overrides: Sequence[str]) -> int:
     from ablations.config.schema import conf_dir
     from ablations.yaml_files import checked_loading
 
-    _refuse_several_actions(overrides)
+    require_words(name, overrides)
     task = Task(name)
     sys.argv = [f"ablate {name}", *overrides]
     application = hydra.main(config_path=str(conf_dir()), config_name=COMMANDS[name].config)(task)
@@ -277,22 +245,6 @@ def _is_of_composing(error: BaseException) -> bool:
     return True
 
 
-_ACTIONS = (("--run", "-r"), ("--multirun", "-m"), ("--cfg", "-c"), ("--info", "-i"))
-
-
-def _refuse_several_actions(overrides: Sequence[str]) -> None:
-    """Refuse two actions at once, for which Hydra prints a traceback."""
-    words = [word.partition("=")[0] for word in overrides]
-    given = [names[0] for names in _ACTIONS if set(names) & set(words)]
-    if len(given) > 1:
-        problem = Problem(
-            " ".join(given),
-            "only one of them can be given",
-            do="leave --multirun out: --cfg and --info show the same config without it",
-        )
-        raise UserError(problem)
-
-
 def _output_is_closed() -> bool:
     """Return whether nobody reads our output; then it goes nowhere, so that the exit is silent.
 
@@ -332,6 +284,15 @@ def _report(error: AblationError) -> int:
     else:
         print(f"failed: {without_secrets(str(error))}", file=sys.stderr)
     return error.exit_code
+
+
+def _help_of(name: str, words: Sequence[str]) -> int:
+    """Print the help of one command."""
+    from ablations.command_help import command_help, print_long
+    from ablations.config.overrides import user_folders
+
+    print_long(command_help(name, user_folders(words)))
+    return 0
 
 
 def _indent(problem: Problem) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ablations.cli import COMMANDS
-from ablations.config.config_docs import field_docs, render
+from ablations.config.config_docs import render
+from ablations.config.option_docs import field_docs
 from ablations.config.schema import RunConfig, conf_dir
 from ablations.demo import STEPS, filled, skipped
 from ablations.files import write_json

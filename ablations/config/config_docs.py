@@ -7,20 +7,12 @@ A test makes it again and compares, so the page cannot rot.
 
 from __future__ import annotations
 
-import ast
-import collections.abc
-import dataclasses
-import inspect
-import itertools
-import textwrap
-import typing
 from collections.abc import Iterator
-from typing import Any
 
+from ablations.config.option_docs import sections
 from ablations.config.schema import RunConfig
-from ablations.ranges import Interval
 
-__all__ = ["field_docs", "render"]
+__all__ = ["render"]
 
 _HEAD = """# The config of a run
 
@@ -30,92 +22,19 @@ composed.
 """
 
 
-def field_docs(kind: type) -> dict[str, str]:
-    """Field → the docstring under it, on one line."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
-    body = typing.cast(ast.ClassDef, tree.body[0]).body
-    docs: dict[str, str] = {}
-    for field, below in itertools.pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-            if is_text and isinstance(below.value.value, str):  # type: ignore[attr-defined]
-                docs[field.target.id] = " ".join(below.value.value.split())  # type: ignore[attr-defined]
-    return docs
-
-
 def render() -> str:
     """Return the page, as Markdown."""
-    page = _HEAD + "\n".join(_section("", RunConfig)) + "\n"
+    page = _HEAD + "\n".join(_lines()) + "\n"
     return page.replace("``", "`")
 
 
-def _section(prefix: str, kind: type) -> Iterator[str]:
-    summary = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
-    yield f"\n## {'`' + prefix + '`' if prefix else 'The run'}\n\n{summary}\n"
-    yield "| key | type | default | |\n|---|---|---|---|"
-    docs, hints = field_docs(kind), typing.get_type_hints(kind, include_extras=True)
-    nested: list[tuple[str, type]] = []
-    for field in dataclasses.fields(kind):
-        where = f"{prefix}.{field.name}" if prefix else field.name
-        below, key = _inside(hints[field.name], where)
-        nested += [(key, one) for one in below]
-        shown = _type(hints[field.name])
-        yield f"| `{where}` | {shown} | {_default(field)} | {docs.get(field.name, '')} |"
-    for where, one in nested:
-        yield from _section(where, one)
-
-
-def _inside(hint: Any, where: str) -> tuple[list[type], str]:
-    """Return the dataclasses within a field's type, and the key that they stand at."""
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return [hint], where
-    arguments = typing.get_args(hint)
-    key = f"{where}.<name>" if typing.get_origin(hint) is collections.abc.Mapping else where
-    found: list[type] = []
-    for argument in arguments:
-        inner, _ = _inside(argument, where)
-        found += inner
-    return found, key
-
-
-def _type(hint: Any) -> str:
-    if dataclasses.is_dataclass(hint):
-        return "see below"
-    if typing.get_origin(hint) is typing.Annotated:
-        limits = [limit for limit in hint.__metadata__ if isinstance(limit, Interval)]
-        return ", ".join([_type(hint.__origin__), *map(_range, limits)])
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        return ", ".join(str(value) for value in arguments)
-    if origin is None:
-        return "null" if hint is type(None) else getattr(hint, "__name__", str(hint))
-    if origin is tuple:
-        return f"list of {_type(arguments[0])}"
-    if origin is collections.abc.Mapping:
-        return f"name → {_type(arguments[1])}"
-    return " or ".join(dict.fromkeys(_type(argument) for argument in arguments))
-
-
-def _range(limits: Any) -> str:
-    """Return the words for a range of :mod:`ablations.ranges`."""
-    least = limits.ge if limits.ge is not None else limits.gt
-    most = limits.le if limits.le is not None else limits.lt
-    if most is None or most >= 2**63:
-        return f"above {least:,}" if limits.ge is None else f"{least:,} or more"
-    return f"{least:,} to {most:,}"
-
-
-def _default(field: dataclasses.Field[Any]) -> str:
-    if field.default is not dataclasses.MISSING:
-        value = field.default
-        return (
-            "null"
-            if value is None
-            else str(value).lower()
-            if isinstance(value, bool)
-            else f"{value}"
-        )
-    return "" if field.default_factory is not dataclasses.MISSING else "needed"
+def _lines() -> Iterator[str]:
+    for section in sections("", RunConfig):
+        title = f"`{section.prefix}`" if section.prefix else "The run"
+        yield f"\n## {title}\n\n{section.summary}\n"
+        yield "| key | type | default | |\n|---|---|---|---|"
+        for option in section.options:
+            yield f"| `{option.key}` | {option.type} | {option.default} | {option.text} |"
 
 
 if __name__ == "__main__":

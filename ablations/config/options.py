@@ -27,6 +27,11 @@ class CarryOut:
     """Bars in a terminal, lines elsewhere."""
     prepare: PrepareOptions = field(default_factory=lambda: PrepareOptions())
     """Options of ``ablate prepare``."""
+    program: Mapping[str, Any] | None = None
+    """An experiment of many runs, which gives them out itself: ``kind`` is ``annealing`` or ``stagewise``;
+    its other keys are in ``conf/experiment/*_arms.yaml``."""
+    after: Mapping[str, Any] | None = None
+    """What looks at the finished run: ``kind`` is ``comparison``, with the folder of a promotion."""
 
 
 @dataclass(frozen=True, kw_only=True)

