@@ -142,7 +142,7 @@ class SyntheticOrigin:
 Origin = Annotated[HubOrigin | FilesOrigin | PackageOrigin | SyntheticOrigin, Discriminator("kind")]
 
 
-ADDED_FILTERS = ("leave_out", "score_shares", "min_tokens", "max_tokens")
+ADDED_FILTERS = ("leave_out", "score_shares", "min_tokens", "max_tokens", "drop_duplicates")
 """Fields that came after stores had been made; without a value they are as if they were not there."""
 
 
@@ -187,6 +187,9 @@ class SourceSpec:
     """Stop after so many documents; null = all."""
     max_bytes: int | None = None
     """Stop after so many UTF-8 bytes of text, held-out text included; null = all."""
+    drop_duplicates: bool = False
+    """Drop each document whose text an earlier document of its shard has, byte for byte. The manifest
+    counts such documents in any case."""
     decontaminate: tuple[str, ...] = ()
     """Tasks (files of ``data/benchmarks``) whose items' documents are dropped."""
     store: str | None = None

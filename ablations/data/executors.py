@@ -82,22 +82,28 @@ def _pipeline(work: Work) -> list[Any]:
     from ablations.data.pipeline import (
         DropByLength,
         DropContaminated,
+        DropDuplicates,
+        DropStep,
         HoldOut,
         ReadSource,
         WriteTokens,
     )
 
     place = work.place()
-    before: list[Any] = [ReadSource(work.spec, place.downloads, place.mirror)]
+    reader = ReadSource(work.spec, place.downloads, place.mirror)
+    dropping: list[DropStep] = []
+    if work.spec.drop_duplicates:
+        dropping.append(DropDuplicates())
     if work.spec.decontaminate:
         tasks = read_tasks(_items(work), work.spec.decontaminate)
-        before.append(DropContaminated(TaskIndex(tasks)))
+        dropping.append(DropContaminated(TaskIndex(tasks)))
     least, most = work.spec.min_tokens, work.spec.max_tokens
     if least is not None or most is not None:
-        before.append(DropByLength(work.tokenizer, least, most))
+        dropping.append(DropByLength(work.tokenizer, least, most))
     return [
-        *before,
-        HoldOut(work.partial, work.spec.heldout_share, tuple(before)),
+        reader,
+        *dropping,
+        HoldOut(work.partial, work.spec.heldout_share, reader, dropping),
         WriteTokens(work.partial, work.tokenizer),
     ]
 

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,20 +21,22 @@ from ablations.data.manifest import (
     StoreManifest,
     edges_sha256,
 )
+from ablations.data.prepare_counts import (
+    RankCounts,
+    count_duplicates,
+    counts_file,
+    hashes_file,
+    length_quantiles,
+)
 from ablations.data.tokenizer import Tokenizer
 from ablations.data.verified import note_verified
 from ablations.errors import DataError, Problem
 from ablations.files import file_sha256, read_json, replace_folder, sync_folder
 
-__all__ = ["Finish", "counts_file", "heldout_file", "remove_scratch"]
+__all__ = ["Finish", "heldout_file", "remove_scratch"]
 
 _INDEX_ENTRY_BYTES = 8
-_SCRATCH = ("counts", "heldout", "asked.json")
-
-
-def counts_file(folder: Path, rank: int) -> Path:
-    """Return the file of the counts of rank ``rank``, written when the rank has finished."""
-    return folder / "counts" / f"{rank:05d}.json"
+_SCRATCH = ("counts", "hashes", "heldout", "asked.json")
 
 
 def heldout_file(folder: Path, rank: int) -> Path:
@@ -62,7 +63,8 @@ class Finish:
         del data, rank, world_size
         counts = self._counts()
         heldout = self._merge_heldout(counts)
-        files = tuple(_describe(path, self.tokenizer) for path in self._token_files())
+        paths = self._token_files()
+        files = tuple(_describe(path, self.tokenizer) for path in paths)
         self._check(counts, files)
         StoreManifest(
             source=self.name,
@@ -74,11 +76,16 @@ class Finish:
             token_bytes=self.tokenizer.token_bytes,
             tokens=sum(file.tokens for file in files),
             documents=sum(file.documents for file in files),
-            bytes=counts["bytes"],
+            bytes=counts.bytes,
             files=files,
             heldout=heldout,
-            dropped=self._dropped(),
-            replaced_characters=counts["replaced_characters"],
+            dropped=counts.dropped,
+            replaced_characters=counts.replaced_characters,
+            replaced_bytes=counts.replaced_bytes,
+            documents_read=counts.read,
+            duplicates=count_duplicates([hashes_file(self.partial, rank) for rank in self._ranks]),
+            ignored_files=counts.ignored_files,
+            token_lengths=length_quantiles(_index(path) for path in paths),
             source_fingerprint=self._asked(),
             origin=json.loads(json.dumps(asdict(self.spec.origin))),
             licence=self.spec.licence,
@@ -94,8 +101,12 @@ class Finish:
         # the same request when it is made again.
         return str(read_json(self.partial / "asked.json")["source"])
 
-    def _rank_counts(self) -> list[dict[str, Any]]:
-        paths = [counts_file(self.partial, rank) for rank in range(self.spec.shards)]
+    @property
+    def _ranks(self) -> range:
+        return range(self.spec.shards)
+
+    def _counts(self) -> RankCounts:
+        paths = [counts_file(self.partial, rank) for rank in self._ranks]
         missing = [path.stem for path in paths if not path.is_file()]
         if missing:
             raise DataError(
@@ -106,57 +117,45 @@ class Finish:
                     do="run `ablate prepare` again; with prepare.force=true it begins anew",
                 )
             )
-        return [read_json(path) for path in paths]
+        return RankCounts.total(RankCounts.read_rank(self.partial, rank) for rank in self._ranks)
 
-    def _counts(self) -> Counter[str]:
-        total: Counter[str] = Counter()
-        for counts in self._rank_counts():
-            total.update({key: value for key, value in counts.items() if key != "dropped"})
-        return total
-
-    def _dropped(self) -> dict[str, int]:
-        total: Counter[str] = Counter()
-        for counts in self._rank_counts():
-            total.update(counts["dropped"])
-        return dict(sorted(total.items()))
-
-    def _merge_heldout(self, counts: Counter[str]) -> HeldOut:
+    def _merge_heldout(self, counts: RankCounts) -> HeldOut:
         path = self.partial / "heldout.jsonl"
         with path.open("wb") as merged:
-            for rank in range(self.spec.shards):
+            for rank in self._ranks:
                 merged.write(heldout_file(self.partial, rank).read_bytes())
             merged.flush()
             os.fsync(merged.fileno())
         return HeldOut(
-            documents=counts["heldout_documents"],
-            bytes=counts["heldout_bytes"],
+            documents=counts.heldout_documents,
+            bytes=counts.heldout_bytes,
             sha256=file_sha256(path),
         )
 
     def _token_files(self) -> list[Path]:
         return sorted((self.partial / TRAIN).glob("*.ds"))
 
-    def _check(self, counts: Counter[str], files: tuple[StoreFile, ...]) -> None:
+    def _check(self, counts: RankCounts, files: tuple[StoreFile, ...]) -> None:
         where = f"source.{self.name}"
         problems = []
         if not any(file.tokens for file in files):
             problems.append(
-                Problem(where, "no document left to train on", found=self._dropped() or None)
+                Problem(where, "no document left to train on", found=counts.dropped or None)
             )
-        if self.spec.heldout_share > 0 and not counts["heldout_documents"]:
+        if self.spec.heldout_share > 0 and not counts.heldout_documents:
             problems.append(
                 Problem(
                     f"{where}.heldout_share",
                     "too little data held out: not one group of documents fell to it",
-                    found=f"{self.spec.heldout_share:g} of {counts['documents']:,} documents",
+                    found=f"{self.spec.heldout_share:g} of {counts.documents:,} documents",
                     do="raise it, take more documents, or set it to 0 and go without held-out "
                     "bits per byte",
                 )
             )
         written = sum(file.documents for file in files)
-        if not problems and written != counts["documents"]:
+        if not problems and written != counts.documents:
             problems.append(
-                Problem(where, "documents went astray", found=written, allowed=counts["documents"])
+                Problem(where, "documents went astray", found=written, allowed=counts.documents)
             )
         if problems:
             raise DataError(problems)
@@ -180,11 +179,15 @@ def remove_scratch(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def _index(path: Path) -> Path:
+    return path.with_name(f"{path.name}.index")
+
+
 def _describe(path: Path, tokenizer: Tokenizer) -> StoreFile:
-    for part in (path, path.with_name(f"{path.name}.index")):
+    for part in (path, _index(path)):
         with part.open("rb") as stream:
             os.fsync(stream.fileno())
-    index = path.with_name(f"{path.name}.index")
+    index = _index(path)
     return StoreFile(
         name=path.name,
         tokens=path.stat().st_size // tokenizer.token_bytes,

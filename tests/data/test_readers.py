@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ablations.data.catalogue import FilesOrigin, HubOrigin, SourceSpec, SyntheticOrigin
-from ablations.data.readers import Place, find_files, heldout, read_source
+from ablations.data.file_rows import find_files
+from ablations.data.readers import Place, heldout, read_source
 from ablations.data.synthetic import Text
 from ablations.errors import DataError
 
