@@ -1,69 +1,24 @@
-"""docs/guide.md is followed as a reader would: its files written, its commands run, on small text."""
+"""The pages that a reader copies from: each block byte for byte, in a fresh folder, on small text."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
-import shlex
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
 
 from ablations.data.synthetic import Skill, documents
+from tests.tools.pages import ROOT, blocks, follow
 
-GUIDE = (Path(__file__).resolve().parent.parent / "docs" / "guide.md").read_text()
+GUIDE = ROOT / "docs/guide.md"
+README = ROOT / "README.md"
 
-SHORT = (
-    "schedule.total_tokens=10240",
-    "model.num_hidden_layers=1",
-    "search.strategy.design_trials=2",
-    "search.budget.trials=4",
-    "search.confirm.finalists=1",
-    "search.confirm.seeds=[0,1]",
-    "evaluation.heldout_max_items=4",
-    "hydra.launcher.slots=1",
-    "hydra.launcher.threads=1",
-)
-"""What makes the guide's study one of seconds; its question stays."""
-
-SHORT_FULL = ("promotion.full.total_tokens=51200", "evaluation.heldout_max_items=4")
-
-
-def files() -> dict[str, str]:
-    """Path → content of every YAML file that the guide shows."""
-    blocks = re.findall(r"```yaml\n# (\S+\.yaml)\n(.*?)```", GUIDE, re.DOTALL)
-    return dict(blocks)
-
-
-def commands() -> list[list[str]]:
-    """The words of every command that the guide types."""
-    lines = [
-        line
-        for block in re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
-        for line in block.splitlines()
-    ]
-    return [shlex.split(line) for line in lines]
-
-
-def shortened(words: list[str]) -> list[str]:
-    if words[0] == "run" and "-m" in words:
-        return [*words, *SHORT]
-    return [*words, *SHORT_FULL] if words[0] == "promote" else words
-
-
-def follow(folder: Path, words: list[str]) -> None:
-    command = [sys.executable, "-m", "ablations.cli", *shortened(words)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=550
-    )
-    assert done.returncode == 0, (words, done.stdout, done.stderr)
+COPIED = (GUIDE, README)
 
 
 def write_corpora(folder: Path) -> None:
+    """The reader's own text: all that the guide does not give."""
     skills: dict[str, Skill] = {"manuals": "facts", "programs": "code"}
     for name, skill in skills.items():
         target = folder / "corpora" / name / "part-0.jsonl"
@@ -72,21 +27,36 @@ def write_corpora(folder: Path) -> None:
         target.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.mark.parametrize("page", COPIED, ids=lambda page: page.name)
+def test_each_block_is_a_file_with_its_path_above_it_or_commands(page: Path) -> None:
+    found = blocks(page)
+    assert found
+    assert page.read_text().count("\n```") == 2 * len(found), "a block is not closed"
+    for block in found:
+        assert (block.path is not None) == (block.language != "sh"), block.text
+        # A path inside a block would stand before the package line, which Hydra then ignores.
+        assert not block.text.startswith(("# mine/", "# conf/")), block.text
+
+
 def test_the_guide_shows_a_whole_config_folder() -> None:
-    groups = {Path(name).parent.name for name in files()}
+    groups = {Path(block.path).parent.name for block in blocks(GUIDE) if block.path}
     assert groups == {"source", "mixture", "tokenizer", "experiment", "full"}
-    assert {words[0] for words in commands()} == {"ablate"}
 
 
 @pytest.mark.slow
 def test_the_guide_can_be_followed(tmp_path: Path) -> None:
     write_corpora(tmp_path)
-    for name, content in files().items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    for words in commands():
-        follow(tmp_path, words[1:])
+    follow(GUIDE, tmp_path)
     assert (tmp_path / "runs/mine/report.html").exists()
     comparison = tmp_path / "promotions/mine-mine_full-001/comparison.md"
     assert "| heldout_manuals | bpb |" in comparison.read_text()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_the_readme_s_commands_are_known_to_make(tmp_path: Path) -> None:
+    # Both make and run everything there is, so make is asked what it would do.
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (printed,) = follow(README, tmp_path, {"MAKEFLAGS": "n"})
+    assert "python -m ablations.demo" in printed
+    assert "python -m pytest" in printed
