@@ -64,6 +64,15 @@ class _SelfCalibrated(Protocol):
 
 
 @runtime_checkable
+class _Stretched(Protocol):
+    """Task model that knows by how much its spreads have to be stretched to intervals."""
+
+    def stretch(self, level: float) -> float:
+        """Return the multiple of the spread that contains a new value with probability ``level``."""
+        ...
+
+
+@runtime_checkable
 class LeavesOut(Protocol):
     """Task model that has its leave-one-out errors without fitting again."""
 
@@ -153,11 +162,18 @@ class Surrogate:
         the spread. This corrects intervals that are too narrow or too wide, and keeps them wider
         where there are fewer runs.
         """
-        if self._ratios is None:
-            self._ratios = self._calibrate()
-        stretch = np.array([_quantile(ratios, level) for ratios in self._ratios])
+        stretch = self._stretch(level)
         mean, half = self.predict(inputs), stretch * self.spread(inputs)
         return mean - half, mean + half
+
+    def _stretch(self, level: float) -> Floats:
+        """Return the multiple of the spread of each metric, ``[t]``."""
+        known = [task.stretch(level) for task in self._tasks if isinstance(task, _Stretched)]
+        if len(known) == len(self._tasks):
+            return np.array(known)
+        if self._ratios is None:
+            self._ratios = self._calibrate()
+        return np.array([_quantile(ratios, level) for ratios in self._ratios])
 
     def _check(self) -> None:
         problems = []
