@@ -42,6 +42,9 @@ __all__ = ["Pick", "ProposalOptions", "pick", "propose", "search_families", "tru
 _RESAMPLES = 12
 """Number of refits on resampled runs that a pick is tested with."""
 
+_AROUND = 1000
+"""Largest number of runs that candidates are drawn around: of more, the best are taken."""
+
 _SAME = 0.05
 """Distance of square roots of weights within which a running point counts as the optimum, so that the
 optimum is not proposed again."""
@@ -147,7 +150,7 @@ def pick(
     surrogate = prefer(space, evidence, chosen.families, seed)
     goal = _goal(space, surrogate, evidence, evidence.objectives[objective], chosen)
     rng = np.random.default_rng((seed, len(evidence.coordinates), 0x91C4))
-    drawn = candidates(space, evidence.coordinates, chosen.candidates, rng)
+    drawn = candidates(space, _best_runs(evidence), chosen.candidates, rng)
     best, _ = optimise(goal, space, drawn, rng)
     loss, low, high = _interval(space, surrogate, evidence.objectives[objective], best)
     return Pick(
@@ -196,7 +199,7 @@ def trust_pick(
         rng = np.random.default_rng((seed, number, 0x7257))
         model = fitted.refit(space, evidence, np.sort(rng.choice(known, len(known))))
         goal = _goal(space, model, evidence, evidence.objectives[0], own)
-        drawn = candidates(space, evidence.coordinates, own.candidates // 4, rng)
+        drawn = candidates(space, _best_runs(evidence), own.candidates // 4, rng)
         cloud.append(Refit(_losses(space, model, evidence), optimise(goal, space, drawn, rng)[0]))
     whole = Refit(_losses(space, fitted, evidence), best)
     top = evidence.coordinates[known[losses[known].argmin()]]
@@ -211,6 +214,15 @@ def trust_pick(
         beaten,
         inside(best, [refit.optimum for refit in cloud]),
     )
+
+
+def _best_runs(evidence: Evidence) -> Floats:
+    """Return the coordinates of the runs: of thousands, the best for each objective, in their order."""
+    if len(evidence.coordinates) <= _AROUND:
+        return evidence.coordinates
+    # Missing losses sort last.
+    order = np.argsort(evidence.losses, axis=0, kind="stable")
+    return evidence.coordinates[np.unique(order[: _AROUND // order.shape[1]])]
 
 
 def _losses(space: SearchSpace, model: Preferred, evidence: Evidence) -> Callable[[Floats], Floats]:
@@ -237,7 +249,7 @@ def _exploit(
     rng: np.random.Generator,
 ) -> Floats:
     """Return one optimum for each turn of the objectives, then near-optimal points far from others."""
-    drawn = candidates(space, evidence.coordinates, options.candidates, rng)
+    drawn = candidates(space, _best_runs(evidence), options.candidates, rng)
     found = np.zeros((0, len(space.names)))
     turns = 1 if len(evidence.objectives) == 1 else count
     for turn in range(turns):
