@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 from sweeps.verdict.contrasts import Evidence
+from sweeps.verdict.covariance import differences
 from sweeps.verdict.verdict_record import Verdict
 
 __all__ = ["Tested", "answer", "mixture", "named", "not_ruled_out"]
@@ -38,13 +39,9 @@ def not_ruled_out(evidence: Evidence) -> frozenset[str]:
     others = [k for k in range(count) if k != best]
     if not evidence.noise.known or not others:
         return frozenset(evidence.names)
-    weights = np.zeros((len(others), count))
-    weights[:, best] = 1.0
-    weights[np.arange(len(others)), others] = -1.0
-    values, covariance, df = evidence.contrasts(weights)
-    errors = np.sqrt(np.diag(covariance))
+    values, variances, df = evidence.contrasts(differences(count, others, best))
     level = evidence.alpha / 2.0 / len(others)
-    beaten = values > stats.t.isf(level, df) * errors
+    beaten = -values > stats.t.isf(level, df) * np.sqrt(variances)
     return frozenset(evidence.names) - {evidence.names[others[j]] for j in np.flatnonzero(beaten)}
 
 

@@ -22,6 +22,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+from sweeps.verdict.covariance import (
+    MOST_DENSE,
+    Contrasts,
+    Covariance,
+    differences,
+    matrix,
+    product,
+    variances,
+)
 from sweeps.verdict.draws import (
     DRAWS,
     from_normal_score,
@@ -52,6 +61,10 @@ baseline gave 6.5% false winners without this limit, 2.8% with it (benchmarks/ve
 
 _MOST_JOINT = 100
 """Most comparisons with a joint distribution; its draws cost seconds beyond, so Bonferroni is used."""
+
+_RIVALS = 100
+"""Best means that a candidate of more than :data:`~sweeps.verdict.covariance.MOST_DENSE` is compared with
+to rule it out. Fewer rivals rule out fewer candidates, and the best means rule out most."""
 
 _MANY = 200.0
 """Items, or groups of them, from which on their noise counts as known."""
@@ -104,10 +117,10 @@ class Evidence:
     names: tuple[str, ...]
     means: Floats
     """Higher is better."""
-    unit: Floats
+    unit: Floats | Covariance
     """Covariance of the means for a run variance of 1."""
     noise: TrainingNoise
-    item_covariance: Floats | None = None
+    item_covariance: Floats | Covariance | None = None
     """Covariance of the means from the choice of items; None if items were not kept."""
     item_df: float = math.inf
     """Degrees of freedom of the item covariance: items, or groups of them, less one."""
@@ -118,19 +131,18 @@ class Evidence:
     selection: Selection | None = None
     """Choice of the candidates; None if all that were searched are compared."""
 
-    def contrasts(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return values, covariance and degrees of freedom of contrasts (rows that sum to 0)."""
+    def contrasts(self, weights: Floats | Contrasts) -> tuple[Floats, Floats, Floats]:
+        """Return values, variances and degrees of freedom of contrasts (rows that sum to 0)."""
         parts = self.parts(weights)
-        return parts.values, parts.covariance, parts.df
+        return parts.values, parts.variance, parts.df
 
-    def parts(self, weights: Floats) -> Parts:
+    def parts(self, weights: Floats | Contrasts) -> Parts:
         """Return the contrasts (rows that sum to 0) with the two parts of their noise separate."""
-        values = weights @ self.means
-        training = weights @ self.unit @ weights.T
-        items = np.zeros_like(training)
+        values = product(weights, self.means)
+        training, items = variances(self.unit, weights), np.zeros(len(values))
         ratio, known = np.ones(len(values)), np.full(len(values), self.noise.df)
         if self.item_covariance is not None:
-            items = weights @ self.item_covariance @ weights.T
+            items = variances(self.item_covariance, weights)
         if not self.noise.known:
             training = np.full_like(training, math.inf)
             return Parts(values, training, items, ratio, np.ones(len(values)))
@@ -138,8 +150,15 @@ class Evidence:
         if self.own is not None:
             pool = np.array(self.noise.variance)
             ratio, known = own_noise(self.own, pool, self.noise.df, weights, self.own.squares)
-        v1, v2 = np.diag(training) * ratio, np.diag(items)
-        return Parts(values, training, items, ratio, _joint_df(v1, known, v2, self.item_df))
+        df = _joint_df(training * ratio, known, items, self.item_df)
+        return Parts(values, training, items, ratio, df)
+
+    def covariances(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Return two covariances of a few contrasts: by the pooled training noise, by the choice of items."""
+        training = matrix(self.unit, weights) * self.noise.variance
+        if self.item_covariance is None:
+            return training, np.zeros_like(training)
+        return training, matrix(self.item_covariance, weights)
 
 
 def _joint_df(training: Floats, known: Floats, items: Floats, item_df: float) -> Floats:
@@ -152,28 +171,28 @@ def _joint_df(training: Floats, known: Floats, items: Floats, item_df: float) ->
 
 @dataclass(frozen=True)
 class Parts:
-    """Contrasts with the two parts of their noise separate; matrices are contrasts x contrasts."""
+    """Contrasts with the two parts of their noise separate, one value for each contrast."""
 
     values: Floats
     training: Floats
-    """Covariance by the pooled training noise."""
+    """Variance by the pooled training noise."""
     items: Floats
-    """Covariance by the choice of items."""
+    """Variance by the choice of items."""
     ratio: Floats
     """Training variance of each contrast over that by the pooled noise, at least 1."""
     df: Floats
     """Degrees of freedom of each contrast."""
 
     @property
-    def covariance(self) -> Floats:
+    def variance(self) -> Floats:
         """Both parts together, each contrast with the larger of the two training variances."""
-        root = np.sqrt(self.ratio)
-        return np.asarray(self.training * np.outer(root, root) + self.items)
+        return np.asarray(self.training * self.ratio + self.items)
 
     def t(self) -> Floats:
-        """Return the values in standard errors."""
-        errors = np.sqrt(np.diag(self.covariance))
-        return np.array([_ratio(v, e) for v, e in zip(self.values, errors, strict=True)])
+        """Return the values in standard errors; 0 if the noise is unknown."""
+        errors = np.sqrt(self.variance)
+        exact = np.where(self.values == 0.0, 0.0, np.copysign(math.inf, self.values))
+        return np.divide(self.values, errors, out=exact, where=errors > 0.0)
 
 
 def many_to_one(evidence: Evidence, baseline: int) -> dict[str, Estimate]:
@@ -188,7 +207,7 @@ def many_to_one(evidence: Evidence, baseline: int) -> dict[str, Estimate]:
     return {evidence.names[k]: estimate for k, estimate in zip(others, estimates, strict=True)}
 
 
-def simultaneous(evidence: Evidence, weights: Floats) -> list[Estimate]:
+def simultaneous(evidence: Evidence, weights: Floats | Contrasts) -> list[Estimate]:
     """Return estimates of several contrasts whose intervals hold together at ``1 - alpha``.
 
     Args:
@@ -201,7 +220,7 @@ def simultaneous(evidence: Evidence, weights: Floats) -> list[Estimate]:
     values, df = parts.values, parts.df
     if not evidence.noise.known:
         return [_unknown(float(value)) for value in values]
-    errors = np.sqrt(np.diag(parts.covariance))
+    errors = np.sqrt(parts.variance)
     raw, corrected, critical = _joint(evidence, weights, parts)
     return [
         Estimate(
@@ -217,7 +236,9 @@ def simultaneous(evidence: Evidence, weights: Floats) -> list[Estimate]:
     ]
 
 
-def _joint(evidence: Evidence, weights: Floats, parts: Parts) -> tuple[Floats, Floats, Floats]:
+def _joint(
+    evidence: Evidence, weights: Floats | Contrasts, parts: Parts
+) -> tuple[Floats, Floats, Floats]:
     """Return raw and corrected p-values, and the critical |t| of each contrast for all at once."""
     t, df = np.abs(parts.t()), parts.df
     raw = 2.0 * stats.t.sf(t, df)
@@ -225,7 +246,7 @@ def _joint(evidence: Evidence, weights: Floats, parts: Parts) -> tuple[Floats, F
     bonferroni = np.minimum(1.0, many * raw)
     bound = stats.t.isf(evidence.alpha / 2.0 / many, df)
     alone = len(t) == 1 and evidence.own is None and evidence.selection is None
-    if alone or len(t) > _MOST_JOINT:
+    if alone or isinstance(weights, Contrasts) or len(t) > _MOST_JOINT:
         return raw, bonferroni, bound
     draws = _null_scores(evidence, weights, parts)
     observed = _scores(evidence, np.abs(t), df)
@@ -244,7 +265,7 @@ def _joint(evidence: Evidence, weights: Floats, parts: Parts) -> tuple[Floats, F
 
 def _comparisons(evidence: Evidence, parts: Parts) -> int:
     """Return the number of comparisons to correct for; a choice on the same items counts all searched."""
-    shared = evidence.selection is not None and bool((np.diag(parts.items) > 0.0).any())
+    shared = evidence.selection is not None and bool((parts.items > 0.0).any())
     return max(
         len(parts.values), evidence.selection.searched if shared and evidence.selection else 0
     )
@@ -259,12 +280,13 @@ def _scores(evidence: Evidence, t: Floats, df: Floats) -> Floats:
 
 def _null_scores(evidence: Evidence, weights: Floats, parts: Parts) -> Floats:
     """Return draws x contrasts of :func:`_scores` under equal candidates."""
-    v1, v2 = np.diag(parts.training), np.diag(parts.items)
+    v1, v2 = parts.training, parts.items
+    training, item_part = evidence.covariances(weights)
     total = np.where(v1 + v2 > 0.0, v1 + v2, 1.0)
     if evidence.selection is None or not (v2 > 0.0).any():
-        normal, rank = scaled_normals(parts.training + parts.items)
+        normal, rank = scaled_normals(training + item_part)
     else:
-        normal, rank = scaled_normals(parts.training)
+        normal, rank = scaled_normals(training)
         items = _selected(evidence, evidence.selection, weights, v2)
         normal = normal * np.sqrt(v1 / total) + items * np.sqrt(v2 / total)
     if evidence.own is None:
@@ -307,24 +329,46 @@ def best_subset(evidence: Evidence) -> tuple[tuple[str, ...], dict[str, float]]:
     count = len(evidence.names)
     if count == 1 or not evidence.noise.known:
         return evidence.names, dict.fromkeys(evidence.names, 1.0)
-    p_best = {}
-    for k, name in enumerate(evidence.names):
-        others = [j for j in range(count) if j != k]
-        weights = _against(count, others, k)
-        parts = evidence.parts(weights)
-        tail = float(stats.t.sf(parts.t(), parts.df).min())
-        bound = min(1.0, _comparisons(evidence, parts) * tail)
-        alone = len(others) == 1 and evidence.selection is None
-        # Only candidates near the border need draws: no correction lowers p, and p is at most the bound.
-        clear = tail > 2.0 * evidence.alpha or bound <= evidence.alpha / 2.0
-        if alone or clear or len(others) > _MOST_JOINT:
-            p_best[name] = bound
-            continue
-        most = float(_scores(evidence, parts.t(), parts.df).max())
-        beyond = int((_null_scores(evidence, weights, parts).max(axis=1) >= most).sum())
-        p_best[name] = bound if beyond < _RARE else max(tail, min(bound, beyond / DRAWS))
+    if count - 1 > _MOST_JOINT:
+        p_best = dict(zip(evidence.names, _bounds_of_best(evidence), strict=True))
+    else:
+        p_best = {name: _p_of_best(evidence, k) for k, name in enumerate(evidence.names)}
     finalists = tuple(name for name in evidence.names if p_best[name] > evidence.alpha / 2.0)
     return finalists, p_best
+
+
+def _p_of_best(evidence: Evidence, k: int) -> float:
+    """Return the p-value of one of a few candidates being the best."""
+    count = len(evidence.names)
+    others = [j for j in range(count) if j != k]
+    weights = _against(count, others, k)
+    parts = evidence.parts(weights)
+    tail = float(stats.t.sf(parts.t(), parts.df).min())
+    bound = min(1.0, _comparisons(evidence, parts) * tail)
+    alone = len(others) == 1 and evidence.selection is None
+    # Only candidates near the border need draws: no correction lowers p, and p is at most the bound.
+    if alone or tail > 2.0 * evidence.alpha or bound <= evidence.alpha / 2.0:
+        return bound
+    most = float(_scores(evidence, parts.t(), parts.df).max())
+    beyond = int((_null_scores(evidence, weights, parts).max(axis=1) >= most).sum())
+    return bound if beyond < _RARE else max(tail, min(bound, beyond / DRAWS))
+
+
+def _bounds_of_best(evidence: Evidence) -> list[float]:
+    """Return Bonferroni's bound on the p-value of each of many candidates being the best."""
+    count = len(evidence.names)
+    rivals = np.argsort(-evidence.means, kind="stable")
+    if count > MOST_DENSE:
+        rivals = rivals[:_RIVALS]
+    tails, compared = np.ones(count), np.full(count, count - 1)
+    for rival in rivals.tolist():
+        others = np.delete(np.arange(count), rival)
+        parts = evidence.parts(differences(count, others.tolist(), rival))
+        tails[others] = np.minimum(tails[others], stats.t.sf(-parts.t(), parts.df))
+        if evidence.selection is not None:
+            searched = np.where(parts.items > 0.0, evidence.selection.searched, 0)
+            compared[others] = np.maximum(compared[others], searched)
+    return np.minimum(1.0, compared * tails).tolist()
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -343,7 +387,9 @@ def corrected_by_holm(estimates: Sequence[Estimate]) -> list[Estimate]:
     return [replace(e, p_corrected=p) for e, p in zip(estimates, corrected, strict=True)]
 
 
-def _against(count: int, others: Sequence[int], reference: int) -> Floats:
+def _against(count: int, others: Sequence[int], reference: int) -> Floats | Contrasts:
+    if len(others) > _MOST_JOINT:
+        return differences(count, others, reference)
     weights = np.zeros((len(others), count))
     weights[np.arange(len(others)), list(others)] = 1.0
     weights[:, reference] = -1.0

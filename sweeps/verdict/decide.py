@@ -23,6 +23,7 @@ from sweeps.verdict import messages
 from sweeps.verdict.analysis_inputs import AnalysisInputs, VerdictOptions, prepare_inputs, too_few
 from sweeps.verdict.answer import Tested, answer, not_ruled_out
 from sweeps.verdict.contrasts import Estimate, Evidence, Selection
+from sweeps.verdict.covariance import variances
 from sweeps.verdict.decision import Judgement, Ruling, best_first, equivalence_p, judge
 from sweeps.verdict.item_noise import hierarchical_bootstrap, permutation_p
 from sweeps.verdict.observations import Observations
@@ -245,21 +246,24 @@ def _verdict(
 
 def _candidates(inputs: AnalysisInputs, judged: Judgement) -> tuple[CandidateRow, ...]:
     rows = []
+    seeds_of: list[list[int]] = [[] for _ in inputs.observed.candidates]
+    for run in inputs.observed.runs:
+        seeds_of[run.candidate].append(run.seed)
+    finalists = frozenset(judged.finalists)
     for k, candidate in enumerate(inputs.observed.candidates):
-        seeds = sorted(run.seed for run in inputs.observed.runs if run.candidate == k)
         rows.append(
             CandidateRow(
                 name=candidate.name,
                 trial=candidate.trial,
-                seeds=tuple(seeds),
+                seeds=tuple(sorted(seeds_of[k])),
                 mean=float(inputs.observed.sign * inputs.fit.means[k]),
                 advantage=judged.ruling.advantages.get(candidate.name),
-                finalist=candidate.name in judged.finalists,
+                finalist=candidate.name in finalists,
                 weights=dict(candidate.weights),
             )
         )
-    order = best_first(inputs.evidence)
-    return tuple(sorted(rows, key=lambda row: order.index(row.name)))
+    order = {name: place for place, name in enumerate(best_first(inputs.evidence))}
+    return tuple(sorted(rows, key=lambda row: order[row.name]))
 
 
 def _noise_row(inputs: AnalysisInputs, judged: Judgement) -> NoiseRow:
@@ -294,7 +298,7 @@ def _item_variance(evidence: Evidence, judged: Judgement) -> float:
     contrast = np.zeros(len(evidence.names))
     contrast[evidence.names.index(judged.ruling.pick)] = 1.0
     contrast[evidence.names.index(judged.ruling.reference)] = -1.0
-    return max(0.0, float(contrast @ evidence.item_covariance @ contrast))
+    return max(0.0, float(variances(evidence.item_covariance, contrast[None, :])[0]))
 
 
 def _item_error(evidence: Evidence, judged: Judgement) -> float | None:

@@ -23,6 +23,7 @@ import numpy as np
 from scipy import stats
 
 from sweeps.verdict.contrasts import Estimate, Evidence, best_subset, many_to_one
+from sweeps.verdict.covariance import centred
 
 __all__ = [
     "Judgement",
@@ -144,7 +145,7 @@ def judge(
         shrink: True if the pick was made from these scores, without fresh seeds that confirm it.
     """
     ruling = apply_rule(evidence, baseline=baseline, pick=pick, margin=margin)
-    finalists, _ = best_subset(evidence)
+    finalists = frozenset(best_subset(evidence)[0])
     return Judgement(
         ruling=ruling,
         finalists=tuple(name for name in best_first(evidence) if name in finalists),
@@ -204,25 +205,23 @@ def _shrunk(
     names = evidence.names
     weights = np.zeros((1, len(names)))
     weights[0, names.index(pick)], weights[0, names.index(reference)] = 1.0, -1.0
-    values, covariance, df = evidence.contrasts(weights)
-    plain = float(values[0]), math.sqrt(covariance[0, 0]), float(df[0])
+    values, variances, df = evidence.contrasts(weights)
+    plain = float(values[0]), math.sqrt(variances[0]), float(df[0])
     rest = [k for k, name in enumerate(names) if name != reference]
     if not shrink or len(rest) < SHRINK_FROM or not evidence.noise.known:
         return plain
-    centre = np.zeros((len(rest), len(names)))
-    centre[:, rest] = np.eye(len(rest)) - 1.0 / len(rest)
-    deviations, spread, _ = evidence.contrasts(centre)
-    noise = float(np.trace(spread)) / (len(rest) - 1.0)
+    deviations, spread, _ = evidence.contrasts(centred(len(names), rest))
+    noise = float(spread.sum()) / (len(rest) - 1.0)
     observed = float(deviations @ deviations) / (len(rest) - 1.0)
     kept = max(0.0, 1.0 - noise / observed) if observed > 0.0 else 0.0
     # pick - reference = (centre of candidates - reference) + kept share of (pick - centre)
     blend = kept * weights[0]
     blend[rest] += (1.0 - kept) / len(rest)
     blend[names.index(reference)] = -1.0
-    values, covariance, df = evidence.contrasts(blend[None, :])
+    values, variances, df = evidence.contrasts(blend[None, :])
     # The posterior of the pick's own effect keeps `kept` of its sampling variance, not its square.
     own = kept * (1.0 - kept) * noise
-    return float(values[0]), math.sqrt(covariance[0, 0] + own), float(df[0])
+    return float(values[0]), math.sqrt(variances[0] + own), float(df[0])
 
 
 def _expected_excess(value: float, error: float, df: float) -> float | None:

@@ -17,6 +17,7 @@ import math
 import numpy as np
 from scipy import stats
 
+from sweeps.verdict.covariance import MOST_DENSE, Contrasts, power_sums
 from sweeps.verdict.training_noise import Floats, OwnVariances
 
 __all__ = [
@@ -37,7 +38,11 @@ _SEED = 20_260_101
 
 
 def own_noise(
-    own: OwnVariances, pool: Floats, pool_df: float, weights: Floats, squares: Floats
+    own: OwnVariances,
+    pool: Floats,
+    pool_df: float,
+    weights: Floats | Contrasts,
+    squares: Floats,
 ) -> tuple[Floats, Floats]:
     """Return the training variance of contrasts over the pooled one, and its degrees of freedom.
 
@@ -55,28 +60,34 @@ def own_noise(
         degrees of freedom of a larger variance are those of the replicates behind it (Welch-Satterthwaite).
     """
     common = np.asarray(pool)[..., None]
-    same_runs = (own.runs[:, None] == own.runs).astype(np.float64)
+    sizes, place = np.unique(own.runs, return_inverse=True)
     estimates = [(squares, own.df)]
-    if not same_runs.all():
-        estimates.append((squares @ same_runs, own.df @ same_runs))
+    if len(sizes) > 1:
+        member = (place[:, None] == np.arange(len(sizes))).astype(np.float64)
+        estimates.append(((squares @ member)[..., place], (own.df @ member)[place]))
     ratio = np.ones((*np.shape(pool), len(weights)))
     df = np.full_like(ratio, pool_df)
     for own_squares, own_df in estimates:
-        size, size_df = _beyond(own_squares, own_df, common, pool_df, weights**2 / own.runs)
+        size, size_df = _beyond(own_squares, own_df, common, pool_df, weights, own.runs)
         ratio, df = np.maximum(ratio, size), np.where(size > ratio, size_df, df)
     return ratio, df
 
 
 def _beyond(
-    squares: Floats, df: Floats, pool: Floats, pool_df: float, parts: Floats
+    squares: Floats,
+    df: Floats,
+    pool: Floats,
+    pool_df: float,
+    weights: Floats | Contrasts,
+    runs: Floats,
 ) -> tuple[Floats, Floats]:
     """Return the variance of contrasts by the candidates' variances over the pooled one, and its df."""
     known = df > 0.0
     own = np.where(known, squares / np.where(known, df, 1.0) / pool, 1.0)
-    size = parts.sum(axis=1)
-    ratio = own @ parts.T / size
+    size = power_sums(weights, 2, 1.0 / runs)
+    ratio = power_sums(weights, 2, own / runs) / size
     excess = np.maximum(0.0, own - 1.0) ** 2 / np.where(known, df, 1.0)
-    uncertainty = excess @ (parts**2).T / size**2
+    uncertainty = power_sums(weights, 4, excess / runs**2) / size**2
     return ratio, np.minimum(pool_df, ratio**2 / (1.0 / pool_df + uncertainty))
 
 
@@ -90,8 +101,25 @@ def own_draws(own: OwnVariances, weights: Floats) -> tuple[Floats, Floats]:
     Returns:
         Two arrays of draws x contrasts.
     """
+    if len(own.runs) > MOST_DENSE:
+        own, weights = _merged(own, weights)
     key = (own.df.round(6).tobytes(), own.runs.tobytes(), weights.tobytes())
     return _own_draws(*key, len(own.runs))
+
+
+def _merged(own: OwnVariances, weights: Floats) -> tuple[OwnVariances, Floats]:
+    """Return the same candidates, those outside the contrasts merged by their number of runs.
+
+    They count in the pools alone, where a sum of chi-squares is a chi-square.
+    """
+    used = (weights != 0.0).any(axis=0)
+    sizes, place = np.unique(own.runs[~used], return_inverse=True)
+    rest = np.bincount(place, own.df[~used], minlength=len(sizes))
+    return OwnVariances(
+        squares=np.zeros(int(used.sum()) + len(sizes)),
+        df=np.concatenate([own.df[used], rest]),
+        runs=np.concatenate([own.runs[used], sizes]),
+    ), np.concatenate([weights[:, used], np.zeros((len(weights), len(sizes)))], axis=1)
 
 
 @functools.lru_cache(maxsize=8)

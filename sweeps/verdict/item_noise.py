@@ -23,6 +23,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeps.verdict.covariance import MOST_DENSE, Covariance
 from sweeps.verdict.training_noise import Floats
 
 __all__ = [
@@ -45,7 +46,7 @@ def item_covariance(
     weights: Sequence[float],
     candidate: NDArray[np.int64],
     groups: Sequence[Groups] | None = None,
-) -> tuple[Floats, float]:
+) -> tuple[Floats | Covariance, float]:
     """Return the covariance of candidates' scores from the choice of items, and its degrees of freedom.
 
     Args:
@@ -55,19 +56,28 @@ def item_covariance(
         groups: Groups of the items for each task; None if each item is a group of its own.
 
     Returns:
-        Candidates x candidates, in score units squared; the fewest items or groups of a task, less one.
+        Candidates x candidates, in score units squared, of thousands as a product of narrow matrices; the
+        fewest items or groups of a task, less one.
     """
     count = int(candidate.max()) + 1
-    total = np.zeros((count, count))
+    many = count > MOST_DENSE
+    total, factors = np.zeros((0 if many else count,) * 2), [np.zeros((count, 0))]
     df = math.inf
     for table, weight, group in zip(tables, weights, groups or [None] * len(tables), strict=True):
         kept = np.isfinite(table).all(axis=0)
         if kept.sum() < 2 or weight == 0.0:
             continue
         sums = _group_sums(table[:, kept], None if group is None else group[kept])
-        total += weight**2 * _task_covariance(sums, candidate, count)
+        if many:
+            factors.append(abs(weight) * _task_factor(sums, candidate, count))
+        else:
+            total += weight**2 * _task_covariance(sums, candidate, count)
         df = min(df, sums.shape[1] - 1.0)
-    return total, df
+    if not many:
+        return total, df
+    factor = np.concatenate(factors, axis=1)
+    inner = np.eye(factor.shape[1])
+    return Covariance(diagonal=np.zeros(count), factor=factor, inner=inner), df
 
 
 def _group_sums(table: Floats, group: Groups) -> Floats:
@@ -88,19 +98,49 @@ def _group_sums(table: Floats, group: Groups) -> Floats:
 
 
 def _task_covariance(table: Floats, candidate: NDArray[np.int64], count: int) -> Floats:
-    items = table.shape[1]
-    runs = np.bincount(candidate, minlength=count)
-    means = np.vstack([table[candidate == k].mean(axis=0) for k in range(count)])
-    covariance = np.atleast_2d(np.cov(means)) / items
-    df = int((runs - 1).sum())
-    if df == 0:
+    means, runs, residual = _candidate_means(table, candidate, count)
+    covariance = np.atleast_2d(np.cov(means)) / table.shape[1]
+    if residual == 0.0:
         return np.asarray(covariance, dtype=np.float64)
-    rest = table - means[candidate]
-    rest -= rest.mean(axis=1, keepdims=True)
-    residual = float((rest**2).sum()) / (df * (items - 1))
-    values, vectors = np.linalg.eigh(covariance - np.diag(residual / runs / items))
+    values, vectors = np.linalg.eigh(covariance - np.diag(residual / runs / table.shape[1]))
     # The subtraction may overshoot by chance; a covariance has no negative eigenvalue.
     return np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T, dtype=np.float64)
+
+
+def _task_factor(table: Floats, candidate: NDArray[np.int64], count: int) -> Floats:
+    """Return candidates x columns whose product with its transpose is :func:`_task_covariance`.
+
+    What a run's noise adds to the items' is subtracted as if all candidates had as many runs as the one
+    with most. So the covariance of candidates with fewer runs is a little too large, and never too small.
+    """
+    means, runs, residual = _candidate_means(table, candidate, count)
+    items = table.shape[1]
+    means = (means - means.mean(axis=1, keepdims=True)) / math.sqrt((items - 1.0) * items)
+    if residual == 0.0:
+        return means
+    values, vectors = np.linalg.eigh(means.T @ means)
+    kept = values > residual / runs.max() / items
+    shrunk = np.sqrt(1.0 - residual / runs.max() / items / values[kept])
+    return np.asarray(means @ vectors[:, kept] * shrunk, dtype=np.float64)
+
+
+def _candidate_means(
+    table: Floats, candidate: NDArray[np.int64], count: int
+) -> tuple[Floats, NDArray[np.int64], float]:
+    """Return means of candidates x items, runs of each candidate, and the variance of a run's rest.
+
+    The rest is what varies between runs of one candidate and from item to item; 0 without replicates.
+    """
+    runs = np.bincount(candidate, minlength=count)
+    sums = np.zeros((count, table.shape[1]))
+    np.add.at(sums, candidate, table)
+    means = sums / runs[:, None]
+    df = int((runs - 1).sum())
+    if df == 0:
+        return means, runs, 0.0
+    rest = table - means[candidate]
+    rest -= rest.mean(axis=1, keepdims=True)
+    return means, runs, float((rest**2).sum()) / (df * (table.shape[1] - 1))
 
 
 def paired_error(first: Floats, second: Floats, group: Groups = None) -> tuple[float, float, int]:

@@ -118,6 +118,8 @@ class Observations:
 
     def keep(self, wanted: Sequence[bool]) -> Observations:
         """Return the observations of the wanted runs and of the candidates that still have one."""
+        if all(wanted) and len({run.candidate for run in self.runs}) == len(self.candidates):
+            return self
         rows = [i for i, keep in enumerate(wanted) if keep]
         old = sorted({self.runs[i].candidate for i in rows})
         position = {k: new for new, k in enumerate(old)}

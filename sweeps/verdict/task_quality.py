@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from ablations.record.run_record import list_runs
 from ablations.record.stored import stored_object
 from sweeps.study.run_results import trial_file
 from sweeps.study.specs import TaskQualitySpec
+from sweeps.verdict.covariance import Covariance, centred, variances
 from sweeps.verdict.numbers import rank_correlations
 from sweeps.verdict.observations import Observations, TaskData, score_form
 from sweeps.verdict.study_observations import gather, gather_records
@@ -124,13 +125,12 @@ def fit_task(observed: Observations, task: TaskData, last: int) -> TaskFit:
         last: Checkpoints of each run that count as late.
     """
     known = np.isfinite(task.values)
-    kept = observed.keep(known.tolist())
-    own = next(t for t in kept.tasks if t.key == task.key)
+    kept = replace(observed, tasks=(task,)).keep(known.tolist())
+    own = kept.tasks[0]
     if not known.any():
         nothing = np.zeros(0)
-        fit = MeansFit(
-            means=nothing, unit=np.zeros((0, 0)), noise=TrainingNoise.unknown(), blocked=False
-        )
+        unit = Covariance(diagonal=nothing, factor=np.zeros((0, 0)), inner=np.zeros((0, 0)))
+        fit = MeansFit(means=nothing, unit=unit, noise=TrainingNoise.unknown(), blocked=False)
         return TaskFit(observed=kept, task=own, fit=fit, noise=fit.noise)
     fit = fit_means(kept.run_scores(task.sign * own.values))
     noises = [fit.noise, checkpoint_noise(own.trajectories, last), _published(observed, task)]
@@ -209,8 +209,7 @@ def _variance_ratio(fit: MeansFit, sd: float) -> float:
     count = len(fit.means)
     if count < 2 or not math.isfinite(sd):
         return math.nan
-    centre = np.eye(count) - 1.0 / count
-    noise = float(np.trace(centre @ fit.unit @ centre)) / (count - 1)
+    noise = float(variances(fit.unit, centred(count)).sum()) / (count - 1)
     return max(0.0, float(np.var(fit.means, ddof=1)) / sd**2 - noise)
 
 
@@ -242,7 +241,9 @@ def _stability(
     if len(late) < 2:
         return math.nan
     table = np.array([[run[1][run[0] == x][0] for x in late] for run in trajectories])
-    means = np.array([table[owners == k].mean(axis=0) for k in sorted(set(owners.tolist()))])
+    position = np.unique(owners, return_inverse=True)[1]
+    sums = np.stack([np.bincount(position, column) for column in table.T], axis=1)
+    means = sums / np.bincount(position)[:, None]
     taus = [
         float(stats.kendalltau(means[:, j], means[:, j + 1]).statistic)
         for j in range(len(late) - 1)

@@ -27,6 +27,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sweeps.verdict.covariance import Covariance
 from sweeps.verdict.smoothness import OffLine, hidden_factor, off_line
 
 __all__ = [
@@ -140,7 +141,7 @@ class MeansFit:
 
     means: Floats
     """Mean of each candidate, adjusted for seed effects if these were fitted."""
-    unit: Floats
+    unit: Covariance
     """Covariance of the means for a run variance of 1; for contrasts (weights sum to 0) only."""
     noise: TrainingNoise
     """Residual variance of one run; unknown if every candidate has one seed."""
@@ -155,49 +156,65 @@ def fit_means(runs: RunScores) -> MeansFit:
 
     Blocking removes the effect of a seed that all candidates share (initialisation, data order). It is
     chosen by the design alone and never by the scores, so it does not change the error rate.
+
+    Seed effects sum to 0. The candidates are eliminated from the normal equations (Schur complement), so
+    the cost grows with the runs times the seeds, and with the cube of the seeds.
     """
-    plain = np.eye(len(runs.candidates))[runs.candidate]
-    blocks = _seed_columns(runs.seed)
-    blocked = np.hstack([plain, blocks])
-    rank = int(np.linalg.matrix_rank(blocked))
-    full_rank = rank == blocked.shape[1]
-    if blocks.shape[1] and full_rank and len(runs.value) - rank >= MIN_BLOCKED_DF:
-        return _least_squares(blocked, runs, blocked=True)
-    return _least_squares(plain, runs, blocked=False)
+    names, position = np.unique(runs.seed, return_inverse=True)
+    seeds = len(names)
+    left = len(runs.value) - len(runs.candidates) - (seeds - 1)
+    if seeds > 1 and left >= MIN_BLOCKED_DF and _connected(runs.candidate, position):
+        return _least_squares(runs, position, seeds)
+    return _least_squares(runs, np.zeros_like(position), 1)
 
 
-def _seed_columns(seed: NDArray[np.int64]) -> Floats:
-    """Return sum-to-zero columns, one for each seed but the last."""
-    names, position = np.unique(seed, return_inverse=True)
-    indicator = np.eye(len(names))[position]
-    return np.asarray(indicator[:, :-1] - indicator[:, -1:], dtype=np.float64)
+def _connected(candidate: NDArray[np.int64], seed: NDArray[np.intp]) -> bool:
+    """Return True if every candidate can be compared with every other through seeds that they share.
+
+    Candidates and seeds are the two sides of a graph, with a run as an edge. Their columns have full rank
+    if the graph is one piece, and only then.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    first = int(candidate.max()) + 1
+    size = first + int(seed.max()) + 1
+    edges = coo_array((np.ones(len(seed)), (candidate, first + seed)), shape=(size, size))
+    return int(connected_components(edges, directed=False, return_labels=False)) == 1
 
 
-def _least_squares(design: Floats, runs: RunScores, *, blocked: bool) -> MeansFit:
-    count = len(runs.candidates)
-    inverse = np.linalg.inv(design.T @ design)
-    solution = inverse @ (design.T @ runs.value)
-    residual = runs.value - design @ solution
-    df = len(runs.value) - design.shape[1]
+def _least_squares(runs: RunScores, seed: NDArray[np.intp], seeds: int) -> MeansFit:
+    """Fit means of candidates and effects of ``seeds`` seeds that sum to 0; 1 = no such effects."""
+    counts = np.bincount(runs.candidate)
+    means = np.bincount(runs.candidate, runs.value) / counts
+    # Sum-to-zero columns, one for each seed but the last; within a candidate less their mean.
+    columns = np.vstack([np.eye(seeds - 1), np.full((1, seeds - 1), -1.0)])
+    size = (len(counts), seeds)
+    table = np.bincount(runs.candidate * seeds + seed, minlength=size[0] * size[1]).reshape(size)
+    factor = np.asarray(table @ columns / counts[:, None], dtype=np.float64)
+    rows = columns[seed] - factor[runs.candidate]
+    inner = np.linalg.inv(rows.T @ rows)
+    effects = inner @ (rows.T @ (runs.value - means[runs.candidate]))
+    adjusted = means - factor @ effects
+    residual = runs.value - adjusted[runs.candidate] - columns[seed] @ effects
+    df = len(runs.value) - len(counts) - (seeds - 1)
     noise = TrainingNoise.unknown()
     if df > 0:
         noise = TrainingNoise(
             variance=float(residual @ residual) / df, df=float(df), source="seeds"
         )
-    unit = np.asarray(inverse[:count, :count], dtype=np.float64)
     # Each run's part of the residual degrees of freedom: one less its leverage.
-    free = 1.0 - ((design @ inverse) * design).sum(axis=1)
-    counts = np.bincount(runs.candidate)
+    free = 1.0 - 1.0 / counts[runs.candidate] - ((rows @ inner) * rows).sum(axis=1)
     own = OwnVariances(
         squares=np.asarray(np.bincount(runs.candidate, residual**2), dtype=np.float64),
         df=np.where(counts > 1, np.bincount(runs.candidate, free), 0.0),
         runs=counts.astype(np.float64),
     )
     return MeansFit(
-        means=solution[:count],
-        unit=unit,
+        means=adjusted,
+        unit=Covariance(diagonal=1.0 / counts, factor=factor, inner=inner),
         noise=noise,
-        blocked=blocked,
+        blocked=seeds > 1,
         own=own if df > 0 and _differs_from_pool(own) else None,
     )
 
