@@ -1,19 +1,25 @@
 """Generate greedy text for many prompts at once: batched, cached, and stopped row by row.
 
 Prompts are padded on the left and sorted by length. A row that has generated its stop text leaves the
-batch, so that one long answer does not delay the others.
+batch, so that one long answer does not delay the others. A prefix that many prompts share, such as the
+few-shot examples of a task, is read once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from transformers.cache_utils import Cache
 
 from ablations.evaluation.logprob_scorer import CausalLM
+from ablations.evaluation.prefix_cache import growing
+from ablations.evaluation.shared_prefix import group_by_prefix
 
 __all__ = ["Generated", "generate"]
 
@@ -40,6 +46,7 @@ def generate(
     window: int,
     batch_tokens: int,
     end: int | None = None,
+    share: bool = True,
 ) -> list[Generated]:
     """Return the greedy continuations of ``contexts``, in their order.
 
@@ -55,23 +62,46 @@ def generate(
         window: Positions of the model.
         batch_tokens: Tokens of a batch, padding and generated text included.
         end: Id of the token that ends a text; None = the tokenizer's own end token.
+        share: Read a prefix that many prompts share once.
     """
     end = tokenizer.eos_token_id if end is None else end
     prompt_limit = max(1, window - min(max_new_tokens, window // 2))
-    order = sorted(range(len(contexts)), key=lambda index: -len(contexts[index]))
-    made: dict[int, Generated] = {}
+    rows = [list(context[-prompt_limit:]) for context in contexts]
+    limits = [min(max_new_tokens, window - len(row)) for row in rows]
+    written: dict[int, list[int]] = {}
+    sharing = share and network.packs
+    known = [np.asarray(row if sharing else row[:1], np.int64) for row in rows]
+    for group in group_by_prefix(known, least_saved=batch_tokens):
+        prefix = None
+        if group.prefix:
+            first = rows[group.members[0]][: group.prefix]
+            prefix = network.read_prefix(torch.tensor(first, device=network.device))
+        for chosen in _batches(group.members, rows, max_new_tokens, batch_tokens):
+            rest = [rows[index][group.prefix :] for index in chosen]
+            most = [limits[index] for index in chosen]
+            made = _greedy(network, tokenizer, rest, most, stop, end, prefix)
+            written.update(zip(chosen, made, strict=True))
+    return [
+        Generated(
+            _text(tokenizer, written[index], stop, end),
+            tuple(written[index]),
+            max(0, len(context) - prompt_limit),
+        )
+        for index, context in enumerate(contexts)
+    ]
+
+
+def _batches(
+    members: Sequence[int], rows: Sequence[Sequence[int]], new_tokens: int, batch_tokens: int
+) -> Iterator[list[int]]:
+    """Yield the members, longest first, in batches of at most ``batch_tokens``, but of one or more."""
+    order = sorted(members, key=lambda index: -len(rows[index]))
     start = 0
     while start < len(order):
-        longest = min(prompt_limit, len(contexts[order[start]])) + max_new_tokens
+        longest = len(rows[order[start]]) + new_tokens
         chosen = order[start : start + max(1, batch_tokens // longest)]
-        rows = [list(contexts[index][-prompt_limit:]) for index in chosen]
-        limits = [min(max_new_tokens, window - len(row)) for row in rows]
-        written = _greedy(network, tokenizer, rows, limits, stop, end)
-        for index, tokens in zip(chosen, written, strict=True):
-            cut = max(0, len(contexts[index]) - prompt_limit)
-            made[index] = Generated(_text(tokenizer, tokens, stop, end), tuple(tokens), cut)
+        yield chosen
         start += len(chosen)
-    return [made[index] for index in range(len(contexts))]
 
 
 @torch.inference_mode()
@@ -82,11 +112,15 @@ def _greedy(
     limits: list[int],
     stop: tuple[str, ...],
     end: int | None,
+    prefix: Cache | None,
 ) -> list[list[int]]:
     tokens, mask = _left_padded(rows, network.device)
     written: list[list[int]] = [[] for _ in rows]
     active = list(range(len(rows)))
     cache = None
+    if prefix is not None:
+        cache = growing(prefix, len(rows))
+        mask = F.pad(mask, (cache.get_seq_length(), 0), value=1)
     for count in range(1, max(limits) + 1):
         positions = (mask.cumsum(-1) - 1).clamp_(min=0)[:, -tokens.shape[1] :]
         out = network.model(

@@ -4,9 +4,10 @@
                               │ × any number of checkpoints
     Network(model) ───────────┴─score──▶ one BranchScore for each continuation
 
-Three things make it cheaper than scoring each (context, continuation) pair on its own: branches of an
-item share one copy of their context (``prefix_packing``), batches are filled by tokens and sorted by
-length, and the vocabulary projection runs only over the positions that are read.
+Four things make it cheaper than scoring each (context, continuation) pair on its own: branches of an
+item share one copy of their context (``prefix_packing``), items share the keys and values of the
+few-shot examples before them (``shared_prefix``), batches are filled by tokens and sorted by length, and
+the vocabulary projection runs only over the positions that are read.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache
 
+from ablations.evaluation.prefix_cache import read_only
 from ablations.evaluation.prefix_packing import Batch, Request, lay_out, plan_batches
 
 __all__ = ["BranchScore", "CausalLM", "Prepared", "prepare", "score"]
@@ -51,13 +55,33 @@ class CausalLM:
         self.packs = type(model).__name__ in _PACKABLE
         self.device = next(model.parameters()).device
 
-    def body(self, tokens: Tensor, positions: Tensor | None, mask: Tensor | None) -> Tensor:
-        """Return hidden states, or the logits of an architecture that cannot be split: (rows, columns, …)."""
+    @torch.inference_mode()
+    def read_prefix(self, tokens: Tensor) -> Cache:
+        """Return the keys and values of tokens (1-D) that rows of later batches begin with."""
+        cache = DynamicCache(config=self.model.config)
+        self.model.model(input_ids=tokens[None], past_key_values=cache, use_cache=True)
+        return read_only(cache)
+
+    def body(
+        self,
+        tokens: Tensor,
+        positions: Tensor | None,
+        mask: Tensor | None,
+        prefix: Cache | None = None,
+    ) -> Tensor:
+        """Return hidden states, or the logits of an architecture that cannot be split: (rows, columns, …).
+
+        With a ``prefix``, the mask's columns are those of the prefix, then those of the tokens.
+        """
         if not self.packs:
             logits: Tensor = self.model(input_ids=tokens, use_cache=False).logits
             return logits
         out = self.model.model(
-            input_ids=tokens, position_ids=positions, attention_mask=mask, use_cache=False
+            input_ids=tokens,
+            position_ids=positions,
+            attention_mask=mask,
+            past_key_values=prefix,
+            use_cache=False,
         )
         hidden: Tensor = out.last_hidden_state
         return hidden
@@ -70,11 +94,14 @@ class CausalLM:
 
 @dataclass(frozen=True)
 class _Tensors:
-    """One batch as tensors; tokens, positions and segments are (rows, columns)."""
+    """One batch as tensors; tokens and positions are (rows, columns)."""
 
+    prefix: Tensor | None
+    """Tokens that every row begins with (1-D); the same object in all batches that share them."""
     tokens: Tensor
     positions: Tensor | None
     segments: Tensor | None
+    """(rows, columns), or (1, columns) if the rows are masked alike; None = a plain causal mask."""
     reads: Tensor
     """Flat positions of the batch whose next-token distribution is needed, each once."""
     read_of: Tensor
@@ -96,17 +123,31 @@ class Prepared:
 
 
 def prepare(
-    requests: Sequence[Request], *, window: int, batch_tokens: int, pack: bool = True
+    requests: Sequence[Request],
+    *,
+    window: int,
+    batch_tokens: int,
+    pack: bool = True,
+    share: bool = True,
 ) -> Prepared:
     """Lay the requests out, batch them and make tensors of them.
 
-    ``window`` is in positions, ``batch_tokens`` in tokens with padding.
+    Args:
+        requests: What to score.
+        window: Positions of the model.
+        batch_tokens: Tokens of a batch with padding.
+        pack: The network accepts masks and prefixes (``CausalLM.packs``).
+        share: Compute a prefix that many requests share once.
     """
     layouts = lay_out(requests, window, pack=pack)
     branches: list[tuple[int, int, int]] = []
-    tensors = []
-    for batch in plan_batches(layouts, batch_tokens):
-        tensors.append(_tensors(batch, len(branches)))
+    tensors: list[_Tensors] = []
+    prefixes: dict[int, Tensor] = {}
+    for batch in plan_batches(layouts, batch_tokens, share=pack and share):
+        prefix = None
+        if len(batch.prefix):
+            prefix = prefixes.setdefault(id(batch.prefix), torch.from_numpy(batch.prefix))
+        tensors.append(_tensors(batch, len(branches), prefix))
         branches += [
             (branch.request, branch.index, branch.cut_tokens)
             for layout in batch.layouts
@@ -116,7 +157,7 @@ def prepare(
     return Prepared(tuple(tensors), tuple(branches), sizes)
 
 
-def _tensors(batch: Batch, first_branch: int) -> _Tensors:
+def _tensors(batch: Batch, first_branch: int, prefix: Tensor | None) -> _Tensors:
     shape = (len(batch.layouts), batch.length)
     tokens, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     segments = np.full(shape, -1, np.int64)
@@ -132,10 +173,14 @@ def _tensors(batch: Batch, first_branch: int) -> _Tensors:
     flat = np.concatenate(reads)
     order = np.argsort(flat, kind="stable")
     unique, read_of = np.unique(flat[order], return_inverse=True)
+    masked = batch.packed or prefix is not None
+    if not batch.packed:
+        segments = np.zeros((1, batch.length), np.int64)
     return _Tensors(
+        prefix,
         torch.from_numpy(tokens),
-        torch.from_numpy(positions) if batch.packed else None,
-        torch.from_numpy(segments) if batch.packed else None,
+        torch.from_numpy(positions) if masked else None,
+        torch.from_numpy(segments) if masked else None,
         torch.from_numpy(unique),
         torch.from_numpy(read_of),
         torch.from_numpy(np.concatenate(targets)[order]),
@@ -149,8 +194,14 @@ def score(network: CausalLM, prepared: Prepared) -> list[list[BranchScore]]:
     total = len(prepared.branches)
     sums = torch.zeros(total, dtype=torch.float64, device=network.device)
     misses = torch.zeros(total, dtype=torch.int64, device=network.device)
+    tokens: Tensor | None = None
+    prefix: Cache | None = None
     for batch in prepared.batches:
-        _score_batch(network, batch, sums, misses)
+        if batch.prefix is not tokens:
+            tokens, prefix = batch.prefix, None
+            if tokens is not None:
+                prefix = network.read_prefix(tokens.to(network.device))
+        _score_batch(network, batch, prefix, sums, misses)
     unscored = BranchScore(math.nan, False, 0)
     scores = [[unscored] * size for size in prepared.sizes]
     values = zip(prepared.branches, sums.tolist(), misses.tolist(), strict=True)
@@ -159,12 +210,17 @@ def score(network: CausalLM, prepared: Prepared) -> list[list[BranchScore]]:
     return scores
 
 
-def _score_batch(network: CausalLM, batch: _Tensors, sums: Tensor, misses: Tensor) -> None:
+def _score_batch(
+    network: CausalLM, batch: _Tensors, prefix: Cache | None, sums: Tensor, misses: Tensor
+) -> None:
     device = network.device
     tokens = batch.tokens.to(device)
     positions = None if batch.positions is None else batch.positions.to(device)
-    mask = None if batch.segments is None else _branch_mask(batch.segments.to(device))
-    hidden = network.body(tokens, positions, mask).flatten(0, 1)
+    mask = None
+    if batch.segments is not None:
+        before = 0 if batch.prefix is None else len(batch.prefix)
+        mask = _branch_mask(batch.segments.to(device), before)
+    hidden = network.body(tokens, positions, mask, prefix).flatten(0, 1)
     reads, read_of = batch.reads.to(device), batch.read_of.to(device)
     targets, owners = batch.targets.to(device), batch.owners.to(device)
     vocabulary = int(network.model.config.vocab_size)
@@ -182,9 +238,13 @@ def _score_batch(network: CausalLM, batch: _Tensors, sums: Tensor, misses: Tenso
         misses.index_add_(0, owners[first:last], (chosen < peak[row]).long())
 
 
-def _branch_mask(segments: Tensor) -> Tensor:
-    """Return (rows, 1, length, length): true where a token attends to context or to its own branch so far."""
+def _branch_mask(segments: Tensor, before: int) -> Tensor:
+    """Return (rows, 1, length, before + length): true where a token attends to another.
+
+    It attends to the ``before`` tokens of the prefix, and to context and its own branch so far.
+    """
     length = segments.shape[1]
     rows, columns = segments[:, :, None], segments[:, None, :]
     causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril_()
-    return (((columns == 0) | (columns == rows)) & causal)[:, None]
+    own = ((columns == 0) | (columns == rows)) & causal
+    return F.pad(own, (before, 0), value=True)[:, None]

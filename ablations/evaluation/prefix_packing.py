@@ -10,15 +10,20 @@ packed behind one copy of it, and none attends to another::
 The last token of a branch is only a target, never an input, so choices of one token (letters,
 yes/no) cost nothing beyond their context. If a context must be cut on the left to fit the window, the
 cut depends on the branch, and each branch is laid out on its own.
+
+Contexts of many requests begin with the same tokens, as the few-shot examples of a task do. Such a
+prefix is a part of the batch, and its layouts hold the tokens after it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+
+from ablations.evaluation.shared_prefix import group_by_prefix
 
 __all__ = ["Batch", "Branch", "Layout", "Request", "lay_out", "plan_batches"]
 
@@ -58,6 +63,21 @@ class Layout:
     """Index into ``branches``, for each target."""
     branches: tuple[Branch, ...]
 
+    def after(self, prefix: int) -> Layout:
+        """Return the layout without the first ``prefix`` tokens of its context."""
+        return replace(
+            self,
+            tokens=self.tokens[prefix:],
+            segments=self.segments[prefix:],
+            positions=self.positions[prefix:],
+            reads=self.reads - prefix,
+        )
+
+    @property
+    def context(self) -> Ints:
+        """Return the tokens before the branches."""
+        return self.tokens[: int(np.count_nonzero(self.segments == 0))]
+
     @property
     def packed(self) -> bool:
         """True if a plain causal mask would let one branch attend to another."""
@@ -71,7 +91,10 @@ class Batch:
 
     layouts: tuple[Layout, ...]
     length: int
+    """Columns, the prefix not counted."""
     packed: bool
+    prefix: Ints
+    """Tokens before each row, fed once for all batches that share the array; often empty."""
 
 
 def lay_out(requests: Iterable[Request], window: int, *, pack: bool = True) -> list[Layout]:
@@ -127,24 +150,36 @@ def _ints(values: Sequence[int]) -> Ints:
     return np.asarray(values, np.int64)
 
 
-def plan_batches(layouts: Sequence[Layout], batch_tokens: int) -> list[Batch]:
+def plan_batches(
+    layouts: Sequence[Layout], batch_tokens: int, *, share: bool = True
+) -> list[Batch]:
     """Return batches of at most ``batch_tokens`` padded tokens, but of one layout or more.
 
     The longest come first, so that memory peaks at the start. Packed and plain layouts are kept apart,
-    because plain ones need no mask.
+    because plain ones without a prefix need no mask. ``share`` computes common prefixes once.
     """
     batches: list[Batch] = []
-    for packed in (False, True):
-        chosen = [layout for layout in layouts if layout.packed is packed]
-        chosen.sort(key=lambda layout: -len(layout.tokens))
-        batches += _cut(chosen, batch_tokens, packed)
+    contexts = [layout.context if share else layout.context[:0] for layout in layouts]
+    for group in group_by_prefix(contexts, least_saved=batch_tokens):
+        members = [layouts[index] for index in group.members]
+        prefix = members[0].tokens[: group.prefix]
+        for packed in (False, True):
+            chosen = [one.after(group.prefix) for one in members if one.packed is packed]
+            chosen.sort(key=lambda layout: -len(layout.tokens))
+            batches += _cut(chosen, batch_tokens, packed, prefix)
     return batches
 
 
-def _cut(layouts: Sequence[Layout], batch_tokens: int, packed: bool) -> Iterator[Batch]:
+_PREFIX_COST = 8
+"""Prefix tokens that need the memory of one fed token: a row has keys and values of its prefix alone."""
+
+
+def _cut(
+    layouts: Sequence[Layout], batch_tokens: int, packed: bool, prefix: Ints
+) -> Iterator[Batch]:
     start = 0
     while start < len(layouts):
         length = len(layouts[start].tokens)
-        rows = max(1, batch_tokens // length)
-        yield Batch(tuple(layouts[start : start + rows]), length, packed)
+        rows = max(1, batch_tokens // (length + len(prefix) // _PREFIX_COST))
+        yield Batch(tuple(layouts[start : start + rows]), length, packed, prefix)
         start += rows

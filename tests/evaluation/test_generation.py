@@ -8,6 +8,7 @@ import torch
 
 from ablations.evaluation.generation import Generated, generate
 from ablations.evaluation.logprob_scorer import CausalLM
+from ablations.evaluation.shared_prefix import LEAST_PREFIX
 
 
 def ours(model: Any, tokenizer: Any, contexts: list[list[int]], **changes: Any) -> list[Generated]:
@@ -28,6 +29,27 @@ def theirs(model: Any, tokenizer: Any, context: list[int], count: int) -> list[i
         )
     tokens: list[int] = out[0, len(context) :].tolist()
     return tokens
+
+
+def test_prompts_that_share_their_beginning_get_the_text_of_each_alone(
+    model: Any, tokenizer: Any
+) -> None:
+    shots = [(7 * n) % 300 + 3 for n in range(LEAST_PREFIX)]
+    contexts = [[*shots, *context] for context in CONTEXTS] + [[8, 9]]
+    read: list[int] = []
+
+    class Counting(CausalLM):
+        def read_prefix(self, tokens: torch.Tensor) -> Any:
+            read.append(len(tokens))
+            return super().read_prefix(tokens)
+
+    options: dict[str, Any] = {"max_new_tokens": 12, "stop": (), "window": 64, "batch_tokens": 40}
+    network = Counting(model)
+    for share in (True, False):
+        made = generate(network, tokenizer, contexts, share=share, **options)
+        for context, one in zip(contexts, made, strict=True):
+            assert list(one.tokens) == theirs(model, tokenizer, context, 12)
+    assert read == [LEAST_PREFIX]
 
 
 CONTEXTS = [[5, 9, 11], [7], [30, 31, 32, 33, 34, 35, 36, 37], [40, 41]]

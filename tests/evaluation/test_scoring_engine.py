@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ablations.evaluation.logprob_scorer import CausalLM, prepare, score
 from ablations.evaluation.prefix_packing import Request, lay_out, plan_batches
+from ablations.evaluation.shared_prefix import group_by_prefix
 
 WINDOW = 40
 
@@ -96,6 +97,93 @@ def test_an_architecture_that_cannot_be_packed_is_scored_from_its_logits() -> No
     for request, scores in zip(requests, score(network, prepared), strict=True):
         for index, one in enumerate(scores):
             assert one.logprob == pytest.approx(naive(other, request, index, WINDOW), abs=1e-4)
+
+
+def few_shot_requests(vocabulary: int) -> list[Request]:
+    """Return requests of two subjects, each behind the examples of its subject, and one without."""
+    draw = random.Random(3)
+    examples = [[draw.randrange(vocabulary) for _ in range(20)] for _ in range(2)]
+    requests = some_requests(18, vocabulary, seed=4)
+    behind = [
+        Request([*examples[index % 2], *request.context[:8]], request.branches)
+        for index, request in enumerate(requests)
+    ]
+    return [*behind, Request([5, 6, 7], [[8], [9, 10]])]
+
+
+@pytest.mark.parametrize("batch_tokens", [60, 150])
+def test_a_shared_prefix_is_fed_once_and_changes_no_log_probability(
+    model: Any, batch_tokens: int
+) -> None:
+    requests = few_shot_requests(model.config.vocab_size)
+    shared = prepare(requests, window=WINDOW, batch_tokens=batch_tokens)
+    prefixes = {id(one.prefix): one.prefix for one in shared.batches if one.prefix is not None}
+    assert [len(one) for one in prefixes.values()] == [20, 20]
+    network = CausalLM(model)
+    apart = prepare(requests, window=WINDOW, batch_tokens=batch_tokens, share=False)
+    assert all(one.prefix is None for one in apart.batches)
+    assert sum(one.tokens.numel() for one in shared.batches) < 0.7 * sum(
+        one.tokens.numel() for one in apart.batches
+    )
+    pairs = zip(requests, score(network, shared), score(network, apart), strict=True)
+    for request, ours, theirs in pairs:
+        for index, one in enumerate(ours):
+            assert one.logprob == pytest.approx(naive(model, request, index, WINDOW), abs=1e-4)
+            assert one.logprob == pytest.approx(theirs[index].logprob, abs=1e-5)
+            assert one.greedy == theirs[index].greedy
+
+
+def _groups(contexts: list[list[int]], least_saved: int) -> list[tuple[int, tuple[int, ...]]]:
+    arrays = [np.asarray(context, np.int64) for context in contexts]
+    return [(group.prefix, group.members) for group in group_by_prefix(arrays, least_saved)]
+
+
+def test_the_groups_are_those_that_save_most() -> None:
+    shots, passage = list(range(100, 130)), list(range(200, 280))
+    of_passage = [[*shots, *passage, n] for n in range(3)]
+    alone = [[*shots, n, n] for n in range(3)]
+    # Three contexts save 2 x 110 tokens by themselves, and all six would save 5 x 30.
+    assert _groups([*of_passage, *alone], 50) == [(30, (3, 4, 5)), (110, (0, 1, 2))]
+    # No passage saves enough tokens for passes of its own; the examples of all do.
+    assert _groups([*of_passage[:2], *alone], 111) == [(30, (0, 1, 2, 3, 4))]
+
+
+@pytest.mark.parametrize(
+    ("contexts", "least_saved"),
+    [
+        ([[1] * 15 + [2], [1] * 15 + [3]], 0),  # too short a prefix
+        ([[1] * 30 + [2], [1] * 30 + [3]], 31),  # too little is saved
+        ([[1] * 30, [2] * 30], 0),
+        ([[7], [7], [7]], 0),
+    ],
+)
+def test_contexts_that_share_too_little_are_one_group(
+    contexts: list[list[int]], least_saved: int
+) -> None:
+    assert _groups(contexts, least_saved) == [(0, tuple(range(len(contexts))))]
+
+
+def test_equal_contexts_keep_a_token_to_feed() -> None:
+    assert _groups([[1] * 30] * 3, 1) == [(29, (0, 1, 2))]
+    assert _groups([], 1) == []
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(1, 9)), max_size=12),
+    st.integers(0, 120),
+)
+@settings(deadline=None)
+def test_every_context_is_in_one_group_and_begins_with_its_prefix(
+    shape: list[tuple[int, int, int]], least_saved: int
+) -> None:
+    contexts = [[one] * same + list(range(50, 50 + own)) for one, same, own in shape]
+    groups = _groups(contexts, least_saved)
+    assert sorted(index for _, members in groups for index in members) == list(range(len(shape)))
+    for prefix, members in groups:
+        begins = {tuple(contexts[index][:prefix]) for index in members}
+        assert len(begins) == 1
+        assert all(len(contexts[index]) > prefix for index in members)
+        assert prefix == 0 or (len(members) - 1) * prefix >= least_saved
 
 
 lengths = st.lists(
