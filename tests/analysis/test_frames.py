@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,8 @@ from ablations.errors import ConfigError, DataError
 from ablations.record.run_record import RunRecord, list_runs
 from analysis.frames import COLUMNS, Frames, describe, empty, finals, task_values, unit, weights
 from analysis.frames.columns import markdown, shaped
+from analysis.frames.config_columns import _weights
+from analysis.frames.lines import _floats
 from analysis.frames.views import main_metric
 from analysis.records import read_lines, scan
 from analysis.synthetic import SyntheticStudy, write_study
@@ -289,3 +292,16 @@ def test_a_made_up_study_is_the_same_every_time(tmp_path: Path) -> None:
     assert names
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [(["1", "x"], [np.nan, np.nan]), ([True, None], [1.0, np.nan]), ([2, 3], [2.0, 3.0])],
+)
+def test_only_numbers_and_flags_become_floats(values: list[object], found: list[float]) -> None:
+    np.testing.assert_array_equal(_floats(pa.array(values)), found)
+
+
+def test_weights_that_are_no_mapping_are_no_weights() -> None:
+    assert _weights(None) == _weights("web") == {}
+    assert _weights({"web": 3.0, "code": 1.0}) == {"web": 0.75, "code": 0.25}

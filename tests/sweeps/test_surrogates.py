@@ -272,18 +272,30 @@ def test_the_leaderboard_ranks_the_right_family_first_and_prints() -> None:
 
 
 class _Wild:
-    """Family that predicts the right order, a hundred times too far."""
+    """Family that predicts the right order, too far by a factor."""
 
     name = "wild"
+
+    def __init__(self, factor: float = 100.0) -> None:
+        self.factor = factor
 
     def fit_task(self, inputs: Floats, values: Floats, noise: Floats | None) -> _Wild:
         return self
 
     def predict(self, inputs: Floats) -> Floats:
-        return 100.0 * (power(inputs) - power(inputs).mean())
+        return self.factor * (power(inputs) - power(inputs).mean())
 
     def spread(self, inputs: Floats) -> Floats:
         return np.ones(len(inputs))
+
+
+@pytest.mark.parametrize(("times", "dropped"), [(2.6, False), (3.6, True)])
+def test_a_family_is_dropped_from_two_standard_deviations_on(times: float, dropped: bool) -> None:
+    # Families fit standardised values. A prediction k times too far is wrong by k - 1 of them.
+    inputs = mixtures(60)
+    wild = _Wild(times / float(power(inputs).std()))
+    board = leaderboard([wild, family("linear")], inputs, power(inputs)[:, None])
+    assert ("wild" in [entry.name for entry in board.dropped]) == dropped
 
 
 def test_a_family_that_leaves_the_data_is_dropped_by_name_and_reported_in_time() -> None:

@@ -63,3 +63,11 @@ def test_recalled_losses_count_as_judged_ones() -> None:
         judged.judge(loss, 1.0)
     recalled.recall(losses)
     assert judged.judge(4.5, 1.0) == recalled.judge(4.5, 1.0)
+
+
+@pytest.mark.parametrize(("before", "spike"), [(15, False), (16, True)])
+def test_a_spike_is_told_from_sixteen_losses_on(before: int, spike: bool) -> None:
+    health = Health(RULES, VOCABULARY)
+    for step in range(before):
+        health.judge(3.0 + 0.05 * (step % 3), 1.0)
+    assert isinstance(health.judge(5.0, 1.0), Spike) == spike

@@ -40,11 +40,6 @@ class Parameter:
             return self.spec.choices
         return tuple(dict.fromkeys((self.from_unit(0.0), self.from_unit(1.0))))
 
-    @property
-    def width(self) -> int:
-        """Return the number of a surrogate's input columns: one, or one for each choice."""
-        return len(self.spec.choices) if self.spec.kind == "choice" else 1
-
     def from_unit(self, place: float) -> Value:
         """Return the value at ``place``."""
         place = min(1.0, max(0.0, float(place)))

@@ -8,6 +8,7 @@ import shutil
 import struct
 import tracemalloc
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from ablations.config.schema import dump, load
+from ablations.data.store import TokenStore
 from ablations.errors import ConfigError, DataError, UserError
 from ablations.files import read_json, write_sealed
 from sweeps.exporters import export_folder
@@ -424,3 +426,21 @@ def test_the_end_of_document_token_is_that_of_the_stores(tmp_path: Path) -> None
     plan = plan_of_config(config_values(tmp_path))
     _, export = write_export(plan, "weights", out=tmp_path / "out")
     assert export.eos_id == 5 != plan.config.model.eos_token_id
+
+
+@pytest.mark.parametrize(("missing", "refused"), [(0, False), (1, True)])
+def test_tokens_are_copied_only_where_they_fit(
+    made_plan: Plans,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    missing: int,
+    refused: bool,
+) -> None:
+    plan = made_plan(2)
+    stores = [TokenStore.open(plan.config.store_folder(source)) for source in SOURCES]
+    needed = sum(store.manifest.tokens * 2 for store in stores)
+    monkeypatch.setattr(export_folder, "free_bytes", lambda _: needed - missing)
+    refusal = pytest.raises(DataError, match="too little disk space")
+    expected = refusal if refused else nullcontext()
+    with expected:
+        write_export(plan, "megatron", out=tmp_path / "out", tokens="copy")

@@ -18,8 +18,9 @@ from ablations.files import read_json
 from ablations.record.run_record import RunRecord, list_runs
 from sweeps.promotion.calibration import calibration, keep_comparison
 from sweeps.promotion.changes import Values, changes, mean_values, rank_correlation
-from sweeps.promotion.compare import _rows, after_run, compare, write_comparison
+from sweeps.promotion.compare import _outcome, _rows, after_run, compare, write_comparison
 from sweeps.promotion.promote import promote
+from sweeps.promotion.sealed_prediction import Expected
 from tests.sweeps.promotion.conftest import FULL, GOOD, PLAIN, TASKS, MadeStudy, composed
 
 GAINS = {task: 0.1 * place for place, task in enumerate(TASKS)}
@@ -335,3 +336,16 @@ def test_writing_twice_keeps_the_newest(promoted: Path) -> None:
     found = compare(promoted, Path("runs"))
     write_comparison(promoted, found)
     assert write_comparison(promoted, found).read_text() == found.text()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "held"),
+    [(0.1, 0.5, True), (0.3, 0.5, False), (0.0, 0.1, False), (None, 0.5, None), (0.1, None, None)],
+)
+def test_a_prediction_holds_if_the_realised_value_is_inside_its_interval(
+    low: float | None, high: float | None, held: bool | None
+) -> None:
+    row = Expected(
+        task="t", metric="m", proxies=0.3, error=0.1, mean=0.3, low=low, high=high, signal=True
+    )
+    assert _outcome(row, 0.2).held is held

@@ -146,3 +146,8 @@ def test_items_settle_only_what_seeds_leave_room_for() -> None:
 
 def test_unknown_noise_detects_nothing() -> None:
     assert detectable_effect(standard_error=math.inf, df=5.0) is None
+
+
+@pytest.mark.parametrize(("effect", "needed"), [(0.2815, 200), (0.2795, None)])
+def test_at_most_two_hundred_seeds_are_proposed(effect: float, needed: int | None) -> None:
+    assert seeds_needed(effect=effect, run_variance=1.0, item_variance=0.0) == needed

@@ -12,6 +12,7 @@ from scipy import stats
 
 from sweeps.verdict.numbers import rank_correlations
 from sweeps.verdict.observations import Candidate, Observations, ObservedRun, TaskData
+from sweeps.verdict.proxies import proxy_of
 from sweeps.verdict.task_quality import TaskFit, TaskQuality, measure_quality
 from sweeps.verdict.training_noise import TrainingNoise, fit_means
 from sweeps.verdict.transfer import transfer
@@ -187,3 +188,21 @@ def test_transfer_interval_covers_the_middle() -> None:
     assert found.rank_correlation is not None
     low, high = found.rank_interval
     assert -1.0 < low < found.rank_correlation < high < 1.0
+
+
+@pytest.mark.parametrize(("mixtures", "known"), [(4, False), (5, True)])
+def test_an_interval_over_mixtures_needs_five(mixtures: int, known: bool) -> None:
+    scores = {str(number): float(number) for number in range(mixtures)}
+    found = transfer(scores, scores, small="s", large="l")
+    assert found.rank_correlation == 1.0
+    assert (found.rank_interval is not None) == known
+    assert (found.decision_interval is not None) == known
+
+
+def test_the_cost_of_a_proxy_grows_with_its_size_and_its_tokens() -> None:
+    def cost(width: int = 64, depth: int = 2, tokens: float = 1e6) -> float:
+        model = {"hidden_size": width, "num_hidden_layers": depth}
+        return proxy_of({"model": model, "schedule": {"total_tokens": tokens}}).cost
+
+    base = cost()
+    assert [cost(width=128) / base, cost(depth=6) / base, cost(tokens=5e6) / base] == [4, 3, 5]
