@@ -133,3 +133,15 @@ def test_stages_whose_names_read_alike_stay_apart(tmp_path: Path) -> None:
     imported = import_file(path, "names")
     assert list(imported.configs["schedule/names"]["stages"]) == ["unit_1", "unit_1_2"]
     there_and_back(path, tmp_path / "again")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+def test_the_floor_of_a_decay_is_a_share_of_the_peak(tmp_path: Path, share: float) -> None:
+    document = yaml.safe_load((GOLDEN / "two_stages.yaml").read_text())
+    rate = document["optimizer"]["learning_rate_scheduler"]
+    rate["min_decay_lr"] = share * rate["learning_rate"]
+    file = tmp_path / "file.yaml"
+    file.write_text(yaml.safe_dump(document))
+    lr = import_file(file, "imported").configs["schedule/imported"]["lr"]
+    assert lr["min_ratio"] == pytest.approx(share)
+    there_and_back(file, tmp_path / "imported")
