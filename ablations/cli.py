@@ -5,7 +5,7 @@
     ablate run --cfg job                                              the config, composed
     eval "$(ablate -sc install=bash)"                                 completion
 
-Exit codes: 0 done, 1 the work failed, 2 the user's mistake (a message, no traceback).
+Exit codes: 0 done, 1 the work failed, 2 the user's mistake (a message, no traceback), 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ablations import __version__
 from ablations.command_table import COMMANDS, Command
-from ablations.command_words import require_words
+from ablations.command_words import require_document, require_words, wants_document
 from ablations.config.environment_secrets import without_secrets
 from ablations.errors import (
     AblationError,
@@ -32,6 +32,7 @@ from ablations.errors import (
 )
 
 if TYPE_CHECKING:
+    from ablations.documents import Answer
     from ablations.yaml_files import ConfigFile
 
 __all__ = ["COMMANDS", "Command", "Task", "main"]
@@ -40,8 +41,10 @@ __all__ = ["COMMANDS", "Command", "Task", "main"]
 class Task:
     """Task function for Hydra. It can be pickled, so that any launcher can carry it."""
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, *, document: bool = False) -> None:
         self.command = command
+        self.document = document
+        self.answer: Answer | None = None
         self.code = 0
         self.error: Exception | None = None
         # Hydra and cloudpickle look at these two of a task function.
@@ -58,13 +61,29 @@ class Task:
             plain = _plain(config)
             _require_frozen(plain)
             _require_sound(plain, of_a_study=HydraConfig.get().mode is RunMode.MULTIRUN)
-            self.code = importlib.import_module(COMMANDS[self.command].module).main(plain)
+            module = importlib.import_module(COMMANDS[self.command].module)
+            if self.document:
+                self.answer = module.answer(plain)
+                self.code = self.answer.exit_code
+            else:
+                _require_no_document(plain)
+                self.code = module.main(plain)
         except (AblationError, OmegaConfBaseException, OSError) as error:
             # Hydra prints a heading of its own above an error; a command that runs alone prints its own.
             if HydraConfig.get().mode is not RunMode.RUN:
                 raise
             self.error = error
         return self.code
+
+
+def _require_no_document(plain: Mapping[str, Any]) -> None:
+    """Refuse ``json: true`` of a config file: other output would stand beside the document."""
+    if plain.get("json"):
+        raise ConfigError(
+            Problem(
+                "json", "not given on the command line", do="write json=true there, or take it out"
+            )
+        )
 
 
 def _plain(config: Any) -> dict[str, Any]:
@@ -139,14 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ablate {__version__}")
         return 0
     try:
-        if given[0] not in COMMANDS:
-            raise UserError(unknown_name("ablate", "command", given[0], COMMANDS))
-        if {"-h", "--help"} & set(given[1:]):
-            return _help_of(given[0], given[1:])
-        if "--version" in given[1:]:
-            print(f"ablate {__version__}")
-            return 0
-        code = _run(given[0], given[1:])
+        code = _called(given[0], given[1:])
         sys.stdout.flush()  # here, where a reader that has left is known of
         return code
     except BrokenPipeError:  # `ablate ls | head`, where it is our own output that nobody reads
@@ -155,20 +167,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 1
-    except AblationError as error:
-        return _report(error)
-    except OSError as error:
-        return _report(refused_by_system(error))
-    except RecursionError:
-        problem = Problem(
-            "command", "nested too deeply", do="write it flatter, or in a config file"
-        )
-        return _report(UserError(problem))
+        return INTERRUPTED
+    except (AblationError, OSError, RecursionError) as error:
+        return _report(_own_kind(error))
 
 
-def _run(name: str, overrides: Sequence[str]) -> int:
-    """Compose the command's config and call it."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
+
+
+def _called(name: str, words: Sequence[str]) -> int:
+    """Call a command with its words and return its exit code."""
+    if name not in COMMANDS:
+        raise UserError(unknown_name("ablate", "command", name, COMMANDS))
+    if {"-h", "--help"} & set(words):
+        return _help_of(name, words)
+    if "--version" in words:
+        print(f"ablate {__version__}")
+        return 0
+    if wants_document(words):
+        return _print_document(name, words)
+    return _run(name, words).code
+
+
+def _print_document(name: str, words: Sequence[str]) -> int:
+    """Print the answer of a command, or what is wrong, as one JSON document."""
+    from ablations.documents import Answer, document_text, only_document
+
+    command = COMMANDS[name]
+    require_document(name, words)
+    answer = None
+    with only_document():
+        try:
+            answer = _run(name, words, document=True).answer
+        except BrokenPipeError:
+            raise
+        except (AblationError, OSError, RecursionError) as raised:
+            error = _own_kind(raised)
+            answer = Answer(error=error, exit_code=error.exit_code)
+    if answer is None:  # a search: its driver prints for people
+        answer = Answer()
+    if answer.error is not None:
+        _report(answer.error)
+    print(document_text(name, command.document_version, answer, without_secrets))
+    return answer.exit_code
+
+
+def _own_kind(error: BaseException) -> AblationError:
+    """Return an error as one of the platform's own."""
+    if isinstance(error, AblationError):
+        return error
+    if isinstance(error, OSError):
+        return refused_by_system(error)
+    do = "write it flatter, or in a config file"
+    return UserError(Problem("command", "nested too deeply", do=do))
+
+
+def _run(name: str, overrides: Sequence[str], *, document: bool = False) -> Task:
+    """Compose the command's config and call it; return what was called."""
     # Hydra would print its own abridged traceback and exit 1; we raise, and explain below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
@@ -180,7 +236,7 @@ def _run(name: str, overrides: Sequence[str]) -> int:
     from ablations.yaml_files import checked_loading
 
     require_words(name, overrides)
-    task = Task(name)
+    task = Task(name, document=document)
     sys.argv = [f"ablate {name}", *overrides]
     application = hydra.main(config_path=str(conf_dir()), config_name=COMMANDS[name].config)(task)
     files: list[ConfigFile] = []
@@ -208,7 +264,7 @@ def _run(name: str, overrides: Sequence[str]) -> int:
             raise
         what = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(Problem("command line", "cannot be composed", found=what)) from None
-    return task.code
+    return task
 
 
 def _with_places(
@@ -319,7 +375,7 @@ def _complete(given: Sequence[str]) -> int:
     line = os.environ.get("COMP_LINE", "")
     words = line.split(maxsplit=2)
     if "=install" in given[-1] or given[-1].startswith(("install=", "uninstall=")):
-        return _run("run", given)
+        return _run("run", given).code
     if len(words) < 2 or words[1] not in COMMANDS:
         typed = words[1] if len(words) > 1 else ""
         print("\n".join(name for name in COMMANDS if name.startswith(typed)))
@@ -328,7 +384,7 @@ def _complete(given: Sequence[str]) -> int:
     rest = line[start + len(words[1]) :].lstrip()
     os.environ["COMP_LINE"] = f"{words[0]} {rest}"
     os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
-    return _run(words[1], given)
+    return _run(words[1], given).code
 
 
 if __name__ == "__main__":

@@ -27,6 +27,10 @@ class Command:
     """(key, ``module:dataclass``) of its own options: where in the config they stand, what declares them."""
     subject: str = "experiment"
     """Key that a word without a key is most likely meant for."""
+    document: str | None = None
+    """``module:dataclass`` of the result that ``json=true`` prints; None = it prints none."""
+    document_version: int = 1
+    """Version of the document."""
     of_a_run: bool = False
     """Whether its config is that of a run, with all groups and keys of one."""
     searches: bool = False
@@ -67,6 +71,7 @@ COMMANDS: dict[str, Command] = {
             "experiment=smollm2_1b7",
             "-m experiment=demo_ratio",
         ),
+        document="ablations.commands.plan_document:PlanResult",
         of_a_run=True,
         searches=True,
     ),
@@ -93,15 +98,17 @@ COMMANDS: dict[str, Command] = {
         ),
         (("", "ablations.config.options:ScoreOptions"),),
         subject="checkpoint",
+        document="ablations.commands.score:ScoreResult",
         of_a_run=True,
     ),
     "ls": Command(
         "sweeps.commands.ls",
         "ls",
         "list runs with status and score",
-        ("", "study=demo_ratio", "runs_dir=/scratch/runs"),
+        ("study=demo_ratio sort=score limit=5", "status=failed verbose=true", "json=true"),
         (("", f"{_COMMAND_OPTIONS}:LsOptions"),),
         subject="study",
+        document="sweeps.commands.ls:LsResult",
     ),
     "verdict": Command(
         "sweeps.commands.verdict",
@@ -117,6 +124,7 @@ COMMANDS: dict[str, Command] = {
             ("", "sweeps.verdict.decide:VerdictOptions"),
         ),
         subject="study",
+        document="sweeps.commands.verdict:VerdictResult",
     ),
     "fit": Command(
         "sweeps.commands.fit",
@@ -129,6 +137,7 @@ COMMANDS: dict[str, Command] = {
         ),
         (("", f"{_COMMAND_OPTIONS}:FitSubject"), ("", "sweeps.swarm.fit_swarm:FitOptions")),
         subject="study",
+        document="sweeps.commands.fit:FitResult",
     ),
     "promote": Command(
         "sweeps.commands.promote",
@@ -144,6 +153,7 @@ COMMANDS: dict[str, Command] = {
             ("promotion", "sweeps.promotion.specs:PromotionSpec"),
         ),
         subject="study",
+        document="sweeps.commands.promote:PromoteResult",
         of_a_run=True,
     ),
     "export": Command(
@@ -198,6 +208,7 @@ COMMANDS: dict[str, Command] = {
         ("", "runs_dir=/scratch/runs", "data_dir=/scratch/data"),
         (("", "ablations.config.options:DoctorOptions"),),
         subject="runs_dir",
+        document="ablations.commands.doctor:DoctorResult",
     ),
 }
 """Every command."""

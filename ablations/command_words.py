@@ -9,7 +9,7 @@ from ablations.command_table import COMMANDS
 from ablations.errors import Problem, UserError
 from ablations.terminal import override_word
 
-__all__ = ["require_words"]
+__all__ = ["require_document", "require_words", "wants_document"]
 
 _ACTIONS = (("--run", "-r"), ("--multirun", "-m"), ("--cfg", "-c"), ("--info", "-i"))
 _WITH_VALUE = frozenset(
@@ -35,6 +35,35 @@ def require_words(command: str, words: Sequence[str]) -> None:
     problems = [*_several_actions(words), *_unknown(command, words)]
     if problems:
         raise UserError(problems)
+
+
+def wants_document(words: Sequence[str]) -> bool:
+    """Return whether the words ask for a JSON document: ``json=true``, and nothing of Hydra's own."""
+    asked = [word for word in words if word.lstrip("+").partition("=")[0] == "json"]
+    shown = {"--cfg", "-c", "--info", "-i", "--hydra-help"} & {w.partition("=")[0] for w in words}
+    return bool(asked) and asked[-1].partition("=")[2].lower() == "true" and not shown
+
+
+def require_document(command: str, words: Sequence[str]) -> None:
+    """Refuse ``json=true`` where a command has no document.
+
+    Raises:
+        UserError: with the commands that have one.
+    """
+    having = [name for name, entry in COMMANDS.items() if entry.document is not None]
+    if command not in having:
+        problem = Problem(
+            "json",
+            f"ablate {command} prints no document",
+            allowed=", ".join(having),
+            do="leave it out",
+        )
+        raise UserError(problem)
+    if {"-m", "--multirun"} & set(words):
+        problem = Problem(
+            "json", "a search prints no document", do="leave -m out, or read ablate ls json=true"
+        )
+        raise UserError(problem)
 
 
 def _several_actions(words: Sequence[str]) -> Iterator[Problem]:

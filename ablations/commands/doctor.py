@@ -15,9 +15,11 @@ from typing import Any, Literal
 
 from ablations.config.options import DoctorOptions
 from ablations.config.schema import validate
+from ablations.documents import Answer
+from ablations.errors import WorkError
 from ablations.files import free_bytes
 
-__all__ = ["Finding", "examine", "main"]
+__all__ = ["DoctorResult", "Finding", "answer", "examine", "main"]
 
 
 @dataclass(frozen=True)
@@ -25,22 +27,44 @@ class Finding:
     """One thing looked at."""
 
     what: str
+    """A package, a part of the machine, a folder or a tool."""
     verdict: Literal["ok", "note", "missing"]
     """missing = something the platform cannot do without."""
     found: str
+    """Its version, size or place."""
     do: str = ""
+    """What to do; empty if nothing."""
+
+
+@dataclass(frozen=True)
+class DoctorResult:
+    """What was looked at."""
+
+    findings: tuple[Finding, ...]
 
 
 def main(config: Mapping[str, Any]) -> int:
     """Print every finding; exit 1 where something needed is missing."""
-    own = {key: value for key, value in config.items() if key not in ("config_dirs", "hydra")}
-    options = validate(DoctorOptions, own)
-    findings = list(examine(Path(options.data_dir), Path(options.runs_dir)))
+    found = answer(config)
+    findings: tuple[Finding, ...] = found.result.findings
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
         line = f"{finding.verdict:<8}{finding.what:<{width}}  {finding.found}"
         print(line + (f"\n{'':<{width + 10}}→ {finding.do}" if finding.do else ""))
-    return 1 if any(finding.verdict == "missing" for finding in findings) else 0
+    return found.exit_code
+
+
+def answer(config: Mapping[str, Any]) -> Answer:
+    """Return every finding for a program; the exit code is 1 where something needed is missing."""
+    own = {key: value for key, value in config.items() if key not in ("config_dirs", "hydra")}
+    options = validate(DoctorOptions, own)
+    findings = tuple(examine(Path(options.data_dir), Path(options.runs_dir)))
+    missing = [finding.what for finding in findings if finding.verdict == "missing"]
+    return Answer(
+        result=DoctorResult(findings),
+        exit_code=1 if missing else 0,
+        error=WorkError(f"missing: {', '.join(missing)}") if missing else None,
+    )
 
 
 def examine(data_dir: Path, runs_dir: Path) -> Iterator[Finding]:

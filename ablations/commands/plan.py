@@ -13,12 +13,14 @@ from rich.table import Table
 
 from ablations.config.program_names import program_module
 from ablations.config.schema import RunConfig, load
+from ablations.documents import Answer
+from ablations.errors import ConfigError
 from ablations.files import free_bytes
 from ablations.mixture.schedule import decay_words
 from ablations.plan import Plan, PlannedMemory, make_plan
 from ablations.terminal import count, table_console
 
-__all__ = ["check_search", "main", "show"]
+__all__ = ["answer", "check_search", "main", "show"]
 
 
 def main(config: Mapping[str, Any]) -> int:
@@ -31,6 +33,18 @@ def main(config: Mapping[str, Any]) -> int:
         program_module(program).show_plan(config, run)
     plan.require()
     return 0
+
+
+def answer(config: Mapping[str, Any]) -> Answer:
+    """Return the plan for a program, with every rule that the run would break."""
+    from ablations.commands.plan_document import plan_result
+
+    run = load(config, config.get("config_dirs", ()))
+    check_search(config)
+    plan = make_plan(run)
+    error = ConfigError(plan.problems) if plan.problems else None
+    code = 0 if error is None else error.exit_code
+    return Answer(result=plan_result(run, plan), error=error, exit_code=code)
 
 
 def check_search(config: Mapping[str, Any]) -> None:

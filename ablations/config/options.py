@@ -25,6 +25,8 @@ class CarryOut:
 
     progress: bool = True
     """Bars in a terminal, lines elsewhere."""
+    json: bool = False
+    """Print one JSON document in place of the text: ``plan``, ``score`` and ``promote`` (docs/json.md)."""
     prepare: PrepareOptions = field(default_factory=lambda: PrepareOptions())
     """Options of ``ablate prepare``."""
     program: Mapping[str, Any] | None = None
@@ -74,3 +76,5 @@ class DoctorOptions:
     """Folder of the records."""
     data_dir: str = "data"
     """Folder of the token stores."""
+    json: bool = False
+    """Print one JSON document in place of the list (docs/json.md)."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import BeforeValidator
 
 from ablations.config.schema import validate
+from ablations.ranges import Limit
+from ablations.validation import one_or_many
+from sweeps.study.listing import ListedStatus, SortKey
 
 __all__ = [
     "CompareOptions",
@@ -53,6 +58,20 @@ class LsOptions:
     """Folder of all studies."""
     study: str | None = None
     """Folder under ``runs_dir``; null = all studies."""
+    status: Annotated[tuple[ListedStatus, ...], BeforeValidator(one_or_many)] = ()
+    """List runs of these alone, one or several; empty = all."""
+    match: str = "*"
+    """Pattern of ``study/trial-seed``, or of ``trial-seed`` alone, with ``*`` and ``?``."""
+    sort: SortKey = "run"
+    """Order: the best score first, the largest step, tokens or time first, or by run or status."""
+    reverse: bool = False
+    """Turn the order round."""
+    limit: Limit | None = None
+    """Most runs to list; null = all."""
+    verbose: bool = False
+    """Print each reason whole."""
+    json: bool = False
+    """Print one JSON document in place of the table (docs/json.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +90,8 @@ class VerdictSubject:
     """One of the study's objectives; null = its first."""
     write: bool = True
     """Write the verdict beside the runs."""
+    json: bool = False
+    """Print one JSON document in place of the text (docs/json.md)."""
     verbose: bool = False
     """Also print tasks, noise, caveats and the rule."""
 
@@ -93,6 +114,8 @@ class FitSubject:
     """Treatment of rows whose weights are not a mixture."""
     out: str | None = None
     """Folder of the fit; null = ``runs_dir/study/fit``, or ``fit``."""
+    json: bool = False
+    """Print one JSON document in place of the text (docs/json.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)

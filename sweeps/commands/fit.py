@@ -4,35 +4,108 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ablations.config.schema import validate
+from ablations.documents import Answer
 from ablations.errors import ConfigError, Problem
 from ablations.record.run_record import RunRecord
 from sweeps.commands.command_options import FitSubject, read_options
+from sweeps.search.surrogates.leaderboard import Entry
 from sweeps.study.definition import load_definition
 from sweeps.study.run_results import trial_fields
 from sweeps.swarm.fit_swarm import FitOptions, SwarmFit, fit_swarm, write_fit
 from sweeps.swarm.swarm_tables import Swarm, read_pair, read_study
 
-__all__ = ["declared", "describe", "main"]
+__all__ = ["FitResult", "answer", "declared", "describe", "main"]
 
 _OF_COMMAND = (*(field.name for field in fields(FitSubject)), "config_dirs")
 
 
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """Surrogates of a swarm, and the optimum of one."""
+
+    surrogate: str
+    """Family whose optimum is given."""
+    metrics: tuple[str, ...]
+    """Metrics that the score is the mean of."""
+    leaderboard: tuple[Entry, ...]
+    """Families on left-out runs, best first."""
+    dropped: tuple[Entry, ...]
+    """Families whose predictions leave the data."""
+    skill: float
+    """Rank correlation of the surrogate on left-out runs."""
+    skill_needed: float
+    """Smallest rank correlation that is accepted."""
+    optimum: Mapping[str, float] | None
+    """Source → weight; None without enough evidence."""
+    reasons: tuple[str, ...]
+    """Why there is no optimum; empty if there is one."""
+    more_runs: int | None
+    """Runs more that may settle it."""
+    score: float
+    """Predicted score at the optimum of the fitted surface."""
+    low: float
+    """Lower bound of a new run's score there, at 90%."""
+    high: float
+    """Upper bound."""
+    ranges: Mapping[str, tuple[float, float]]
+    """Source → 5th and 95th percentile of its weight over resampled runs."""
+    best_run: str
+    """Run with the best score."""
+    best_run_score: float
+    notes: tuple[str, ...]
+    """Remarks on runs and metrics that were left out."""
+    files: tuple[str, ...]
+    """Files that were written."""
+
+
 def main(config: Mapping[str, Any]) -> int:
     """Fit, print, and write ``fit.json`` beside the tables that it was made from."""
+    swarm, fit, written = _fit(config)
+    print(describe(swarm, fit))
+    for path in written:
+        print(f"wrote {path}")
+    return 0
+
+
+def answer(config: Mapping[str, Any]) -> Answer:
+    """Fit and write as :func:`main` does, and return the fit for a program."""
+    _, fit, written = _fit(config)
+    return Answer(
+        result=FitResult(
+            surrogate=fit.surrogate,
+            metrics=fit.metrics,
+            leaderboard=fit.leaderboard.entries,
+            dropped=fit.leaderboard.dropped,
+            skill=fit.evidence.skill.correlation,
+            skill_needed=fit.evidence.skill.needed,
+            optimum=fit.optimum,
+            reasons=fit.evidence.reasons,
+            more_runs=fit.evidence.more_runs,
+            score=fit.score,
+            low=fit.low,
+            high=fit.high,
+            ranges=fit.ranges,
+            best_run=fit.best_run,
+            best_run_score=fit.best_run_score,
+            notes=fit.notes,
+            files=tuple(map(str, written)),
+        )
+    )
+
+
+def _fit(config: Mapping[str, Any]) -> tuple[Swarm, SwarmFit, list[Path]]:
+    """Fit, and write the tables and the fit."""
     own = {key: value for key, value in config.items() if key not in _OF_COMMAND}
     validate(FitOptions, own)  # before tables are read, which may take long
     swarm, folder = _swarm(config)
     options = validate(FitOptions, {**own, **declared(config, swarm)})
     fit = fit_swarm(swarm, options, progress=_progress)
-    print(describe(swarm, fit))
-    for path in write_fit(folder, swarm, fit):
-        print(f"wrote {path}")
-    return 0
+    return swarm, fit, write_fit(folder, swarm, fit)
 
 
 def _progress(line: str) -> None:

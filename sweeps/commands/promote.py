@@ -4,31 +4,60 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablations.documents import Answer
 from ablations.errors import ConfigError, Problem
 from sweeps.commands.command_options import CompareOptions, read_options
+from sweeps.promotion.compare import Comparison, compare, write_comparison
+from sweeps.promotion.gates import GateResult
+from sweeps.promotion.promote import Promoted, promote
+from sweeps.promotion.sealed_prediction import Prediction, read_prediction
 
-__all__ = ["main"]
+__all__ = ["PromoteResult", "PromotedRun", "answer", "main"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromotedRun:
+    """A promotion on disk."""
+
+    folder: str
+    stood: bool
+    """True if the same promotion existed already, so that nothing was written."""
+    candidate: str
+    """Candidate that was promoted."""
+    weights: Mapping[str, float]
+    """Source → weight of its mixture."""
+    full: str
+    """Name of the full run."""
+    gates: tuple[GateResult, ...]
+    device_hours: float
+    """Estimated hours of one device."""
+    usd: float
+    """Estimated price in dollars."""
+    prediction: Prediction | None
+    """Sealed prediction of the difference; None if the baseline itself was promoted."""
+    next: tuple[str, ...]
+    """Commands that train the full runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteResult:
+    """Either a promotion, or the comparison of its full run with its prediction."""
+
+    promotion: PromotedRun | None
+    comparison: Comparison | None
 
 
 def main(config: Mapping[str, Any]) -> int:
     """Promote, or with ``compare=<promotion folder>`` compare its full run with its prediction."""
     options = read_options(CompareOptions, config)
     if options.compare is not None:
-        return _compare(options, Path(options.compare))
-    if not isinstance(config.get("promotion"), Mapping):
-        found = repr(config.get("promotion"))
-        raise ConfigError(
-            Problem("promotion", "not a section", found=found, allowed="promotion.KEY=VALUE")
-        )
-    # Imported here: `--help` and `--cfg` need no statistics.
-    from sweeps.promotion.promote import promote
-
-    plain = {key: value for key, value in config.items() if key != "compare"}
-    dirs = tuple(Path(path) for path in config.get("config_dirs", ()))
-    promoted = promote(plain, dirs)
+        print(_compare(options).text())
+        return 0
+    promoted = _promote(config)
     record = promoted.record
     print(f"{promoted.folder}: {record['candidate']['name']} → {record['full']['name']}")
     if promoted.stood:
@@ -42,13 +71,56 @@ def main(config: Mapping[str, Any]) -> int:
     )
     for line in _prediction(record):
         print(f"  {line}")
-    conf = shlex.quote(f"{promoted.folder}/conf")
-    print(f"next: ablate run --config-dir {conf} experiment=promoted")
-    if "baseline" in record:
-        print(
-            f"      ablate run --config-dir {conf} experiment=baseline  # puts the prediction to the test"
-        )
+    first, *others = _next(promoted)
+    print(f"next: {first}")
+    for other in others:
+        print(f"      {other}  # puts the prediction to the test")
     return 0
+
+
+def answer(config: Mapping[str, Any]) -> Answer:
+    """Promote or compare as :func:`main` does, and return the outcome for a program."""
+    options = read_options(CompareOptions, config)
+    if options.compare is not None:
+        return Answer(result=PromoteResult(promotion=None, comparison=_compare(options)))
+    promoted = _promote(config)
+    record = promoted.record
+    sealed = record.get("prediction")
+    return Answer(
+        result=PromoteResult(
+            comparison=None,
+            promotion=PromotedRun(
+                folder=str(promoted.folder),
+                stood=promoted.stood,
+                candidate=record["candidate"]["name"],
+                weights=record["candidate"]["weights"],
+                full=record["full"]["name"],
+                gates=promoted.gates,
+                device_hours=record["cost"]["device_hours"],
+                usd=record["cost"]["usd"],
+                prediction=None if sealed is None else read_prediction(sealed),
+                next=_next(promoted),
+            ),
+        )
+    )
+
+
+def _promote(config: Mapping[str, Any]) -> Promoted:
+    """Promote the study of the config."""
+    if not isinstance(config.get("promotion"), Mapping):
+        found = repr(config.get("promotion"))
+        raise ConfigError(
+            Problem("promotion", "not a section", found=found, allowed="promotion.KEY=VALUE")
+        )
+    plain = {key: value for key, value in config.items() if key != "compare"}
+    return promote(plain, tuple(Path(path) for path in config.get("config_dirs", ())))
+
+
+def _next(promoted: Promoted) -> tuple[str, ...]:
+    """Return the commands that train the promoted run, and the baseline's full run if there is one."""
+    conf = shlex.quote(f"{promoted.folder}/conf")
+    named = ["promoted", *(["baseline"] if "baseline" in promoted.record else [])]
+    return tuple(f"ablate run --config-dir {conf} experiment={name}" for name in named)
 
 
 def _prediction(record: Mapping[str, Any]) -> Iterator[str]:
@@ -65,10 +137,8 @@ def _prediction(record: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _compare(options: CompareOptions, folder: Path) -> int:
-    from sweeps.promotion.compare import compare, write_comparison
-
+def _compare(options: CompareOptions) -> Comparison:
+    folder = Path(str(options.compare))
     comparison = compare(folder, Path(options.runs_dir))
-    print(comparison.text())
     write_comparison(folder, comparison)
-    return 0
+    return comparison
