@@ -78,12 +78,12 @@ class Task:
 
 def _require_no_document(plain: Mapping[str, Any]) -> None:
     """Refuse ``json: true`` of a config file: other output would stand beside the document."""
-    if plain.get("json"):
-        raise ConfigError(
-            Problem(
-                "json", "not given on the command line", do="write json=true there, or take it out"
-            )
-        )
+    value = plain.get("json")
+    if value is True:
+        do = "write json=true there, or take it out"
+        raise ConfigError(Problem("json", "not given on the command line", do=do))
+    if value not in (None, False):
+        raise ConfigError(Problem("json", "not a switch", found=value, allowed="true, false"))
 
 
 def _plain(config: Any) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def _run(name: str, overrides: Sequence[str], *, document: bool = False) -> Task
     files: list[ConfigFile] = []
     try:
         with (
-            checked_loading(conf_dir()) as files,
+            checked_loading(conf_dir(), files),
             checked_composing(shown="--resolve" in overrides),
         ):
             application()

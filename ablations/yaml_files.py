@@ -55,8 +55,8 @@ class ConfigFile:
 
 
 @contextlib.contextmanager
-def checked_loading(own: Path) -> Iterator[list[ConfigFile]]:
-    """Let Hydra read config files through the checks of this module; yield the user's, as they are read.
+def checked_loading(own: Path, read: list[ConfigFile]) -> Iterator[None]:
+    """Let Hydra read config files through the checks of this module.
 
     A file of the groups ``experiment`` and ``full`` needs the header that makes its keys global; without
     it Hydra would put them where no command looks.
@@ -64,13 +64,13 @@ def checked_loading(own: Path) -> Iterator[list[ConfigFile]]:
     Args:
         own: The platform's own config folder. Its files are tested, and checking each costs time: they
             are checked when Hydra cannot read them.
+        read: Takes the user's files, in the order in which they are read.
     """
     from hydra._internal.core_plugins import file_config_source
 
     source: Any = file_config_source.FileConfigSource
     plain_load = source.load_config
     trusted = f"{own}/"
-    read: list[ConfigFile] = []
 
     def load_config(self: Any, config_path: str) -> Any:
         file = Path(self.path) / self._normalize_file_name(config_path)
@@ -91,7 +91,7 @@ def checked_loading(own: Path) -> Iterator[list[ConfigFile]]:
 
     source.load_config = load_config
     try:
-        yield read
+        yield
     finally:
         source.load_config = plain_load
 
@@ -255,9 +255,9 @@ def _mark_of_character(error: Exception, text: str) -> Any:
 
     if not isinstance(error, yaml.reader.ReaderError):
         return None
-    before = text.partition(chr(error.character))[0]  # type: ignore[arg-type]
+    before = text.partition(chr(error.character))[0]
     line, column = before.count("\n"), len(before) - before.rfind("\n") - 1
-    return yaml.Mark(None, len(before), line, column, None, None)
+    return yaml.Mark("", len(before), line, column, None, 0)
 
 
 def _interpolation_problem(path: Path, error: Exception, text: str) -> Problem:

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+import ablations
 from analysis.figures import theme
-from sweeps.verdict.decide import decide
 from sweeps.verdict.published import published_table
 from sweeps.verdict.training_noise import CHECKPOINT_INFLATION
 
@@ -87,7 +87,7 @@ figure
 # candidates.
 
 # %%
-verdict = decide(table)
+verdict = ablations.verdict(table="smollm2_web_ratio")
 print(verdict.sentence)
 print("What would settle it:", verdict.settle_text)
 for caveat in verdict.caveats:

@@ -17,19 +17,19 @@
 
 # %%
 import os
-from pathlib import Path
 
+import ablations
 from analysis import figures
-from analysis.frames import Frames, describe, task_values, weights
+from analysis.frames import describe, task_values, weights
 from analysis.frames.views import main_metric
 from analysis.report.summaries import EFFECTS
 from analysis.score_fit import fit_score
-from analysis.study_files import definition_of, load_verdict, question_of
 
-runs_dir = Path(os.environ.get("ABLATIONS_RUNS", "runs"))
-study = os.environ.get("ABLATIONS_STUDY", "demo_ratio")
-frames = Frames.read(runs_dir, study)
-question_of(definition_of(runs_dir / study), study)
+study = ablations.load_study(
+    os.environ.get("ABLATIONS_STUDY", "demo_ratio"), os.environ.get("ABLATIONS_RUNS", "runs")
+)
+frames = study.frames
+study.question
 
 # %% [markdown]
 # ## The trials
@@ -55,7 +55,7 @@ describe("scores")
 # %%
 mixtures, sources = figures.mixture_frame(frames.trials, frames.sources)
 fit = fit_score(mixtures, sources, families=("linear", "scheffe", "ridge-sqrt", "gp"))
-found = load_verdict(runs_dir, study, frames.files, "auto")
+verdict = study.verdict
 score = f"score ({mixtures['direction'].iloc[0]})"
 if len(sources) == 2:
     picture = figures.ratio_curve(
@@ -63,7 +63,7 @@ if len(sources) == 2:
         sources,
         seeds=figures.ratio_seeds_frame(frames.runs, frames.sources, sources[0]),
         prediction=fit.prediction if fit else None,
-        verdict=found.verdict.sentence if found.verdict else found.note,
+        verdict=verdict.sentence if verdict else study.found_verdict.note,
         score=score,
     )
 else:
@@ -80,8 +80,7 @@ fit.leaderboard if fit else "too few trials for a surrogate"
 # candidates. A tie is a normal result, and the verdict states what would settle it.
 
 # %%
-verdict = found.verdict
-print(verdict.sentence if verdict else found.note)
+print(verdict.sentence if verdict else study.found_verdict.note)
 if verdict:
     print("What would settle it:", verdict.settle_text or "it is settled")
     for caveat in verdict.caveats:
