@@ -41,6 +41,7 @@ from ablations.mixture.audit import Audit, audit
 from ablations.plan import Plan, make_plan
 from ablations.prepared import require_prepared, tokenizer_folder
 from ablations.progress import Quiet, Watcher
+from ablations.quantities import byte_size
 from ablations.record.failures import preempted, recorded
 from ablations.record.identity import fingerprint
 from ablations.record.run_record import RunRecord
@@ -252,8 +253,8 @@ def _require_disk_space(config: RunConfig, plan: Plan, record: RunRecord) -> Non
             Problem(
                 "runs_dir",
                 f"too little disk for {left} checkpoints",
-                found=f"{free / 1e9:,.1f} GB free at {config.runs_dir}",
-                allowed=f"about {needed / 1e9:,.1f} GB",
+                found=f"{byte_size(free)} free at {config.runs_dir}",
+                allowed=f"about {byte_size(needed)}",
                 do="set runs_dir to a larger disk, or lower training.checkpoints",
             )
         )

@@ -1,4 +1,4 @@
-"""Shared output of commands: tables that fit the width, short numbers, and the next command to run."""
+"""Shared output of commands: tables that fit the width, and the next command to run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
-    "count",
     "named_column",
     "override_word",
     "quoted",
@@ -42,16 +41,6 @@ def table_console() -> Console:
 def named_column(table: Table, heading: str) -> None:
     """Add a column of names: in a narrow terminal they go on in the next line and are never cut."""
     table.add_column(heading, overflow="fold")
-
-
-def count(number: float, *, digits: int = 4) -> str:
-    """Return a number with a metric suffix and ``digits`` significant digits: ``1.049M``."""
-    # Round first: 999,999 is 1M and not 1000k.
-    number = float(f"{number:.{digits}g}")
-    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= size:
-            return f"{number / size:.{digits}g}{suffix}"
-    return f"{number:.{digits}g}"
 
 
 def quoted(value: Any) -> str:

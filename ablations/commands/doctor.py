@@ -18,6 +18,7 @@ from ablations.config.schema import validate
 from ablations.documents import Answer
 from ablations.errors import WorkError
 from ablations.files import free_bytes
+from ablations.quantities import byte_size, memory_size
 
 __all__ = ["DoctorResult", "Finding", "answer", "examine", "main"]
 
@@ -150,7 +151,7 @@ def _hardware() -> Iterator[Finding]:
     yield Finding(
         "machine",
         "ok",
-        f"{cores} cores, {memory.total / 2**30:.0f} GiB memory, {platform.machine()}",
+        f"{cores} cores, {memory_size(memory.total)} of memory, {platform.machine()}",
     )
     if importlib.util.find_spec("torch") is None:
         return
@@ -163,7 +164,7 @@ def _hardware() -> Iterator[Finding]:
         return
     for index in range(torch.cuda.device_count()):
         seen = torch.cuda.get_device_properties(index)
-        yield Finding(f"gpu {index}", "ok", f"{seen.name}, {seen.total_memory / 2**30:.0f} GiB")
+        yield Finding(f"gpu {index}", "ok", f"{seen.name}, {memory_size(seen.total_memory)}")
 
 
 def _disk(data_dir: Path, runs_dir: Path) -> Iterator[Finding]:
@@ -171,7 +172,7 @@ def _disk(data_dir: Path, runs_dir: Path) -> Iterator[Finding]:
         free = free_bytes(folder)
         low = free < 2 * 2**30
         do = f"free some space or set {name}=" if low else ""
-        yield Finding(name, "note" if low else "ok", f"{folder}: {free / 2**30:.0f} GiB free", do)
+        yield Finding(name, "note" if low else "ok", f"{folder}: {byte_size(free)} free", do)
 
 
 def _tools() -> Iterator[Finding]:

@@ -18,7 +18,8 @@ from ablations.errors import ConfigError
 from ablations.files import free_bytes
 from ablations.mixture.schedule import decay_words
 from ablations.plan import Plan, PlannedMemory, make_plan
-from ablations.terminal import count, table_console
+from ablations.quantities import byte_size, count, duration, memory_size
+from ablations.terminal import table_console
 
 __all__ = ["answer", "check_search", "main", "show"]
 
@@ -122,8 +123,8 @@ def _totals(run: RunConfig, plan: Plan) -> Table:
         "training FLOPs": f"{plan.flops:.3g}",
         "time, estimated": "; ".join(f"{duration(s)} on {d}" for d, s in plan.seconds.items()),
         "checkpoints": f"{len(plan.checkpoint_steps)}, the last at step {plan.checkpoint_steps[-1]:,}",
-        "disk": f"{gigabytes(plan.disk_bytes)} at most; "
-        f"{gigabytes(free_bytes(Path(run.runs_dir)))} free here",
+        "disk": f"{byte_size(plan.disk_bytes)} at most; "
+        f"{byte_size(free_bytes(Path(run.runs_dir)))} free here",
         "tasks": ", ".join([*plan.tasks, *_heldout(run)]) or "none",
     }
     for name, why in run.mixture.epoch_cap_exempt.items():
@@ -145,25 +146,12 @@ def _memory(planned: PlannedMemory | str) -> str:
         return planned
     bill, cut = planned.memory, planned.cut
     parts = ("weights", "gradients", "optimizer", "activations", "loss")
-    split = ", ".join(f"{name} {getattr(bill, name) / 2**30:.3g}" for name in parts)
+    split = ", ".join(f"{name} {memory_size(getattr(bill, name))}" for name in parts)
     return (
-        f"{bill.total / 2**30:.3g} GiB a rank at micro-batches of {cut.micro_batch_size} × "
+        f"{memory_size(bill.total)} a rank at micro-batches of {cut.micro_batch_size} × "
         f"{cut.micro_batches} ({split})"
     )
 
 
-def gigabytes(size: float) -> str:
-    """Bytes in GB, three digits or whole ones."""
-    return f"{size / 1e9:,.3g} GB" if size < 1e12 else f"{size / 1e9:,.0f} GB"
-
-
 def _heldout(run: RunConfig) -> list[str]:
     return ["held-out text of every source"] if run.evaluation.heldout else []
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that a person would use."""
-    for size, unit in ((86400 * 365, "years"), (86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} seconds"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.config.schema import RunConfig, carry_out, load, validate
-from ablations.terminal import count
+from ablations.quantities import count
 
 if TYPE_CHECKING:
     from ablations.data.executors import SlurmSpec

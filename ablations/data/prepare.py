@@ -34,6 +34,7 @@ from ablations.data.store import TokenStore
 from ablations.data.tokenizer import Tokenizer, TokenizerSpec, make_tokenizer
 from ablations.errors import DataError, HeldError, Problem
 from ablations.files import free_bytes, read_json, restore_folder, write_sealed
+from ablations.quantities import byte_size
 
 __all__ = ["Prepared", "Progress", "SlurmSpec", "prepare"]
 
@@ -203,8 +204,8 @@ def _check_disk(works: list[Work], data_dir: Path) -> None:
             Problem(
                 str(data_dir),
                 f"too little disk to prepare {names}",
-                found=f"{free / 1e9:,.1f} GB free",
-                allowed=f"about {(needed + _DISK_RESERVE_BYTES) / 1e9:,.1f} GB",
+                found=f"{byte_size(free)} free",
+                allowed=f"about {byte_size(needed + _DISK_RESERVE_BYTES)}",
                 do="set data_dir to a larger disk, or max_bytes of the sources",
             )
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ablations.errors import ConfigError, Problem
+from ablations.quantities import memory_size
 from ablations.training.memory import USABLE_SHARE, memory_of
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 
@@ -175,9 +176,9 @@ def _largest(
             Problem(
                 "execution.micro_batch_size",
                 "not one sample fits in the device's memory",
-                found=f"{(one.activations + one.loss) / 2**30:.1f} GiB per sample, plus "
-                f"{one.state / 2**30:.1f} GiB of weights, gradients and optimiser",
-                allowed=f"{usable / 2**30:.1f} GiB",
+                found=f"{memory_size(one.activations + one.loss)} per sample, plus "
+                f"{memory_size(one.state)} of weights, gradients and optimiser",
+                allowed=memory_size(usable),
                 do="set execution.recompute=true, raise execution.tp or pp, or zero_stage=1",
             )
         )

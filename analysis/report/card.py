@@ -16,8 +16,8 @@ import yaml
 from ablations.errors import ConfigError, DataError, Problem
 from ablations.markdown import escaped, in_code
 from ablations.mixture.schedule import decay_words
+from ablations.quantities import count
 from ablations.record.checksums import require_unchanged
-from ablations.terminal import count
 from ablations.yaml_files import read_yaml
 from analysis.figures.theme import number
 from analysis.frames import Frames, finals

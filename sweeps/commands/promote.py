@@ -10,6 +10,7 @@ from typing import Any
 
 from ablations.documents import Answer
 from ablations.errors import ConfigError, Problem
+from ablations.quantities import device_time
 from sweeps.commands.command_options import CompareOptions, read_options
 from sweeps.promotion.compare import Comparison, compare, write_comparison
 from sweeps.promotion.gates import GateResult
@@ -66,7 +67,7 @@ def main(config: Mapping[str, Any]) -> int:
         noted = " (overridden)" if gate.override else ""
         print(f"  {gate.state + noted:<22} {gate.name}: {gate.sentence}")
     print(
-        f"  {record['cost']['device_hours']:,.1f} device-hours, {record['cost']['usd']:,.0f} dollars "
+        f"  {device_time(record['cost']['device_hours'])}, {record['cost']['usd']:,.0f} dollars "
         f"(assumptions in card.md)"
     )
     for line in _prediction(record):

@@ -19,6 +19,7 @@ from ablations.data.tokenizer import tokenizer_hash
 from ablations.errors import ConfigError, DataError, Problem
 from ablations.files import free_bytes, sync_folder, write_json, write_text
 from ablations.markdown import escaped, in_code
+from ablations.quantities import byte_size
 from ablations.temporary import making_folder
 from sweeps.exporters.export_plan import Export, ExportPlan, Source, TokensMode
 from sweeps.exporters.formats import Format, format_named
@@ -242,8 +243,8 @@ def _require_space(out: Path, sources: Mapping[str, Source]) -> None:
             Problem(
                 str(out),
                 "too little disk space for the tokens",
-                found=f"{free / 1e9:,.1f} GB free",
-                allowed=f"{needed / 1e9:,.1f} GB or more",
+                found=f"{byte_size(free)} free",
+                allowed=f"{byte_size(needed)} or more",
                 do="set tokens=link or tokens=none, or give another out=",
             )
         )

@@ -27,6 +27,7 @@ from ablations.config.schema import RunConfig, load, validate
 from ablations.errors import ConfigError, Problem
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.specs import ScheduleSpec
+from ablations.quantities import count
 from ablations.record.identity import run_name
 from ablations.terminal import table_console
 from sweeps.programs.subprocess_cli import Caller, mapping_override, newest_checkpoint
@@ -113,7 +114,7 @@ def show_plan(config: Mapping[str, Any], run: RunConfig) -> None:
     spec = validate(ArmsSpec, config["program"])
     _, after = require_fork(run.schedule)
     tokens = run.schedule.budgets()[after]
-    table = Table(title=f"arms: {tokens / 1e9:,.4g}B tokens each from one checkpoint")
+    table = Table(title=f"arms: {count(tokens)} tokens each from one checkpoint")
     for heading in ("arm", "under test", "of the arm", "most repeated", "epochs in the arm"):
         table.add_column(heading)
     for name, mixture in arm_mixtures(run.mixture.weights, spec).items():

@@ -12,7 +12,7 @@ from typing import Any
 
 from ablations.markdown import escaped, in_code
 from ablations.mixture.schedule import decay_words
-from ablations.terminal import count
+from ablations.quantities import count
 
 __all__ = ["card", "watch_list"]
 

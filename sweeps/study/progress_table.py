@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from ablations.quantities import clock
 from sweeps.study.specs import loss_sign
 from sweeps.study.study_state import Run, StudyState
 from sweeps.study.trial import Trial, measure
@@ -129,7 +130,7 @@ def _title(study: StudyState, in_flight: dict[Run, float], total: int | None) ->
     expected = _mean_seconds(study)
     if total is not None and expected and in_flight:
         seconds = max(0, total - ended) * expected / len(in_flight)
-        parts.append(f"about {_clock(seconds)} left to explore")
+        parts.append(f"about {clock(seconds)} left to explore")
     return ", ".join(parts)
 
 
@@ -179,10 +180,4 @@ def _mean_seconds(study: StudyState) -> float | None:
 def _left(starts: list[float], expected: float | None) -> str:
     if not starts or expected is None:
         return ""
-    return _clock(max(0.0, expected - (time.time() - max(starts))))
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return clock(max(0.0, expected - (time.time() - max(starts))))

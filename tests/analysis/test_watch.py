@@ -13,9 +13,10 @@ from rich.console import Console
 
 from ablations.cli import main
 from ablations.errors import ConfigError
+from ablations.quantities import clock
 from analysis.commands.watch import WatchOptions
 from analysis.trackers import TRACKERS, Mirror, open_mirror
-from analysis.watch.live_table import clock, snapshot_table
+from analysis.watch.live_table import snapshot_table
 from analysis.watch.snapshot import look
 
 
