@@ -39,6 +39,7 @@ from ablations.evaluation.scoring_process import ScoringJob, score_run
 from ablations.files import free_bytes
 from ablations.mixture.audit import Audit, audit
 from ablations.plan import Plan, make_plan
+from ablations.precision import hold_to_precision, with_precision
 from ablations.prepared import require_prepared, tokenizer_folder
 from ablations.progress import Quiet, Watcher
 from ablations.quantities import byte_size
@@ -112,6 +113,7 @@ def open_work(
     Raises:
         UserError: the run cannot be done as configured.
     """
+    asked, config = config, with_precision(config)
     plan = make_plan(config)
     plan.require()
     require_prepared(config, plan.prepared)
@@ -121,6 +123,7 @@ def open_work(
     runs_dir = Path(config.runs_dir)
     record = RunRecord.at(runs_dir, study=config.study, trial=trial, seed=config.seed)
     _require_disk_space(config, plan, record)
+    hold_to_precision(asked)
     record = RunRecord.create(
         runs_dir,
         study=config.study,
@@ -137,10 +140,7 @@ def open_work(
 def identity(config: RunConfig) -> dict[str, Any]:
     """Return what defines the result of a run: its plain config, and digests of the prepared token stores."""
     plain = dump(config)
-    for key in (
-        "mirror",
-        "batch_tokens",
-    ):  # the origin of the items and their batching do not count
+    for key in ("mirror", "batch_tokens"):  # the items' origin and batching do not count
         plain["evaluation"].pop(key)
     _leave_out_unused(plain)
     plain["stores"] = {
@@ -154,6 +154,8 @@ def _leave_out_unused(plain: dict[str, Any]) -> None:
 
     An older record is then still that of the same run.
     """
+    if plain["evaluation"]["dtype"] is None:
+        del plain["evaluation"]["dtype"]
     if not plain["mixture"]["epoch_cap_exempt"]:
         del plain["mixture"]["epoch_cap_exempt"]
     if not plain["schedule"]["lr"]["tail_steps"]:
@@ -347,6 +349,7 @@ class Work:
             last_step=self.job.checkpoint_steps[-1],
             threads=self.config.execution.threads,
             device=self.config.execution.device,
+            dtype=self.config.evaluation.dtype,
         )
         if steps:
             self.progress.phase("scoring", len(steps) * max(1, scoring.task_count))

@@ -112,6 +112,19 @@ def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
     write_json(path, sealed(value))
 
 
+def write_once(path: Path, value: Mapping[str, Any]) -> None:
+    """:func:`write_sealed` unless ``path`` exists; of several writers at once, the first one's file stays."""
+    if os.path.lexists(path):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with claimed_file(path) as temporary:
+        temporary.write_text(json.dumps(sealed(value), indent=1, ensure_ascii=False) + "\n")
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+
+
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return an object as plain values with its checksum: that of the content as a reader will see it."""
     plain: dict[str, Any] = json.loads(json.dumps(value, ensure_ascii=False))

@@ -16,6 +16,7 @@ from ablations.errors import ConfigError, DataError, Problem
 from ablations.evaluation.metric_matching import score_problems
 from ablations.mixture.constraints import broken_caps, simulated_slices
 from ablations.mixture.schedule import LearningRate, Schedule
+from ablations.precision import with_precision
 from ablations.training.batching import MicroBatching, on_cuda, plan_micro_batches
 from ablations.training.checkpoints import read_state
 from ablations.training.memory import DEVICE_BYTES, Memory, memory_of
@@ -95,6 +96,7 @@ class Plan:
 
 def make_plan(config: RunConfig) -> Plan:
     """Return the plan of a run, its problems included."""
+    config = with_precision(config)
     schedule = config.build_schedule()
     stores, problems = _open_stores(config, schedule)
     available = {

@@ -1,6 +1,7 @@
 """CPU time of a training step through nanotron, over that of the same network in plain PyTorch.
 
     python benchmarks/training_speed.py [--steps 12] [--rounds 5] [--models 1m 11m]
+    python benchmarks/training_speed.py --dtype auto      # also against the plain loop in that type
 
 Both train the same samples from the same initial weights in one process and thread, a round of
 steps of one after a round of the other; the ratio is of the medians over rounds. The plain loop is
@@ -25,12 +26,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
+from ablations.precision import bfloat16_units, choose_dtype
 from ablations.training.batching import plan_micro_batches
 from ablations.training.dataloader import Feed, Share
 from ablations.training.nanotron import rank
 from ablations.training.nanotron.engine import Engine
 from ablations.training.resume import Start
-from ablations.training.specs import ModelSpec
+from ablations.training.specs import DType, ModelSpec
 from ablations.training.train_job import TrainJob
 from tests.oracles.jobs import make_job, steps_of
 from tests.oracles.plain import plain_losses
@@ -45,7 +47,7 @@ SHAPES = {
 BATCHES = {"demo": (64, 8), "1m": (256, 8), "11m": (256, 8)}
 
 
-def job_of(name: str, folder: Path, stores: dict[str, Path], steps: int) -> TrainJob:
+def job_of(name: str, folder: Path, stores: dict[str, Path], steps: int, dtype: DType) -> TrainJob:
     model = ModelSpec(
         **SHAPES[name], vocab_size=VOCABULARY, num_attention_heads=4, num_key_value_heads=4
     )
@@ -58,6 +60,7 @@ def job_of(name: str, folder: Path, stores: dict[str, Path], steps: int) -> Trai
         sequence_length=length,
         batch_size=batch,
         peak_lr=1e-3,
+        dtype=dtype,
     )
     return replace(job, checkpoint_steps=())
 
@@ -85,23 +88,31 @@ def cpu_seconds(steps: Iterator[object], count: int) -> float:
 
 
 def measure(job: TrainJob, steps: int, rounds: int) -> None:
-    plain = plain_losses(job, (torch.from_numpy(tokens) for tokens in steps_of(job)))
-    ours = engine_steps(job)
-    for loop in (plain, ours):
+    dtype = job.training.dtype
+    loops: dict[str, Iterator[object]] = {"ours": engine_steps(job)}
+    for kind in dict.fromkeys(["float32", dtype]):
+        cast = None if kind == "float32" else getattr(torch, kind)
+        batches = (torch.from_numpy(tokens) for tokens in steps_of(job))
+        loops[f"plain {kind}"] = plain_losses(job, batches, dtype=cast)
+    for loop in loops.values():
         cpu_seconds(loop, 3)  # warm up
-    times: dict[str, list[float]] = {"plain": [], "ours": []}
+    times: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(rounds):
-        times["plain"].append(cpu_seconds(plain, steps))
-        times["ours"].append(cpu_seconds(ours, steps))
+        for name, loop in loops.items():
+            times[name].append(cpu_seconds(loop, steps))
     middle = {name: statistics.median(values) for name, values in times.items()}
     best = {name: min(values) for name, values in times.items()}
-    tokens = job.training.tokens_per_step / middle["ours"]
+    ours = middle.pop("ours")
+    tokens = job.training.tokens_per_step / ours
     print(
-        f"{job.directory.name:>5} {job.model.parameters / 1e6:6.2f}M"
-        f"  plain {middle['plain'] * 1e3:7.1f} ms/step  ours {middle['ours'] * 1e3:7.1f} ms/step"
-        f"  ratio {middle['ours'] / middle['plain']:.3f} (of minima {best['ours'] / best['plain']:.3f})"
-        f"  {tokens:,.0f} tokens per CPU-second"
+        f"{job.directory.name:>5} {job.model.parameters / 1e6:6.2f}M  ours in {dtype} "
+        f"{ours * 1e3:7.1f} ms/step  {tokens:,.0f} tokens per CPU-second"
     )
+    for name, seconds in middle.items():
+        print(
+            f"      {name} {seconds * 1e3:7.1f} ms/step  ours over it {ours / seconds:.3f} "
+            f"(of minima {best['ours'] / best[name]:.3f}), {seconds / ours:.2f}x as fast"
+        )
 
 
 def main() -> None:
@@ -109,7 +120,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12, help="steps of a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--models", nargs="+", default=["1m", "11m"], choices=list(SHAPES))
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "auto"])
     arguments = parser.parse_args()
+    dtype = choose_dtype("cpu") if arguments.dtype == "auto" else arguments.dtype
+    print(f"bfloat16 units of this processor: {', '.join(bfloat16_units()) or 'none'}")
     torch.set_num_threads(1)
     rank.use_one_rank()
     with tempfile.TemporaryDirectory() as folder, rank._ranks(torch.device("cpu")):
@@ -117,7 +131,7 @@ def main() -> None:
         stores = write_stores(root / "stores", vocab_size=VOCABULARY, tokens=200_000)
         steps = 4 + arguments.steps * arguments.rounds
         for name in arguments.models:
-            measure(job_of(name, root, stores, steps + 1), arguments.steps, arguments.rounds)
+            measure(job_of(name, root, stores, steps + 1, dtype), arguments.steps, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from ablations.config.schema import validate
 from ablations.documents import Answer
 from ablations.errors import WorkError
 from ablations.files import free_bytes
+from ablations.precision import bfloat16_units
 from ablations.quantities import byte_size, memory_size
 
 __all__ = ["DoctorResult", "Finding", "answer", "examine", "main"]
@@ -152,6 +153,13 @@ def _hardware() -> Iterator[Finding]:
         "machine",
         "ok",
         f"{cores} cores, {memory_size(memory.total)} of memory, {platform.machine()}",
+    )
+    units = ", ".join(bfloat16_units())
+    yield Finding(
+        "cpu",
+        "ok" if units else "note",
+        f"{units}: dtype=auto is bfloat16" if units else "no bfloat16 units",
+        "" if units else "dtype=auto is float32 on it",
     )
     if importlib.util.find_spec("torch") is None:
         return

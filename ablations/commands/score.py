@@ -13,6 +13,7 @@ from ablations.documents import Answer
 from ablations.errors import CheckpointError, Problem
 from ablations.evaluation.results import CheckpointScores, MetricScore
 from ablations.evaluation.scoring_process import resolved_device
+from ablations.precision import with_precision
 from ablations.record.checksums import require_unchanged
 
 __all__ = ["ScoreResult", "answer", "main"]
@@ -70,7 +71,7 @@ def _score(config: Mapping[str, Any]) -> tuple[CheckpointScores, Path]:
     from ablations.evaluation.scoring import ScoringPlace, score_folder
     from ablations.files import write_json
 
-    run = load(config, config.get("config_dirs", ()))
+    run = with_precision(load(config, config.get("config_dirs", ())))
     options = validate(ScoreOptions, {key: config.get(key) for key in ("checkpoint", "out")})
     checkpoint = Path(options.checkpoint)
     out = Path(options.out) if options.out else checkpoint / "scores"
@@ -85,6 +86,7 @@ def _score(config: Mapping[str, Any]) -> tuple[CheckpointScores, Path]:
         data_dir=Path(run.data_dir),
         stores={name: path for name, path in stores.items() if (path / "manifest.json").exists()},
         device=resolved_device(run.execution.device),
+        dtype=run.evaluation.dtype,
     )
     scores = score_folder(folder, run.evaluation, out, place=place)
     write_json(out / "scores.json", scores.row())

@@ -52,6 +52,8 @@ class ScoringJob:
     threads: int | None = None
     """Threads of torch; None = the cores of this process."""
     device: Device = "auto"
+    dtype: str | None = None
+    """Type of the weights; None = bfloat16 on CUDA, float32 on a CPU."""
 
     @property
     def task_count(self) -> int:
@@ -130,6 +132,7 @@ def score_here(job: ScoringJob, advance: Advance) -> float:
             stores=job.stores,
             items=job.items,
             device=resolved_device(job.device),
+            dtype=job.dtype,
         )
 
         def watch(step: int, task: str, _number: int, _count: int) -> None:

@@ -256,6 +256,9 @@ class EvaluationSpec:
     model has positions, set it to their length, because the other positions were never trained."""
     mirror: str | None = None
     """Directory that contains hub data sets as ``<owner>/<name>/``; if set, nothing is downloaded."""
+    dtype: Literal["auto", "float32", "bfloat16"] | None = None
+    """Type of the weights while they are scored; null = bfloat16 on CUDA, float32 on a CPU; auto = chosen as
+    for ``training.dtype``, and recorded with the run."""
     batch_tokens: int = 8192
     """Tokens of a scoring batch, padding included; memory grows with it, results do not change."""
 

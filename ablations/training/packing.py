@@ -38,22 +38,29 @@ class Positions:
     """The same for flex attention, instead of ``mask``."""
 
     def rotate(self, x: torch.Tensor) -> torch.Tensor:
-        """Rotate ``x`` [batch, heads, length, width] by its positions (in halves, as transformers does)."""
+        """Rotate ``x`` [batch, heads, length, width] by its positions (in halves, as transformers does).
+
+        The result has the wider of the types of ``x`` and the tables.
+        """
         first, second = x.chunk(2, dim=-1)
         return x * self.cos + torch.cat((-second, first), dim=-1) * self.sin
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        """Return the grouped-query attention of ``q``, ``k``, ``v`` [batch, heads, length, width]."""
+        """Return the grouped-query attention of ``q``, ``k``, ``v`` [batch, heads, length, width].
+
+        It is computed in the type of ``q`` and returned in that of ``v``.
+        """
         if self.blocks is not None:
             return _flex(q, k, v, self.blocks)
-        return F.scaled_dot_product_attention(
+        mixed = F.scaled_dot_product_attention(
             q,
             k,
-            v,
+            v.to(q.dtype),
             attn_mask=self.mask,
             is_causal=self.mask is None,
             enable_gqa=q.shape[1] != k.shape[1],
         )
+        return mixed.to(v.dtype)
 
 
 def _flex(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, blocks: BlockMask) -> torch.Tensor:
@@ -113,6 +120,10 @@ class PositionMaker:
         dtype: torch.dtype,
         flex: bool | None = None,
     ) -> None:
+        # Queries and keys take the tables' type. torch's attention kernels for a CPU are slower in bfloat16
+        # than in float32: 8.3 against 2.3 ms for 64 tokens, casts included (forward and backward).
+        if torch.device(device).type == "cpu":
+            dtype = torch.promote_types(dtype, torch.float32)
         self._cos, self._sin = rotary_tables(length, width, theta, device=device, dtype=dtype)
         self._eos_id = eos_id
         self._flex = torch.device(device).type == "cuda" if flex is None else flex

@@ -18,10 +18,19 @@ from typing import Any, ClassVar, Literal
 from ablations.errors import ConfigError, Problem
 from ablations.ranges import Ranks, Threads
 
-__all__ = ["DType", "Device", "ExecutionSpec", "KeepCheckpoints", "ModelSpec", "TrainingSpec"]
+__all__ = [
+    "AskedDType",
+    "DType",
+    "Device",
+    "ExecutionSpec",
+    "KeepCheckpoints",
+    "ModelSpec",
+    "TrainingSpec",
+]
 
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["float32", "bfloat16"]
+AskedDType = Literal["auto", "float32", "bfloat16"]
 KeepCheckpoints = Literal["all", "last", "none"]
 
 
@@ -172,8 +181,9 @@ class TrainingSpec:
     """Constant added to the root of the second moment."""
     clip_norm: float | None = 1.0
     """Largest L2 norm of the whole gradient; null = no clipping."""
-    dtype: DType = "float32"
-    """Type of weights and activations."""
+    dtype: AskedDType = "float32"
+    """Type of weights and activations; auto = bfloat16 on CUDA and on a CPU with bfloat16 units, else
+    float32. The chosen type is recorded as if it had been named, and holds for all runs of a study."""
     accumulate_grad_in_fp32: bool = True
     """With bfloat16: keep a float32 copy of the weights and sum gradients in float32."""
     intra_document_masking: bool = False

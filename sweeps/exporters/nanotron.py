@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ablations.data.manifest import TRAIN
 from ablations.files import write_text
+from ablations.precision import on_gpus
 from sweeps.exporters.export_plan import Export
 from sweeps.exporters.tokens import place_file, place_index, store_file
 from sweeps.nanotron_files.chain import ChainRun, chain
@@ -72,7 +73,7 @@ def _run_of_config(export: Export) -> ChainRun:
         name=plan.name,
         seed=config.seed,
         model=config.model,
-        training=config.training,
+        training=on_gpus(config.training),
         schedule=schedule,
         learning_rate=plan.learning_rate,
         tokenizer=str((Path(config.data_dir) / "tokenizers" / config.tokenizer.name).absolute()),

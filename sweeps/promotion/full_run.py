@@ -6,6 +6,7 @@ A :class:`RunConfig` describes what is trained, a :class:`FullSpec` on which clu
 from __future__ import annotations
 
 from ablations.config.schema import RunConfig
+from ablations.precision import on_gpus
 from sweeps.nanotron_files.chain import ChainRun, chain, checkpoint_folder, slug
 from sweeps.nanotron_files.recorded_schema import Branch
 from sweeps.nanotron_files.run_sections import Parallelism
@@ -25,7 +26,7 @@ def chain_run(config: RunConfig, full: FullSpec, name: str, nanotron: Branch = "
         name=name,
         seed=config.seed,
         model=config.model,
-        training=config.training,
+        training=on_gpus(config.training),
         schedule=schedule,
         learning_rate=config.build_learning_rate(schedule),
         tokenizer=full.tokenizer,

@@ -15,8 +15,8 @@ from ablations.training.train_job import TrainJob
 def kept_bytes(job: TrainJob) -> int:
     """Return the bytes that the first micro-batch's backward pass would need on CUDA, weights left out.
 
-    The norm of a bfloat16 tensor is one kernel on CUDA, which keeps bfloat16. A CPU computes it in
-    float32 and keeps that: it counts half.
+    The norm of a bfloat16 tensor is one kernel on CUDA, which keeps bfloat16, and so is attention. A CPU
+    computes both in float32 and keeps that: it counts half.
     """
     device = choose_device(job.execution)
     with rank._ranks(device):
@@ -31,7 +31,8 @@ def kept_bytes(job: TrainJob) -> int:
             storage = tensor.untyped_storage()
             if storage.data_ptr() not in weights:
                 of_a_norm = tensor.dtype is torch.float32 and tensor.shape[-1:] == (width,)
-                kept[storage.data_ptr()] = storage.nbytes() // (2 if half and of_a_norm else 1)
+                wide = of_a_norm or (tensor.dtype is torch.float32 and tensor.dim() == 4)
+                kept[storage.data_ptr()] = storage.nbytes() // (2 if half and wide else 1)
             return tensor
 
         batch = next(engine.batches())

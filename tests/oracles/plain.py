@@ -144,15 +144,23 @@ def plain_optimizer(model: nn.Module, job: TrainJob) -> torch.optim.AdamW:
 
 
 def plain_losses(
-    job: TrainJob, batches: Iterator[torch.Tensor], eos: int | None = None
+    job: TrainJob,
+    batches: Iterator[torch.Tensor],
+    eos: int | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Iterator[float]:
-    """Train a job's network on [batch, length + 1] tokens a step; the losses."""
+    """Train a job's network on [batch, length + 1] tokens a step; the losses.
+
+    With ``dtype`` the matrix products are of that type, by torch's autocast; weights stay float32.
+    """
     model = PlainLlama(job.model, job.seed, job.training.sequence_length)
     optimizer = plain_optimizer(model, job)
+    typed = torch.autocast("cpu", dtype, enabled=dtype is not None)
     for step, tokens in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = job.learning_rate.at(step)
-        loss = model(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), eos)
+        with typed:
+            loss = model(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), eos)
         loss.backward()
         if job.training.clip_norm:
             nn.utils.clip_grad_norm_(model.parameters(), job.training.clip_norm)

@@ -46,6 +46,26 @@ def test_without_masking_positions_are_shared_and_attention_is_causal() -> None:
     assert maker.of(torch.zeros(1, 6, dtype=torch.long)).mask is None
 
 
+@pytest.mark.parametrize("eos_id", [None, 0])
+def test_bfloat16_attention_on_a_cpu_is_computed_in_float32(eos_id: int | None) -> None:
+    tokens = torch.tensor([[3, 5, 0, 6, 7, 0, 8, 9]])
+    made = {
+        dtype: PositionMaker(
+            length=8, width=8, theta=100.0, eos_id=eos_id, device="cpu", dtype=dtype
+        ).of(tokens)
+        for dtype in (torch.bfloat16, torch.float32)
+    }
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 1, 2, 8, 8).bfloat16()
+    half = made[torch.bfloat16]
+    assert half.rotate(q).dtype is torch.float32
+    mixed = half.attend(half.rotate(q), half.rotate(k), v)
+    assert mixed.dtype is torch.bfloat16
+    whole = made[torch.float32]
+    exact = whole.attend(whole.rotate(q.float()), whole.rotate(k.float()), v.float())
+    assert torch.equal(mixed, exact.bfloat16())
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     tokens=st.integers(2, 30),
