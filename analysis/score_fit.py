@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.direction import gain_sign, minimised
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -83,10 +85,13 @@ def fit_score(
         frame = frame.sample(MOST_TRIALS, random_state=seed)
     inputs = frame[list(names)].to_numpy(dtype=float)
     values = frame[["score"]].to_numpy(dtype=float)
-    minimised = bool((frame["direction"] == "minimize").any())
-    sign = -1.0 if minimised else 1.0
+    lower = minimised(frame)
     board = leaderboard(
-        [family(name) for name in families], inputs, values, weights=[sign], seed=seed
+        [family(name) for name in families],
+        inputs,
+        values,
+        weights=[gain_sign(not lower)],
+        seed=seed,
     )
     model = Surrogate(family(board.best), seed=seed).fit(inputs, values)
     grid = mixture_grid(len(names), inputs)
@@ -94,7 +99,7 @@ def fit_score(
     prediction = pd.DataFrame(grid, columns=list(names))
     prediction["mean"] = model.predict(grid)[:, 0]
     prediction["low"], prediction["high"] = low[:, 0], high[:, 0]
-    place = prediction["mean"].idxmin() if minimised else prediction["mean"].idxmax()
+    place = prediction["mean"].idxmin() if lower else prediction["mean"].idxmax()
     rows = pd.DataFrame(board.rows())
     return ScoreFit(
         leaderboard=rows[["name", "rank_correlation", "r2", "rmse", "regret"]],

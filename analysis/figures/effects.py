@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.direction import gain_sign
 from analysis.figures.theme import (
     DIVERGING,
     INK,
@@ -68,7 +69,7 @@ def effects_frame(
         if fitted is None:
             continue
         coefficients, covariance = fitted
-        sign = 1.0 if higher_is_better.get(str(task), True) else -1.0
+        sign = gain_sign(higher_is_better.get(str(task), True))
         for place, source in enumerate(sources):
             move = _move(x.mean(axis=0), place)
             raw = float(move @ coefficients)

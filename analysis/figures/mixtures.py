@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.direction import minimised
 from analysis.figures.theme import number
 from analysis.frames.views import weights
 
@@ -22,7 +23,6 @@ __all__ = [
     "MARKS",
     "hover",
     "indistinct",
-    "minimised",
     "mixture_frame",
     "pooled_seed_sd",
 ]
@@ -72,11 +72,6 @@ def pooled_seed_sd(trials: pd.DataFrame) -> float:
         return float("nan")
     freedom = many["done"].astype("float64") - 1.0
     return float(np.sqrt((freedom * many["score_sd"] ** 2).sum() / freedom.sum()))
-
-
-def minimised(frame: pd.DataFrame) -> bool:
-    """Return whether a lower score is better."""
-    return bool((frame["direction"] == "minimize").any())
 
 
 def hover(frame: pd.DataFrame, names: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.direction import minimised
 from analysis.figures.theme import axis, blank, empty_figure, narrow_ticks, number
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ def parallel_coordinates(
     """
     if len(frame) < 2 or not names:
         return empty_figure("parallel coordinates need two scored mixtures")
-    minimised = bool((frame["direction"] == "minimize").any())
-    order = frame["score"].rank(ascending=minimised, method="first").to_numpy()
+    order = frame["score"].rank(ascending=minimised(frame), method="first").to_numpy()
     bands = np.minimum(((order - 1) * _BANDS / len(frame)).astype(int), _BANDS - 1)
     figure = blank(height=520)
     # The best band of 500 trials has 84 lines, which would be one dark block at full width.

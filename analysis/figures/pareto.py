@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.direction import gain_sign
 from analysis.figures.learning import unit_of
 from analysis.figures.theme import GREY, INK, PALETTE, axis, blank, empty_figure, number
 from sweeps.study.confirm import undominated
@@ -54,7 +55,7 @@ def most_opposed(
     domains: pd.DataFrame, higher_is_better: dict[str, bool]
 ) -> tuple[str, str] | None:
     """Return the two domains whose rankings of the trials disagree most; None with fewer than two."""
-    sign = [1.0 if higher_is_better.get(name, True) else -1.0 for name in domains.columns]
+    sign = [gain_sign(higher_is_better.get(name, True)) for name in domains.columns]
     ranks = (domains * sign).rank()
     pairs = list(itertools.combinations([str(name) for name in domains.columns], 2))
     if not pairs or len(domains) < 3:
@@ -70,7 +71,7 @@ def pareto_frame(
 ) -> pd.DataFrame:
     """Return one row per trial: trial, x, y, front, name, phase, score, baseline."""
     frame = domains[list(pair)].dropna().set_axis(["x", "y"], axis=1)
-    sign = np.array([1.0 if higher_is_better.get(name, True) else -1.0 for name in pair])
+    sign = np.array([gain_sign(higher_is_better.get(name, True)) for name in pair])
     frame["front"] = undominated(-frame[["x", "y"]].to_numpy() * sign) if len(frame) else []
     about = trials.astype({"trial": "str", "name": "str", "phase": "str"}).set_index("trial")
     frame = frame.join(about[["name", "phase", "score"]])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from analysis.figures.mixtures import LABELS, MARKS, hover, indistinct, minimised
+from analysis.direction import minimised
+from analysis.figures.mixtures import LABELS, MARKS, hover, indistinct
 from analysis.figures.theme import (
     GREY,
     INK,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from analysis.figures.mixtures import LABELS, MARKS, hover, indistinct, minimised
+from analysis.direction import minimised
+from analysis.figures.mixtures import LABELS, MARKS, hover, indistinct
 from analysis.figures.theme import (
     INK,
     PALETTE,

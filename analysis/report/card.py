@@ -15,7 +15,6 @@ import yaml
 
 from ablations.errors import ConfigError, DataError, Problem
 from ablations.markdown import escaped, in_code
-from ablations.mixture.schedule import decay_words
 from ablations.quantities import count
 from ablations.record.checksums import require_unchanged
 from ablations.yaml_files import read_yaml
@@ -23,6 +22,7 @@ from analysis.figures.theme import number
 from analysis.frames import Frames, finals
 from analysis.records import read_json_or_none
 from analysis.report.summaries import EFFECTS
+from sweeps.promotion.schedule_text import learning_rate_sentence, schedule_rows
 
 __all__ = ["model_card"]
 
@@ -114,7 +114,6 @@ def _summary(record: Mapping[str, Any]) -> Iterator[str]:
 def _model(
     record: Mapping[str, Any], model: Mapping[str, Any], training: Mapping[str, Any]
 ) -> Iterator[str]:
-    rate = record["learning_rate"]
     shape = ", ".join(
         f"{key.replace('num_', '').replace('_', ' ')} {model[key]}"
         for key in (
@@ -131,41 +130,23 @@ def _model(
     yield "## Model and training"
     yield ""
     yield f"- Llama architecture: {shape or 'see the config'}"
-    yield (
-        f"- {rate['total_steps']:,} steps of {record['tokens_per_step']:,} tokens"
-        + (
-            f", sequence length {training['sequence_length']}"
-            if "sequence_length" in training
-            else ""
-        )
-    )
-    yield (
-        f"- learning rate {rate['peak']:g}: {rate['warmup_steps']:,} steps of warm-up, "
-        f"{rate['shape']} decay {decay_words(**rate)}"
-    )
+    if "sequence_length" in training:
+        yield f"- sequence length {training['sequence_length']}"
+    yield f"- {learning_rate_sentence(record)}"
     yield f"- estimated at {record['cost']['flops']:.3g} FLOPs"
     yield ""
 
 
 def _data(record: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    stages = record["stages"]
+    def describe(name: str) -> list[str]:
+        spec = sources.get(name) or {}
+        return [str(spec.get(key, "unknown")) for key in ("domain", "licence")]
+
     yield "## Data"
     yield ""
     yield "Shares of tokens, stage by stage; epochs over the whole schedule."
     yield ""
-    names = " | ".join(escaped(stage["name"]) for stage in stages)
-    yield f"| source | domain | licence | {names} | tokens | epochs |"
-    yield "|---|---|---|" + "--:|" * (len(stages) + 2)
-    for name, row in record["sources"].items():
-        spec = sources.get(name) or {}
-        shares = [stage["weights"].get(name, 0.0) for stage in stages]
-        cells = " | ".join(f"{share:.2%}" if share else "–" for share in shares)
-        epochs = "unknown" if row["epochs"] is None else f"{row['epochs']:.2f}"
-        yield (
-            f"| {escaped(name)} | {escaped(str(spec.get('domain', 'unknown')))} "
-            f"| {escaped(str(spec.get('licence', 'unknown')))} "
-            f"| {cells} | {count(round(row['tokens']), digits=3)} | {epochs} |"
-        )
+    yield from schedule_rows(record, about=("domain", "licence"), describe=describe)
     yield ""
     for name in record["sources"]:
         spec = sources.get(name) or {}

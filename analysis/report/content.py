@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.errors import DataError, Problem
 from ablations.evaluation.score_rule import formula
+from analysis.direction import lower_is_better
 from analysis.figures.mixtures import mixture_frame, pooled_seed_sd
 from analysis.frames import Frames
 from analysis.frames.views import searched_stage
@@ -32,6 +33,8 @@ from analysis.study_files import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from sweeps.study.specs import Direction
 
 __all__ = ["ReportContent", "gather_report"]
 
@@ -136,14 +139,15 @@ def _score(found: LoadedVerdict, frames: Frames) -> str:
     """Return the definition of the score in words: from the verdict, else from the config."""
     rule, direction = _rule(frames.files[0].manifest.get("config") or {})
     if found.verdict is not None:
-        rule, direction = found.verdict.score, str(found.verdict.direction)
-    better = "lower" if direction == "minimize" else "higher"
+        rule, direction = found.verdict.score, found.verdict.direction
+    better = "lower" if lower_is_better(direction) else "higher"
     return f"{rule}; {better} is better"
 
 
-def _rule(config: Mapping[str, Any]) -> tuple[str, str]:
+def _rule(config: Mapping[str, Any]) -> tuple[str, Direction]:
     rule = (config.get("evaluation") or {}).get("score") or {}
-    return formula(rule.get("terms") or {}), str(rule.get("direction", "maximize"))
+    lower = rule.get("direction") == "minimize"
+    return formula(rule.get("terms") or {}), "minimize" if lower else "maximize"
 
 
 def _commit(full: str | None) -> str:

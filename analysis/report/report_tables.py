@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from analysis.direction import loss_sign
 from analysis.figures.theme import number
 from analysis.frames.config_columns import sources_of
 from analysis.report.content import ReportContent
@@ -200,7 +201,7 @@ def candidates(content: ReportContent) -> Table | None:
         Heading("p, corrected", number=True),
         Heading("may be best"),
     ]
-    sign = 1.0 if verdict.direction == "minimize" else -1.0
+    sign = loss_sign(verdict.direction)
     ordered = sorted(
         verdict.candidates,
         key=lambda row: (row.name != verdict.reference, not row.finalist, sign * row.mean),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ablations.quantities import clock
+from analysis.direction import loss_sign
 from analysis.watch.snapshot import RunState, Snapshot
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def snapshot_table(snapshot: Snapshot, rows: int) -> Table:
 
 
 def _shown(snapshot: Snapshot, rows: int) -> list[RunState]:
-    sign = 1.0 if snapshot.direction == "minimize" else -1.0
+    sign = loss_sign(snapshot.direction)
     rank = {"training": 0, "scoring": 0, "failed": 2, "pending": 3}
 
     def order(run: RunState) -> tuple[int, float, str]:

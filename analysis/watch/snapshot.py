@@ -13,11 +13,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.frames.build import label
 from analysis.frames.config_columns import total_tokens
 from analysis.records import RunFiles, read_json_or_none, scan
+
+if TYPE_CHECKING:
+    from sweeps.study.specs import Direction
 
 __all__ = ["RunState", "Snapshot", "look"]
 
@@ -63,7 +66,7 @@ class Snapshot:
     """State of a study."""
 
     study: str
-    direction: str
+    direction: Direction
     runs: Sequence[RunState]
     planned_trials: int | None
     """Budget of trials of the study; None if it has none."""
@@ -104,7 +107,7 @@ def look(runs_dir: Path, study: str) -> Snapshot:
     directions = [d for f in files if (d := (f.result or {}).get("direction"))]
     return Snapshot(
         study=study,
-        direction=str(directions[0]) if directions else "maximize",
+        direction="minimize" if directions[:1] == ["minimize"] else "maximize",
         runs=[_state(run, now) for run in files],
         planned_trials=_planned(Path(runs_dir) / study),
         seen=now,

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ablations.markdown import escaped, in_code
-from ablations.mixture.schedule import decay_words
 from ablations.quantities import count
+from sweeps.promotion.schedule_text import learning_rate_sentence, schedule_rows
 
 __all__ = ["card", "watch_list"]
 
@@ -120,27 +120,14 @@ def _gates(record: Mapping[str, Any]) -> Iterator[str]:
 
 def _schedule(record: Mapping[str, Any]) -> Iterator[str]:
     stages = record["stages"]
-    names = [stage["name"] for stage in stages]
     yield "## Schedule"
     yield ""
-    yield "| source | " + " | ".join(names) + " | tokens | epochs |"
-    yield "|---|" + "--:|" * (len(names) + 2)
-    for source, row in record["sources"].items():
-        shares = [stage["weights"].get(source, 0.0) for stage in stages]
-        cells = [f"{share:.2%}" if share else "–" for share in shares]
-        epochs = "?" if row["epochs"] is None else f"{row['epochs']:.2f}"
-        yield f"| {source} | {' | '.join(cells)} | {count(round(row['tokens']), digits=3)} | {epochs} |"
+    yield from schedule_rows(record)
     steps = [f"{stage['first_step']:,}–{stage['last_step']:,}" for stage in stages]
     yield f"| **steps** | {' | '.join(steps)} | | |"
     yield f"| **tokens** | {' | '.join(count(s['tokens'], digits=3) for s in stages)} | | |"
     yield ""
-    rate = record["learning_rate"]
-    yield (
-        f"Learning rate {rate['peak']:g}: {rate['warmup_steps']:,} steps of warm-up, "
-        f"{rate['shape']} decay to {rate['peak'] * rate['min_ratio']:g} "
-        f"{decay_words(**rate)} of {rate['total_steps']:,} steps. A step is "
-        f"{record['tokens_per_step']:,} tokens."
-    )
+    yield learning_rate_sentence(record)
     yield ""
 
 

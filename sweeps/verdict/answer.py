@@ -16,17 +16,22 @@ from sweeps.verdict.contrasts import Evidence
 from sweeps.verdict.covariance import differences
 from sweeps.verdict.verdict_record import Verdict
 
-__all__ = ["Tested", "answer", "mixture", "named", "not_ruled_out"]
+__all__ = ["Tested", "all_tested", "answer", "mixture", "named", "not_ruled_out"]
+
+
+_MOST_SPANS = 4
+"""Sources whose range the answer names if there are many: those with the largest weights."""
 
 
 @dataclass(frozen=True)
 class Tested:
-    """One mixture that a study ran."""
+    """One trial that a study ran."""
 
+    trial: str
     weights: Mapping[str, float]
-    """Source → weight."""
+    """Source → weight; empty if it is not a mixture."""
     may_be_best: bool
-    """False if a better mixture was found beyond the noise."""
+    """False if a better one was found beyond the noise."""
 
 
 def not_ruled_out(evidence: Evidence) -> frozenset[str]:
@@ -45,12 +50,17 @@ def not_ruled_out(evidence: Evidence) -> frozenset[str]:
     return frozenset(evidence.names) - {evidence.names[others[j]] for j in np.flatnonzero(beaten)}
 
 
+def all_tested(verdict: Verdict, searched: Sequence[Tested]) -> list[Tested]:
+    """Return the verdict's candidates and the trials that were ``searched`` besides."""
+    return [*(Tested(c.trial, c.weights, c.finalist) for c in verdict.candidates), *searched]
+
+
 def answer(verdict: Verdict, searched: Sequence[Tested] = ()) -> str:
     """Return the answer in weights; empty if no weight varies between candidates.
 
     Args:
         verdict: The verdict.
-        searched: Mixtures that the study ran and the verdict does not compare.
+        searched: Trials that the study ran and the verdict does not compare.
     """
     rows = {row.name: row for row in verdict.candidates}
     chosen = rows[verdict.pick if verdict.outcome == "winner" else verdict.reference]
@@ -63,8 +73,8 @@ def answer(verdict: Verdict, searched: Sequence[Tested] = ()) -> str:
         advice = f"keep {mixture(chosen.weights)}"
     else:
         advice = "the study does not show which of them to use"
-    tested = [*(Tested(row.weights, row.finalist) for row in verdict.candidates), *searched]
-    best = [one.weights for one in tested if one.may_be_best]
+    mixtures = [one for one in all_tested(verdict, searched) if one.weights]
+    best = [one.weights for one in mixtures if one.may_be_best]
     if len(best) < 2:
         return f"{advice[0].upper()}{advice[1:]}: no other mixture that was tested may be best."
     # Of two shares the second is what the first leaves.
@@ -72,13 +82,17 @@ def answer(verdict: Verdict, searched: Sequence[Tested] = ()) -> str:
     spans = [(name, *_span(best, name)) for name in shown]
     if len(spans) == 1:
         name, low, high = spans[0]
-        out = _ruled_out(tested, name, low, high)
+        out = _ruled_out(mixtures, name, low, high)
         if _share(low) == _share(high):
             return f"A {name} share of about {_share(low)} may be best; {advice}."
         return (
             f"Any {name} share between {_share(low)} and {_share(high)}{out} may be best; {advice}."
         )
-    inside = ", ".join(f"{name} {_share(low)} to {_share(high)}" for name, low, high in spans)
+    largest = sorted(spans, key=lambda span: -chosen.weights.get(span[0], 0.0))[:_MOST_SPANS]
+    shown_spans = spans if len(spans) <= _MOST_SPANS + 1 else largest
+    inside = ", ".join(f"{name} {_share(low)} to {_share(high)}" for name, low, high in shown_spans)
+    if more := len(spans) - len(shown_spans):
+        inside += f" and the ranges of {more} more sources"
     return f"The best mixture may lie anywhere within {inside}; {advice}."
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from ablations.errors import ConfigError, Problem, UserError, unknown_name
 from sweeps.verdict import messages
 from sweeps.verdict.analysis_inputs import AnalysisInputs, VerdictOptions, prepare_inputs, too_few
-from sweeps.verdict.answer import Tested, answer, not_ruled_out
+from sweeps.verdict.answer import Tested, all_tested, answer, not_ruled_out
 from sweeps.verdict.contrasts import Estimate, Evidence, Selection
 from sweeps.verdict.covariance import variances
 from sweeps.verdict.decision import Judgement, Ruling, best_first, equivalence_p, judge
@@ -74,21 +74,22 @@ def decide(observed: Observations, options: VerdictOptions | None = None) -> Ver
         inputs, judged, qualities, options, views, baseline=baseline, confirmed=confirmed
     )
     searched = _searched(allowed, verdict, options) if confirmed else ()
-    verdict = replace(verdict, answer=answer(verdict, searched))
+    found = {one.trial: one.may_be_best for one in all_tested(verdict, searched)}
+    verdict = replace(verdict, answer=answer(verdict, searched), may_be_best=found)
     return replace(verdict, sentence=messages.sentence(verdict))
 
 
 def _searched(
     allowed: Observations, verdict: Verdict, options: VerdictOptions
 ) -> tuple[Tested, ...]:
-    """Return the mixtures that were searched and not confirmed, compared over all runs of the study."""
+    """Return the trials that were searched and not confirmed, compared over all runs of the study."""
     inputs = prepare_inputs(allowed, options)
     best = not_ruled_out(inputs.evidence)
     compared = {row.name for row in verdict.candidates}
     return tuple(
-        Tested(candidate.weights, candidate.name in best)
+        Tested(candidate.trial, candidate.weights, candidate.name in best)
         for candidate in inputs.observed.candidates
-        if candidate.name not in compared and candidate.weights
+        if candidate.name not in compared
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -168,6 +168,9 @@ class Verdict:
     """Views of the same runs whose sign differs from the advantage, each in a sentence."""
     answer: str = ""
     """The answer in weights of the mixture; empty if candidates have none."""
+    may_be_best: Mapping[str, bool] = field(default_factory=dict)
+    """Trial → False if a better one was found beyond the noise; the trials that `answer` speaks of.
+    Empty in a record written before this field."""
 
     @property
     def difference(self) -> float:

@@ -392,7 +392,8 @@ def test_a_card_says_what_was_trained_on_which_data_under_which_licence(card: st
     front = yaml.safe_load(card.split("---")[1])
     assert front["library_name"] == "transformers"
     assert "| chat | english | MIT | 25.00% | 22.50% | 20.00% | 15.00% |" in card
-    assert "1,200 steps of 1,024 tokens, sequence length 64" in card
+    assert "of 1,200 steps. A step is 1,024 tokens." in card
+    assert "- sequence length 64" in card
     assert "hidden size 192" in card
 
 

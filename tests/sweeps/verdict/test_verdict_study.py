@@ -226,7 +226,25 @@ def test_a_view_with_another_sign_is_named_in_the_first_line(
 def test_the_answer_is_in_weights(
     make_study: Callable[..., Any], effect: float, starts: str
 ) -> None:
-    assert judged(two_arms(make_study(), effect)).answer == starts
+    verdict = judged(two_arms(make_study(), effect))
+    assert verdict.answer == starts
+    ruled_out = [trial for trial, may in verdict.may_be_best.items() if not may]
+    assert ruled_out == (["trial-0000"] if effect else [])
+
+
+def test_the_answer_names_the_ranges_of_the_largest_sources_of_many(
+    make_study: Callable[..., Any],
+) -> None:
+    study = make_study()
+    few, many = {f"s{n}": 8.0 - n for n in range(7)}, {f"s{n}": 1.0 + n for n in range(7)}
+    for trial, weights in (("trial-0000", few), ("trial-0001", many)):
+        total = sum(weights.values())
+        shares = {name: weight / total for name, weight in weights.items()}
+        for seed in range(3):
+            study.run(trial, seed, weights=shares, effect=0.0)
+    answer = judged(study, baseline="trial-0000").answer
+    assert "s0 4% to 23%, s1 " in answer
+    assert ", s4 11% to 18% and the ranges of 2 more sources; keep s0 23%" in answer
 
 
 def test_a_missing_score_leaves_its_run_out_by_name(make_study: Callable[..., Any]) -> None:
