@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from analysis.figures.answer import (
+    MOST_ROWS,
+    advantages,
+    advantages_frame,
+    answer_frame,
+    answer_weights,
+)
 from analysis.figures.decisions import (
     cost_ledger,
     cost_ledger_frame,
@@ -12,7 +19,7 @@ from analysis.figures.decisions import (
 )
 from analysis.figures.effects import effect_matrix, effects_frame
 from analysis.figures.learning import learning_curve, learning_frame, loss_curve, loss_frame
-from analysis.figures.mixtures import mixture_frame
+from analysis.figures.mixtures import mark_verdict, mixture_frame, thinned
 from analysis.figures.parallel import parallel_coordinates
 from analysis.figures.pareto import (
     domain_values,
@@ -32,6 +39,11 @@ from analysis.figures.schedules import (
 from analysis.figures.ternary import ternary_map
 
 __all__ = [
+    "MOST_ROWS",
+    "advantages",
+    "advantages_frame",
+    "answer_frame",
+    "answer_weights",
     "cost_ledger",
     "cost_ledger_frame",
     "domain_values",
@@ -43,6 +55,7 @@ __all__ = [
     "learning_frame",
     "loss_curve",
     "loss_frame",
+    "mark_verdict",
     "mixture_frame",
     "most_opposed",
     "parallel_coordinates",
@@ -58,5 +71,6 @@ __all__ = [
     "stage_timeline",
     "task_signal",
     "ternary_map",
+    "thinned",
     "timeline_frame",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from analysis.direction import minimised
-from analysis.figures.mixtures import LABELS, MARKS, hover, indistinct
+from analysis.figures.mixtures import COLOURS, KINDS, LABELS, MARKS, hover, indistinct, ruled_out
 from analysis.figures.theme import (
     GREY,
     INK,
@@ -15,7 +15,6 @@ from analysis.figures.theme import (
     empty_figure,
     span,
     translucent,
-    write_over,
 )
 from analysis.frames.views import weights
 
@@ -44,37 +43,66 @@ def ratio_curve(
     *,
     seeds: pd.DataFrame | None = None,
     prediction: pd.DataFrame | None = None,
-    verdict: str | None = None,
     score: str = "score",
 ) -> go.Figure:
     """Draw the score over the weight of the first of two sources.
 
     Args:
-        frame: Frame from :func:`mixture_frame`.
+        frame: Frame from :func:`mixture_frame`, or from :func:`mark_verdict`: then the grey range are the
+            shares that may be best by the verdict, and trials that it ruled out are open.
         names: Two sources; the first is on the axis.
         seeds: Frame from :func:`ratio_seeds_frame`: single runs, drawn small.
         prediction: Predictions of the surrogate: the weights, mean, low, high.
-        verdict: Sentence above the plot.
         score: Name of the score, with its direction.
     """
     if len(names) != 2 or frame.empty:
         return empty_figure("a ratio curve needs scored mixtures of exactly two sources")
     source, other = names
-    figure = blank(height=460)
+    figure = blank(height=400)
+    _add_range(figure, *_range(frame, source, prediction))
     if prediction is not None:
-        _add_band(figure, prediction.sort_values(source), source, minimised(frame))
+        _add_band(figure, prediction.sort_values(source), source)
     if seeds is not None and not seeds.empty:
         _add_seeds(figure, seeds, source)
-    for place, kind in enumerate(("trial", "baseline", "best")):
-        _add_trials(figure, frame[frame["kind"] == kind], names, kind, PALETTE[place])
-    _name_baselines(figure, frame, source)
-    if verdict:
-        write_over(figure, verdict)
+    out = ruled_out(frame)
+    for kind in KINDS:
+        part = frame["kind"] == kind
+        if kind == "trial":
+            _add_trials(figure, frame[part & out], names, kind, open_mark=True)
+            part &= ~out
+        _add_trials(figure, frame[part], names, kind)
+    _name_marked(figure, frame, source)
     title = f"weight of {source}; the rest is {other}"
     ends = span(frame[source].tolist())
     figure.layout.xaxis = axis(title, "share of tokens", tickformat=".0%", range=ends)
     figure.layout.yaxis = axis(score)
     return figure
+
+
+def _range(
+    frame: pd.DataFrame, source: str, prediction: pd.DataFrame | None
+) -> tuple[str, float, float]:
+    """Return a range of shares with its name: the verdict's, else the surrogate's; empty if unknown."""
+    if "may_be_best" in frame:
+        best = frame.loc[frame["may_be_best"].fillna(False).astype(bool), source]
+        return "may be best (verdict)", float(best.min()), float(best.max())
+    if prediction is not None:
+        tied = prediction[indistinct(prediction, minimised=minimised(frame))][source]
+        return "within noise of the optimum", float(tied.min()), float(tied.max())
+    return "", float("nan"), float("nan")
+
+
+def _add_range(figure: go.Figure, name: str, low: float, high: float) -> None:
+    if not low <= high:
+        return
+    figure.add_vrect(x0=low, x1=high, line_width=0, fillcolor=GREY, opacity=0.14, layer="below")
+    figure.add_scatter(
+        x=[None],
+        y=[None],
+        mode="markers",
+        name=name,
+        marker={"symbol": "square", "size": 12, "color": translucent(GREY, 0.35)},
+    )
 
 
 def _add_seeds(figure: go.Figure, seeds: pd.DataFrame, source: str) -> None:
@@ -93,30 +121,36 @@ def _add_seeds(figure: go.Figure, seeds: pd.DataFrame, source: str) -> None:
 
 
 def _add_trials(
-    figure: go.Figure, part: pd.DataFrame, names: list[str], kind: str, colour: str
+    figure: go.Figure, part: pd.DataFrame, names: list[str], kind: str, *, open_mark: bool = False
 ) -> None:
     if part.empty:
         return
+    colour, mark = COLOURS[kind], dict(MARKS[kind])
+    if open_mark:
+        mark["symbol"] += "-open"
     figure.add_scatter(
         x=part[names[0]],
         y=part["score"],
         mode="markers",
-        name=LABELS[kind],
+        name="trial, ruled out as the best" if open_mark else LABELS[kind],
+        # The others have their names beside them.
+        showlegend=kind == "trial",
         hovertext=hover(part, names),
         hoverinfo="text",
-        marker=MARKS[kind] | {"color": colour, "line": {"color": INK, "width": 0.8}},
+        marker=mark
+        | {"color": colour, "line": {"color": colour if open_mark else INK, "width": 1}},
         error_y={"type": "data", "array": 1.96 * part["stderr"], "thickness": 1.2, "color": colour},
     )
 
 
-def _add_band(figure: go.Figure, line: pd.DataFrame, source: str, lower: bool) -> None:
+def _add_band(figure: go.Figure, line: pd.DataFrame, source: str) -> None:
     figure.add_scatter(
         x=[*line[source], *line[source][::-1]],
         y=[*line["high"], *line["low"][::-1]],
         fill="toself",
         mode="lines",
         line={"width": 0},
-        name="surrogate, 90% interval",
+        showlegend=False,
         fillcolor=translucent(PALETTE[5], 0.3),
         hoverinfo="skip",
     )
@@ -124,40 +158,27 @@ def _add_band(figure: go.Figure, line: pd.DataFrame, source: str, lower: bool) -
         x=line[source],
         y=line["mean"],
         mode="lines",
-        name="surrogate",
+        name="surrogate, 90% interval",
         line={"color": PALETTE[0], "width": 2},
         hoverinfo="skip",
     )
-    tied = line[indistinct(line, minimised=lower)][source]
-    figure.add_vrect(
-        x0=float(tied.min()),
-        x1=float(tied.max()),
-        line_width=0,
-        fillcolor=GREY,
-        opacity=0.12,
-        layer="below",
-    )
-    figure.add_scatter(
-        x=[None],
-        y=[None],
-        mode="markers",
-        name="within noise of the optimum",
-        marker={"symbol": "square", "size": 12, "color": translucent(GREY, 0.25)},
-    )
 
 
-def _name_baselines(figure: go.Figure, frame: pd.DataFrame, source: str) -> None:
-    named = frame[(frame["kind"] == "baseline") & frame["name"].notna()].sort_values(source)
-    for place, row in enumerate(named.to_dict("records")):
+def _name_marked(figure: go.Figure, frame: pd.DataFrame, source: str) -> None:
+    """Write the names of the marked trials beside them, in turn above and below."""
+    for place, row in enumerate(
+        frame[frame["kind"] != "trial"].sort_values(source).to_dict("records")
+    ):
+        name = row["name"] if isinstance(row["name"], str) else row["trial"]
         figure.add_annotation(
             x=row[source],
             y=row["score"],
-            text=str(row["name"]),
+            text=name if row["kind"] in ("baseline", "pick") else f"{name}: {LABELS[row['kind']]}",
             showarrow=True,
             arrowhead=0,
             arrowwidth=0.8,
             ax=0,
-            ay=-34 if place % 2 else 34,
+            ay=-36 if place % 2 else 36,
             font={"size": 11},
             bgcolor="rgba(255,255,255,0.8)",
         )

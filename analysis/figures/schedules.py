@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ablations.mixture.schedule import LearningRate, Schedule
 
 __all__ = [
+    "MOST_MARKS",
     "epochs_against_cap",
     "epochs_frame",
     "realised_against_asked",
@@ -33,6 +34,10 @@ __all__ = [
     "stage_timeline",
     "timeline_frame",
 ]
+
+
+MOST_MARKS = 1000
+"""Most marks of one kind that a figure draws; the ends of every row are among them."""
 
 
 def timeline_frame(
@@ -253,6 +258,7 @@ def _add_marks(
     for (label, part), (symbol, colour) in zip(parts.items(), styles, strict=False):
         if part.empty:
             continue
+        part = _thinned(part, x, y)
         figure.add_scatter(
             x=part[x],
             y=part[y],
@@ -262,6 +268,17 @@ def _add_marks(
             hovertext=[hover(row) for row in part.itertuples()],
             hoverinfo="text",
         )
+
+
+def _thinned(part: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
+    """Return at most about :data:`MOST_MARKS` rows: both ends of every row of marks, and a sample."""
+    if len(part) <= MOST_MARKS:
+        return part
+    rows = part.groupby(y, observed=True)[x]
+    ends = part.loc[[*rows.idxmin(), *rows.idxmax()]].drop_duplicates()
+    rest = part.drop(ends.index)
+    sample = rest.sample(max(0, MOST_MARKS - len(ends)), random_state=0)
+    return part.loc[ends.index.union(sample.index)]
 
 
 def realised_frame(audits: pd.DataFrame) -> pd.DataFrame:

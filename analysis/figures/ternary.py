@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from analysis.direction import minimised
-from analysis.figures.mixtures import LABELS, MARKS, hover, indistinct
+from analysis.figures.mixtures import KINDS, LABELS, MARKS, hover, indistinct, ruled_out
 from analysis.figures.theme import (
     INK,
     PALETTE,
@@ -35,39 +35,59 @@ def ternary_map(
     """Draw mixtures of three sources, coloured by score.
 
     Args:
-        frame: Frame from :func:`mixture_frame`.
+        frame: Frame from :func:`mixture_frame`, or from :func:`mark_verdict`: then the trials that the
+            verdict ruled out are open.
         names: Three sources.
         prediction: Predictions of the surrogate on a grid of mixtures: the weights, mean, low, high.
-            They are drawn small; rings mark those whose interval reaches the optimum's mean.
+            They are drawn small; without a verdict, rings mark those whose interval reaches the
+            optimum's mean.
         optimum: Optimum of the surrogate: source → weight.
         score: Name of the score, with its direction.
     """
     if len(names) != 3 or frame.empty:
         return empty_figure("a ternary map needs scored mixtures of exactly three sources")
-    figure = blank(height=560)
+    figure = blank(height=480)
     shared = _colours(frame, prediction)
     if prediction is not None:
         _add_prediction(figure, frame, names, prediction, shared)
-    for kind in ("trial", "baseline", "best"):
-        part = frame[frame["kind"] == kind]
-        if part.empty:
-            continue
-        marker = shared | MARKS[kind] | {"color": part["score"]}
-        marker["line"] = {"color": INK, "width": 0.8 if kind == "trial" else 1.5}
-        if kind == frame["kind"].iloc[0]:
-            marker |= {"showscale": True, "colorbar": colour_bar(score)}
-        figure.add_scatterternary(
-            **_abc(part, names),
-            mode="markers",
-            name=LABELS[kind],
-            hovertext=hover(part, names),
-            hoverinfo="text",
-            marker=marker,
-        )
+    out = ruled_out(frame)
+    for kind in KINDS:
+        part = frame["kind"] == kind
+        if kind == "trial":
+            _add_trials(figure, frame[part & out], names, kind, shared, open_mark=True)
+            part &= ~out
+        _add_trials(figure, frame[part], names, kind, shared)
+    # One of the traces has the colour bar of all.
+    figure.data[-1].marker.update(showscale=True, colorbar=colour_bar(score))
     if optimum is not None:
         _add_optimum(figure, names, optimum)
     figure.layout.ternary = _corners(names)
     return figure
+
+
+def _add_trials(
+    figure: go.Figure,
+    part: pd.DataFrame,
+    names: list[str],
+    kind: str,
+    shared: dict[str, Any],
+    *,
+    open_mark: bool = False,
+) -> None:
+    if part.empty:
+        return
+    marker = shared | MARKS[kind] | {"color": part["score"]}
+    marker["line"] = {"color": INK, "width": 0.8 if kind == "trial" else 1.5}
+    if open_mark:
+        marker |= {"symbol": marker["symbol"] + "-open", "line": {"width": 2}}
+    figure.add_scatterternary(
+        **_abc(part, names),
+        mode="markers",
+        name="trial, ruled out as the best" if open_mark else LABELS[kind],
+        hovertext=hover(part, names),
+        hoverinfo="text",
+        marker=marker,
+    )
 
 
 def _colours(frame: pd.DataFrame, prediction: pd.DataFrame | None) -> dict[str, Any]:
@@ -138,6 +158,8 @@ def _add_prediction(
         hoverinfo="skip",
         marker=shared | {"color": prediction["mean"], "size": 6, "opacity": 0.45},
     )
+    if "may_be_best" in frame:
+        return
     tied = prediction[indistinct(prediction, minimised=minimised(frame))]
     figure.add_scatterternary(
         **_abc(tied, names),

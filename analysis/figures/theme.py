@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 __all__ = [
+    "DARK",
     "DASHES",
     "DIVERGING",
     "GREY",
@@ -67,6 +68,26 @@ contrast of 5.3, WCAG 2.2, 1.4.3). In grey the ends look alike, so each cell als
 
 MANY = 8
 """Most columns whose slanted labels fit a phone."""
+
+DARK = {
+    "white": "#15181c",
+    "rgba(255,255,255,0.8)": "rgba(21,24,28,0.8)",
+    INK: "#e6e6e6",
+    "#000000": "#ffffff",
+    GREY: "#a9b0b8",
+    "#E6E6E6": "#333940",
+    "#DDDDDD": "#3f464e",
+    "#0072B2": "#3d9bd8",
+    # The bands of the parallel coordinates: the best is the one that stands out.
+    "#440154": "#f5e663",
+    "#414487": "#b5de2b",
+    "#2A788E": "#6ece58",
+    "#22A884": "#35b79b",
+    "#7AD151": "#4fa3c7",
+    "#D8C91A": "#9a86d6",
+}
+"""Colour on a light page → colour on a dark one. Every other colour has a contrast of 3 on both (WCAG
+2.2, 1.4.11), or is a filled area with a border."""
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 _HOVER = {"bgcolor": "white", "font": {"color": INK, "size": 12}, "align": "left"}

@@ -7,7 +7,7 @@ schema would refuse it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ __all__ = [
     "planned_tasks",
     "sources_of",
     "total_tokens",
+    "varied_parameters",
 ]
 
 DEFAULT_EPOCH_CAP = 4.0
@@ -139,6 +140,48 @@ def parameters(config: Mapping[str, Any]) -> int | None:
     block = attention + 3 * hidden * inner + 2 * hidden
     embeddings = vocabulary * hidden * (1 if model.get("tie_word_embeddings", True) else 2)
     return embeddings + layers * block + hidden
+
+
+_PARAMETERS = ("model", "training", "schedule", "mixture")
+"""Sections of a config that a study may search over besides the weights."""
+
+
+def varied_parameters(
+    configs: Iterable[tuple[str, Mapping[str, Any]]],
+) -> dict[str, dict[str, Any]]:
+    """Return the parameters that differ between trials: config path → trial → value.
+
+    Weights of mixtures are left out, since they have columns of their own.
+
+    Args:
+        configs: (trial, config) of each run. Equal sections should be one object, as
+            `analysis.records.scan` returns them: each is looked through once.
+    """
+    flat: dict[int, tuple[object, dict[str, Any]]] = {}
+    of_trial: dict[str, list[dict[str, Any]]] = {}
+    for trial, config in configs:
+        sections = [(name, _mapping(config, name)) for name in _PARAMETERS]
+        for name, section in sections:
+            # The section is kept beside its leaves, so that no other object gets its id.
+            flat.setdefault(id(section), (section, dict(_leaves(name, section))))
+        of_trial.setdefault(trial, [flat[id(section)][1] for _, section in sections])
+    varied: dict[str, dict[str, Any]] = {}
+    for place in range(len(_PARAMETERS)):
+        parts = {id(leaves[place]): leaves[place] for leaves in of_trial.values()}
+        for path in dict.fromkeys(path for part in parts.values() for path in part):
+            if len({repr(part.get(path)) for part in parts.values()}) > 1:
+                varied[path] = {trial: of[place].get(path) for trial, of in of_trial.items()}
+    return varied
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield (config path, value) of each value that is no mapping, without the weights of mixtures."""
+    if not isinstance(value, Mapping):
+        yield path, value
+        return
+    for key, inner in value.items():
+        if key != "weights":
+            yield from _leaves(f"{path}.{key}", inner)
 
 
 def _mapping(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -1,113 +1,35 @@
-"""Figures of a study's report, with their captions.
-
-The map depends on the number of sources: a ratio curve for two, a ternary map for three, parallel
-coordinates for more. A figure without data is left out.
-"""
+"""Figures of a study's report, with their captions. A figure without data is left out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import ConfigError
 from analysis import figures
-from analysis.frames import task_values, weights
+from analysis.direction import lower_is_better
+from analysis.frames import Frames, task_values, weights
 from analysis.frames.views import main_metric
 from analysis.records import RunFiles
+from analysis.report.chart import Chart
 from analysis.report.content import ReportContent
+from analysis.report.lead_charts import lead_charts
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-__all__ = ["Chart", "charts", "shown_trials"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chart:
-    """Figure of a report."""
-
-    key: str
-    """Identifier in the page."""
-    section: str
-    """Section that it belongs to."""
-    title: str
-    caption: str
-    """One or two sentences that explain the figure."""
-    figure: go.Figure
-    small: bool = False
-    """Small figures are shown side by side."""
+__all__ = ["charts", "shown_trials"]
 
 
 def charts(content: ReportContent) -> list[Chart]:
     """Return the figures of a report, in order."""
     return [
-        *_mixture_charts(content),
+        *lead_charts(content),
         *_task_charts(content),
         *_learning_charts(content),
         *_data_charts(content),
         *_decision_charts(content),
     ]
-
-
-def _mixture_charts(content: ReportContent) -> Iterator[Chart]:
-    if content.mixtures.empty or not content.searched:
-        return
-    fit, names = content.fit, list(content.sources)
-    prediction = fit.prediction if fit else None
-    caption = (
-        f" The surrogate is {fit.best}, the best of {len(fit.leaderboard)} by cross-validation; its "
-        "interval is calibrated to contain nine of ten trials that it was not fitted to. Mixtures "
-        f"within noise of its optimum are {'grey' if len(names) == 2 else 'ringed'}."
-        if fit
-        else ""
-    )
-    caption += f" Weights are those of stage {content.stage}." if content.stage else ""
-    if len(names) == 2:
-        seeds = figures.ratio_seeds_frame(
-            content.frames.runs, content.frames.sources, names[0], stage=content.stage
-        )
-        yield Chart(
-            key="ratio",
-            section="verdict",
-            title="Score over the ratio",
-            caption="Bars are 95% of the seed noise." + caption,
-            figure=figures.ratio_curve(
-                content.mixtures,
-                names,
-                seeds=seeds,
-                prediction=prediction,
-                score=_short(content),
-            ),
-        )
-        return
-    if len(names) == 3:
-        yield Chart(
-            key="ternary",
-            section="verdict",
-            title="Map of mixtures",
-            caption="Each corner is one source alone." + caption,
-            figure=figures.ternary_map(
-                content.mixtures,
-                names,
-                prediction=prediction,
-                optimum=fit.optimum if fit else None,
-                score=_short(content),
-            ),
-        )
-    yield Chart(
-        key="parallel",
-        section="mixtures" if len(names) == 3 else "verdict",
-        title="Mixtures by score",
-        caption="One line per trial, coloured by its rank in score. If the dark lines run close "
-        "together, the source's weight matters; if they spread, it does not.",
-        figure=figures.parallel_coordinates(content.mixtures, names, score=_short(content)),
-    )
-
-
-def _short(content: ReportContent) -> str:
-    direction = content.score.rsplit("; ", 1)[-1]
-    return f"score ({direction})"
 
 
 def _better(content: ReportContent) -> dict[str, bool]:
@@ -145,13 +67,21 @@ def _task_charts(content: ReportContent) -> Iterator[Chart]:
     pair = figures.most_opposed(domains, directions)
     if pair is not None:
         frame = figures.pareto_frame(domains, pair, directions, frames.trials)
+        drawn = frame[
+            frame["front"] | frame["trial"].isin(figures.thinned(content.judged)["trial"])
+        ]
+        many = (
+            f" {len(drawn):,} of {len(frame):,} trials are drawn."
+            if len(drawn) < len(frame)
+            else ""
+        )
         yield Chart(
             key="pareto",
             section="tasks",
             title="Trade-off between two domains",
             caption="The two domains whose rankings of the mixtures disagree most. On the front, no "
-            "domain improves unless the other gets worse; differences below the noise do not count.",
-            figure=figures.pareto_front(frame, pair, directions),
+            f"domain improves unless the other gets worse; differences below the noise do not count.{many}",
+            figure=figures.pareto_front(drawn, pair, directions),
         )
 
 
@@ -176,7 +106,9 @@ def shown_trials(content: ReportContent) -> dict[str, str]:
 def _learning_charts(content: ReportContent) -> Iterator[Chart]:
     labels, frames = shown_trials(content), content.frames
     order = list(labels.values())
-    loss = figures.loss_frame(frames.metrics, labels)
+    # The steps of the other runs are not read: 20,000 runs have millions.
+    shown = Frames([run for run in frames.files if str(run.manifest.get("trial")) in labels])
+    loss = figures.loss_frame(shown.metrics, labels)
     if not loss.empty:
         yield Chart(
             key="loss",
@@ -187,7 +119,7 @@ def _learning_charts(content: ReportContent) -> Iterator[Chart]:
         )
     if frames.scores.empty:
         return
-    frame = figures.learning_frame(frames.scores, main_metric(frames.scores), labels)
+    frame = figures.learning_frame(shown.scores, main_metric(frames.scores), labels)
     for task in sorted(frame["task"].unique()):
         yield Chart(
             key=f"learning-{task}",
@@ -226,7 +158,7 @@ def _data_charts(content: ReportContent) -> Iterator[Chart]:
     if not realised.empty:
         yield Chart(
             key="realised",
-            section="audit",
+            section="data",
             title="Realised and requested shares",
             caption="One mark per run. Outside the grey band a run fails its audit.",
             figure=figures.realised_against_asked(realised),
@@ -258,7 +190,7 @@ def _decision_charts(content: ReportContent) -> Iterator[Chart]:
     if verdict is not None and verdict.signal:
         yield Chart(
             key="signal",
-            section="signal",
+            section="tasks",
             title="Quality of the tasks",
             caption="Reported only: the study's own definition of the score is used.",
             figure=figures.task_signal(figures.signal_frame(verdict.signal)),
@@ -285,7 +217,7 @@ def _transfer_charts(content: ReportContent) -> Iterator[Chart]:
         frame = figures.rank_transfer_frame(
             means.get(found.small, {}),
             means.get(found.large, {}),
-            minimised=verdict.direction == "minimize",
+            minimised=lower_is_better(verdict.direction),
         )
         if len(frame) < 3:
             continue

@@ -12,15 +12,18 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import DataError, Problem
 from ablations.evaluation.score_rule import formula
 from analysis.direction import lower_is_better
-from analysis.figures.mixtures import mixture_frame, pooled_seed_sd
+from analysis.figures.mixtures import mark_verdict, mixture_frame, pooled_seed_sd
 from analysis.frames import Frames
+from analysis.frames.config_columns import varied_parameters
 from analysis.frames.views import searched_stage
+from analysis.promotions import PromotionSummary, promotions
 from analysis.score_fit import QUICK_FAMILIES, ScoreFit, fit_score
 from analysis.study_files import (
     LoadedVerdict,
@@ -69,6 +72,28 @@ class ReportContent:
     """Time of the report, in seconds since the epoch."""
     arguments: tuple[str, ...] = field(default=())
     """Arguments of the command that started the study."""
+    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Config path of each parameter that differs between trials → trial → value."""
+    promoted: tuple[PromotionSummary, ...] = ()
+    """Promotions of the study, oldest first."""
+
+    @cached_property
+    def judged(self) -> pd.DataFrame:
+        """Return the mixtures with what the verdict found of each; as they are without a verdict."""
+        verdict = self.loaded.verdict
+        if verdict is None or self.mixtures.empty:
+            return self.mixtures
+        return mark_verdict(
+            self.mixtures,
+            pick=self.trial_of(verdict.pick),
+            won=verdict.outcome == "winner",
+            may_be_best=verdict.may_be_best,
+        )
+
+    def trial_of(self, candidate: str) -> str:
+        """Return the trial of a candidate of the verdict."""
+        rows = self.loaded.verdict.candidates if self.loaded.verdict else ()
+        return next((row.trial for row in rows if row.name == candidate), candidate)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -93,6 +118,7 @@ def gather_report(
     *,
     verdict: VerdictMode = "auto",
     surrogates: Sequence[str] = QUICK_FAMILIES,
+    promotions_dir: Path | None = None,
 ) -> ReportContent:
     """Read a study, load or compute its verdict, and fit its score.
 
@@ -101,6 +127,7 @@ def gather_report(
         study: Name of the study.
         verdict: Origin of the verdict (`analysis.study_files.load_verdict`).
         surrogates: Families on the leaderboard; none = no surrogate.
+        promotions_dir: Parent folder of the promotions; None = they are not shown.
 
     Raises:
         DataError: the study does not exist or has no run.
@@ -132,6 +159,15 @@ def gather_report(
         provenance=_provenance(frames),
         created=time.time(),
         arguments=tuple(map(str, definition.arguments)) if definition else (),
+        parameters=varied_parameters(
+            (str(run.manifest.get("trial")), run.manifest.get("config") or {})
+            for run in frames.files
+        ),
+        promoted=tuple(
+            one
+            for one in (promotions(promotions_dir) if promotions_dir is not None else ())
+            if one.study == study
+        ),
     )
 
 

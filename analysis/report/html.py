@@ -1,31 +1,31 @@
-"""Report as one HTML file that needs no network and no second file.
+"""Report as an HTML page that needs no network.
 
-plotly.js is inlined once; figures are JSON in the page. A content security policy in the page
-forbids every request, so that a figure that would fetch something fails in the tests.
+Figures are JSON in the page. plotly's script is in the page too, or lies beside it (`pages.share_plotly`).
 """
 
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from analysis import figures
-from analysis.report import report_tables, summaries
-from analysis.report.charts import Chart, charts, shown_trials
+from analysis.figures.theme import DARK
+from analysis.report import pages, report_tables, summaries
+from analysis.report.chart import Chart
+from analysis.report.charts import charts, shown_trials
 from analysis.report.content import ReportContent
+from analysis.report.facts import facts
 from analysis.report.legend import legend
+from analysis.report.tables import script_json
+from analysis.report.trials_table import trials
 
 __all__ = ["render_html"]
 
-_TEMPLATES = Path(__file__).parent / "templates"
-
 _SECTIONS = (
-    ("verdict", "Verdict"),
+    ("verdict", "Answer"),
     ("evidence", "Evidence"),
     ("mixtures", "Mixtures"),
     ("tasks", "Tasks"),
@@ -33,60 +33,69 @@ _SECTIONS = (
     ("transfer", "Transfer"),
     ("trials", "Trials"),
     ("surrogates", "Surrogates"),
-    ("signal", "Task quality"),
-    ("data", "Data and audit"),
+    ("data", "Data"),
     ("cost", "Cost"),
     ("provenance", "Provenance"),
 )
 
-_ONLY_WITH_FIGURES = ("mixtures", "tasks", "learning", "transfer")
+_ONLY_WITH_FIGURES = ("mixtures", "learning", "transfer")
 
 
-def render_html(content: ReportContent, *, report_command: str = "") -> str:
+def render_html(
+    content: ReportContent,
+    *,
+    report_command: str = "",
+    plotly_file: str = "",
+    index_file: str = "",
+) -> str:
     """Return the page.
 
     Args:
         content: Content from `gather_report`.
         report_command: Command that makes the page, for its last section.
+        plotly_file: Address of plotly's script, relative to the page; empty = the script is in the page.
+        index_file: Address of the index of all studies, relative to the page; empty = no link.
     """
-    import jinja2
-    from markupsafe import Markup, escape
+    from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
     drawn = charts(content)
     present = {chart.section for chart in drawn}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["coded"] = lambda text: Markup(
-        re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
-    )
+    words, tables = _words(content), _tables(content)
     shown = [(k, t) for k, t in _SECTIONS if k in present or k not in _ONLY_WITH_FIGURES]
-    page: str = environment.get_template("report.html.j2").render(
-        **_words(content),
-        **_tables(content),
-        sections=shown,
-        present=present,
-        charts=drawn,
-        learning_legend=legend(shown_trials(content).values()),
-        css=Markup((_TEMPLATES / "report.css").read_text()),
-        js=Markup((_TEMPLATES / "report.js").read_text()),
-        plotly=Markup(get_plotlyjs()),
-        figures=Markup(figures_json(drawn)),
-        report_command=report_command or shlex.join(["ablate", "report", f"study={content.study}"]),
-        study_command=shlex.join(["ablate", "run", "-m", *content.arguments])
-        if content.arguments
-        else "",
+    page: str = (
+        pages.environment()
+        .get_template("report.html.j2")
+        .render(
+            **words,
+            **tables,
+            sections=shown,
+            shown={key for key, _ in shown},
+            present=present,
+            charts=drawn,
+            lead=next((chart for chart in drawn if chart.section == "lead"), None),
+            learning_legend=legend(shown_trials(content).values()),
+            css=Markup(pages.style()),
+            js=Markup(pages.page_script("report", "tables")),
+            plotly_file=plotly_file,
+            plotly="" if plotly_file else Markup(get_plotlyjs()),
+            index_file=index_file,
+            figures=Markup(figures_json(drawn)),
+            dark=Markup(script_json(DARK)),
+            report_command=report_command
+            or shlex.join(["ablate", "report", f"study={content.study}"]),
+            study_command=shlex.join(["ablate", "run", "-m", *content.arguments])
+            if content.arguments
+            else "",
+        )
     )
     return page
 
 
 def _words(content: ReportContent) -> dict[str, Any]:
     outcome, label, sentence = summaries.headline(content)
+    verdict = content.loaded.verdict
+    answer = (verdict.answer or sentence) if verdict else "There is no verdict yet."
     realised = figures.realised_frame(content.frames.audits)
     return {
         "study": content.study,
@@ -96,8 +105,12 @@ def _words(content: ReportContent) -> dict[str, Any]:
         "outcome": outcome,
         "outcome_label": label,
         "sentence": sentence,
-        "answer": content.loaded.verdict.answer if content.loaded.verdict else "",
-        "verdict_lines": list(summaries.under_headline(content)),
+        "answer": answer,
+        "facts": list(facts(content)),
+        "verdict_lines": [
+            *summaries.compared(content),
+            *([content.loaded.note] if verdict else []),
+        ],
         "evidence_lines": list(summaries.evidence(content)),
         "caveats": summaries.caveats(content),
         "effects_note": _effects_note(content),
@@ -125,7 +138,7 @@ def _tables(content: ReportContent) -> dict[str, Any]:
     return {
         "candidates": report_tables.candidates(content),
         "effects": report_tables.task_effects(content),
-        "trials": report_tables.trials(content),
+        "trials": trials(content),
         "surrogates": report_tables.surrogates(content),
         "audit_failures": report_tables.audit_failures(
             figures.realised_frame(content.frames.audits)
@@ -142,6 +155,4 @@ def figures_json(drawn: Sequence[Chart]) -> str:
     for figure in plain.values():
         # Every layout has the whole style; plotly's default template would add 7 kB per figure.
         figure["layout"].pop("template", None)
-    text = json.dumps(plain, separators=(",", ":"), allow_nan=False)
-    # Each "<" is inside a string, where JSON allows an escape: no name can end the element.
-    return text.replace("<", "\\u003c")
+    return script_json(plain)

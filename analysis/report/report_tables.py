@@ -1,188 +1,40 @@
-"""Tables of a report: each cell has a text to read and a number to sort by."""
+"""Tables of a report, except that of its trials."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from analysis.direction import loss_sign
-from analysis.figures.theme import number
 from analysis.frames.config_columns import sources_of
 from analysis.report.content import ReportContent
 from analysis.report.summaries import EFFECTS, mixture_in_words
+from analysis.report.tables import (
+    Cell,
+    Heading,
+    Row,
+    Table,
+    interval,
+    number_cell,
+    p_cell,
+    text_cell,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sweeps.verdict.contrasts import Estimate
-
 __all__ = [
-    "Cell",
-    "Heading",
-    "Row",
-    "Table",
     "audit_failures",
     "candidates",
     "data_sources",
-    "interval",
     "ledger",
     "left_out",
     "surrogates",
     "task_effects",
-    "trials",
 ]
 
 MOST_CANDIDATES = 30
 """Most rows of the candidates' table."""
-
-
-@dataclass(frozen=True)
-class Heading:
-    """Column of a table."""
-
-    title: str
-    number: bool = False
-    sortable: bool = True
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Cell of a table."""
-
-    text: str
-    number: float | str | None = None
-    """Key to sort by: a number, an empty text if it is missing, None for texts."""
-    more: str = ""
-    """Text that the page shows on request."""
-    more_label: str = ""
-    long: bool = False
-    """Long texts may break into lines."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """Row of a table, with its CSS class."""
-
-    cells: Sequence[Cell]
-    style: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Table with headings and rows."""
-
-    columns: Sequence[Heading]
-    rows: Sequence[Row] = field(default=())
-
-
-def _p(estimate: Estimate | None) -> Cell:
-    """Return a cell with the corrected p-value of a difference."""
-    from sweeps.verdict.p_values import p_value
-
-    if estimate is None:
-        return Cell("–", "")
-    return Cell(p_value(estimate.p_corrected), estimate.p_corrected)
-
-
-def _number(value: Any, digits: int = 5, form: str | None = None) -> Cell:
-    """Return a cell with a number; a dash that sorts last if it is missing."""
-    if value is None or value != value or (isinstance(value, float) and math.isinf(value)):
-        return Cell("–", "")
-    text = format(value, form) if form else number(float(value), digits)
-    return Cell(text, float(value))
-
-
-def _text(value: Any) -> Cell:
-    return Cell("" if value is None or value != value else str(value))
-
-
-def interval(found: Estimate | None) -> str:
-    """Format a difference with its interval, with signs."""
-    if found is None or found.value != found.value:
-        return "–"
-    if not math.isfinite(found.low) or not math.isfinite(found.high):
-        return f"{_signed(found.value)} (noise unknown)"
-    return f"{_signed(found.value)} [{_signed(found.low)}, {_signed(found.high)}]"
-
-
-def _signed(value: float) -> str:
-    """Format with a sign; a rounding error is 0."""
-    return f"{round(value, 12):+.3g}"
-
-
-def trials(content: ReportContent) -> Table:
-    """Return every trial, with the commands that repeat its runs on request."""
-    frame = content.frames.trials
-    shares = content.mixtures.set_index("trial") if not content.mixtures.empty else None
-    runs = _runs_by_trial(content)
-    heads = [Heading("trial"), Heading("name"), Heading("phase"), Heading("status")]
-    heads += [
-        Heading("runs", number=True),
-        Heading("score", number=True),
-        Heading("± SD of seeds", number=True),
-    ]
-    heads += [Heading(f"{name} (%)", number=True) for name in content.sources]
-    heads += [
-        Heading("tokens", number=True),
-        Heading("CPU (s)", number=True),
-        Heading("repeat", sortable=False),
-    ]
-    rows = []
-    for row in frame.to_dict("records"):
-        trial = str(row["trial"])
-        weights = [
-            _number(100.0 * shares.loc[trial, name], form=".1f")
-            if shares is not None and trial in shares.index
-            else Cell("–", "")
-            for name in content.sources
-        ]
-        cells = [
-            _text(trial),
-            _text(row["name"]),
-            _text(row["phase"]),
-            _text(row["status"]),
-            _number(row["runs"], form="d"),
-            _number(row["score"]),
-            _number(row["score_sd"], 2),
-            *weights,
-            _number(row["tokens"] if row["tokens"] == row["tokens"] else None, form=",d")
-            if _known(row["tokens"])
-            else Cell("–", ""),
-            _number(row["cpu_seconds"], form=".1f"),
-            _commands(runs.get(trial, [])),
-        ]
-        style = "failed" if row["status"] == "failed" else str(row["phase"] or "")
-        rows.append(Row(cells, style if style in ("failed", "baseline") else ""))
-    return Table(heads, rows)
-
-
-def _known(value: Any) -> bool:
-    import pandas as pd
-
-    return not pd.isna(value)
-
-
-def _runs_by_trial(content: ReportContent) -> dict[str, list[tuple[str, str, str]]]:
-    found: dict[str, list[tuple[str, str, str]]] = {}
-    reasons = content.frames.runs.set_index("run")["reason"].astype("str").to_dict()
-    for run in content.frames.files:
-        reason = str(reasons.get(run.run, ""))
-        reason = "" if reason in ("nan", "None", "<NA>") else reason
-        trial = str(run.manifest.get("trial"))
-        found.setdefault(trial, []).append((run.run, content.commands.get(run.run, ""), reason))
-    return found
-
-
-def _commands(runs: Sequence[tuple[str, str, str]]) -> Cell:
-    lines = []
-    for run, command, reason in runs:
-        lines.append(f"# {run}" + (f": {reason}" if reason else ""))
-        lines.append(command or "(its command was not recorded)")
-    return Cell(
-        "", None, "\n".join(lines), "command" if len(runs) == 1 else f"{len(runs)} commands"
-    )
 
 
 def candidates(content: ReportContent) -> Table | None:
@@ -212,13 +64,13 @@ def candidates(content: ReportContent) -> Table | None:
         rows.append(
             Row(
                 [
-                    _text(row.name),
+                    text_cell(row.name),
                     Cell(mixture_in_words(row.weights), long=True),
-                    _number(len(row.seeds), form="d"),
-                    _number(row.mean),
+                    number_cell(len(row.seeds), form="d"),
+                    number_cell(row.mean),
                     Cell(interval(advantage), advantage.value if advantage else ""),
-                    _p(advantage),
-                    _text("yes" if row.finalist else "no"),
+                    p_cell(advantage),
+                    text_cell("yes" if row.finalist else "no"),
                 ],
                 "baseline" if row.name == verdict.reference else "",
             )
@@ -250,15 +102,15 @@ def task_effects(content: ReportContent) -> Table | None:
     rows = [
         Row(
             [
-                _text(row.task),
-                _text(_SIGNS.get(row.effect, "") + EFFECTS[row.effect]),
+                text_cell(row.task),
+                text_cell(_SIGNS.get(row.effect, "") + EFFECTS[row.effect]),
                 Cell(interval(row.advantage), row.advantage.value if row.advantage else ""),
-                _p(row.advantage),
-                _number(row.reference),
-                _number(row.pick),
-                _text(row.metric),
-                _text("yes" if row.in_score else "no"),
-                _number(row.items, form="d"),
+                p_cell(row.advantage),
+                number_cell(row.reference),
+                number_cell(row.pick),
+                text_cell(row.metric),
+                text_cell("yes" if row.in_score else "no"),
+                number_cell(row.items, form="d"),
             ],
             EFFECTS[row.effect] if row.effect in _SIGNS else "",
         )
@@ -281,9 +133,9 @@ def surrogates(content: ReportContent) -> Table | None:
     rows = [
         Row(
             [
-                _text(r["name"]),
+                text_cell(r["name"]),
                 *(
-                    _number(r[key], form=".3f")
+                    number_cell(r[key], form=".3f")
                     for key in ("rank_correlation", "r2", "rmse", "regret")
                 ),
             ]
@@ -309,12 +161,12 @@ def audit_failures(realised: pd.DataFrame) -> Table | None:
     rows = [
         Row(
             [
-                _text(r["run"]),
-                _text(r["stage"]),
-                _text(r["source"]),
-                _number(r["asked"], form=".3f"),
-                _number(r["realised"], form=".3f"),
-                _number(r["gap"], form="+.3f"),
+                text_cell(r["run"]),
+                text_cell(r["stage"]),
+                text_cell(r["source"]),
+                number_cell(r["asked"], form=".3f"),
+                number_cell(r["realised"], form=".3f"),
+                number_cell(r["gap"], form="+.3f"),
             ],
             "failed",
         )
@@ -345,13 +197,13 @@ def ledger(frame: pd.DataFrame) -> Table | None:
 def _ledger_row(phase: str, row: Mapping[str, Any] | pd.Series[Any]) -> Row:
     return Row(
         [
-            _text(phase),
-            _number(int(row["runs"]), form="d"),
-            _number(int(row["tokens"]), form=",d"),
-            _number(row["train_hours"], 3),
-            _number(row["score_hours"], 3),
-            _number(row["wall_hours"], 3),
-            _number(row["flops"], 3),
+            text_cell(phase),
+            number_cell(int(row["runs"]), form="d"),
+            number_cell(int(row["tokens"]), form=",d"),
+            number_cell(row["train_hours"], 3),
+            number_cell(row["score_hours"], 3),
+            number_cell(row["wall_hours"], 3),
+            number_cell(row["flops"], 3),
         ]
     )
 
@@ -391,5 +243,5 @@ def left_out(content: ReportContent) -> Table | None:
     verdict = content.loaded.verdict
     if verdict is None or not verdict.left_out:
         return None
-    rows = [Row([_text(run), Cell(why, long=True)]) for run, why in verdict.left_out.items()]
+    rows = [Row([text_cell(run), Cell(why, long=True)]) for run, why in verdict.left_out.items()]
     return Table([Heading("run"), Heading("reason")], rows)

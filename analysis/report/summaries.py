@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from analysis.direction import minimised
 from analysis.figures.theme import number
 from analysis.report.content import ReportContent
+from analysis.report.facts import cost_value, percent
 from analysis.score_fit import LEVEL
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ __all__ = [
     "EFFECTS",
     "audit",
     "caveats",
+    "compared",
     "cost",
     "evidence",
     "headline",
@@ -53,22 +56,33 @@ def headline(content: ReportContent) -> tuple[str, str, str]:
     return verdict.outcome, _LABELS[verdict.outcome], verdict.sentence
 
 
-def under_headline(content: ReportContent) -> Iterator[str]:
-    """Yield the lines below the verdict: the comparison, better and worse tasks, risk, next steps."""
+def compared(content: ReportContent) -> Iterator[str]:
+    """Yield the two candidates compared, the better and worse tasks, and what a tie means."""
     verdict = content.loaded.verdict
     if verdict is None:
         return
-    yield from _compared(verdict)
+    yield from _compared(content, verdict)
     yield from _effects(verdict)
+    if verdict.outcome == "tie" and verdict.reference == verdict.baseline:
+        yield f"A tie is a result: the study gives no reason to change from {verdict.reference}."
+
+
+def under_headline(content: ReportContent) -> Iterator[str]:
+    """Yield the lines below a verdict that has no facts beside it: comparison, tasks, risk, next steps."""
+    verdict = content.loaded.verdict
+    if verdict is None:
+        return
+    from sweeps.verdict.messages import number as rounded
+
+    yield from compared(content)
     chance = verdict.regret.chance
     if chance is not None:
         yield (
-            f"Risk: the chance that {verdict.pick} is worse than {verdict.reference} is {chance:.1%}. "
-            f"The expected loss is {number(verdict.regret.expected, 2)} if it is taken, "
-            f"{number(verdict.regret.expected_if_kept, 2)} if it is not."
+            f"Risk: the chance that {verdict.pick} is worse than {verdict.reference} is "
+            f"{percent(chance)}. "
+            f"The expected loss is {rounded(verdict.regret.expected, 2)} if it is taken, "
+            f"{rounded(verdict.regret.expected_if_kept, 2)} if it is not."
         )
-    if verdict.outcome == "tie" and verdict.reference == verdict.baseline:
-        yield f"A tie is a result: the study gives no reason to change from {verdict.reference}."
     if verdict.settle_text:
         yield f"What would settle it: {verdict.settle_text}"
     if content.loaded.note:
@@ -90,13 +104,20 @@ def mixture_in_words(weights: Mapping[str, float]) -> str:
     return ", ".join(parts)
 
 
-def _compared(verdict: Verdict) -> Iterator[str]:
+def _compared(content: ReportContent, verdict: Verdict) -> Iterator[str]:
     known = {row.name: row.weights for row in verdict.candidates}
-    parts = [
-        f"{name} is {mixture_in_words(known[name])}"
-        for name in (verdict.pick, verdict.reference)
-        if known.get(name)
-    ]
+    parts = []
+    for name in (verdict.pick, verdict.reference):
+        described = [mixture_in_words(known[name])] if known.get(name) else []
+        trial = content.trial_of(name)
+        values = [
+            f"{path} {of_trial[trial]}"
+            for path, of_trial in content.parameters.items()
+            if trial in of_trial
+        ]
+        described += values[:MOST_SOURCES]
+        if described:
+            parts.append(f"{name} is {', '.join(described)}")
     if parts:
         yield f"Compared: {'; '.join(parts)}."
 
@@ -194,8 +215,8 @@ def _tied_share(content: ReportContent) -> float | None:
 
     if content.fit is None or content.mixtures.empty:
         return None
-    minimised = bool((content.mixtures["direction"] == "minimize").any())
-    return float(indistinct(content.fit.prediction, minimised=minimised).mean())
+    lower = minimised(content.mixtures)
+    return float(indistinct(content.fit.prediction, minimised=lower).mean())
 
 
 def signal(content: ReportContent) -> Iterator[str]:
@@ -233,11 +254,12 @@ def audit(content: ReportContent, realised: pd.DataFrame) -> Iterator[str]:
 def cost(content: ReportContent) -> Iterator[str]:
     """Yield the cost of the study."""
     frame = content.frames.cost
-    cpu = float(frame["train_cpu_seconds"].sum() + frame["eval_cpu_seconds"].sum())
-    if cpu <= 0:
+    if float(frame[["train_cpu_seconds", "eval_cpu_seconds", "wall_seconds"]].sum().sum()) <= 0:
         yield "No run has recorded its cost yet."
         return
     yield (
-        f"{cpu / 3600:.3g} CPU-hours, {float(frame['flops'].sum()):.3g} training FLOPs, "
+        f"{cost_value(content)}, {float(frame['flops'].sum()):.3g} training FLOPs, "
         f"{int(frame['tokens'].fillna(0).sum()):,} tokens trained on."
     )
+    for one in content.promoted:
+        yield f"The full run {one.full} of promotion {one.name}: {one.cost}, an estimate."

@@ -12,7 +12,7 @@ from typing import Any
 
 from ablations.markdown import escaped, in_code
 from ablations.quantities import count
-from sweeps.promotion.schedule_text import learning_rate_sentence, schedule_rows
+from sweeps.promotion.schedule_text import hours_words, learning_rate_sentence, schedule_rows
 
 __all__ = ["card", "watch_list"]
 
@@ -161,8 +161,9 @@ def _cost(record: Mapping[str, Any]) -> Iterator[str]:
     yield "## Cost (an estimate)"
     yield ""
     yield (
-        f"{cost['flops']:.3g} FLOPs; {_hours(cost['device_hours'])} of one device; "
-        f"{_hours(24.0 * cost['wall_days'])} on all {cost['devices']}; {cost['usd']:,.0f} dollars."
+        f"{cost['flops']:.3g} FLOPs; {hours_words(cost['device_hours'])} of one device; "
+        f"{hours_words(24.0 * cost['wall_days'])} on all {cost['devices']}; "
+        f"{cost['usd']:,.0f} dollars."
     )
     yield ""
     yield (
@@ -172,7 +173,9 @@ def _cost(record: Mapping[str, Any]) -> Iterator[str]:
         "FLOPs per token: 6 per matrix parameter and 12 · layers · width · length for attention."
     )
     yield ""
-    hours = ", ".join(f"{name} {_hours(value)}" for name, value in record["stage_hours"].items())
+    hours = ", ".join(
+        f"{name} {hours_words(value)}" for name, value in record["stage_hours"].items()
+    )
     yield f"Of one device, by stage: {hours}."
     yield ""
 
@@ -187,13 +190,6 @@ def _provenance(record: Mapping[str, Any]) -> Iterator[str]:
     for run in made["runs"]:
         yield f"- run `{run['name']}`, fingerprint {run['fingerprint'][:12]}"
     yield "- everything above, for programs: `promotion.json`; the verdict: `evidence/verdict.json`"
-
-
-def _hours(hours: float) -> str:
-    if hours >= 1.0:
-        days = f" ({hours / 24.0:,.1f} days)" if hours >= 48.0 else ""
-        return f"{hours:,.0f} hours{days}"
-    return f"{60.0 * hours:,.1f} minutes"
 
 
 def watch_list(record: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from ablations.markdown import escaped
 from ablations.mixture.schedule import decay_words
 from ablations.quantities import count
 
-__all__ = ["learning_rate_sentence", "schedule_rows"]
+__all__ = ["cost_words", "hours_words", "learning_rate_sentence", "schedule_rows"]
 
 
 def schedule_rows(
@@ -54,3 +54,21 @@ def learning_rate_sentence(record: Mapping[str, Any]) -> str:
         f"{decay_words(**rate)} of {rate['total_steps']:,} steps. A step is "
         f"{record['tokens_per_step']:,} tokens."
     )
+
+
+def cost_words(cost: Mapping[str, Any]) -> str:
+    """Return the estimated cost of a full run: hours of one device, and dollars if these have a price."""
+    text = f"{hours_words(cost['device_hours'])} of one device"
+    return f"{text}, {cost['usd']:,.0f} dollars" if cost["usd"] else text
+
+
+def hours_words(hours: float) -> str:
+    """Return hours for people: minutes below one hour, days beside them from two days on.
+
+    >>> hours_words(0.5), hours_words(5.0), hours_words(480.0)
+    ('30.0 minutes', '5 hours', '480 hours (20.0 days)')
+    """
+    if hours >= 1.0:
+        days = f" ({hours / 24.0:,.1f} days)" if hours >= 48.0 else ""
+        return f"{hours:,.0f} hours{days}"
+    return f"{60.0 * hours:,.1f} minutes"

@@ -1,59 +1,72 @@
 "use strict";
-// Draw figures one after another, so that the page can be read while they are drawn.
-const figures = JSON.parse(document.getElementById("figures").textContent);
+// Figures are drawn one after another, so that the page can be read while they are drawn.
+const read = (id) => JSON.parse(document.getElementById(id).textContent);
+const figures = read("figures"), dark = read("dark");
 const settings = { responsive: true, displaylogo: false, displayModeBar: false };
+const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+
+// The same figure in other colours; the cells of a heat map stay light, and so the letters in them dark.
+function recoloured(value) {
+  if (typeof value === "string") return dark[value] ?? value;
+  if (Array.isArray(value)) return value.map(recoloured);
+  if (value === null || typeof value !== "object") return value;
+  const kept = value.type === "heatmap" ? ["textfont", "colorscale"] : [];
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, kept.includes(key) ? inner : recoloured(inner)]));
+}
+function drawing(place, key, { light = !prefersDark.matches, width = null } = {}) {
+  const { data, layout } = light ? figures[key] : recoloured(figures[key]);
+  const shape = { ...layout };
+  if (width !== null) Object.assign(shape, { width, autosize: false });
+  else if (place.closest(".screen") && innerWidth < 600) {
+    // A phone's first screen also has to hold the answer and the facts.
+    shape.height = Math.min(layout.height, 330);
+    place.style.height = shape.height + "px";
+  }
+  return Plotly.react(place, data, shape, settings);
+}
+const places = () => Object.keys(figures).map((key) => [document.getElementById("figure-" + key), key]);
 async function draw() {
-  for (const [key, figure] of Object.entries(figures)) {
-    const place = document.getElementById("figure-" + key);
-    await Plotly.newPlot(place, figure.data, figure.layout, settings);
+  for (const [place, key] of places()) {
+    if (typeof Plotly === "undefined") {
+      place.className = "missing";
+      place.style.height = "";
+      place.textContent = "This figure needs plotly's script, which lies beside the report: copy it too, or make the " +
+        "report again with single_file=true.";
+      continue;
+    }
+    await drawing(place, key);
     place.dataset.drawn = "yes";
     await new Promise((go) => setTimeout(go, 0));
   }
   document.body.dataset.drawn = "yes";
 }
 draw();
+function redraw(how) {
+  if (typeof Plotly !== "undefined") for (const [place, key] of places()) if (place.dataset.drawn) drawing(place, key, how);
+}
+prefersDark.addEventListener("change", () => redraw());
 
-// Tables: a click on a heading sorts, missing values last; a search keeps the rows that contain every word.
-function value(row, column) {
-  const cell = row.cells[column];
-  const given = cell.dataset.value;
-  if (given === undefined) return cell.textContent.trim().toLowerCase();
-  return given === "" ? null : Number(given);
-}
-function sort(table, heading) {
-  const column = heading.cellIndex;
-  const down = heading.getAttribute("aria-sort") === "ascending";
-  for (const other of heading.parentNode.cells)
-    if (other.hasAttribute("aria-sort")) other.setAttribute("aria-sort", "none");
-  heading.setAttribute("aria-sort", down ? "descending" : "ascending");
-  const rows = [...table.tBodies[0].rows].map((row) => [value(row, column), row]);
-  rows.sort(([a], [b]) => {
-    if (a === null || b === null) return (a === null) - (b === null);
-    return (a < b ? -1 : a > b ? 1 : 0) * (down ? -1 : 1);
-  });
-  table.tBodies[0].append(...rows.map(([, row]) => row));
-}
-for (const table of document.querySelectorAll("table.sortable")) {
-  for (const heading of table.tHead.rows[0].cells) {
-    if (!heading.hasAttribute("aria-sort")) continue;
-    heading.tabIndex = 0;
-    heading.addEventListener("click", () => sort(table, heading));
-    heading.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); sort(table, heading); }
-    });
-  }
-}
-for (const box of document.querySelectorAll("input[data-table]")) {
-  const table = document.getElementById(box.dataset.table);
-  const count = document.getElementById(box.dataset.table + "-count");
-  box.addEventListener("input", () => {
-    const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let shown = 0;
-    for (const row of table.tBodies[0].rows) {
-      const text = row.textContent.toLowerCase();
-      row.hidden = !words.every((word) => text.includes(word));
-      shown += row.hidden ? 0 : 1;
+// Paper: light figures that fit its width, and nothing folded except the commands of trials.
+let folded = [];
+addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll("details.fold:not([open])")];
+  for (const fold of folded) fold.open = true;
+  redraw({ light: true, width: 660 });
+});
+addEventListener("afterprint", () => {
+  for (const fold of folded) fold.open = false;
+  redraw();
+});
+
+// The navigation marks the section that is read; a link into a fold opens it.
+const links = new Map([...document.querySelectorAll("nav a[href^='#']")].map((a) => [a.hash.slice(1), a]));
+const seen = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    if (!entry.isIntersecting) continue;
+    for (const [id, link] of links) {
+      if (id === entry.target.id) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
     }
-    count.textContent = shown + " of " + table.tBodies[0].rows.length;
-  });
-}
+  }
+}, { rootMargin: "-15% 0px -75% 0px" });
+for (const section of document.querySelectorAll("main > section")) seen.observe(section);
