@@ -75,8 +75,15 @@ def ratio_curve(
     title = f"weight of {source}; the rest is {other}"
     ends = span(frame[source].tolist())
     figure.layout.xaxis = axis(title, "share of tokens", tickformat=".0%", range=ends)
-    figure.layout.yaxis = axis(score)
+    figure.layout.yaxis = axis(score, range=_heights(frame, seeds))
     return figure
+
+
+def _heights(frame: pd.DataFrame, seeds: pd.DataFrame | None) -> tuple[float, float]:
+    """Return the range of the scores with their bars; a wide band of the surrogate is cut."""
+    bars = (1.96 * frame["stderr"]).fillna(0.0)
+    runs = seeds["score"].tolist() if seeds is not None else []
+    return span([*(frame["score"] - bars), *(frame["score"] + bars), *runs], 0.12)
 
 
 def _range(
@@ -165,11 +172,20 @@ def _add_band(figure: go.Figure, line: pd.DataFrame, source: str) -> None:
 
 
 def _name_marked(figure: go.Figure, frame: pd.DataFrame, source: str) -> None:
-    """Write the names of the marked trials beside them, in turn above and below."""
-    for place, row in enumerate(
-        frame[frame["kind"] != "trial"].sort_values(source).to_dict("records")
-    ):
+    """Write the names of the marked trials beside them: towards the middle of the figure.
+
+    A name that would meet the one before it goes to the other side.
+    """
+    low, high = _heights(frame, None)
+    left, right = span(frame[source].tolist())
+    before: tuple[float, float, bool] | None = None
+    for row in frame[frame["kind"] != "trial"].sort_values(source).to_dict("records"):
         name = row["name"] if isinstance(row["name"], str) else row["trial"]
+        x, y = (row[source] - left) / (right - left), (row["score"] - low) / (high - low)
+        above = y < 0.5
+        if before is not None and x - before[0] < 0.3 and abs(y - before[1]) < 0.3:
+            above = not before[2]
+        before = x, y, above
         figure.add_annotation(
             x=row[source],
             y=row["score"],
@@ -178,7 +194,7 @@ def _name_marked(figure: go.Figure, frame: pd.DataFrame, source: str) -> None:
             arrowhead=0,
             arrowwidth=0.8,
             ax=0,
-            ay=-36 if place % 2 else 36,
+            ay=-30 if above else 30,
             font={"size": 11},
             bgcolor="rgba(255,255,255,0.8)",
         )

@@ -23,5 +23,7 @@ class Chart:
     caption: str
     """One or two sentences that explain the figure."""
     figure: go.Figure
+    phone_height: int | None = None
+    """Height in pixels on a phone, if it can be lower there."""
     small: bool = False
     """Small figures are shown side by side."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from analysis.report.content import ReportContent
     from sweeps.verdict.verdict_record import Verdict
 
-__all__ = ["Fact", "cost_value", "facts", "percent"]
+__all__ = ["Fact", "cost_value", "facts", "hours_of", "percent"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ def facts(content: ReportContent) -> Iterator[Fact]:
     if verdict is None:
         yield _progress(content)
     else:
-        yield _difference(verdict, content.score)
+        yield _difference(verdict)
         yield _risk(verdict)
     yield _cost(content)
     if verdict is not None and verdict.tasks:
@@ -45,12 +45,11 @@ def facts(content: ReportContent) -> Iterator[Fact]:
     yield from _next(content)
 
 
-def _difference(verdict: Verdict, score: str) -> Fact:
+def _difference(verdict: Verdict) -> Fact:
     from sweeps.verdict.p_values import p_equals
 
     found = verdict.advantage
-    better = score.rsplit("; ", 1)[-1]
-    compared = f"{verdict.pick} against {verdict.reference}; + = better ({better} in the score)"
+    compared = f"{verdict.pick} minus {verdict.reference}; + = better"
     if not math.isfinite(found.standard_error):
         return Fact(
             name="Difference",
@@ -58,8 +57,8 @@ def _difference(verdict: Verdict, score: str) -> Fact:
             lines=("interval unknown: the study does not show the training noise", compared),
         )
     interval = (
-        f"{1 - verdict.alpha:.0%} interval {signed(found.low)} to {signed(found.high)}, "
-        f"corrected {p_equals(found.p_corrected)}"
+        f"{1 - verdict.alpha:.0%} interval {signed(found.low)} to {signed(found.high)} "
+        f"({p_equals(found.p_corrected)}, corrected)"
     )
     return Fact(name="Difference", value=signed(found.value), lines=(interval, compared))
 
@@ -96,29 +95,34 @@ def _cost(content: ReportContent) -> Fact:
     states = ", ".join(f"{n:,} {status}" for status, n in sorted(counts.items()))
     runs = sum(counts.values())
     tokens = int(content.frames.cost["tokens"].fillna(0).sum())
-    return Fact(
-        name="Cost",
-        value=cost_value(content),
-        lines=(
-            f"{runs:,} run{'' if runs == 1 else 's'}: {states}",
-            f"{count(tokens, digits=3)} tokens trained on",
-        ),
-    )
+    lines = [f"{runs:,} run{'' if runs == 1 else 's'}: {states}"]
+    if tokens:
+        lines.append(f"{count(tokens, digits=3)} tokens trained on")
+    return Fact(name="Cost", value=cost_value(content), lines=tuple(lines))
 
 
 def cost_value(content: ReportContent) -> str:
-    """Return the time that a study took: of the CPU if nothing else trained it, else of its runs."""
-    from sweeps.promotion.schedule_text import hours_words
-
+    """Return the time that a study took, in words."""
     frame = content.frames.cost
     cpu = float(frame["train_cpu_seconds"].sum() + frame["eval_cpu_seconds"].sum()) / 3600.0
     wall = float(frame["wall_seconds"].sum()) / 3600.0
     devices = sorted(set(frame["device"].dropna().astype("str")))
+    return hours_of(cpu=cpu, wall=wall, devices=devices)[1]
+
+
+def hours_of(*, cpu: float, wall: float, devices: Sequence[str]) -> tuple[float, str]:
+    """Return the hours that runs took: of the CPU if nothing else trained them, else by the wall clock.
+
+    Returns:
+        The hours, and the same in words.
+    """
+    from sweeps.promotion.schedule_text import hours_words
+
     if cpu + wall <= 0.0:
-        return "not recorded yet"
-    if devices in ([], ["cpu"]):
-        return f"{hours_words(cpu)} of one CPU core"
-    return f"{hours_words(wall)} of runs on {', '.join(devices)}"
+        return 0.0, "not recorded yet"
+    if list(devices) in ([], ["cpu"]):
+        return cpu, f"{hours_words(cpu)} of one CPU core"
+    return wall, f"{hours_words(wall)} of runs on {', '.join(devices)}"
 
 
 def _tasks(verdict: Verdict) -> Fact:

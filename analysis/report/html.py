@@ -18,7 +18,7 @@ from analysis.report.chart import Chart
 from analysis.report.charts import charts, shown_trials
 from analysis.report.content import ReportContent
 from analysis.report.facts import facts
-from analysis.report.legend import legend
+from analysis.report.legend import figure_legend, legend
 from analysis.report.tables import script_json
 from analysis.report.trials_table import trials
 
@@ -61,6 +61,10 @@ def render_html(
 
     drawn = charts(content)
     present = {chart.section for chart in drawn}
+    lead = next((chart for chart in drawn if chart.section == "lead"), None)
+    marks = figure_legend(lead.figure) if lead else []
+    if lead is not None:
+        lead.figure.layout.showlegend = False
     words, tables = _words(content), _tables(content)
     shown = [(k, t) for k, t in _SECTIONS if k in present or k not in _ONLY_WITH_FIGURES]
     page: str = (
@@ -73,7 +77,8 @@ def render_html(
             shown={key for key, _ in shown},
             present=present,
             charts=drawn,
-            lead=next((chart for chart in drawn if chart.section == "lead"), None),
+            lead=lead,
+            lead_legend=marks,
             learning_legend=legend(shown_trials(content).values()),
             css=Markup(pages.style()),
             js=Markup(pages.page_script("report", "tables")),
@@ -95,7 +100,7 @@ def render_html(
 def _words(content: ReportContent) -> dict[str, Any]:
     outcome, label, sentence = summaries.headline(content)
     verdict = content.loaded.verdict
-    answer = (verdict.answer or sentence) if verdict else "There is no verdict yet."
+    answer, span = summaries.answer_parts(verdict)
     realised = figures.realised_frame(content.frames.audits)
     return {
         "study": content.study,
@@ -106,6 +111,7 @@ def _words(content: ReportContent) -> dict[str, Any]:
         "outcome_label": label,
         "sentence": sentence,
         "answer": answer,
+        "range": span,
         "facts": list(facts(content)),
         "verdict_lines": [
             *summaries.compared(content),

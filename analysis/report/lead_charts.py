@@ -55,6 +55,7 @@ def _ratio(content: ReportContent, drawn: pd.DataFrame) -> Chart:
     seeds = figures.ratio_seeds_frame(frames.runs, frames.sources, names[0], stage=content.stage)
     return Chart(
         key="ratio",
+        phone_height=250,
         section="lead",
         title="Score over the ratio",
         caption=f"{_judged(content, 'Grey: the shares that may be best')}"
@@ -73,6 +74,7 @@ def _ternary(content: ReportContent, drawn: pd.DataFrame) -> Chart:
     fit = content.fit
     return Chart(
         key="ternary",
+        phone_height=320,
         section="lead",
         title="Map of mixtures",
         caption=f"Each corner is one source alone. {_judged(content)}"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EFFECTS",
+    "OUTCOMES",
+    "answer_parts",
     "audit",
     "caveats",
     "compared",
@@ -32,12 +34,12 @@ __all__ = [
     "under_headline",
 ]
 
-_LABELS = {
+OUTCOMES: Mapping[str, str] = {
     "winner": "winner",
     "tie": "tie",
     "keep-baseline": "keep the baseline",
-    "none": "no verdict",
 }
+"""Outcome in the stored verdict → its words in reports."""
 
 EFFECTS: Mapping[str, str] = {
     "gains": "better",
@@ -52,8 +54,22 @@ def headline(content: ReportContent) -> tuple[str, str, str]:
     """Return the outcome, its label, and the verdict in one sentence."""
     verdict = content.loaded.verdict
     if verdict is None:
-        return "none", _LABELS["none"], content.loaded.note
-    return verdict.outcome, _LABELS[verdict.outcome], verdict.sentence
+        return "none", "no verdict", content.loaded.note
+    return verdict.outcome, OUTCOMES[verdict.outcome], verdict.sentence
+
+
+def answer_parts(verdict: Verdict | None) -> tuple[str, str]:
+    """Return the advice of the answer, and the range of mixtures that may be best.
+
+    The recorded answer is "RANGE; ADVICE."; the advice comes first on a page. Without an answer in weights
+    the advice is the verdict's sentence.
+    """
+    if verdict is None:
+        return "There is no verdict yet.", ""
+    span, _, advice = verdict.answer.rpartition("; ")
+    if not span:
+        return verdict.answer or verdict.sentence, ""
+    return f"{advice[0].upper()}{advice[1:]}", f"{span}."
 
 
 def compared(content: ReportContent) -> Iterator[str]:

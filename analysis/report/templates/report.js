@@ -17,13 +17,22 @@ function drawing(place, key, { light = !prefersDark.matches, width = null } = {}
   const { data, layout } = light ? figures[key] : recoloured(figures[key]);
   const shape = { ...layout };
   if (width !== null) Object.assign(shape, { width, autosize: false });
-  else if (place.closest(".screen") && innerWidth < 600) {
+  else {
     // A phone's first screen also has to hold the answer and the facts.
-    shape.height = Math.min(layout.height, 330);
+    const lower = innerWidth < 600 ? Number(place.dataset.phoneHeight) : 0;
+    shape.height = lower || layout.height;
     place.style.height = shape.height + "px";
   }
   return Plotly.react(place, data, shape, settings);
 }
+function recolourLegends() {
+  for (const path of document.querySelectorAll(".legend path"))
+    for (const name of ["fill", "stroke"]) {
+      const own = (path.dataset[name] ??= path.getAttribute(name) ?? "none");
+      path.setAttribute(name, prefersDark.matches ? (dark[own] ?? own) : own);
+    }
+}
+recolourLegends();
 const places = () => Object.keys(figures).map((key) => [document.getElementById("figure-" + key), key]);
 async function draw() {
   for (const [place, key] of places()) {
@@ -44,7 +53,7 @@ draw();
 function redraw(how) {
   if (typeof Plotly !== "undefined") for (const [place, key] of places()) if (place.dataset.drawn) drawing(place, key, how);
 }
-prefersDark.addEventListener("change", () => redraw());
+prefersDark.addEventListener("change", () => { redraw(); recolourLegends(); });
 
 // Paper: light figures that fit its width, and nothing folded except the commands of trials.
 let folded = [];
