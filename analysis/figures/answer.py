@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from analysis.figures.mixtures import COLOURS, MARKS
+from analysis.figures.mixtures import COLOURS, LABELS, MARKS
 from analysis.figures.theme import (
     GREY,
     INK,
@@ -164,7 +164,7 @@ def advantages(frame: pd.DataFrame, *, reference: str, won: bool) -> go.Figure:
     parts = (
         ("may be best", shown[~shown["pick"] & shown["may_be_best"]], "trial", ""),
         ("ruled out as the best", shown[~shown["pick"] & ~shown["may_be_best"]], "trial", "-open"),
-        (kind, shown[shown["pick"]], kind, ""),
+        (LABELS[kind], shown[shown["pick"]], kind, ""),
     )
     for name, part, of, suffix in parts:
         if part.empty:

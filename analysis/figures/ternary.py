@@ -58,7 +58,7 @@ def ternary_map(
             part &= ~out
         _add_trials(figure, frame[part], names, kind, shared)
     # One of the traces has the colour bar of all.
-    figure.data[-1].marker.update(showscale=True, colorbar=colour_bar(score))
+    figure.data[-1].marker.update(showscale=True, colorbar=colour_bar(score, y=1.1))
     if optimum is not None:
         _add_optimum(figure, names, optimum)
     figure.layout.ternary = _corners(names)

@@ -124,7 +124,8 @@ def _compared(content: ReportContent, verdict: Verdict) -> Iterator[str]:
     known = {row.name: row.weights for row in verdict.candidates}
     parts = []
     for name in (verdict.pick, verdict.reference):
-        described = [mixture_in_words(known[name])] if known.get(name) else []
+        varies = known.get(name) and (content.searched or not content.parameters)
+        described = [mixture_in_words(known[name])] if varies else []
         trial = content.trial_of(name)
         values = [
             f"{path} {of_trial[trial]}"

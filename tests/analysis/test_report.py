@@ -26,7 +26,7 @@ from analysis.report import (
     report_tables,
     summaries,
 )
-from analysis.report.charts import Chart
+from analysis.report.chart import Chart
 from analysis.report.html import figures_json
 from analysis.report.legend import legend
 from analysis.study_files import load_verdict, rerun_command
@@ -49,17 +49,17 @@ def test_the_page_answers_in_the_order_of_the_questions(page: str) -> None:
         "learning",
         "trials",
         "surrogates",
-        "signal",
         "data",
         "cost",
         "provenance",
     ]
     found = re.findall(r'<section id="(\w+)"', page)
     assert found == wanted
-    # A study of two sources opens with its ratio curve: the answer, the figure, then the risk.
+    # A study of two sources opens with its ratio curve: the answer, the figure, then the facts.
     verdict = page[page.index('<section id="verdict"') : page.index('<section id="evidence"')]
-    assert verdict.index('class="sentence"') < verdict.index('id="figure-ratio"')
-    assert verdict.index('id="figure-ratio"') < verdict.index('class="under"')
+    assert verdict.index('id="the-answer"') < verdict.index('id="figure-ratio"')
+    assert verdict.index('id="figure-ratio"') < verdict.index('class="facts"')
+    assert re.findall(r"<dt>(.*?)</dt>", verdict) == ["Difference", "Risk", "Cost", "Tasks", "Next"]
     assert list(re.findall(r'<a href="#(\w+)"', page)) == wanted
 
 
@@ -81,7 +81,10 @@ def test_the_verdict_stands_first_and_a_tie_is_called_a_tie(
     assert verdict is not None
     assert verdict.outcome == "tie"
     text = without_scripts(page)
-    assert text.index("<h2>Verdict</h2>") < text.index(escape(verdict.sentence))
+    span, advice = verdict.answer.removesuffix(".").rsplit("; ", 1)
+    first = [f">{advice[0].upper()}{advice[1:]}.</h2>", f"<p>{span}.</p>", escape(verdict.sentence)]
+    assert sorted(first, key=text.index) == first
+    assert text.index('<span class="badge">tie</span>') < text.index(first[0])
     assert "Not distinguishable from the best" in text
 
 
@@ -132,7 +135,7 @@ def test_better_and_worse_tasks_are_counted_and_listed_first(content: ReportCont
     shown = ["▲ better"] * 2 + ["▼ worse"] + ["no significant difference"] * 2 + ["unknown"]
     assert [row.cells[1].text for row in table.rows] == shown
     page = render_html(moved)
-    assert "<h3>Better and worse tasks</h3>" in page
+    assert "<summary>Better and worse tasks (6 rows)</summary>" in page
     for style in ("better", "worse"):
         assert f'<tr class="{style}">' in page
         assert f"tr.{style} td" in page
@@ -169,15 +172,15 @@ def test_the_page_says_where_its_data_comes_from() -> None:
 
 
 def test_small_figures_share_a_legend_of_the_marks_that_they_draw(page: str) -> None:
-    found = re.search(r'<ul class="legend">.*?</ul>', page, flags=re.S)
-    assert found is not None
-    labels = re.findall(r"</svg>(.*?)</li>", found[0])
+    found = re.findall(r'<ul class="legend">.*?</ul>', page, flags=re.S)
+    assert len(found) == 2, "one beside the answer, one of the small figures"
+    labels = re.findall(r"</svg>(.*?)</li>", found[1])
     drawn = json.loads(re.findall(r'id="figures">(.*?)</script>', page, flags=re.S)[0])
     curves = drawn["learning-task_00"]
     assert not curves["layout"]["showlegend"]
     series = [trace for trace in curves["data"] if trace.get("name")]
     assert [trace["name"] for trace in series] == labels
-    assert re.findall(r'fill="(#\w+)"', found[0]) == [trace["line"]["color"] for trace in series]
+    assert re.findall(r'fill="(#\w+)"', found[1]) == [trace["line"]["color"] for trace in series]
 
 
 def test_every_style_of_a_series_has_a_mark() -> None:
@@ -343,7 +346,8 @@ def test_the_command_writes_page_markdown_and_frames(
     arguments = ["report", "study=ratio", f"runs_dir={runs_dir}", f"out={tmp_path / 'r.html'}"]
     arguments += [f"markdown={tmp_path / 'r.md'}", f"frames={tmp_path / 'f'}", "frames_format=csv"]
     assert main([*arguments, "surrogates=[linear]", "verdict=none"]) == 0
-    assert (tmp_path / "r.html").stat().st_size > 1e6
+    (script,) = tmp_path.glob("plotly-*.min.js")
+    assert f'<script src="{script.name}"></script>' in (tmp_path / "r.html").read_text()
     assert (tmp_path / "r.md").exists()
     assert (tmp_path / "f" / "trials.csv").exists()
     assert str(tmp_path / "r.html") in capsys.readouterr().out
