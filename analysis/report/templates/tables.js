@@ -63,8 +63,10 @@ function wake(table) {
     const start = size === Infinity ? 0 : page * size, part = shown.slice(start, start + size);
     body.replaceChildren(...part.map((row) => build(row, heads)));
     for (const turn of turns) turn.disabled = turn.dataset.turn < 0 ? page === 0 : page === last;
-    const of = shown.length.toLocaleString("en") + " of " + rows().length.toLocaleString("en");
-    if (count) count.textContent = part.length < shown.length ? `${start + 1}–${start + part.length} of ${of}` : of;
+    const text = (number) => number.toLocaleString("en");
+    const span = part.length < shown.length ? `${text(start + 1)}–${text(start + part.length)} of ` : "";
+    const found = shown.length < rows().length || !span ? `${text(shown.length)} of ` : "";
+    if (count) count.textContent = span + found + text(rows().length);
   }
   table.tHead.addEventListener("click", (event) => {
     const heading = event.target.closest("th");
