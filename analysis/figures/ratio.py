@@ -15,6 +15,7 @@ from analysis.figures.theme import (
     empty_figure,
     span,
     translucent,
+    write_over,
 )
 from analysis.frames.views import weights
 
@@ -43,6 +44,7 @@ def ratio_curve(
     *,
     seeds: pd.DataFrame | None = None,
     prediction: pd.DataFrame | None = None,
+    verdict: str | None = None,
     score: str = "score",
 ) -> go.Figure:
     """Draw the score over the weight of the first of two sources.
@@ -53,6 +55,7 @@ def ratio_curve(
         names: Two sources; the first is on the axis.
         seeds: Frame from :func:`ratio_seeds_frame`: single runs, drawn small.
         prediction: Predictions of the surrogate: the weights, mean, low, high.
+        verdict: Sentence above the plot.
         score: Name of the score, with its direction.
     """
     if len(names) != 2 or frame.empty:
@@ -72,6 +75,8 @@ def ratio_curve(
             part &= ~out
         _add_trials(figure, frame[part], names, kind)
     _name_marked(figure, frame, source)
+    if verdict:
+        write_over(figure, verdict)
     title = f"weight of {source}; the rest is {other}"
     ends = span(frame[source].tolist())
     figure.layout.xaxis = axis(title, "share of tokens", tickformat=".0%", range=ends)

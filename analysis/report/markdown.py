@@ -9,6 +9,7 @@ from ablations.markdown import escaped, one_line
 from analysis import figures
 from analysis.report import report_tables, summaries
 from analysis.report.content import ReportContent
+from analysis.report.tables import Table
 
 __all__ = ["render_markdown"]
 
@@ -59,7 +60,7 @@ def _bullets(lines: Iterable[str]) -> Iterator[str]:
         yield f"- {escaped(line)}"
 
 
-def _table(title: str, table: report_tables.Table | None, most: int = MOST_ROWS) -> Iterator[str]:
+def _table(title: str, table: Table | None, most: int = MOST_ROWS) -> Iterator[str]:
     if table is None:
         return
     yield f"### {title}"

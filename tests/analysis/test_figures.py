@@ -51,7 +51,7 @@ def every_figure(runs_dir: Path) -> dict[str, go.Figure]:
     )
     seeds = figures.ratio_seeds_frame(two.runs, two.sources, pair[0])
     return {
-        "ratio": figures.ratio_curve(ratio, pair, seeds=seeds),
+        "ratio": figures.ratio_curve(ratio, pair, seeds=seeds, verdict="Tie."),
         "ternary": figures.ternary_map(
             three, corners, prediction=fit.prediction, optimum=fit.optimum
         ),

@@ -117,6 +117,8 @@ def test_a_dark_page_has_dark_figures_and_prints_light(
         window.run("dispatchEvent(new Event('beforeprint'))")
         assert window.run(folds) == 0
         assert window.run(paper) in ("white", "rgb(255, 255, 255)")
+        widths = "return [...document.querySelectorAll('.plot')].map((p) => p._fullLayout.width)"
+        assert set(window.run(widths)) == {310, 660}
         window.run("dispatchEvent(new Event('afterprint'))")
         assert window.run(folds) == closed
         assert window.run(paper) == "rgb(21, 24, 28)"

@@ -13,10 +13,10 @@ function recoloured(value) {
   const kept = value.type === "heatmap" ? ["textfont", "colorscale"] : [];
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, kept.includes(key) ? inner : recoloured(inner)]));
 }
-function drawing(place, key, { light = !prefersDark.matches, width = null } = {}) {
+function drawing(place, key, { light = !prefersDark.matches, paper = false } = {}) {
   const { data, layout } = light ? figures[key] : recoloured(figures[key]);
   const shape = { ...layout };
-  if (width !== null) Object.assign(shape, { width, autosize: false });
+  if (paper) Object.assign(shape, { width: place.closest(".small") ? 310 : 660, autosize: false });
   else {
     // A phone's first screen also has to hold the answer and the facts.
     const lower = innerWidth < 600 ? Number(place.dataset.phoneHeight) : 0;
@@ -60,7 +60,7 @@ let folded = [];
 addEventListener("beforeprint", () => {
   folded = [...document.querySelectorAll("details.fold:not([open])")];
   for (const fold of folded) fold.open = true;
-  redraw({ light: true, width: 660 });
+  redraw({ light: true, paper: true });
 });
 addEventListener("afterprint", () => {
   for (const fold of folded) fold.open = false;
