@@ -62,12 +62,31 @@ def finalists(history: History, spec: ConfirmSpec, picked: int | None = None) ->
 
 def undominated(losses: np.ndarray) -> np.ndarray:
     """Return a mask ``[trials]`` of the rows of ``[trials, objectives]`` that no other row dominates."""
+    if losses.shape[1] == 2 and len(losses):
+        return _front_of_two(losses)
     mask = np.ones(len(losses), dtype=bool)
     for i, row in enumerate(losses):
         no_worse = (losses <= row).all(axis=1)
         better = (losses < row).any(axis=1)
         mask[i] = not (no_worse & better).any()
     return mask
+
+
+def _front_of_two(losses: np.ndarray) -> np.ndarray:
+    """Return :func:`undominated` for two objectives by sorting: O(n log n), for 20,000 trials of a report.
+
+    A row is on the front if its second loss is the smallest of those with its first loss, and smaller than
+    that of every row with a smaller first loss.
+    """
+    order = np.lexsort((losses[:, 1], losses[:, 0]))
+    first, second = losses[order].T
+    begins = np.r_[True, first[1:] != first[:-1]]
+    group = np.cumsum(begins) - 1
+    least = second[begins]
+    before = np.r_[np.inf, np.minimum.accumulate(least)[:-1]]
+    front = np.empty(len(losses), dtype=bool)
+    front[order] = (second == least[group]) & (second < before[group])
+    return front
 
 
 def _ranking(losses: np.ndarray) -> Sequence[int]:
