@@ -29,6 +29,7 @@ from analysis.figures.pareto import (
 )
 from analysis.figures.ratio import ratio_curve, ratio_seeds_frame
 from analysis.figures.schedules import (
+    MOST_MARKS,
     epochs_against_cap,
     epochs_frame,
     realised_against_asked,
@@ -39,6 +40,7 @@ from analysis.figures.schedules import (
 from analysis.figures.ternary import ternary_map
 
 __all__ = [
+    "MOST_MARKS",
     "MOST_ROWS",
     "advantages",
     "advantages_frame",

@@ -16,6 +16,7 @@ from analysis.report.content import ReportContent
 from analysis.report.lead_charts import lead_charts
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
 
 __all__ = ["charts", "shown_trials"]
@@ -151,6 +152,7 @@ def _data_charts(content: ReportContent) -> Iterator[Chart]:
             section="data",
             title="Epochs of every source",
             caption="One mark per run, over its whole schedule."
+            + _thinned(epochs)
             + (" Triangles are exempt from the cap." if epochs["exemption"].notna().any() else ""),
             figure=figures.epochs_against_cap(epochs),
         )
@@ -160,9 +162,20 @@ def _data_charts(content: ReportContent) -> Iterator[Chart]:
             key="realised",
             section="data",
             title="Realised and requested shares",
-            caption="One mark per run. Outside the grey band a run fails its audit.",
+            caption="One mark per run. Outside the grey band a run fails its audit."
+            + _thinned(realised),
             figure=figures.realised_against_asked(realised),
         )
+
+
+def _thinned(marks: pd.DataFrame) -> str:
+    """Return that a figure draws a part of its marks; empty if it draws all."""
+    if len(marks) <= figures.MOST_MARKS:
+        return ""
+    return (
+        f" Of more than {figures.MOST_MARKS:,} marks of a kind a sample is drawn, with both ends of "
+        "every row."
+    )
 
 
 def _timeline(run: RunFiles) -> go.Figure | None:
