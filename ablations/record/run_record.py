@@ -19,7 +19,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -316,22 +316,28 @@ class RunRecord:
                 is missing, which a verdict calls not finished.
         """
         found: list[str] = []
-        readers = (lambda: self.manifest, self.result, self.scores)
-        for read in readers if judged else (*readers, self.audit):
+        readers: dict[str, Callable[[], Any]] = {
+            "manifest": lambda: self.manifest,
+            "result": self.result,
+            "scores": self.scores,
+        }
+        # Each file is read once: a report looks through every run of a study.
+        values: dict[str, Any] = {}
+        for name, read in (readers if judged else readers | {"audit": self.audit}).items():
             try:
-                read()
+                values[name] = read()
             except UserError as error:
                 found.append(str(error))
         if found:
             return found
-        result = self.result() or {}
-        if (rows := len(self.scores())) < (result.get("scored") or 0):
+        result = values["result"] or {}
+        if (rows := len(values["scores"])) < (result.get("scored") or 0):
             found.append(f"{self.path / 'scores.jsonl'}: holds {rows} of {result['scored']} rows")
         if judged:
             return found
-        if not result and self.manifest.status == "done":
+        if not result and values["manifest"].status == "done":
             found.append(f"{self.path / 'result.json'}: missing")
-        if result.get("audit_ok") is not None and self.audit() is None:
+        if result.get("audit_ok") is not None and values["audit"] is None:
             found.append(f"{self.path / 'audit.json'}: missing")
         if not (self.path / "config.yaml").is_file():
             found.append(f"{self.path / 'config.yaml'}: missing, so no command to repeat the run")
