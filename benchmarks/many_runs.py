@@ -2,6 +2,7 @@
 
     python benchmarks/many_runs.py proposal --runs 300 1000 3000
     python benchmarks/many_runs.py cut ../shared/data/swarms    # inducing points against all runs
+    python benchmarks/many_runs.py verdict --runs 500 2000 20000
 
 ``proposal`` is a batch of four by the surrogate, as a driver asks for it, from trials of a synthetic
 truth (``truths.py``) with six metrics. Beyond ``ProcessFamily.exact_runs`` it is compared in the same
@@ -10,15 +11,21 @@ run with a process conditioned on every run, at the smallest such number of runs
 ``cut`` fits RegMix's 512 runs with every run and with 256 and 128 inducing points, and synthetic studies
 of 1,500 runs with every run and with the default's 512, and prints ranks, regrets and errors on runs
 that no fit saw.
+
+``verdict`` reads made-up records (20 tasks, 5 checkpoints, sealed; ``many_records.py``) and decides, in a
+process of its own, imports counted. Once the best three are confirmed with three seeds, once no trial has
+more than one seed. The yardstick is Python's JSON parser over the same files.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +33,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from many_records import write_records
 from regret import Study, space_of
 from surrogates import ranks, regret
 from truths import KINDS, Floats, Truth
@@ -123,6 +131,50 @@ def cut_truths(runs: int, seeds: int) -> None:
                 )
 
 
+READ = ("manifest.json", "trial.json", "result.json", "scores.jsonl")
+"""Files of a run that a verdict reads."""
+
+
+def verdict(folder: Path) -> None:
+    """Read and decide the study ``many``; print the CPU seconds of this process."""
+    from sweeps.verdict.decide import decide
+    from sweeps.verdict.study_observations import gather
+
+    observed = gather(folder, "many")
+    read = time.process_time()
+    decided = decide(observed)
+    cpu = time.process_time()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(
+        f"verdict  {len(observed.runs):>6} runs  {cpu:6.1f} CPU-s (imports and reading {read:.1f}, "
+        f"deciding {cpu - read:.1f})  peak {peak:.0f} MB  {decided.outcome}, "
+        f"{len(decided.finalists)} finalists",
+        flush=True,
+    )
+
+
+def parse(folder: Path) -> None:
+    """Parse the same files and keep nothing."""
+    start = time.process_time()
+    for name in READ:
+        for file in (folder / "many").glob(f"*/{name}"):
+            content = file.read_bytes()
+            for line in content.splitlines() if name.endswith("l") else [content]:
+                json.loads(line)
+    print(f"           the parser alone {time.process_time() - start:6.1f} CPU-s", flush=True)
+
+
+def verdicts(runs: list[int], tasks: int) -> None:
+    """Measure studies of several sizes, with and without confirmed trials."""
+    for count in runs:
+        for confirmed in (True, False):
+            with tempfile.TemporaryDirectory() as place:
+                write_records(Path(place), count, tasks=tasks, checkpoints=5, confirmed=confirmed)
+                print("confirmed" if confirmed else "one seed ", end="  ", flush=True)
+                alone("verdict", "--alone", place)
+                parse(Path(place))
+
+
 def alone(*arguments: str) -> None:
     """Run one measurement in a process of its own, so that peaks of memory do not mix."""
     subprocess.run([sys.executable, __file__, *arguments], check=True)
@@ -139,10 +191,19 @@ def main() -> None:
     cut.add_argument("swarms", type=Path, help="folder with regmix/")
     cut.add_argument("--runs", type=int, default=1500)
     cut.add_argument("--seeds", type=int, default=1)
+    records = commands.add_parser("verdict")
+    records.add_argument("--runs", type=int, nargs="+", default=[500, 2000])
+    records.add_argument("--tasks", type=int, default=20)
+    records.add_argument("--alone", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.command == "cut":
         cut_regmix(options.swarms / "regmix")
         cut_truths(options.runs, options.seeds)
+    elif options.command == "verdict":
+        if options.alone is not None:
+            verdict(options.alone)
+        else:
+            verdicts(options.runs, options.tasks)
     elif options.alone is not None:
         proposal(options.runs[0], options.sources, options.alone == "every")
     else:

@@ -16,6 +16,7 @@ import pytest
 from ablations.config.schema import RunConfig
 from ablations.errors import ConfigError, DamagedError, HeldError
 from ablations.files import append_json_line, read_json, write_json
+from ablations.record.contents import read_contents
 from ablations.record.identity import fingerprint
 from ablations.record.run_record import RunRecord, Status, list_runs
 
@@ -237,7 +238,7 @@ def test_what_ails_a_record_is_named_by_its_file(
     tmp_path: Path, name: str, how: str, words: str
 ) -> None:
     record = whole(tmp_path)
-    assert record.ailments() == []
+    assert read_contents(record).ailments == ()
     path = record.path / name
     content = path.read_text()
     path.unlink()
@@ -246,10 +247,10 @@ def test_what_ails_a_record_is_named_by_its_file(
     elif how != "missing":
         other = {"empty": "", "other": '{"some": "other"}'}
         path.write_text(other.get(how, content[: content.index("\n") + 1]))
-    (found,) = record.ailments()
+    (found,) = read_contents(record).ailments
     assert words in found
     unjudged = name in ("audit.json", "config.yaml") or (name, how) == ("result.json", "missing")
-    assert (record.ailments(judged=True) == []) is unjudged
+    assert (read_contents(record, judged=True).ailments == ()) is unjudged
     assert [listed.name for listed in list_runs(tmp_path)] == [record.name]
 
 

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ablations.errors import ConfigError, DamagedError, HeldError, Problem, UserError
+from ablations.errors import ConfigError, DamagedError, HeldError, Problem
 from ablations.files import (
     append_json_line,
     mend_lines,
@@ -307,41 +307,6 @@ class RunRecord:
         if result is not None and (fault := result_fault(result)):
             raise damaged(self.path / "result.json", fault)
         return result
-
-    def ailments(self, *, judged: bool = False) -> list[str]:
-        """Return what of the record is damaged or lacking, one text a file; empty where all is well.
-
-        Args:
-            judged: Leave out what no verdict reads, audit and config as composed, and a result that
-                is missing, which a verdict calls not finished.
-        """
-        found: list[str] = []
-        readers: dict[str, Callable[[], Any]] = {
-            "manifest": lambda: self.manifest,
-            "result": self.result,
-            "scores": self.scores,
-        }
-        # Each file is read once: a report looks through every run of a study.
-        values: dict[str, Any] = {}
-        for name, read in (readers if judged else readers | {"audit": self.audit}).items():
-            try:
-                values[name] = read()
-            except UserError as error:
-                found.append(str(error))
-        if found:
-            return found
-        result = values["result"] or {}
-        if (rows := len(values["scores"])) < (result.get("scored") or 0):
-            found.append(f"{self.path / 'scores.jsonl'}: holds {rows} of {result['scored']} rows")
-        if judged:
-            return found
-        if not result and values["manifest"].status == "done":
-            found.append(f"{self.path / 'result.json'}: missing")
-        if result.get("audit_ok") is not None and values["audit"] is None:
-            found.append(f"{self.path / 'audit.json'}: missing")
-        if not (self.path / "config.yaml").is_file():
-            found.append(f"{self.path / 'config.yaml'}: missing, so no command to repeat the run")
-        return found
 
     def write_audit(self, audit: Mapping[str, Any]) -> None:
         """Record the audit."""

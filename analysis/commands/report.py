@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from ablations.config.schema import validate
 from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.files import write_text
+from ablations.record.contents import read_contents
 from ablations.record.run_record import list_runs
 
 __all__ = ["ReportOptions", "main"]
@@ -94,7 +95,7 @@ def _report(options: ReportOptions, study: str, families: tuple[str, ...]) -> in
     for text in ailments(runs_dir / study):
         print(text, file=sys.stderr)
     for record in list_runs(runs_dir, study):
-        for text in record.ailments():
+        for text in read_contents(record).ailments:
             print(f"{record.name}: {text}", file=sys.stderr)
     page = Path(options.out) if options.out else runs_dir / study / "report.html"
     _require_file(page, "out")

@@ -14,6 +14,7 @@ from typing import Any
 from ablations.config.schema import RunConfig
 from ablations.data.manifest import StoreManifest
 from ablations.errors import DamagedError, DataError, Problem, UserError, unknown_name
+from ablations.record.contents import read_contents
 from ablations.record.run_record import RunRecord, list_runs
 from sweeps.promotion.specs import PromotionSpec
 from sweeps.verdict.verdict_record import CandidateRow, Verdict, read_verdict
@@ -120,7 +121,7 @@ def require_whole(records: Iterable[RunRecord]) -> None:
     problems = [
         Problem(record.name, "its record is damaged", found=text, do="restore it from a copy")
         for record in records
-        for text in record.ailments()
+        for text in read_contents(record).ailments
         if not text.startswith(str(record.path / "config.yaml"))
     ]
     if problems:

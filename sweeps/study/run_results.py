@@ -9,10 +9,9 @@ Older versions wrote ``ask.json`` in place of ``trial.json``; :func:`trial_file`
 
 from __future__ import annotations
 
-import glob
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,12 @@ from ablations.errors import UserError
 from ablations.files import write_sealed
 from ablations.record.identity import run_name
 from ablations.record.lease import beats_elsewhere
-from ablations.record.run_record import HOLDER, RunRecord
+from ablations.record.run_record import HOLDER, Manifest, RunRecord
 from ablations.record.stored import stored_as, stored_object
 from sweeps.study.trial import Outcome, TrialSpec, trial_name
 
 __all__ = [
+    "folders_by_trial",
     "forget_failure",
     "has_lost_its_result",
     "holds_record",
@@ -83,21 +83,40 @@ def read_trial_spec(path: Path) -> TrialSpec:
     return TrialSpec.from_plain(plain)
 
 
-def trial_fields(record: RunRecord) -> dict[str, Any]:
+def folders_by_trial(study: Path) -> dict[str, list[Path]]:
+    """Return trial → folders of its runs, by name, from one listing of a study's folder."""
+    found: dict[str, list[Path]] = {}
+    for name in sorted(os.listdir(study)):
+        found.setdefault(name.rpartition("-")[0], []).append(study / name)
+    return found
+
+
+def trial_fields(
+    record: RunRecord,
+    manifest: Manifest | None = None,
+    folders: Mapping[str, Sequence[Path]] | None = None,
+) -> dict[str, Any]:
     """Return the fields of a run's trial: name, phase, first seeds; empty for runs of no study.
 
     If the run's own file is missing, the file of another replicate is read. Failing that, name and
     phase come from the labels of the manifest, which contain no seeds.
 
+    Args:
+        record: Record of the run.
+        manifest: Its manifest if that was read already.
+        folders: What :func:`folders_by_trial` returns, if that was read already.
+
     Raises:
         DamagedError: the file is not what was written.
     """
-    recorded = record.manifest.labels if record.exists() else {}
+    if manifest is None and record.exists():
+        manifest = record.manifest
+    recorded = manifest.labels if manifest is not None else {}
     labels = {key: recorded[key] for key in ("name", "phase") if recorded.get(key)}
     runs = [record.path]
     if labels and not os.path.lexists(trial_file(record.path)):
         trial = record.path.name.rpartition("-")[0]
-        runs += sorted(record.path.parent.glob(f"{glob.escape(trial)}-*"))
+        runs += (folders or folders_by_trial(record.path.parent)).get(trial, ())
     for path in map(trial_file, runs):
         if os.path.lexists(path):
             return {**labels, **stored_object(path)}

@@ -8,13 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ablations.errors import Problem, UserError
+from ablations.record.contents import read_contents
 from ablations.record.run_record import RunRecord
 from sweeps.study.run_results import trial_fields
 from sweeps.study.specs import Direction
 from sweeps.verdict.question import Question
+from sweeps.verdict.training_noise import Floats
 
 __all__ = ["LoadedRun", "load_run", "refuse_mixed", "score_terms"]
 
@@ -52,6 +57,11 @@ class LoadedRun:
         """Key that replicates of one candidate share: the config without the seed and the place."""
         return _canonical(self.config)
 
+    @cached_property
+    def tokens(self) -> Floats:
+        """Tokens at each row; a model scored without its training has steps instead: only order matters."""
+        return np.array([float(row["tokens"] or row["step"]) for row in self.rows])
+
     @property
     def keys(self) -> tuple[str, ...]:
         """``task/metric`` of every metric that it was scored on."""
@@ -65,14 +75,27 @@ class LoadedRun:
         )
 
 
-def load_run(record: RunRecord, question: Question, left_out: dict[str, str]) -> LoadedRun | None:
-    """Return the run of a record; None, with the reason put into ``left_out``, if it does not count."""
+def load_run(
+    record: RunRecord,
+    question: Question,
+    left_out: dict[str, str],
+    folders: Mapping[str, Sequence[Path]] | None = None,
+) -> LoadedRun | None:
+    """Return the run of a record; None, with the reason put into ``left_out``, if it does not count.
+
+    Args:
+        record: Record of the run.
+        question: Question of the study.
+        left_out: Run → reason for which it does not count; added to.
+        folders: Trial → folders of its runs, if they were listed already.
+    """
     name = record.path.name
-    if wrong := record.ailments(judged=True):
+    contents = read_contents(record, judged=True)
+    manifest, result = contents.manifest, contents.result
+    if manifest is None or contents.ailments:
         refused = _refused_before_it_began(record)
-        left_out[name] = f"failed: {refused}" if refused else f"damaged: {wrong[0]}"
+        left_out[name] = f"failed: {refused}" if refused else f"damaged: {contents.ailments[0]}"
         return None
-    manifest, result = record.manifest, record.result()
     if result is None or result.get("status") != "done":
         reason = (result or {}).get("reason") or manifest.reason or manifest.status
         state = "failed" if result else "not finished"
@@ -96,8 +119,8 @@ def load_run(record: RunRecord, question: Question, left_out: dict[str, str]) ->
         result=result,
         score=float(score),
         direction=direction,
-        rows=tuple(row for row in record.scores() if last is None or row["step"] <= last),
-        spec=trial_fields(record),
+        rows=tuple(row for row in contents.scores if last is None or row["step"] <= last),
+        spec=trial_fields(record, manifest, folders),
         items=manifest.items,
     )
 
@@ -131,9 +154,11 @@ def refuse_mixed(runs: Sequence[LoadedRun], question: Question) -> None:
     """
     problems: list[Problem] = []
     for part in ("tokenizer", "evaluation"):
-        first = _most(runs, [_canonical(run.config.get(part)) for run in runs])
-        for run in runs:
-            if _canonical(run.config.get(part)) != _canonical(first.config.get(part)):
+        parts = [_canonical(run.config.get(part)) for run in runs]
+        first = _most(runs, parts)
+        expected = _canonical(first.config.get(part))
+        for run, own in zip(runs, parts, strict=True):
+            if own != expected:
                 problems.append(
                     Problem(
                         run.name,

@@ -77,7 +77,5 @@ def over_checkpoints(
     run: LoadedRun, value: Callable[[Mapping[str, Any]], float | None]
 ) -> tuple[Floats, Floats]:
     """Return (tokens, value) over the checkpoints of a run; a missing value is NaN."""
-    # A model scored without its training has steps and no tokens; only their order matters.
-    tokens = np.array([float(row["tokens"] or row["step"]) for row in run.rows])
     values = [value(row) for row in run.rows]
-    return tokens, np.array([math.nan if v is None else float(v) for v in values])
+    return run.tokens, np.array([math.nan if v is None else float(v) for v in values])

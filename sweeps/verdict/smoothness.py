@@ -7,8 +7,8 @@ first-order autoregression about one line for each run). A loss that still falls
 distinguished from strongly correlated noise, so it widens the noise too.
 
     >>> rng = np.random.default_rng(0)
-    >>> rough = [off_line(np.arange(5.0), rng.standard_normal(5)) for _ in range(40)]
-    >>> smooth = [off_line(np.arange(5.0), np.arange(5.0) ** 2) for _ in range(40)]
+    >>> rough = off_line(np.arange(5.0), rng.standard_normal((40, 5)))
+    >>> smooth = off_line(np.arange(5.0), np.tile(np.arange(5.0) ** 2, (40, 1)))
     >>> hidden_factor(rough) < 1.5, hidden_factor(smooth) > 10.0
     (True, True)
 """
@@ -32,15 +32,15 @@ OffLine = tuple[tuple[float, ...], NDArray[np.float64]]
 """Positions of a run's late checkpoints, 0 to 1, and the part of their scores that no line explains."""
 
 
-def off_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> OffLine:
-    """Return the part of ``y`` that no line in ``x`` explains, in n - 2 independent numbers.
+def off_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[OffLine]:
+    """Return the part of each run's scores that no line in ``x`` explains, in n - 2 independent numbers.
 
     Args:
         x: Ascending positions of the n checkpoints, at least three, in any unit.
-        y: Their scores.
+        y: Their scores, runs x n.
     """
     position = tuple(np.round((x - x[0]) / max(float(np.ptp(x)), 1e-300), 9).tolist())
-    return position, _basis(position) @ y
+    return [(position, own) for own in y @ _basis(position).T]
 
 
 def hidden_factor(residuals: Sequence[OffLine]) -> float:

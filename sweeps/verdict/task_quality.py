@@ -234,13 +234,15 @@ def _stability(
     owners = np.asarray(candidate)
     if len(set(owners.tolist())) < 3:
         return math.nan
-    shared = set.intersection(
-        *({float(x) for x, y in zip(*run, strict=True) if np.isfinite(y)} for run in trajectories)
-    )
-    late = sorted(shared)[-last:]
+    shared: set[float] | None = None
+    for tokens, score in trajectories:
+        own = set(tokens[np.isfinite(score)].tolist())
+        shared = own if shared is None else shared & own
+    late = np.array(sorted(shared or ()))[-last:]
     if len(late) < 2:
         return math.nan
-    table = np.array([[run[1][run[0] == x][0] for x in late] for run in trajectories])
+    # Tokens ascend within a run.
+    table = np.array([score[np.searchsorted(tokens, late)] for tokens, score in trajectories])
     position = np.unique(owners, return_inverse=True)[1]
     sums = np.stack([np.bincount(position, column) for column in table.T], axis=1)
     means = sums / np.bincount(position)[:, None]

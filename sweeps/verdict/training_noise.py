@@ -237,13 +237,17 @@ def checkpoint_noise(trajectories: Sequence[tuple[Floats, Floats]], last: int = 
         trajectories: (tokens, score) of each run, ascending in tokens; missing scores are NaN.
         last: Checkpoints used of each run; a run with fewer than three scored ones is not used.
     """
-    residuals: list[OffLine] = []
+    # Runs whose late checkpoints lie at the same tokens are taken together.
+    alike: dict[tuple[float, ...], list[Floats]] = {}
     for tokens, score in trajectories:
-        kept = np.isfinite(score)
-        x, y = tokens[kept][-last:], score[kept][-last:]
-        if len(y) < 3:
-            continue
-        residuals.append(off_line(x, y))
+        if not np.isfinite(score).all():
+            kept = np.isfinite(score)
+            tokens, score = tokens[kept], score[kept]
+        if len(score) >= 3:
+            alike.setdefault(tuple(tokens[-last:].tolist()), []).append(score[-last:])
+    residuals: list[OffLine] = [
+        one for x, scores in alike.items() for one in off_line(np.array(x), np.array(scores))
+    ]
     df = sum(len(own) for _, own in residuals)
     if df == 0:
         return TrainingNoise.unknown()
