@@ -19,7 +19,7 @@ from ablations.errors import CheckpointError
 from ablations.training.export import read_weights
 from ablations.training.nanotron.nanotron_trainer import NanotronTrainer
 from ablations.training.train_job import TrainJob
-from tests.oracles.jobs import kinds_of, losses_of, make_job, rows_of, with_execution
+from tests.oracles.jobs import TINY, kinds_of, losses_of, make_job, rows_of, with_execution
 from tests.test_conf import composed
 
 pytestmark = pytest.mark.slow
@@ -108,6 +108,28 @@ def test_killed_ranks_resume_bit_identically(
     other = with_execution(job, tp=1, dp=1, zero_stage=0)
     with pytest.raises(CheckpointError, match=r"execution\."):
         NanotronTrainer().train(other)
+
+
+def test_four_killed_ranks_resume_bit_identically(tmp_path: Path, stores: dict[str, Path]) -> None:
+    """Sum gradients of four ranks in the same order: two ranks have one order, a small model one bucket."""
+    wide = replace(TINY, hidden_size=128, intermediate_size=512, num_hidden_layers=3)
+
+    def job_in(folder: Path) -> TrainJob:
+        made = make_job(
+            folder, stores, steps=STEPS, peak_lr=3e-3, checkpoint_steps=(5,), model=wide
+        )
+        return with_execution(made, dp=4)
+
+    undisturbed, job = job_in(tmp_path / "undisturbed"), job_in(tmp_path / "killed")
+    assert NanotronTrainer().train(undisturbed).status == "done"
+    killer = threading.Thread(target=_kill_ranks_after_checkpoint, args=(job,))
+    killer.start()
+    assert NanotronTrainer().train(job).status == "failed"
+    killer.join()
+    assert 5 <= max(rows_of(job)) < STEPS
+    assert NanotronTrainer().train(job).status == "done"
+    assert "resume" in kinds_of(job)
+    assert losses_of(job) == losses_of(undisturbed)
 
 
 def test_a_refusal_on_the_ranks_reaches_the_caller(tmp_path: Path, stores: dict[str, Path]) -> None:

@@ -184,10 +184,6 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
 
     def batches(self) -> Iterator[dict[str, Any]]:
         """Yield this rank's micro-batches, from the start's step on."""
-        context, model = self.parallel_context, self.unwrapped_model
-        at = dist.get_rank(context.pp_pg)
-        has_inputs = at == model.input_pp_rank
-        has_loss = at == model.output_pp_rank
         on_cuda = self.device.type == "cuda"
         stop = self.job.schedule.total_steps
         for tokens in self.feed.steps(self.start.step, stop, ahead=_AHEAD if on_cuda else 0):
@@ -195,18 +191,26 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
             if on_cuda:
                 whole = whole.pin_memory().to(self.device, non_blocking=True)
             for micro in whole:
-                inputs = micro[:, :-1].contiguous()
-                yield {
-                    "input_ids": inputs if has_inputs else TensorPointer(model.input_pp_rank),
-                    "label_ids": micro[:, 1:].contiguous()
-                    if has_loss
-                    else TensorPointer(model.output_pp_rank),
-                    "positions": self.positions.of(inputs),
-                }
+                yield self._micro_batch(micro)
+
+    def _micro_batch(self, tokens: torch.Tensor) -> dict[str, Any]:
+        """Return what this rank's part of the model needs of tokens ``[windows, length + 1]``."""
+        model, at = self.unwrapped_model, dist.get_rank(self.parallel_context.pp_pg)
+        inputs, labels = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+        first, last = model.input_pp_rank, model.output_pp_rank
+        return {
+            "input_ids": inputs if at == first else TensorPointer(first),
+            "label_ids": labels if at == last else TensorPointer(last),
+            "positions": self.positions.of(inputs),
+        }
 
     def run(self) -> None:
         """Train to the end of the schedule."""
         with self._patched_trainer():
+            shape = (self.cut.micro_batch_size, self.job.training.sequence_length + 1)
+            token = 0 if self.feed.eos_id != 0 else 1
+            blank = torch.full(shape, token, dtype=torch.int64, device=self.device)
+            self.stepper.settle_buckets(lambda: self._micro_batch(blank))
             self.train(self.batches())
 
     # -------------------------------------------------------------------------------- checkpoints
