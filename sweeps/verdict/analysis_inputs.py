@@ -12,6 +12,7 @@ import numpy as np
 from ablations.errors import ConfigError, Problem, UserError
 from sweeps.verdict import messages
 from sweeps.verdict.contrasts import Evidence
+from sweeps.verdict.covariance import Covariance
 from sweeps.verdict.item_noise import item_covariance
 from sweeps.verdict.observations import Observations, score_form
 from sweeps.verdict.training_noise import (
@@ -151,7 +152,9 @@ def _noise(
     return noise, caveats + messages.noise_caveats(noise)
 
 
-def _items(observed: Observations, weights: Mapping[str, float]) -> tuple[Floats | None, float]:
+def _items(
+    observed: Observations, weights: Mapping[str, float]
+) -> tuple[Floats | Covariance | None, float]:
     counted = [task for task in observed.tasks if task.key in weights]
     tables = [task.items for task in counted if task.items is not None]
     if not tables or len(tables) < len(counted):

@@ -203,7 +203,10 @@ def many_to_one(evidence: Evidence, baseline: int) -> dict[str, Estimate]:
         baseline: Position of the baseline among them.
     """
     others = [k for k in range(len(evidence.names)) if k != baseline]
-    estimates = simultaneous(evidence, _against(len(evidence.names), others, baseline))
+    count = len(evidence.names)
+    many = len(others) > _MOST_JOINT
+    weights = (differences if many else _against)(count, others, baseline)
+    estimates = simultaneous(evidence, weights)
     return {evidence.names[k]: estimate for k, estimate in zip(others, estimates, strict=True)}
 
 
@@ -368,7 +371,7 @@ def _bounds_of_best(evidence: Evidence) -> list[float]:
         if evidence.selection is not None:
             searched = np.where(parts.items > 0.0, evidence.selection.searched, 0)
             compared[others] = np.maximum(compared[others], searched)
-    return np.minimum(1.0, compared * tails).tolist()
+    return [min(1.0, float(bound)) for bound in compared * tails]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -387,9 +390,7 @@ def corrected_by_holm(estimates: Sequence[Estimate]) -> list[Estimate]:
     return [replace(e, p_corrected=p) for e, p in zip(estimates, corrected, strict=True)]
 
 
-def _against(count: int, others: Sequence[int], reference: int) -> Floats | Contrasts:
-    if len(others) > _MOST_JOINT:
-        return differences(count, others, reference)
+def _against(count: int, others: Sequence[int], reference: int) -> Floats:
     weights = np.zeros((len(others), count))
     weights[np.arange(len(others)), list(others)] = 1.0
     weights[:, reference] = -1.0

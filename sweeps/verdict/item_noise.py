@@ -117,7 +117,7 @@ def _task_factor(table: Floats, candidate: NDArray[np.int64], count: int) -> Flo
     items = table.shape[1]
     means = (means - means.mean(axis=1, keepdims=True)) / math.sqrt((items - 1.0) * items)
     if residual == 0.0:
-        return means
+        return np.asarray(means, dtype=np.float64)
     values, vectors = np.linalg.eigh(means.T @ means)
     kept = values > residual / runs.max() / items
     shrunk = np.sqrt(1.0 - residual / runs.max() / items / values[kept])

@@ -193,7 +193,7 @@ def _least_squares(runs: RunScores, seed: NDArray[np.intp], seeds: int) -> Means
     table = np.bincount(runs.candidate * seeds + seed, minlength=size[0] * size[1]).reshape(size)
     factor = np.asarray(table @ columns / counts[:, None], dtype=np.float64)
     rows = columns[seed] - factor[runs.candidate]
-    inner = np.linalg.inv(rows.T @ rows)
+    inner = np.asarray(np.linalg.inv(rows.T @ rows), dtype=np.float64)
     effects = inner @ (rows.T @ (runs.value - means[runs.candidate]))
     adjusted = means - factor @ effects
     residual = runs.value - adjusted[runs.candidate] - columns[seed] @ effects

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from sweeps.verdict import contrasts, draws, item_noise
 from sweeps.verdict.answer import not_ruled_out
@@ -64,7 +66,7 @@ def scores(design: list[tuple[int, int]]) -> RunScores:
     return RunScores(candidates=names, candidate=candidate, seed=seed, value=value)
 
 
-def dense(runs: RunScores) -> dict[str, object]:
+def dense(runs: RunScores) -> dict[str, Any]:
     """Solve the same least squares with one-hot matrices, as the platform did until 2026-11-26."""
     count = len(runs.candidates)
     plain = np.eye(count)[runs.candidate]
@@ -165,7 +167,7 @@ def test_beyond_a_hundred_candidates_the_rule_is_that_of_single_comparisons(
         others = [j for j in range(110) if j != k]
         weights[np.arange(109), others], weights[:, k] = 1.0, -1.0
         parts = made.parts(weights)
-        tail = contrasts.stats.t.sf(parts.t(), parts.df).min()
+        tail = stats.t.sf(parts.t(), parts.df).min()
         assert p_best[f"c{k}"] == pytest.approx(min(1.0, 109 * tail), rel=1e-9)
         single = made.parts(-weights[:1])
         assert found[f"c{k}"].standard_error == pytest.approx(float(np.sqrt(single.variance[0])))
