@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -48,7 +48,6 @@ __all__ = [
     "Evidence",
     "Selection",
     "best_subset",
-    "holm",
     "many_to_one",
     "simultaneous",
 ]
@@ -372,22 +371,6 @@ def _bounds_of_best(evidence: Evidence) -> list[float]:
             searched = np.where(parts.items > 0.0, evidence.selection.searched, 0)
             compared[others] = np.maximum(compared[others], searched)
     return [min(1.0, float(bound)) for bound in compared * tails]
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values after Holm's step-down correction; NaN (not tested) stays NaN and is not counted."""
-    tested = sorted((p, k) for k, p in enumerate(p_values) if not math.isnan(p))
-    corrected, running = [math.nan] * len(p_values), 0.0
-    for rank, (p, k) in enumerate(tested):
-        running = max(running, min(1.0, (len(tested) - rank) * p))
-        corrected[k] = running
-    return corrected
-
-
-def corrected_by_holm(estimates: Sequence[Estimate]) -> list[Estimate]:
-    """Return the same estimates with Holm's correction over them."""
-    corrected = holm([estimate.p for estimate in estimates])
-    return [replace(e, p_corrected=p) for e, p in zip(estimates, corrected, strict=True)]
 
 
 def _against(count: int, others: Sequence[int], reference: int) -> Floats:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from ablations.files import finite_or_none
-from sweeps.verdict.contrasts import Estimate, Evidence, corrected_by_holm, simultaneous
+from sweeps.verdict.contrasts import Estimate, Evidence, simultaneous
+from sweeps.verdict.holm import corrected_by_holm
 from sweeps.verdict.item_noise import item_covariance, paired_error
 from sweeps.verdict.observations import Observations
 from sweeps.verdict.task_quality import TaskFit, fit_task

@@ -15,11 +15,11 @@ from sweeps.verdict.contrasts import (
     Evidence,
     Selection,
     best_subset,
-    holm,
     many_to_one,
     simultaneous,
 )
 from sweeps.verdict.draws import from_normal_score, normal_score
+from sweeps.verdict.holm import holm
 from sweeps.verdict.training_noise import OwnVariances, TrainingNoise
 
 
