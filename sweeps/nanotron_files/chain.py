@@ -236,7 +236,8 @@ def _model(run: ChainRun) -> Model:
             _attn_implementation="sdpa" if run.training.dtype == "float32" else "flash_attention_2",
         ),
         init_method=RandomInit(std=spec.initializer_range),
-        dtype=run.training.dtype,
+        # auto is bfloat16 on a GPU.
+        dtype="float32" if run.training.dtype == "float32" else "bfloat16",
     )
 
 
