@@ -44,6 +44,7 @@ from ablations.data.prepare_counts import (
 )
 from ablations.data.rank_processes import run_side_by_side
 from ablations.data.readers import Place, heldout, read_source
+from ablations.data.token_encoder import Ids, TokenEncoder, TokensDifferError
 from ablations.data.tokenizer import Tokenizer
 
 __all__ = [
@@ -161,21 +162,25 @@ class DropByLength(DropStep):
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Yield the documents within the limits."""
         del rank, world_size
-        # Imported here: what only plans needs no tokenizer.
-        from tokenizers import Tokenizer as FastTokenizer
-
-        counter = FastTokenizer.from_file(str(self.file))
+        counter = TokenEncoder(self.file)
         for batch in batched(self._long_enough(data), _BATCH_DOCUMENTS):
-            texts = [document.text for document in batch]
-            encoded = counter.encode_batch_fast(texts, add_special_tokens=False)
-            for document, encoding in zip(batch, encoded, strict=True):
-                length = len(encoding.ids)
+            for document, ids in zip(batch, self._encoded(counter, batch), strict=True):
+                length = len(ids)
                 if length < self.least:
                     self._drop_short()
                 elif self.most is not None and length > self.most:
                     self.drop(f"more than {self.most} tokens")
                 else:
                     yield document
+
+    def _encoded(self, counter: TokenEncoder, batch: Sequence[Document]) -> list[Any]:
+        texts = [document.text for document in batch]
+        try:
+            return counter.encode_batch(texts)
+        except TokensDifferError as difference:
+            # Earlier batches keep their counts: they have passed the comparison of their samples.
+            counter.give_up(difference)
+            return counter.encode_batch(texts)
 
     def _long_enough(self, data: Iterable[Document]) -> Iterator[Document]:
         for document in data:
@@ -245,9 +250,9 @@ class HoldOut(PipelineStep):  # type: ignore[misc]
 
 
 class WriteTokens(DocumentTokenizer):  # type: ignore[misc]
-    """datatrove's writer, with the tokenizer's own width and without offsets nobody reads.
+    """datatrove's writer, with the platform's encoder and the tokenizer's own width.
 
-    ``encode_batch_fast`` skips the character offsets of every token, and one array conversion a
+    The ids are those of Hugging Face's tokenizers (``token_encoder``). One array conversion for each
     document replaces ``struct.pack`` of Python integers (benchmarks/prepare.py has the figures).
     """
 
@@ -260,6 +265,7 @@ class WriteTokens(DocumentTokenizer):  # type: ignore[misc]
             seed=_SHUFFLE_SEED,
         )
         self._width, self._tokenizer_name = tokenizer.token_bytes, tokenizer.name
+        self._file, self._end = tokenizer.file, tokenizer.eos_id
 
     @property
     def token_size(self) -> int:
@@ -267,8 +273,23 @@ class WriteTokens(DocumentTokenizer):  # type: ignore[misc]
         return self._width
 
     def write_unshuffled(self, data: Iterable[Document], filename: str) -> TokenizedFile:
-        """Tokenise in batches; the end-of-document token comes from the post-processor."""
-        unshuffled = TokenizedFile(
+        """Tokenise in batches, each document with its end-of-document token."""
+        encoder = TokenEncoder(self._file, self._end)
+        unshuffled = self._begin(filename)
+        for batch in batched(data, self.batch_size):
+            texts = [document.text for document in batch]
+            try:
+                encoded = encoder.encode_batch(texts)
+            except TokensDifferError as difference:
+                encoder.give_up(difference)
+                unshuffled = self._written_again(unshuffled, encoder)
+                encoded = encoder.encode_batch(texts)
+            self._add(unshuffled, encoded)
+        unshuffled.close()
+        return unshuffled
+
+    def _begin(self, filename: str) -> TokenizedFile:
+        return TokenizedFile(
             self.output_folder,
             filename,
             # A name, not this machine's path: readers of the metadata compare names.
@@ -276,12 +297,29 @@ class WriteTokens(DocumentTokenizer):  # type: ignore[misc]
             save_final_metadata=True,
             token_size=self.token_size,
         )
-        dtype = np.dtype("<u2" if self.token_size == 2 else "<u4")
-        for batch in batched(data, self.batch_size):
-            for encoded in self.tokenizer.encode_batch_fast([doc.text for doc in batch]):
-                unshuffled.write_bytes(np.array(encoded.ids, dtype=dtype).tobytes())
-        unshuffled.close()
-        return unshuffled
+
+    @property
+    def _dtype(self) -> np.dtype[Any]:
+        return np.dtype("<u2" if self.token_size == 2 else "<u4")
+
+    def _add(self, file: TokenizedFile, encoded: Iterable[Ids]) -> None:
+        for ids in encoded:
+            file.write_bytes(ids.astype(self._dtype).tobytes())
+
+    def _written_again(self, written: TokenizedFile, encoder: TokenEncoder) -> TokenizedFile:
+        """Return a file of the same documents in the encoder's ids: any ids of a text give back the text."""
+        written.close()
+        former = Path(self.output_folder.resolve_paths(written.filename))
+        kept = former.with_name(f"{former.name}.former")
+        former.rename(kept)
+        ends = np.array(written.doc_ends, np.int64)
+        ids = np.fromfile(kept, self._dtype) if len(ends) else np.zeros(0, self._dtype)
+        again = self._begin(written.filename)
+        for batch in batched(np.split(ids, ends[:-1]) if len(ends) else [], self.batch_size):
+            texts = [encoder.text_of(document) for document in batch]
+            self._add(again, encoder.encode_batch(texts))
+        kept.unlink()
+        return again
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Any:
         """Tokenise and shuffle; remove the half-made files of a killed attempt first."""
