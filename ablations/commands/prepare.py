@@ -51,9 +51,20 @@ def main(config: Mapping[str, Any]) -> int:
         print(f"{source.folder}: {state}  {tokens}")
     if items:
         print(f"{Path(run.data_dir) / 'benchmarks'}: {len(items)} task files")
+    if not all(source.skipped for source in made):
+        _print_slow_tokenizer(Path(run.data_dir) / "tokenizers" / run.tokenizer.name)
     if options.contamination:
         _print_overlaps(run, [source for source in made if source.manifest is not None])
     return 0
+
+
+def _print_slow_tokenizer(folder: Path) -> None:
+    """Print why tiktoken does not encode with the tokenizer in ``folder``, if it does not."""
+    from ablations.data.token_encoder import TokenEncoder
+
+    reason = TokenEncoder(folder / "tokenizer.json").reason
+    if reason is not None:
+        print(f"{folder}: tiktoken, which is faster, is not used: {reason}")
 
 
 def _print_overlaps(run: RunConfig, made: Sequence[Prepared]) -> None:
