@@ -12,6 +12,7 @@ token. Documents that contain an added token, such as ``<|endoftext|>``, are lef
 
 from __future__ import annotations
 
+import functools
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -65,19 +66,10 @@ class TokenEncoder:
     """
 
     def __init__(self, file: Path, end: int | None = None) -> None:
-        from tokenizers import Tokenizer as FastTokenizer
-
         self._end = end
-        self._fast = FastTokenizer.from_file(str(file))
-        self.reason: str | None = None
+        self._fast, self._tiktoken, why = _load(file, file.stat().st_mtime_ns)
+        self.reason: str | None = why
         """Reason that tiktoken is not used; None if it is."""
-        self._tiktoken: _Converted | None = None
-        try:
-            self._tiktoken = _Converted(json.loads(file.read_bytes()), self._fast)
-        except NotConvertibleError as why:
-            self.reason = str(why)
-        except ImportError:
-            self.reason = "tiktoken is not installed"
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """Return the ids of each text.
@@ -121,6 +113,21 @@ class TokenEncoder:
 
     def _without_end(self, ids: Ids) -> Ids:
         return ids if self._end is None else ids[:-1]
+
+
+@functools.lru_cache(maxsize=2)
+def _load(file: Path, changed: int) -> tuple[FastTokenizer, _Converted | None, str | None]:
+    """Return the tokenizer of a file in both forms, or the reason that it has one; kept for later steps."""
+    from tokenizers import Tokenizer as FastTokenizer
+
+    del changed  # a part of the key
+    fast = FastTokenizer.from_file(str(file))
+    try:
+        return fast, _Converted(json.loads(file.read_bytes()), fast), None
+    except NotConvertibleError as why:
+        return fast, None, str(why)
+    except ImportError:
+        return fast, None, "tiktoken is not installed"
 
 
 class _Converted:
