@@ -16,9 +16,8 @@ A run has seven steps, in this order. The first two are done by :func:`open_work
 6. Score (``evaluation/``): evaluate the exports; add to ``scores.jsonl`` and ``details/<step>/``.
 7. Record the result: write ``result.json`` (score, metrics, cost), and set the status to done.
 
-Every step starts from what the steps before wrote to disk. The same call therefore skips finished steps: it
-returns a finished run unchanged, resumes a killed run from its newest complete checkpoint, and tries a failed
-run again.
+Every step starts from what the steps before wrote to disk. The same call returns a finished run unchanged,
+resumes a killed run from its newest complete checkpoint, and tries a failed run again.
 """
 
 from __future__ import annotations

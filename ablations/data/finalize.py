@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -30,13 +31,20 @@ from ablations.data.prepare_counts import (
 )
 from ablations.data.tokenizer import Tokenizer
 from ablations.data.verified import note_verified
-from ablations.errors import DataError, Problem
-from ablations.files import file_sha256, read_json, replace_folder, sync_folder
+from ablations.errors import DamagedError, DataError, Problem
+from ablations.files import (
+    file_sha256,
+    read_json,
+    replace_folder,
+    sync_folder,
+    write_sealed,
+)
 
-__all__ = ["Finish", "heldout_file", "remove_scratch"]
+__all__ = ["Finish", "describe_rank", "described_file", "heldout_file", "remove_scratch"]
 
 _INDEX_ENTRY_BYTES = 8
-_SCRATCH = ("counts", "hashes", "heldout", "asked.json")
+_COPIED_BYTES = 1 << 20
+_SCRATCH = ("counts", "described", "hashes", "heldout", "asked.json")
 
 
 def heldout_file(folder: Path, rank: int) -> Path:
@@ -64,7 +72,7 @@ class Finish:
         counts = self._counts()
         heldout = self._merge_heldout(counts)
         paths = self._token_files()
-        files = tuple(_describe(path, self.tokenizer) for path in paths)
+        files = self._described(paths)
         self._check(counts, files)
         StoreManifest(
             source=self.name,
@@ -120,16 +128,31 @@ class Finish:
         return RankCounts.total(RankCounts.read_rank(self.partial, rank) for rank in self._ranks)
 
     def _merge_heldout(self, counts: RankCounts) -> HeldOut:
-        path = self.partial / "heldout.jsonl"
-        with path.open("wb") as merged:
+        digest = hashlib.sha256()
+        with (self.partial / "heldout.jsonl").open("wb") as merged:
             for rank in self._ranks:
-                merged.write(heldout_file(self.partial, rank).read_bytes())
+                with heldout_file(self.partial, rank).open("rb") as part:
+                    while block := part.read(_COPIED_BYTES):
+                        digest.update(block)
+                        merged.write(block)
             merged.flush()
             os.fsync(merged.fileno())
         return HeldOut(
             documents=counts.heldout_documents,
             bytes=counts.heldout_bytes,
-            sha256=file_sha256(path),
+            sha256=digest.hexdigest(),
+        )
+
+    def _described(self, paths: Iterable[Path]) -> tuple[StoreFile, ...]:
+        """Return what the ranks wrote about their files; a file that none describes is read here."""
+        known = {
+            file.name: file for rank in self._ranks for file in _read_described(self.partial, rank)
+        }
+        return tuple(
+            file
+            if (file := known.get(path.name)) and _sizes(path, self.tokenizer) == _stated(file)
+            else _describe(path, self.tokenizer)
+            for path in paths
         )
 
     def _token_files(self) -> list[Path]:
@@ -179,6 +202,42 @@ def remove_scratch(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def described_file(folder: Path, rank: int) -> Path:
+    """Return the file of the sizes and checksums of rank ``rank``'s token files."""
+    return folder / "described" / f"{rank:05d}.json"
+
+
+def describe_rank(folder: Path, rank: int, tokenizer: Tokenizer) -> None:
+    """Read the token files of a rank once, and write their sizes and checksums for the last step.
+
+    The last step is one task. Without this it would read all files of a source.
+    """
+    files = [
+        asdict(_describe(path, tokenizer))
+        for path in sorted((folder / TRAIN).glob(f"{rank:05d}_*.ds"))
+    ]
+    described_file(folder, rank).parent.mkdir(parents=True, exist_ok=True)
+    write_sealed(described_file(folder, rank), {"files": files})
+
+
+def _read_described(folder: Path, rank: int) -> list[StoreFile]:
+    """Return what a rank wrote; nothing if it is missing, as after an older version, or damaged."""
+    try:
+        return [StoreFile(**file) for file in read_json(described_file(folder, rank))["files"]]
+    except (OSError, DamagedError, KeyError, TypeError):
+        return []
+
+
+def _stated(file: StoreFile) -> tuple[int, int]:
+    return file.tokens, file.documents
+
+
+def _sizes(path: Path, tokenizer: Tokenizer) -> tuple[int, int]:
+    """Return the tokens and documents of a token file, by the sizes of it and its index."""
+    tokens = path.stat().st_size // tokenizer.token_bytes
+    return tokens, _index(path).stat().st_size // _INDEX_ENTRY_BYTES
+
+
 def _index(path: Path) -> Path:
     return path.with_name(f"{path.name}.index")
 
@@ -187,14 +246,14 @@ def _describe(path: Path, tokenizer: Tokenizer) -> StoreFile:
     for part in (path, _index(path)):
         with part.open("rb") as stream:
             os.fsync(stream.fileno())
-    index = _index(path)
+    tokens, documents = _sizes(path, tokenizer)
     return StoreFile(
         name=path.name,
-        tokens=path.stat().st_size // tokenizer.token_bytes,
-        documents=index.stat().st_size // _INDEX_ENTRY_BYTES,
+        tokens=tokens,
+        documents=documents,
         sha256=file_sha256(path),
         edges_sha256=edges_sha256(path),
-        index_sha256=file_sha256(index),
+        index_sha256=file_sha256(_index(path)),
     )
 
 

@@ -32,7 +32,7 @@ from filelock import FileLock
 
 from ablations.data.catalogue import SourceSpec
 from ablations.data.contamination import TaskIndex
-from ablations.data.finalize import heldout_file
+from ablations.data.finalize import describe_rank, described_file, heldout_file
 from ablations.data.manifest import TRAIN
 from ablations.data.prepare_counts import (
     Counting,
@@ -269,17 +269,16 @@ class WriteTokens(DocumentTokenizer):  # type: ignore[misc]
             batch_size=_BATCH_DOCUMENTS,
             seed=_SHUFFLE_SEED,
         )
-        self._width, self._tokenizer_name = tokenizer.token_bytes, tokenizer.name
-        self._file, self._end = tokenizer.file, tokenizer.eos_id
+        self._folder, self._made = folder, tokenizer
 
     @property
     def token_size(self) -> int:
         """Bytes of a token: by the largest id, not by the number of entries."""
-        return self._width
+        return self._made.token_bytes
 
     def write_unshuffled(self, data: Iterable[Document], filename: str) -> TokenizedFile:
         """Tokenise in batches, each document with its end-of-document token."""
-        encoder = TokenEncoder(self._file, self._end)
+        encoder = TokenEncoder(self._made.file, self._made.eos_id)
         unshuffled = self._begin(filename)
         for batch in batched(data, self.batch_size):
             texts = [document.text for document in batch]
@@ -298,7 +297,7 @@ class WriteTokens(DocumentTokenizer):  # type: ignore[misc]
             self.output_folder,
             filename,
             # A name, not this machine's path: readers of the metadata compare names.
-            tokenizer_name_or_path=self._tokenizer_name,
+            tokenizer_name_or_path=self._made.name,
             save_final_metadata=True,
             token_size=self.token_size,
         )
@@ -327,13 +326,15 @@ class WriteTokens(DocumentTokenizer):  # type: ignore[misc]
         return again
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Any:
-        """Tokenise and shuffle; remove the half-made files of a killed attempt first."""
+        """Tokenise, shuffle and describe; remove what a killed attempt left first."""
+        described_file(self._folder, rank).unlink(missing_ok=True)
         for stale in Path(self.output_folder.path).glob(f"{rank:05d}_*"):
             stale.unlink()
         result = super().run(data, rank, world_size)
         unshuffled = get_output_filename(self.save_filename, rank, "unshuffled")
         for stale in Path(self.output_folder.path).glob(f"{unshuffled}*"):
             stale.unlink()
+        describe_rank(self._folder, rank, self._made)
         return result
 
 
