@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from ablations.commands.prepare import _print_slow_tokenizer
 from ablations.data import token_encoder
 from ablations.data.pipeline import Document, WriteTokens
 from ablations.data.token_encoder import TokenEncoder, TokensDifferError, pattern_of
@@ -267,3 +268,18 @@ def test_a_difference_in_a_sample_has_all_documents_written_again(
         TokenEncoder(files["gpt2"]).encode_batch(texts[3:])
     with pytest.warns(UserWarning, match="tiktoken is not used"):
         assert stored("wrong") == expected
+
+
+def test_prepare_prints_why_tiktoken_is_not_used(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(files["gpt2"].read_bytes())
+    _print_slow_tokenizer(tmp_path)
+    assert capsys.readouterr().out == ""
+    other = tmp_path / "other"
+    other.mkdir()
+    changed(files["gpt2"], other, normalizer={"type": "NFC"})
+    _print_slow_tokenizer(other)
+    assert "tiktoken, which is faster, is not used: tokenizer.json has a normalizer" in (
+        capsys.readouterr().out
+    )

@@ -83,6 +83,25 @@ def test_a_changed_or_torn_tokenizer_is_refused(tmp_path: Path) -> None:
         open_tokenizer(folder)
 
 
+def test_a_tokenizer_is_hashed_again_only_if_its_bytes_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_tokenizer(SPEC, tmp_path, texts())
+    hashed: list[Path] = []
+    real = tokenizer_hash
+
+    def counted(folder: Path) -> str:
+        hashed.append(folder)
+        return real(folder)
+
+    monkeypatch.setattr("ablations.data.tokenizer.tokenizer_hash", counted)
+    assert open_tokenizer(made.folder) == made
+    assert not hashed
+    write_json(made.file, read_json(made.file))  # another layout of the same content
+    assert open_tokenizer(made.folder) == made
+    assert hashed == [made.folder]
+
+
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "spec.json"])
 def test_a_value_changed_in_its_other_files_is_noticed(tmp_path: Path, name: str) -> None:
     folder = make_tokenizer(SPEC, tmp_path, texts()).folder
