@@ -6,6 +6,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
+from ablations.quantities import clock
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -59,6 +61,7 @@ class RunProgress:
         self._task: TaskID | None = None
         self._phase = ""
         self._total: int | None = None
+        self._first: tuple[int, float] | None = None
         self._last_line = 0.0
 
     def __enter__(self) -> RunProgress:
@@ -78,13 +81,14 @@ class RunProgress:
 
     def phase(self, text: str, total: int | None = None) -> None:
         """Complete the bar of the phase before, and begin a new one."""
-        self._phase, self._total = text, total
+        self._phase, self._total, self._first = text, total, None
         if self._bars is not None:
             if self._task is not None:
                 self._bars.update(self._task, completed=self._bars.tasks[self._task].total or 1)
             self._task = self._bars.add_task(text, total=total, note="")
         elif self._shown:
-            self._console.print(text)
+            of = "" if total is None else f": {total:,}"
+            self._console.print(f"{text}{of}", highlight=False)
 
     def step(self, row: StepRow) -> None:
         """Set the bar to the row's step."""
@@ -92,7 +96,18 @@ class RunProgress:
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=row.step, note=note)
         else:
-            self._line(f"step {row.step:,}/{self._total or 0:,}  {note}")
+            self._line(f"step {row.step:,}/{self._total or 0:,}  {note}{self._left(row.step)}")
+
+    def _left(self, step: int) -> str:
+        """Return the words for the time that the phase still takes; none at its first step."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (step, now)
+        first, began = self._first
+        if step <= first or self._total is None:
+            return ""
+        seconds = (now - began) / (step - first) * max(0, self._total - step)
+        return f"  {clock(seconds)} left"
 
     def advance(self, text: str) -> None:
         """Advance the bar by one unit."""

@@ -83,7 +83,10 @@ def _caption(snapshot: Snapshot, rows: int) -> str:
     parts = []
     left = snapshot.seconds_left
     if left is not None:
-        parts.append(f"about {clock(left)} until the recorded runs end")
+        end = "planned trials" if snapshot.planned_trials else "recorded runs"
+        parts.append(f"about {clock(left)} until the {end} end")
+    elif any(run.working for run in snapshot.runs):
+        parts.append("the time left is known when a run has ended")
     hidden = len(snapshot.runs) - rows
     if hidden > 0:
         parts.append(f"{hidden} runs not shown")

@@ -82,8 +82,16 @@ class Snapshot:
         return found
 
     @property
+    def unbegun(self) -> int:
+        """Return the number of planned trials without a run."""
+        return max(0, (self.planned_trials or 0) - len({run.trial for run in self.runs}))
+
+    @property
     def seconds_left(self) -> float | None:
-        """Estimate the seconds until the recorded runs end, from the median finished run; None if unknown."""
+        """Estimate the seconds until the planned trials end, from the median finished run; None if unknown.
+
+        Without a budget of trials it is the time until the recorded runs end.
+        """
         taken = [
             run.taken_seconds for run in self.runs if run.taken_seconds and run.status == "done"
         ]
@@ -91,7 +99,7 @@ class Snapshot:
         if not taken or not working:
             return None
         usual = statistics.median(taken)
-        waiting = sum(not run.over and not run.working for run in self.runs)
+        waiting = sum(not run.over and not run.working for run in self.runs) + self.unbegun
         work = usual * (waiting + sum(1.0 - run.share for run in working))
         return work / len(working)
 

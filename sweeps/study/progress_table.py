@@ -19,6 +19,9 @@ __all__ = ["LiveView", "PlainView", "SilentView", "study_table", "view_for"]
 _ROWS = 24
 """Largest number of trials shown: those in flight, then the best of the others."""
 
+_QUIET_SECONDS = 60.0
+"""Longest time without a line in a log."""
+
 
 class SilentView:
     """Display that prints nothing."""
@@ -28,22 +31,30 @@ class SilentView:
 
 
 class PlainView:
-    """Display for logs and pipes: one line for each run that ended."""
+    """Display for logs and pipes: the state at once, a line for each run that ended, one in each minute."""
 
     def __init__(self) -> None:
         self._printed: set[Run] | None = None
+        self._last = 0.0
 
     def show(self, study: StudyState, in_flight: dict[Run, float], total: int | None) -> None:
-        """Print the runs that ended since the last call."""
+        """Print the runs that ended since the last call, or the state if nothing was printed lately."""
         ended = {Run(t.number, seed): t for t in study.trials for seed in t.outcomes}
         if self._printed is None:
             self._printed = set(ended)
-            if ended:
-                print(f"study {study.study}: {len(ended)} runs have ended already", flush=True)
+            self._print(_began(study, len(ended), in_flight, total))
         for run, trial in ended.items():
             if run not in self._printed:
                 self._printed.add(run)
-                print(_line(study, trial, run.seed, len(in_flight), total), flush=True)
+                line = _line(study, trial, run.seed, len(in_flight), total)
+                left = _seconds_left(study, in_flight, total)
+                self._print(line + (f", about {clock(left)} left to explore" if left else ""))
+        if in_flight and time.monotonic() - self._last >= _QUIET_SECONDS:
+            self._print(_title(study, in_flight, total))
+
+    def _print(self, line: str) -> None:
+        self._last = time.monotonic()
+        print(line, flush=True)
 
 
 class LiveView:
@@ -127,11 +138,28 @@ def _title(study: StudyState, in_flight: dict[Run, float], total: int | None) ->
     ]
     if failed:
         parts.append(f"{failed} failed")
-    expected = _mean_seconds(study)
-    if total is not None and expected and in_flight:
-        seconds = max(0, total - ended) * expected / len(in_flight)
-        parts.append(f"about {clock(seconds)} left to explore")
+    if left := _seconds_left(study, in_flight, total):
+        parts.append(f"about {clock(left)} left to explore")
     return ", ".join(parts)
+
+
+def _began(study: StudyState, ended: int, in_flight: dict[Run, float], total: int | None) -> str:
+    """Return the first line of a log: what is planned, what is done, what runs."""
+    planned = f"{total} trials planned" if total is not None else "trials as the budget allows"
+    before = f"{ended} runs have ended already" if ended else "none has ended"
+    known = "" if ended else "; the time left is known when the first run has ended"
+    return f"study {study.study}: {planned}, {before}, {len(in_flight)} runs in flight{known}"
+
+
+def _seconds_left(
+    study: StudyState, in_flight: dict[Run, float], total: int | None
+) -> float | None:
+    """Estimate the seconds until exploring ends, from the mean run; None if that is not known."""
+    expected = _mean_seconds(study)
+    if total is None or not expected or not in_flight:
+        return None
+    ended = sum(trial.state != "running" for trial in study.trials)
+    return max(0, total - ended) * expected / len(in_flight)
 
 
 def _line(study: StudyState, trial: Trial, seed: int, in_flight: int, total: int | None) -> str:

@@ -70,6 +70,16 @@ def test_the_budget_of_the_study_is_read_where_it_is_kept(study: Path) -> None:
     assert look(study, "ratio").planned_trials == 40
 
 
+def test_planned_trials_that_have_not_begun_count_in_the_time_left(study: Path) -> None:
+    before = look(study, "ratio")
+    begun = len({run.trial for run in before.runs})
+    (study / "ratio" / "ledger.json").write_text(json.dumps({"budget": {"trials": begun + 4}}))
+    after = look(study, "ratio")
+    assert after.unbegun == 4
+    assert before.seconds_left is not None
+    assert after.seconds_left == pytest.approx(before.seconds_left + 4 * 30.0)
+
+
 def test_a_row_that_is_being_written_is_not_read(study: Path) -> None:
     metrics = study / "ratio" / "trial-0011-0" / "metrics.jsonl"
     with metrics.open("a") as stream:

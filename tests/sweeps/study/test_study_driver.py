@@ -382,3 +382,36 @@ def test_views_name_the_runs_that_ended(tmp_path: Path, capsys: pytest.CaptureFi
     shown = capsys.readouterr().out
     assert "trial-0000" in shown
     assert "10 of 10 trials, 1 runs in flight" in shown
+
+
+def test_a_log_begins_at_once_and_never_falls_silent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("sweeps.study.progress_table.time.monotonic", lambda: now[0])
+    view = PlainView()
+    empty = study(tmp_path, spec())
+    view.show(empty, {Run(0, 0): 0.0}, 12)
+    first = capsys.readouterr().out
+    assert first.endswith(
+        "12 trials planned, none has ended, 1 runs in flight; the time left is known "
+        "when the first run has ended\n"
+    )
+    now[0] += 59.0
+    view.show(empty, {Run(0, 0): 0.0}, 12)
+    assert capsys.readouterr().out == ""
+    now[0] += 1.0
+    view.show(empty, {Run(0, 0): 0.0}, 12)
+    assert capsys.readouterr().out == f"study {empty.study}, 0 of 12 trials, 1 runs in flight\n"
+
+
+def test_a_line_of_a_log_has_the_time_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = drive(tmp_path, works).state
+    view = PlainView()
+    view._printed = set()
+    view.show(done, {Run(0, 1): 0.0}, 20)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    assert all(line.endswith("left to explore") for line in lines)
