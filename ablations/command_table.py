@@ -110,6 +110,18 @@ COMMANDS: dict[str, Command] = {
         subject="study",
         document="sweeps.commands.ls:LsResult",
     ),
+    "stop": Command(
+        "sweeps.commands.stop",
+        "stop",
+        "end a running study; the same command goes on with it",
+        (
+            "study=demo_ratio",
+            "study=demo_ratio wait_seconds=120",
+            "study=web runs_dir=/scratch/runs",
+        ),
+        (("", f"{_COMMAND_OPTIONS}:StopOptions"),),
+        subject="study",
+    ),
     "verdict": Command(
         "sweeps.commands.verdict",
         "verdict",

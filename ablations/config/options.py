@@ -25,6 +25,9 @@ class CarryOut:
 
     progress: bool = True
     """Bars in a terminal, lines elsewhere."""
+    retry: bool = False
+    """``run -m``: try each failed run again, diverged ones too, from its last checkpoint. Without it the
+    same command tries again what failed otherwise."""
     json: bool = False
     """Print one JSON document in place of the text: ``plan``, ``score`` and ``promote`` (docs/json.md)."""
     prepare: PrepareOptions = field(default_factory=lambda: PrepareOptions())

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BeforeValidator
 
 from ablations.config.schema import validate
-from ablations.ranges import Limit
+from ablations.ranges import Interval, Limit
 from ablations.validation import one_or_many
 from sweeps.study.listing import ListedStatus, SortKey
 
@@ -19,6 +19,7 @@ __all__ = [
     "FitSubject",
     "ImportOptions",
     "LsOptions",
+    "StopOptions",
     "VerdictSubject",
     "read_options",
 ]
@@ -72,6 +73,20 @@ class LsOptions:
     """Print each reason whole."""
     json: bool = False
     """Print one JSON document in place of the table (docs/json.md)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopOptions:
+    """Keys of ``ablate stop``."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    study: str
+    """Folder under ``runs_dir``."""
+    runs_dir: str = "runs"
+    """Folder of all studies."""
+    wait_seconds: Annotated[float, Interval(ge=0, le=86_400)] = 30.0
+    """Longest time to wait until the processes are gone."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,6 +55,7 @@ class Driver:
         check: Called once with the overrides of the first job; raises if its config is invalid.
         view: Progress display.
         pruner: Ends runs that fall behind; None = no run is ended early.
+        retry_diverged: Also launch runs again that diverged.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Driver:
         check: Callable[[list[str]], object],
         view: View,
         pruner: Pruner | None = None,
+        retry_diverged: bool = False,
     ) -> None:
         self._study, self._scheduler, self._launching = study, scheduler, launching
         self._overrides, self._check, self._view = overrides, check, view
@@ -76,6 +78,7 @@ class Driver:
         self._launches: Counter[Run] = Counter()
         self._stopping: str | None = None
         self._pruner = pruner
+        self._retry_diverged = retry_diverged
 
     def run(self) -> None:
         """Run until all runs of the scheduler have ended.
@@ -85,7 +88,8 @@ class Driver:
                 ``search.max_failures``.
             UserError: the first run was refused; no result is lost.
         """
-        self._study.retry_failures(self._scheduler.ended_runs(self._study))
+        ended = self._scheduler.ended_runs(self._study)
+        self._study.retry_failures(ended, diverged=self._retry_diverged)
         try:
             while self._fill():
                 self._draw()

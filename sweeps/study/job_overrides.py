@@ -25,6 +25,8 @@ _NOT_A_TRIAL = (
     "runs_dir",
     "data_dir",
     "progress",
+    "json",
+    "retry",
     "search",
     "hydra",
 )

@@ -48,6 +48,8 @@ def shortfall(study: StudyState, runs: Sequence[Run]) -> str | None:
     ]
     if again:
         parts.append("the same command tries these runs again; training that is done stays done")
+    elif failed:
+        parts.append("they diverged: retry=true tries them again")
     return f"study {study.study!r}: " + "; ".join(parts)
 
 

@@ -114,10 +114,14 @@ class StudyState:
                 self.record(Run(trial.number, outcome.seed), outcome)
             self._settle(self._journal.trials[trial.number])
 
-    def retry_failures(self, runs: Iterable[Run]) -> list[Run]:
+    def retry_failures(self, runs: Iterable[Run], *, diverged: bool = False) -> list[Run]:
         """Forget failures and missing scores of ``runs`` in memory; return the runs to launch again.
 
         Their folders keep the failure until :meth:`prepare`, so a run that is not launched keeps it.
+
+        Args:
+            runs: Runs that ended.
+            diverged: Also those that diverged.
         """
         history = self.history()
         # A run that is done without a score is only scored again, not trained.
@@ -126,7 +130,11 @@ class StudyState:
             run
             for run in runs
             if (outcome := self.trial(run.number).outcomes.get(run.seed)) is not None
-            and (run.number in unscored or may_be_tried_again(outcome, self._folder(run)))
+            and (
+                run.number in unscored
+                or may_be_tried_again(outcome, self._folder(run))
+                or (diverged and outcome.status == "failed")
+            )
         ]
         for run in again:
             trial = self.trial(run.number)

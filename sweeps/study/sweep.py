@@ -47,6 +47,7 @@ from sweeps.study.resources import (
 )
 from sweeps.study.scheduler import Scheduler, SearchScheduler, SweepScheduler
 from sweeps.study.specs import SearchSpec
+from sweeps.study.stopping import ending_on_sigterm
 from sweeps.study.strategy import Strategy, plan_strategy
 from sweeps.study.study_cost import estimate_cost, print_cost
 from sweeps.study.study_state import DecideQuality, Run, StudyState
@@ -91,6 +92,8 @@ class Request:
     """None for a plain sweep."""
     pick: Pick | None = None
     progress: bool = True
+    retry: bool = False
+    """Also try runs again that diverged."""
     data_dir: str = "data"
 
     def known_trials(self) -> Iterator[tuple[str, Sequence[str]]]:
@@ -159,6 +162,7 @@ def read_request(
         affordable=None,
         strategy=None,
         progress=bool(base.get("progress", True)),
+        retry=bool(base.get("retry", False)),
         data_dir=str(base.get("data_dir", "data")),
     )
     if spec.space is None:
@@ -262,9 +266,11 @@ def run_study(
             check=pinned.compose,
             view=view_for(request.progress),
             pruner=_pruner(request.spec, launching),
+            retry_diverged=request.retry,
         )
         try:
-            driver.run()
+            with ending_on_sigterm():
+                driver.run()
         except StudyError:
             _print_next(request, state)  # the runs that ended can be compared
             raise

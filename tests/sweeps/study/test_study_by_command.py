@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from ablations.record.run_record import RunRecord
+from sweeps.study.stopping import stop_study
 from tests.sweeps.study.conftest import StudyApp
 
 SEARCH = ("search=app_mixture", "search.budget.trials=6", "search.strategy.design_trials=3")
@@ -122,6 +123,20 @@ def test_ctrl_c_ends_the_runs_and_the_same_command_goes_on(study_app: StudyApp) 
     os.kill(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode != 0
+    study_app.run(*SEARCH, "seconds=2")
+    study_app.assert_whole()
+
+
+@pytest.mark.slow
+def test_a_study_is_stopped_and_the_same_command_goes_on(study_app: StudyApp) -> None:
+    process = study_app.start(*SEARCH, "seconds=2")
+    _await(lambda: any((run / "work.jsonl").exists() for run in study_app.runs()))
+    stopped = stop_study(study_app.folder / "runs", "app")
+    process.communicate(timeout=60)
+    assert stopped.driver == process.pid
+    assert process.returncode != 0
+    again = stop_study(study_app.folder / "runs", "app")
+    assert (again.driver, again.runs, again.going_on) == (None, (), ())
     study_app.run(*SEARCH, "seconds=2")
     study_app.assert_whole()
 

@@ -61,6 +61,7 @@ def drive(
     search: SearchSpec | None = None,
     mode: Any = "inline",
     falls_short: str | None = None,
+    retry_diverged: bool = False,
 ) -> ScriptedLauncher:
     """Drive a study to its end; ``falls_short`` = message of the expected error."""
     search = search or spec(confirm=ConfirmSpec(finalists=0))
@@ -73,6 +74,7 @@ def drive(
         overrides=lambda run: [f"trial=trial-{run.number:04d}", f"seed={run.seed}"],
         check=lambda _: None,
         view=SilentView(),
+        retry_diverged=retry_diverged,
     )
     if falls_short is None:
         driver.run()
@@ -181,8 +183,10 @@ def test_a_diverged_run_is_not_tried_again_and_is_still_missed(tmp_path: Path) -
             return Returned(TrainingError("NaN", step=3))
         return works(state, run, launch)
 
-    drive(tmp_path, diverges, falls_short="1 of 10 runs failed: trial-0004-0: .*NaN$")
-    assert drive(tmp_path, works, falls_short="1 of 10 runs failed").launched == []
+    drive(tmp_path, diverges, falls_short="1 of 10 runs failed: trial-0004-0: .*NaN; they diverged")
+    assert drive(tmp_path, works, falls_short="retry=true tries them again").launched == []
+    again = drive(tmp_path, works, retry_diverged=True)
+    assert again.launched == [Run(4, 0)]
 
 
 def test_a_study_whose_runs_have_no_score_does_not_end_as_done(tmp_path: Path) -> None:
