@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ablations import __version__
 from ablations.command_table import COMMANDS, Command
-from ablations.command_words import require_document, require_words, wants_document
+from ablations.command_words import named_words, require_document, require_words, wants_document
 from ablations.config.environment_secrets import without_secrets
 from ablations.errors import (
     AblationError,
@@ -185,6 +185,7 @@ def _called(name: str, words: Sequence[str]) -> int:
     if "--version" in words:
         print(f"ablate {__version__}")
         return 0
+    words = named_words(name, words)
     if wants_document(words):
         return _print_document(name, words)
     return _run(name, words).code

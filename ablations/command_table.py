@@ -31,6 +31,8 @@ class Command:
     """``module:dataclass`` of the result that ``json=true`` prints; None = it prints none."""
     document_version: int = 1
     """Version of the document."""
+    positional: tuple[str, ...] = ()
+    """Keys that words without a key stand for, in this order."""
     of_a_run: bool = False
     """Whether its config is that of a run, with all groups and keys of one."""
     searches: bool = False
@@ -109,6 +111,26 @@ COMMANDS: dict[str, Command] = {
         (("", f"{_COMMAND_OPTIONS}:LsOptions"),),
         subject="study",
         document="sweeps.commands.ls:LsResult",
+    ),
+    "diff": Command(
+        "sweeps.commands.diff",
+        "diff",
+        "compare two runs or studies: settings, mixture, scores with noise",
+        (
+            "demo_ratio demo_mixture",
+            "demo_ratio/trial-0003-0 demo_ratio/trial-0004-0",
+            "a=demo_ratio b=archive/demo_ratio verbose=true",
+        ),
+        (("", f"{_COMMAND_OPTIONS}:DiffOptions"),),
+        positional=("a", "b"),
+    ),
+    "gc": Command(
+        "sweeps.commands.gc",
+        "gc",
+        "list what can be removed and how much it is; apply=true removes it",
+        ("", "study=demo_ratio verbose=true", "study=demo_ratio apply=true"),
+        (("", f"{_COMMAND_OPTIONS}:GcOptions"),),
+        subject="study",
     ),
     "stop": Command(
         "sweeps.commands.stop",

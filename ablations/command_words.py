@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from ablations.command_table import COMMANDS
 from ablations.errors import Problem, UserError
-from ablations.terminal import override_word
+from ablations.terminal import override_word, quoted
 
-__all__ = ["require_document", "require_words", "wants_document"]
+__all__ = ["named_words", "require_document", "require_words", "wants_document"]
 
 _ACTIONS = (("--run", "-r"), ("--multirun", "-m"), ("--cfg", "-c"), ("--info", "-i"))
 _WITH_VALUE = frozenset(
@@ -35,6 +35,18 @@ def require_words(command: str, words: Sequence[str]) -> None:
     problems = [*_several_actions(words), *_unknown(command, words)]
     if problems:
         raise UserError(problems)
+
+
+def named_words(command: str, words: Sequence[str]) -> list[str]:
+    """Return the words with the keys that a command gives to bare ones: ``diff A B`` is ``a=A b=B``."""
+    keys = list(COMMANDS[command].positional)
+    named = []
+    for place, word in enumerate(words):
+        of_a_flag = place > 0 and words[place - 1] in _WITH_VALUE
+        if keys and word and "=" not in word and word[0] not in "-~" and not of_a_flag:
+            word = f"{keys.pop(0)}={quoted(word)}"
+        named.append(word)
+    return named
 
 
 def wants_document(words: Sequence[str]) -> bool:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-__all__ = ["claimed_file", "making_folder"]
+__all__ = ["claimed_file", "is_left", "making_folder", "remove_folder"]
 
 _TRIES = 3
 
@@ -68,6 +68,30 @@ def making_folder(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(building, ignore_errors=True)
         os.close(descriptor)
+
+
+def is_left(path: Path) -> bool:
+    """Return whether a temporary file or folder was left by a writer of this host that is gone."""
+    if not (path.name.startswith(".") and path.name.endswith(".tmp") and _host() in path.name):
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder so that no reader sees a part of it: it gets a temporary name first.
+
+    If the process dies in between, what is left has that name, and :func:`is_left` finds it.
+    """
+    leaving = _unique(folder)
+    folder.rename(leaving)
+    shutil.rmtree(leaving)
 
 
 def _taken_over(path: Path) -> tuple[Path, int] | None:

@@ -15,8 +15,10 @@ from sweeps.study.listing import ListedStatus, SortKey
 
 __all__ = [
     "CompareOptions",
+    "DiffOptions",
     "ExportOptions",
     "FitSubject",
+    "GcOptions",
     "ImportOptions",
     "LsOptions",
     "StopOptions",
@@ -73,6 +75,40 @@ class LsOptions:
     """Print each reason whole."""
     json: bool = False
     """Print one JSON document in place of the table (docs/json.md)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffOptions:
+    """Keys of ``ablate diff``."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    a: str
+    """A study, a run as ``study/trial-seed``, or the path of such a folder."""
+    b: str
+    """What it is compared with: the same kinds."""
+    runs_dir: str = "runs"
+    """Folder of all studies."""
+    verbose: bool = False
+    """Print every setting that differs, not the first 30 alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GcOptions:
+    """Keys of ``ablate gc``."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    runs_dir: str = "runs"
+    """Folder of all studies."""
+    study: str | None = None
+    """Look at this study alone; null = all."""
+    promotions: str = "promotions"
+    """Parent folder of the promotions: what they name is kept."""
+    apply: bool = False
+    """Remove what is listed; false = only list it."""
+    verbose: bool = False
+    """Print each folder that can go, and why the others stay."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,8 @@ def main(config: Mapping[str, Any]) -> int:
     promoted = _promote(config)
     record = promoted.record
     print(f"{promoted.folder}: {record['candidate']['name']} → {record['full']['name']}")
+    if (default := _default_full()) is not None:
+        print(f"  the full run is full={default}, the default; full=NAME names another one")
     if promoted.stood:
         print("  the same promotion from the same evidence exists already: nothing was written")
     for gate in promoted.gates:
@@ -104,6 +106,17 @@ def answer(config: Mapping[str, Any]) -> Answer:
             ),
         )
     )
+
+
+def _default_full() -> str | None:
+    """Return the option of the group ``full`` if the command line did not choose it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return None
+    hydra = HydraConfig.get()
+    given = any(word.lstrip("+").partition("=")[0] == "full" for word in hydra.overrides.task)
+    return None if given else str(hydra.runtime.choices.get("full"))
 
 
 def _promote(config: Mapping[str, Any]) -> Promoted:

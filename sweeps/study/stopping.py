@@ -21,11 +21,12 @@ from types import FrameType
 from typing import Any
 
 from ablations.errors import DataError, HeldError, Problem, unknown_name
+from ablations.record.lease import beats_elsewhere
 from ablations.record.run_record import HOLDER, list_runs
 from ablations.record.stored import stored_object
 from sweeps.study.run_results import is_held
 
-__all__ = ["Stopped", "ending_on_sigterm", "stop_study"]
+__all__ = ["Stopped", "ending_on_sigterm", "is_driven", "stop_study"]
 
 _LOOK_SECONDS = 0.1
 _LOOKS = 20
@@ -59,6 +60,11 @@ def ending_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def is_driven(folder: Path) -> bool:
+    """Return whether a driver runs the study in a folder, as far as this host sees."""
+    return _is_locked(folder / "driver.lock") or beats_elsewhere(folder / "driver.json")
 
 
 def stop_study(runs_dir: Path, study: str, wait_seconds: float = 30.0) -> Stopped:

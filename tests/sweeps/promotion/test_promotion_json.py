@@ -26,6 +26,14 @@ def test_a_promotion_is_a_document(study: MadeStudy, ablate: Ablate) -> None:
     assert len(found["next"]) == 2
 
 
+def test_the_full_run_that_is_taken_by_default_is_named(study: MadeStudy, ablate: Ablate) -> None:
+    named = ablate("promote", *FULL)
+    assert named.code == 0, named.err
+    assert "the default" not in named.out
+    default = ablate("promote", *(word for word in FULL if word != "full=demo_full"))
+    assert "the full run is full=demo_full, the default; full=NAME names another one" in default.out
+
+
 def test_gates_that_stop_a_promotion_are_problems(study: MadeStudy, ablate: Ablate) -> None:
     answer = ablate("promote", *FULL, "promotion.second_study=nothing", "json=true")
     assert answer.code == 2
