@@ -366,7 +366,7 @@ def _help() -> str:
             *lines,
             "",
             "ablate COMMAND --help prints its options; ablate run --cfg job prints a whole config.",
-            "Exit codes: 0 done, 1 the work failed, 2 the command or a config is wrong.",
+            "Exit codes: 0 done, 1 the work failed, 2 the command or a config is wrong, 130 Ctrl-C.",
         ]
     )
 

@@ -188,4 +188,4 @@ def _closing(name: str, command: Command) -> Iterator[str]:
         yield f"-m makes a search: ablate {name} -m experiment=demo_ratio (docs/search.md)."
     if command.of_a_run:
         yield "A key that the config does not hold yet is added with a plus: +source.wiki.max_bytes=1000000."
-    yield "Exit codes: 0 done, 1 the work failed, 2 the command or a config is wrong."
+    yield "Exit codes: 0 done, 1 the work failed, 2 the command or a config is wrong, 130 Ctrl-C."
