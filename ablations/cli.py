@@ -239,7 +239,8 @@ def _run(name: str, overrides: Sequence[str], *, document: bool = False) -> Task
     require_words(name, overrides)
     task = Task(name, document=document)
     sys.argv = [f"ablate {name}", *overrides]
-    application = hydra.main(config_path=str(conf_dir()), config_name=COMMANDS[name].config)(task)
+    primary = _primary(name, overrides)
+    application = hydra.main(config_path=str(conf_dir()), config_name=primary)(task)
     files: list[ConfigFile] = []
     try:
         with (
@@ -256,7 +257,7 @@ def _run(name: str, overrides: Sequence[str], *, document: bool = False) -> Task
 
         if (cause := _own_error(error)) is not None:
             raise _with_places(cause, files, overrides) from None
-        problem = explain(error, COMMANDS[name].config, overrides, files, name)
+        problem = explain(error, primary, overrides, files, name)
         raise _with_places(UserError(problem), files, overrides) from None
     except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         if (cause := _own_error(error)) is not None:
@@ -279,6 +280,13 @@ def _with_places(
 
     sources = source_files(user_folders(overrides), error.problems)
     return placed(error, [*files, *sources], overrides)
+
+
+def _primary(name: str, overrides: Sequence[str]) -> str:
+    """Return the command's primary config; ``plan full=…`` plans what ``promote`` would train."""
+    if name == "plan" and any(word.startswith("full=") for word in overrides):
+        return COMMANDS["promote"].config
+    return COMMANDS[name].config
 
 
 def _is_of_composing(error: BaseException) -> bool:

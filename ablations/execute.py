@@ -160,6 +160,8 @@ def _leave_out_unused(plain: dict[str, Any]) -> None:
     if not plain["schedule"]["lr"]["tail_steps"]:
         del plain["schedule"]["lr"]["tail_steps"]
     for source in plain["source"].values():
+        for key in ("size", "subsets"):  # published figures, for plans
+            del source[key]
         for key in ADDED_FILTERS:
             if not source[key]:
                 del source[key]

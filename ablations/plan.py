@@ -1,12 +1,13 @@
 """Plan of a run before it starts: tokens, epochs, steps, FLOPs, time, memory, disk, and the rules it breaks.
 
-This module does not train, write or import torch. A source that is not prepared counts with the tokens
-that its config states, so that an 11T-token schedule can be planned on a laptop.
+This module does not train, write or import torch. A source that is not prepared counts with what its
+preparation is expected to give (:mod:`ablations.data.expected`), so that an 11T-token schedule can be
+planned on a laptop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,15 @@ from ablations.evaluation.metric_matching import score_problems
 from ablations.mixture.constraints import broken_caps, simulated_slices
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.precision import with_precision
+from ablations.price import Cost, PriceSpec, cost_of
 from ablations.training.batching import MicroBatching, on_cuda, plan_micro_batches
 from ablations.training.checkpoints import read_state
 from ablations.training.memory import DEVICE_BYTES, Memory, memory_of
+from ablations.training.specs import ExecutionSpec
+from ablations.training.visible_gpus import visible_gpus
 
 if TYPE_CHECKING:
+    from ablations.data.expected import Expected
     from ablations.data.store import TokenStore
 
 __all__ = ["Plan", "PlanRow", "PlannedMemory", "make_plan"]
@@ -64,9 +69,11 @@ class Plan:
     learning_rate: LearningRate
     rows: tuple[PlanRow, ...]
     available_tokens: Mapping[str, float]
-    """Source → tokens that a run can read: of the prepared store, or as the source's config states."""
+    """Source → tokens that a run can read: of the prepared store, or what preparing it should give."""
     prepared: Mapping[str, bool]
     """Source → True if a token store exists."""
+    to_prepare: Mapping[str, Expected]
+    """Source without a store → what preparing it reads, stores and downloads."""
     epochs: Mapping[str, float]
     """Source → epochs over the whole schedule, simulated epoching included."""
     slices: Mapping[str, int] | None
@@ -77,6 +84,8 @@ class Plan:
     """FLOPs of the training, without the steps that a warm start leaves out."""
     seconds: Mapping[str, float]
     """Device → estimated seconds of training on one such device."""
+    cost: Cost
+    """Time and price of training with the execution that is configured."""
     memory: Mapping[str, PlannedMemory | str]
     """GPU → division of the batch and memory of one rank, or the reason why it does not fit."""
     disk_bytes: float
@@ -94,13 +103,22 @@ class Plan:
             raise ConfigError(self.problems)
 
 
-def make_plan(config: RunConfig) -> Plan:
-    """Return the plan of a run, its problems included."""
+def make_plan(
+    config: RunConfig, *, mirror: str | Path | None = None, price: PriceSpec | None = None
+) -> Plan:
+    """Return the plan of a run, its problems included.
+
+    Args:
+        config: The run.
+        mirror: Folder that stands for the hub when sources are prepared.
+        price: What a GPU can do and costs; None = the defaults.
+    """
     config = with_precision(config)
     schedule = config.build_schedule()
     stores, problems = _open_stores(config, schedule)
+    to_prepare = _to_prepare(config, [n for n in schedule.sources if n not in stores], mirror)
     available = {
-        name: float(stores[name].num_tokens) if name in stores else _stated_tokens(config, name)
+        name: float(stores[name].num_tokens) if name in stores else to_prepare[name].tokens
         for name in schedule.sources
     }
     slices = _slices(config, schedule, stores)
@@ -125,12 +143,14 @@ def make_plan(config: RunConfig) -> Plan:
         rows=_rows(schedule),
         available_tokens=available,
         prepared={name: name in stores for name in schedule.sources},
+        to_prepare=to_prepare,
         epochs=schedule.epochs(readable),
         slices=slices,
         parameters=config.model.parameters,
         embedding_parameters=config.model.embedding_parameters,
         flops=flops,
         seconds={"2 CPU cores": flops / _CPU_FLOPS, "H100 at 40% MFU": flops / _GPU_FLOPS},
+        cost=_cost(config.execution, flops, price or PriceSpec()),
         memory=_memory(config),
         disk_bytes=float(per_checkpoint * len(steps)),
         first_step=first,
@@ -138,6 +158,37 @@ def make_plan(config: RunConfig) -> Plan:
         tasks=tuple(config.evaluation.tasks),
         problems=tuple(problems),
     )
+
+
+def _to_prepare(
+    config: RunConfig, names: Sequence[str], mirror: str | Path | None
+) -> dict[str, Expected]:
+    """Return what preparing the named sources gives."""
+    if not names:
+        return {}
+    # Imported here because the plan of prepared sources reads no text.
+    from ablations.data.demo.packages import mirror_folder
+    from ablations.data.expected import expected_of
+
+    folder, data_dir = mirror_folder(mirror), Path(config.data_dir)
+    return {
+        name: expected_of(
+            config.source[name],
+            config.tokenizer,
+            data_dir,
+            mirror=folder,
+            vocab_size=config.model.vocab_size,
+        )
+        for name in names
+    }
+
+
+def _cost(execution: ExecutionSpec, flops: float, price: PriceSpec) -> Cost:
+    """Return the cost on the configured devices; the cores of a machine have no price."""
+    if execution.device == "cuda" or (execution.device == "auto" and visible_gpus()):
+        return cost_of(flops, price, execution.dp * execution.tp * execution.pp)
+    hours = flops / _CPU_FLOPS / 3600.0
+    return Cost(device="2 CPU cores", devices=1, device_hours=hours, usd=None)
 
 
 def _memory(config: RunConfig) -> dict[str, PlannedMemory | str]:

@@ -11,13 +11,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ablations.commands.plan_prepare import preparation
+from ablations.config.options import CarryOut, PrepareOptions
 from ablations.config.program_names import program_module
-from ablations.config.schema import RunConfig, load
+from ablations.config.schema import RunConfig, carry_out, load
 from ablations.documents import Answer
 from ablations.errors import ConfigError
 from ablations.files import free_bytes
 from ablations.mixture.schedule import decay_words
 from ablations.plan import Plan, PlannedMemory, make_plan
+from ablations.price import Cost
 from ablations.quantities import byte_size, count, duration, memory_size
 from ablations.terminal import table_console
 
@@ -25,11 +28,15 @@ __all__ = ["answer", "check_search", "main", "show"]
 
 
 def main(config: Mapping[str, Any]) -> int:
-    """Print the plan; exit 2 with every problem where the run would be refused."""
-    run = load(config, config.get("config_dirs", ()))
-    check_search(config)
-    plan = make_plan(run)
-    show(run, plan)
+    """Print the plan; exit 2 with every problem where the run would be refused.
+
+    With ``full=…`` it is the plan of that full run, and its bill.
+    """
+    config, full = _full(config)
+    run, plan, options = _planned(config)
+    show(run, plan, prepare=options.prepare)
+    if full is not None:
+        _bills().print_bill(run, full)
     if program := config.get("program"):
         program_module(program).show_plan(config, run)
     plan.require()
@@ -40,12 +47,30 @@ def answer(config: Mapping[str, Any]) -> Answer:
     """Return the plan for a program, with every rule that the run would break."""
     from ablations.commands.plan_document import plan_result
 
-    run = load(config, config.get("config_dirs", ()))
-    check_search(config)
-    plan = make_plan(run)
+    config, full = _full(config)
+    run, plan, _ = _planned(config)
+    bill = None if full is None else _bills().bill_of(run, full).cost
     error = ConfigError(plan.problems) if plan.problems else None
     code = 0 if error is None else error.exit_code
-    return Answer(result=plan_result(run, plan), error=error, exit_code=code)
+    return Answer(result=plan_result(run, plan, bill), error=error, exit_code=code)
+
+
+def _planned(config: Mapping[str, Any]) -> tuple[RunConfig, Plan, CarryOut]:
+    """Return the run of a composed config, its plan, and how it is carried out."""
+    run = load(config, config.get("config_dirs", ()))
+    options = carry_out(config)
+    check_search(config)
+    return run, make_plan(run, mirror=options.prepare.mirror, price=options.price), options
+
+
+def _full(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
+    """Return the config of the full run that ``full=…`` names, and where it is trained; else None."""
+    return _bills().full_config(config) if "promotion" in config else (config, None)
+
+
+def _bills() -> Any:
+    # Named, not imported: this package stays below the one that promotes.
+    return importlib.import_module("sweeps.promotion.full_bill")
 
 
 def check_search(config: Mapping[str, Any]) -> None:
@@ -58,11 +83,25 @@ def check_search(config: Mapping[str, Any]) -> None:
     importlib.import_module("sweeps.study.preflight").check_search(config)
 
 
-def show(run: RunConfig, plan: Plan, console: Console | None = None) -> None:
-    """Print ``plan`` as tables."""
+def show(
+    run: RunConfig,
+    plan: Plan,
+    console: Console | None = None,
+    prepare: PrepareOptions | None = None,
+) -> None:
+    """Print ``plan`` as tables.
+
+    Args:
+        run: The run.
+        plan: Its plan.
+        console: Where to; None = standard output.
+        prepare: Options of the preparation; None = the defaults.
+    """
     out = console or table_console()
     out.print(_stages(plan))
     out.print(_sources(run, plan))
+    if plan.to_prepare:
+        out.print(preparation(plan.to_prepare, prepare or PrepareOptions(), Path(run.data_dir)))
     out.print(_totals(run, plan))
 
 
@@ -122,6 +161,7 @@ def _totals(run: RunConfig, plan: Plan) -> Table:
         "parameters": f"{count(plan.parameters)}, {count(plan.embedding_parameters)} of them embedding",
         "training FLOPs": f"{plan.flops:.3g}",
         "time, estimated": "; ".join(f"{duration(s)} on {d}" for d, s in plan.seconds.items()),
+        "cost, as configured": _cost(plan.cost),
         "checkpoints": f"{len(plan.checkpoint_steps)}, the last at step {plan.checkpoint_steps[-1]:,}",
         "disk": f"{byte_size(plan.disk_bytes)} at most; "
         f"{byte_size(free_bytes(Path(run.runs_dir)))} free here",
@@ -138,6 +178,17 @@ def _totals(run: RunConfig, plan: Plan) -> Table:
     for key, value in rows.items():
         table.add_row(key, value)
     return table
+
+
+def _cost(cost: Cost) -> str:
+    """Return time, device-hours and dollars of the training on the configured devices."""
+    on = f"{cost.devices} × {cost.device}" if cost.usd is not None else cost.device
+    words = f"{duration(cost.seconds)} on {on}, training alone"
+    if cost.usd is None:
+        return words
+    hours = cost.device_hours
+    shown = f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
+    return f"{words}: {shown} device-hours, {cost.usd:,.2f} dollars (price.*)"
 
 
 def _memory(planned: PlannedMemory | str) -> str:

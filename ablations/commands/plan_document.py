@@ -7,8 +7,16 @@ from dataclasses import dataclass
 
 from ablations.config.schema import RunConfig
 from ablations.plan import Plan, PlannedMemory
+from ablations.price import Cost
 
-__all__ = ["PlanResult", "PlannedSource", "PlannedStage", "RankMemory", "plan_result"]
+__all__ = [
+    "PlanResult",
+    "PlannedSource",
+    "PlannedStage",
+    "RankMemory",
+    "SourceToPrepare",
+    "plan_result",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +42,7 @@ class PlannedSource:
     tokens: float
     """Tokens that the schedule reads of it."""
     available_tokens: float
-    """Tokens that it has: of the prepared store, else as its config states."""
+    """Tokens that it has: of the prepared store, else what preparing it should give."""
     prepared: bool
     """True if a token store exists."""
     epochs: float
@@ -56,6 +64,27 @@ class RankMemory:
     """Forward passes of one step."""
     reason: str | None
     """Reason why it does not fit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceToPrepare:
+    """What preparing one source is expected to read, store and download."""
+
+    name: str
+    basis: str
+    """``its text``, ``a sample of its text``, or ``published size``."""
+    documents: float | None
+    """Documents kept and held out; null if nothing tells."""
+    text_bytes: float
+    """UTF-8 bytes of their texts."""
+    tokens: float
+    """Training tokens."""
+    download_bytes: float | None
+    """Bytes that come over the network; null if nothing tells."""
+    store_bytes: float
+    """Size of the store."""
+    peak_bytes: float
+    """Largest size while it is made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +118,22 @@ class PlanResult:
     tasks: tuple[str, ...]
     """Names of the tasks."""
     memory: tuple[RankMemory, ...]
+    cost: Cost
+    """Time and price of training on the configured devices."""
+    to_prepare: tuple[SourceToPrepare, ...]
+    """Sources without a token store."""
+    full_run: Cost | None
+    """Time and price of the full run that ``full=…`` names; null without one."""
 
 
-def plan_result(run: RunConfig, plan: Plan) -> PlanResult:
-    """Return the document of a plan."""
+def plan_result(run: RunConfig, plan: Plan, full_run: Cost | None = None) -> PlanResult:
+    """Return the document of a plan.
+
+    Args:
+        run: The run.
+        plan: Its plan.
+        full_run: Cost of the run on the cluster of its ``full`` config; None if it is no full run.
+    """
     schedule = plan.schedule
     return PlanResult(
         study=run.study,
@@ -113,6 +154,11 @@ def plan_result(run: RunConfig, plan: Plan) -> PlanResult:
         checkpoint_steps=plan.checkpoint_steps,
         tasks=plan.tasks,
         memory=_memory(plan),
+        cost=plan.cost,
+        to_prepare=tuple(
+            SourceToPrepare(name=name, **vars(one)) for name, one in plan.to_prepare.items()
+        ),
+        full_run=full_run,
     )
 
 

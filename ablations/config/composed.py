@@ -43,7 +43,10 @@ _NAMED: tuple[tuple[str, ...], ...] = (
 _SECTIONS: tuple[tuple[str, ...], ...] = (
     *_NAMED,
     *((name,) for name in ("tokenizer", "mixture", "schedule", "model", "training", "execution")),
-    *((name,) for name in ("evaluation", "warm_start", "labels", "search", "prepare", "program")),
+    *(
+        (name,)
+        for name in ("evaluation", "warm_start", "labels", "search", "prepare", "price", "program")
+    ),
     *((name,) for name in ("after", "promotion", "low", "high", "fixed", "caps", "prior")),
     ("source", "*"),
     ("source", "*", "origin"),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from ablations.price import PriceSpec
 from ablations.ranges import Workers
 
 __all__ = ["CarryOut", "DoctorOptions", "PrepareOptions", "ScoreOptions"]
@@ -37,6 +38,8 @@ class CarryOut:
     its other keys are in ``conf/experiment/*_arms.yaml``."""
     after: Mapping[str, Any] | None = None
     """What looks at the finished run: ``kind`` is ``comparison``, with the folder of a promotion."""
+    price: PriceSpec = field(default_factory=PriceSpec)
+    """Assumptions of the plan: what a GPU can do and costs. Not part of a run's identity."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ _FORBID: dict[str, Any] = {"extra": "forbid"}
 _OTHER_KEYS = frozenset(
     (
         *("search", "hydra", "checkpoint", "out", "progress", "experiment", "promotion", "prepare"),
-        *("json", "retry"),
+        *("json", "retry", "price"),
         *(
             "config_dirs",
             "workers",

@@ -23,7 +23,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -42,6 +42,7 @@ __all__ = [
     "Origin",
     "PackageOrigin",
     "PackagePin",
+    "SizeSpec",
     "SourceSpec",
     "SyntheticOrigin",
     "config_folder",
@@ -142,6 +143,39 @@ class SyntheticOrigin:
 Origin = Annotated[HubOrigin | FilesOrigin | PackageOrigin | SyntheticOrigin, Discriminator("kind")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class SizeSpec:
+    """Published size of a text, for plans; a prepared store's own counts go before it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    tokens: Limit
+    """Tokens, by the tokenizer of whoever published it."""
+    documents: Limit | None = None
+    text_bytes: Limit | None = None
+    """UTF-8 bytes of the texts."""
+    download_bytes: Limit | None = None
+    """Bytes of the files, packed as they are on the hub."""
+
+    @classmethod
+    def total(cls, parts: Sequence[SizeSpec]) -> SizeSpec:
+        """Return the sum; a figure that one part lacks is lacking."""
+
+        def added(key: str) -> int | None:
+            found = [getattr(part, key) for part in parts]
+            return None if None in found else sum(found)
+
+        return cls(
+            tokens=sum(part.tokens for part in parts),
+            documents=added("documents"),
+            text_bytes=added("text_bytes"),
+            download_bytes=added("download_bytes"),
+        )
+
+
+DESCRIPTIVE = ("domain", "tokens_available", "licence", "url", "note", "store", "size", "subsets")
+"""Fields that describe a source; they do not decide the text of its store."""
+
 ADDED_FILTERS = ("leave_out", "score_shares", "min_tokens", "max_tokens", "drop_duplicates")
 """Fields that came after stores had been made; without a value they are as if they were not there."""
 
@@ -195,6 +229,10 @@ class SourceSpec:
     store: str | None = None
     """Folder of its token store; null = the source's name. A source that is searched over a filter
     needs one for each value: ``web_min${source.web.min_score}``."""
+    size: SizeSpec | None = None
+    """Published size of what it reads; null = ``tokens_available`` alone."""
+    subsets: Mapping[str, SizeSpec] = field(default_factory=dict)
+    """Subset of the hub's dataset → its published size, which counts where ``origin.subset`` names it."""
     shards: int = 1
     """Token files, and tasks that can be prepared side by side; part of the result."""
     licence: str
@@ -258,9 +296,8 @@ class SourceSpec:
 
         A filter that is not used does not count, so stores made before there was one stay good.
         """
-        words = ("domain", "tokens_available", "licence", "url", "note", "store")
         unused = [key for key in ADDED_FILTERS if not getattr(self, key)]
-        deciding = {k: v for k, v in asdict(self).items() if k not in (*words, *unused)}
+        deciding = {k: v for k, v in asdict(self).items() if k not in (*DESCRIPTIVE, *unused)}
         text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ablations.data.catalogue import SourceSpec
 from ablations.data.manifest import store_folder
@@ -15,7 +15,10 @@ from ablations.data.tokenizer import Tokenizer
 from ablations.errors import ConfigError
 from ablations.sbatch import job_word, line_problems, partition_problems, time_problems
 
-__all__ = ["SlurmSpec", "Work", "run_here", "submit"]
+if TYPE_CHECKING:
+    from ablations.data.pipeline import DropStep
+
+__all__ = ["SlurmSpec", "Work", "dropping_steps", "run_here", "submit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,29 +80,39 @@ class Work:
         return Place(downloads=self.data_dir / "downloads", mirror=self.mirror)
 
 
-def _pipeline(work: Work) -> list[Any]:
+def dropping_steps(spec: SourceSpec, tokenizer: Path | None, items: Path) -> list[DropStep]:
+    """Return the steps that leave documents out, in their order.
+
+    Args:
+        spec: The source.
+        tokenizer: ``tokenizer.json``; needed for limits of length only.
+        items: Folder of the item files to decontaminate against.
+    """
+    least, most = spec.min_tokens, spec.max_tokens
+    if not (spec.drop_duplicates or spec.decontaminate or least or most):
+        return []
+    # Imported here: datatrove takes a second, and a plan asks for the steps too.
     from ablations.data.contamination import TaskIndex, read_tasks
-    from ablations.data.pipeline import (
-        DropByLength,
-        DropContaminated,
-        DropDuplicates,
-        DropStep,
-        HoldOut,
-        ReadSource,
-        WriteTokens,
-    )
+    from ablations.data.pipeline import DropByLength, DropContaminated, DropDuplicates
+
+    steps: list[DropStep] = []
+    if spec.drop_duplicates:
+        steps.append(DropDuplicates())
+    if spec.decontaminate:
+        steps.append(DropContaminated(TaskIndex(read_tasks(items, spec.decontaminate))))
+    if least is not None or most is not None:
+        assert tokenizer is not None
+        steps.append(DropByLength(tokenizer, least, most))
+    return steps
+
+
+def _pipeline(work: Work) -> list[Any]:
+    from ablations.data.pipeline import HoldOut, ReadSource, WriteTokens
 
     place = work.place()
     reader = ReadSource(work.spec, place.downloads, place.mirror)
-    dropping: list[DropStep] = []
-    if work.spec.drop_duplicates:
-        dropping.append(DropDuplicates())
-    if work.spec.decontaminate:
-        tasks = read_tasks(_items(work), work.spec.decontaminate)
-        dropping.append(DropContaminated(TaskIndex(tasks)))
-    least, most = work.spec.min_tokens, work.spec.max_tokens
-    if least is not None or most is not None:
-        dropping.append(DropByLength(work.tokenizer, least, most))
+    items = _items(work) if work.spec.decontaminate else Path()
+    dropping = dropping_steps(work.spec, work.tokenizer.file, items)
     return [
         reader,
         *dropping,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,15 @@ from ablations.data.catalogue import FilesOrigin
 from ablations.data.text import decoded
 from ablations.errors import DataError, Problem
 
-__all__ = ["Row", "file_format", "file_rows", "find_files", "ignored_files", "row_place"]
+__all__ = [
+    "Row",
+    "count_rows",
+    "file_format",
+    "file_rows",
+    "find_files",
+    "ignored_files",
+    "row_place",
+]
 
 Row = Mapping[str, Any]
 
@@ -31,6 +39,8 @@ _ENDINGS = {
 }
 _PACKED = (".gz", ".zst", ".bz2")
 _BATCH_ROWS = 1024
+_SAMPLE_BYTES = 4_000_000
+"""Unpacked bytes of a file from which the length of its rows is estimated."""
 
 
 def find_files(origin: FilesOrigin) -> list[Path]:
@@ -123,6 +133,42 @@ def file_rows(path: Path, kind: str, replaced: Counter[str]) -> Iterator[tuple[i
         raise DataError(
             Problem(str(path), f"cannot be read as {kind}", found=str(error).splitlines()[0])
         ) from error
+
+
+def count_rows(files: Sequence[Path], origin: FilesOrigin) -> float:
+    """Return the rows of all files, about: parquet files and text files are counted; those of jsonl and
+    Arrow are taken to have rows as long as the first ones of the first file."""
+    kinds = {path: str(file_format(path, origin)) for path in files}
+    counted = sum(_parquet_rows(path) for path, kind in kinds.items() if kind == "parquet")
+    counted += sum(kind == "text" for kind in kinds.values())
+    long = [path for path, kind in kinds.items() if kind in ("jsonl", "arrow")]
+    if not long:
+        return float(counted)
+    return counted + sum(path.stat().st_size for path in long) / _row_bytes(long[0], kinds[long[0]])
+
+
+def _parquet_rows(path: Path) -> int:
+    from pyarrow import parquet
+
+    try:
+        return int(parquet.read_metadata(path).num_rows)
+    except (OSError, ValueError) as error:
+        raise DataError(Problem(str(path), "cannot be read as parquet", found=error)) from error
+
+
+def _row_bytes(path: Path, kind: str) -> float:
+    """Return the bytes on disk for each row at the beginning of a file, packed as it is."""
+    import pyarrow
+
+    if kind == "arrow":
+        rows = sum(int(batch.num_rows) for batch in _arrow_batches(path))
+        return path.stat().st_size / max(1, rows)
+    with pyarrow.OSFile(str(path)) as raw:
+        packed = pyarrow.Codec.detect(str(path)) if path.suffix in _PACKED else None
+        stream = raw if packed is None else pyarrow.CompressedInputStream(raw, packed.name)
+        block: bytes = stream.read(_SAMPLE_BYTES)
+        read = int(raw.tell()) if len(block) == _SAMPLE_BYTES else path.stat().st_size
+    return read / max(1, block.count(b"\n") + (not block.endswith(b"\n")))
 
 
 def _parquet_batches(path: Path) -> Iterator[Any]:

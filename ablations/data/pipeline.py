@@ -155,9 +155,9 @@ class DropByLength(DropStep):
 
     name = "length"
 
-    def __init__(self, tokenizer: Tokenizer, least: int | None, most: int | None) -> None:
+    def __init__(self, file: Path, least: int | None, most: int | None) -> None:
         super().__init__()
-        self.file, self.least, self.most = tokenizer.file, least or 0, most
+        self.file, self.least, self.most = file, least or 0, most
 
     def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Yield the documents within the limits."""

@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from ablations.data.catalogue import HubOrigin, SourceSpec, SyntheticOrigin, load_source
 from ablations.data.demo.packages import mirror_folder
 from ablations.data.executors import SlurmSpec, Work, run_here, submit
+from ablations.data.expected import Expected, expected_of
 from ablations.data.finalize import heldout_file, remove_scratch
 from ablations.data.manifest import StoreManifest
 from ablations.data.prepare_counts import counts_file, hashes_file
@@ -67,6 +68,14 @@ class Progress:
     expected_tokens: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """Who is told of a source's preparation, and what it is expected to give."""
+
+    tell: Callable[[Progress], None]
+    expected_tokens: int
+
+
 def prepare(
     sources: Mapping[str, SourceSpec],
     tokenizer: TokenizerSpec,
@@ -104,7 +113,10 @@ def prepare(
     ]
     standing = {work.name: None if force else _standing(work) for work in works}
     todo = [work for work in works if standing[work.name] is None]
-    _check_disk(todo, data_dir)
+    expected = {
+        work.name: expected_of(work.spec, tokenizer, data_dir, mirror=from_mirror) for work in todo
+    }
+    _check_disk(todo, expected, data_dir)
     _synthetic_items(works, todo, data_dir)
     prepared = []
     for work in works:
@@ -112,7 +124,8 @@ def prepare(
         if manifest is not None:
             tell(Progress(source=work.name, phase="skipped", tokens=manifest.tokens))
         else:
-            manifest = _prepare_one(work, workers, slurm, force=force, tell=tell)
+            told = _Told(tell=tell, expected_tokens=int(expected[work.name].tokens))
+            manifest = _prepare_one(work, workers, slurm, force=force, told=told)
         skipped = standing[work.name] is not None
         prepared.append(
             Prepared(name=work.name, folder=work.folder, manifest=manifest, skipped=skipped)
@@ -147,7 +160,7 @@ def _tokenizer(
     folder = data_dir / "tokenizers"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{spec.name}.lock"):
-        return make_tokenizer(spec, folder, sample(), force=force)
+        return make_tokenizer(spec, folder, sample(), force=force, mirror=mirror)
 
 
 def _standing(work: Work) -> StoreManifest | None:
@@ -195,8 +208,10 @@ def _synthetic_items(works: list[Work], todo: list[Work], data_dir: Path) -> Non
         prepare_synthetic_items(data_dir)
 
 
-def _check_disk(works: list[Work], data_dir: Path) -> None:
-    needed = sum(expected_bytes(work.spec, work.tokenizer.token_bytes) for work in works)
+def _check_disk(works: list[Work], expected: Mapping[str, Expected], data_dir: Path) -> None:
+    needed = sum(
+        needed_bytes(work.spec, expected[work.name], work.tokenizer.token_bytes) for work in works
+    )
     free = free_bytes(data_dir)
     if works and needed + _DISK_RESERVE_BYTES > free:
         names = ", ".join(work.name for work in works)
@@ -211,18 +226,19 @@ def _check_disk(works: list[Work], data_dir: Path) -> None:
         )
 
 
-def expected_tokens(spec: SourceSpec) -> int:
-    """Tokens that preparing ``spec`` gives, at most about."""
+def needed_bytes(spec: SourceSpec, expected: Expected, token_bytes: int) -> int:
+    """Return the disk that preparing ``spec`` takes at its peak, at most about.
+
+    Text that was not looked at counts with two bytes a token, so that the estimate is not too low.
+    """
+    if expected.basis != "published size":
+        return int(expected.peak_bytes)
     most = [spec.tokens_available]
     if spec.max_bytes is not None:
         most.append(int(spec.max_bytes / _BYTES_A_TOKEN))
-    return min(most)
-
-
-def expected_bytes(spec: SourceSpec, token_bytes: int) -> int:
-    """Disk that preparing ``spec`` takes at its peak: the tokens twice while they are shuffled,
-    and the held-out text (about four bytes a token)."""
-    return int(expected_tokens(spec) * (2 * token_bytes + 4 * spec.heldout_share))
+    return max(
+        int(expected.peak_bytes), int(min(most) * (2 * token_bytes + 4 * spec.heldout_share))
+    )
 
 
 def _prepare_one(
@@ -231,7 +247,7 @@ def _prepare_one(
     slurm: SlurmSpec | None,
     *,
     force: bool,
-    tell: Callable[[Progress], None],
+    told: _Told,
 ) -> StoreManifest | None:
     work.folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(work.folder.with_name(f".{work.folder.name}.lock"), timeout=0)
@@ -240,16 +256,16 @@ def _prepare_one(
             resolved = _begin(work, force=force)
             if slurm is not None:
                 submit(resolved, workers, slurm)
-                tell(Progress(source=work.name, phase="submitted"))
+                told.tell(Progress(source=work.name, phase="submitted"))
                 return None
-            with _watch(resolved, tell):
+            with _watch(resolved, told):
                 run_here(resolved, workers)
             manifest = StoreManifest.read(work.folder)
     except Timeout as error:
         raise HeldError(
             Problem(str(work.folder), "another process is preparing this source", do="wait for it")
         ) from error
-    tell(Progress(source=work.name, phase="done", tokens=manifest.tokens))
+    told.tell(Progress(source=work.name, phase="done", tokens=manifest.tokens))
     return manifest
 
 
@@ -297,10 +313,10 @@ def _forget_lost_ranks(work: Work) -> None:
 
 
 @contextlib.contextmanager
-def _watch(work: Work, tell: Callable[[Progress], None]) -> Iterator[None]:
+def _watch(work: Work, told: _Told) -> Iterator[None]:
     """Report the tokens written so far while the ranks run, in whatever process they do."""
     stop = threading.Event()
-    expected = expected_tokens(work.spec)
+    tell, expected = told.tell, told.expected_tokens
 
     def report() -> None:
         while not stop.wait(_POLL_SECONDS):

@@ -38,7 +38,7 @@ from ablations.data.synthetic import Text, documents
 from ablations.data.text import clean, decoded
 from ablations.errors import DataError, Problem
 
-__all__ = ["Place", "heldout", "read_source", "resolve_revision"]
+__all__ = ["Place", "heldout", "mirrored_files", "read_source", "resolve_revision"]
 
 _FETCH_SECONDS = 60
 
@@ -259,6 +259,31 @@ def _hub_error(origin: HubOrigin, error: Exception) -> DataError:
             f"FOLDER/{origin.repo} and set prepare.mirror=FOLDER",
         )
     )
+
+
+def mirrored_files(origin: HubOrigin, mirror: Path) -> list[Path]:
+    """Return the files of a mirror that a hub source reads.
+
+    Raises:
+        DataError: the mirror does not hold the dataset, or it cannot be read.
+    """
+    from datasets import load_dataset_builder
+
+    folder = mirror / origin.repo
+    if not folder.is_dir():
+        raise DataError(
+            Problem(f"hub dataset {origin.repo}", "not in the mirror", found=str(folder))
+        )
+    subsets = [part.strip() for part in origin.subset.split(",")] if origin.subset else [None]
+    options = {"data_files": {origin.split: list(origin.files)}} if origin.files else {}
+    found: dict[Path, None] = {}
+    try:
+        for subset in subsets:
+            files = load_dataset_builder(str(folder), subset, **options).config.data_files
+            found.update(dict.fromkeys(Path(name) for name in (files or {}).get(origin.split, ())))
+    except Exception as error:  # datasets has its own tree
+        raise _hub_error(origin, error) from error
+    return list(found)
 
 
 def _hub_rows(origin: HubOrigin, place: Place) -> Iterator[_Located]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -28,7 +28,14 @@ from ablations.files import (
 )
 from ablations.temporary import making_folder
 
-__all__ = ["Tokenizer", "TokenizerSpec", "make_tokenizer", "open_tokenizer", "tokenizer_hash"]
+__all__ = [
+    "Tokenizer",
+    "TokenizerSpec",
+    "make_tokenizer",
+    "open_tokenizer",
+    "tokenizer_file",
+    "tokenizer_hash",
+]
 
 SMALLEST_VOCABULARY = 257
 """256 bytes and the end-of-document token: with fewer, some text cannot be written."""
@@ -174,8 +181,31 @@ def _changed_files(folder: Path, files: dict[str, str]) -> list[str]:
     ]
 
 
+def tokenizer_file(spec: TokenizerSpec, data_dir: Path, mirror: Path | None = None) -> Path | None:
+    """Return the ``tokenizer.json`` of a tokenizer that is made, or of the local folder that it will be
+    made from; None if it is not on this machine."""
+    spec = _from_mirror(spec, mirror)
+    folders = [Path(data_dir) / "tokenizers" / spec.name]
+    if spec.kind == "folder" and spec.path is not None:
+        folders.append(Path(spec.path))
+    files = [folder / "tokenizer.json" for folder in folders]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _from_mirror(spec: TokenizerSpec, mirror: Path | None) -> TokenizerSpec:
+    """Return the tokenizer as a local folder, if it is one of the hub that the mirror holds."""
+    if spec.kind != "hub" or mirror is None or not (mirror / str(spec.repo)).is_dir():
+        return spec
+    return replace(spec, kind="folder", repo=None, path=str(mirror / str(spec.repo)))
+
+
 def make_tokenizer(
-    spec: TokenizerSpec, tokenizers: Path, texts: Iterable[str], *, force: bool = False
+    spec: TokenizerSpec,
+    tokenizers: Path,
+    texts: Iterable[str],
+    *,
+    force: bool = False,
+    mirror: Path | None = None,
 ) -> Tokenizer:
     """Return the tokenizer of ``spec`` in its folder under ``tokenizers``: made unless it is there.
 
@@ -184,6 +214,7 @@ def make_tokenizer(
         tokenizers: ``data/tokenizers``.
         texts: The sample to train a byte-pair tokenizer on; read only when one is trained.
         force: Make it anew.
+        mirror: Folder that stands for the hub, where it holds the tokenizer's repository.
 
     Raises:
         DataError: one of this name is there, made with other settings.
@@ -206,7 +237,8 @@ def make_tokenizer(
             )
         return found
     with making_folder(folder) as building:
-        eos_token, eos_id, size = _BUILDERS[spec.kind](spec, building, texts)
+        taken = _from_mirror(spec, mirror)
+        eos_token, eos_id, size = _BUILDERS[taken.kind](taken, building, texts)
         made = {"spec": _plain(spec), "hash": tokenizer_hash(building), "vocab_size": size}
         files = {path.name: file_sha256(path) for path in sorted(building.glob("*.json"))}
         made |= {"eos_token": eos_token, "eos_id": eos_id, "files": files}
@@ -278,7 +310,8 @@ def _take_pretrained(
                 f"tokenizer {where}",
                 "cannot be loaded",
                 found=str(error).splitlines()[0],
-                do="without a network, set tokenizer.kind=folder and tokenizer.path to a copy of it",
+                do="without a network, copy it to <owner>/<name> of the mirror, or set "
+                "tokenizer.kind=folder and tokenizer.path",
             )
         ) from error
     if not loaded.is_fast:

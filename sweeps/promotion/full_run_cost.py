@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ablations.mixture.schedule import Schedule
+from ablations.price import Cost, PriceSpec, cost_of
 from ablations.training.specs import ModelSpec
-from sweeps.promotion.specs import PriceSpec
 
 __all__ = ["Estimate", "estimate", "stage_hours"]
 
@@ -39,6 +39,16 @@ class Estimate:
     price: PriceSpec
     """Assumptions of the estimate."""
 
+    @property
+    def cost(self) -> Cost:
+        """Return time and price alone."""
+        return Cost(
+            device=self.price.device,
+            devices=self.devices,
+            device_hours=self.device_hours,
+            usd=self.usd,
+        )
+
     def plain(self) -> dict[str, Any]:
         """Return JSON values."""
         return asdict(self)
@@ -49,13 +59,12 @@ def estimate(
 ) -> Estimate:
     """Estimate the cost of training ``model`` on ``tokens`` with ``devices``."""
     flops = model.flops_per_token(sequence_length) * tokens
-    seconds = flops / (price.peak_tflops * 1e12 * price.mfu) * (1.0 + price.overhead)
-    hours = seconds / 3600.0
+    cost = cost_of(flops, price, devices)
     return Estimate(
         flops=flops,
-        device_hours=hours,
-        wall_days=hours / devices / 24.0,
-        usd=hours * price.usd_per_device_hour,
+        device_hours=cost.device_hours,
+        wall_days=cost.seconds / 86400.0,
+        usd=cost.usd or 0.0,
         devices=devices,
         price=price,
     )

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from ablations.errors import ConfigError, Problem
 from ablations.mixture.specs import LearningRateSpec
+from ablations.price import PriceSpec
 from ablations.record.identity import folder_problem
 from ablations.sbatch import partition_problems, time_problems
 from sweeps.nanotron_files.recorded_schema import Branch
@@ -162,24 +163,6 @@ def _cluster_texts(cluster: ClusterSpec) -> Iterator[Problem]:
             found=repr(cluster.folders),
             allowed="{tokenizer} and {source}",
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PriceSpec:
-    """Assumptions of the estimate of time and cost."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
-
-    device: str = "H100 SXM, bfloat16"
-    """Device that the figures below describe."""
-    peak_tflops: float = 989.0
-    """Dense peak of one device in 1e12 FLOP/s (NVIDIA's data sheet for the H100 SXM in bfloat16)."""
-    mfu: float = 0.30
-    """Model FLOP utilisation: assumed. Published runs of this size report 0.25 to 0.45."""
-    usd_per_device_hour: float = 2.0
-    """Price of one device-hour in dollars: assumed."""
-    overhead: float = 0.05
-    """Share of time added for restarts, checkpoints and evaluation: assumed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,7 @@ _COMPARED = ("space", "strategy", "objectives", "constraints", "task_quality", "
 _ELSEWHERE = ("runs_dir", "data_dir", "study", "trial", "seed", "execution", "labels", "progress")
 """Top-level config keys of place and execution; ``seed`` differs between the runs of a trial."""
 _OTHER = (
-    *("search", "hydra", "experiment", "config_dirs", "out", "promotion", "prepare"),
+    *("search", "hydra", "experiment", "config_dirs", "out", "promotion", "prepare", "price"),
     *("json", "retry"),  # how a command is carried out; not in the definitions of older studies
     *MOVED,  # options of prepare, which older versions kept here
 )

@@ -139,13 +139,14 @@ def _problems(
     if not is_run_config(plain):
         return []
     # Imported here: studies of other applications have no schema.
-    from ablations.config.schema import load
+    from ablations.config.schema import carry_out, load
     from ablations.plan import make_plan
 
     if removed := removed_problems(plain):
         return removed
     try:
         run = load(plain, config_dirs)
-        return [*make_plan(run).problems, *measured_problems(spec, run)]
+        plan = make_plan(run, mirror=carry_out(plain).prepare.mirror)
+        return [*plan.problems, *measured_problems(spec, run)]
     except UserError as error:
         return list(error.problems)

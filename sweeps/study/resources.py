@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import ConfigError, Problem, unknown_name
-from sweeps.launchers.local.devices import visible_gpus
 from sweeps.search.space.caps import EpochCaps
 from sweeps.search.space.specs import SearchSpaceSpec
 
@@ -44,7 +43,7 @@ class Resources:
     caps: EpochCaps | None = None
     """Epoch caps at the full budget."""
     run_price: Mapping[str, float] = field(default_factory=dict)
-    """Planned cost of one run: ``tokens``, ``flops``, ``gpu_hours``."""
+    """Planned cost of one run: ``tokens``, ``flops``, ``gpu_hours``; ``usd`` if its devices have a price."""
 
 
 def resources_of(
@@ -58,11 +57,12 @@ def resources_of(
     if not is_run_config(config):
         return Resources()
     # Imported here: studies of other applications have no schema.
-    from ablations.config.schema import load
+    from ablations.config.schema import carry_out, load
     from ablations.plan import make_plan
 
     run = load(naming_every_source(config, space), config_dirs)
-    plan = make_plan(run)
+    options = carry_out(config)
+    plan = make_plan(run, mirror=options.prepare.mirror, price=options.price)
     possible = boundaries(run.schedule, space)
     exempt = run.mixture.epoch_cap_exempt
     caps = EpochCaps(
@@ -72,10 +72,13 @@ def resources_of(
         shares=_most(_shares(space, s.budgets(), s.stages) for s in possible),
         outside=_outside(space, plan, _longer(run.schedule, possible)),
     )
-    on_gpu = run.execution.device == "cuda" or (run.execution.device == "auto" and visible_gpus())
-    device = "H100 at 40% MFU" if on_gpu else "2 CPU cores"
-    hours = plan.seconds.get(device, 0.0) / 3600.0
-    cost = {"tokens": float(plan.schedule.total_tokens), "flops": plan.flops, "gpu_hours": hours}
+    cost = {
+        "tokens": float(plan.schedule.total_tokens),
+        "flops": plan.flops,
+        "gpu_hours": plan.cost.device_hours,
+    }
+    if plan.cost.usd is not None:
+        cost["usd"] = plan.cost.usd
     return Resources(tokens=plan.available_tokens, caps=caps, run_price=cost)
 
 

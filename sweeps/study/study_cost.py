@@ -23,7 +23,7 @@ class StudyCost:
     runs: Mapping[str, int | None]
     """Phase → number of runs; None if it depends on the cost of the runs."""
     run_price: Mapping[str, float]
-    """``tokens``, ``flops``, ``gpu_hours`` of one run."""
+    """``tokens``, ``flops``, ``gpu_hours`` of one run, and ``usd`` if its devices have a price."""
 
     @property
     def total_runs(self) -> int | None:
@@ -67,14 +67,17 @@ def print_cost(
     """Print the cost of a search and the trials that are known beforehand."""
     out = console or table_console()
     table = Table(title=spec.question or "the study", title_justify="left")
-    for heading in ("phase", "runs", "tokens", "FLOPs", "device hours"):
+    columns = {"tokens": "tokens", "flops": "FLOPs", "gpu_hours": "device hours"}
+    if "usd" in cost.run_price:
+        columns["usd"] = "dollars"
+    for heading in ("phase", "runs", *columns.values()):
         table.add_column(heading, justify="left" if heading == "phase" else "right")
     for phase, runs in [*cost.runs.items(), ("all", cost.total_runs)]:
         costs = [
             "–"
             if runs is None or name not in cost.run_price
             else f"{runs * cost.run_price[name]:.4g}"
-            for name in ("tokens", "flops", "gpu_hours")
+            for name in columns
         ]
         table.add_row(phase, "as the budget allows" if runs is None else str(runs), *costs)
     out.print(table)

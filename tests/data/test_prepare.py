@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from ablations.data import prepare as module
 from ablations.data import verified
-from ablations.data.catalogue import FilesOrigin, SourceSpec
+from ablations.data.catalogue import FilesOrigin, HubOrigin, SourceSpec
 from ablations.data.manifest import StoreManifest, store_folder
 from ablations.data.prepare import Prepared, Progress, SlurmSpec, prepare
 from ablations.data.readers import heldout
@@ -218,16 +218,11 @@ def test_contaminated_documents_are_dropped_and_counted(made: Made, tmp_path: Pa
 
 
 def test_a_disk_too_small_is_told_before_anything_is_read(made: Made) -> None:
-    spec = source(made.texts, tokens_available=10**16)
+    hub = HubOrigin(kind="hub", repo="nobody/huge")
+    spec = source(made.texts, tokens_available=10**16, origin=hub)
     with pytest.raises(DataError, match="too little disk to prepare huge"):
         prepare({"huge": spec}, TOKENIZER, made.data)
     assert not list((made.data / "t").glob(".huge.partial"))
-
-
-def test_the_expected_size_follows_the_cap() -> None:
-    spec = source(Path(), tokens_available=10**12, heldout_share=0.0)
-    assert module.expected_bytes(spec, 2) == 4 * 10**12
-    assert module.expected_bytes(replace(spec, max_bytes=2_000), 2) == 4_000
 
 
 def test_two_at_once_the_second_is_told(made: Made) -> None:

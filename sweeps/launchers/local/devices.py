@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ablations.errors import ConfigError, Problem
 from ablations.processes.child import exported_threads
+from ablations.training.visible_gpus import visible_gpus
 
 _MAX_SLOTS = 1024
 """Largest number of processes on one machine; a larger number is a typing error."""
@@ -46,15 +46,6 @@ class Slot:
 def usable_cores() -> list[int]:
     """Return the CPU threads that this process may use."""
     return sorted(os.sched_getaffinity(0))
-
-
-def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use, found without starting CUDA."""
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if listed is not None:
-        return [name.strip() for name in listed.split(",") if name.strip() not in ("", "-1")]
-    nodes = [path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*")]
-    return sorted((name for name in nodes if name.isdigit()), key=int)
 
 
 def slots_of(
