@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.documents import Answer
+from ablations.record.run_record import list_runs
 from sweeps.commands.command_options import LsOptions, read_options
 from sweeps.study.listing import ListedRun, listed_runs, sorted_runs
 
@@ -21,6 +22,8 @@ class LsResult:
     runs: tuple[ListedRun, ...]
     hidden: int
     """Runs that passed the filters and were left out by ``limit``."""
+    begun: tuple[str, ...]
+    """Studies that have a definition and no run."""
 
 
 def main(config: Mapping[str, Any]) -> int:
@@ -28,6 +31,10 @@ def main(config: Mapping[str, Any]) -> int:
     options = read_options(LsOptions, config, alone=True)
     result: LsResult = answer(config).result
     if not result.runs:
+        for name in result.begun:
+            print(f"{name}: begun, no run yet; the command that began it goes on")
+        if result.begun:
+            return 0
         filtered = options.status or options.match != "*"
         made = "no run passes the filters" if filtered else "`ablate run` makes one"
         print(f"no runs under {Path(options.runs_dir)}/; {made}")
@@ -44,17 +51,25 @@ def main(config: Mapping[str, Any]) -> int:
 def answer(config: Mapping[str, Any]) -> Answer:
     """Return the runs for a program."""
     options = read_options(LsOptions, config, alone=True)
-    found = listed_runs(
-        Path(options.runs_dir), options.study, status=options.status, match=options.match
-    )
+    root = Path(options.runs_dir)
+    begun = _begun(root, options.study)
+    if options.study is not None and options.study in begun:
+        return Answer(result=LsResult(runs=(), hidden=0, begun=begun))
+    found = listed_runs(root, options.study, status=options.status, match=options.match)
     ordered = sorted_runs(found, options.sort, reverse=options.reverse)
     shown = ordered if options.limit is None else ordered[: options.limit]
-    return Answer(result=LsResult(runs=tuple(shown), hidden=len(ordered) - len(shown)))
+    return Answer(result=LsResult(runs=tuple(shown), hidden=len(ordered) - len(shown), begun=begun))
 
 
 _HEAD = ("run", "status", "step", "tokens", "score", "mixture", "reason")
 _REASON = {"damaged": 120}
 """Characters of a reason that are shown; 60 for all other runs."""
+
+
+def _begun(root: Path, study: str | None) -> tuple[str, ...]:
+    """Return the studies that have a definition and no run: their launcher could not start one."""
+    names = [path.parent.name for path in sorted(root.glob("*/study.json"))]
+    return tuple(n for n in names if study in (None, n) and not list_runs(root, n))
 
 
 def _row(run: ListedRun, *, whole: bool) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Literal
 
+from sweeps.launchers.slurm_look import require_slurm
 from sweeps.launchers.slurm_queue import watch_queue
 
 __all__ = ["Executor", "Returned", "launching_of"]
@@ -95,10 +96,15 @@ class Executor:
 
 
 def launching_of(launcher: Any, workers: int | None) -> Executor:
-    """Return the executor of ``launcher``; ``workers`` is ``search.workers``."""
+    """Return the executor of ``launcher``; ``workers`` is ``search.workers``.
+
+    Raises:
+        ConfigError: the launcher is Slurm's, and there is no Slurm here or it takes no such job.
+    """
     name = type(launcher).__name__
     mode = _MODES.get(name, "batch")
     if name == "SlurmLauncher":
+        require_slurm(launcher.params)
         watch_queue()
     if mode == "inline":
         return Executor(launcher, mode, 1)
