@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ablations.config.composed import composed_problems
 from ablations.config.schema import conf_dir, load
 from ablations.data.catalogue import load_catalogue, load_source
 from ablations.mixture.specs import LearningRateSpec, MixtureSpec
@@ -44,6 +45,19 @@ def test_every_source_loads(name: str) -> None:
 def test_every_experiment_is_a_valid_run(name: str) -> None:
     run = load(composed(f"experiment={name}"))
     assert run.build_schedule().total_steps > 0
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_every_experiment_is_what_a_command_accepts(name: str) -> None:
+    assert composed_problems(composed(f"experiment={name}")) == []
+
+
+@pytest.mark.parametrize("name", ["web_proxy_30m", "web_proxy_150m"])
+def test_the_first_real_experiments_break_no_rule(name: str, tmp_path: Path) -> None:
+    plan = make_plan(load(composed(f"experiment={name}", f"data_dir={tmp_path}")))
+    assert plan.problems == ()
+    assert {one.basis for one in plan.to_prepare.values()} == {"published size"}
+    assert plan.to_prepare["dclm_10b"].tokens == pytest.approx(10e9, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", options("schedule"))

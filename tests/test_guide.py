@@ -12,9 +12,10 @@ from ablations.data.synthetic import Skill, documents
 from tests.tools.pages import ROOT, blocks, follow
 
 GUIDE = ROOT / "docs/guide.md"
+CLUSTER = ROOT / "docs/cluster.md"
 README = ROOT / "README.md"
 
-COPIED = (GUIDE, README)
+COPIED = (GUIDE, CLUSTER, README)
 
 
 def write_corpora(folder: Path) -> None:
@@ -33,7 +34,9 @@ def test_each_block_is_a_file_with_its_path_above_it_or_commands(page: Path) -> 
     assert found
     assert page.read_text().count("\n```") == 2 * len(found), "a block is not closed"
     for block in found:
-        assert (block.path is not None) == (block.language != "sh"), block.text
+        # "text" is shown and never copied.
+        assert (block.path is not None) == (block.language == "yaml"), block.text
+        assert block.language in ("yaml", "sh", "text"), block.text
         # A path inside a block would stand before the package line, which Hydra then ignores.
         assert not block.text.startswith(("# mine/", "# conf/")), block.text
 

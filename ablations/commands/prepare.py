@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.config.schema import RunConfig, carry_out, load, validate
 from ablations.quantities import count
+from ablations.terminal import table_console
 
 if TYPE_CHECKING:
     from ablations.data.executors import SlurmSpec
+    from ablations.data.manifest import StoreManifest
     from ablations.data.prepare import Prepared
     from ablations.data.prepare import Progress as Preparation
 
@@ -49,6 +51,7 @@ def main(config: Mapping[str, Any]) -> int:
             else f"{count(manifest.tokens)} tokens, {manifest.documents:,} documents"
         )
         print(f"{source.folder}: {state}  {tokens}")
+    _print_counts({s.name: s.manifest for s in made if s.manifest is not None})
     if items:
         print(f"{Path(run.data_dir) / 'benchmarks'}: {len(items)} task files")
     if not all(source.skipped for source in made):
@@ -65,6 +68,17 @@ def _print_slow_tokenizer(folder: Path) -> None:
     reason = TokenEncoder(folder / "tokenizer.json").reason
     if reason is not None:
         print(f"{folder}: tiktoken, which is faster, is not used: {reason}")
+
+
+def _print_counts(manifests: Mapping[str, StoreManifest]) -> None:
+    """Print what each source's preparation read, kept and dropped."""
+    from ablations.commands.prepare_table import counts_table, remarks
+
+    if not manifests:
+        return
+    table_console().print(counts_table(manifests))
+    for line in remarks(manifests):
+        print(line)
 
 
 def _print_overlaps(run: RunConfig, made: Sequence[Prepared]) -> None:

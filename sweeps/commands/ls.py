@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ablations.documents import Answer
-from ablations.record.run_record import list_runs
 from sweeps.commands.command_options import LsOptions, read_options
 from sweeps.study.listing import ListedRun, listed_runs, sorted_runs
+from sweeps.study.run_results import refused_in
 
 __all__ = ["LsResult", "answer", "main"]
 
@@ -68,8 +68,13 @@ _REASON = {"damaged": 120}
 
 def _begun(root: Path, study: str | None) -> tuple[str, ...]:
     """Return the studies that have a definition and no run: their launcher could not start one."""
-    names = [path.parent.name for path in sorted(root.glob("*/study.json"))]
-    return tuple(n for n in names if study in (None, n) and not list_runs(root, n))
+    return tuple(
+        path.parent.name
+        for path in sorted(root.glob("*/study.json"))
+        if study in (None, path.parent.name)
+        and not any(path.parent.glob("*/manifest.json"))
+        and not refused_in(path.parent)
+    )
 
 
 def _row(run: ListedRun, *, whole: bool) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ablations.commands.prepare_table import counts_table, remarks
 from ablations.data.catalogue import FilesOrigin, SourceSpec
 from ablations.data.manifest import StoreManifest
 from ablations.data.prepare import prepare
@@ -23,8 +24,12 @@ from ablations.data.prepare_counts import (
 from ablations.data.store import TokenStore
 from ablations.data.tokenizer import TokenizerSpec
 from ablations.errors import DataError
+from tests.conftest import Ablate
 
 TOKENIZER = TokenizerSpec(name="t", vocab_size=300)
+
+BEFORE = Path(__file__).parents[1] / "fixtures/before/data/synthetic_bpe/synthetic_facts"
+"""A store of an earlier version."""
 
 
 def write_rows(path: Path, texts: Sequence[str], **more: Any) -> None:
@@ -198,3 +203,36 @@ def test_a_score_that_is_not_there_is_below_every_bound(tmp_path: Path) -> None:
     (tmp_path / "texts/a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = prepared(tmp_path, score_column="score", min_score=1.0, score_shares={2: 1.0})
     assert found.dropped == {"score below 1": 2}
+
+
+def test_prepare_prints_what_it_did(tmp_path: Path, ablate: Ablate) -> None:
+    write_rows(tmp_path / "texts/a.jsonl", [*TEXTS, TEXTS[0], "", ""])
+    (tmp_path / "texts/b.csv").write_text("x")
+    origin = f"{{kind:files,paths:[{tmp_path}/texts]}}"
+    source = f"+source.talk={{domain:x,tokens_available:1000,licence:none,heldout_share:0.2,origin:{origin}}}"
+    mixture = [
+        "--config-dir",
+        f"{tmp_path}/mine",
+        "mixture=mine",
+        "tokenizer.name=t",
+        "tokenizer.train_on=[talk]",
+    ]
+    (tmp_path / "mine/mixture").mkdir(parents=True)
+    (tmp_path / "mine/mixture/mine.yaml").write_text("weights: {talk: 1.0}\n")
+    words = [source, *mixture, "tokenizer.vocab_size=300", f"data_dir={tmp_path}/data"]
+    answer = ablate("prepare", *words, "evaluation=heldout")
+    assert answer.code == 0, answer.err
+    found = StoreManifest.read(tmp_path / "data/t/talk")
+    (line,) = [line for line in answer.out.splitlines() if line.startswith("│ talk")]
+    cells = [cell.strip() for cell in line.split("│")[1:-1]]
+    kept, aside = found.documents, found.heldout.documents
+    assert cells[:7] == ["talk", "63", str(kept), str(aside), "2", "1", "0"]
+    assert "talk: dropped 2 (empty)" in answer.out
+    assert "talk: files that are not read: 1 .csv" in answer.out
+
+
+def test_a_store_of_an_older_version_has_no_figures_and_is_listed() -> None:
+    old = StoreManifest.read(BEFORE)
+    assert (old.documents_read, old.duplicates, dict(old.token_lengths)) == (None, None, {})
+    assert counts_table({"old": old}).row_count == 1
+    assert list(remarks({"old": old})) == []

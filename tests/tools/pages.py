@@ -37,28 +37,36 @@ def blocks(page: Path) -> list[Block]:
 
 
 def follow(page: Path, folder: Path, environment: Mapping[str, str] | None = None) -> list[str]:
-    """Write each file and type each ``sh`` block of ``page`` in ``folder``; what the commands printed."""
+    """Write each file and type each ``sh`` block of ``page`` in ``folder``; what the commands printed.
+
+    What a block exports stays for the blocks after it, as in a terminal.
+    """
     printed = []
+    exported = dict(environment or {})
     for block in blocks(page):
         if block.path is not None:
             target = folder / block.path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(block.text.encode())
         elif block.language == "sh":
-            printed.append(typed(block.text, folder, environment))
+            printed.append(typed(block.text, folder, exported))
     return printed
 
 
-def typed(text: str, folder: Path, environment: Mapping[str, str] | None = None) -> str:
+def typed(text: str, folder: Path, environment: dict[str, str]) -> str:
     """What a shell prints for ``text``; it stops at the first command that fails.
+
+    ``environment`` is added to this process's own, and takes what ``text`` exports.
 
     Raises:
         AssertionError: a command failed.
     """
-    given = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
+    given = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     given["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), given["PATH"]])
+    names = re.findall(r"^export (\w+)=", text, re.MULTILINE)
+    told = "".join(f"\nprintf '%s' \"${name}\" > .exported-{name}" for name in names)
     done = subprocess.run(
-        ["bash", "-e", "-c", text],
+        ["bash", "-e", "-c", text + told],
         cwd=folder,
         env=given,
         capture_output=True,
@@ -66,4 +74,8 @@ def typed(text: str, folder: Path, environment: Mapping[str, str] | None = None)
         timeout=580,
     )
     assert done.returncode == 0, (text, done.stdout, done.stderr)
+    for name in names:
+        file = folder / f".exported-{name}"
+        environment[name] = file.read_text()
+        file.unlink()
     return done.stdout
