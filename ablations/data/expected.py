@@ -24,8 +24,9 @@ from ablations.data.catalogue import (
 from ablations.data.file_rows import count_rows, find_files
 from ablations.data.readers import Place, heldout, mirrored_files, read_source
 from ablations.data.synthetic import Text
-from ablations.data.tokenizer import Tokenizer, TokenizerSpec, open_tokenizer, tokenizer_file
+from ablations.data.tokenizer import TokenizerSpec, tokenizer_file
 from ablations.errors import AblationError
+from ablations.files import read_json
 
 __all__ = ["SAMPLE_BYTES", "Expected", "bytes_per_token", "expected_of"]
 
@@ -104,7 +105,7 @@ def expected_of(
     """
     file = tokenizer_file(tokenizer, data_dir, mirror)
     size = _vocabulary(tokenizer, data_dir) or vocab_size or tokenizer.vocab_size
-    asked = [asdict(spec), str(file), size, str(data_dir), str(mirror)]
+    asked = [asdict(spec), str(file), size, str(data_dir), str(mirror), str(Path.cwd())]
     key = json.dumps(asked, sort_keys=True, default=str)
     if key not in _known:
         _known[key] = _expected(spec, file, size, data_dir, mirror)
@@ -119,15 +120,11 @@ def bytes_per_token(vocab_size: int) -> float:
 
 
 def _vocabulary(tokenizer: TokenizerSpec, data_dir: Path) -> int | None:
-    made = _made(tokenizer, data_dir)
-    return None if made is None else made.vocab_size
-
-
-def _made(tokenizer: TokenizerSpec, data_dir: Path) -> Tokenizer | None:
-    folder = Path(data_dir) / "tokenizers" / tokenizer.name
+    """Return the size of the tokenizer that is made; None if it is not."""
     try:
-        return open_tokenizer(folder) if folder.is_dir() else None
-    except AblationError:
+        made = read_json(Path(data_dir) / "tokenizers" / tokenizer.name / "spec.json")
+        return int(made["vocab_size"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
