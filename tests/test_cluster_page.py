@@ -109,8 +109,10 @@ def test_the_page_can_be_followed_and_its_plan_is_what_it_used(
     # No hub and no registry: whatever asks for them fails.
     offline = {"HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
     printed = follow(PAGE, tmp_path, {**talking, **offline})
-    assert "138.4" in printed[0]  # dollars of the 150M study, before there is any data
-    assert "a sample of its text" in printed[1] or "its text" in printed[1]
+    # Dollars of the 150M study and of a full run, before there is any data.
+    assert "138.4" in printed[0]
+    assert "5,077.88" in printed[0]
+    assert printed[1].count("its text") == 2
     assert (tmp_path / "runs/web_toy/report.html").exists()
     results = [json.loads(path.read_text()) for path in tmp_path.glob("runs/web_toy/*/result.json")]
     assert len(results) == 5
