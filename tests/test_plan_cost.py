@@ -31,12 +31,12 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "mine/source").mkdir(parents=True)
     (tmp_path / "mine/source/web.yaml").write_text(SOURCE)
     (tmp_path / "mine/mixture").mkdir()
-    (tmp_path / "mine/mixture/web.yaml").write_text("weights: {web: 1.0}\n")
+    (tmp_path / "mine/mixture/mine.yaml").write_text("weights: {web: 1.0}\n")
     return tmp_path
 
 
 def plan(ablate: Ablate, *more: str) -> str:
-    answer = ablate("plan", "--config-dir", "mine", "mixture=web", *RUN[1:], *more)
+    answer = ablate("plan", "--config-dir", "mine", "mixture=mine", *RUN[1:], *more)
     assert answer.code == 0, answer.err
     return answer.out
 
@@ -130,7 +130,7 @@ def test_a_full_run_that_is_not_there_is_named_with_the_nearest(ablate: Ablate, 
 )
 def test_a_price_that_cannot_be_is_refused(ablate: Ablate, mine: Path, wrong: str) -> None:
     more = f"+{wrong}" if "what" in wrong else wrong
-    answer = ablate("plan", "--config-dir", "mine", "mixture=web", *RUN[1:], more)
+    answer = ablate("plan", "--config-dir", "mine", "mixture=mine", *RUN[1:], more)
     assert answer.code == 2
     assert "price." in answer.err
 
