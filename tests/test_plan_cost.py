@@ -78,7 +78,7 @@ def test_a_plan_costs_the_execution_that_is_configured(ablate: Ablate, mine: Pat
     on_gpus = plan(ablate, "execution=gpu8", "price.usd_per_device_hour=1000000", "price.mfu=0.5")
     assert "8 × H100 SXM, bfloat16, training alone" in on_gpus
     flops = float(on_gpus.split("training FLOPs")[1].split("│")[1])
-    shown = float(on_gpus.split("device-hours, ")[1].split(" dollars")[0].replace(",", ""))
+    shown = float(on_gpus.split(" of one device, ")[1].split(" dollars")[0].replace(",", ""))
     price = PriceSpec(mfu=0.5, usd_per_device_hour=1e6, overhead=0.0)
     assert shown == pytest.approx(cost_of(flops, price, 8).usd, rel=0.01)
     assert "on 2 CPU cores, training alone" in plan(ablate, "execution.device=cpu")
@@ -137,10 +137,11 @@ def test_a_price_that_cannot_be_is_refused(ablate: Ablate, mine: Path, wrong: st
 
 def test_a_program_reads_the_cost_and_the_preparation(ablate: Ablate, mine: Path) -> None:
     result = json.loads(
-        ablate("plan", "--config-dir", "mine", "mixture=web", *RUN[1:], "json=true").out
+        ablate("plan", "--config-dir", "mine", "mixture=mine", *RUN[1:], "json=true").out
     )["result"]
     (web,) = result["to_prepare"]
-    assert (web["name"], web["tokens"], web["download_bytes"]) == ("web", 1e6, 2e6)
+    assert (web["name"], web["download_bytes"]) == ("web", 2e6)
+    assert web["tokens"] == pytest.approx(1e6)
     assert (result["cost"]["usd"], result["full_run"]) == (None, None)
     full = json.loads(ablate("plan", "full=smollm2_135m", "mixture=smollm2", "json=true").out)
     assert full["result"]["full_run"]["usd"] == pytest.approx(5077.88, abs=0.01)

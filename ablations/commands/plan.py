@@ -21,7 +21,7 @@ from ablations.files import free_bytes
 from ablations.mixture.schedule import decay_words
 from ablations.plan import Plan, PlannedMemory, make_plan
 from ablations.price import Cost
-from ablations.quantities import byte_size, count, duration, memory_size
+from ablations.quantities import byte_size, count, device_time, duration, memory_size
 from ablations.terminal import table_console
 
 __all__ = ["answer", "check_search", "main", "show"]
@@ -186,9 +186,7 @@ def _cost(cost: Cost) -> str:
     words = f"{duration(cost.seconds)} on {on}, training alone"
     if cost.usd is None:
         return words
-    hours = cost.device_hours
-    shown = f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
-    return f"{words}: {shown} device-hours, {cost.usd:,.2f} dollars (price.*)"
+    return f"{words}: {device_time(cost.device_hours)}, {cost.usd:,.2f} dollars (price.*)"
 
 
 def _memory(planned: PlannedMemory | str) -> str:
