@@ -69,9 +69,9 @@ COMMANDS: dict[str, Command] = {
         "run",
         "print the cost of a run; touches nothing",
         (
-            "model=proxy_15m training=proxy_15m",
-            "experiment=smollm2_1b7",
+            "experiment=web_proxy_30m",
             "-m experiment=demo_ratio",
+            "full=smollm2_135m mixture=smollm2",
         ),
         document="ablations.commands.plan_document:PlanResult",
         of_a_run=True,
