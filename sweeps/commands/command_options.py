@@ -154,13 +154,25 @@ class FitSubject:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     study: str | None = None
-    """Folder under ``runs_dir``; or the two tables."""
+    """Folder under ``runs_dir``; or tables."""
     runs_dir: str = "runs"
     """Folder of all studies."""
-    ratios: str | None = None
-    """A table of mixtures."""
-    metrics: str | None = None
-    """The table of their runs' metrics."""
+    ratios: str | tuple[str, ...] | None = None
+    """A table of mixtures; a list of them, one for each of ``sizes``."""
+    metrics: str | tuple[str, ...] | None = None
+    """The table of their runs' metrics; a list of them, one for each of ``sizes``."""
+    sizes: tuple[float, ...] = ()
+    """Parameters of the models of each pair of tables, for a fit over sizes."""
+    trained_tokens: tuple[float, ...] = ()
+    """Trained tokens of each pair of tables; empty = the same for all."""
+    table: str | None = None
+    """One table of mixtures and metrics with columns for size and tokens, for a fit over sizes."""
+    size: str = "model_size"
+    """Column of ``table`` with the parameters of the model."""
+    tokens: str = "n_tokens"
+    """Column of ``table`` with the trained tokens."""
+    weights: tuple[str, ...] = ("weight_*", "train_*")
+    """Patterns of the columns of ``table`` with the mixture."""
     bad_rows: Literal["refuse", "leave_out"] = "refuse"
     """Treatment of rows whose weights are not a mixture."""
     out: str | None = None

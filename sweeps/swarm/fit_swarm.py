@@ -39,7 +39,16 @@ from sweeps.swarm.fitted_tables import FIT_FILE
 from sweeps.swarm.swarm_score import complete_runs, score_columns
 from sweeps.swarm.swarm_tables import Swarm, write_pair
 
-__all__ = ["CapSpec", "FitOptions", "SwarmFit", "fit_swarm", "write_fit"]
+__all__ = [
+    "CapSpec",
+    "FitOptions",
+    "SwarmFit",
+    "fit_swarm",
+    "named_weights",
+    "space_of",
+    "weight_ranges",
+    "write_fit",
+]
 
 _MANY_METRICS = 20
 """Most metrics that are fitted one by one; of more the score is fitted as one column, because 110 fits add
@@ -167,7 +176,7 @@ def fit_swarm(
     """
     chosen = options or FitOptions()
     columns, left_out = score_columns(swarm, chosen.target)
-    space = _space(swarm, chosen)
+    space = space_of(swarm, chosen)
     sign = loss_sign(chosen.direction)
     complete = complete_runs(swarm, columns, 2 * chosen.folds)
     inputs, values = swarm.weights[complete], swarm.values[complete][:, columns]
@@ -197,14 +206,14 @@ def fit_swarm(
         leaderboard=board,
         surrogate=name,
         metrics=tuple(swarm.metrics[column] for column in columns),
-        optimum=_named(swarm, best) if trust.enough else None,
-        surface_optimum=_named(swarm, best),
+        optimum=named_weights(swarm, best) if trust.enough else None,
+        surface_optimum=named_weights(swarm, best),
         score=float((surrogate.predict(best[None]) @ weigh)[0]),
         low=float((low @ weigh)[0]),
         high=float((high @ weigh)[0]),
         evidence=trust,
-        ranges=_ranges(swarm, [refit.optimum for refit in refits]),
-        alike=tuple(_named(swarm, refit.optimum) for refit in refits),
+        ranges=weight_ranges(swarm, [refit.optimum for refit in refits]),
+        alike=tuple(named_weights(swarm, refit.optimum) for refit in refits),
         best_run=runs[winner],
         best_run_score=float(scores[winner]),
         notes=(*swarm.notes, *left_out),
@@ -327,7 +336,7 @@ class _Finder:
         return prior
 
 
-def _space(swarm: Swarm, options: FitOptions) -> SearchSpace:
+def space_of(swarm: Swarm, options: FitOptions) -> SearchSpace:
     """Return the search space of the swarm's mixtures under the bounds and caps of the options."""
     mixtures = {}
     for path, columns in swarm.mixtures.items():
@@ -355,11 +364,13 @@ def _of(
     return {name: bound for name, bound in bounds.items() if name in sources or name not in known}
 
 
-def _named(swarm: Swarm, row: Floats) -> dict[str, float]:
+def named_weights(swarm: Swarm, row: Floats) -> dict[str, float]:
+    """Return source → weight of one mixture."""
     return {name: float(weight) for name, weight in zip(swarm.sources, row, strict=True)}
 
 
-def _ranges(swarm: Swarm, optima: list[Floats]) -> dict[str, tuple[float, float]]:
+def weight_ranges(swarm: Swarm, optima: list[Floats]) -> dict[str, tuple[float, float]]:
+    """Return source → 5th and 95th percentile of its weight; empty without optima."""
     if not optima:
         return {}
     low, high = np.percentile(np.array(optima), [5, 95], axis=0)
