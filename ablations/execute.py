@@ -14,7 +14,8 @@ A run has seven steps, in this order. The first two are done by :func:`open_work
    ``audit.json``. A gap over the tolerance fails the run before it is scored.
 5. Export (``training/export.py``): convert every checkpoint that has no scores to ``exports/<step>/``.
 6. Score (``evaluation/``): evaluate the exports; add to ``scores.jsonl`` and ``details/<step>/``.
-7. Record the result: write ``result.json`` (score, metrics, cost), and set the status to done.
+7. Record the result: write ``result.json`` (score, metrics, cost), and set the status to done. A run that
+   pauses (``execution.stop_tokens``) does steps 3 to 6 up to there and writes ``paused.json`` instead.
 
 Every step starts from what the steps before wrote to disk. The same call returns a finished run unchanged,
 resumes a killed run from its newest complete checkpoint, and tries a failed run again.
@@ -37,6 +38,7 @@ from ablations.errors import ConfigError, HeldError, Problem, TrainingError
 from ablations.evaluation.scoring_process import ScoringJob, score_run
 from ablations.files import free_bytes
 from ablations.mixture.audit import Audit, audit
+from ablations.pausing import leg_of, pause, run_cost
 from ablations.plan import Plan, make_plan
 from ablations.precision import hold_to_precision, with_precision
 from ablations.prepared import require_prepared, tokenizer_folder
@@ -44,6 +46,8 @@ from ablations.progress import Quiet, Watcher
 from ablations.quantities import byte_size
 from ablations.record.failures import preempted, recorded
 from ablations.record.identity import fingerprint
+from ablations.record.legs import LegCost, earlier_legs
+from ablations.record.paused import forget_pause
 from ablations.record.run_record import RunRecord
 from ablations.rescoring import last_scores, score_again, unscored_steps
 from ablations.training.checkpoints import checkpoint_steps, require_whole
@@ -157,6 +161,8 @@ def _leave_out_unused(plain: dict[str, Any]) -> None:
         del plain["evaluation"]["dtype"]
     if not plain["mixture"]["epoch_cap_exempt"]:
         del plain["mixture"]["epoch_cap_exempt"]
+    # A run that pauses and goes on is the run that never paused.
+    del plain["execution"]["stop_tokens"]
     if not plain["schedule"]["lr"]["tail_steps"]:
         del plain["schedule"]["lr"]["tail_steps"]
     for source in plain["source"].values():
@@ -218,6 +224,7 @@ def make_job(config: RunConfig, plan: Plan, directory: Path) -> TrainJob:
         seed=config.seed,
         checkpoint_steps=plan.checkpoint_steps,
         warm_start=_warm_start(config, plan),
+        stop_step=plan.stop_step,
     )
 
 
@@ -248,7 +255,8 @@ def _require_disk_space(config: RunConfig, plan: Plan, record: RunRecord) -> Non
     if (record.result() or {}).get("status") == "done":
         return
     written = {*checkpoint_steps(record.checkpoints_dir), *(row["step"] for row in record.scores())}
-    left = sum(step not in written for step in plan.checkpoint_steps)
+    last = plan.schedule.total_steps if plan.stop_step is None else plan.stop_step
+    left = sum(step not in written for step in plan.checkpoint_steps if step <= last)
     needed = plan.disk_bytes * left / len(plan.checkpoint_steps)
     free = free_bytes(record.path)
     if needed > free:
@@ -276,6 +284,7 @@ class Work:
         self.outcome: TrainOutcome | None = None
         self.scoring_cpu_seconds = 0.0
         self.audited: Audit | None = None
+        self.earlier = LegCost()
 
     def run(self) -> dict[str, Any]:
         """Train, audit, export and score; return the result, which is on disk by then.
@@ -283,16 +292,21 @@ class Work:
         The result of an earlier failed try is removed first; its reason is still in the events.
         """
         (self.record.path / "result.json").unlink(missing_ok=True)
+        self.earlier = earlier_legs(self.record)
         self.train()
         self.check()
         self.score()
+        assert self.outcome is not None
+        if self.outcome.last_step < self.plan.schedule.total_steps:
+            return pause(self)
         result = self.result()
         self.record.write_result(result)
+        forget_pause(self.record)
         self.record.set_status("done")
         return result
 
     def train(self) -> None:
-        """Train to the end of the schedule, in worker processes or in this one.
+        """Train to the end of the schedule or to the pause, in worker processes or in this one.
 
         Raises:
             TrainingError: the training diverged, or a worker died.
@@ -333,7 +347,8 @@ class Work:
         assert self.outcome is not None
         self.record.set_status("scoring")
         scored = {row["step"] for row in self.record.scores()}
-        self.score_steps([step for step in self.job.checkpoint_steps if step not in scored])
+        reached = [step for step in self.job.checkpoint_steps if step <= self.outcome.last_step]
+        self.score_steps([step for step in reached if step not in scored])
 
     def score_steps(self, steps: Sequence[int]) -> None:
         """Export and score the checkpoints of ``steps``, in a worker process or in this one."""
@@ -366,7 +381,7 @@ class Work:
     def fail(self, reason: str) -> None:
         """Record that the run failed, in this order: as an event, in the result, in the manifest."""
         step = self.outcome.last_step if self.outcome else None
-        self.record.event("failed", step=step, reason=reason)
+        self.record.event("failed", step=step, reason=reason, **vars(leg_of(self)))
         rule = self.config.evaluation.score
         scores: dict[str, Any] = {
             "score": None,
@@ -383,20 +398,7 @@ class Work:
             "reason": reason,
             "step": step,
             "tokens": step * self.plan.schedule.tokens_per_step,
-            "cost": self._cost(step),
+            "cost": run_cost(self, step),
             **scores,
             "audit_ok": self.audited.ok if self.audited is not None else None,
-        }
-
-    def _cost(self, step: int) -> dict[str, Any]:
-        """Return the cost of the run: seconds of its last try, FLOPs of the whole training."""
-        schedule = self.plan.schedule
-        tokens = (step - self.plan.first_step) * schedule.tokens_per_step
-        flops = self.config.model.flops_per_token(schedule.sequence_length) * tokens
-        return {
-            "train_cpu_seconds": self.outcome.cpu_seconds if self.outcome else 0.0,
-            "eval_cpu_seconds": self.scoring_cpu_seconds,
-            "wall_seconds": time.time() - self.began,
-            "flops": float(flops),
-            "device": self.outcome.device if self.outcome else None,
         }

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ablations.data.expected import Expected
     from ablations.data.store import TokenStore
 
-__all__ = ["Plan", "PlanRow", "PlannedMemory", "make_plan"]
+__all__ = ["Plan", "PlanRow", "PlannedMemory", "make_plan", "pause_step"]
 
 _CPU_FLOPS = 60e9
 """FLOP/s of two laptop cores on a model of some million parameters in float32 (measured: 11M
@@ -93,6 +93,8 @@ class Plan:
     first_step: int
     """Number of the schedule's steps that a warm start leaves out; 0 without one."""
     checkpoint_steps: tuple[int, ...]
+    stop_step: int | None
+    """Step at which the run pauses; None = it goes to its end."""
     tasks: tuple[str, ...]
     problems: tuple[Problem, ...]
     """Rules that the run would break; a run that breaks one is refused."""
@@ -136,10 +138,13 @@ def make_plan(
     steps = config.training.checkpoint_steps(schedule.total_steps, first)
     trained = schedule.total_tokens - first * schedule.tokens_per_step
     flops = float(config.model.flops_per_token(schedule.sequence_length) * trained)
+    learning_rate = config.build_learning_rate(schedule)
+    stop, stop_problems = pause_step(config, learning_rate, steps)
+    problems += stop_problems
     per_checkpoint = config.model.parameters * (_BYTES_PER_PARAMETER[config.training.dtype] + 4)
     return Plan(
         schedule=schedule,
-        learning_rate=config.build_learning_rate(schedule),
+        learning_rate=learning_rate,
         rows=_rows(schedule),
         available_tokens=available,
         prepared={name: name in stores for name in schedule.sources},
@@ -155,6 +160,7 @@ def make_plan(
         disk_bytes=float(per_checkpoint * len(steps)),
         first_step=first,
         checkpoint_steps=steps,
+        stop_step=stop,
         tasks=tuple(config.evaluation.tasks),
         problems=tuple(problems),
     )
@@ -210,6 +216,46 @@ def _memory(config: RunConfig) -> dict[str, PlannedMemory | str]:
         )
         planned[device] = PlannedMemory(cut=cut, memory=memory)
     return planned
+
+
+def pause_step(
+    config: RunConfig, rate: LearningRate, steps: Sequence[int]
+) -> tuple[int | None, list[Problem]]:
+    """Return the step at which a run pauses, and the problems of pausing there.
+
+    Going on loses nothing on the plateau of the learning rate alone, because a score inside warm-up or
+    decay is not that of a shorter run.
+
+    Args:
+        config: The run.
+        rate: Its learning rate.
+        steps: Steps of its checkpoints.
+    """
+    if config.execution.stop_tokens is None:
+        return None, []
+    stop = round(config.execution.stop_tokens / config.training.tokens_per_step)
+    where, found = "execution.stop_tokens", f"step {stop} of {rate.total_steps}"
+    if not rate.warmup_steps < stop <= rate.decay_start or stop == rate.total_steps:
+        low, high = rate.warmup_steps + 1, min(rate.decay_start, rate.total_steps - 1)
+        return None, [
+            Problem(
+                where,
+                "not on the plateau of the learning rate",
+                found=found,
+                allowed=f"steps {low} to {high}, of {config.training.tokens_per_step} tokens each",
+            )
+        ]
+    if stop not in steps:
+        return None, [
+            Problem(
+                where,
+                "not at a checkpoint of the run",
+                found=found,
+                allowed=f"steps {', '.join(map(str, steps))}",
+                do="name its tokens in training.checkpoints",
+            )
+        ]
+    return stop, []
 
 
 def _first_step(config: RunConfig) -> int:

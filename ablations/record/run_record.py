@@ -53,7 +53,7 @@ FORMAT = 1
 HOLDER = "holder.json"
 """The lease of the process that works on a run."""
 
-Status = Literal["pending", "training", "scoring", "done", "failed"]
+Status = Literal["pending", "training", "scoring", "paused", "done", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)

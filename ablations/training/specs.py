@@ -293,9 +293,15 @@ class ExecutionSpec:
     """Compile the decoder layer, and the softmax of a loss in chunks, with torch.compile."""
     loss_chunk_tokens: int | None = None
     """Tokens whose logits exist at once; null = all of a micro-batch on CPU, 4,096 on CUDA."""
+    stop_tokens: float | None = None
+    """Trained tokens at which the run pauses, at one of its checkpoints on the plateau of the learning rate;
+    the same command without it goes on, with the same losses. null = the run goes to its end."""
 
     def __post_init__(self) -> None:
-        names = ("threads", "dp", "tp", "pp", "micro_batch_size", "loss_chunk_tokens")
+        names = (
+            *("threads", "dp", "tp", "pp", "micro_batch_size", "loss_chunk_tokens"),
+            "stop_tokens",
+        )
         problems = _positive("execution", {name: getattr(self, name) for name in names})
         if self.zero_stage and self.dp == 1:
             problems.append(

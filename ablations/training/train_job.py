@@ -55,6 +55,8 @@ class TrainJob:
     checkpoint_steps: tuple[int, ...]
     """Steps after which a checkpoint is saved; the last step always is."""
     warm_start: WarmStart | None = None
+    stop_step: int | None = None
+    """Step after which the training pauses, one of ``checkpoint_steps``; None = it goes to its end."""
 
     def __post_init__(self) -> None:
         if problems := [*self._shape_problems(), *self._step_problems()]:
@@ -97,7 +99,21 @@ class TrainJob:
                     allowed=f"0 to {total - 1}",
                 )
             )
+        if self.stop_step is not None and self.stop_step not in self.checkpoint_steps:
+            problems.append(
+                Problem(
+                    "execution.stop_tokens",
+                    "not at a checkpoint of the run",
+                    found=f"step {self.stop_step}",
+                    allowed=", ".join(map(str, self.checkpoint_steps)),
+                )
+            )
         return problems
+
+    @property
+    def end_step(self) -> int:
+        """Return the step after which this call of the training ends."""
+        return self.schedule.total_steps if self.stop_step is None else self.stop_step
 
     @property
     def first_step(self) -> int:

@@ -185,7 +185,7 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
     def batches(self) -> Iterator[dict[str, Any]]:
         """Yield this rank's micro-batches, from the start's step on."""
         on_cuda = self.device.type == "cuda"
-        stop = self.job.schedule.total_steps
+        stop = self.job.end_step
         for tokens in self.feed.steps(self.start.step, stop, ahead=_AHEAD if on_cuda else 0):
             whole = torch.from_numpy(tokens)
             if on_cuda:
@@ -205,7 +205,7 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
         }
 
     def run(self) -> None:
-        """Train to the end of the schedule."""
+        """Train to the end of the schedule, or to the step at which the job pauses."""
         with self._patched_trainer():
             shape = (self.cut.micro_batch_size, self.job.training.sequence_length + 1)
             token = 0 if self.feed.eos_id != 0 else 1

@@ -77,7 +77,7 @@ def nanotron_config(job: TrainJob, cut: MicroBatching, start: Start) -> Config:
         logging=LoggingArgs(log_level="warning", log_level_replica="warning"),
         tokens=TokensArgs(
             sequence_length=job.training.sequence_length,
-            train_steps=total,
+            train_steps=job.end_step,
             micro_batch_size=cut.micro_batch_size,
             batch_accumulation_per_replica=cut.micro_batches,
         ),

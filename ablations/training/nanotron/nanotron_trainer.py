@@ -27,7 +27,7 @@ class NanotronTrainer:
     def train(
         self, job: TrainJob, watch: Watch | None = None, *, in_process: bool = False
     ) -> TrainOutcome:
-        """Train a job to its end, from its newest complete checkpoint if it has one.
+        """Train a job to its end or its pause, from its newest complete checkpoint if it has one.
 
         Args:
             job: The training.
@@ -47,7 +47,7 @@ class NanotronTrainer:
         if problems := training_problems(job.model, job.training, job.execution):
             raise ConfigError(problems)
         start = prepare(job)
-        if start.step >= job.schedule.total_steps:
+        if start.step >= job.end_step:
             return outcome_of(job)
         report = _reporter(job.directory / "metrics.jsonl", watch)
         return (_train_in_process if in_process else _train_in_workers)(job, start, report)
