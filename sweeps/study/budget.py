@@ -46,6 +46,8 @@ class Ledger:
     """Number of exploring trials, running and failed ones included."""
     explore: Account
     confirm: Account
+    paused: Account = Account()
+    """Runs that paused at a low rung, among those of ``explore``."""
 
     def may_explore(self, in_flight: int) -> bool:
         """Return whether one more exploring run fits besides ``in_flight`` runs without a cost yet."""
@@ -67,7 +69,9 @@ class Ledger:
         ):
             if limit is None:
                 continue
-            cost = getattr(both, name) / both.runs if both.runs else 0.0
+            # A paused run is cheaper than the full run that is asked about.
+            full = both.runs - self.paused.runs
+            cost = (getattr(both, name) - getattr(self.paused, name)) / full if full else 0.0
             # Half a run of slack: costs of runs differ in the last digits.
             if getattr(spent, name) + cost * (in_flight + 1) > limit * share + 0.5 * cost:
                 return False
@@ -81,13 +85,14 @@ class Ledger:
             "explore": asdict(self.explore),
             "confirm": asdict(self.confirm),
             "total": asdict(self.explore.plus(self.confirm)),
+            **({"paused": asdict(self.paused)} if self.paused.runs else {}),
         }
 
 
 def ledger_of(budget: BudgetSpec, trials: Iterable[Trial]) -> Ledger:
     """Return the cost of a study's trials: a pure function of their outcomes."""
     accounts: dict[Purpose, Account] = {"explore": Account(), "confirm": Account()}
-    explored = 0
+    explored, paused = 0, Account()
     for trial in trials:
         explored += trial.spec.phase not in ("confirm", "grid")
         for seed, outcome in trial.outcomes.items():
@@ -95,13 +100,15 @@ def ledger_of(budget: BudgetSpec, trials: Iterable[Trial]) -> Ledger:
             purpose: Purpose = "confirm" if confirming else "explore"
             paid = Account(
                 runs=1,
-                failed=int(outcome.status != "done"),
+                failed=int(outcome.status not in ("done", "paused")),
                 tokens=outcome.tokens,
                 flops=outcome.flops,
                 device_hours=outcome.device_seconds / _SECONDS_PER_HOUR,
             )
             accounts[purpose] = accounts[purpose].plus(paid)
-    return Ledger(budget=budget, explored_trials=explored, **accounts)
+            if outcome.status == "paused":
+                paused = paused.plus(paid)
+    return Ledger(budget=budget, explored_trials=explored, paused=paused, **accounts)
 
 
 def affordable_trials(

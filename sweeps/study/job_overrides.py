@@ -83,7 +83,9 @@ def identity(overrides: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(kept))
 
 
-def job_overrides(spec: TrialSpec, seed: int, study: str, fixed: Sequence[str]) -> list[str]:
+def job_overrides(
+    spec: TrialSpec, seed: int, study: str, fixed: Sequence[str], *, pauses: bool = False
+) -> list[str]:
     """Return the task overrides of one run.
 
     Args:
@@ -91,6 +93,7 @@ def job_overrides(spec: TrialSpec, seed: int, study: str, fixed: Sequence[str]) 
         seed: Seed of the run.
         study: Name of the study.
         fixed: Overrides that all trials of a search share; a sweep's combination has its own.
+        pauses: Whether the run pauses at the low rung of its trial.
     """
     overrides = list(spec.overrides or fixed)
     for path, value in spec.point.items():
@@ -108,6 +111,7 @@ def job_overrides(spec: TrialSpec, seed: int, study: str, fixed: Sequence[str]) 
         f"++labels.phase={spec.phase}",
         f"++labels.name={quoted(spec.name)}",
         f"hydra.sweep.subdir={run_name(spec.trial, seed)}",
+        *([f"++execution.stop_tokens={spec.rung!r}"] if pauses else []),
     ]
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +96,10 @@ class Journal:
         outcomes = {int(seed): Outcome(**outcome) for seed, outcome in ended.items()}
         self._ids[spec.number] = frozen._trial_id
         self._trials[spec.number] = Trial(
-            spec=spec, outcomes=outcomes, settled=frozen.state.is_finished()
+            spec=spec,
+            outcomes=outcomes,
+            settled=frozen.state.is_finished(),
+            continued=bool(frozen.user_attrs.get("continued", False)),
         )
 
     @property
@@ -138,13 +141,18 @@ class Journal:
             "failed": TrialState.FAIL,
         }[trial.state if values is not None or trial.state != "done" else "failed"]
         storage, identity = self._storage, self._ids[trial.number]
-        outcomes = {str(seed): asdict(outcome) for seed, outcome in trial.outcomes.items()}
+        outcomes = {str(seed): outcome.plain() for seed, outcome in trial.outcomes.items()}
         storage.set_trial_user_attr(identity, "outcomes", outcomes)
         for name, value in constraints.items():
             storage.set_trial_system_attr(identity, f"constraints:{name}", value)
         complete = state == TrialState.COMPLETE
         storage.set_trial_state_values(identity, state, list(values or ()) if complete else None)
         self._trials[trial.number] = replace(trial, settled=True)
+
+    def carry_on(self, trial: Trial) -> None:
+        """Record that a trial that paused goes on to its end."""
+        self._storage.set_trial_user_attr(self._ids[trial.number], "continued", True)
+        self._trials[trial.number] = trial
 
     def keep(self, trial: Trial) -> None:
         """Update a trial in memory only: runs added after its end are read from their folders."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,13 @@ from sweeps.search.space import SearchSpace
 from sweeps.study.confirm import Pick
 from sweeps.study.samplers import optuna_proposer, random_proposer
 from sweeps.study.specs import SearchSpec
-from sweeps.study.strategy import Propose
-from sweeps.study.surrogate_proposer import surrogate_pick, surrogate_proposer
+from sweeps.study.strategy import History, Propose
+from sweeps.study.surrogate_proposer import (
+    Ranking,
+    predicted_losses,
+    surrogate_pick,
+    surrogate_proposer,
+)
 
 __all__ = ["Proposals", "proposals_of"]
 
@@ -22,6 +27,8 @@ class Proposals:
 
     propose: Propose
     pick: Pick | None = None
+    rank: Callable[[History], Ranking] | None = None
+    """Function that predicts trials at the top, for a search with rungs."""
 
 
 def proposals_of(spec: SearchSpec, space: SearchSpace, config: Mapping[str, Any]) -> Proposals:
@@ -37,5 +44,9 @@ def proposals_of(spec: SearchSpec, space: SearchSpace, config: Mapping[str, Any]
         return Proposals(random_proposer(space, seed))
     if kind == "surrogate":
         rule = (config.get("evaluation") or {}).get("score") or {}
-        return Proposals(surrogate_proposer(space, seed, rule), surrogate_pick(space, seed, rule))
+        return Proposals(
+            surrogate_proposer(space, seed, rule),
+            surrogate_pick(space, seed, rule),
+            lambda history: predicted_losses(space, history, rule, seed),
+        )
     return Proposals(optuna_proposer(space, kind, seed))

@@ -19,6 +19,7 @@ from ablations.errors import UserError
 from ablations.files import write_sealed
 from ablations.record.identity import run_name
 from ablations.record.lease import beats_elsewhere
+from ablations.record.paused import paused_at
 from ablations.record.run_record import HOLDER, Manifest, RunRecord
 from ablations.record.stored import stored_as, stored_object
 from sweeps.study.trial import Outcome, TrialSpec, trial_name
@@ -162,8 +163,11 @@ def outcome_of(folder: Path, spec: TrialSpec, seed: int) -> Outcome | None:
     record = RunRecord(run_folder(folder, spec, seed))
     result = record.result()
     if result is None:
+        result = paused_at(record) if spec.pauses and seed in spec.seeds else None
+    if result is None:
         return _pruned(record.path, seed)
     cost = result.get("cost") or {}
+    low_score, low_metrics = _at_rung(record, spec, result)
     return Outcome(
         seed=seed,
         status=result["status"],
@@ -174,7 +178,28 @@ def outcome_of(folder: Path, spec: TrialSpec, seed: int) -> Outcome | None:
         tokens=float(result.get("tokens") or 0.0),
         flops=float(cost.get("flops") or 0.0),
         device_seconds=float(cost.get("wall_seconds") or 0.0) * _devices(record),
+        low_score=low_score,
+        low_metrics=low_metrics,
     )
+
+
+def _at_rung(
+    record: RunRecord, spec: TrialSpec, result: Mapping[str, Any]
+) -> tuple[float | None, Mapping[str, float | None]]:
+    """Return score and metrics of a run at the low rung: a full run passed it on its way."""
+    if result["status"] == "paused":
+        return result.get("score"), result.get("metrics") or {}
+    if spec.rung is None or result["status"] != "done":
+        return None, {}
+    for row in record.scores():
+        if abs(row["tokens"] - spec.rung) < 0.5:
+            named = row.get("metrics") or {}
+            return row.get("score"), {
+                f"{task}/{name}": metric["value"]
+                for task, metrics in named.items()
+                for name, metric in metrics.items()
+            }
+    return None, {}
 
 
 def may_be_tried_again(outcome: Outcome, run: Path) -> bool:

@@ -22,7 +22,7 @@ from sweeps.study.strategy import History, Strategy, TrialRequest
 from sweeps.study.study_state import DecideQuality, Run, StudyState
 from sweeps.study.trial import Phase, Trial, trial_name
 
-__all__ = ["Scheduler", "SearchScheduler", "SweepScheduler"]
+__all__ = ["Scheduler", "SearchScheduler", "SweepScheduler", "unfinished"]
 
 _SAME_WEIGHT = 0.01
 """Largest difference of any weight between two mixtures that count as the same."""
@@ -95,7 +95,7 @@ class SearchScheduler:
     def next_runs(self, study: StudyState, busy: set[Run], free_workers: int) -> list[Run]:
         """Return runs of unfinished trials, then of new trials, then further seeds of the finalists."""
         mine = [trial for trial in study.trials if trial.spec.phase in self.phases]
-        runs = _unfinished(mine, busy)
+        runs = unfinished(mine, busy)
         if not self._score_is_settled(study, waiting=bool(runs or busy)):
             runs += self._explore(study, busy, free_workers - len(runs), planned_only=True)
             return runs[:free_workers]
@@ -144,7 +144,7 @@ class SearchScheduler:
             batch = drafts if drafts[0].phase == "search" else drafts[:1]
             for draft in batch:
                 if study.ledger().may_explore(len(busy) + len(runs)):
-                    runs += _unfinished([study.add_trial(draft)], busy)
+                    runs += unfinished([study.add_trial(draft)], busy)
         return runs
 
     def _confirm(self, study: StudyState, free_workers: int) -> list[Run]:
@@ -206,10 +206,15 @@ class SearchScheduler:
 
 
 def _ended(trials: Iterable[Trial]) -> list[Run]:
-    return [Run(trial.number, seed) for trial in trials for seed in sorted(trial.outcomes)]
+    return [
+        Run(trial.number, seed)
+        for trial in trials
+        for seed in sorted(trial.outcomes)
+        if not trial.is_missing(seed)
+    ]
 
 
-def _unfinished(trials: Iterable[Trial], busy: set[Run]) -> list[Run]:
+def unfinished(trials: Iterable[Trial], busy: set[Run]) -> list[Run]:
     """Return the missing runs of trials that have not ended."""
     return [
         run
@@ -225,7 +230,7 @@ def _missing(trials: Iterable[Trial], seeds: Sequence[int], busy: set[Run]) -> l
         for trial in trials
         if trial.state in ("running", "done")
         for seed in seeds
-        if seed not in trial.outcomes and (run := Run(trial.number, seed)) not in busy
+        if trial.is_missing(seed) and (run := Run(trial.number, seed)) not in busy
     ]
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "ConfirmSpec",
     "ConstraintSpec",
     "Direction",
+    "FidelitySpec",
     "ObjectiveSpec",
     "Proposer",
     "SearchSpec",
@@ -238,6 +239,31 @@ class TaskQualitySpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FidelitySpec:
+    """Low rung of a study: a share of the tokens at which explored runs pause.
+
+    Cheap runs choose which mixtures go on to the end; the verdict rests on full runs alone.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    share: float | None = None
+    """Share of a run's tokens at which designed and proposed runs pause, on the plateau of the learning
+    rate; .3 is a good choice. null = every run goes to its end."""
+
+    def __post_init__(self) -> None:
+        if self.share is not None and not 0.0 < self.share < 1.0:
+            raise ConfigError(
+                Problem(
+                    "search.fidelity.share",
+                    "not a share of a run",
+                    found=self.share,
+                    allowed="above 0 and below 1, or null",
+                )
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchSpec:
     """Specification of one study: question, search space, strategy and budget."""
 
@@ -261,6 +287,8 @@ class SearchSpec:
     """Limits on trials, tokens, FLOPs and GPU-hours."""
     confirm: ConfirmSpec = field(default_factory=ConfirmSpec)
     """Trials to run again with more seeds."""
+    fidelity: FidelitySpec = field(default_factory=FidelitySpec)
+    """Low rung that explored runs pause at."""
     seeds: tuple[int, ...] = ()
     """Seeds of each trial while exploring; empty = the run's own ``seed``. One is enough: more
     mixtures beat more seeds in 6 of 8 cells measured (docs/search.md)."""
@@ -295,7 +323,7 @@ class SearchSpec:
         ]
         if not self.objectives:
             problems.append(Problem("search.objectives", "a study needs an objective"))
-        problems += self._quality_problems()
+        problems += [*self._quality_problems(), *self._fidelity_problems()]
         if self.space is not None and self.budget.unlimited:
             problems.append(
                 Problem(
@@ -306,6 +334,31 @@ class SearchSpec:
             )
         if problems:
             raise ConfigError(problems)
+
+    def _fidelity_problems(self) -> list[Problem]:
+        if self.fidelity.share is None:
+            return []
+        pairs = (
+            (self.space is None, "a plain sweep has no design", "a search.space"),
+            (
+                self.strategy.proposer != "surrogate",
+                f"the proposer {self.strategy.proposer} cannot use paused runs",
+                "search.strategy.proposer=surrogate",
+            ),
+            (len(self.objectives) > 1, "several objectives", "one objective"),
+            (bool(self.constraints), "constraints are judged on full runs", "no constraint"),
+            (
+                self.task_quality.apply,
+                "the score is decided from full runs of the design",
+                "search.task_quality.apply=false",
+            ),
+            (len(self.seeds) > 1, "several seeds while exploring", "one seed"),
+        )
+        return [
+            Problem("search.fidelity.share", f"not possible here: {what}", allowed=allowed)
+            for found, what, allowed in pairs
+            if found
+        ]
 
     def _quality_problems(self) -> list[Problem]:
         if not self.task_quality.apply:

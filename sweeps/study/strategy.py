@@ -39,6 +39,8 @@ class TrialRequest:
     phase: Phase
     point: Point
     name: str = ""
+    pauses: bool = False
+    """Whether the trial's runs pause at the low rung."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,15 @@ class History:
     """Name of the baseline."""
     form: LinearForm | None = None
     """Score of the study after task quality; None = the score that the runs recorded."""
+    rung: float | None = None
+    """Distance of the low rung from the top, for the surrogate; None without a low rung in use."""
+
+    @property
+    def low(self) -> tuple[Trial, ...]:
+        """Return the searched trials as they were at the low rung; none without a low rung in use."""
+        if self.rung is None:
+            return ()
+        return tuple(low for t in self.searched if (low := t.low) is not None)
 
     @property
     def searched(self) -> tuple[Trial, ...]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ablations.errors import ConfigError, Problem
 from ablations.files import write_json
@@ -33,6 +33,7 @@ from sweeps.study.run_results import (
     write_failure,
     write_trial_spec,
 )
+from sweeps.study.rungs import read_rung, write_chosen
 from sweeps.study.specs import SearchSpec, TaskQualitySpec
 from sweeps.study.strategy import History, TrialRequest
 from sweeps.study.trial import Outcome, Phase, Trial, TrialSpec
@@ -68,6 +69,7 @@ class StudyState:
         self.folder, self.study, self.spec = folder, study, spec
         self.seeds = spec.seeds or (seed,)
         self._ledger_due = 0.0
+        self.rung = read_rung(folder)
         self._open(stored_definition(folder))
 
     def _open(self, definition: Definition | None) -> None:
@@ -109,10 +111,18 @@ class StudyState:
                 done = {}
             unseen = {*runs.get(trial.number, ()), *trial.outcomes} - set(done)
             # Folders of failed runs are read again: the runs may have been repeated since.
-            self._journal.keep(replace(trial, outcomes=done))
+            continued = self.rung is not None and number in self.rung.continued
+            trial = replace(trial, outcomes=done, continued=continued)
+            self._journal.keep(trial)
             for outcome in outcomes_of(self.folder, trial.spec, sorted(unseen)).values():
                 self.record(Run(trial.number, outcome.seed), outcome)
             self._settle(self._journal.trials[trial.number])
+
+    def choose(self, kind: Literal["pairs", "finalists"], numbers: Sequence[int]) -> None:
+        """Let trials that paused go on to their end: all are written to ``rungs.json`` at once."""
+        self.rung = write_chosen(self.folder, kind, numbers)
+        for number in numbers:
+            self._journal.carry_on(replace(self._journal.trials[number], continued=True))
 
     def retry_failures(self, runs: Iterable[Run], *, diverged: bool = False) -> list[Run]:
         """Forget failures and missing scores of ``runs`` in memory; return the runs to launch again.
@@ -169,6 +179,7 @@ class StudyState:
             constraints=self.spec.constraints,
             baseline=self.spec.strategy.baseline,
             form=self._form,
+            rung=None if self.rung is None else self.rung.distance,
         )
 
     def ledger(self) -> Ledger:
@@ -192,6 +203,8 @@ class StudyState:
             point=draft.point,
             overrides=tuple(overrides),
             seeds=tuple(seeds) or self.seeds,
+            rung=None if self.rung is None else self.rung.tokens,
+            pauses=draft.pauses,
         )
         write_trial_spec(self.folder, spec, spec.seeds[0])
         self._next += 1
@@ -203,8 +216,14 @@ class StudyState:
         forget_failure(self._folder(run))
 
     def collect(self, run: Run) -> Outcome | None:
-        """Return the outcome of the run, read from its folder; None while it has not ended."""
-        return outcome_of(self.folder, self.trial(run.number).spec, run.seed)
+        """Return the outcome of the run, read from its folder; None while it has not ended.
+
+        A run that paused and goes on has not ended.
+        """
+        trial = self.trial(run.number)
+        outcome = outcome_of(self.folder, trial.spec, run.seed)
+        paused = outcome is not None and outcome.status == "paused"
+        return None if paused and trial.continued else outcome
 
     def fail(self, run: Run, reason: str) -> Outcome:
         """Record a failure in the folder of a run that recorded none itself, and return it."""
@@ -223,7 +242,7 @@ class StudyState:
         return self.trial(run.number)
 
     def _settle(self, trial: Trial) -> None:
-        if trial.settled or trial.state == "running":
+        if trial.settled or trial.state in ("running", "paused"):
             return
         history = self.history()
         own = self._restated(trial)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,9 @@ import numpy as np
 
 from ablations.files import finite_or_none
 from sweeps.search.proposals import Evidence, Limit, pick, propose, trust_pick
+from sweeps.search.proposals.model_averaging import prefer
+from sweeps.search.proposals.propose import search_families
+from sweeps.search.proposals.rung_policy import rung_family
 from sweeps.search.space import Floats, Point, SearchSpace
 from sweeps.study.confirm import Pick, Recommendation
 from sweeps.study.specs import ConstraintSpec, ObjectiveSpec, loss_sign
@@ -27,7 +30,10 @@ from sweeps.study.trial import Trial, constraint_bound, measure
 if TYPE_CHECKING:
     from ablations.evaluation.score_rule import LinearForm
 
-__all__ = ["evidence_of", "surrogate_pick", "surrogate_proposer"]
+__all__ = ["Ranking", "evidence_of", "predicted_losses", "surrogate_pick", "surrogate_proposer"]
+
+Ranking = Callable[[Sequence[Trial]], Floats]
+"""Function that returns the predicted losses ``[n]`` of trials at the top."""
 
 _SCORE = "score"
 _SAME_SCORE = 1e-6
@@ -53,7 +59,8 @@ def surrogate_pick(
     """
 
     def recommend(history: History) -> Recommendation | None:
-        if len(history.objectives) > 1 or len(history.done) < max(5, len(space.unit_names) + 2):
+        runs = len({trial.number for trial in (*history.done, *history.low)})
+        if len(history.objectives) > 1 or runs < max(5, len(space.unit_names) + 2):
             return None
         known = evidence_of(space, history, rule)
         chosen = pick(space, known, seed=seed)
@@ -82,12 +89,13 @@ def evidence_of(space: SearchSpace, history: History, rule: Mapping[str, Any]) -
         history: Trials of the study.
         rule: Score rule of the runs' config as plain values; empty if there is none.
     """
-    done = history.done
+    done, low = history.done, history.low
+    measured = (*done, *low)
     columns = _Columns()
     rows = [
         {
             name: loss_sign(objective.direction) * weight
-            for name, weight in _weights(objective, done, rule, history.form).items()
+            for name, weight in _weights(objective, measured, rule, history.form).items()
         }
         for objective in history.objectives.values()
     ]
@@ -100,12 +108,36 @@ def evidence_of(space: SearchSpace, history: History, rule: Mapping[str, Any]) -
         columns.add(row)
     return Evidence.of(
         space,
-        [trial.spec.point for trial in done],
-        columns.values(done),
+        [trial.spec.point for trial in measured],
+        columns.values(measured),
         objectives=np.array([columns.vector(row) for row in rows]),
         pending=[t.spec.point for t in history.searched if t.state == "running"],
         limits=[Limit(weights=columns.vector(row), bound=bound) for row, bound in bounds],
+        rungs=_rungs(len(done), len(low), history.rung),
     )
+
+
+def _rungs(done: int, low: int, distance: float | None) -> Floats | None:
+    """Return the distance ``[n, 1]`` of each row from the top; None without runs at a low rung."""
+    if not low or distance is None:
+        return None
+    return np.concatenate([np.zeros((done, 1)), np.full((low, 1), distance)])
+
+
+def predicted_losses(
+    space: SearchSpace, history: History, rule: Mapping[str, Any], seed: int
+) -> Ranking:
+    """Return a function from trials to their predicted losses at the top, less is better."""
+    evidence = evidence_of(space, history, rule)
+    families = (rung_family(evidence.columns),) if evidence.columns else search_families()
+    model = prefer(space, evidence, families, seed)
+
+    def losses(trials: Sequence[Trial]) -> Floats:
+        points = space.coordinates([trial.spec.point for trial in trials], check=False)
+        predicted: Floats = model.predict(space.inputs(points)) @ evidence.objectives[0]
+        return predicted
+
+    return losses
 
 
 @dataclass

@@ -45,6 +45,7 @@ from sweeps.study.resources import (
     require_paths,
     resources_of,
 )
+from sweeps.study.rung_request import RungRequest, rung_request, settle_request
 from sweeps.study.scheduler import Scheduler, SearchScheduler, SweepScheduler
 from sweeps.study.specs import SearchSpec
 from sweeps.study.stopping import ending_on_sigterm
@@ -95,10 +96,12 @@ class Request:
     retry: bool = False
     """Also try runs again that diverged."""
     data_dir: str = "data"
+    rungs: RungRequest | None = None
+    """Low rung that the command asks for; None if it asks for none."""
 
     def known_trials(self) -> Iterator[tuple[str, Sequence[str]]]:
         """Yield name and overrides of each trial known beforehand, and of the ends of each range."""
-        fixed = self.command.fixed
+        fixed = self.fixed
         if self.strategy is None:
             for swept in self.command.combinations:
                 yield " ".join(swept) or "the run", (*fixed, *swept)
@@ -112,8 +115,15 @@ class Request:
             spec = TrialSpec(number=number, phase="design", point=point)
             yield name, job_overrides(spec, self.seed, self.study, fixed)
 
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Return the overrides that all runs share; a low rung adds its checkpoint."""
+        return (*self.command.fixed, *(self.rungs.rung.overrides if self.rungs is not None else ()))
+
     def scheduler(self, decide: DecideQuality | None = None) -> Scheduler:
         """Return the scheduler of a search or of a plain sweep."""
+        if self.strategy is not None and self.rungs is not None and self.rungs.plan is not None:
+            return self.rungs.scheduler(self.strategy, self.pick)
         if self.strategy is not None:
             apply = self.spec.task_quality.apply
             return SearchScheduler(self.strategy, self.pick, decide if apply else None)
@@ -175,12 +185,17 @@ def read_request(
     proposals = proposals_of(spec, space, base)
     own = own_values(base, spec.space)
     strategy = plan_strategy(spec.strategy, space, resources, affordable, proposals.propose, own)
+    rungs = rung_request(spec, base, request.folder, space, resources, proposals, config_dirs)
+    if rungs is not None and rungs.plan is not None:
+        designed = replace(spec.strategy, design_trials=rungs.plan.design)
+        strategy = plan_strategy(designed, space, resources, None, proposals.propose, own)
     return replace(
         request,
         resources=resources,
         affordable=affordable,
         strategy=strategy,
         pick=proposals.pick,
+        rungs=rungs,
     )
 
 
@@ -250,6 +265,7 @@ def run_study(
             compose = Composer(pinned.loader, pinned.config)
             require_trials(request.known_trials(), compose, pinned.config_dirs, request.spec)
         settle_definition(request.folder, _definition(request, base, arguments, pinned))
+        settle_request(request.folder, request.study, request.rungs)
         state = StudyState(request.folder, request.study, request.spec, request.seed)
         before = pinned_before(hydra.loader, hydra.config, request.folder, pinned)
         if before is not None:
@@ -262,7 +278,7 @@ def run_study(
             state,
             request.scheduler(decide),
             launching,
-            overrides=lambda run: _overrides(state, run, request.command.fixed),
+            overrides=lambda run: _overrides(state, run, request.fixed),
             check=pinned.compose,
             view=view_for(request.progress),
             pruner=_pruner(request.spec, launching),
@@ -291,7 +307,9 @@ def _pin(request: Request, hydra: Hydra) -> Pinned:
 
 
 def _overrides(state: StudyState, run: Run, fixed: Sequence[str]) -> list[str]:
-    return job_overrides(state.trial(run.number).spec, run.seed, state.study, fixed)
+    trial = state.trial(run.number)
+    pauses = trial.spec.pauses and not trial.continued and run.seed in trial.spec.seeds
+    return job_overrides(trial.spec, run.seed, state.study, fixed, pauses=pauses)
 
 
 def _pruner(spec: SearchSpec, launching: Executor) -> Pruner | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ablations.config.removed import without_removed_overrides
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Phase = Literal["baseline", "design", "search", "confirm", "grid"]
-TrialState = Literal["running", "done", "failed", "pruned"]
+TrialState = Literal["running", "paused", "done", "failed", "pruned"]
 
 
 def trial_name(number: int) -> str:
@@ -52,6 +52,10 @@ class TrialSpec:
     """All task overrides of a plain Hydra sweep's combination; empty for a searched trial."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of the trial while exploring; confirmation may add more."""
+    rung: float | None = None
+    """Trained tokens of the low rung of the study; None in a study without rungs."""
+    pauses: bool = False
+    """Whether the trial's runs pause at the low rung, until the trial is continued."""
 
     @property
     def trial(self) -> str:
@@ -67,6 +71,7 @@ class TrialSpec:
             "point": dict(self.point),
             "overrides": list(self.overrides),
             "seeds": list(self.seeds),
+            **({} if self.rung is None else {"rung": self.rung, "pauses": self.pauses}),
         }
 
     @classmethod
@@ -81,7 +86,7 @@ class Outcome:
     """End of one run, with its score and cost."""
 
     seed: int
-    status: Literal["done", "failed", "pruned"]
+    status: Literal["done", "paused", "failed", "pruned"]
     reason: str | None = None
     score: float | None = None
     direction: str | None = None
@@ -92,6 +97,17 @@ class Outcome:
     flops: float = 0.0
     device_seconds: float = 0.0
     """Wall-clock seconds of the run times the number of its devices."""
+    low_score: float | None = None
+    """Score at the low rung; for a run that paused there or passed it."""
+    low_metrics: Mapping[str, float | None] = field(default_factory=dict)
+    """``<task>/<metric>`` → value at the low rung."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return the outcome as JSON values, without what studies without rungs lack."""
+        values = asdict(self)
+        if not self.low_metrics and self.low_score is None:
+            del values["low_score"], values["low_metrics"]
+        return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +119,8 @@ class Trial:
     """Seed → outcome; seeds without a result are absent."""
     settled: bool = False
     """True once the journal contains the end of the trial."""
+    continued: bool = False
+    """True once a trial that pauses was chosen to go on to its end."""
 
     @property
     def number(self) -> int:
@@ -111,18 +129,42 @@ class Trial:
 
     @property
     def state(self) -> TrialState:
-        """Return ``failed`` or ``pruned`` if any seed of the specification is, ``done`` if all are."""
+        """Return ``failed`` or ``pruned`` if any seed of the specification is, ``done`` if all are.
+
+        A trial whose runs have paused is ``paused``: it has no value until it is continued to its end.
+        """
         asked = [self.outcomes.get(seed) for seed in self.spec.seeds]
         ends: tuple[TrialState, ...] = ("failed", "pruned")
         for state in ends:
             if any(outcome is not None and outcome.status == state for outcome in asked):
                 return state
-        return "running" if None in asked else "done"
+        if any(self.is_missing(seed) for seed in self.spec.seeds):
+            return "running"
+        return "paused" if any(o is not None and o.status == "paused" for o in asked) else "done"
+
+    def is_missing(self, seed: int) -> bool:
+        """Return whether a run is left to do: none has ended, or it paused and was continued."""
+        outcome = self.outcomes.get(seed)
+        return outcome is None or (outcome.status == "paused" and self.continued)
+
+    @property
+    def low(self) -> Trial | None:
+        """Return the trial as it was at the low rung; None if a run has no value there."""
+        ended = [self.outcomes.get(seed) for seed in self.spec.seeds]
+        if not all(o is not None and o.low_metrics and o.low_score is not None for o in ended):
+            return None
+        outcomes = {
+            o.seed: replace(o, status="done", score=o.low_score, metrics=o.low_metrics)
+            for o in ended
+            if o is not None
+        }
+        return replace(self, outcomes=outcomes)
 
     @property
     def reason(self) -> str | None:
         """Return the reason of the first run that failed or was pruned."""
-        return next((o.reason for o in self.outcomes.values() if o.status != "done"), None)
+        ended = ("done", "paused")
+        return next((o.reason for o in self.outcomes.values() if o.status not in ended), None)
 
     @property
     def replicates(self) -> tuple[Outcome, ...]:

@@ -221,7 +221,7 @@ def _refuse_options(options: FitOptions) -> None:
 def _data(sized: SizedSwarm, options: FitOptions) -> tuple[_Data, list[str]]:
     """Return the rows that have every metric of the score, and notes."""
     columns, notes = score_columns(sized.swarm, options.target)
-    whole = np.isfinite(sized.swarm.values[:, columns]).all(axis=1)
+    whole = np.asarray(np.isfinite(sized.swarm.values[:, columns]).all(axis=1))
     notes = [*sized.swarm.notes, *notes]
     if not whole.all():
         notes.append(f"{int((~whole).sum())} rows lack a metric of the score: left out")

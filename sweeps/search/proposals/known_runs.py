@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ablations.errors import ConfigError, Problem
 from sweeps.search.space import Floats, SearchSpace
+from sweeps.search.surrogates.rung_process import rung_columns
 
 __all__ = ["Evidence", "Limit"]
 
@@ -44,6 +46,8 @@ class Evidence:
     """Standard errors of the values, ``[n, t]``, if they are known."""
     limits: tuple[Limit, ...] = field(default=())
     """Bounds on measured quantities."""
+    rungs: Floats | None = None
+    """Distance ``[n, q]`` of each run's rung from the top, which has zeros; None = all at the top."""
 
     @classmethod
     def of(
@@ -56,6 +60,7 @@ class Evidence:
         pending: Sequence[Mapping[str, Any]] = (),
         noise: Floats | None = None,
         limits: Sequence[Limit] = (),
+        rungs: Floats | None = None,
     ) -> Self:
         """Return the evidence of points.
 
@@ -67,6 +72,7 @@ class Evidence:
             pending: Points that are running.
             noise: Standard errors ``[n, t]`` of the values.
             limits: Bounds on measured quantities.
+            rungs: Distance ``[n, q]`` of each run's rung from the top; None = all at the top.
 
         Raises:
             ConfigError: shapes that do not fit together.
@@ -94,7 +100,25 @@ class Evidence:
             pending=space.coordinates(pending, check=False),
             noise=noise,
             limits=tuple(limits),
+            rungs=None if rungs is None or not rungs.any() else rungs,
         )
+
+    def inputs(self, space: SearchSpace) -> Floats:
+        """Return the inputs ``[n, m]`` of a fit, the rungs as their last columns."""
+        inputs = space.inputs(self.coordinates)
+        return inputs if self.rungs is None else rung_columns(inputs, self.rungs)
+
+    @property
+    def columns(self) -> int:
+        """Return the number of rung columns of the inputs."""
+        return 0 if self.rungs is None else self.rungs.shape[1]
+
+    @property
+    def at_top(self) -> NDArray[np.bool_]:
+        """Return a mask ``[n]`` of the runs at the top."""
+        if self.rungs is None:
+            return np.ones(len(self.coordinates), dtype=bool)
+        return np.asarray((self.rungs == 0.0).all(axis=1))
 
     @property
     def losses(self) -> Floats:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sweeps.search.proposals.known_runs import Evidence
 from sweeps.search.space import Floats, SearchSpace
 from sweeps.search.surrogates.base import Family, Surrogate, folds
+from sweeps.search.surrogates.rung_process import rung_columns
 
 __all__ = ["Preferred", "prefer"]
 
@@ -46,6 +47,8 @@ class Preferred:
     """Family → error on left-out runs, including families that were dropped."""
     turn: Floats
     """Sign of each metric: members are fitted to ``metric * turn``, of which less is better."""
+    columns: int = 0
+    """Rung columns of the members' inputs; predictions are those of the top."""
 
     @property
     def name(self) -> str:
@@ -55,7 +58,7 @@ class Preferred:
     def refit(self, space: SearchSpace, evidence: Evidence, rows: NDArray[np.intp]) -> Preferred:
         """Return the same families and weights, fitted to ``rows``; a run may occur twice."""
         noise = None if evidence.noise is None else evidence.noise[rows]
-        inputs = space.inputs(evidence.coordinates[rows])
+        inputs = evidence.inputs(space)[rows]
         turned = evidence.values[rows] * self.turn
         doubt = _doubt(turned, replace(evidence, values=evidence.values[rows], noise=noise))
         members = tuple(
@@ -66,14 +69,21 @@ class Preferred:
 
     def predict(self, inputs: Floats) -> Floats:
         """Return weighted means ``[n, t]``."""
+        inputs = self._at_top(inputs)
         return self.turn * self._blend([member.predict(inputs) for member in self.members])
 
     def predict_interval(self, inputs: Floats, level: float = 0.9) -> tuple[Floats, Floats]:
         """Return bounds ``[n, t]``: weighted means of those of the members."""
+        inputs = self._at_top(inputs)
         bounds = [member.predict_interval(inputs, level) for member in self.members]
         low = self.turn * self._blend([low for low, _ in bounds])
         high = self.turn * self._blend([high for _, high in bounds])
         return np.minimum(low, high), np.maximum(low, high)
+
+    def _at_top(self, inputs: Floats) -> Floats:
+        if not self.columns:
+            return inputs
+        return rung_columns(inputs, np.zeros((len(inputs), self.columns)))
 
     def _blend(self, tables: list[Floats]) -> Floats:
         return np.asarray(np.tensordot(self.weights, np.array(tables), axes=1), dtype=np.float64)
@@ -87,7 +97,7 @@ def prefer(
     The error is that of the losses plus half that of their metrics: the first is what matters, the
     second is less noisy.
     """
-    inputs = space.inputs(evidence.coordinates)
+    inputs = evidence.inputs(space)
     turn = _turn(evidence)
     turned = evidence.values * turn
     doubt = _doubt(turned, evidence)
@@ -102,7 +112,7 @@ def prefer(
     weights = np.where(weights < _LEAST * weights.sum(), 0.0, weights)
     kept = np.flatnonzero(weights)
     members = tuple(fitted[i] for i in kept)
-    return Preferred(members, weights[kept] / weights.sum(), found, turn)
+    return Preferred(members, weights[kept] / weights.sum(), found, turn, evidence.columns)
 
 
 def _turn(evidence: Evidence) -> Floats:

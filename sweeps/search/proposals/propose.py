@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sweeps.search.designs.design import distances
 from sweeps.search.proposals.known_runs import Evidence
@@ -34,8 +35,10 @@ from sweeps.search.proposals.optimum_tests import (
     judge,
     skill,
 )
+from sweeps.search.proposals.rung_policy import rung_family
 from sweeps.search.space import Floats, Point, SearchSpace
 from sweeps.search.surrogates import Family, ProcessFamily, log_linear, power_law
+from sweeps.search.surrogates.rung_process import RungFamily
 
 __all__ = ["Pick", "ProposalOptions", "pick", "propose", "search_families", "trust_pick"]
 
@@ -113,7 +116,7 @@ def propose(
         seed: Seed of the study; the same evidence and seed give the same points.
         options: Families, shares.
     """
-    chosen = options or ProposalOptions()
+    chosen = _for_rungs(options or ProposalOptions(), evidence)
     asked = len(evidence.coordinates) + len(evidence.pending)
     rng = np.random.default_rng((seed, asked, 0xBA7C4))
     explored = _explored(count, asked, chosen.explore)
@@ -146,7 +149,7 @@ def pick(
         options: Families, prior.
         objective: Index of the objective.
     """
-    chosen = options or ProposalOptions()
+    chosen = _for_rungs(options or ProposalOptions(), evidence)
     surrogate = prefer(space, evidence, chosen.families, seed)
     goal = _goal(space, surrogate, evidence, evidence.objectives[objective], chosen)
     rng = np.random.default_rng((seed, len(evidence.coordinates), 0x91C4))
@@ -182,14 +185,16 @@ def trust_pick(
         baseline: Point that the pick has to beat; None = no such test.
         options: Options that the pick was made with.
     """
-    own = options or ProposalOptions()
+    own = _for_rungs(options or ProposalOptions(), evidence)
     losses = evidence.losses[:, 0]
     known = np.flatnonzero(np.isfinite(losses))
     family = next(family for family in own.families if family.name == chosen.surrogate)
-    inputs = space.inputs(evidence.coordinates[known])
-    if len(known) < MIN_RUNS:
-        return judge(len(known), NO_SKILL)
-    measured = skill(family, inputs, losses[known], compared=len(own.families), seed=seed)
+    skilled = _one_rung(evidence, known)
+    inputs = space.inputs(evidence.coordinates[skilled])
+    if len(skilled) < MIN_RUNS:
+        return judge(len(skilled), NO_SKILL)
+    plain = family.base if isinstance(family, RungFamily) else family
+    measured = skill(plain, inputs, losses[skilled], compared=len(own.families), seed=seed)
     if measured.correlation < measured.needed:
         return judge(len(known), measured)
     fitted = prefer(space, evidence, own.families, seed)
@@ -202,7 +207,9 @@ def trust_pick(
         drawn = candidates(space, _best_runs(evidence), own.candidates // 4, rng)
         cloud.append(Refit(_losses(space, model, evidence), optimise(goal, space, drawn, rng)[0]))
     whole = Refit(_losses(space, fitted, evidence), best)
-    top = evidence.coordinates[known[losses[known].argmin()]]
+    # Losses of different rungs do not compare.
+    full = known[evidence.at_top[known]] if evidence.at_top[known].any() else known
+    top = evidence.coordinates[full[losses[full].argmin()]]
     beaten = None
     if baseline is not None:
         other = space.coordinates([baseline], check=False)[0]
@@ -223,6 +230,21 @@ def _best_runs(evidence: Evidence) -> Floats:
     # Missing losses sort last.
     order = np.argsort(evidence.losses, axis=0, kind="stable")
     return evidence.coordinates[np.unique(order[: _AROUND // order.shape[1]])]
+
+
+def _for_rungs(options: ProposalOptions, evidence: Evidence) -> ProposalOptions:
+    """Return the options with the family that knows rungs, if the runs have several."""
+    if evidence.rungs is None:
+        return options
+    return replace(options, families=(rung_family(evidence.columns),))
+
+
+def _one_rung(evidence: Evidence, known: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the rows of the rung with the most runs: a skill is measured on losses that compare."""
+    if evidence.rungs is None:
+        return known
+    kinds = np.unique(evidence.rungs[known], axis=0, return_inverse=True)[1].reshape(-1)
+    return np.asarray(known[kinds == np.bincount(kinds).argmax()])
 
 
 def _losses(space: SearchSpace, model: Preferred, evidence: Evidence) -> Callable[[Floats], Floats]:

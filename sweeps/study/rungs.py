@@ -1,0 +1,286 @@
+"""Low rung of a study: whether it pays, where runs pause, and how the budget is shared.
+
+    search.fidelity.share ──▶ settle_rung ──▶ rungs.json (once) ──▶ RungScheduler
+
+``rungs.json`` is written before the first trial and contains what must not change while the study runs:
+the tokens at which runs pause, the checkpoints of all runs, or the reason why rungs are off. The result
+of the guard is added to it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ablations.errors import ConfigError, Problem
+from ablations.files import write_sealed
+from ablations.record.stored import stored_as, stored_object
+from sweeps.search.proposals.rung_policy import (
+    FEWEST_PAIRS,
+    GUARD_PAIRS,
+    Guard,
+    RungPlan,
+    plan_rungs,
+)
+from sweeps.study.specs import SearchSpec
+
+if TYPE_CHECKING:
+    from ablations.config.schema import RunConfig
+
+__all__ = [
+    "RUNGS_FILE",
+    "Rung",
+    "affordable_units",
+    "budget_plan",
+    "kept_rung",
+    "read_rung",
+    "rung_of",
+    "settle_rung",
+    "write_chosen",
+    "write_guard",
+]
+
+RUNGS_FILE = "rungs.json"
+
+_EARLY_SHARE = 0.3
+"""Share of the tokens whose distance from the top is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """Low rung of one study."""
+
+    share: float
+    """Share of a run's tokens, after rounding to a whole step."""
+    tokens: float
+    """Trained tokens at which runs pause."""
+    checkpoints: tuple[int, ...] = ()
+    """``training.checkpoints`` of all runs of the study, in tokens; empty = as configured."""
+    off: str = ""
+    """Reason why the rung is not used; empty = it is used."""
+    guard: Mapping[str, Any] | None = None
+    """Pairs and rank correlation of the guard, once they are known."""
+    pairs: tuple[int, ...] = ()
+    """Trials that were chosen to go on for the guard."""
+    finalists: tuple[int, ...] = ()
+    """Trials that were chosen to go on by their predicted value at the top."""
+
+    @property
+    def continued(self) -> frozenset[int]:
+        """Return the trials that go on to their end."""
+        return frozenset((*self.pairs, *self.finalists))
+
+    @property
+    def used(self) -> bool:
+        """Return whether runs pause at this rung."""
+        return not self.off
+
+    @property
+    def judged(self) -> Guard | None:
+        """Return the result of the guard; None before it, and in a study without it."""
+        return None if self.guard is None else Guard(**self.guard)
+
+    @property
+    def distance(self) -> float | None:
+        """Return the distance from the top for the surrogate; None if the rung left the fit."""
+        if self.off or (self.judged is not None and not self.judged.holds):
+            return None
+        return math.log(1.0 / self.share) / math.log(1.0 / _EARLY_SHARE)
+
+    @property
+    def overrides(self) -> list[str]:
+        """Return the overrides of every run of the study."""
+        if self.off or not self.checkpoints:
+            return []
+        return [f"training.checkpoints=[{','.join(map(str, self.checkpoints))}]"]
+
+
+def rung_of(spec: SearchSpec, run: RunConfig, units: float | None, sources: int) -> Rung | None:
+    """Return the low rung of a search; None if it asks for none.
+
+    Args:
+        spec: Specification of the search.
+        run: A run of the study with all sources.
+        units: Full runs that the exploring share of the budget pays, baselines included; None if the
+            budget limits the number of trials alone.
+        sources: Number of searched sources and other parameters.
+    """
+    if spec.fidelity.share is None or spec.space is None:
+        return None
+    schedule = run.build_schedule()
+    total, tokens = schedule.total_steps, schedule.tokens_per_step
+    step = max(1, round(spec.fidelity.share * total))
+    rate = run.build_learning_rate(schedule)
+    steps = run.training.checkpoint_steps(total)
+    rung = Rung(share=step / total, tokens=float(step * tokens))
+    off = ""
+    if not rate.warmup_steps < step <= rate.decay_start or step >= total:
+        off = (
+            f"step {step} of {total} is not on the plateau of the learning rate "
+            f"(steps {rate.warmup_steps + 1} to {rate.decay_start})"
+        )
+    elif moved := [p for p in spec.space.parameters if p.startswith(("schedule.", "training."))]:
+        off = f"the searched {moved[0]} changes the schedule"
+    elif late := _late_stage(spec, schedule, step):
+        off = f"the searched stage {late} begins after step {step}, at which runs would pause"
+    elif run.warm_start.checkpoint is not None:
+        off = "runs that start from a checkpoint of another run do not pause"
+    elif units is not None:
+        off = plan_rungs(units, rung.share, sources).off
+    if step not in steps:
+        kept = sorted({*steps, step} - {total})
+        rung = replace(rung, checkpoints=tuple(tokens * one for one in [*kept, total]))
+    return replace(rung, off=off)
+
+
+def _late_stage(spec: SearchSpec, schedule: Any, step: int) -> str | None:
+    """Return the first searched stage that a paused run has not begun; None if there is none."""
+    assert spec.space is not None
+    prefix, suffix = "schedule.stages.", ".weights"
+    for path in spec.space.mixtures:
+        name = path.removeprefix(prefix).removesuffix(suffix)
+        for number, stage in enumerate(schedule.stages):
+            if (
+                path.startswith(prefix)
+                and stage.name == name
+                and schedule.first_step(number) >= step
+            ):
+                return name
+    return None
+
+
+def budget_plan(
+    spec: SearchSpec, share: float, units: float | None, sources: int, baselines: int
+) -> RungPlan:
+    """Return the numbers of runs that a budget pays.
+
+    Args:
+        spec: Specification of the search.
+        share: Price of a paused run, in full runs.
+        units: Full runs that the exploring share of the budget pays, baselines included; None if the
+            budget limits the number of trials alone.
+        sources: Number of searched sources and other parameters.
+        baselines: Number of baselines, which run in full.
+    """
+    trials = None if spec.budget.trials is None else max(0, spec.budget.trials - baselines)
+    finalists = max(1, spec.confirm.finalists)
+    if units is not None:
+        plan = plan_rungs(max(0.0, units - baselines), share, sources, finalists=finalists)
+        if trials is None or plan.low_runs <= trials:
+            return plan
+        return _within(plan, trials)
+    low = trials or 0
+    pairs = min(GUARD_PAIRS, low // 2)
+    return RungPlan(
+        low_runs=low,
+        design=math.ceil(0.6 * low),
+        pairs=pairs if pairs >= FEWEST_PAIRS else 0,
+        finalists=min(finalists, max(1, low // 3)),
+        batch=max(2, low // 5),
+    )
+
+
+def _within(plan: RungPlan, trials: int) -> RungPlan:
+    design = min(plan.design, math.ceil(0.6 * trials))
+    pairs = plan.pairs if plan.pairs <= design else 0
+    return replace(plan, low_runs=trials, design=design, pairs=pairs)
+
+
+def affordable_units(spec: SearchSpec, run_price: Mapping[str, float]) -> float | None:
+    """Return the full runs that the exploring share pays; None if tokens, FLOPs and hours have no limit."""
+    limits = [
+        limit * (1.0 - spec.budget.confirm_share) / price
+        for name in ("tokens", "flops", "gpu_hours")
+        if (limit := getattr(spec.budget, name)) is not None
+        and (price := run_price.get(name, 0.0)) > 0
+    ]
+    return min(limits, default=None)
+
+
+def read_rung(folder: Path) -> Rung | None:
+    """Return the low rung of the study in ``folder``; None if it has none or it is off.
+
+    Raises:
+        DamagedError: ``rungs.json`` is not what was written.
+    """
+    rung = _stored(folder)
+    return rung if rung is not None and rung.used else None
+
+
+def _stored(folder: Path) -> Rung | None:
+    path = folder / RUNGS_FILE
+    if not os.path.lexists(path):
+        return None
+    stored = stored_as(Rung, stored_object(path), path)
+    return replace(
+        stored,
+        checkpoints=tuple(stored.checkpoints),
+        pairs=tuple(stored.pairs),
+        finalists=tuple(stored.finalists),
+    )
+
+
+def kept_rung(folder: Path, given: Rung | None) -> Rung | None:
+    """Return the low rung that a command on the study in ``folder`` works with; nothing is written."""
+    return _stored(folder) or given
+
+
+def settle_rung(folder: Path, given: Rung | None, begun: bool) -> Rung | None:
+    """Return the low rung that the study keeps: the stored one, or ``given`` if the study begins.
+
+    Args:
+        folder: Folder of the study.
+        given: Rung of this command; None if it asks for none.
+        begun: Whether the study has trials.
+
+    Raises:
+        ConfigError: the study was begun with another rung, or without one.
+    """
+    stored = _stored(folder)
+    if stored is None and (given is None or not begun):
+        if given is not None:
+            write_sealed(folder / RUNGS_FILE, asdict(given))
+        return given
+    same = stored is not None and given is not None and _at(stored) == _at(given)
+    if not same:
+        raise ConfigError(
+            Problem(
+                f"study {folder.name!r}: search.fidelity.share",
+                "not what the study was begun with",
+                found=None if given is None else f"{given.share:.3g}",
+                allowed=None if stored is None else f"{stored.share:.3g}",
+                do="restore it, or name a new study=",
+            )
+        )
+    return stored
+
+
+def write_guard(folder: Path, guard: Guard) -> Rung:
+    """Add the result of the guard to ``rungs.json``, once; return the rung."""
+    stored = _stored(folder)
+    assert stored is not None, "a rung is settled before it is judged"
+    if stored.guard is not None:
+        return stored
+    judged = replace(stored, guard=asdict(guard))
+    write_sealed(folder / RUNGS_FILE, asdict(judged))
+    return judged
+
+
+def write_chosen(folder: Path, kind: Literal["pairs", "finalists"], numbers: Sequence[int]) -> Rung:
+    """Add trials that go on to ``rungs.json``, all at once; return the rung."""
+    stored = _stored(folder)
+    assert stored is not None, "a rung is settled before trials pause"
+    if kind == "pairs":
+        chosen = replace(stored, pairs=(*stored.pairs, *numbers))
+    else:
+        chosen = replace(stored, finalists=(*stored.finalists, *numbers))
+    write_sealed(folder / RUNGS_FILE, asdict(chosen))
+    return chosen
+
+
+def _at(rung: Rung) -> tuple[float, Sequence[int]]:
+    return rung.tokens, rung.checkpoints
