@@ -20,11 +20,11 @@ import numpy as np
 from sweeps.search.space import Floats
 from sweeps.search.surrogates.inducing import Sparse, condition, spread_rows
 
-__all__ = ["Kernel", "ProcessFamily"]
+__all__ = ["JITTER", "Kernel", "ProcessFamily", "correlation_of", "features_of", "squares_of"]
 
 Kernel = Literal["matern32", "matern52", "rbf"]
 
-_JITTER = 1e-8
+JITTER = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,24 +107,25 @@ class ProcessModel:
         return doubt
 
     def _across(self, inputs: Floats) -> Floats:
-        rows = _features(inputs, self.power) * self.scale
-        across: Floats = self.signal * _correlation(self.kernel, _squares(rows, self.rows))[0]
+        rows = features_of(inputs, self.power) * self.scale
+        across: Floats = self.signal * correlation_of(self.kernel, squares_of(rows, self.rows))[0]
         return across
 
 
-def _features(inputs: Floats, power: float) -> Floats:
+def features_of(inputs: Floats, power: float) -> Floats:
+    """Return the powers of the inputs, which the distances of the kernel are taken between."""
     features: Floats = np.maximum(inputs, 0.0) ** power
     return features
 
 
-def _squares(left: Floats, right: Floats) -> Floats:
+def squares_of(left: Floats, right: Floats) -> Floats:
     """Return squared distances, cut at zero because of rounding."""
     sums = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None]
     squares: Floats = np.maximum(sums - 2.0 * left @ right.T, 0.0)
     return squares
 
 
-def _correlation(kernel: Kernel, squares: Floats) -> tuple[Floats, Floats]:
+def correlation_of(kernel: Kernel, squares: Floats) -> tuple[Floats, Floats]:
     """Return correlations at squared distances, and their derivatives by the squared distance."""
     if kernel == "rbf":
         value = np.exp(-0.5 * squares)
@@ -154,9 +155,9 @@ class _Posterior:
     def covariance(self, settings: Floats) -> tuple[Floats, Floats, Floats]:
         """Return the covariance of the runs, their correlation, and its derivative."""
         rows = self.features * np.exp(-settings[:-2])
-        correlation, slope = _correlation(self.kernel, _squares(rows, rows))
+        correlation, slope = correlation_of(self.kernel, squares_of(rows, rows))
         covariance = np.exp(settings[-2]) * correlation
-        covariance[np.diag_indices_from(covariance)] += np.exp(settings[-1]) + self.known + _JITTER
+        covariance[np.diag_indices_from(covariance)] += np.exp(settings[-1]) + self.known + JITTER
         return covariance, correlation, slope
 
     def __call__(self, settings: Floats) -> tuple[float, Floats]:
@@ -207,7 +208,7 @@ def _maximise(
     from scipy.optimize import minimize
 
     some = np.linspace(0, len(values) - 1, min(len(values), family.settings_runs)).astype(int)
-    part = _Posterior(family, _features(inputs[some], power), values[some], known[some])
+    part = _Posterior(family, features_of(inputs[some], power), values[some], known[some])
     found = minimize(
         part,
         part.prior,
@@ -226,7 +227,7 @@ def _conditioned(
     """Return the process with the settings found, conditioned on all runs."""
     from scipy.linalg import cho_solve, cholesky
 
-    features = _features(inputs, found.power)
+    features = features_of(inputs, found.power)
     scale = np.exp(-found.settings[:-2])
     signal, noise = float(np.exp(found.settings[-2])), float(np.exp(found.settings[-1]))
     # The settings are not refitted without the run, which makes errors too small: ten folds with
@@ -244,9 +245,9 @@ def _conditioned(
     else:
         mean, every = float(values.mean()), features * scale
         rows = every[spread_rows(every, family.inducing)]
-        across = signal * _correlation(family.kernel, _squares(every, rows))[0]
-        within = signal * _correlation(family.kernel, _squares(rows, rows))[0]
-        within[np.diag_indices_from(within)] += _JITTER
+        across = signal * correlation_of(family.kernel, squares_of(every, rows))[0]
+        within = signal * correlation_of(family.kernel, squares_of(rows, rows))[0]
+        within[np.diag_indices_from(within)] += JITTER
         sparse = condition(within, across, signal, noise + known, values - mean)
         lower, weights, left_out = sparse.lower, sparse.weights, factor * sparse.left_out
     return ProcessModel(

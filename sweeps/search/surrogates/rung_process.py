@@ -28,20 +28,12 @@ from numpy.typing import NDArray
 from sweeps.search.space import Floats
 from sweeps.search.surrogates.base import TaskModel
 from sweeps.search.surrogates.gaussian_process import (
-    _JITTER as JITTER,
-)
-from sweeps.search.surrogates.gaussian_process import (
+    JITTER,
     Kernel,
     ProcessFamily,
-)
-from sweeps.search.surrogates.gaussian_process import (
-    _correlation as correlation,
-)
-from sweeps.search.surrogates.gaussian_process import (
-    _features as features_of,
-)
-from sweeps.search.surrogates.gaussian_process import (
-    _squares as squares_of,
+    correlation_of,
+    features_of,
+    squares_of,
 )
 
 __all__ = ["RungFamily", "RungModel", "rung_columns"]
@@ -191,7 +183,7 @@ class _Posterior:
         """Return the covariance of the runs, its signal, and the derivative of the signal."""
         lengths, rung_lengths, signal, amplitude, noises = self.split(settings)
         rows = self.features * np.exp(-lengths)
-        value, slope = correlation(self.kernel, squares_of(rows, rows))
+        value, slope = correlation_of(self.kernel, squares_of(rows, rows))
         near = np.exp(-0.5 * self.gaps @ np.exp(-2.0 * rung_lengths))
         size = np.exp(0.5 * signal[0] + amplitude[0] * self.top)
         factor = size[:, None] * size[None] * near
@@ -303,7 +295,7 @@ class RungModel:
     def _across(self, inputs: Floats) -> Floats:
         columns = self.family.columns
         rows = features_of(inputs[:, :-columns], self.power) * self.lengths
-        value = correlation(self.family.base.kernel, squares_of(rows, self.rows))[0]
+        value = correlation_of(self.family.base.kernel, squares_of(rows, self.rows))[0]
         rungs, own = inputs[:, -columns:], self.data.rungs
         near = np.exp(-0.5 * squares_of(rungs * self.rung_lengths, own * self.rung_lengths))
         sizes = np.where(self.data.top > 0.0, self.amplitude, 1.0)
