@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ablations.data.expected import Expected
     from ablations.data.store import TokenStore
 
-__all__ = ["Plan", "PlanRow", "PlannedMemory", "make_plan", "pause_step"]
+__all__ = ["Plan", "PlanRow", "PlannedMemory", "checkpoint_bytes", "make_plan", "pause_step"]
 
 _CPU_FLOPS = 60e9
 """FLOP/s of two laptop cores on a model of some million parameters in float32 (measured: 11M
@@ -141,7 +141,6 @@ def make_plan(
     learning_rate = config.build_learning_rate(schedule)
     stop, stop_problems = pause_step(config, learning_rate, steps)
     problems += stop_problems
-    per_checkpoint = config.model.parameters * (_BYTES_PER_PARAMETER[config.training.dtype] + 4)
     return Plan(
         schedule=schedule,
         learning_rate=learning_rate,
@@ -157,7 +156,7 @@ def make_plan(
         seconds={"2 CPU cores": flops / _CPU_FLOPS, "H100 at 40% MFU": flops / _GPU_FLOPS},
         cost=_cost(config.execution, flops, price or PriceSpec()),
         memory=_memory(config),
-        disk_bytes=float(per_checkpoint * len(steps)),
+        disk_bytes=checkpoint_bytes(config) * len(steps),
         first_step=first,
         checkpoint_steps=steps,
         stop_step=stop,
@@ -216,6 +215,12 @@ def _memory(config: RunConfig) -> dict[str, PlannedMemory | str]:
         )
         planned[device] = PlannedMemory(cut=cut, memory=memory)
     return planned
+
+
+def checkpoint_bytes(config: RunConfig) -> float:
+    """Return the size of one checkpoint of a run with its export."""
+    per_parameter = _BYTES_PER_PARAMETER[config.training.dtype] + 4
+    return float(config.model.parameters * per_parameter)
 
 
 def pause_step(

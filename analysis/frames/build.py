@@ -122,7 +122,8 @@ def trials_frame(runs: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
     )
     table["done"] = (runs["status"] == "done").astype("int64")
     table["failed"] = (runs["status"] == "failed").astype("int64")
-    table["begun"] = runs["status"].isin(["training", "scoring", "done"]).astype("int64")
+    begun = ["training", "scoring", "paused", "done"]
+    table["begun"] = runs["status"].isin(begun).astype("int64")
     table["score"] = runs["score"].where(runs["status"] == "done")
     table["tokens"] = cost["tokens"].astype("float64")
     table["flops"] = cost["flops"]

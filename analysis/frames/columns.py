@@ -55,7 +55,7 @@ _RUNS = (
     *_RUN,
     Column("name", "category", "", "Name of a named trial, such as natural or uniform."),
     Column("phase", "category", "", "Purpose of the trial: baseline, design, search, confirm."),
-    Column("status", "category", "", "pending, training, scoring, done or failed."),
+    Column("status", "category", "", "pending, training, scoring, paused, done or failed."),
     Column("reason", "text", "", "Why the run failed."),
     Column("score", "number", "score", "Number that the study optimises, at the last checkpoint."),
     Column("direction", "category", "", "maximize or minimize: which way the score is better."),

@@ -103,8 +103,9 @@ class ReportContent:
 
     @property
     def running(self) -> int:
-        """Return the number of runs that have neither finished nor failed."""
-        return sum(n for status, n in self.counts.items() if status not in ("done", "failed"))
+        """Return the number of runs that have neither finished, failed nor paused."""
+        ended = ("done", "failed", "paused")
+        return sum(n for status, n in self.counts.items() if status not in ended)
 
     @property
     def synthetic(self) -> bool:

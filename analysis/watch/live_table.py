@@ -96,6 +96,8 @@ def _caption(snapshot: Snapshot, rows: int) -> str:
 def _note(run: RunState) -> str:
     if run.status == "failed":
         return run.reason.splitlines()[0] if run.reason else ""
+    if run.status == "paused":
+        return f"paused at {run.share:.0%}"
     if run.working and run.silent_seconds is not None and run.silent_seconds > SILENT_SECONDS:
         return f"silent {clock(run.silent_seconds)}"
     if run.taken_seconds is not None:

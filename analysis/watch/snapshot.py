@@ -57,8 +57,8 @@ class RunState:
 
     @property
     def over(self) -> bool:
-        """Return whether the run has ended."""
-        return self.status in ("done", "failed")
+        """Return whether the run has ended, or paused until its study continues it."""
+        return self.status in ("done", "failed", "paused")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,8 @@ def _state(run: RunFiles, now: float) -> RunState:
     manifest, result = run.manifest, run.result or {}
     status = str(result.get("status") or manifest.get("status") or "pending")
     working = status in ("training", "scoring")
-    last, written = _last_row(f"{run.folder}/metrics.jsonl") if working else ({}, None)
+    begun = working or status == "paused"
+    last, written = _last_row(f"{run.folder}/metrics.jsonl") if begun else ({}, None)
     asked = total_tokens(manifest.get("config") or {})
     tokens = result.get("tokens") or last.get("tokens") or 0
     started, finished = manifest.get("started"), manifest.get("finished")
@@ -150,7 +151,7 @@ def _state(run: RunFiles, now: float) -> RunState:
         share=1.0 if status == "done" else min(1.0, tokens / asked) if asked else 0.0,
         loss=last.get("loss"),
         tokens_per_second=last.get("tokens_per_second"),
-        silent_seconds=max(0.0, now - written) if written is not None else None,
+        silent_seconds=max(0.0, now - written) if working and written is not None else None,
         taken_seconds=finished - started if started and finished else None,
     )
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ablations.errors import ConfigError, UserError, unknown_name
+from ablations.record.paused import paused_at
 from ablations.record.run_record import RunRecord, list_runs
 from sweeps.study.objective import Objective, objective_of
 from sweeps.study.run_results import refused_in
@@ -18,7 +19,9 @@ from sweeps.study.specs import Direction
 
 __all__ = ["ListedRun", "ListedStatus", "SortKey", "listed_runs", "sorted_runs"]
 
-ListedStatus = Literal["pending", "training", "scoring", "done", "failed", "interrupted", "damaged"]
+ListedStatus = Literal[
+    "pending", "training", "scoring", "paused", "done", "failed", "interrupted", "damaged"
+]
 SortKey = Literal["run", "status", "score", "step", "tokens", "started", "finished"]
 
 _SILENT_SECONDS = 120
@@ -54,7 +57,7 @@ class ListedRun:
     finished: float | None = None
     """Seconds since the epoch."""
     reason: str | None = None
-    """Why it failed or is damaged."""
+    """Why it failed or is damaged, or where it paused."""
 
 
 def listed_runs(
@@ -146,7 +149,8 @@ def _run(record: RunRecord, objective: Objective) -> ListedRun:
     if status in ("training", "scoring") and _silent(record):
         status = "interrupted"
     weights = (manifest.config.get("mixture") or {}).get("weights") or {}
-    step, tokens = result.get("step"), result.get("tokens")
+    paused = (paused_at(record) or {}) if status == "paused" else {}
+    step, tokens = (result or paused).get("step"), (result or paused).get("tokens")
     if step is None and (rows := record.metrics()):
         step, tokens = rows[-1]["step"], rows[-1]["tokens"]
     return ListedRun(
@@ -163,8 +167,17 @@ def _run(record: RunRecord, objective: Objective) -> ListedRun:
         weights={name: float(weight) for name, weight in weights.items()},
         started=manifest.started,
         finished=manifest.finished,
-        reason=manifest.reason or None,
+        reason=_paused(paused) or manifest.reason or None,
     )
+
+
+def _paused(paused: Mapping[str, Any]) -> str:
+    """Return where a run paused and its score there, which is no score of a full run."""
+    if not paused:
+        return ""
+    score = paused.get("score")
+    at = f"paused at {paused.get('share', 0.0):.0%} of its tokens"
+    return at if score is None else f"{at}, score {score:.4f} there"
 
 
 def _refused(root: Path, study: str | None) -> list[ListedRun]:

@@ -32,6 +32,8 @@ class RungRequest:
     """Numbers of runs; None if the rung is off."""
     units: float | None = None
     """Full runs that tokens, FLOPs and hours pay for exploring; None without such a limit."""
+    state_bytes: float = 0.0
+    """Checkpoints and exports that one paused run keeps on disk."""
     rank: Callable[[History], Ranking] | None = None
     """Predicts trials at the top."""
 
@@ -85,6 +87,7 @@ def rung_request(
         )
     # Imported here: studies of other applications have no schema.
     from ablations.config.schema import load
+    from ablations.plan import checkpoint_bytes
 
     run = load(naming_every_source(base, spec.space), config_dirs)
     units = affordable_units(spec, resources.run_price)
@@ -94,7 +97,19 @@ def rung_request(
         return None if rung is None else RungRequest(rung=rung)
     baselines = len(spec.strategy.baselines) + len(spec.strategy.mixtures)
     plan = budget_plan(spec, rung.share, units, sources, baselines)
-    return RungRequest(rung=rung, plan=plan, units=units, rank=proposals.rank)
+    tokens = rung.checkpoints or [
+        step * run.training.tokens_per_step
+        for step in run.training.checkpoint_steps(run.build_schedule().total_steps)
+    ]
+    reached = sum(one <= rung.tokens for one in tokens)
+    kept = reached if run.training.keep_checkpoints == "all" else 1
+    return RungRequest(
+        rung=rung,
+        plan=plan,
+        units=units,
+        state_bytes=kept * checkpoint_bytes(run),
+        rank=proposals.rank,
+    )
 
 
 def settle_request(folder: Path, study: str, request: RungRequest | None) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table
 
 from ablations.terminal import table_console
 from sweeps.study.budget import affordable_runs
+from sweeps.study.rung_request import RungRequest
 from sweeps.study.specs import SearchSpec
 from sweeps.study.strategy import Strategy
 
-__all__ = ["StudyCost", "estimate_cost", "print_cost"]
+__all__ = ["StudyCost", "estimate_cost", "estimate_rung_cost", "print_cost"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,20 @@ class StudyCost:
     """Phase → number of runs; None if it depends on the cost of the runs."""
     run_price: Mapping[str, float]
     """``tokens``, ``flops``, ``gpu_hours`` of one run, and ``usd`` if its devices have a price."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """Phase → share of a full run that each of its runs costs; 1 for phases that are not named."""
+    notes: tuple[str, ...] = ()
+    """Lines below the table."""
+
+    def price(self, phase: str, name: str) -> float | None:
+        """Return the cost of a phase, of all phases for ``all``; None if it is not known."""
+        if name not in self.run_price:
+            return None
+        runs = self.runs if phase == "all" else {phase: self.runs[phase]}
+        if any(count is None for count in runs.values()):
+            return None
+        units = sum((count or 0) * self.shares.get(one, 1.0) for one, count in runs.items())
+        return units * self.run_price[name]
 
     @property
     def total_runs(self) -> int | None:
@@ -61,6 +76,35 @@ def estimate_cost(
     )
 
 
+def estimate_rung_cost(
+    spec: SearchSpec, strategy: Strategy, run_price: Mapping[str, float], rungs: RungRequest
+) -> StudyCost:
+    """Return the cost of a search whose explored runs pause."""
+    plan, share = rungs.plan, rungs.rung.share
+    assert plan is not None
+    extra = max(0, len(spec.confirm.seeds) - 1)
+    finalists = spec.confirm.finalists
+    picks = int(spec.confirm.pick and finalists > 0)
+    at = f"to {share:.0%} of the tokens"
+    runs = {
+        "baselines": len(strategy.baselines),
+        f"design ({spec.strategy.design}), {at}": plan.design,
+        f"proposals ({spec.strategy.proposer}), {at}": plan.low_runs - plan.design,
+        "pairs of the guard, from there on": plan.pairs,
+        "finalists, from there on": plan.finalists,
+        "confirmation, at most": finalists
+        and (finalists + 1) * extra + picks * len(spec.confirm.seeds),
+    }
+    names = list(runs)
+    shares = dict.fromkeys(names[1:3], share) | dict.fromkeys(names[3:5], 1.0 - share)
+    paused = plan.low_runs - plan.finalists
+    disk = f"paused runs keep about {paused * rungs.state_bytes / 1e9:.3g} GB of checkpoints"
+    notes = (f"{disk} ({paused} runs at the end of the search)", rungs.note)
+    return StudyCost(
+        runs=runs, run_price=run_price, shares=shares, notes=tuple(note for note in notes if note)
+    )
+
+
 def print_cost(
     spec: SearchSpec, strategy: Strategy, cost: StudyCost, console: Console | None = None
 ) -> None:
@@ -74,13 +118,13 @@ def print_cost(
         table.add_column(heading, justify="left" if heading == "phase" else "right")
     for phase, runs in [*cost.runs.items(), ("all", cost.total_runs)]:
         costs = [
-            "–"
-            if runs is None or name not in cost.run_price
-            else f"{runs * cost.run_price[name]:.4g}"
+            "–" if (price := cost.price(phase, name)) is None else f"{price:.4g}"
             for name in columns
         ]
         table.add_row(phase, "as the budget allows" if runs is None else str(runs), *costs)
     out.print(table)
+    for note in cost.notes:
+        out.print(note)
     trials = Table(title="trials known beforehand", title_justify="left")
     trials.add_column("trial")
     trials.add_column("what")

@@ -50,7 +50,7 @@ from sweeps.study.scheduler import Scheduler, SearchScheduler, SweepScheduler
 from sweeps.study.specs import SearchSpec
 from sweeps.study.stopping import ending_on_sigterm
 from sweeps.study.strategy import Strategy, plan_strategy
-from sweeps.study.study_cost import estimate_cost, print_cost
+from sweeps.study.study_cost import estimate_cost, estimate_rung_cost, print_cost
 from sweeps.study.study_state import DecideQuality, Run, StudyState
 from sweeps.study.trial import TrialSpec
 
@@ -234,7 +234,13 @@ def plan_study(request: Request, compose: Compose, config_dirs: Sequence[Path] =
         )
         return
     spec, strategy = request.spec, request.strategy
-    cost = estimate_cost(spec, strategy, request.resources.run_price, request.affordable)
+    price, rungs = request.resources.run_price, request.rungs
+    if rungs is not None and rungs.plan is not None:
+        cost = estimate_rung_cost(spec, strategy, price, rungs)
+    else:
+        cost = estimate_cost(spec, strategy, price, request.affordable)
+        if rungs is not None:
+            cost = replace(cost, notes=(rungs.note,))
     print_cost(spec, strategy, cost)
 
 

@@ -151,7 +151,7 @@ class Trial:
     def low(self) -> Trial | None:
         """Return the trial as it was at the low rung; None if a run has no value there."""
         ended = [self.outcomes.get(seed) for seed in self.spec.seeds]
-        if not all(o is not None and o.low_metrics and o.low_score is not None for o in ended):
+        if not all(o is not None and o.low_metrics for o in ended):
             return None
         outcomes = {
             o.seed: replace(o, status="done", score=o.low_score, metrics=o.low_metrics)

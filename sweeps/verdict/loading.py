@@ -15,6 +15,7 @@ import numpy as np
 
 from ablations.errors import Problem, UserError
 from ablations.record.contents import read_contents
+from ablations.record.paused import paused_at
 from ablations.record.run_record import RunRecord
 from sweeps.study.run_results import trial_fields
 from sweeps.study.specs import Direction
@@ -97,6 +98,12 @@ def load_run(
         left_out[name] = f"failed: {refused}" if refused else f"damaged: {contents.ailments[0]}"
         return None
     if result is None or result.get("status") != "done":
+        if result is None and (paused := paused_at(record)) is not None:
+            left_out[name] = (
+                f"paused at {paused.get('share', 0.0):.0%} of its tokens: used for the ranking of "
+                "mixtures, not judged"
+            )
+            return None
         reason = (result or {}).get("reason") or manifest.reason or manifest.status
         state = "failed" if result else "not finished"
         left_out[name] = f"{state}: {str(reason).splitlines()[0]}"
