@@ -10,13 +10,13 @@ Numbers stay numbers here; the renderers format them.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.errors import DataError, Problem
+from ablations.errors import DataError, Problem, UserError
 from ablations.evaluation.score_rule import formula
 from analysis.direction import lower_is_better
 from analysis.figures.mixtures import mark_verdict, mixture_frame, pooled_seed_sd
@@ -76,6 +76,8 @@ class ReportContent:
     """Config path of each parameter that differs between trials → trial → value."""
     promoted: tuple[PromotionSummary, ...] = ()
     """Promotions of the study, oldest first."""
+    reused: tuple[str, ...] = field(default=())
+    """Sentences on the low rung and on runs of earlier studies; empty for a study without them."""
 
     @cached_property
     def judged(self) -> pd.DataFrame:
@@ -169,7 +171,31 @@ def gather_report(
             for one in (promotions(promotions_dir) if promotions_dir is not None else ())
             if one.study == study
         ),
+        reused=tuple(_reused(Path(runs_dir) / study)),
     )
+
+
+def _reused(folder: Path) -> Iterator[str]:
+    """Yield what the low rung and the runs of earlier studies were worth."""
+    from sweeps.study.old_runs import kept_evidence
+    from sweeps.study.reuse import reuse_sentence
+    from sweeps.study.rungs import read_rung
+
+    try:
+        rung, old = read_rung(folder), kept_evidence(folder)
+    except UserError as error:
+        yield f"Not readable: {error}"
+        return
+    if rung is not None:
+        guard = "it ran unguarded" if rung.judged is None else str(rung.judged)
+        yield (
+            f"Explored runs paused at {rung.share:.0%} of their tokens; {len(rung.continued)} of them "
+            f"went on. {guard[0].upper()}{guard[1:]}."
+        )
+    if old is not None:
+        yield f"New are the runs of this study. Old are {'; '.join(old.notes)}."
+        said = reuse_sentence(old)
+        yield f"{said[0].upper()}{said[1:]}."
 
 
 def _score(found: LoadedVerdict, frames: Frames) -> str:

@@ -173,6 +173,7 @@ def evidence(content: ReportContent) -> Iterator[str]:
     counts = content.counts
     runs = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
     yield f"{len(content.frames.trials)} trials, {sum(counts.values())} runs ({runs})."
+    yield from content.reused
     yield f"The score is {content.score}."
     if content.seed_sd == content.seed_sd:
         yield (

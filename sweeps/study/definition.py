@@ -25,6 +25,7 @@ __all__ = [
     "FORMAT",
     "Definition",
     "differences",
+    "is_searched",
     "load_definition",
     "record_decision",
     "settle_definition",
@@ -136,6 +137,12 @@ def stored_definition(folder: Path) -> Definition | None:
             )
         )
     return stored_as(Definition, stored, path)
+
+
+def is_searched(folder: Path) -> bool:
+    """Return whether a search of the study in ``folder`` was begun; plain sweeps do not count."""
+    stored = stored_definition(folder)
+    return stored is not None and stored.space is not None
 
 
 def settle_definition(folder: Path, given: Definition) -> Definition:

@@ -15,16 +15,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.config.program_names import program_kind
 from ablations.config.removed import removed_problems
 from ablations.config.schema import validate
 from ablations.errors import ConfigError, Problem, UserError
-from sweeps.study.resources import is_run_config, require_paths
+from sweeps.study.resources import is_run_config, naming_every_source, require_paths
 from sweeps.study.specs import SearchSpec
 
 if TYPE_CHECKING:
     from ablations.config.schema import RunConfig
 
-__all__ = ["Compose", "check_search", "measured_problems", "read_search", "require_trials"]
+__all__ = [
+    "Compose",
+    "check_search",
+    "launches_runs_itself",
+    "measured_problems",
+    "read_search",
+    "require_measured",
+    "require_trials",
+]
 
 Compose = Callable[[Sequence[str]], Mapping[str, Any]]
 """Function: task overrides → config of a job as plain values."""
@@ -95,6 +104,36 @@ def _unmeasured(where: str, pattern: str, names: Sequence[str], run: RunConfig) 
         return None
     return Problem(
         where, "the runs have no score", do="set evaluation.score, or name metrics of the suite"
+    )
+
+
+def require_measured(
+    base: Mapping[str, Any], spec: SearchSpec, config_dirs: Sequence[Path]
+) -> None:
+    """Refuse a search if its runs do not measure its score, objectives and constraints.
+
+    Raises:
+        ConfigError: every metric that the runs will not measure.
+    """
+    if spec.space is None or not is_run_config(base):
+        return
+    # Imported here: studies of other applications have no schema.
+    from ablations.config.schema import load
+    from ablations.evaluation.metric_matching import score_problems
+
+    run = load(naming_every_source(base, spec.space), config_dirs)
+    sources = run.build_schedule().sources
+    if problems := [*score_problems(run.evaluation, sources), *measured_problems(spec, run)]:
+        raise ConfigError(problems)
+
+
+def launches_runs_itself(base: Mapping[str, Any]) -> Problem:
+    """Return the problem of a study whose config is an experiment of many runs."""
+    return Problem(
+        f"study {base.get('study')!r}",
+        "an experiment that launches its runs itself",
+        found=f"program.kind={program_kind(base['program'])}",
+        do="use `ablate run` without --multirun",
     )
 
 

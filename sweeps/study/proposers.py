@@ -13,6 +13,7 @@ from sweeps.study.specs import SearchSpec
 from sweeps.study.strategy import History, Propose
 from sweeps.study.surrogate_proposer import (
     Ranking,
+    judge_old_runs,
     predicted_losses,
     surrogate_pick,
     surrogate_proposer,
@@ -29,6 +30,8 @@ class Proposals:
     pick: Pick | None = None
     rank: Callable[[History], Ranking] | None = None
     """Function that predicts trials at the top, for a search with rungs."""
+    judge: Callable[[History], Mapping[str, Any]] | None = None
+    """Function that measures what runs of earlier studies are worth."""
 
 
 def proposals_of(spec: SearchSpec, space: SearchSpace, config: Mapping[str, Any]) -> Proposals:
@@ -48,5 +51,6 @@ def proposals_of(spec: SearchSpec, space: SearchSpace, config: Mapping[str, Any]
             surrogate_proposer(space, seed, rule),
             surrogate_pick(space, seed, rule),
             lambda history: predicted_losses(space, history, rule, seed),
+            lambda history: judge_old_runs(space, history, rule, seed),
         )
     return Proposals(optuna_proposer(space, kind, seed))

@@ -112,13 +112,12 @@ def rung_request(
     )
 
 
-def settle_request(folder: Path, study: str, request: RungRequest | None) -> None:
+def settle_request(folder: Path, study: str, request: RungRequest | None, *, begun: bool) -> None:
     """Write the low rung before the first trial, and print why it is off or not guarded.
 
     Raises:
         ConfigError: the study was begun with another rung, or without one.
     """
-    begun = (folder / "journal.log").exists()
     settle_rung(folder, None if request is None else request.rung, begun=begun)
     if request is not None and (note := request.note):
         print(f"study {study!r}: {note}", file=sys.stderr, flush=True)

@@ -67,8 +67,9 @@ class RungScheduler(SearchScheduler):
     ) -> list[Run]:
         """Return runs of new trials, or of trials that go on now; none while a step waits for ``busy``."""
         assert study.rung is not None
-        del planned_only
         planned = self._planned(study)
+        if planned_only and not planned:
+            return []
         if planned:
             return self._add(study, planned, busy, free_workers)
         if busy or unfinished(self._mine(study), busy):

@@ -226,7 +226,10 @@ def _stored(folder: Path) -> Rung | None:
 
 def kept_rung(folder: Path, given: Rung | None) -> Rung | None:
     """Return the low rung that a command on the study in ``folder`` works with; nothing is written."""
-    return _stored(folder) or given
+    stored = _stored(folder)
+    if stored is None or given is None or _at(stored) != _at(given):
+        return given
+    return stored
 
 
 def settle_rung(folder: Path, given: Rung | None, begun: bool) -> Rung | None:
@@ -235,16 +238,20 @@ def settle_rung(folder: Path, given: Rung | None, begun: bool) -> Rung | None:
     Args:
         folder: Folder of the study.
         given: Rung of this command; None if it asks for none.
-        begun: Whether the study has trials.
+        begun: Whether a search of the study was begun.
 
     Raises:
         ConfigError: the study was begun with another rung, or without one.
     """
-    stored = _stored(folder)
-    if stored is None and (given is None or not begun):
+    if not begun:
         if given is not None:
             write_sealed(folder / RUNGS_FILE, asdict(given))
+        else:
+            (folder / RUNGS_FILE).unlink(missing_ok=True)
         return given
+    stored = _stored(folder)
+    if stored is None and given is None:
+        return None
     same = stored is not None and given is not None and _at(stored) == _at(given)
     if not same:
         raise ConfigError(

@@ -7,9 +7,10 @@ have not ended come first, also those of an earlier driver, so a restart needs n
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ablations.record.stored import damaged, stored_object
 from sweeps.search.space import Point
 from sweeps.study.confirm import Pick, finalists
 from sweeps.study.job_overrides import identity
+from sweeps.study.reuse import FEWEST_RUNS
 from sweeps.study.strategy import History, Strategy, TrialRequest
 from sweeps.study.study_state import DecideQuality, Run, StudyState
 from sweeps.study.trial import Phase, Trial, trial_name
@@ -91,11 +93,16 @@ class SearchScheduler:
         self, strategy: Strategy, pick: Pick | None, decide: DecideQuality | None = None
     ) -> None:
         self._strategy, self._pick, self._decide = strategy, pick, decide
+        self.judge: Callable[[History], Mapping[str, Any]] | None = None
+        """Measures what runs of earlier studies are worth; None = it is not measured."""
 
     def next_runs(self, study: StudyState, busy: set[Run], free_workers: int) -> list[Run]:
         """Return runs of unfinished trials, then of new trials, then further seeds of the finalists."""
         mine = [trial for trial in study.trials if trial.spec.phase in self.phases]
         runs = unfinished(mine, busy)
+        if not self._evidence_is_judged(study, waiting=bool(runs or busy)):
+            runs += self._explore(study, busy, free_workers - len(runs), planned_only=True)
+            return runs[:free_workers]
         if not self._score_is_settled(study, waiting=bool(runs or busy)):
             runs += self._explore(study, busy, free_workers - len(runs), planned_only=True)
             return runs[:free_workers]
@@ -103,6 +110,21 @@ class SearchScheduler:
         if not runs and not busy:
             runs = self._confirm(study, free_workers)
         return runs[:free_workers]
+
+    def _evidence_is_judged(self, study: StudyState, *, waiting: bool) -> bool:
+        """Judge the old runs after the planned trials have ended; return whether they are judged."""
+        evidence = study.evidence
+        if evidence is None or evidence.check is not None or self.judge is None:
+            return True
+        history = study.history()
+        open_plan = self._strategy.planned(history) and study.ledger().may_explore(0)
+        if waiting or open_plan:
+            return False
+        if len({trial.number for trial in (*history.done, *history.low)}) < FEWEST_RUNS:
+            return True  # too few new runs to judge by
+        said = study.judge_evidence(self.judge)
+        print(f"study {study.study!r}: {said}", file=sys.stderr, flush=True)
+        return True
 
     def _score_is_settled(self, study: StudyState, *, waiting: bool) -> bool:
         """Decide the study's score after its planned trials have ended; return whether it is decided."""

@@ -10,7 +10,7 @@ search:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -289,6 +289,10 @@ class SearchSpec:
     """Trials to run again with more seeds."""
     fidelity: FidelitySpec = field(default_factory=FidelitySpec)
     """Low rung that explored runs pause at."""
+    evidence: tuple[str, ...] = ()
+    """Earlier studies under ``runs_dir`` whose finished runs the surrogate is fitted to as well."""
+    evidence_split: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Source of an earlier study → the sources that it was split into, in this study."""
     seeds: tuple[int, ...] = ()
     """Seeds of each trial while exploring; empty = the run's own ``seed``. One is enough: more
     mixtures beat more seeds in 6 of 8 cells measured (docs/search.md)."""
@@ -323,7 +327,11 @@ class SearchSpec:
         ]
         if not self.objectives:
             problems.append(Problem("search.objectives", "a study needs an objective"))
-        problems += [*self._quality_problems(), *self._fidelity_problems()]
+        problems += [
+            *self._quality_problems(),
+            *self._fidelity_problems(),
+            *self._evidence_problems(),
+        ]
         if self.space is not None and self.budget.unlimited:
             problems.append(
                 Problem(
@@ -334,6 +342,26 @@ class SearchSpec:
             )
         if problems:
             raise ConfigError(problems)
+
+    def _evidence_problems(self) -> list[Problem]:
+        if not self.evidence:
+            split = (bool(self.evidence_split), "no earlier study is named", "search.evidence=[…]")
+            return _impossible("search.evidence_split", [split])
+        pairs = (
+            (self.space is None, "a plain sweep fits nothing", "a search.space"),
+            (
+                self.strategy.proposer != "surrogate",
+                f"the proposer {self.strategy.proposer} cannot use old runs",
+                "search.strategy.proposer=surrogate",
+            ),
+            (
+                self.task_quality.apply,
+                "the score is decided from the new runs",
+                "search.task_quality.apply=false",
+            ),
+            (len(set(self.evidence)) < len(self.evidence), "a study twice", "each study once"),
+        )
+        return _impossible("search.evidence", pairs)
 
     def _fidelity_problems(self) -> list[Problem]:
         if self.fidelity.share is None:
@@ -354,11 +382,7 @@ class SearchSpec:
             ),
             (len(self.seeds) > 1, "several seeds while exploring", "one seed"),
         )
-        return [
-            Problem("search.fidelity.share", f"not possible here: {what}", allowed=allowed)
-            for found, what, allowed in pairs
-            if found
-        ]
+        return _impossible("search.fidelity.share", pairs)
 
     def _quality_problems(self) -> list[Problem]:
         if not self.task_quality.apply:
@@ -369,3 +393,8 @@ class SearchSpec:
         if all(objective.metrics != ("score",) for objective in self.objectives.values()):
             return [Problem(where, "no objective is made of the score", allowed="false")]
         return []
+
+
+def _impossible(where: str, pairs: Iterable[tuple[bool, str, str]]) -> list[Problem]:
+    """Return a problem for each contradiction that is found, with what is allowed."""
+    return [Problem(where, f"not possible here: {w}", allowed=a) for found, w, a in pairs if found]

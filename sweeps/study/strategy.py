@@ -22,6 +22,7 @@ from ablations.mixture.mixture import Mixture
 from sweeps.search.designs import baselines as standing_baselines
 from sweeps.search.designs import design, distinct, own_point
 from sweeps.search.space import Floats, Point, SearchSpace
+from sweeps.study.old_runs import OldRun
 from sweeps.study.resources import Resources
 from sweeps.study.specs import ConstraintSpec, ObjectiveSpec, StrategySpec, loss_sign
 from sweeps.study.trial import Phase, Trial, feasibility
@@ -56,6 +57,8 @@ class History:
     """Score of the study after task quality; None = the score that the runs recorded."""
     rung: float | None = None
     """Distance of the low rung from the top, for the surrogate; None without a low rung in use."""
+    old: tuple[OldRun, ...] = ()
+    """Runs of earlier studies that are part of the fit."""
 
     @property
     def low(self) -> tuple[Trial, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich.console import Console
 from rich.table import Table
@@ -77,11 +77,16 @@ def estimate_cost(
 
 
 def estimate_rung_cost(
-    spec: SearchSpec, strategy: Strategy, run_price: Mapping[str, float], rungs: RungRequest
+    spec: SearchSpec,
+    strategy: Strategy,
+    run_price: Mapping[str, float],
+    rungs: RungRequest,
+    plain: StudyCost,
 ) -> StudyCost:
-    """Return the cost of a search whose explored runs pause."""
+    """Return the cost of a search whose explored runs pause; ``plain`` with the reason if they do not."""
     plan, share = rungs.plan, rungs.rung.share
-    assert plan is not None
+    if plan is None:
+        return replace(plain, notes=(rungs.note,))
     extra = max(0, len(spec.confirm.seeds) - 1)
     finalists = spec.confirm.finalists
     picks = int(spec.confirm.pick and finalists > 0)

@@ -20,6 +20,8 @@ from sweeps.study.budget import Ledger, ledger_of
 from sweeps.study.definition import Definition, record_decision, stored_definition
 from sweeps.study.journal import Journal
 from sweeps.study.objective import decided_form, restated
+from sweeps.study.old_runs import OldRun, kept_evidence, write_check
+from sweeps.study.reuse import reuse_sentence
 from sweeps.study.run_results import (
     forget_failure,
     has_lost_its_result,
@@ -70,6 +72,7 @@ class StudyState:
         self.seeds = spec.seeds or (seed,)
         self._ledger_due = 0.0
         self.rung = read_rung(folder)
+        self.evidence = kept_evidence(folder)
         self._open(stored_definition(folder))
 
     def _open(self, definition: Definition | None) -> None:
@@ -180,7 +183,17 @@ class StudyState:
             baseline=self.spec.strategy.baseline,
             form=self._form,
             rung=None if self.rung is None else self.rung.distance,
+            old=self._old_runs(),
         )
+
+    def _old_runs(self) -> tuple[OldRun, ...]:
+        evidence = self.evidence
+        return () if evidence is None or not evidence.used else tuple(evidence.runs)
+
+    def judge_evidence(self, judge: Callable[[History], Mapping[str, Any]]) -> str:
+        """Decide once whether the old runs stay in the fit, write it, and return it as a sentence."""
+        self.evidence = write_check(self.folder, judge(self.history()))
+        return reuse_sentence(self.evidence)
 
     def ledger(self) -> Ledger:
         """Return the cost of the study so far, with its budget."""

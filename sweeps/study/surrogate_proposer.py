@@ -19,18 +19,26 @@ import numpy as np
 from ablations.files import finite_or_none
 from sweeps.search.proposals import Evidence, Limit, pick, propose, trust_pick
 from sweeps.search.proposals.model_averaging import prefer
-from sweeps.search.proposals.propose import search_families
-from sweeps.search.proposals.rung_policy import rung_family
+from sweeps.search.proposals.propose import families_for
 from sweeps.search.space import Floats, Point, SearchSpace
 from sweeps.study.confirm import Pick, Recommendation
+from sweeps.study.old_runs import OldRun
+from sweeps.study.reuse import judge_reuse
 from sweeps.study.specs import ConstraintSpec, ObjectiveSpec, loss_sign
 from sweeps.study.strategy import History, Propose
-from sweeps.study.trial import Trial, constraint_bound, measure
+from sweeps.study.trial import Outcome, Trial, TrialSpec, constraint_bound, measure
 
 if TYPE_CHECKING:
     from ablations.evaluation.score_rule import LinearForm
 
-__all__ = ["Ranking", "evidence_of", "predicted_losses", "surrogate_pick", "surrogate_proposer"]
+__all__ = [
+    "Ranking",
+    "evidence_of",
+    "judge_old_runs",
+    "predicted_losses",
+    "surrogate_pick",
+    "surrogate_proposer",
+]
 
 Ranking = Callable[[Sequence[Trial]], Floats]
 """Function that returns the predicted losses ``[n]`` of trials at the top."""
@@ -90,7 +98,7 @@ def evidence_of(space: SearchSpace, history: History, rule: Mapping[str, Any]) -
         rule: Score rule of the runs' config as plain values; empty if there is none.
     """
     done, low = history.done, history.low
-    measured = (*done, *low)
+    measured, old = (*done, *low), _as_trials(history.old)
     columns = _Columns()
     rows = [
         {
@@ -108,20 +116,52 @@ def evidence_of(space: SearchSpace, history: History, rule: Mapping[str, Any]) -
         columns.add(row)
     return Evidence.of(
         space,
-        [trial.spec.point for trial in measured],
-        columns.values(measured),
+        [trial.spec.point for trial in (*measured, *old)],
+        columns.values((*measured, *old)),
         objectives=np.array([columns.vector(row) for row in rows]),
         pending=[t.spec.point for t in history.searched if t.state == "running"],
         limits=[Limit(weights=columns.vector(row), bound=bound) for row, bound in bounds],
-        rungs=_rungs(len(done), len(low), history.rung),
+        rungs=_rungs(len(done), len(low), history),
+        dropped=_dropped(len(measured), history.old),
     )
 
 
-def _rungs(done: int, low: int, distance: float | None) -> Floats | None:
-    """Return the distance ``[n, 1]`` of each row from the top; None without runs at a low rung."""
-    if not low or distance is None:
+def _as_trials(runs: Sequence[OldRun]) -> list[Trial]:
+    """Return the runs of earlier studies as finished trials, which metrics are read from."""
+    return [
+        Trial(
+            spec=TrialSpec(number=-1 - number, phase="design", point=run.point),
+            outcomes={0: Outcome(seed=0, status="done", score=run.score, metrics=run.metrics)},
+        )
+        for number, run in enumerate(runs)
+    ]
+
+
+def _rungs(done: int, low: int, history: History) -> Floats | None:
+    """Return the distance ``[n, 3]`` of each row from the top: size, tokens, version of a text."""
+    rows = np.zeros((done + low + len(history.old), 3))
+    rows[done : done + low, 1] = history.rung or 0.0
+    for row, run in zip(rows[done + low :], history.old, strict=True):
+        row[:] = run.rung
+    used = rows[:, rows.any(axis=0)]
+    return used if used.shape[1] else None
+
+
+def _dropped(new: int, runs: Sequence[OldRun]) -> Floats | None:
+    """Return the weights ``[n, e]`` of sources that old runs have read and the space lacks."""
+    names = list(dict.fromkeys(name for run in runs for name in run.dropped))
+    if not names:
         return None
-    return np.concatenate([np.zeros((done, 1)), np.full((low, 1), distance)])
+    old = np.array([[run.dropped.get(name, 0.0) for name in names] for run in runs])
+    return np.concatenate([np.zeros((new, len(names))), old])
+
+
+def judge_old_runs(
+    space: SearchSpace, history: History, rule: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """Return what the runs of earlier studies are worth; see :func:`~sweeps.study.reuse.judge_reuse`."""
+    new = len(history.done) + len(history.low)
+    return judge_reuse(space, evidence_of(space, history, rule), new, seed)
 
 
 def predicted_losses(
@@ -129,8 +169,7 @@ def predicted_losses(
 ) -> Ranking:
     """Return a function from trials to their predicted losses at the top, less is better."""
     evidence = evidence_of(space, history, rule)
-    families = (rung_family(evidence.columns),) if evidence.columns else search_families()
-    model = prefer(space, evidence, families, seed)
+    model = prefer(space, evidence, families_for(evidence), seed)
 
     def losses(trials: Sequence[Trial]) -> Floats:
         points = space.coordinates([trial.spec.point for trial in trials], check=False)

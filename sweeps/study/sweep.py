@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.config.composed import require_composed
-from ablations.config.program_names import program_kind
 from ablations.config.removed import removed_problems
-from ablations.config.schema import dump, load, source_values
+from ablations.config.schema import dump, source_values
 from ablations.errors import ConfigError, Problem
 from ablations.record.identity import folder_problem
 from ablations.terminal import override_word, runs_dir_words
@@ -23,17 +22,26 @@ from sweeps.study.budget import affordable_trials
 from sweeps.study.composing import Composer
 from sweeps.study.config_snapshot import Pinned, keep_as_latest, pin_config, pinned_before
 from sweeps.study.confirm import Pick
-from sweeps.study.definition import (
-    Definition,
-    settle_definition,
-    shared_config,
-)
+from sweeps.study.definition import Definition, is_searched, settle_definition, shared_config
 from sweeps.study.driver import Driver, StudyError
 from sweeps.study.driver_lock import drive
 from sweeps.study.edited_study import refuse_edited
+from sweeps.study.evidence_request import (
+    designed_for,
+    evidence_request,
+    settle_old_runs,
+    strategy_with,
+)
 from sweeps.study.executor import Executor, launching_of
 from sweeps.study.job_overrides import Command, job_overrides, read_command
-from sweeps.study.preflight import Compose, measured_problems, read_search, require_trials
+from sweeps.study.old_runs import Evidence
+from sweeps.study.preflight import (
+    Compose,
+    launches_runs_itself,
+    read_search,
+    require_measured,
+    require_trials,
+)
 from sweeps.study.progress_table import view_for
 from sweeps.study.proposers import proposals_of
 from sweeps.study.pruning import Pruner
@@ -49,7 +57,7 @@ from sweeps.study.rung_request import RungRequest, rung_request, settle_request
 from sweeps.study.scheduler import Scheduler, SearchScheduler, SweepScheduler
 from sweeps.study.specs import SearchSpec
 from sweeps.study.stopping import ending_on_sigterm
-from sweeps.study.strategy import Strategy, plan_strategy
+from sweeps.study.strategy import History, Strategy, plan_strategy
 from sweeps.study.study_cost import estimate_cost, estimate_rung_cost, print_cost
 from sweeps.study.study_state import DecideQuality, Run, StudyState
 from sweeps.study.trial import TrialSpec
@@ -98,6 +106,10 @@ class Request:
     data_dir: str = "data"
     rungs: RungRequest | None = None
     """Low rung that the command asks for; None if it asks for none."""
+    evidence: Evidence | None = None
+    """Runs of earlier studies; None if the command names none."""
+    judge: Callable[[History], Mapping[str, Any]] | None = None
+    """Measures what the runs of earlier studies are worth."""
 
     def known_trials(self) -> Iterator[tuple[str, Sequence[str]]]:
         """Yield name and overrides of each trial known beforehand, and of the ends of each range."""
@@ -122,11 +134,13 @@ class Request:
 
     def scheduler(self, decide: DecideQuality | None = None) -> Scheduler:
         """Return the scheduler of a search or of a plain sweep."""
-        if self.strategy is not None and self.rungs is not None and self.rungs.plan is not None:
-            return self.rungs.scheduler(self.strategy, self.pick)
         if self.strategy is not None:
             apply = self.spec.task_quality.apply
-            return SearchScheduler(self.strategy, self.pick, decide if apply else None)
+            made = SearchScheduler(self.strategy, self.pick, decide if apply else None)
+            if self.rungs is not None and self.rungs.plan is not None:
+                made = self.rungs.scheduler(self.strategy, self.pick)
+            made.judge = self.judge
+            return made
         fixed = self.command.fixed
         combinations = [(*fixed, *swept) for swept in self.command.combinations]
         return SweepScheduler(combinations, self.spec.seeds or (self.seed,))
@@ -156,7 +170,7 @@ def read_request(
     command = read_command(arguments)
     _refuse_contradictions(spec, command)
     if base.get("program"):
-        raise ConfigError(_launches_runs_itself(base))
+        raise ConfigError(launches_runs_itself(base))
     if command.seeds:
         spec = replace(spec, seeds=command.seeds)
     study = str(base.get("study", "study"))
@@ -175,17 +189,24 @@ def read_request(
         retry=bool(base.get("retry", False)),
         data_dir=str(base.get("data_dir", "data")),
     )
-    if spec.space is None:
-        return request
+    return request if spec.space is None else _with_strategy(request, base, config_dirs)
+
+
+def _with_strategy(request: Request, base: Mapping[str, Any], dirs: Sequence[Path]) -> Request:
+    """Return the request of a search: what its budget pays, its trials, and runs of earlier studies."""
+    spec = request.spec
+    assert spec.space is not None
     require_paths(base, spec.space)
-    _require_measured(base, spec, config_dirs)
-    resources = resources_of(base, spec.space, tuple(config_dirs))
+    require_measured(base, spec, dirs)
+    resources = resources_of(base, spec.space, tuple(dirs))
     space = SearchSpace.build(spec.space, resources.caps)
     affordable = affordable_trials(spec.budget, resources.run_price, len(spec.seeds) or 1)
     proposals = proposals_of(spec, space, base)
     own = own_values(base, spec.space)
-    strategy = plan_strategy(spec.strategy, space, resources, affordable, proposals.propose, own)
-    rungs = rung_request(spec, base, request.folder, space, resources, proposals, config_dirs)
+    evidence = evidence_request(spec, base, request.folder, resources, dirs)
+    given = strategy_with(evidence, spec.strategy)
+    strategy = plan_strategy(given, space, resources, affordable, proposals.propose, own)
+    rungs = rung_request(spec, base, request.folder, space, resources, proposals, dirs)
     if rungs is not None and rungs.plan is not None:
         designed = replace(spec.strategy, design_trials=rungs.plan.design)
         strategy = plan_strategy(designed, space, resources, None, proposals.propose, own)
@@ -193,24 +214,12 @@ def read_request(
         request,
         resources=resources,
         affordable=affordable,
-        strategy=strategy,
+        strategy=designed_for(strategy, evidence),
+        evidence=evidence,
+        judge=proposals.judge,
         pick=proposals.pick,
         rungs=rungs,
     )
-
-
-def _require_measured(
-    base: Mapping[str, Any], spec: SearchSpec, config_dirs: Sequence[Path]
-) -> None:
-    """Refuse a search if its runs do not measure its score, objectives and constraints."""
-    if spec.space is None or not is_run_config(base):
-        return
-    from ablations.evaluation.metric_matching import score_problems
-
-    run = load(naming_every_source(base, spec.space), config_dirs)
-    sources = run.build_schedule().sources
-    if problems := [*score_problems(run.evaluation, sources), *measured_problems(spec, run)]:
-        raise ConfigError(problems)
 
 
 def plan_study(request: Request, compose: Compose, config_dirs: Sequence[Path] = ()) -> None:
@@ -235,12 +244,8 @@ def plan_study(request: Request, compose: Compose, config_dirs: Sequence[Path] =
         return
     spec, strategy = request.spec, request.strategy
     price, rungs = request.resources.run_price, request.rungs
-    if rungs is not None and rungs.plan is not None:
-        cost = estimate_rung_cost(spec, strategy, price, rungs)
-    else:
-        cost = estimate_cost(spec, strategy, price, request.affordable)
-        if rungs is not None:
-            cost = replace(cost, notes=(rungs.note,))
+    plain = estimate_cost(spec, strategy, price, request.affordable)
+    cost = plain if rungs is None else estimate_rung_cost(spec, strategy, price, rungs, plain)
     print_cost(spec, strategy, cost)
 
 
@@ -270,8 +275,11 @@ def run_study(
         if request.strategy is None or not (request.folder / "study.json").exists():
             compose = Composer(pinned.loader, pinned.config)
             require_trials(request.known_trials(), compose, pinned.config_dirs, request.spec)
+        if request.strategy is not None:
+            begun = is_searched(request.folder)
+            settle_request(request.folder, request.study, request.rungs, begun=begun)
+            settle_old_runs(request.folder, request.spec, request.evidence, begun=begun)
         settle_definition(request.folder, _definition(request, base, arguments, pinned))
-        settle_request(request.folder, request.study, request.rungs)
         state = StudyState(request.folder, request.study, request.spec, request.seed)
         before = pinned_before(hydra.loader, hydra.config, request.folder, pinned)
         if before is not None:
@@ -351,15 +359,6 @@ def _refuse_contradictions(spec: SearchSpec, command: Command) -> None:
                 do="put it under search.space.parameters, or set search=none for a plain sweep",
             )
         )
-
-
-def _launches_runs_itself(base: Mapping[str, Any]) -> Problem:
-    return Problem(
-        f"study {base.get('study')!r}",
-        "an experiment that launches its runs itself",
-        found=f"program.kind={program_kind(base['program'])}",
-        do="use `ablate run` without --multirun",
-    )
 
 
 def _directed(spec: SearchSpec, base: Mapping[str, Any]) -> SearchSpec:

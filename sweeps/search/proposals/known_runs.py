@@ -8,7 +8,7 @@ the losses of six domains contain more information than their mean.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from ablations.errors import ConfigError, Problem
 from sweeps.search.space import Floats, SearchSpace
-from sweeps.search.surrogates.rung_process import rung_columns
 
 __all__ = ["Evidence", "Limit"]
 
@@ -48,6 +47,8 @@ class Evidence:
     """Bounds on measured quantities."""
     rungs: Floats | None = None
     """Distance ``[n, q]`` of each run's rung from the top, which has zeros; None = all at the top."""
+    dropped: Floats | None = None
+    """Weights ``[n, e]`` of sources that old runs have read and the space lacks; None = no such source."""
 
     @classmethod
     def of(
@@ -61,6 +62,7 @@ class Evidence:
         noise: Floats | None = None,
         limits: Sequence[Limit] = (),
         rungs: Floats | None = None,
+        dropped: Floats | None = None,
     ) -> Self:
         """Return the evidence of points.
 
@@ -73,6 +75,7 @@ class Evidence:
             noise: Standard errors ``[n, t]`` of the values.
             limits: Bounds on measured quantities.
             rungs: Distance ``[n, q]`` of each run's rung from the top; None = all at the top.
+            dropped: Weights ``[n, e]`` of sources that the space lacks; None = no such source.
 
         Raises:
             ConfigError: shapes that do not fit together.
@@ -101,17 +104,41 @@ class Evidence:
             noise=noise,
             limits=tuple(limits),
             rungs=None if rungs is None or not rungs.any() else rungs,
+            dropped=None if dropped is None or not dropped.any() else dropped,
+        )
+
+    def first(self, count: int) -> Self:
+        """Return the evidence of the first ``count`` runs alone."""
+        cut = {
+            name: None if (rows := getattr(self, name)) is None else rows[:count]
+            for name in ("noise", "rungs", "dropped")
+        }
+        for name in ("rungs", "dropped"):
+            if (rows := cut[name]) is not None and not rows.any():
+                cut[name] = None
+        return replace(
+            self,
+            coordinates=self.coordinates[:count],
+            values=self.values[:count],
+            noise=cut["noise"],
+            rungs=cut["rungs"],
+            dropped=cut["dropped"],
         )
 
     def inputs(self, space: SearchSpace) -> Floats:
-        """Return the inputs ``[n, m]`` of a fit, the rungs as their last columns."""
-        inputs = space.inputs(self.coordinates)
-        return inputs if self.rungs is None else rung_columns(inputs, self.rungs)
+        """Return the inputs ``[n, m]`` of a fit; dropped sources and rungs are their last columns."""
+        parts = [space.inputs(self.coordinates), self.dropped, self.rungs]
+        return np.concatenate([part for part in parts if part is not None], axis=1)
+
+    @property
+    def rung_columns(self) -> int:
+        """Return the number of rung columns of the inputs."""
+        return 0 if self.rungs is None else self.rungs.shape[1]
 
     @property
     def columns(self) -> int:
-        """Return the number of rung columns of the inputs."""
-        return 0 if self.rungs is None else self.rungs.shape[1]
+        """Return the number of input columns that new points have at zero."""
+        return self.rung_columns + (0 if self.dropped is None else self.dropped.shape[1])
 
     @property
     def at_top(self) -> NDArray[np.bool_]:

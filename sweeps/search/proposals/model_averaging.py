@@ -48,7 +48,9 @@ class Preferred:
     turn: Floats
     """Sign of each metric: members are fitted to ``metric * turn``, of which less is better."""
     columns: int = 0
-    """Rung columns of the members' inputs; predictions are those of the top."""
+    """Last columns of the members' inputs that predictions have at zero: rungs, dropped sources."""
+    left_out: Floats | None = None
+    """Prediction minus value ``[n, t]`` of each run of the fit, by fits without it."""
 
     @property
     def name(self) -> str:
@@ -102,9 +104,10 @@ def prefer(
     turned = evidence.values * turn
     doubt = _doubt(turned, evidence)
     fitted = [Surrogate(family, seed=seed).fit(inputs, turned, doubt) for family in families]
-    found = {}
+    found, left_out = {}, []
     for model in fitted:
         errors = _errors(inputs, turned, doubt, model)
+        left_out.append(turn * errors)
         by_loss = _relative((turn * errors) @ evidence.objectives.T, evidence.losses)
         found[model.family.name] = by_loss + 0.5 * _relative(errors, turned)
     relative = np.maximum(np.array(list(found.values())), 1e-9)
@@ -112,7 +115,9 @@ def prefer(
     weights = np.where(weights < _LEAST * weights.sum(), 0.0, weights)
     kept = np.flatnonzero(weights)
     members = tuple(fitted[i] for i in kept)
-    return Preferred(members, weights[kept] / weights.sum(), found, turn, evidence.columns)
+    shares = weights[kept] / weights.sum()
+    mixed = np.tensordot(shares, np.array([left_out[i] for i in kept]), axes=1)
+    return Preferred(members, shares, found, turn, evidence.columns, mixed)
 
 
 def _turn(evidence: Evidence) -> Floats:

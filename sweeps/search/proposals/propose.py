@@ -40,7 +40,15 @@ from sweeps.search.space import Floats, Point, SearchSpace
 from sweeps.search.surrogates import Family, ProcessFamily, log_linear, power_law
 from sweeps.search.surrogates.rung_process import RungFamily
 
-__all__ = ["Pick", "ProposalOptions", "pick", "propose", "search_families", "trust_pick"]
+__all__ = [
+    "Pick",
+    "ProposalOptions",
+    "families_for",
+    "pick",
+    "propose",
+    "search_families",
+    "trust_pick",
+]
 
 _RESAMPLES = 12
 """Number of refits on resampled runs that a pick is tested with."""
@@ -190,7 +198,8 @@ def trust_pick(
     known = np.flatnonzero(np.isfinite(losses))
     family = next(family for family in own.families if family.name == chosen.surrogate)
     skilled = _one_rung(evidence, known)
-    inputs = space.inputs(evidence.coordinates[skilled])
+    inputs = evidence.inputs(space)[skilled]
+    inputs = inputs[:, : inputs.shape[1] - evidence.rung_columns]
     if len(skilled) < MIN_RUNS:
         return judge(len(skilled), NO_SKILL)
     plain = family.base if isinstance(family, RungFamily) else family
@@ -236,7 +245,14 @@ def _for_rungs(options: ProposalOptions, evidence: Evidence) -> ProposalOptions:
     """Return the options with the family that knows rungs, if the runs have several."""
     if evidence.rungs is None:
         return options
-    return replace(options, families=(rung_family(evidence.columns),))
+    return replace(options, families=families_for(evidence))
+
+
+def families_for(evidence: Evidence) -> tuple[Family, ...]:
+    """Return the families of a search: those that know rungs alone, if the runs have several."""
+    if evidence.rungs is None:
+        return search_families()
+    return (rung_family(evidence.rung_columns),)
 
 
 def _one_rung(evidence: Evidence, known: NDArray[np.intp]) -> NDArray[np.intp]:
