@@ -50,7 +50,8 @@ def run_overrides(steps: int, width: int, documents: int) -> list[str]:
         *("evaluation.max_items=16", "evaluation.heldout_max_items=32", "progress=false"),
         *(f"++mixture.weights.{name}=0.2" for name in SKILLS),
         *(
-            f"+source.{name}={{origin:{{kind:synthetic,skill:{skill},documents:{documents},seed:{seed}}}}}"
+            f"+source.{name}={{origin:{{kind:synthetic,skill:{skill},documents:{documents},"
+            f"seed:{seed}}},domain:made_up,tokens_available:{100 * documents},licence:made_up}}"
             for name, (skill, seed) in SKILLS.items()
         ),
     ]
