@@ -70,6 +70,20 @@ class RunFiles:
     until the run has ended."""
     audit: Mapping[str, Any] | None
     """Audit of the run; None until it exists."""
+    paused: Mapping[str, Any] | None = None
+    """Step, tokens and cost of a run that paused; None for other runs."""
+
+    @property
+    def reached(self) -> Mapping[str, Any]:
+        """Return step, tokens and cost so far: of the result, else of the pause, else nothing.
+
+        The score of a pause is left out, because it does not compare with those of full runs.
+        """
+        if self.result is not None:
+            return self.result
+        if self.paused is None:
+            return {}
+        return {key: self.paused.get(key) for key in ("step", "tokens", "cost", "audit_ok")}
 
     @property
     def path(self) -> Path:
@@ -164,8 +178,13 @@ def _open(study: Path, run: str, before: dict[str, Any]) -> RunFiles | None:
         run=run,
         manifest=manifest,
         result=result if result and not result_fault(result) else None,
+        paused=_object_or_none(f"{folder}/paused.json") if _has_paused(manifest, result) else None,
         audit=_object_or_none(f"{folder}/audit.json"),
     )
+
+
+def _has_paused(manifest: Mapping[str, Any], result: object) -> bool:
+    return result is None and manifest.get("status") == "paused"
 
 
 def _share(manifest: dict[str, Any], before: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ __all__ = [
 def runs_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
     """Return one row per run."""
     manifests = [run.manifest for run in runs]
-    results = [run.result or {} for run in runs]
+    results = [run.reached for run in runs]
     configs = [_mapping(manifest, "config") for manifest in manifests]
     costs = [_mapping(result, "cost") for result in results]
 
@@ -122,6 +122,7 @@ def trials_frame(runs: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
     )
     table["done"] = (runs["status"] == "done").astype("int64")
     table["failed"] = (runs["status"] == "failed").astype("int64")
+    table["paused"] = (runs["status"] == "paused").astype("int64")
     begun = ["training", "scoring", "paused", "done"]
     table["begun"] = runs["status"].isin(begun).astype("int64")
     table["score"] = runs["score"].where(runs["status"] == "done")
@@ -129,7 +130,7 @@ def trials_frame(runs: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
     table["flops"] = cost["flops"]
     table["cpu_seconds"] = cost["train_cpu_seconds"] + cost["eval_cpu_seconds"].fillna(0.0)
     grouped = table.groupby(["study", "trial"], sort=True)
-    sums = grouped[["done", "failed", "begun"]].sum()
+    sums = grouped[["done", "failed", "paused", "begun"]].sum()
     sizes = grouped.size()
     spent = grouped[["tokens", "flops", "cpu_seconds"]].sum(min_count=1)
     first = grouped[["name", "phase", "direction"]].first()
@@ -158,14 +159,16 @@ def _trial_status(sums: pd.DataFrame, sizes: pd.Series) -> np.ndarray[Any, Any]:
     conditions = [
         (sums["failed"] > 0).to_numpy(),
         (sums["done"] == sizes).to_numpy(),
+        ((sums["paused"] > 0) & (sums["paused"] + sums["done"] == sizes)).to_numpy(),
         (sums["begun"] > 0).to_numpy(),
     ]
-    return np.select(conditions, ["failed", "done", "training"], default="pending")
+    names = ["failed", "done", "paused", "training"]
+    return np.select(conditions, names, default="pending")
 
 
 def cost_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
     """Return the cost of each run, including failed ones, one row per run."""
-    results = [run.result or {} for run in runs]
+    results = [run.reached for run in runs]
     costs = [_mapping(result, "cost") for result in results]
     keys = ("device", "flops", "train_cpu_seconds", "eval_cpu_seconds", "wall_seconds")
     return shaped(

@@ -79,7 +79,12 @@ _TRIALS = (
     Column("trial", "category", "", "Trial: one point of the search, one or more runs."),
     Column("name", "category", "", "Name of a named trial, such as natural or uniform."),
     Column("phase", "category", "", "Purpose of the trial: baseline, design, search, confirm."),
-    Column("status", "category", "", "done if all of its runs are done, failed if any failed."),
+    Column(
+        "status",
+        "category",
+        "",
+        "done if all of its runs are done, failed if any failed, paused if they wait.",
+    ),
     Column("runs", "whole", "runs", "Number of recorded runs, one per seed."),
     Column("done", "whole", "runs", "Number of finished runs."),
     Column("failed", "whole", "runs", "Number of failed runs."),
