@@ -22,6 +22,7 @@ from sweeps.search.proposals.rung_policy import (
     judge_rung,
     spread_rows,
 )
+from sweeps.search.space import Point
 from sweeps.study.confirm import Pick
 from sweeps.study.rungs import Rung, write_guard
 from sweeps.study.scheduler import SearchScheduler, unfinished
@@ -91,6 +92,21 @@ class RungScheduler(SearchScheduler):
         if finalists:
             study.choose("finalists", finalists)
         return self._continued(study, finalists, free_workers)
+
+    def _picked_trial(self, study: StudyState) -> int | None:
+        """Return the trial at the surrogate's optimum; one that was continued for it is kept."""
+        assert study.rung is not None
+        return study.rung.picked[0] if study.rung.picked else super()._picked_trial(study)
+
+    def _same_mixture(self, study: StudyState, history: History, point: Point) -> int | None:
+        """Return a done trial of the mixture, or a paused one, which goes on from now."""
+        number = super()._same_mixture(study, history, point)
+        if number is None:
+            paused = [trial for trial in history.searched if trial.state == "paused"]
+            number = self._nearest(paused, point)
+            if number is not None:
+                study.choose("picked", [number])
+        return number
 
     def _mine(self, study: StudyState) -> list[Trial]:
         return [

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RUNGS_FILE",
+    "Chosen",
     "Rung",
     "affordable_units",
     "budget_plan",
@@ -45,6 +46,9 @@ __all__ = [
 ]
 
 RUNGS_FILE = "rungs.json"
+
+Chosen = Literal["pairs", "finalists", "picked"]
+"""Reason why a trial that paused goes on."""
 
 _EARLY_SHARE = 0.3
 """Share of the tokens whose distance from the top is one."""
@@ -68,11 +72,13 @@ class Rung:
     """Trials that were chosen to go on for the guard."""
     finalists: tuple[int, ...] = ()
     """Trials that were chosen to go on by their predicted value at the top."""
+    picked: tuple[int, ...] = ()
+    """Paused trial that goes on because the surrogate's optimum is its mixture; empty or one."""
 
     @property
     def continued(self) -> frozenset[int]:
         """Return the trials that go on to their end."""
-        return frozenset((*self.pairs, *self.finalists))
+        return frozenset((*self.pairs, *self.finalists, *self.picked))
 
     @property
     def used(self) -> bool:
@@ -221,6 +227,7 @@ def _stored(folder: Path) -> Rung | None:
         checkpoints=tuple(stored.checkpoints),
         pairs=tuple(stored.pairs),
         finalists=tuple(stored.finalists),
+        picked=tuple(stored.picked),
     )
 
 
@@ -277,12 +284,14 @@ def write_guard(folder: Path, guard: Guard) -> Rung:
     return judged
 
 
-def write_chosen(folder: Path, kind: Literal["pairs", "finalists"], numbers: Sequence[int]) -> Rung:
+def write_chosen(folder: Path, kind: Chosen, numbers: Sequence[int]) -> Rung:
     """Add trials that go on to ``rungs.json``, all at once; return the rung."""
     stored = _stored(folder)
     assert stored is not None, "a rung is settled before trials pause"
     if kind == "pairs":
         chosen = replace(stored, pairs=(*stored.pairs, *numbers))
+    elif kind == "picked":
+        chosen = replace(stored, picked=tuple(numbers))
     else:
         chosen = replace(stored, finalists=(*stored.finalists, *numbers))
     write_sealed(folder / RUNGS_FILE, asdict(chosen))

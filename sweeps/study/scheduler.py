@@ -177,7 +177,7 @@ class SearchScheduler:
         ):  # seed by seed, so that finalists have equal numbers of seeds if the budget ends
             for number in chosen:
                 trial = study.trial(number)
-                if seed not in trial.outcomes and trial.state in ("running", "done"):
+                if trial.is_missing(seed) and trial.state in ("running", "done"):
                     runs.append(Run(number, seed))
         ledger = study.ledger()
         return [run for i, run in enumerate(runs[:free_workers]) if ledger.may_confirm(i)]
@@ -209,7 +209,7 @@ class SearchScheduler:
         picked = self._pick(history)
         if picked is None:
             return None
-        number = self._nearest(history, picked.point)
+        number = self._same_mixture(study, history, picked.point)
         if number is None:
             draft = TrialRequest(phase="confirm", point=picked.point, name=name)
             number = study.add_trial(draft, seeds=study.spec.confirm.seeds).number
@@ -217,14 +217,21 @@ class SearchScheduler:
         write_sealed(study.folder / "pick.json", content)
         return number
 
-    def _nearest(self, history: History, point: Point) -> int | None:
-        """Return the done trial whose mixture is nearest, if it counts as the same."""
-        space, done = self._strategy.space, history.done
+    def _same_mixture(self, study: StudyState, history: History, point: Point) -> int | None:
+        """Return the done trial whose mixture counts as the same; None if there is none."""
+        del study
+        return self._nearest(history.done, point)
+
+    def _nearest(self, trials: Sequence[Trial], point: Point) -> int | None:
+        """Return the trial whose mixture is nearest, if it counts as the same."""
+        if not trials:
+            return None
+        space = self._strategy.space
         gaps = np.abs(
-            space.coordinates([trial.spec.point for trial in done], check=False)
+            space.coordinates([trial.spec.point for trial in trials], check=False)
             - space.coordinates([point], check=False)
         ).max(axis=1)
-        return done[int(gaps.argmin())].number if gaps.min() < _SAME_WEIGHT else None
+        return trials[int(gaps.argmin())].number if gaps.min() < _SAME_WEIGHT else None
 
 
 def _ended(trials: Iterable[Trial]) -> list[Run]:

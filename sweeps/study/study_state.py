@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ablations.errors import ConfigError, Problem
 from ablations.files import write_json
@@ -35,7 +35,7 @@ from sweeps.study.run_results import (
     write_failure,
     write_trial_spec,
 )
-from sweeps.study.rungs import read_rung, write_chosen
+from sweeps.study.rungs import Chosen, read_rung, write_chosen
 from sweeps.study.specs import SearchSpec, TaskQualitySpec
 from sweeps.study.strategy import History, TrialRequest
 from sweeps.study.trial import Outcome, Phase, Trial, TrialSpec
@@ -121,7 +121,7 @@ class StudyState:
                 self.record(Run(trial.number, outcome.seed), outcome)
             self._settle(self._journal.trials[trial.number])
 
-    def choose(self, kind: Literal["pairs", "finalists"], numbers: Sequence[int]) -> None:
+    def choose(self, kind: Chosen, numbers: Sequence[int]) -> None:
         """Let trials that paused go on to their end: all are written to ``rungs.json`` at once."""
         self.rung = write_chosen(self.folder, kind, numbers)
         for number in numbers:

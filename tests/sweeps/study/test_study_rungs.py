@@ -14,12 +14,14 @@ from ablations.errors import ConfigError
 from ablations.files import write_json
 from sweeps.search.proposals.rung_policy import RungPlan
 from sweeps.search.space import SearchSpace
+from sweeps.study.confirm import Recommendation
 from sweeps.study.job_overrides import job_overrides
 from sweeps.study.proposers import proposals_of
 from sweeps.study.rung_scheduler import RungScheduler
 from sweeps.study.rungs import Rung, budget_plan, read_rung, settle_rung
 from sweeps.study.specs import (
     BudgetSpec,
+    ConfirmSpec,
     ConstraintSpec,
     FidelitySpec,
     ObjectiveSpec,
@@ -27,6 +29,7 @@ from sweeps.study.specs import (
     StrategySpec,
     TaskQualitySpec,
 )
+from sweeps.study.strategy import History
 from sweeps.study.study_state import Run, StudyState
 from sweeps.study.surrogate_proposer import evidence_of
 from tests.sweeps.study.builders import spec, strategy
@@ -62,6 +65,7 @@ def search(**changes: Any) -> SearchSpec:
             baselines=("uniform",), baseline="uniform", design_trials=PLAN.design
         ),
         "budget": BudgetSpec(trials=15),
+        "confirm": ConfirmSpec(finalists=2, pick=True, seeds=(0, 1)),
     }
     return spec(**{**values, **changes})
 
@@ -80,8 +84,14 @@ def scheduler(
     made = proposals_of(wanted, SearchSpace.build(wanted.space), {"evaluation": {"score": RULE}})
     assert made.rank is not None
     return RungScheduler(
-        replace(strategy(wanted), propose=made.propose), made.pick, made.rank, plan, units
+        replace(strategy(wanted), propose=made.propose), pick_of, made.rank, plan, units
     )
+
+
+def pick_of(history: History) -> Recommendation:
+    """Return the mixture of the last paused trial, as if the surrogate's optimum were there."""
+    paused = [trial for trial in history.searched if trial.state == "paused"]
+    return Recommendation(point=paused[-1].spec.point)
 
 
 def finish(state: StudyState, run: Run, metrics: Metrics) -> None:
@@ -193,6 +203,7 @@ def test_a_rung_that_ranks_the_other_way_is_dropped_and_the_rest_runs_in_full(
     assert state.history().low == (), "the low rung left the fit"
     assert sum(t.spec.phase == "search" for t in state.trials) == 4
     assert state.rung.finalists == ()
+    assert {t.spec.pauses for t in state.trials if t.spec.phase == "search"} == {False}
 
 
 def test_dropped_rungs_leave_the_units_that_are_left(tmp_path: Path) -> None:
@@ -212,6 +223,20 @@ def test_kills_at_any_run_lose_and_repeat_nothing(
     assert read_rung(killed.folder) == read_rung(whole.folder)
     kept = [(t.spec, t.state, t.continued) for t in killed.trials]
     assert kept == [(t.spec, t.state, t.continued) for t in whole.trials]
+
+
+def test_a_paused_run_at_the_surrogates_optimum_goes_on_instead_of_a_new_one(
+    tmp_path: Path,
+) -> None:
+    state, done = drive(tmp_path, agreeing)
+    assert state.rung is not None
+    (number,) = state.rung.picked
+    assert state.trial(number).state == "done"
+    assert f"{number}-0 pauses" in done
+    assert f"{number}-0" in done, "its first seed goes on from the pause"
+    assert f"{number}-1" in done, "and it gets the other seeds"
+    assert not any(trial.spec.phase == "confirm" for trial in state.trials)
+    assert json.loads((state.folder / "pick.json").read_text())["trial"] == f"trial-{number:04d}"
 
 
 def test_a_driver_killed_between_the_choice_and_its_journal_lines_continues_all(
