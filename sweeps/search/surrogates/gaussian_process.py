@@ -20,7 +20,15 @@ import numpy as np
 from sweeps.search.space import Floats
 from sweeps.search.surrogates.inducing import Sparse, condition, spread_rows
 
-__all__ = ["JITTER", "Kernel", "ProcessFamily", "correlation_of", "features_of", "squares_of"]
+__all__ = [
+    "JITTER",
+    "Kernel",
+    "ProcessFamily",
+    "ProcessModel",
+    "correlation_of",
+    "features_of",
+    "squares_of",
+]
 
 Kernel = Literal["matern32", "matern52", "rbf"]
 

@@ -31,6 +31,7 @@ from sweeps.search.surrogates.gaussian_process import (
     JITTER,
     Kernel,
     ProcessFamily,
+    ProcessModel,
     correlation_of,
     features_of,
     squares_of,
@@ -79,9 +80,9 @@ class RungFamily:
 class _OneRung:
     """Process of runs that all have the same rung; ignores the rung columns."""
 
-    def __init__(self, columns: int, model: TaskModel) -> None:
+    def __init__(self, columns: int, model: ProcessModel) -> None:
         self._columns, self._model = columns, model
-        self.left_out = getattr(model, "left_out")  # noqa: B009 - ProcessModel has it
+        self.left_out = model.left_out
 
     def predict(self, inputs: Floats) -> Floats:
         """Return means ``[n]``."""
