@@ -1,6 +1,6 @@
 """A middle-size study with a low rung against one without, and kill -9 in every rung.
 
-    python benchmarks/rungs_study.py compare            # about 12 core-minutes
+    python benchmarks/rungs_study.py compare            # 7 core-minutes
     python benchmarks/rungs_study.py kills --kills 40   # about 10 core-minutes
 
 ``compare`` runs two studies of generated skills with the same seeds. The one with a low rung has a budget
@@ -37,6 +37,11 @@ SKILLS = {
     "junk_more": ("junk", 1),
 }
 LOSSES = "[heldout_synthetic_facts/bpb,heldout_synthetic_arithmetic/bpb]"
+TODAY = (
+    "{synthetic_facts:0.1,synthetic_arithmetic:0.1,synthetic_junk:0.4,facts_more:0.1,junk_more:0.3}"
+)
+"""Mixture that the verdict compares with: too much junk, so that there is something to find."""
+
 ABLATE = [sys.executable, "-m", "ablations.cli"]
 
 
@@ -61,7 +66,9 @@ def search_overrides(trials: int, finalists: int) -> list[str]:
     """Return the overrides of a search on the loss of two held-out texts."""
     return [
         "search=mixture",
-        "search.strategy.baselines=[natural,uniform]",
+        "search.strategy.baselines=[uniform]",
+        f"search.strategy.mixtures={{today:{TODAY}}}",
+        "search.strategy.baseline=today",
         f"search.budget.trials={trials}",
         f"+search.objectives.loss={{metrics:{LOSSES},direction:minimize}}",
         "search.objectives.score=null",
@@ -177,7 +184,7 @@ def kills(folder: Path, count: int, seed: int) -> bool:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         # A start takes some seconds, so that each life does a part of the study.
-        life = rng.uniform(0.3, 1.0) * max(8.0, 2.5 * whole / max(1, count))
+        life = rng.uniform(0.3, 1.0) * max(18.0, 2.5 * whole / max(1, count))
         try:
             if process.wait(timeout=life if hit < count else 3600) == 0:
                 break

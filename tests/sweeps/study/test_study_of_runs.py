@@ -151,3 +151,34 @@ def test_a_source_s_filter_is_searched_beside_the_mixture(workspace: Path) -> No
     assert set(read) == {100, 300}
     assert read[100] != read[300]
     assert "tie" in ablate(workspace, "verdict", "study=real").lower()
+
+
+def test_explored_runs_pause_and_a_later_study_uses_them(workspace: Path) -> None:
+    low = (*STUDY, "search.fidelity.share=0.5", "search.strategy.baselines=[natural]")
+    budget = ("search.budget.trials=8", "search.confirm.seeds=[0]")
+    output = ablate(workspace, "run", "-m", *low, *budget)
+    assert "runs unguarded" in output
+    folder = workspace / "runs/real"
+    rung = json.loads((folder / "rungs.json").read_text())
+    assert rung["tokens"] == 1024.0
+    records = {record.path.name: record for record in list_runs(workspace / "runs", "real")}
+    paused = [name for name, record in records.items() if record.status == "paused"]
+    assert len(paused) >= 4
+    assert all(not (folder / name / "result.json").exists() for name in paused)
+    went_on = [f"trial-{n:04d}-0" for n in (*rung["finalists"], *rung["picked"])]
+    assert went_on
+    assert {records[name].status for name in went_on} == {"done"}
+    before = {name: (folder / name / "manifest.json").stat().st_mtime_ns for name in records}
+    ablate(workspace, "run", "-m", *low, *budget)
+    assert before == {n: (folder / n / "manifest.json").stat().st_mtime_ns for n in before}
+    assert "paused at 50% of its tokens" in ablate(workspace, "ls", "study=real")
+    refused = ablate(workspace, "run", "-m", *STUDY, *budget, code=2)
+    assert "search.fidelity.share: not what the study was begun with" in refused
+
+    later = ("search.evidence=[real]", "search.budget.trials=2", "search.confirm.finalists=0")
+    output = ablate(workspace, "run", "-m", *STUDY, "study=later", *later)
+    assert "runs of study 'real'" in output
+    kept = json.loads((workspace / "runs/later/evidence.json").read_text())
+    assert len(kept["runs"]) == sum(record.status == "done" for record in records.values())
+    other = ("study=other", "training.peak_lr=0.5", *later)
+    assert "differs in training.peak_lr" in ablate(workspace, "run", "-m", *STUDY, *other, code=2)
