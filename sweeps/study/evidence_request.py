@@ -48,8 +48,9 @@ def evidence_request(
         return kept
     # Imported here: studies of other applications have no schema.
     from ablations.config.schema import load
+    from ablations.precision import with_precision
 
-    run = load(naming_every_source(base, spec.space), config_dirs)
+    run = with_precision(load(naming_every_source(base, spec.space), config_dirs))
     return read_evidence(
         folder.parent,
         spec.evidence,

@@ -88,8 +88,9 @@ def rung_request(
     # Imported here: studies of other applications have no schema.
     from ablations.config.schema import load
     from ablations.plan import checkpoint_bytes
+    from ablations.precision import with_precision
 
-    run = load(naming_every_source(base, spec.space), config_dirs)
+    run = with_precision(load(naming_every_source(base, spec.space), config_dirs))
     units = affordable_units(spec, resources.run_price)
     sources = len(space.unit_names) + len(space.mixtures)
     rung = kept_rung(folder, rung_of(spec, run, units, sources))
