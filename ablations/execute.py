@@ -14,8 +14,7 @@ A run has seven steps, in this order. The first two are done by :func:`open_work
    ``audit.json``. A gap over the tolerance fails the run before it is scored.
 5. Export (``training/export.py``): convert every checkpoint that has no scores to ``exports/<step>/``.
 6. Score (``evaluation/``): evaluate the exports; add to ``scores.jsonl`` and ``details/<step>/``.
-7. Record the result: write ``result.json`` (score, metrics, cost), and set the status to done. A run that
-   pauses (``execution.stop_tokens``) does steps 3 to 6 up to there and writes ``paused.json`` instead.
+7. Record the result: write ``result.json`` (score, metrics, cost), or ``paused.json`` if the run pauses.
 
 Every step starts from what the steps before wrote to disk. The same call returns a finished run unchanged,
 resumes a killed run from its newest complete checkpoint, and tries a failed run again.
@@ -161,7 +160,6 @@ def _leave_out_unused(plain: dict[str, Any]) -> None:
         del plain["evaluation"]["dtype"]
     if not plain["mixture"]["epoch_cap_exempt"]:
         del plain["mixture"]["epoch_cap_exempt"]
-    # A run that pauses and goes on is the run that never paused.
     del plain["execution"]["stop_tokens"]
     if not plain["schedule"]["lr"]["tail_steps"]:
         del plain["schedule"]["lr"]["tail_steps"]
@@ -255,7 +253,7 @@ def _require_disk_space(config: RunConfig, plan: Plan, record: RunRecord) -> Non
     if (record.result() or {}).get("status") == "done":
         return
     written = {*checkpoint_steps(record.checkpoints_dir), *(row["step"] for row in record.scores())}
-    last = plan.schedule.total_steps if plan.stop_step is None else plan.stop_step
+    last = plan.stop_step or plan.schedule.total_steps
     left = sum(step not in written for step in plan.checkpoint_steps if step <= last)
     needed = plan.disk_bytes * left / len(plan.checkpoint_steps)
     free = free_bytes(record.path)
@@ -296,8 +294,7 @@ class Work:
         self.train()
         self.check()
         self.score()
-        assert self.outcome is not None
-        if self.outcome.last_step < self.plan.schedule.total_steps:
+        if self.outcome and self.outcome.last_step < self.plan.schedule.total_steps:
             return pause(self)
         result = self.result()
         self.record.write_result(result)
@@ -347,8 +344,8 @@ class Work:
         assert self.outcome is not None
         self.record.set_status("scoring")
         scored = {row["step"] for row in self.record.scores()}
-        reached = [step for step in self.job.checkpoint_steps if step <= self.outcome.last_step]
-        self.score_steps([step for step in reached if step not in scored])
+        steps = set(self.job.checkpoint_steps) - scored
+        self.score_steps(sorted(step for step in steps if step <= self.outcome.last_step))
 
     def score_steps(self, steps: Sequence[int]) -> None:
         """Export and score the checkpoints of ``steps``, in a worker process or in this one."""

@@ -67,7 +67,7 @@ def search_overrides(trials: int, finalists: int) -> list[str]:
     return [
         "search=mixture",
         "search.strategy.baselines=[uniform]",
-        f"search.strategy.mixtures={{today:{TODAY}}}",
+        f"+search.strategy.mixtures.today={TODAY}",
         "search.strategy.baseline=today",
         f"search.budget.trials={trials}",
         f"+search.objectives.loss={{metrics:{LOSSES},direction:minimize}}",
