@@ -152,6 +152,7 @@ class SizeSpec:
     tokens: Limit
     """Tokens, by the tokenizer of whoever published it."""
     documents: Limit | None = None
+    """Number of documents."""
     text_bytes: Limit | None = None
     """UTF-8 bytes of the texts."""
     download_bytes: Limit | None = None

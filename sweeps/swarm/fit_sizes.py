@@ -10,7 +10,7 @@ chosen on, and gave intervals that hold (docs/surrogates.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -155,13 +155,7 @@ def fit_sizes(
             )
         )
     counts = {size: int(data.sized.ends(size).sum()) for size in levels}
-    entries = []
-    for size in levels:
-        for kept in (0, _KEPT):
-            if (entry := _left_out(data, size, kept)) is not None:
-                entries.append(entry)
-                if progress is not None:
-                    progress(_line(entry))
+    entries = list(_entries(data, progress))
     space = space_of(data.sized.swarm, options)
     everyone = np.arange(len(data.values))
     top = _AtTop(data.fit(largest, everyone))
@@ -191,6 +185,16 @@ def fit_sizes(
         reasons=tuple(reasons),
         notes=(*notes, *_shrinkage(largest, counts)),
     )
+
+
+def _entries(data: _Data, progress: Callable[[str], None] | None) -> Iterator[SizeEntry]:
+    """Yield the fits that left out a size, with none and with few of its runs kept."""
+    for size in data.sized.levels:
+        for kept in (0, _KEPT):
+            if (entry := _left_out(data, size, kept)) is not None:
+                if progress is not None:
+                    progress(_line(entry))
+                yield entry
 
 
 def write_sizes_fit(folder: Path, fit: SizesFit) -> list[Path]:
