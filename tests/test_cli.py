@@ -106,6 +106,21 @@ def test_a_cut_token_file_is_refused_by_name(workspace: Path, ablate: Ablate) ->
     assert file.name in answer.err
 
 
+@pytest.mark.parametrize("words", [["ls"], ["ls", "json=true"]])
+def test_ctrl_c_exits_as_shells_have_it(
+    monkeypatch: pytest.MonkeyPatch, ablate: Ablate, words: list[str]
+) -> None:
+    def interrupted(config: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sweeps.commands.ls.main", interrupted)
+    monkeypatch.setattr("sweeps.commands.ls.answer", interrupted)
+    answer = ablate(*words)
+    assert answer.code == 130
+    assert answer.out == ""
+    assert answer.err == "interrupted; the same command goes on from the last checkpoint\n"
+
+
 def test_help_names_every_command(ablate: Ablate) -> None:
     answer = ablate("--help")
     assert answer.code == 0
