@@ -167,7 +167,7 @@ COMMANDS: dict[str, Command] = {
         (
             "study=demo_mixture",
             "ratios=ratios.csv metrics=metrics.csv direction=minimize",
-            "study=demo_mixture families=[linear,gp] high.code=0.3",
+            "study=demo_mixture families=[linear,gp] +high.code=0.3",
         ),
         (("", f"{_COMMAND_OPTIONS}:FitSubject"), ("", "sweeps.swarm.fit_swarm:FitOptions")),
         subject="study",
@@ -179,7 +179,7 @@ COMMANDS: dict[str, Command] = {
         "freeze a schedule into a full run",
         (
             "study=demo_ratio full=demo_full",
-            'study=web full=smollm2_1b7 promotion.override.second_proxy="one proxy size was run"',
+            'study=web full=smollm2_1b7 +promotion.override.second_proxy="one proxy size was run"',
             "compare=promotions/demo_ratio-demo_full-1",
         ),
         (

@@ -63,6 +63,26 @@ def test_what_does_not_count_is_found(code: int, output: str, fault: str | None)
     assert (found is None) if fault is None else fault in str(found)
 
 
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("/mixture: wiki_code", "x.yaml:3:5: Multiple values for mixture."),
+        ("../x", "x.yaml:2:1: In experiment/x: Parent traversal"),
+        ("mine", "x.yaml:3:5: no such config"),
+    ],
+)
+def test_a_wrong_entry_of_a_defaults_list_has_a_place(
+    tmp_path: Path, ablate: Ablate, entry: str, said: str
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = f"# @package _global_\ndefaults:\n  - {entry}\nstudy: x\n"
+    (tmp_path / "experiment/x.yaml").write_text(text)
+    answer = ablate("plan", "--config-dir", str(tmp_path), "experiment=x")
+    assert answer.code == 2
+    assert said in answer.err
+    assert answer.err.startswith("error: 1 problem")
+
+
 # ------------------------------------------------------------------------------ places of problems
 
 

@@ -135,9 +135,11 @@ def _groups(folders: Sequence[Path]) -> list[str]:
 
 def _file_of(text: str, files: Sequence[ConfigFile]) -> str:
     """Return the file that Hydra's message names, or "config"."""
-    name = next(iter(re.findall(r"In '([^']+)'|defaults list in '([^']+)'", text)), ("", ""))
-    found = name[0] or name[1]
-    return default_place(files, found, "") or found or "config"
+    group = re.search(r"Multiple values for ([\w/]+)", text)
+    named = re.findall(r"\b[Ii]n '?([\w/-]+)'?[:,]|from '([^']+)'", text)
+    found = [first or second for first, second in named]
+    places = (default_place(files, name, group[1] if group else "") for name in found)
+    return next(filter(None, places), None) or next(iter(found), "config")
 
 
 def _whole(text: str) -> str:
