@@ -31,6 +31,8 @@ def main(config: Mapping[str, Any]) -> int:
     carried = carry_out(config)
     shown, options = carried.progress, carried.prepare
     with _Bars(console, shown=shown) as bars:
+        # Before the sources, whose ranks seek these items in their text.
+        items = prepare_items(run, mirror=options.mirror)
         made = prepare(
             run.source,
             run.tokenizer,
@@ -40,8 +42,8 @@ def main(config: Mapping[str, Any]) -> int:
             mirror=options.mirror,
             slurm=_slurm(options.slurm or {}),
             progress=bars.tell,
+            overlap_tasks=_overlap_tasks(run) if options.contamination else (),
         )
-        items = prepare_items(run, mirror=options.mirror)
     for source in made:
         manifest = source.manifest
         state = "was there" if source.skipped else "prepared" if manifest else "submitted"
@@ -81,12 +83,17 @@ def _print_counts(manifests: Mapping[str, StoreManifest]) -> None:
         print(line)
 
 
+def _overlap_tasks(run: RunConfig) -> list[str]:
+    """Return the item files of the run's tasks, whose items should not occur in the text."""
+    return sorted({task.items for task in run.evaluation.tasks.values() if task.items})
+
+
 def _print_overlaps(run: RunConfig, made: Sequence[Prepared]) -> None:
     """Print one line for each source and task whose items occur in it; each store keeps its report."""
     from ablations.data.contamination_report import overlaps
 
     data_dir = Path(run.data_dir)
-    wanted = sorted({task.items for task in run.evaluation.tasks.values() if task.items})
+    wanted = _overlap_tasks(run)
     there = [name for name in wanted if (data_dir / "benchmarks" / f"{name}.jsonl").is_file()]
     if not there:
         return

@@ -30,6 +30,7 @@ from ablations.files import read_json_lines
 __all__ = [
     "Hit",
     "OverlapRule",
+    "Scan",
     "TaskIndex",
     "TaskReport",
     "item_text",
@@ -88,6 +89,19 @@ class TaskReport:
     """Documents that contain an item."""
     examples: list[tuple[str, str]] = field(default_factory=list)
     """(item, document), the first few."""
+
+    def add(self, item: str, document: str) -> None:
+        """Count an item that was found in a document."""
+        if item not in self.contaminated and len(self.examples) < _EXAMPLES:
+            self.examples.append((item, document))
+        self.contaminated.add(item)
+
+    def merge(self, other: TaskReport) -> None:
+        """Add what was found in other documents of the same source."""
+        for item, document in other.examples:
+            self.add(item, document)
+        self.contaminated |= other.contaminated
+        self.documents += other.documents
 
     @property
     def share(self) -> float:
@@ -289,21 +303,35 @@ def read_tasks(benchmarks: Path, names: Iterable[str]) -> dict[str, list[dict[st
 
 def scan(index: TaskIndex, texts: Iterable[tuple[str, str]]) -> list[TaskReport]:
     """Seek every item in (id, text) documents; one report a task."""
-    reports = {
-        task: TaskReport(task=task, items=items, checked=checked)
-        for task, (items, checked) in index.sizes.items()
-    }
+    found = Scan(index)
     for batch in _batches(texts):
-        found = index.hits_of_many([text for _, text in batch])
-        for (name, _), hits in zip(batch, found, strict=True):
+        found.add(batch)
+    return found.reports
+
+
+class Scan:
+    """Search for items in documents that come in batches."""
+
+    def __init__(self, index: TaskIndex) -> None:
+        self._index = index
+        self._reports = {
+            task: TaskReport(task=task, items=items, checked=checked)
+            for task, (items, checked) in index.sizes.items()
+        }
+
+    def add(self, documents: Sequence[tuple[str, str]]) -> None:
+        """Seek every item in (id, text) documents; a few hundred at a time cost the least."""
+        found = self._index.hits_of_many([text for _, text in documents])
+        for (name, _), hits in zip(documents, found, strict=True):
             for task in {hit.task for hit in hits}:
-                reports[task].documents += 1
+                self._reports[task].documents += 1
             for hit in hits:
-                report = reports[hit.task]
-                if hit.item not in report.contaminated and len(report.examples) < _EXAMPLES:
-                    report.examples.append((hit.item, name))
-                report.contaminated.add(hit.item)
-    return list(reports.values())
+                self._reports[hit.task].add(hit.item, name)
+
+    @property
+    def reports(self) -> list[TaskReport]:
+        """Return what was found so far, one report a task."""
+        return list(self._reports.values())
 
 
 def _batches(texts: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:

@@ -2,7 +2,9 @@
 
     data/<tokenizer>/<source>/contamination.json      task → items, checked, contaminated ids, examples
 
-A report is kept for as long as the task's items, the store and the rule are the same, so asking again
+Each rank of a preparation seeks the items in the documents that it writes (``overlap_step``), and the last
+step merges what they found. A store that was prepared without, or for other tasks, is decoded and searched
+here. A report is kept for as long as the task's items, the store and the rule are the same, so asking again
 costs nothing::
 
     for task in overlaps({"math": Path("data/demo_bpe/math")}, Path("data"), ["gsm8k"])["math"]:
@@ -28,9 +30,17 @@ from ablations.data.contamination import (
     store_texts,
 )
 from ablations.data.manifest import StoreManifest
+from ablations.errors import DamagedError
 from ablations.files import file_sha256, read_json, write_sealed
 
-__all__ = ["REPORT", "overlaps"]
+__all__ = [
+    "REPORT",
+    "merge_rank_reports",
+    "overlaps",
+    "rank_report_file",
+    "task_keys",
+    "write_rank_report",
+]
 
 REPORT = "contamination.json"
 
@@ -54,7 +64,7 @@ def overlaps(
     """
     rule = rule or OverlapRule()
     items = read_tasks(data_dir / "benchmarks", dict.fromkeys(tasks))
-    keys = {task: _task_key(data_dir / "benchmarks" / f"{task}.jsonl", rule) for task in items}
+    keys = task_keys(data_dir, items, rule)
     found: dict[str, list[TaskReport]] = {}
     index: dict[tuple[str, ...], TaskIndex] = {}
     for source, folder in stores.items():
@@ -68,6 +78,57 @@ def overlaps(
             write_sealed(folder / REPORT, {"store": _store_key(folder), "tasks": kept})
         found[source] = [_report(kept[task]) for task in items]
     return found
+
+
+def task_keys(
+    data_dir: Path, tasks: Iterable[str], rule: OverlapRule | None = None
+) -> dict[str, str]:
+    """Return task → key of its report: a checksum of the task's items and of the rule."""
+    rule = rule or OverlapRule()
+    return {task: _task_key(data_dir / "benchmarks" / f"{task}.jsonl", rule) for task in tasks}
+
+
+def rank_report_file(folder: Path, rank: int) -> Path:
+    """Return the file of what rank ``rank`` of a preparation found."""
+    return folder / "overlaps" / f"{rank:05d}.json"
+
+
+def write_rank_report(
+    folder: Path, rank: int, reports: Iterable[TaskReport], keys: Mapping[str, str]
+) -> None:
+    """Write what a rank found, for :func:`merge_rank_reports`."""
+    path = rank_report_file(folder, rank)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tasks = {report.task: {"key": keys[report.task], **_plain(report)} for report in reports}
+    write_sealed(path, {"tasks": tasks})
+
+
+def merge_rank_reports(folder: Path, ranks: Iterable[int]) -> None:
+    """Write the report of a store from those of its ranks, for the tasks that every rank has sought.
+
+    The manifest is in ``folder`` already. A task that a rank lacks, or has sought by other items, is left
+    out; :func:`overlaps` seeks it in the whole store.
+    """
+    parts = [_rank_tasks(folder, rank) for rank in ranks]
+    first, *others = parts
+    kept = {}
+    for task, values in first.items():
+        if any(other.get(task, {}).get("key") != values["key"] for other in others):
+            continue
+        whole = _report(values)
+        for other in others:
+            whole.merge(_report(other[task]))
+        kept[task] = {"key": values["key"], **_plain(whole)}
+    if kept:
+        write_sealed(folder / REPORT, {"store": _store_key(folder), "tasks": kept})
+
+
+def _rank_tasks(folder: Path, rank: int) -> dict[str, dict[str, Any]]:
+    """Return task → what a rank found; nothing if the rank did not look, or its file is damaged."""
+    with contextlib.suppress(OSError, DamagedError, KeyError):
+        tasks: dict[str, dict[str, Any]] = read_json(rank_report_file(folder, rank))["tasks"]
+        return tasks
+    return {}
 
 
 def _read(folder: Path) -> dict[str, dict[str, Any]]:

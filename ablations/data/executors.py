@@ -59,6 +59,8 @@ class Work:
     tokenizer: Tokenizer
     data_dir: Path
     mirror: Path | None
+    overlap_tasks: tuple[str, ...] = ()
+    """Tasks whose items are sought in the text while it is read, for the contamination report."""
 
     @property
     def folder(self) -> Path:
@@ -117,8 +119,23 @@ def _pipeline(work: Work) -> list[Any]:
         reader,
         *dropping,
         HoldOut(work.partial, work.spec.heldout_share, reader, dropping),
+        *_overlaps(work),
         WriteTokens(work.partial, work.tokenizer),
     ]
+
+
+def _overlaps(work: Work) -> list[Any]:
+    """Return the step that seeks the items of ``work.overlap_tasks``, for those whose items exist."""
+    from ablations.data.contamination import TaskIndex, read_tasks
+    from ablations.data.contamination_report import task_keys
+    from ablations.data.overlap_step import FindOverlaps
+
+    benchmarks = work.data_dir / "benchmarks"
+    there = [task for task in work.overlap_tasks if (benchmarks / f"{task}.jsonl").is_file()]
+    if not there:
+        return []
+    index = TaskIndex(read_tasks(benchmarks, there))
+    return [FindOverlaps(work.partial, index, task_keys(work.data_dir, there))]
 
 
 def _items(work: Work) -> Path:

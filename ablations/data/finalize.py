@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.data.catalogue import SourceSpec
+from ablations.data.contamination_report import merge_rank_reports
 from ablations.data.manifest import (
     TRAIN,
     HeldOut,
@@ -44,7 +45,7 @@ __all__ = ["Finish", "describe_rank", "described_file", "heldout_file", "remove_
 
 _INDEX_ENTRY_BYTES = 8
 _COPIED_BYTES = 1 << 20
-_SCRATCH = ("counts", "described", "hashes", "heldout", "asked.json")
+_SCRATCH = ("counts", "described", "hashes", "heldout", "overlaps", "asked.json")
 
 
 def heldout_file(folder: Path, rank: int) -> Path:
@@ -101,6 +102,7 @@ class Finish:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             versions=_versions(),
         ).write(self.partial)
+        merge_rank_reports(self.partial, self._ranks)
         self._put_in_place()
         return iter(())
 

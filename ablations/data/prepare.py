@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ def prepare(
     mirror: str | Path | None = None,
     slurm: SlurmSpec | None = None,
     progress: Callable[[Progress], None] | None = None,
+    overlap_tasks: Sequence[str] = (),
 ) -> list[Prepared]:
     """Make the token stores of ``sources`` that are not there yet.
 
@@ -98,6 +99,7 @@ def prepare(
         mirror: Folder that stands for the hub and the registry.
         slurm: Submit Slurm jobs instead of working here.
         progress: Called with the state of the work; None = no output.
+        overlap_tasks: Tasks whose items are sought in the text while it is read, if their files exist.
 
     Raises:
         DataError: a source that cannot be read, a store made with other settings, a full disk.
@@ -108,7 +110,14 @@ def prepare(
     data_dir.mkdir(parents=True, exist_ok=True)
     made = _tokenizer(sources, tokenizer, data_dir, from_mirror, force=force, tell=tell)
     works = [
-        Work(name=name, spec=spec, tokenizer=made, data_dir=data_dir, mirror=from_mirror)
+        Work(
+            name=name,
+            spec=spec,
+            tokenizer=made,
+            data_dir=data_dir,
+            mirror=from_mirror,
+            overlap_tasks=tuple(overlap_tasks),
+        )
         for name, spec in sources.items()
     ]
     standing = {work.name: None if force else _standing(work) for work in works}

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from ablations.data import contamination_report as module
-from ablations.data.contamination import OverlapRule
-from ablations.data.contamination_report import REPORT, overlaps
-from ablations.data.prepare import Prepared
+from ablations.data import overlap_step
+from ablations.data.catalogue import FilesOrigin, SourceSpec
+from ablations.data.contamination import OverlapRule, TaskReport
+from ablations.data.contamination_report import REPORT, overlaps, rank_report_file
+from ablations.data.prepare import Prepared, prepare
 from ablations.data.synthetic import documents
 from ablations.errors import DataError
+from tests.data.test_prepare_counts import TEXTS, TOKENIZER, write_rows
 
 
 @pytest.fixture
@@ -70,3 +73,76 @@ def test_a_report_is_kept_until_items_rule_or_store_change(
 def test_a_task_that_is_not_there_is_named(data: Path) -> None:
     with pytest.raises(DataError, match="unknown task 'tolt'"):
         overlaps({"facts": data / "facts"}, data, ["tolt"])
+
+
+SHARDS = 3
+
+
+def prepared_with_report(folder: Path) -> Path:
+    """Prepare the texts of the counting tests in three ranks that seek two tasks; return the store."""
+    for number in range(SHARDS):
+        write_rows(folder / "texts" / f"{number}.jsonl", TEXTS[number::SHARDS])
+    (folder / "benchmarks").mkdir(exist_ok=True)
+    write_items(
+        folder, "told", [*TEXTS[4:7], "words that no document of any rank has at all today"]
+    )
+    write_items(folder, "new", ["one two three four five six seven eight nine ten eleven"])
+    spec = SourceSpec(
+        domain="x",
+        tokens_available=1000,
+        origin=FilesOrigin(kind="files", paths=(str(folder / "texts"),)),
+        licence="none",
+        heldout_share=0.2,
+        shards=SHARDS,
+    )
+    (store,) = prepare({"talk": spec}, TOKENIZER, folder, overlap_tasks=("told", "new", "absent"))
+    return store.folder
+
+
+def found(reports: list[TaskReport]) -> list[tuple[Any, ...]]:
+    return [(r.task, r.items, r.checked, r.contaminated, r.documents) for r in reports]
+
+
+def test_the_merged_report_of_ranks_is_that_of_the_whole_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = prepared_with_report(tmp_path)
+    assert not (store / "overlaps").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "scan", lambda *_: pytest.fail("the store was searched again"))
+        merged = overlaps({"talk": store}, tmp_path, ["told", "new"])["talk"]
+    assert merged[0].contaminated >= {"0", "1", "2"}
+    assert merged[0].documents > SHARDS
+    assert 0 < len(merged[0].examples) <= 5
+    (store / REPORT).unlink()
+    whole = overlaps({"talk": store}, tmp_path, ["told", "new"])["talk"]
+    assert found(merged) == found(whole)
+
+
+@pytest.mark.parametrize("how", ["missing", "damaged", "of other items"])
+def test_a_task_that_a_rank_did_not_seek_is_sought_in_the_whole_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    real = overlap_step.write_rank_report
+
+    def spoilt(folder: Path, rank: int, reports: Any, keys: dict[str, str]) -> None:
+        other = how == "of other items" and rank == 1
+        real(folder, rank, reports, {**keys, "told": "x"} if other else keys)
+        path = rank_report_file(folder, rank)
+        if rank == 1 and how == "missing":
+            path.unlink()
+        if rank == 1 and how == "damaged":
+            path.write_text(path.read_text().replace("told", "tolt"))
+
+    monkeypatch.setattr(overlap_step, "write_rank_report", spoilt)
+    store = prepared_with_report(tmp_path)
+    searched: list[list[str]] = []
+    scan = module.scan
+    monkeypatch.setattr(
+        module,
+        "scan",
+        lambda index, texts: (searched.append(list(index.sizes)), scan(index, texts))[1],
+    )
+    reports = overlaps({"talk": store}, tmp_path, ["told", "new"])["talk"]
+    assert searched == [["told"] if how == "of other items" else ["told", "new"]]
+    assert reports[0].contaminated >= {"0", "1", "2"}
