@@ -123,14 +123,13 @@ def open_work(
     plain = identity(config)
     trial = trial_name(config, plain)
     runs_dir = Path(config.runs_dir)
-    record = RunRecord.at(runs_dir, study=config.study, trial=trial, seed=config.seed)
+    named: dict[str, Any] = {"study": config.study, "trial": trial, "seed": config.seed}
+    record = RunRecord.at(runs_dir, **named)
     _require_disk_space(config, plan, record)
     hold_to_precision(asked)
     record = RunRecord.create(
         runs_dir,
-        study=config.study,
-        trial=trial,
-        seed=config.seed,
+        **named,
         config=plain,
         items=items_of(config),
         config_yaml=_yaml(plain),

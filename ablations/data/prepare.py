@@ -109,17 +109,9 @@ def prepare(
     data_dir, from_mirror = Path(data_dir).absolute(), mirror_folder(mirror)
     data_dir.mkdir(parents=True, exist_ok=True)
     made = _tokenizer(sources, tokenizer, data_dir, from_mirror, force=force, tell=tell)
-    works = [
-        Work(
-            name=name,
-            spec=spec,
-            tokenizer=made,
-            data_dir=data_dir,
-            mirror=from_mirror,
-            overlap_tasks=tuple(overlap_tasks),
-        )
-        for name, spec in sources.items()
-    ]
+    shared: dict[str, Any] = {"tokenizer": made, "data_dir": data_dir, "mirror": from_mirror}
+    shared["overlap_tasks"] = tuple(overlap_tasks)
+    works = [Work(name=name, spec=spec, **shared) for name, spec in sources.items()]
     standing = {work.name: None if force else _standing(work) for work in works}
     todo = [work for work in works if standing[work.name] is None]
     expected = {
