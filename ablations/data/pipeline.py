@@ -317,7 +317,7 @@ class WriteTokens(DocumentTokenizer):  # type: ignore[misc]
         kept = former.with_name(f"{former.name}.former")
         former.rename(kept)
         ends = np.array(written.doc_ends, np.int64)
-        ids = np.fromfile(kept, self._dtype) if len(ends) else np.zeros(0, self._dtype)
+        ids = np.memmap(kept, self._dtype, mode="r") if len(ends) else np.zeros(0, self._dtype)
         again = self._begin(written.filename)
         for batch in batched(np.split(ids, ends[:-1]) if len(ends) else [], self.batch_size):
             texts = [encoder.text_of(document) for document in batch]

@@ -17,6 +17,8 @@ from ablations.data.contamination_report import REPORT, overlaps, rank_report_fi
 from ablations.data.prepare import Prepared, prepare
 from ablations.data.synthetic import documents
 from ablations.errors import DataError
+from ablations.files import read_json
+from tests.conftest import SHORT_SOURCES, TINY, Ablate
 from tests.data.test_prepare_counts import TEXTS, TOKENIZER, write_rows
 
 
@@ -146,3 +148,22 @@ def test_a_task_that_a_rank_did_not_seek_is_sought_in_the_whole_store(
     reports = overlaps({"talk": store}, tmp_path, ["told", "new"])["talk"]
     assert searched == [["told"] if how == "of other items" else ["told", "new"]]
     assert reports[0].contaminated >= {"0", "1", "2"}
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_command_seeks_the_items_of_the_suite_in_the_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ablate: Ablate, asked: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "scan", lambda *_: pytest.fail("a store was searched afterwards"))
+    answer = ablate(
+        "prepare",
+        *TINY,
+        *SHORT_SOURCES,
+        f"prepare.contamination={'true' if asked else 'false'}",
+    )
+    assert answer.code == 0, answer.err
+    reports = list(tmp_path.glob(f"data/*/*/{REPORT}"))
+    assert bool(reports) is asked
+    for path in reports:
+        assert sorted(read_json(path)["tasks"]) == ["synthetic_arithmetic", "synthetic_facts"]
