@@ -10,7 +10,7 @@ chosen on, and gave intervals that hold (docs/surrogates.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -155,7 +155,7 @@ def fit_sizes(
             )
         )
     counts = {size: int(data.sized.ends(size).sum()) for size in levels}
-    entries = list(_entries(data, progress))
+    entries = _leaderboard(data, progress)
     space = space_of(data.sized.swarm, options)
     everyone = np.arange(len(data.values))
     top = _AtTop(data.fit(largest, everyone))
@@ -185,16 +185,6 @@ def fit_sizes(
         reasons=tuple(reasons),
         notes=(*notes, *_shrinkage(largest, counts)),
     )
-
-
-def _entries(data: _Data, progress: Callable[[str], None] | None) -> Iterator[SizeEntry]:
-    """Yield the fits that left out a size, with none and with few of its runs kept."""
-    for size in data.sized.levels:
-        for kept in (0, _KEPT):
-            if (entry := _left_out(data, size, kept)) is not None:
-                if progress is not None:
-                    progress(_line(entry))
-                yield entry
 
 
 def write_sizes_fit(folder: Path, fit: SizesFit) -> list[Path]:
@@ -254,6 +244,18 @@ def _only(sized: SizedSwarm, columns: Sequence[int]) -> SizedSwarm:
         values=sized.swarm.values[:, columns],
     )
     return replace(sized, swarm=swarm)
+
+
+def _leaderboard(data: _Data, progress: Callable[[str], None] | None) -> list[SizeEntry]:
+    """Predict each size from the others, once with and once without some of its own runs."""
+    entries = []
+    for size in data.sized.levels:
+        for kept in (0, _KEPT):
+            if (entry := _left_out(data, size, kept)) is not None:
+                entries.append(entry)
+                if progress is not None:
+                    progress(_line(entry))
+    return entries
 
 
 def _left_out(data: _Data, size: float, kept: int) -> SizeEntry | None:
