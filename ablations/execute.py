@@ -252,8 +252,7 @@ def _require_disk_space(config: RunConfig, plan: Plan, record: RunRecord) -> Non
     if (record.result() or {}).get("status") == "done":
         return
     written = {*checkpoint_steps(record.checkpoints_dir), *(row["step"] for row in record.scores())}
-    last = plan.stop_step or plan.schedule.total_steps
-    left = sum(step not in written for step in plan.checkpoint_steps if step <= last)
+    left = len({s for s in plan.checkpoint_steps if s <= (plan.stop_step or s)} - written)
     needed = plan.disk_bytes * left / len(plan.checkpoint_steps)
     free = free_bytes(record.path)
     if needed > free:

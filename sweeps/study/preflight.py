@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Compose",
     "check_search",
+    "directed",
     "launches_runs_itself",
     "measured_problems",
     "read_search",
@@ -135,6 +136,32 @@ def launches_runs_itself(base: Mapping[str, Any]) -> Problem:
         found=f"program.kind={program_kind(base['program'])}",
         do="use `ablate run` without --multirun",
     )
+
+
+def directed(spec: SearchSpec, base: Mapping[str, Any]) -> SearchSpec:
+    """Return the spec with a direction for every objective; the default is the run's own.
+
+    Raises:
+        ConfigError: an objective without a direction.
+    """
+    rule = (base.get("evaluation") or {}).get("score") or {}
+    default = rule.get("direction")
+    problems = [
+        Problem(
+            f"search.objectives.{name}.direction",
+            "no direction is given",
+            allowed="minimize, maximize",
+        )
+        for name, objective in spec.objectives.items()
+        if objective.direction is None and (default is None or objective.metrics != ("score",))
+    ]
+    if problems:
+        raise ConfigError(problems)
+    directed = {
+        name: replace(objective, direction=objective.direction or default)
+        for name, objective in spec.objectives.items()
+    }
+    return replace(spec, objectives=directed)
 
 
 def require_trials(

@@ -37,6 +37,7 @@ from sweeps.study.job_overrides import Command, job_overrides, read_command
 from sweeps.study.old_runs import Evidence
 from sweeps.study.preflight import (
     Compose,
+    directed,
     launches_runs_itself,
     read_search,
     require_measured,
@@ -166,7 +167,7 @@ def read_request(
     require_composed(base)
     if removed := removed_problems(base, launcher):
         raise ConfigError(removed)
-    spec = _directed(read_search(base), base)
+    spec = directed(read_search(base), base)
     command = read_command(arguments)
     _refuse_contradictions(spec, command)
     if base.get("program"):
@@ -359,28 +360,6 @@ def _refuse_contradictions(spec: SearchSpec, command: Command) -> None:
                 do="put it under search.space.parameters, or set search=none for a plain sweep",
             )
         )
-
-
-def _directed(spec: SearchSpec, base: Mapping[str, Any]) -> SearchSpec:
-    """Return the spec with a direction for every objective; the default is the run's own."""
-    rule = (base.get("evaluation") or {}).get("score") or {}
-    default = rule.get("direction")
-    problems = [
-        Problem(
-            f"search.objectives.{name}.direction",
-            "no direction is given",
-            allowed="minimize, maximize",
-        )
-        for name, objective in spec.objectives.items()
-        if objective.direction is None and (default is None or objective.metrics != ("score",))
-    ]
-    if problems:
-        raise ConfigError(problems)
-    directed = {
-        name: replace(objective, direction=objective.direction or default)
-        for name, objective in spec.objectives.items()
-    }
-    return replace(spec, objectives=directed)
 
 
 def _definition(
