@@ -30,6 +30,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator
 
+from ablations.data.rows.row_specs import RowSpec
 from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.ranges import Limit, Seed
 from ablations.validation import one_or_many, validate
@@ -58,6 +59,24 @@ _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 FileFormat = Literal["auto", "jsonl", "parquet", "arrow", "text"]
 """auto = by the file's ending."""
+
+
+Corpus = Literal[
+    "wiki",
+    "chat",
+    "math",
+    "code",
+    "chat_turns",
+    "math_solutions",
+    "reading_turns",
+    "code_tasks",
+    "whole_solutions",
+    "code_languages",
+    "own_replies",
+]
+"""Readers of the demo's packages: four of text, four of conversations, three of preferences."""
+
+TEXT_CORPORA = ("wiki", "chat", "math", "code")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +137,9 @@ class PackageOrigin:
 
     kind: Literal["package"]
     """package = packages of the Python registry."""
-    corpus: Literal["wiki", "chat", "math", "code"]
-    """Which reader of :mod:`ablations.data.demo.demo_sources` finds the text."""
+    corpus: Corpus
+    """Which reader of :mod:`ablations.data.demo.demo_sources` finds the text, or which one of
+    :mod:`ablations.data.demo.demo_rows` finds the rows."""
     packages: tuple[PackagePin, ...]
     """The packages, each pinned."""
 
@@ -177,7 +197,7 @@ class SizeSpec:
 DESCRIPTIVE = ("domain", "tokens_available", "licence", "url", "note", "store", "size", "subsets")
 """Fields that describe a source; they do not decide the text of its store."""
 
-ADDED_FILTERS = ("leave_out", "score_shares", "min_tokens", "max_tokens", "drop_duplicates")
+ADDED_FILTERS = ("leave_out", "score_shares", "min_tokens", "max_tokens", "drop_duplicates", "rows")
 """Fields that came after stores had been made; without a value they are as if they were not there."""
 
 
@@ -234,6 +254,8 @@ class SourceSpec:
     """Published size of what it reads; null = ``tokens_available`` alone."""
     subsets: Mapping[str, SizeSpec] = field(default_factory=dict)
     """Subset of the hub's dataset → its published size, which counts where ``origin.subset`` names it."""
+    rows: RowSpec | None = None
+    """Conversations or preferences, for method=sft and method=dpo; null = plain text."""
     shards: int = 1
     """Token files, and tasks that can be prepared side by side; part of the result."""
     licence: str
@@ -265,7 +287,7 @@ class SourceSpec:
                     allowed="0 to 1",
                 )
             )
-        problems += self._filter_problems()
+        problems += [*self._filter_problems(), *self._row_problems()]
         if self.store is not None and not _FOLDER.fullmatch(self.store):
             problems.append(Problem("source.store", "not a folder's name", found=self.store))
         if isinstance(self.origin, FilesOrigin) and not self.origin.paths:
@@ -292,6 +314,29 @@ class SourceSpec:
                 "source.min_tokens", "above max_tokens: nothing is left", found=f"{least} > {most}"
             )
 
+    def _row_problems(self) -> Iterator[Problem]:
+        origin = self.origin
+        if isinstance(origin, PackageOrigin):
+            of_text = origin.corpus in TEXT_CORPORA
+            if of_text == (self.rows is not None):
+                what = (
+                    "the corpus holds plain text"
+                    if of_text
+                    else "the corpus holds rows: state them"
+                )
+                yield Problem("source.rows", what, found=origin.corpus)
+        if self.rows is None:
+            return
+        if isinstance(origin, SyntheticOrigin) or (
+            isinstance(origin, FilesOrigin) and origin.format == "text"
+        ):
+            yield Problem("source.rows", "this origin has no columns", found=origin.kind)
+        for name in ("min_tokens", "max_tokens"):
+            if getattr(self, name) is not None:
+                yield Problem(
+                    f"source.{name}", "is for plain text", do="set source.rows.max_tokens"
+                )
+
     def fingerprint(self) -> str:
         """SHA-256 (hex) over what decides the text of a prepared store.
 
@@ -299,6 +344,8 @@ class SourceSpec:
         """
         unused = [key for key in ADDED_FILTERS if not getattr(self, key)]
         deciding = {k: v for k, v in asdict(self).items() if k not in (*DESCRIPTIVE, *unused)}
+        if self.rows is not None:
+            del deciding["rows"]["available"]
         text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

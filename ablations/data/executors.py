@@ -112,6 +112,8 @@ def _pipeline(work: Work) -> list[Any]:
     from ablations.data.pipeline import HoldOut, ReadSource, WriteTokens
 
     place = work.place()
+    if work.spec.rows is not None:
+        return _row_pipeline(work)
     reader = ReadSource(work.spec, place.downloads, place.mirror)
     items = _items(work) if work.spec.decontaminate else Path()
     dropping = dropping_steps(work.spec, work.tokenizer.file, items)
@@ -136,6 +138,17 @@ def _overlaps(work: Work) -> list[Any]:
         return []
     index = TaskIndex(read_tasks(benchmarks, there))
     return [FindOverlaps(work.partial, index, task_keys(work.data_dir, there))]
+
+
+def _row_pipeline(work: Work) -> list[Any]:
+    """Return the steps of a source of conversations or preferences."""
+    from ablations.data.rows.row_pipeline import ReadSamples, WriteRows
+
+    place = work.place()
+    reader = ReadSamples(work.spec, work.tokenizer, place.downloads, place.mirror)
+    dropping = dropping_steps(work.spec, work.tokenizer.file, _items(work))
+    write = WriteRows(work.partial, work.spec, work.tokenizer, reader, dropping)
+    return [reader, *dropping, write]
 
 
 def _items(work: Work) -> Path:

@@ -19,6 +19,7 @@ from ablations.data.contamination_report import merge_rank_reports
 from ablations.data.manifest import (
     TRAIN,
     HeldOut,
+    RowCounts,
     StoreFile,
     StoreManifest,
     edges_sha256,
@@ -30,6 +31,7 @@ from ablations.data.prepare_counts import (
     hashes_file,
     length_quantiles,
 )
+from ablations.data.rows.chat_template import TEMPLATE_FILE
 from ablations.data.tokenizer import Tokenizer
 from ablations.data.verified import note_verified
 from ablations.errors import DamagedError, DataError, Problem
@@ -101,10 +103,28 @@ class Finish:
             url=self.spec.url,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             versions=_versions(),
+            rows=self._rows(counts, paths),
         ).write(self.partial)
         merge_rank_reports(self.partial, self._ranks)
         self._put_in_place()
         return iter(())
+
+    def _rows(self, counts: RankCounts, paths: list[Path]) -> RowCounts | None:
+        """Return the counts of the rows; None for plain text."""
+        rows = self.spec.rows
+        if rows is None:
+            return None
+        return RowCounts(
+            kind=rows.kind,
+            rows=counts.rows,
+            heldout_rows=counts.heldout_rows,
+            supervised_tokens=counts.supervised_tokens,
+            longest=length_quantiles(_index(path) for path in paths).get("1", 0),
+            cut_rows=counts.cut_rows,
+            cut_tokens=counts.cut_tokens,
+            max_tokens=rows.max_tokens,
+            template_sha256=file_sha256(self.tokenizer.folder / TEMPLATE_FILE),
+        )
 
     def _asked(self) -> str:
         # The fingerprint of the config as written: a branch that was resolved to a commit is still
@@ -245,7 +265,8 @@ def _index(path: Path) -> Path:
 
 
 def _describe(path: Path, tokenizer: Tokenizer) -> StoreFile:
-    for part in (path, _index(path)):
+    index, loss = _index(path), path.with_name(f"{path.name}.loss")
+    for part in filter(Path.is_file, (path, index, loss)):
         with part.open("rb") as stream:
             os.fsync(stream.fileno())
     tokens, documents = _sizes(path, tokenizer)
@@ -255,7 +276,8 @@ def _describe(path: Path, tokenizer: Tokenizer) -> StoreFile:
         documents=documents,
         sha256=file_sha256(path),
         edges_sha256=edges_sha256(path),
-        index_sha256=file_sha256(_index(path)),
+        index_sha256=file_sha256(index),
+        loss_sha256=file_sha256(loss) if loss.is_file() else "",
     )
 
 

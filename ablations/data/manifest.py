@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ablations.data.rows.row_specs import RowKind
 from ablations.errors import DamagedError, DataError, Problem
 from ablations.files import file_sha256, read_json, write_sealed
 
@@ -24,6 +25,7 @@ __all__ = [
     "MANIFEST",
     "TRAIN",
     "HeldOut",
+    "RowCounts",
     "StoreFile",
     "StoreManifest",
     "edges_sha256",
@@ -59,6 +61,35 @@ class StoreFile:
     """Checksum of the first and the last 64 KiB, compared at every opening."""
     index_sha256: str = ""
     """Checksum of the file's ``.index``; empty in stores of an older version, which had none."""
+    loss_sha256: str = ""
+    """Checksum of the file's ``.loss``, the mask of a store of rows; empty for plain text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowCounts:
+    """Counts of a store of rows (``ablations.data.rows``)."""
+
+    kind: RowKind
+    rows: int
+    """Samples for training: conversations, or pairs."""
+    heldout_rows: int
+    """Samples held out."""
+    supervised_tokens: int
+    """Tokens of the answers, their ends of turn included."""
+    longest: int
+    """Tokens of the longest row."""
+    cut_rows: int
+    """Rows that were cut to ``max_tokens``."""
+    cut_tokens: int
+    """Tokens that were cut off."""
+    max_tokens: int
+    template_sha256: str
+    """Checksum of the chat template that wrote the rows."""
+
+    @property
+    def width(self) -> int:
+        """Return the documents of a sample: 1, or 2 for a pair."""
+        return 1 if self.kind == "conversations" else 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +145,8 @@ class StoreManifest:
     url: str = ""
     created: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    rows: RowCounts | None = None
+    """Counts of a store of rows; None for plain text."""
     format: int = FORMAT
 
     def checksums(self) -> dict[str, str]:
@@ -121,12 +154,18 @@ class StoreManifest:
         return {
             **{f"{TRAIN}/{file.name}": file.sha256 for file in self.files},
             **{f"{TRAIN}/{file.name}.index": file.index_sha256 for file in self.files},
+            **{f"{TRAIN}/{f.name}.loss": f.loss_sha256 for f in self.files if f.loss_sha256},
             HELDOUT: self.heldout.sha256,
         }
 
     def write(self, folder: Path) -> None:
         """Write ``manifest.json``: last of all, so that its presence means a whole store."""
-        write_sealed(folder / MANIFEST, asdict(self))
+        plain = asdict(self)
+        if self.rows is None:  # as versions before there were rows read it
+            del plain["rows"]
+            for file in plain["files"]:
+                del file["loss_sha256"]
+        write_sealed(folder / MANIFEST, plain)
 
     @classmethod
     def read(cls, folder: Path) -> StoreManifest:
@@ -153,6 +192,8 @@ class StoreManifest:
                 )
             values["files"] = tuple(StoreFile(**file) for file in values["files"])
             values["heldout"] = HeldOut(**values["heldout"])
+            if values.get("rows") is not None:
+                values["rows"] = RowCounts(**values["rows"])
             return cls(**values)
         except DamagedError:
             raise

@@ -23,7 +23,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ablations.data.catalogue import HubOrigin, SourceSpec, SyntheticOrigin, load_source
+from ablations.data.catalogue import (
+    HubOrigin,
+    SourceSpec,
+    SyntheticOrigin,
+    load_source,
+    load_tokenizer_spec,
+)
 from ablations.data.demo.packages import mirror_folder
 from ablations.data.executors import SlurmSpec, Work, run_here, submit
 from ablations.data.expected import Expected, expected_of
@@ -158,6 +164,9 @@ def _tokenizer(
                     taken += len(text.text.encode())
                     yield text.text
 
+    if spec.base is not None:
+        base = load_tokenizer_spec(spec.base)
+        _tokenizer(sources, base, data_dir, mirror, force=False, tell=tell)
     folder = data_dir / "tokenizers"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{spec.name}.lock"):

@@ -63,6 +63,16 @@ class RankCounts:
     """Lone surrogates; U+FFFD stands in their place."""
     replaced_bytes: int = 0
     """Bytes that were not of the text's encoding; U+FFFD stands in their place."""
+    rows: int = 0
+    """Of a source of rows: conversations or pairs kept for training."""
+    heldout_rows: int = 0
+    """Conversations or pairs held out."""
+    supervised_tokens: int = 0
+    """Tokens of their answers."""
+    cut_rows: int = 0
+    """Rows that were cut to their length."""
+    cut_tokens: int = 0
+    """Tokens that were cut off."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Reason → documents left out."""
     ignored_files: dict[str, int] = field(default_factory=dict)

@@ -38,7 +38,16 @@ from ablations.data.synthetic import Text, documents
 from ablations.data.text import clean, decoded
 from ablations.errors import DataError, Problem
 
-__all__ = ["Place", "heldout", "mirrored_files", "read_source", "resolve_revision"]
+__all__ = [
+    "Located",
+    "Place",
+    "drop_reason",
+    "heldout",
+    "located_rows",
+    "mirrored_files",
+    "read_source",
+    "resolve_revision",
+]
 
 _FETCH_SECONDS = 60
 
@@ -63,7 +72,7 @@ class Place:
     """Ending → local files of the source that no reader takes; filled by rank 0."""
 
 
-class _Located(NamedTuple):
+class Located(NamedTuple):
     """A row, its name as a document, and its place for an error."""
 
     name: str
@@ -75,6 +84,7 @@ class _Located(NamedTuple):
 
     @property
     def where(self) -> str:
+        """Return the place for an error."""
         return f"{self.file}{self.number}"
 
 
@@ -102,13 +112,20 @@ def read_source(spec: SourceSpec, place: Place) -> Iterator[Text]:
                 for pin in origin.packages
             }
             texts = _seen(_every(CORPORA[origin.corpus](files), place), place)
-        case FilesOrigin() as origin:
-            if place.rank == 0:
-                place.ignored.update(ignored_files(origin))
-            texts = _texts(_file_rows(find_files(origin), origin, place), spec, place)
-        case HubOrigin() as origin:
-            texts = _texts(_hub_rows(origin, place), spec, place)
+        case FilesOrigin() | HubOrigin():
+            texts = _texts(located_rows(spec, place), spec, place)
     return _capped(texts, spec, place)
+
+
+def located_rows(spec: SourceSpec, place: Place) -> Iterator[Located]:
+    """Yield the rank's rows of a source of files or of the hub, unfiltered."""
+    origin = spec.origin
+    if isinstance(origin, FilesOrigin):
+        if place.rank == 0:
+            place.ignored.update(ignored_files(origin))
+        return _file_rows(find_files(origin), origin, place)
+    assert isinstance(origin, HubOrigin)
+    return _hub_rows(origin, place)
 
 
 def _every(items: Iterable[Any], place: Place) -> Iterator[Any]:
@@ -137,7 +154,7 @@ def _capped(texts: Iterable[Text], spec: SourceSpec, place: Place) -> Iterator[T
         yield text
 
 
-def _texts(rows: Iterable[_Located], spec: SourceSpec, place: Place) -> Iterator[Text]:
+def _texts(rows: Iterable[Located], spec: SourceSpec, place: Place) -> Iterator[Text]:
     """Rows as documents, without those that the source's filters drop."""
     columns = [column.strip() for column in spec.text_column.split(",")]
     for located in rows:
@@ -158,7 +175,7 @@ def _texts(rows: Iterable[_Located], spec: SourceSpec, place: Place) -> Iterator
         text, replaced = clean(
             "\n\n".join(_plain(row[column]) for column in columns if row[column])
         )
-        reason = _drop_reason(located, spec, text)
+        reason = drop_reason(located, spec, text)
         if reason is None and not text.strip():
             reason = "empty"
         if reason is not None:
@@ -177,7 +194,8 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _drop_reason(located: _Located, spec: SourceSpec, text: str) -> str | None:
+def drop_reason(located: Located, spec: SourceSpec, text: str) -> str | None:
+    """Return why the source's filters leave a row out; None if they keep it."""
     row = located.row
     for column, value in spec.keep.items():
         if str(row[column]) != value:
@@ -197,7 +215,7 @@ def _drop_reason(located: _Located, spec: SourceSpec, text: str) -> str | None:
     return None if _drawn(text, share) else f"{spec.score_column} {whole}, not drawn"
 
 
-def _score(located: _Located, column: str) -> float | None:
+def _score(located: Located, column: str) -> float | None:
     """Return the row's score; None if it has none (null or NaN).
 
     Raises:
@@ -224,7 +242,7 @@ def _drawn(text: str, share: float) -> bool:
     return share >= 1.0 or int.from_bytes(digest, "big") < share * 2**64
 
 
-def _file_rows(files: list[Path], origin: FilesOrigin, place: Place) -> Iterator[_Located]:
+def _file_rows(files: list[Path], origin: FilesOrigin, place: Place) -> Iterator[Located]:
     by_file = len(files) >= place.ranks
     mine = files[place.rank :: place.ranks] if by_file else files
     for path in mine:
@@ -232,7 +250,7 @@ def _file_rows(files: list[Path], origin: FilesOrigin, place: Place) -> Iterator
         words = row_place(path, kind)
         rows = enumerate(file_rows(path, kind, place.replaced))
         for position, (number, row) in rows if by_file else _every(rows, place):
-            yield _Located(f"{path.name}:{position}", words, number, row)
+            yield Located(f"{path.name}:{position}", words, number, row)
 
 
 def resolve_revision(origin: HubOrigin) -> str:
@@ -286,7 +304,7 @@ def mirrored_files(origin: HubOrigin, mirror: Path) -> list[Path]:
     return list(found)
 
 
-def _hub_rows(origin: HubOrigin, place: Place) -> Iterator[_Located]:
+def _hub_rows(origin: HubOrigin, place: Place) -> Iterator[Located]:
     if place.mirror is not None and not (place.mirror / origin.repo).is_dir():
         where = str(place.mirror / origin.repo)
         raise DataError(Problem(f"hub dataset {origin.repo}", "not in the mirror", found=where))
@@ -301,7 +319,7 @@ def _hub_rows(origin: HubOrigin, place: Place) -> Iterator[_Located]:
                 yield row
 
 
-def _subset_rows(origin: HubOrigin, subset: str | None, place: Place) -> Iterator[_Located]:
+def _subset_rows(origin: HubOrigin, subset: str | None, place: Place) -> Iterator[Located]:
     from datasets import load_dataset
 
     options: dict[str, Any] = {"split": origin.split, "streaming": True}
@@ -326,7 +344,7 @@ def _subset_rows(origin: HubOrigin, subset: str | None, place: Place) -> Iterato
                 f"hub dataset {origin.repo}{f' ({subset})' if subset else ''}, part {shard}, row "
             )
             name = f"{subset or origin.repo}:{shard}:{position}"
-            yield _Located(name, words, position + 1, row)
+            yield Located(name, words, position + 1, row)
     except DataError:
         raise
     except Exception as error:  # datasets, fsspec and the hub's client each have their own tree

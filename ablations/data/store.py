@@ -220,10 +220,13 @@ def _swapped(path: Path) -> Problem:
 
 def _token_file_problem(path: Path, file: StoreFile, manifest: StoreManifest) -> Problem | None:
     index = path.with_name(path.name + ".index")
-    for part, expected in (
+    parts = [
         (path, file.tokens * manifest.token_bytes),
         (index, file.documents * _INDEX_ENTRY_BYTES),
-    ):
+    ]
+    if file.loss_sha256:
+        parts.append((path.with_name(path.name + ".loss"), file.tokens))
+    for part, expected in parts:
         if not part.is_file():
             return Problem(str(part), "missing", do=_AGAIN)
         size = part.stat().st_size

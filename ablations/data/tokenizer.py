@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ablations.data.rows.chat_template import TEMPLATE_FILE, ChatSpec, add_chat
 from ablations.errors import ConfigError, DataError, Problem
 from ablations.files import (
     file_sha256,
@@ -49,8 +50,9 @@ class TokenizerSpec:
 
     name: str
     """Its folder under ``data/tokenizers`` and of the stores made with it."""
-    kind: Literal["bpe", "hub", "folder"] = "bpe"
-    """bpe = trained here; hub = downloaded; folder = a local folder that AutoTokenizer loads."""
+    kind: Literal["bpe", "hub", "folder", "chat"] = "bpe"
+    """bpe = trained here; hub = downloaded; folder = a local folder that AutoTokenizer loads;
+    chat = another tokenizer of conf/tokenizer with a chat template."""
     vocab_size: int = 1024
     """bpe: tokens in the vocabulary, the end-of-document token included."""
     train_on: tuple[str, ...] = ()
@@ -65,6 +67,10 @@ class TokenizerSpec:
     """folder: where it is."""
     eos_token: str | None = None
     """Text of the end-of-document token; null = ``<|endoftext|>`` (bpe) or the tokenizer's own."""
+    base: str | None = None
+    """chat: name of the tokenizer, in conf/tokenizer, that the model was pretrained with."""
+    chat: ChatSpec | None = None
+    """chat: markers of turns, and the template that writes them."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -83,6 +89,14 @@ class TokenizerSpec:
             problems.append(Problem("tokenizer.repo", "missing: the hub name of the tokenizer"))
         if self.kind == "folder" and not self.path:
             problems.append(Problem("tokenizer.path", "missing: the folder of the tokenizer"))
+        if (self.kind == "chat") != bool(self.base and self.chat):
+            problems.append(
+                Problem(
+                    "tokenizer.base",
+                    "base and chat go with kind=chat: all three or none",
+                    found=f"kind={self.kind}, base={self.base}",
+                )
+            )
         if not self.name or "/" in self.name or self.name.startswith("."):
             problems.append(Problem("tokenizer.name", "not a folder name", found=self.name))
         if problems:
@@ -237,10 +251,14 @@ def make_tokenizer(
             )
         return found
     with making_folder(folder) as building:
-        taken = _from_mirror(spec, mirror)
-        eos_token, eos_id, size = _BUILDERS[taken.kind](taken, building, texts)
+        if spec.kind == "chat":
+            eos_token, eos_id, size = _add_chat(spec, tokenizers, building)
+        else:
+            taken = _from_mirror(spec, mirror)
+            eos_token, eos_id, size = _BUILDERS[taken.kind](taken, building, texts)
         made = {"spec": _plain(spec), "hash": tokenizer_hash(building), "vocab_size": size}
-        files = {path.name: file_sha256(path) for path in sorted(building.glob("*.json"))}
+        kept = [*sorted(building.glob("*.json")), *building.glob(TEMPLATE_FILE)]
+        files = {path.name: file_sha256(path) for path in kept}
         made |= {"eos_token": eos_token, "eos_id": eos_id, "files": files}
         write_sealed(building / "spec.json", made)
         replace_folder(building, folder)
@@ -329,6 +347,18 @@ def _take_pretrained(
         )
     loaded.save_pretrained(folder)
     return str(eos), int(eos_id), int(max(loaded.get_vocab().values())) + 1
+
+
+def _add_chat(spec: TokenizerSpec, tokenizers: Path, folder: Path) -> tuple[str, int, int]:
+    """Derive a chat tokenizer from one that exists; the end-of-document token stays that of the base."""
+    from tokenizers import Tokenizer as Fast
+
+    assert spec.base is not None
+    assert spec.chat is not None
+    base = open_tokenizer(tokenizers / spec.base)
+    add_chat(base.folder, folder, spec.chat)
+    vocabulary = Fast.from_file(str(folder / "tokenizer.json")).get_vocab(with_added_tokens=True)
+    return base.eos_token, base.eos_id, max(base.vocab_size, max(vocabulary.values()) + 1)
 
 
 _BUILDERS = {"bpe": _train_bpe, "hub": _take_pretrained, "folder": _take_pretrained}

