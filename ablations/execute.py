@@ -30,13 +30,11 @@ from typing import Any
 
 import numpy as np
 
-from ablations.config.schema import RunConfig, dump
-from ablations.data.catalogue import ADDED_FILTERS
-from ablations.data.manifest import StoreManifest
+from ablations.config.schema import RunConfig
 from ablations.errors import ConfigError, HeldError, Problem, TrainingError
 from ablations.evaluation.scoring_process import ScoringJob, score_run
 from ablations.files import free_bytes
-from ablations.mixture.audit import Audit, audit
+from ablations.mixture.audit import Audit, audit, audit_rows
 from ablations.pausing import leg_of, pause, run_cost
 from ablations.plan import Plan, make_plan
 from ablations.precision import hold_to_precision, with_precision
@@ -44,13 +42,14 @@ from ablations.prepared import require_prepared, tokenizer_folder
 from ablations.progress import Quiet, Watcher
 from ablations.quantities import byte_size
 from ablations.record.failures import preempted, recorded
-from ablations.record.identity import fingerprint
 from ablations.record.legs import LegCost, earlier_legs
 from ablations.record.paused import forget_pause
 from ablations.record.run_record import RunRecord
 from ablations.rescoring import last_scores, score_again, unscored_steps
+from ablations.run_identity import identity, items_of, trial_name, yaml_of
 from ablations.training.checkpoints import checkpoint_steps, require_whole
 from ablations.training.train_job import TrainJob, TrainOutcome, WarmStart
+from ablations.training.trainers import trainer_of
 
 __all__ = ["Finished", "Work", "execute", "identity", "make_job", "open_work", "trial_name"]
 
@@ -132,78 +131,10 @@ def open_work(
         **named,
         config=plain,
         items=items_of(config),
-        config_yaml=_yaml(plain),
+        config_yaml=yaml_of(plain),
         labels=config.labels,
     )
     return Work(config, plan, record, in_process, progress or Quiet())
-
-
-def identity(config: RunConfig) -> dict[str, Any]:
-    """Return what defines the result of a run: its plain config, and digests of the prepared token stores."""
-    plain = dump(config)
-    for key in ("mirror", "batch_tokens"):  # the items' origin and batching do not count
-        plain["evaluation"].pop(key)
-    _leave_out_unused(plain)
-    plain["stores"] = {
-        name: _store_identity(config.store_folder(name)) for name in config.build_schedule().sources
-    }
-    return plain
-
-
-def _leave_out_unused(plain: dict[str, Any]) -> None:
-    """Leave out fields that were added after runs had been recorded, if they have no effect.
-
-    An older record is then still that of the same run.
-    """
-    if plain["evaluation"]["dtype"] is None:
-        del plain["evaluation"]["dtype"]
-    if not plain["mixture"]["epoch_cap_exempt"]:
-        del plain["mixture"]["epoch_cap_exempt"]
-    del plain["execution"]["stop_tokens"]
-    if not plain["schedule"]["lr"]["tail_steps"]:
-        del plain["schedule"]["lr"]["tail_steps"]
-    for source in plain["source"].values():
-        for key in ("size", "subsets"):  # published figures, for plans
-            del source[key]
-        for key in ADDED_FILTERS:
-            if not source[key]:
-                del source[key]
-
-
-def items_of(config: RunConfig) -> dict[str, str]:
-    """Return item file → SHA-256 of the items that the run is scored on; held-out documents are left out.
-
-    Raises:
-        DataError: an item file differs from the one that was prepared.
-    """
-    from ablations.evaluation.items import ItemSources, item_digests
-
-    evaluation = config.evaluation
-    sources = ItemSources(
-        benchmarks=Path(config.data_dir) / "benchmarks",
-        mirror=Path(evaluation.mirror) if evaluation.mirror else None,
-        prefer_hub=evaluation.origin == "hub",
-    )
-    return item_digests(evaluation.tasks.values(), sources)
-
-
-def trial_name(config: RunConfig, plain: Mapping[str, Any]) -> str:
-    """Return the trial's name; without one, eight digits of the fingerprint without the seed."""
-    if config.trial is not None:
-        return config.trial
-    return fingerprint({**plain, "seed": None})[:8]
-
-
-def _store_identity(folder: Path) -> str:
-    manifest = StoreManifest.read(folder)
-    files = {file.name: file.sha256 for file in manifest.files}
-    return fingerprint({"files": files, "heldout": manifest.heldout.sha256})[:16]
-
-
-def _yaml(plain: Mapping[str, Any]) -> str:
-    import yaml
-
-    return yaml.safe_dump(dict(plain), sort_keys=False)
 
 
 def make_job(config: RunConfig, plan: Plan, directory: Path) -> TrainJob:
@@ -222,7 +153,18 @@ def make_job(config: RunConfig, plan: Plan, directory: Path) -> TrainJob:
         checkpoint_steps=plan.checkpoint_steps,
         warm_start=_warm_start(config, plan),
         stop_step=plan.stop_step,
+        method=config.method,
+        start_model=_start_model(config),
+        tokenizer=tokenizer_folder(config).absolute() if config.method.of_rows else None,
     )
+
+
+def _start_model(config: RunConfig) -> str | None:
+    """Return the model that sft and dpo begin from: a folder by its whole path, or a name on the hub."""
+    named = config.warm_start.checkpoint
+    if not config.method.of_rows or named is None:
+        return None
+    return str(Path(named).absolute()) if Path(named).is_dir() else named
 
 
 def _warm_start(config: RunConfig, plan: Plan) -> WarmStart | None:
@@ -232,7 +174,7 @@ def _warm_start(config: RunConfig, plan: Plan) -> WarmStart | None:
         CheckpointError: it does not exist, or is incomplete.
     """
     start = config.warm_start
-    if start.checkpoint is None:
+    if start.checkpoint is None or config.method.of_rows:
         return None
     folder = Path(start.checkpoint)
     require_whole(folder, "warm_start.checkpoint")
@@ -306,11 +248,9 @@ class Work:
         Raises:
             TrainingError: the training diverged, or a worker died.
         """
-        from ablations.training.nanotron.nanotron_trainer import NanotronTrainer
-
         self.record.set_status("training")
         self.progress.phase("training", self.job.schedule.total_steps)
-        self.outcome = NanotronTrainer().train(
+        self.outcome = trainer_of(self.config.method).train(
             self.job, self.progress.step, in_process=self.in_process
         )
         if self.outcome.status == "failed":
@@ -325,15 +265,26 @@ class Work:
         assert self.outcome is not None
         if self.outcome.windows is None:
             return
-        schedule = self.plan.schedule
+        schedule, method = self.plan.schedule, self.config.method
+        width = 1 if method.of_rows else schedule.sequence_length + 1
         windows = {
-            name: round(tokens / (schedule.sequence_length + 1))
-            for name, tokens in self.plan.available_tokens.items()
+            name: round(tokens / width) for name, tokens in self.plan.available_tokens.items()
         }
         counts = np.array(self.outcome.windows, dtype=np.int64)
         limits = {**windows, **(self.plan.slices or {})}
         tolerance = self.config.mixture.audit_tolerance
-        self.audited = audit(schedule, counts, limits, tolerance=tolerance)
+        if method.of_rows:
+            tokens = np.array(self.outcome.supervised, dtype=np.int64)
+            self.audited = audit_rows(
+                schedule,
+                counts,
+                tokens,
+                limits,
+                unit=method.unit,
+                longest=self.config.training.sequence_length,
+            )
+        else:
+            self.audited = audit(schedule, counts, limits, tolerance=tolerance)
         self.record.write_audit(self.audited.to_json())
         self.audited.require()
 
@@ -347,6 +298,10 @@ class Work:
 
     def score_steps(self, steps: Sequence[int]) -> None:
         """Export and score the checkpoints of ``steps``, in a worker process or in this one."""
+        guards = {
+            name: self.config.guard_folder(name).absolute()
+            for name in self.config.evaluation.guards
+        }
         scoring = ScoringJob(
             directory=self.record.path.absolute(),
             steps=tuple(steps),
@@ -354,9 +309,10 @@ class Work:
             evaluation=self.config.evaluation,
             tokenizer=tokenizer_folder(self.config).absolute(),
             data_dir=Path(self.config.data_dir).absolute(),
-            stores=self.job.stores,
+            stores={**self.job.stores, **guards},
             items=self.record.manifest.items,
             keep=self.config.training.keep_checkpoints,
+            reference=self.job.start_model if self.config.method.kind == "dpo" else None,
             last_step=self.job.checkpoint_steps[-1],
             threads=self.config.execution.threads,
             device=self.config.execution.device,

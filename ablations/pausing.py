@@ -34,7 +34,10 @@ def run_cost(work: Work, step: int) -> dict[str, Any]:
     """Return the cost of a run at ``step``: seconds of all its legs, FLOPs of the whole training."""
     schedule = work.plan.schedule
     tokens = (step - work.plan.first_step) * schedule.tokens_per_step
-    flops = work.config.model.flops_per_token(schedule.sequence_length) * tokens
+    if work.config.method.of_rows:  # rows differ in length
+        flops = work.plan.flops * tokens / schedule.total_tokens
+    else:
+        flops = work.config.model.flops_per_token(schedule.sequence_length) * tokens
     cost = work.earlier.plus(leg_of(work))
     return {
         "train_cpu_seconds": cost.train_cpu_seconds,

@@ -7,7 +7,7 @@ planned on a laptop.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from ablations.mixture.constraints import broken_caps, simulated_slices
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.precision import with_precision
 from ablations.price import Cost, PriceSpec, cost_of
+from ablations.row_plan import guard_problems, in_samples, row_facts, row_flops
 from ablations.training.batching import MicroBatching, on_cuda, plan_micro_batches
 from ablations.training.checkpoints import read_state
 from ablations.training.memory import DEVICE_BYTES, Memory, memory_of
@@ -69,7 +70,7 @@ class Plan:
     learning_rate: LearningRate
     rows: tuple[PlanRow, ...]
     available_tokens: Mapping[str, float]
-    """Source → tokens that a run can read: of the prepared store, or what preparing it should give."""
+    """Source → tokens (sft, dpo: rows) that a run can read: of its store, or what preparing it should give."""
     prepared: Mapping[str, bool]
     """Source → True if a token store exists."""
     to_prepare: Mapping[str, Expected]
@@ -118,6 +119,8 @@ def make_plan(
     config = with_precision(config)
     schedule = config.build_schedule()
     stores, problems = _open_stores(config, schedule)
+    if config.method.of_rows:
+        return _row_plan(config, schedule, stores, problems, price)
     to_prepare = _to_prepare(config, [n for n in schedule.sources if n not in stores], mirror)
     available = {
         name: float(stores[name].num_tokens) if name in stores else to_prepare[name].tokens
@@ -133,11 +136,81 @@ def make_plan(
         schedule, readable, epoch_cap=mixture.epoch_cap, exempt=mixture.epoch_cap_exempt
     )
     problems += _full_run_caps(config, schedule)
-    problems += score_problems(config.evaluation, schedule.sources)
+    problems += [
+        *score_problems(config.evaluation, config.scored_sources()),
+        *guard_problems(config),
+    ]
     first = _first_step(config)
-    steps = config.training.checkpoint_steps(schedule.total_steps, first)
     trained = schedule.total_tokens - first * schedule.tokens_per_step
     flops = float(config.model.flops_per_token(schedule.sequence_length) * trained)
+    return _plan(
+        config,
+        schedule,
+        available=available,
+        prepared=stores.keys(),
+        epochs=schedule.epochs(readable),
+        slices=slices,
+        flops=flops,
+        first=first,
+        problems=problems,
+        to_prepare=to_prepare,
+        price=price,
+    )
+
+
+def _row_plan(
+    config: RunConfig,
+    schedule: Schedule,
+    stores: Mapping[str, TokenStore],
+    problems: list[Problem],
+    price: PriceSpec | None,
+) -> Plan:
+    """Return the plan of a run whose samples are rows; its counts of tokens are counts of rows."""
+    facts = row_facts(config, {name: store.manifest for name, store in stores.items()})
+    in_tokens = config.method.unit == "tokens"
+    sampled = in_samples(schedule, facts) if in_tokens else schedule
+    available = {name: float(fact.rows) for name, fact in facts.items()}
+    mixture = config.mixture
+    problems += broken_caps(
+        sampled, available, epoch_cap=mixture.epoch_cap, exempt=mixture.epoch_cap_exempt
+    )
+    problems += [
+        *score_problems(config.evaluation, config.scored_sources()),
+        *guard_problems(config),
+    ]
+    return _plan(
+        config,
+        schedule,
+        available=available,
+        prepared=stores.keys(),
+        epochs=sampled.epochs(available),
+        slices=None,
+        flops=row_flops(config, sampled, facts),
+        first=0,
+        problems=problems,
+        to_prepare={},
+        price=price,
+    )
+
+
+def _plan(
+    config: RunConfig,
+    schedule: Schedule,
+    *,
+    available: Mapping[str, float],
+    prepared: Collection[str],
+    epochs: Mapping[str, float],
+    slices: Mapping[str, int] | None,
+    flops: float,
+    first: int,
+    problems: list[Problem],
+    to_prepare: Mapping[str, Expected],
+    price: PriceSpec | None,
+) -> Plan:
+    """Return a plan with what every method computes alike."""
+    steps = config.training.checkpoint_steps(
+        schedule.total_steps, first, in_samples=config.method.of_rows
+    )
     learning_rate = config.build_learning_rate(schedule)
     stop, stop_problems = pause_step(config, learning_rate, steps)
     problems += stop_problems
@@ -146,9 +219,9 @@ def make_plan(
         learning_rate=learning_rate,
         rows=_rows(schedule),
         available_tokens=available,
-        prepared={name: name in stores for name in schedule.sources},
+        prepared={name: name in prepared for name in schedule.sources},
         to_prepare=to_prepare,
-        epochs=schedule.epochs(readable),
+        epochs=epochs,
         slices=slices,
         parameters=config.model.parameters,
         embedding_parameters=config.model.embedding_parameters,
@@ -303,7 +376,9 @@ def _open_stores(
         except DataError as error:
             problems += error.problems
             continue
-        if stores[name].manifest.vocab_size > config.model.vocab_size:
+        # A model after pretraining gets rows for the markers that its tokenizer had not.
+        grows = config.method.of_rows
+        if not grows and stores[name].manifest.vocab_size > config.model.vocab_size:
             problems.append(
                 Problem(
                     "model.vocab_size",

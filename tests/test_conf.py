@@ -64,7 +64,8 @@ def test_the_first_real_experiments_break_no_rule(name: str, tmp_path: Path) -> 
 def test_every_schedule_builds(name: str) -> None:
     base = ("mixture=smollm2", "model=smollm2_1b7", "tokenizer=cosmo2", "training=smollm2_1b7")
     demo = name.startswith("demo")
-    run = load(composed(f"schedule={name}", *(() if demo else base)))
+    post = (f"experiment={name}",) if name in ("demo_sft", "demo_dpo") else ()
+    run = load(composed(f"schedule={name}", *(post if demo else base)))
     assert run.build_schedule().total_tokens > 0
 
 

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from ablations.config.method_problems import method_problems
 from ablations.config.options import CarryOut
 from ablations.config.removed import without_removed
 from ablations.data.catalogue import SourceSpec, load_catalogue
 from ablations.data.manifest import store_folder
+from ablations.data.rows.row_specs import RowKind
 from ablations.data.tokenizer import TokenizerSpec
 from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.evaluation.specs import EvaluationSpec
@@ -26,6 +28,7 @@ from ablations.mixture.specs import MixtureSpec, ScheduleSpec
 from ablations.ranges import Interval, Seed
 from ablations.record.identity import folder_problem
 from ablations.training.batching import training_problems
+from ablations.training.method import MethodSpec
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 from ablations.validation import validate
 from ablations.yaml_files import read_yaml, shown_path
@@ -70,7 +73,8 @@ class WarmStartSpec:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     checkpoint: str | None = None
-    """Folder of a training checkpoint; null = random weights."""
+    """Folder of a training checkpoint; null = random weights. sft and dpo need one, and take a transformers
+    folder or the name of a model on the hub too."""
     load_optimizer: bool = True
     """Carry the optimiser's moments over; FineMath's published arms did not."""
     first_step: Annotated[int, Interval(ge=0)] | None = None
@@ -118,6 +122,8 @@ class RunConfig:
     """Batch, optimiser, precision, checkpoints."""
     execution: ExecutionSpec = field(default_factory=ExecutionSpec)
     """Device, ranks and memory; not part of the fingerprint."""
+    method: MethodSpec = field(default_factory=MethodSpec)
+    """What is trained for: texts, conversations or preferences."""
     evaluation: EvaluationSpec
     """Tasks and the score."""
     warm_start: WarmStartSpec = field(default_factory=WarmStartSpec)
@@ -134,9 +140,22 @@ class RunConfig:
         """Return the schedule in whole steps."""
         return self.schedule.build(
             self.mixture,
-            sequence_length=self.training.sequence_length,
+            sequence_length=1 if self.method.of_rows else self.training.sequence_length,
             batch_size=self.training.batch_size,
         )
+
+    def guard_folder(self, source: str) -> Path:
+        """Return the store of a source of the pretraining, whose held-out text is scored as a guard."""
+        tokenizer = self.tokenizer.base or self.tokenizer.name
+        return store_folder(Path(self.data_dir), tokenizer, source)
+
+    def scored_sources(self) -> dict[str, RowKind | None]:
+        """Return the sources whose held-out part is scored, each with the kind of its rows; None = text."""
+        kinds: dict[str, RowKind | None] = {
+            name: rows.kind if (rows := self.source[name].rows) else None
+            for name in self.build_schedule().sources
+        }
+        return {**kinds, **dict.fromkeys(self.evaluation.guards)}
 
     def build_learning_rate(self, schedule: Schedule) -> LearningRate:
         """Return the learning rate over ``schedule``."""
@@ -281,6 +300,7 @@ def _check_across_parts(config: RunConfig) -> None:
         if name is not None and (problem := folder_problem(where, name)):
             problems.append(problem)
     try:
+        problems += method_problems(config)
         schedule = config.build_schedule()
         config.build_learning_rate(schedule)
     except ConfigError as error:

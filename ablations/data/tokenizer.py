@@ -251,15 +251,17 @@ def make_tokenizer(
             )
         return found
     with making_folder(folder) as building:
+        more: dict[str, Any] = {}
         if spec.kind == "chat":
             eos_token, eos_id, size = _add_chat(spec, tokenizers, building)
+            more["base_hash"] = open_tokenizer(tokenizers / str(spec.base)).hash
         else:
             taken = _from_mirror(spec, mirror)
             eos_token, eos_id, size = _BUILDERS[taken.kind](taken, building, texts)
         made = {"spec": _plain(spec), "hash": tokenizer_hash(building), "vocab_size": size}
         kept = [*sorted(building.glob("*.json")), *building.glob(TEMPLATE_FILE)]
         files = {path.name: file_sha256(path) for path in kept}
-        made |= {"eos_token": eos_token, "eos_id": eos_id, "files": files}
+        made |= {"eos_token": eos_token, "eos_id": eos_id, "files": files, **more}
         write_sealed(building / "spec.json", made)
         replace_folder(building, folder)
     return open_tokenizer(folder)

@@ -222,7 +222,7 @@ def _numbered(items: Iterable[Item], prefix: str = "") -> list[Item]:
 def _heldout(source: str, sources: ItemSources) -> list[Item]:
     if source not in sources.stores:
         raise DataError(unknown_name("evaluation", "source", source, sources.stores))
-    folder = Path(sources.stores[source])
+    folder, chars = Path(sources.stores[source]), sources.heldout_chars
     path = folder / HELDOUT
     if not path.exists():
         raise DataError(
@@ -239,9 +239,9 @@ def _heldout(source: str, sources: ItemSources) -> list[Item]:
             )
         )
     items = [
-        {"id": str(row["id"]), "query": row["text"][: sources.heldout_chars]}
+        row if "choices" in row else {"id": str(row["id"]), "query": row["text"][:chars]}
         for row in _json_lines(path)
-        if row["text"]
+        if "choices" in row or row["text"]
     ]
     if not items:
         raise DataError(Problem(str(path), "no held-out documents", found="an empty file"))

@@ -7,24 +7,28 @@ training, so it is refused then.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from ablations.data.rows.row_specs import RowKind
 from ablations.errors import Problem, nearest
 from ablations.evaluation.specs import EvaluationSpec, ScoreTerm
 
 __all__ = ["metric_names", "score_problems", "unmatched"]
 
+Sources = Iterable[str] | Mapping[str, RowKind | None]
+"""Sources whose held-out part is scored; with the kinds of their rows where they have any."""
+
 _SHOWN = 12
 """Most metrics that a message lists."""
 
 
-def metric_names(evaluation: EvaluationSpec, sources: Iterable[str]) -> tuple[str, ...]:
+def metric_names(evaluation: EvaluationSpec, sources: Sources) -> tuple[str, ...]:
     """Return the ``task/metric`` names that a run of ``sources`` is scored on."""
     tasks = evaluation.all_tasks(sources)
     return tuple(f"{name}/{metric}" for name, task in tasks.items() for metric in task.metrics)
 
 
-def score_problems(evaluation: EvaluationSpec, sources: Iterable[str]) -> list[Problem]:
+def score_problems(evaluation: EvaluationSpec, sources: Sources) -> list[Problem]:
     """Return a problem for each term of the score that cannot have a value in a run of ``sources``."""
     names = metric_names(evaluation, sources)
     terms = evaluation.score.terms if evaluation.score else {}

@@ -168,8 +168,9 @@ def _summary(name: str, spec: TaskSpec, items: Sequence[ItemScore]) -> MetricSco
     if not scored:
         return MetricScore(value=None, higher_is_better=higher)
     values = [item.metrics[name] for item in scored]
-    # Bits per byte of a text are counted over all bytes: a long document weighs more than a short one.
-    weights = [item.num_bytes if spec.form == "rolling" else 1 for item in scored]
+    # Bits per byte of held-out text are counted over all bytes: a long document or answer weighs more.
+    by_bytes = spec.form == "rolling" or (name == "bpb" and spec.source is not None)
+    weights = [item.num_bytes if by_bytes else 1 for item in scored]
     value, stderr = _weighted_mean(values, weights)
     choice = name in ("acc", "acc_char")
     baselines = [one.length_baseline for one in scored if not math.isnan(one.length_baseline)]
@@ -195,13 +196,13 @@ def _weighted_mean(values: Sequence[float], weights: Sequence[float]) -> tuple[f
 
 
 def _chance(name: str, spec: TaskSpec, items: Sequence[ItemScore]) -> float | None:
-    if name == "bpb":
+    if name in ("bpb", "margin", "dpo_loss"):
         return None
     if spec.chance is not None:
         return spec.chance
     if name in ("acc", "acc_char"):
         return math.fsum(1.0 / item.num_choices for item in items) / len(items)
-    return 0.0
+    return 0.5 if name == "reward_acc" else 0.0
 
 
 def write_details(path: Path, items: Sequence[ItemScore], metrics: Sequence[str]) -> None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.data.manifest import StoreManifest
+from ablations.data.rows.row_specs import RowKind
 from ablations.errors import CheckpointError, EvaluationError, Problem, UserError
 from ablations.evaluation.items import ItemSources, Pool, load_items, rank
 from ablations.evaluation.results import (
@@ -62,6 +64,8 @@ class ScoringPlace:
     items: Mapping[str, str] = field(default_factory=dict)
     """Digests that the items must have, as :func:`~ablations.evaluation.items.item_digests` returns them;
     empty = no check."""
+    reference: Path | None = None
+    """Model that preferences are scored against: the one that a DPO run began from; None = no margins."""
     device: str = "cpu"
     """``cpu``, ``cuda`` or ``cuda:<n>``."""
     dtype: str | None = None
@@ -97,6 +101,7 @@ def score_checkpoints(
         network = _load(folder, place)
         if suite is None or not suite.serves(folder):
             suite = _Suite(folder, network, spec, place)
+            suite.refer(place)
         yield _score_one(suite, step, network, details, began, watch)
 
 
@@ -144,7 +149,7 @@ class _Suite:
         from ablations.evaluation.lighteval import MemoryModel
 
         self.spec = spec
-        self.specs = spec.all_tasks(place.stores)
+        self.specs = spec.all_tasks({name: _row_kind(path) for name, path in place.stores.items()})
         self.failed: dict[str, str] = {}
         self.tasks: dict[str, SuiteTask] = {}
         self._made_for = _tokenizer_and_window(folder)
@@ -173,6 +178,17 @@ class _Suite:
         for name, task in self.specs.items():
             self._build(name, task, sources)
 
+    def refer(self, place: ScoringPlace) -> None:
+        """Score the pairs of preference tasks with the reference model, if there is one."""
+        from ablations.evaluation.lighteval import refer_to
+
+        tasks = [task for task in self.tasks.values() if task.spec.form == "preference"]
+        if place.reference is None or not tasks:
+            return
+        self.model.use(_load(Path(place.reference), place))
+        for task in tasks:
+            refer_to(task, self.model)
+
     def serves(self, folder: Path) -> bool:
         """Check that ``folder`` has the tokenizer and the window that this suite was made for."""
         return _tokenizer_and_window(folder) == self._made_for
@@ -185,6 +201,15 @@ class _Suite:
             self.tasks[name] = build_task(name, task, pools)
         except Exception as error:  # one broken task must not stop the others
             self.failed[name] = _one_line(error)
+
+
+def _row_kind(store: Path) -> RowKind | None:
+    """Return the kind of a store's rows; None for text, and for a store that cannot be read."""
+    try:
+        rows = StoreManifest.read(store).rows
+    except UserError:
+        return None  # its task says so
+    return rows.kind if rows else None
 
 
 def training_separator(folder: Path) -> int | None:

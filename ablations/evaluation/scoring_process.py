@@ -49,6 +49,8 @@ class ScoringJob:
     """Identity of the items when the run began."""
     keep: KeepCheckpoints
     """Scored checkpoints and exports that stay."""
+    reference: str | None = None
+    """Model that preferences are scored against, a folder or a name on the hub; None = there is none."""
     threads: int | None = None
     """Threads of torch; None = the cores of this process."""
     device: Device = "auto"
@@ -131,6 +133,7 @@ def score_here(job: ScoringJob, advance: Advance) -> float:
             data_dir=job.data_dir,
             stores=job.stores,
             items=job.items,
+            reference=_reference(job),
             device=resolved_device(job.device),
             dtype=job.dtype,
         )
@@ -152,6 +155,7 @@ def _exports(job: ScoringJob, record: RunRecord) -> tuple[dict[int, Path], dict[
     Raises:
         CheckpointError: the last one cannot be exported.
     """
+    from ablations.training.checkpoints import is_transformers
     from ablations.training.export import export_checkpoint, tidy_exports
 
     tidy_exports(record.exports_dir)
@@ -165,6 +169,9 @@ def _exports(job: ScoringJob, record: RunRecord) -> tuple[dict[int, Path], dict[
         if step in scored:
             continue
         checkpoint = record.checkpoints_dir / str(step)
+        if is_transformers(checkpoint):  # of sft and dpo: scored as it is
+            exports[step] = checkpoint
+            continue
         try:
             exports[step] = export_checkpoint(checkpoint, record.export(step), job.tokenizer)
         except CheckpointError as error:
@@ -181,6 +188,15 @@ def resolved_device(asked: Device) -> str:
     if asked != "auto":
         return asked
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _reference(job: ScoringJob) -> Path | None:
+    """Return the folder of the model that a DPO run began from."""
+    if job.reference is None:
+        return None
+    from ablations.training.started import started_from
+
+    return started_from(job.directory, job.reference)
 
 
 def _retire(job: ScoringJob, record: RunRecord) -> None:

@@ -7,6 +7,7 @@
     │                               generative greedy text, compared with the reference
     │                               code       greedy text, run against its tests
     │                               rolling    every token of a text
+    │                               preference a chosen and a rejected answer, against a reference model
     └── score: ScoreRule            weighted mean of metrics, each rescaled by chance if set
 
 A prompt is a template over the fields of an item (``docs/evaluation.md``)::
@@ -21,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from ablations.data.rows.row_specs import RowKind
 from ablations.errors import ConfigError, Problem, nearest
 
 __all__ = [
@@ -38,7 +40,7 @@ __all__ = [
     "TaskSpec",
 ]
 
-Form = Literal["cloze", "letters", "generative", "code", "rolling"]
+Form = Literal["cloze", "letters", "generative", "code", "rolling", "preference"]
 Match = Literal["text", "number", "latex"]
 Direction = Literal["maximize", "minimize"]
 
@@ -48,6 +50,7 @@ METRICS: Mapping[Form, tuple[str, ...]] = {
     "generative": ("exact_match", "bpb"),
     "code": ("pass_at_1", "bpb"),
     "rolling": ("bpb",),
+    "preference": ("margin", "reward_acc", "dpo_loss", "bpb", "acc", "acc_char"),
 }
 """Form → metrics that it can be scored by."""
 
@@ -57,10 +60,20 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
     "exact_match": True,
     "pass_at_1": True,
     "bpb": False,
+    "margin": True,
+    "reward_acc": True,
+    "dpo_loss": False,
 }
 
 HELDOUT_PREFIX = "heldout_"
 """Prefix of the tasks of held-out documents, ``heldout_<source>``."""
+
+_HELDOUT_FORMS: Mapping[RowKind | None, tuple[Form, tuple[str, ...]]] = {
+    None: ("rolling", ("bpb",)),
+    "conversations": ("generative", ("bpb",)),
+    "preferences": ("preference", ("margin", "reward_acc", "dpo_loss", "bpb")),
+}
+"""Kind of a source's rows → form and metrics of its held-out task."""
 
 PROMPT_FIELDS = ("query", "question", "passage", "subject", "options")
 """Names that a prompt template may use; ``options`` are the choices on lettered lines."""
@@ -103,7 +116,8 @@ class TaskSpec:
     shots_items: str | None = None
     """Item file of the few-shot examples; null = examples are set aside from ``items``."""
     source: str | None = None
-    """Source whose held-out documents are the items; for ``rolling`` only."""
+    """Source whose held-out documents are the items: ``rolling`` of text, ``generative`` of conversations,
+    ``preference`` of pairs."""
     prompt: str = "{query}"
     """Template of the prompt over the fields of an item."""
     metrics: tuple[str, ...]
@@ -130,9 +144,14 @@ class TaskSpec:
         if self.form == "rolling":
             if not (self.source or self.items or self.hub):
                 yield Problem("source", "a rolling task needs a source or an item file")
-        elif self.source is not None:
-            yield Problem("source", "only rolling tasks read held-out documents", found=self.form)
-        elif not (self.hub or self.items):
+        elif self.source is not None and self.form not in ("generative", "preference"):
+            yield Problem(
+                "source",
+                "this form does not read held-out documents",
+                found=self.form,
+                allowed="rolling, generative, preference",
+            )
+        elif not (self.hub or self.items or self.source):
             yield Problem("items", "a task needs items", do="name an item file or hub data")
         if self.shots and self.hub and not self.hub.shots_split:
             yield Problem("hub.shots_split", "few-shot examples need a split", found=self.shots)
@@ -245,6 +264,9 @@ class EvaluationSpec:
     """Data that a task reads if it names both: item files (offline) or hub data sets."""
     heldout: bool = True
     """Add a task ``heldout_<source>`` for the held-out documents of each source of the run."""
+    guards: tuple[str, ...] = ()
+    """method=sft and dpo: sources of the pretraining that have a task ``heldout_<source>`` too: what the
+    model forgets shows there."""
     max_items: int | None = None
     """Most items of a task to score: a fixed shuffle is cut, so smaller cuts are subsets of larger ones."""
     heldout_max_items: int | None = None
@@ -276,18 +298,27 @@ class EvaluationSpec:
         if problems:
             raise ConfigError(problems)
 
-    def all_tasks(self, sources: Iterable[str] = ()) -> dict[str, TaskSpec]:
-        """Return the suite and, if ``heldout`` is set, the held-out task of each of ``sources``."""
+    def all_tasks(
+        self, sources: Iterable[str] | Mapping[str, RowKind | None] = ()
+    ) -> dict[str, TaskSpec]:
+        """Return the suite and, if ``heldout`` is set, the held-out task of each of ``sources``.
+
+        Args:
+            sources: Names, or names with the kind of their rows: answers of conversations and pairs of
+                preferences are scored, of text every token.
+        """
         tasks = dict(self.tasks)
+        kinds = sources if isinstance(sources, Mapping) else dict.fromkeys(sources)
         if self.heldout:
-            for source in sources:
+            for source, kind in kinds.items():
+                form, metrics = _HELDOUT_FORMS[kind]
                 tasks.setdefault(
                     HELDOUT_PREFIX + source,
                     TaskSpec(
-                        form="rolling",
+                        form=form,
                         domain=source,
                         source=source,
-                        metrics=("bpb",),
+                        metrics=metrics,
                         max_items=self.heldout_max_items,
                     ),
                 )

@@ -17,7 +17,7 @@ from ablations.errors import AuditError
 from ablations.mixture.sampler import Placement
 from ablations.mixture.schedule import Schedule
 
-__all__ = ["Audit", "AuditRow", "WindowCounts", "audit"]
+__all__ = ["Audit", "AuditRow", "WindowCounts", "audit", "audit_rows"]
 
 
 class WindowCounts:
@@ -45,7 +45,10 @@ class AuditRow:
     tokens: int
     """Trained tokens read."""
     windows: int
-    """Windows read."""
+    """Windows read; sft, dpo: rows."""
+    realised_other: float | None = None
+    """sft, dpo: share in the other unit: of tokens that the loss counted, where samples were asked for, and
+    the other way round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,11 @@ class Audit:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as ``audit.json`` holds them."""
-        return asdict(self)
+        plain = asdict(self)
+        for row in plain["stages"]:
+            if row["realised_other"] is None:
+                del row["realised_other"]
+        return plain
 
     def require(self) -> None:
         """Raise :class:`AuditError` unless every gap is within the tolerance."""
@@ -116,3 +123,55 @@ def audit(
         for name, count in zip(schedule.sources, per_source, strict=True)
     }
     return Audit(ok=ok, tolerance=tolerance, stages=rows, epochs=epochs)
+
+
+def audit_rows(
+    schedule: Schedule,
+    rows: npt.NDArray[np.int64],
+    tokens: npt.NDArray[np.int64],
+    available: Mapping[str, int],
+    *,
+    unit: str,
+    longest: int,
+) -> Audit:
+    """Compare rows trained on with the schedule, in samples and in tokens.
+
+    A share of samples is exact within one row; a share of tokens within one row of the longest.
+
+    Args:
+        schedule: In samples; its weights are shares of ``unit``.
+        rows: Rows [stage, source].
+        tokens: Tokens that the loss counted [stage, source].
+        available: Source → rows that it has.
+        unit: ``samples`` or ``tokens``.
+        longest: Most tokens of a row.
+    """
+    found, ok, tolerance = [], True, 0.0
+    for stage, read, counted in zip(schedule.stages, rows, tokens, strict=True):
+        if not read.sum():
+            continue  # a run stopped before this stage
+        asked_of = (read, counted) if unit == "samples" else (counted, read)
+        shares, others = (part / max(1, int(part.sum())) for part in asked_of)
+        allowed = (1 if unit == "samples" else longest) / max(1, int(asked_of[0].sum())) + 1e-9
+        tolerance = max(tolerance, allowed)
+        for k, name in enumerate(schedule.sources):
+            asked = stage.mixture.get(name, 0.0)
+            within = abs(float(shares[k]) - asked) <= allowed
+            ok = ok and within and (asked > 0 or not read[k])
+            found.append(
+                AuditRow(
+                    stage=stage.name,
+                    source=name,
+                    asked=asked,
+                    realised=float(shares[k]),
+                    tokens=int(counted[k]),
+                    windows=int(read[k]),
+                    realised_other=float(others[k]),
+                )
+            )
+    per_source = rows.sum(axis=0).tolist()
+    epochs = {
+        name: count / available[name] if available.get(name) else 0.0
+        for name, count in zip(schedule.sources, per_source, strict=True)
+    }
+    return Audit(ok=ok, tolerance=tolerance, stages=found, epochs=epochs)

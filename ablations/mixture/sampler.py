@@ -175,6 +175,12 @@ class Sampler:
         ]
         return _take(parts, which * _BLOCK + index % _BLOCK)
 
+    def rows_of(self, source: int, places: Ints) -> tuple[Ints, Ints]:
+        """Return epoch and window of the samples that come ``places``-th of one source, in any stage."""
+        epoch, offset = np.divmod(places, self._limits[source])
+        number = np.full(places.shape, source, dtype=np.int64)
+        return epoch, self._window(number, epoch, offset)
+
     def _consecutive(self, start: int, stop: int) -> Placement:
         """Samples ``start`` to ``stop - 1``."""
         index = np.arange(start, stop, dtype=np.int64)

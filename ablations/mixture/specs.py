@@ -171,6 +171,8 @@ class ScheduleSpec:
 
     total_tokens: float | None = None
     """Tokens of all stages; null = the sum of the stages' ``tokens``."""
+    total_samples: float | None = None
+    """method=sft and dpo, instead of ``total_tokens``: conversations or pairs of all stages."""
     stages: Mapping[str, StageSpec] = field(default_factory=lambda: {"main": StageSpec(share=1.0)})
     """Name → stage, in order of training."""
     lr: LearningRateSpec = field(default_factory=LearningRateSpec)
@@ -184,16 +186,21 @@ class ScheduleSpec:
             Problem(f"schedule.{name}", "not a budget", found=value, allowed="> 0, finite")
             for name, value in (
                 ("total_tokens", self.total_tokens),
+                ("total_samples", self.total_samples),
                 ("full_tokens", self.full_tokens),
             )
             if value is not None and not 0 < value < math.inf
         ]
+        if self.total_tokens is not None and self.total_samples is not None:
+            problems.append(
+                Problem("schedule.total_samples", "give it or schedule.total_tokens, one of them")
+            )
         for name, stage in self.stages.items():
             if (stage.share is None) == (stage.tokens is None):
                 problems.append(
                     Problem(f"schedule.stages.{name}", "give a share or tokens, one of them")
                 )
-            elif stage.share is not None and self.total_tokens is None:
+            elif stage.share is not None and self.total is None:
                 problems.append(
                     Problem("schedule.total_tokens", f"needed by the share of stage {name!r}")
                 )
@@ -214,24 +221,28 @@ class ScheduleSpec:
             if not (math.isfinite(budget) and budget > 0)
         ]
         total = math.fsum(self.budgets().values())
-        if (
-            not bad
-            and self.total_tokens is not None
-            and not math.isclose(total, self.total_tokens, rel_tol=1e-6)
-        ):
+        if not bad and self.total is not None and not math.isclose(total, self.total, rel_tol=1e-6):
             bad.append(
                 Problem(
                     "schedule.stages",
                     "the stages' budgets do not add up to schedule.total_tokens",
                     found=f"{total:.8g} tokens",
-                    allowed=f"{self.total_tokens:.8g}",
+                    allowed=f"{self.total:.8g}",
                 )
             )
         return bad
 
+    @property
+    def total(self) -> float | None:
+        """Return the budget of all stages, in tokens or, where it is stated so, in samples."""
+        return self.total_tokens if self.total_samples is None else self.total_samples
+
     def budgets(self) -> dict[str, float]:
-        """Return stage → tokens; a stage of the rest takes what the others leave of the total."""
-        total = self.total_tokens or 0.0
+        """Return stage → tokens, or samples where the total counts them.
+
+        A stage of the rest takes what the others leave of the total.
+        """
+        total = self.total or 0.0
         taken: dict[str, float | None] = {
             name: stage.tokens
             if stage.tokens is not None

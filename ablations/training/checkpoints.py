@@ -10,6 +10,8 @@
         .partial/            left by a killed writer; the next writer removes it
         damaged-80/          files differ from what was written; kept, and never read again
 
+Checkpoints of sft and dpo are transformers folders with TRL's optimiser and our ``state.json`` beside it.
+
 nanotron writes ``model_config.json`` last, so a folder without a readable one is incomplete, also if another
 program wrote it. ``latest.txt`` is not used: nanotron truncates it before it writes it.
 """
@@ -38,6 +40,7 @@ __all__ = [
     "checkpoint_steps",
     "delete",
     "is_referenced",
+    "is_transformers",
     "is_whole",
     "model_config",
     "newest",
@@ -103,7 +106,9 @@ class CheckpointState:
     """torch threads of a CPU rank: another number changes the last bits of a loss."""
     micro_batch_size: int
     windows: tuple[tuple[int, ...], ...]
-    """Windows read [stage][source]."""
+    """Windows read [stage][source]; of sft and dpo, rows."""
+    supervised: tuple[tuple[int, ...], ...] | None = None
+    """sft, dpo: tokens that the loss counted [stage][source]."""
 
 
 def checkpoint_steps(folder: Path) -> tuple[int, ...]:
@@ -125,12 +130,27 @@ def is_whole(checkpoint: Path) -> bool:
 def _has_all(checkpoint: Path) -> bool:
     """Do the same as :func:`is_whole`, but raise OSError if a file exists and cannot be read."""
     try:
+        if is_transformers(checkpoint):
+            return _has_all_of_trl(checkpoint)
         json.loads((checkpoint / "model_config.json").read_bytes())
         read_json(checkpoint / "checkpoint_metadata.json")
         tensors = list((checkpoint / "model").rglob("*.safetensors"))
         return bool(tensors) and all(map(_is_complete, tensors))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return False
+
+
+def is_transformers(checkpoint: Path) -> bool:
+    """Return whether a checkpoint is a transformers folder, as sft and dpo write it."""
+    return (checkpoint / "config.json").is_file()
+
+
+def _has_all_of_trl(checkpoint: Path) -> bool:
+    """Return whether a checkpoint of sft or dpo is complete; state.json is written last."""
+    json.loads((checkpoint / "config.json").read_bytes())
+    read_json(checkpoint / "state.json")
+    tensors = list(checkpoint.glob("*.safetensors"))
+    return bool(tensors) and all(map(_is_complete, tensors))
 
 
 def _is_complete(file: Path) -> bool:
@@ -187,7 +207,9 @@ def read_state(checkpoint: Path) -> CheckpointState | None:
         stored: dict[str, Any] = read_json(file)
         topology = Topology(**stored.pop("topology"))
         windows = tuple(tuple(row) for row in stored.pop("windows"))
-        return CheckpointState(topology=topology, windows=windows, **stored)
+        counted = stored.pop("supervised", None)
+        supervised = None if counted is None else tuple(tuple(row) for row in counted)
+        return CheckpointState(topology=topology, windows=windows, supervised=supervised, **stored)
     except (KeyError, TypeError, AttributeError) as error:
         raise DamagedError(
             Problem(str(file), "damaged: not the state of a checkpoint", found=error)
@@ -196,7 +218,10 @@ def read_state(checkpoint: Path) -> CheckpointState | None:
 
 def write_state(checkpoint: Path, state: CheckpointState) -> None:
     """Add the platform's state and the checksums of all files to a checkpoint that is not yet renamed."""
-    write_sealed(checkpoint / "state.json", asdict(state))
+    plain = asdict(state)
+    if state.supervised is None:
+        del plain["supervised"]
+    write_sealed(checkpoint / "state.json", plain)
     write_checksums(checkpoint, leave_out=_REFERENCES)
 
 
@@ -230,7 +255,8 @@ def _some(wrong: Sequence[str]) -> str:
 
 
 def _is_weights(name: str) -> bool:
-    return name.startswith("model/") or name == "model_config.json"
+    of_trl = name == "config.json" or name.endswith(".safetensors")
+    return name.startswith("model/") or name == "model_config.json" or of_trl
 
 
 def set_damaged_aside(folder: Path) -> dict[int, str]:
@@ -332,7 +358,8 @@ def prune(
 def delete(checkpoint: Path) -> None:
     """Remove a checkpoint.
 
-    ``model_config.json`` goes first: if the process dies here, the rest does not count as a checkpoint.
+    The model's config goes first: if the process dies here, the rest does not count as a checkpoint.
     """
-    (checkpoint / "model_config.json").unlink()
+    name = "config.json" if is_transformers(checkpoint) else "model_config.json"
+    (checkpoint / name).unlink()
     shutil.rmtree(checkpoint)

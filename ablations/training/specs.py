@@ -166,7 +166,7 @@ class TrainingSpec:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     sequence_length: int
-    """Trained tokens of each sample."""
+    """Trained tokens of each sample; sft, dpo: most tokens of a row."""
     batch_size: int
     """Samples of each optimiser step, over all ranks and micro-batches."""
     peak_lr: float
@@ -189,7 +189,8 @@ class TrainingSpec:
     intra_document_masking: bool = False
     """Let a token attend only to its own document; positions then restart with each document."""
     checkpoints: int | tuple[int, ...] = 1
-    """Checkpoints to score: a number of evenly spaced ones, or token counts. The last step always has one."""
+    """Checkpoints to score: a number of evenly spaced ones, or token counts (sft, dpo: samples). The last
+    step always has one."""
     keep_checkpoints: KeepCheckpoints = "all"
     """Scored checkpoints to keep: all, last (the newest), none (after the end of the run). A checkpoint that
     is not scored, or that another run began from, is always kept."""
@@ -244,8 +245,12 @@ class TrainingSpec:
         """Return the trained tokens of one optimiser step."""
         return self.batch_size * self.sequence_length
 
-    def checkpoint_steps(self, total_steps: int, first_step: int = 0) -> tuple[int, ...]:
+    def checkpoint_steps(
+        self, total_steps: int, first_step: int = 0, *, in_samples: bool = False
+    ) -> tuple[int, ...]:
         """Return the steps after which a checkpoint is saved, ascending; the last one is ``total_steps``.
+
+        With ``in_samples``, a list of ``checkpoints`` counts samples instead of tokens.
 
         >>> TrainingSpec(sequence_length=8, batch_size=4, peak_lr=1e-3, checkpoints=3).checkpoint_steps(10)
         (3, 7, 10)
@@ -255,7 +260,8 @@ class TrainingSpec:
             count = self.checkpoints
             asked = [first_step + round(spread * (i + 1) / count) for i in range(count)]
         else:
-            asked = [round(tokens / self.tokens_per_step) for tokens in self.checkpoints]
+            size = self.batch_size if in_samples else self.tokens_per_step
+            asked = [round(tokens / size) for tokens in self.checkpoints]
         inside = {step for step in asked if first_step < step < total_steps}
         return (*sorted(inside), total_steps)
 

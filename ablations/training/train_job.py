@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ablations.errors import ConfigError, Problem
 from ablations.files import finite_or_none
 from ablations.mixture.schedule import LearningRate, Schedule
+from ablations.training.method import MethodSpec
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 
 __all__ = ["StepRow", "TrainJob", "TrainOutcome", "WarmStart", "Watch"]
@@ -57,14 +58,23 @@ class TrainJob:
     warm_start: WarmStart | None = None
     stop_step: int | None = None
     """Step after which the training pauses, one of ``checkpoint_steps``; None = it goes to its end."""
+    method: MethodSpec = field(default_factory=MethodSpec)
+    """What is trained for; it decides the trainer."""
+    start_model: str | None = None
+    """Model that sft and dpo begin from: a transformers folder, a checkpoint of this platform, or the name
+    of a model on the hub."""
+    tokenizer: Path | None = None
+    """Folder of the tokenizer, which sft and dpo write into their checkpoints."""
 
     def __post_init__(self) -> None:
         if problems := [*self._shape_problems(), *self._step_problems()]:
             raise ConfigError(problems)
 
     def _shape_problems(self) -> list[Problem]:
+        # A row is one sample of the schedule, of any length up to training.sequence_length.
+        length = 1 if self.method.of_rows else self.training.sequence_length
         pairs = {
-            "sequence_length": (self.schedule.sequence_length, self.training.sequence_length),
+            "sequence_length": (self.schedule.sequence_length, length),
             "batch_size": (self.schedule.batch_size, self.training.batch_size),
         }
         problems = [
@@ -81,6 +91,15 @@ class TrainJob:
     def _step_problems(self) -> list[Problem]:
         total = self.schedule.total_steps
         problems = []
+        if total % self.method.rounds:
+            problems.append(
+                Problem(
+                    "method.rounds",
+                    "does not divide the steps of the schedule",
+                    found=f"{total} steps in {self.method.rounds} rounds",
+                    do="give the schedule a multiple of rounds × training.batch_size samples",
+                )
+            )
         if self.learning_rate.total_steps != total:
             problems.append(
                 Problem(
@@ -172,6 +191,8 @@ class TrainOutcome:
     """Steps of the complete checkpoints on disk, ascending."""
     windows: tuple[tuple[int, ...], ...] | None = None
     """Windows that were read [stage][source of ``schedule.sources``] up to the last checkpoint."""
+    supervised: tuple[tuple[int, ...], ...] | None = None
+    """sft, dpo: tokens that the loss counted [stage][source], up to the last checkpoint."""
     cpu_seconds: float = 0.0
     """CPU time of the worker processes of this call."""
     device: str = "cpu"

@@ -82,7 +82,20 @@ class Definition:
 def shared_config(plain: Mapping[str, Any], searched: Sequence[str]) -> dict[str, Any]:
     """Return the part of a composed config that all runs of a study share."""
     kept = {key: value for key, value in plain.items() if key not in (*_ELSEWHERE, *_OTHER)}
-    return {key: _without(value, key, set(searched)) for key, value in kept.items()}
+    return {
+        key: _without(value, key, set(searched)) for key, value in _without_unused(kept).items()
+    }
+
+
+def _without_unused(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out options that were added after studies had been begun, where they have no effect."""
+    kept = dict(config)
+    if (kept.get("method") or {}).get("kind") == "pretrain":
+        del kept["method"]
+    evaluation = kept.get("evaluation")
+    if isinstance(evaluation, Mapping) and not evaluation.get("guards"):
+        kept["evaluation"] = {key: v for key, v in evaluation.items() if key != "guards"}
+    return kept
 
 
 def _without(value: Any, path: str, searched: set[str]) -> Any:
@@ -191,7 +204,7 @@ def _part(definition: Definition, name: str) -> Any:
     """Return a part of a definition without what is not compared: the decision, options of commands."""
     value = getattr(definition, name)
     if name == "config":
-        return {key: inner for key, inner in value.items() if key not in _OTHER}
+        return _without_unused({key: inner for key, inner in value.items() if key not in _OTHER})
     if name == "task_quality":
         return {key: inner for key, inner in value.items() if key != "decision"}
     return value

@@ -85,7 +85,7 @@ def measured_problems(spec: SearchSpec, run: RunConfig) -> list[Problem]:
     """Return a problem for each objective and constraint that the runs will not measure."""
     from ablations.evaluation.metric_matching import metric_names
 
-    names = metric_names(run.evaluation, run.build_schedule().sources)
+    names = metric_names(run.evaluation, run.scored_sources())
     patterns_of = {f"search.objectives.{name}": o.metrics for name, o in spec.objectives.items()}
     patterns_of |= {f"search.constraints.{name}": c.metrics for name, c in spec.constraints.items()}
     return [
@@ -123,7 +123,7 @@ def require_measured(
     from ablations.evaluation.metric_matching import score_problems
 
     run = load(naming_every_source(base, spec.space), config_dirs)
-    sources = run.build_schedule().sources
+    sources = run.scored_sources()
     if problems := [*score_problems(run.evaluation, sources), *measured_problems(spec, run)]:
         raise ConfigError(problems)
 

@@ -88,7 +88,7 @@ def test_a_value_of_one_task_can_be_overridden() -> None:
         ({"metrics": ("exact_match",)}, "no such metric"),
         ({"form": "generative", "metrics": ("exact_match",)}, "max_new_tokens"),
         ({"items": None}, "needs items"),
-        ({"source": "wiki"}, "only rolling"),
+        ({"source": "wiki"}, "does not read held-out documents"),
         ({"form": "rolling", "items": None, "metrics": ("bpb",)}, "needs a source"),
         ({"form": "letters"}, "shows the options"),
         ({"prompt": "{qestion}"}, "unknown field"),

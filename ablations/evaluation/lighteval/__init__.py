@@ -13,9 +13,14 @@ from __future__ import annotations
 import logging
 
 from ablations.evaluation.lighteval.lighteval_model import MemoryModel
-from ablations.evaluation.lighteval.lighteval_tasks import SuiteTask, build_task, sample_metrics
+from ablations.evaluation.lighteval.lighteval_tasks import (
+    SuiteTask,
+    build_task,
+    refer_to,
+    sample_metrics,
+)
 
-__all__ = ["MemoryModel", "SuiteTask", "build_task", "sample_metrics"]
+__all__ = ["MemoryModel", "SuiteTask", "build_task", "refer_to", "sample_metrics"]
 
 # It warns of each generated answer without an expression in it, which for a small model is all of them.
 logging.getLogger("lighteval").setLevel(logging.ERROR)

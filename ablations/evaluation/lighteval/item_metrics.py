@@ -32,7 +32,14 @@ with clean_import.undisturbed():
     from lighteval.tasks.requests import Doc, SamplingMethod
     from lighteval.utils.language import Language
 
-__all__ = ["build_metrics", "prompt_of"]
+__all__ = ["EVALUATION_BETA", "REFERENCE", "build_metrics", "prompt_of"]
+
+REFERENCE = "reference"
+"""Key of a document's ``specific``: the reference model's log-probabilities of its choices."""
+
+EVALUATION_BETA = 0.1
+"""Weight of the margin in the held-out DPO loss: that of the paper (arXiv 2305.18290), whatever beta a run
+was trained with, so that runs of different betas can be compared."""
 
 
 def prompt_of(doc: Doc) -> Prompt:
@@ -60,6 +67,28 @@ class _TextBitsPerByte(SampleLevelComputation):  # type: ignore[misc]
 
     def compute(self, doc: Doc, model_response: ModelResponse, **_: Any) -> float:
         return -float(sum(model_response.logprobs)) / math.log(2) / len(doc.query.encode())
+
+
+class _Margin(SampleLevelComputation):  # type: ignore[misc]
+    """A function of the nats that the chosen answer gained over the rejected one, against the reference."""
+
+    def __init__(self, function: Callable[[float], float]) -> None:
+        self._function = function
+
+    def compute(self, doc: Doc, model_response: ModelResponse, **_: Any) -> float:
+        reference = doc.specific.get(REFERENCE)
+        if reference is None:
+            return math.nan
+        chosen, rejected = (
+            float(own) - float(before)
+            for own, before in zip(model_response.logprobs[:2], reference[:2], strict=True)
+        )
+        return self._function(chosen - rejected)
+
+
+def _dpo_loss(margin: float) -> float:
+    """Return -log sigmoid(beta · margin)."""
+    return float(np.logaddexp(0.0, -EVALUATION_BETA * margin))
 
 
 class _PassesTests(SampleLevelComputation):  # type: ignore[misc]
@@ -124,6 +153,11 @@ _METRICS: Mapping[str, Callable[[TaskSpec], SampleLevelMetric]] = {
         "acc_char", LoglikelihoodAcc(_CHARACTERS), SamplingMethod.LOGPROBS
     ),
     "bpb": _bpb,
+    "margin": lambda spec: _metric("margin", _Margin(float), SamplingMethod.LOGPROBS),
+    "reward_acc": lambda spec: _metric(
+        "reward_acc", _Margin(lambda margin: float(margin > 0)), SamplingMethod.LOGPROBS
+    ),
+    "dpo_loss": lambda spec: _metric("dpo_loss", _Margin(_dpo_loss), SamplingMethod.LOGPROBS),
     "exact_match": lambda spec: _metric("exact_match", _match(spec), SamplingMethod.GENERATIVE),
     "pass_at_1": lambda spec: _metric("pass_at_1", _PassesTests(), SamplingMethod.GENERATIVE),
 }

@@ -158,6 +158,8 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
             pairs = [(context, choices)]
         if doc.unconditioned_query is not None:
             pairs.append((doc.unconditioned_query, choices))
+        if prompt.exact:
+            return pairs
         return [_move_space(context, texts) for context, texts in pairs]
 
     def _windows(self, docs: list[Doc]) -> tuple[list[list[int]], Prepared]:

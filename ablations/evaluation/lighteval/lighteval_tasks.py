@@ -10,7 +10,7 @@ from typing import Any
 from ablations.evaluation.dataset_readers import Item
 from ablations.evaluation.items import Pool, group_of
 from ablations.evaluation.lighteval import clean_import
-from ablations.evaluation.lighteval.item_metrics import build_metrics, prompt_of
+from ablations.evaluation.lighteval.item_metrics import REFERENCE, build_metrics, prompt_of
 from ablations.evaluation.lighteval.lighteval_model import MemoryModel
 from ablations.evaluation.prompts import longest_choice, make_prompt
 from ablations.evaluation.results import ItemScore
@@ -23,7 +23,7 @@ with clean_import.undisturbed():
     from lighteval.tasks.lighteval_task import LightevalTask, LightevalTaskConfig
     from lighteval.tasks.requests import Doc, SamplingMethod
 
-__all__ = ["SuiteTask", "build_task", "sample_metrics"]
+__all__ = ["SuiteTask", "build_task", "refer_to", "sample_metrics"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,14 @@ class _PromptFunction:
         )
 
 
+def refer_to(task: SuiteTask, model: MemoryModel) -> None:
+    """Keep the log-probabilities that the weights in ``model`` give the choices, as the reference's."""
+    with clean_import.undisturbed():
+        responses = model.respond(SamplingMethod.LOGPROBS, task.docs)
+    for doc, response in zip(task.docs, responses, strict=True):
+        doc.specific[REFERENCE] = tuple(response.logprobs)
+
+
 def sample_metrics(task: SuiteTask, model: MemoryModel) -> list[ItemScore]:
     """Score each item of ``task`` with the weights that ``model`` uses now."""
     values: list[dict[str, float]] = [{} for _ in task.docs]
@@ -115,7 +123,7 @@ def _item_score(
 ) -> ItemScore:
     prompt = prompt_of(doc)
     rolling = task.spec.form == "rolling"
-    chosen = task.spec.form in ("cloze", "letters")
+    chosen = task.spec.form in ("cloze", "letters", "preference")
     answers = [response[index] for response in responses.values()]
     logprobs = responses.get(SamplingMethod.LOGPROBS)
     generated = responses.get(SamplingMethod.GENERATIVE)

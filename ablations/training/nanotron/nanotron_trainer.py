@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-
-from ablations.errors import AblationError, ConfigError, TrainingError
-from ablations.files import LineTail, mend_lines
+from ablations.errors import ConfigError
 from ablations.training.batching import training_problems
-from ablations.training.checkpoints import reference, remove_torn, set_damaged_aside
-from ablations.training.nanotron.outcome import failure, outcome_of, training_lock
+from ablations.training.checkpoints import reference
 from ablations.training.resume import Start, find_start
-from ablations.training.run_logger import Logbook
-from ablations.training.train_job import StepRow, TrainJob, TrainOutcome, Watch
-from ablations.training.training_process import Task, run_in_worker
+from ablations.training.train_job import TrainJob, TrainOutcome, Watch
+from ablations.training.worker_calls import tidy, train_from
 
 __all__ = ["NanotronTrainer", "prepare"]
 
@@ -47,35 +40,7 @@ class NanotronTrainer:
         if problems := training_problems(job.model, job.training, job.execution):
             raise ConfigError(problems)
         start = prepare(job)
-        if start.step >= job.end_step:
-            return outcome_of(job)
-        report = _reporter(job.directory / "metrics.jsonl", watch)
-        return (_train_in_process if in_process else _train_in_workers)(job, start, report)
-
-
-def _train_in_process(job: TrainJob, start: Start, report: Callable[[], None]) -> TrainOutcome:
-    from ablations.training.nanotron.rank import train_rank
-
-    try:
-        return train_rank((job, start))
-    except TrainingError as error:
-        return failure(job, error.reason)
-    finally:
-        report()
-
-
-def _train_in_workers(job: TrainJob, start: Start, report: Callable[[], None]) -> TrainOutcome:
-    task = Task(
-        module=_WORKER,
-        function="train_rank",
-        argument=(job, start),
-        ranks=job.execution.ranks,
-        log=job.directory / "worker.log",
-    )
-    result = run_in_worker(task, report)
-    if result.error is None and result.died is None:
-        return result.value  # type: ignore[no-any-return]
-    return failure(job, result.died or _reason(result.error, task.log))
+        return train_from(job, start, _WORKER, watch, in_process=in_process)
 
 
 def prepare(job: TrainJob) -> Start:
@@ -85,35 +50,7 @@ def prepare(job: TrainJob) -> Start:
         HeldError: a worker of this run is still alive.
         CheckpointError: see :func:`find_start`.
     """
-    job.checkpoints_dir.mkdir(parents=True, exist_ok=True)
-    with training_lock(job.directory):
-        remove_torn(job.checkpoints_dir)
-        for name in ("metrics.jsonl", "events.jsonl"):
-            mend_lines(job.directory / name)
-        for step, reason in set_damaged_aside(job.checkpoints_dir).items():
-            Logbook(job.directory).event("damaged", step=step, reason=reason)
-        start = find_start(job)
+    start = tidy(job, find_start)
     if start.kind == "warm_start" and start.checkpoint is not None:
         reference(start.checkpoint, job.directory)
     return start
-
-
-def _reason(error: BaseException | None, log: Path) -> str:
-    """Return the reason of a worker's failure; an error that the user has to correct is raised instead."""
-    if isinstance(error, TrainingError):
-        return error.reason
-    if isinstance(error, AblationError):
-        raise error
-    return f"{type(error).__name__}: {error}; {log} has the traceback"
-
-
-def _reporter(file: Path, watch: Watch | None) -> Callable[[], None]:
-    """Return a function that passes the rows which a worker has added since its last call to ``watch``."""
-    tail = LineTail(file, file.stat().st_size if file.exists() else 0)
-
-    def report() -> None:
-        if watch is not None:
-            for line in tail.read():
-                watch(StepRow.from_json(json.loads(line)))
-
-    return report

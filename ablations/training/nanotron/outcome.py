@@ -36,6 +36,7 @@ def outcome_of(job: TrainJob) -> TrainOutcome:
         last_step=int(last.name) if last else job.first_step,
         checkpoints=checkpoint_steps(job.checkpoints_dir),
         windows=state.windows if state else None,
+        supervised=state.supervised if state else None,
     )
 
 

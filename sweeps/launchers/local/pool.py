@@ -50,7 +50,8 @@ class SlotPool:
         self._free: queue.Queue[Slot] = queue.Queue()
         for slot in self.slots:
             self._free.put(slot)
-        self._server = warm_server(preload)
+        self._preload = tuple(preload)
+        self._server = warm_server(self._preload)
         self._running: dict[Child, str] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -67,6 +68,11 @@ class SlotPool:
             return self._run_on(slot, job, log)
         finally:
             self._free.put(slot)
+
+    def also_preload(self, module: str) -> None:
+        """Import one more module before runs are forked; call it before the first run."""
+        self._preload = (*self._preload, module)
+        self._server = warm_server(self._preload)
 
     def stop(self) -> None:
         """End every run, its children included: ask for it, and after some seconds kill."""

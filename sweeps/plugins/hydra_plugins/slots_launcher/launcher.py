@@ -60,6 +60,8 @@ class SlotsLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Keep what the jobs need; the first job starts the warm server."""
+        if OmegaConf.select(config, "method.kind") in ("sft", "dpo"):
+            self._pool.also_preload("ablations.preload_trl")
         self._context, self._task_function, self._config = hydra_context, task_function, config
 
     def launch(

@@ -1,0 +1,97 @@
+"""Identity of a run: what its result depends on, and the names that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ablations.config.schema import RunConfig, dump
+from ablations.data.catalogue import ADDED_FILTERS
+from ablations.data.manifest import StoreManifest
+from ablations.record.identity import fingerprint
+
+__all__ = ["identity", "items_of", "trial_name", "yaml_of"]
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """Return what defines the result of a run: its plain config, and digests of the prepared token stores."""
+    plain = dump(config)
+    for key in (
+        "mirror",
+        "batch_tokens",
+    ):  # the origin of the items and their batching do not count
+        plain["evaluation"].pop(key)
+    _leave_out_unused(plain)
+    plain["stores"] = {
+        name: _store_identity(config.store_folder(name)) for name in config.build_schedule().sources
+    }
+    return plain
+
+
+def _leave_out_unused(plain: dict[str, Any]) -> None:
+    """Leave out fields that were added after runs had been recorded, if they have no effect.
+
+    An older record is then still that of the same run.
+    """
+    if plain["evaluation"]["dtype"] is None:
+        del plain["evaluation"]["dtype"]
+    if not plain["mixture"]["epoch_cap_exempt"]:
+        del plain["mixture"]["epoch_cap_exempt"]
+    del plain["execution"]["stop_tokens"]
+    if not plain["schedule"]["lr"]["tail_steps"]:
+        del plain["schedule"]["lr"]["tail_steps"]
+    if plain["schedule"]["total_samples"] is None:
+        del plain["schedule"]["total_samples"]
+    if plain["method"]["kind"] == "pretrain":
+        del plain["method"]
+    if not plain["evaluation"]["guards"]:
+        del plain["evaluation"]["guards"]
+    for key in ("base", "chat"):
+        if plain["tokenizer"][key] is None:
+            del plain["tokenizer"][key]
+    for source in plain["source"].values():
+        for key in ("size", "subsets"):  # published figures, for plans
+            del source[key]
+        for key in ADDED_FILTERS:
+            if not source[key]:
+                del source[key]
+
+
+def items_of(config: RunConfig) -> dict[str, str]:
+    """Return item file → SHA-256 of the items that the run is scored on; held-out documents are left out.
+
+    Raises:
+        DataError: an item file differs from the one that was prepared.
+    """
+    from ablations.evaluation.items import ItemSources, item_digests
+
+    evaluation = config.evaluation
+    sources = ItemSources(
+        benchmarks=Path(config.data_dir) / "benchmarks",
+        mirror=Path(evaluation.mirror) if evaluation.mirror else None,
+        prefer_hub=evaluation.origin == "hub",
+    )
+    return item_digests(evaluation.tasks.values(), sources)
+
+
+def trial_name(config: RunConfig, plain: Mapping[str, Any]) -> str:
+    """Return the trial's name; without one, eight digits of the fingerprint without the seed."""
+    if config.trial is not None:
+        return config.trial
+    return fingerprint({**plain, "seed": None})[:8]
+
+
+def _store_identity(folder: Path) -> str:
+    manifest = StoreManifest.read(folder)
+    files = {file.name: file.sha256 for file in manifest.files}
+    files |= {f"{f.name}.loss": f.loss_sha256 for f in manifest.files if f.loss_sha256}
+    files |= {f"{f.name}.index": f.index_sha256 for f in manifest.files if f.loss_sha256}
+    return fingerprint({"files": files, "heldout": manifest.heldout.sha256})[:16]
+
+
+def yaml_of(plain: Mapping[str, Any]) -> str:
+    """Return the text of ``config.yaml``."""
+    import yaml
+
+    return yaml.safe_dump(dict(plain), sort_keys=False)

@@ -1,0 +1,255 @@
+"""Work of one rank's worker process. Importing this module imports torch and TRL."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from ablations.files import file_sha256
+from ablations.training.batching import MicroBatching
+from ablations.training.nanotron.outcome import outcome_of, training_lock
+from ablations.training.placement import choose_device, cpu_threads, device_name, fit
+from ablations.training.resume import Start
+from ablations.training.train_job import TrainJob, TrainOutcome
+from ablations.training.trl.reference import Reference
+from ablations.training.trl.row_feed import RowFeed
+from ablations.training.trl.start_model import load_model, load_tokenizer, start_folder
+from ablations.training.trl.steps import Round, SaveAt, StepsOfARun, round_of
+
+__all__ = ["train_rank"]
+
+
+class _Sft(StepsOfARun, SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer on finished rows."""
+
+
+class _Dpo(StepsOfARun, DPOTrainer):  # type: ignore[misc]
+    """DPOTrainer on finished rows, with log-probabilities of the reference that are computed once."""
+
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        return dataset
+
+    def _precompute_ref_logps(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        return dataset  # ``_reference`` computes them
+
+
+def train_rank(argument: tuple[TrainJob, Start]) -> TrainOutcome:
+    """Train this rank's part of a job to its end."""
+    job, start = argument
+    began = time.process_time()
+    device = choose_device(job.execution)
+    torch.set_num_threads(job.execution.threads or start.threads or cpu_threads(job.execution))
+    rank = int(os.environ.get("RANK", "0"))
+    with training_lock(job.directory) if rank == 0 else contextlib.nullcontext():
+        job, cut = fit(job, device)
+        feed = RowFeed(job, start)
+        feed.only_on_the_first_rank(rank)
+        begun = _begun_from(job, rank)
+        _event(job, start, device, rank)
+        step, checkpoint = start.step, start.checkpoint
+        while step < job.schedule.total_steps:
+            part = round_of(job, step)
+            inside = step > part.first_step
+            base = begun if part.number == 0 else str(job.checkpoints_dir / str(part.first_step))
+            _train_round(job, part, feed, cut, base, checkpoint if inside else None, step)
+            step, checkpoint = part.first_step + part.steps, None
+    seconds = time.process_time() - began
+    return replace(outcome_of(job), cpu_seconds=seconds, device=device_name(device))
+
+
+def _event(job: TrainJob, start: Start, device: torch.device, rank: int) -> None:
+    from ablations.training.run_logger import Logbook
+
+    if rank == 0:
+        threads = torch.get_num_threads()
+        Logbook(job.directory).event(
+            start.kind, step=start.step, device=str(device), threads=threads
+        )
+
+
+def _begun_from(job: TrainJob, rank: int) -> str:
+    """Return the model that the run begins from; the first rank makes it, the others wait for it."""
+    if job.execution.ranks == 1:
+        return start_folder(job)
+    if not torch.distributed.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        torch.distributed.init_process_group(backend)
+    if rank == 0:
+        start_folder(job)
+    torch.distributed.barrier()
+    return start_folder(job)
+
+
+def _train_round(
+    job: TrainJob,
+    part: Round,
+    feed: RowFeed,
+    cut: MicroBatching,
+    base: str,
+    checkpoint: Path | None,
+    step: int,
+) -> None:
+    """Train one round, from ``base`` or, in its middle, from a checkpoint."""
+    assert job.tokenizer is not None
+    tokenizer = load_tokenizer(job.tokenizer)
+    network = load_model(base)
+    _agree(network, tokenizer)
+    samples = range(
+        part.first_step * job.training.batch_size,
+        (part.first_step + part.steps) * job.training.batch_size,
+    )
+    dataset = Dataset.from_dict({"sample": np.arange(samples.start, samples.stop)})
+    kind = job.method.kind
+    collate = _Pairs(feed, tokenizer) if kind == "dpo" else _Conversations(feed, tokenizer)
+    build = _Dpo if kind == "dpo" else _Sft
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TRL's advice on settings that are ours on purpose
+        trainer: Any = build(
+            model=network,
+            args=_arguments(job, part, cut),
+            train_dataset=dataset,
+            data_collator=collate,
+            processing_class=tokenizer,
+            callbacks=[SaveAt(job, part)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.begin(job, part, feed, cut.micro_batch_size)
+        trainer.recall(step)
+        if isinstance(collate, _Pairs):
+            collate.reference = _reference(trainer, job, part, feed, base, samples, collate)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+
+
+def _agree(network: Any, tokenizer: Any) -> None:
+    """Make the model's special tokens those of the tokenizer: its end of turn ends a generation."""
+    for config in (network.config, network.generation_config):
+        config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+
+
+def _arguments(job: TrainJob, part: Round, cut: MicroBatching) -> Any:
+    """Return TRL's arguments: every one that the config states, and none that would change a row."""
+    training, cuda = job.training, torch.cuda.is_available()
+    shared: dict[str, Any] = {
+        "output_dir": str(job.checkpoints_dir / ".partial"),
+        "max_steps": part.steps,
+        "per_device_train_batch_size": cut.micro_batch_size,
+        "gradient_accumulation_steps": cut.micro_batches,
+        "learning_rate": training.peak_lr,
+        "weight_decay": training.weight_decay,
+        "adam_beta1": training.adam_beta1,
+        "adam_beta2": training.adam_beta2,
+        "adam_epsilon": training.adam_eps,
+        "max_grad_norm": training.clip_norm or 0.0,
+        "optim": "adamw_torch",
+        "seed": job.seed,
+        "use_cpu": not cuda,
+        "bf16": training.dtype == "bfloat16",
+        "gradient_checkpointing": job.execution.recompute,
+        "max_length": None,
+        "train_sampling_strategy": "sequential",
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": cuda,
+        "save_strategy": "no",  # SaveAt asks for them
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": [],
+        "disable_tqdm": True,
+        "log_level": "error",
+    }
+    if job.execution.ranks > 1 and not cuda:
+        shared["ddp_backend"] = "gloo"
+    if job.method.kind == "sft":
+        return SFTConfig(**shared, packing=False, dataset_kwargs={"skip_prepare_dataset": True})
+    return DPOConfig(
+        **shared,
+        beta=job.method.beta,
+        loss_type=[job.method.loss_type],
+        precompute_ref_log_probs=True,
+    )
+
+
+class _Conversations:
+    """Collator of SFT: TRL's, on rows that are looked up by their sample."""
+
+    def __init__(self, feed: RowFeed, tokenizer: Any) -> None:
+        self._feed = feed
+        self._pad = DataCollatorForLanguageModeling(pad_token_id=tokenizer.pad_token_id)
+
+    def __call__(self, examples: Sequence[dict[str, int]]) -> dict[str, Any]:
+        samples = [example["sample"] for example in examples]
+        return {**self._pad(self._feed.conversations(samples)), "samples": torch.tensor(samples)}
+
+
+class _Pairs:
+    """Collator of DPO: TRL's, on rows that are looked up by their sample, with the reference's numbers."""
+
+    def __init__(self, feed: RowFeed, tokenizer: Any) -> None:
+        self._feed = feed
+        self._pad = DataCollatorForPreference(pad_token_id=tokenizer.pad_token_id)
+        self.reference: Reference | None = None
+
+    def __call__(self, examples: Sequence[dict[str, int]]) -> dict[str, Any]:
+        assert self.reference is not None
+        samples = [example["sample"] for example in examples]
+        rows: list[dict[str, Any]] = list(self._feed.pairs(samples))
+        for row, sample in zip(rows, samples, strict=True):
+            row["ref_chosen_logps"], row["ref_rejected_logps"] = self.reference.of(sample)
+        return {**self._pad(rows), "samples": torch.tensor(samples)}
+
+    def bare(self, samples: Sequence[int]) -> dict[str, Any]:
+        """Return the batch of samples without numbers of a reference."""
+        return dict(self._pad(self._feed.pairs(samples)))
+
+
+def _reference(
+    trainer: Any,
+    job: TrainJob,
+    part: Round,
+    feed: RowFeed,
+    base: str,
+    samples: range,
+    collate: _Pairs,
+) -> Reference:
+    """Return the log-probabilities of the round's reference, which is the model that it begins from."""
+    placed = feed.order.locate(np.arange(samples.start, samples.stop))
+    keys = placed.source.astype(np.int64) << 40 | placed.window
+    batch = trainer.args.per_device_train_batch_size
+    made = Reference(job.directory, part.number, samples, keys, _identity(job, base, batch))
+    model = trainer.model.to(trainer.args.device)
+    model.eval()
+
+    def compute(chosen: Sequence[int]) -> Any:
+        inputs = {k: v.to(trainer.args.device) for k, v in collate.bare(chosen).items()}
+        logps = trainer.compute_ref_log_probs(model, inputs)
+        return torch.stack(logps, dim=1).float().cpu().numpy()
+
+    write = int(os.environ.get("RANK", "0")) == 0
+    made.ready(compute, batch=batch, write=write)
+    return made
+
+
+def _identity(job: TrainJob, base: str, batch: int) -> str:
+    """Return a text that is equal where model, stores and batch of the reference are."""
+    files = [file_sha256(path) for path in _weights(Path(base))]
+    stores = {name: str(folder) for name, folder in job.stores.items()}
+    return json.dumps([base, files, stores, batch, job.training.dtype], sort_keys=True)
+
+
+def _weights(folder: Path) -> Iterator[Path]:
+    yield from sorted(folder.glob("*.safetensors"))
