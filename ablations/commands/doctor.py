@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import platform
@@ -73,6 +74,7 @@ def examine(data_dir: Path, runs_dir: Path) -> Iterator[Finding]:
     """Everything that the platform depends on, looked at."""
     yield _python()
     yield from _packages()
+    yield from _torchvision()
     yield from _hardware()
     yield from _disk(data_dir, runs_dir)
     yield from _tools()
@@ -89,6 +91,7 @@ _PINNED = {
     "hydra-core": "1.4.0rc3",
     "omegaconf": "2.4.1rc1",
     "datatrove": "0.10.1",
+    "trl": "1.16.0",
 }
 _NEEDED = (
     "torch",
@@ -135,6 +138,25 @@ def _packages() -> Iterator[Finding]:
     for name, what in _OPTIONAL.items():
         if _version(name) is None:
             yield Finding(name, "note", "not installed (optional)", what)
+
+
+def _torchvision() -> Iterator[Finding]:
+    """Yield a finding where a torchvision is installed; the platform needs none.
+
+    transformers uses one wherever one can be found. One that was built for another torch, such as the CUDA
+    build beside a CPU torch, then breaks scoring, sft and dpo with messages that do not name it.
+    """
+    if importlib.util.find_spec("torchvision") is None:
+        return
+    found = _version("torchvision") or "of an unknown version"
+    try:
+        importlib.import_module("torchvision")
+    except Exception as error:  # RuntimeError of torch, OSError of a library that cannot be loaded
+        what = (str(error).splitlines() or [type(error).__name__])[0]
+        do = "pip uninstall torchvision: transformers imports it, and scoring, sft and dpo fail with it"
+        yield Finding("torchvision", "missing", f"{found} does not fit torch: {what}", do)
+        return
+    yield Finding("torchvision", "ok", f"{found} (not needed)")
 
 
 def _version(name: str) -> str | None:

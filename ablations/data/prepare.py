@@ -164,7 +164,7 @@ def _tokenizer(
                     taken += len(text.text.encode())
                     yield text.text
 
-    if spec.base is not None:
+    if spec.base is not None and not (data_dir / "tokenizers" / spec.base).is_dir():
         base = load_tokenizer_spec(spec.base)
         _tokenizer(sources, base, data_dir, mirror, force=False, tell=tell)
     folder = data_dir / "tokenizers"

@@ -68,7 +68,7 @@ class TokenizerSpec:
     eos_token: str | None = None
     """Text of the end-of-document token; null = ``<|endoftext|>`` (bpe) or the tokenizer's own."""
     base: str | None = None
-    """chat: name of the tokenizer, in conf/tokenizer, that the model was pretrained with."""
+    """chat: tokenizer that the model was pretrained with, a name of data/tokenizers or conf/tokenizer."""
     chat: ChatSpec | None = None
     """chat: markers of turns, and the template that writes them."""
 

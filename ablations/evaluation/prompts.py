@@ -62,17 +62,16 @@ def make_prompt(item: Item, form: Form, template: str) -> Prompt:
     if form == "letters":
         letters = string.ascii_uppercase[: len(item["choices"])]
         return Prompt(query, tuple(f" {letter}" for letter in letters), (int(item["gold"]),))
+    exact = bool(item.get("exact"))
     if form in ("cloze", "preference"):
         contexts = tuple(item["contexts"]) if item.get("contexts") else None
         choices = tuple(joiner + choice for choice in item["choices"])
-        gold, exact = (int(item["gold"]),), bool(item.get("exact"))
-        return Prompt(query, choices, gold, contexts, exact=exact)
+        return Prompt(query, choices, (int(item["gold"]),), contexts, exact=exact)
     # The first choice is the one whose bits per byte are counted; aliases are accepted as well.
     answers = dict.fromkeys([item["choices"][0], *item.get("answers", ())])
     choices = tuple(joiner + answer for answer in answers)
     checks = _checks(item) if form == "code" else None
-    gold, exact = tuple(range(len(choices))), bool(item.get("exact"))
-    return Prompt(query, choices, gold, None, checks, exact)
+    return Prompt(query, choices, tuple(range(len(choices))), None, checks, exact)
 
 
 def _fill(template: str, item: Item) -> str:

@@ -6,7 +6,7 @@ the stores and the seed.
 
 * In shares of samples, sample k of a source with weight w may come from the (k / w)-th sample of its stage
   on, and is due at the ((k + 1) / w)-th; of those that may come, the one that is due first comes. This is
-  Pfair scheduling on one processor (Baruah and others 1996): at every moment each source has its share within one.
+  Pfair scheduling on one processor (Baruah and others 1996): each source always has its share within one.
 * In shares of tokens, the next sample comes from the source whose tokens lag most behind its weight (stride
   scheduling, Waldspurger and Weihl 1995): the tokens of a source stay within one row of its share.
 

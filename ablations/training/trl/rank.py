@@ -20,6 +20,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from ablations.data.manifest import StoreManifest
 from ablations.files import file_sha256
 from ablations.training.batching import MicroBatching
 from ablations.training.nanotron.outcome import outcome_of, training_lock
@@ -247,8 +248,8 @@ def _reference(
 def _identity(job: TrainJob, base: str, batch: int) -> str:
     """Return a text that is equal where model, stores and batch of the reference are."""
     files = [file_sha256(path) for path in _weights(Path(base))]
-    stores = {name: str(folder) for name, folder in job.stores.items()}
-    return json.dumps([base, files, stores, batch, job.training.dtype], sort_keys=True)
+    stores = {name: StoreManifest.read(path).checksums() for name, path in job.stores.items()}
+    return json.dumps([files or base, stores, batch, job.training.dtype], sort_keys=True)
 
 
 def _weights(folder: Path) -> Iterator[Path]:
