@@ -98,21 +98,26 @@ def show(
         prepare: Options of the preparation; None = the defaults.
     """
     out = console or table_console()
-    out.print(_stages(plan))
+    out.print(_stages(plan, counted_in(run)))
     out.print(_sources(run, plan))
     if plan.to_prepare:
         out.print(preparation(plan.to_prepare, prepare or PrepareOptions(), Path(run.data_dir)))
     out.print(_totals(run, plan))
 
 
-def _stages(plan: Plan) -> Table:
-    table = Table(title="tokens per stage", title_justify="left")
+def counted_in(run: RunConfig) -> str:
+    """Return what the schedule of a run counts."""
+    return {"sft": "conversations", "dpo": "pairs"}.get(run.method.kind, "tokens")
+
+
+def _stages(plan: Plan, counted: str) -> Table:
+    table = Table(title=f"{counted} per stage", title_justify="left")
     table.add_column("source", no_wrap=True)
     for stage in plan.schedule.stages:
         tokens = stage.steps * plan.schedule.tokens_per_step
         first = plan.schedule.first_step(plan.schedule.stages.index(stage)) + 1
         table.add_column(
-            f"{stage.name}\n{count(tokens)} tokens\nsteps {first:,} to {first + stage.steps - 1:,}",
+            f"{stage.name}\n{count(tokens)} {counted}\nsteps {first:,} to {first + stage.steps - 1:,}",
             justify="right",
         )
     table.add_column("all stages", justify="right")
@@ -131,7 +136,7 @@ def _stages(plan: Plan) -> Table:
 
 def _sources(run: RunConfig, plan: Plan) -> Table:
     table = Table(title=f"epochs per source (cap {run.mixture.epoch_cap:g})", title_justify="left")
-    for heading in ("source", "domain", "tokens available", "prepared", "epochs"):
+    for heading in ("source", "domain", f"{counted_in(run)} available", "prepared", "epochs"):
         left = heading in ("source", "domain")
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for name in plan.schedule.sources:
@@ -153,9 +158,10 @@ def _totals(run: RunConfig, plan: Plan) -> Table:
     table = Table(show_header=False, title="the run", title_justify="left")
     schedule = plan.schedule
     rate = plan.learning_rate
+    each = f" ({schedule.batch_size} × {schedule.sequence_length})"
     rows = {
-        "tokens": f"{count(schedule.total_tokens)} in {schedule.total_steps:,} steps of "
-        f"{count(schedule.tokens_per_step)} ({schedule.batch_size} × {schedule.sequence_length})",
+        counted_in(run): f"{count(schedule.total_tokens)} in {schedule.total_steps:,} steps of "
+        f"{count(schedule.tokens_per_step)}{'' if run.method.of_rows else each}",
         "learning rate": f"peak {rate.peak:g}, warm-up {rate.warmup_steps:,} steps, "
         f"{rate.shape} decay {decay_words(**asdict(rate))}",
         "parameters": f"{count(plan.parameters)}, {count(plan.embedding_parameters)} of them embedding",
@@ -203,4 +209,9 @@ def _memory(planned: PlannedMemory | str) -> str:
 
 
 def _heldout(run: RunConfig) -> list[str]:
-    return ["held-out text of every source"] if run.evaluation.heldout else []
+    if not run.evaluation.heldout:
+        return []
+    kind = {"sft": "answers", "dpo": "pairs"}.get(run.method.kind, "text")
+    guards = run.evaluation.guards
+    held = [f"held-out {kind} of every source"]
+    return [*held, f"held-out text of {', '.join(guards)}"] if guards else held

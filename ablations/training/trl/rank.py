@@ -57,7 +57,7 @@ def train_rank(argument: tuple[TrainJob, Start]) -> TrainOutcome:
     torch.set_num_threads(job.execution.threads or start.threads or cpu_threads(job.execution))
     rank = int(os.environ.get("RANK", "0"))
     with training_lock(job.directory) if rank == 0 else contextlib.nullcontext():
-        job, cut = fit(job, device)
+        job, cut = _fit(job, device)
         feed = RowFeed(job, start)
         feed.only_on_the_first_rank(rank)
         begun = _begun_from(job, rank)
@@ -71,6 +71,16 @@ def train_rank(argument: tuple[TrainJob, Start]) -> TrainOutcome:
             step, checkpoint = part.first_step + part.steps, None
     seconds = time.process_time() - began
     return replace(outcome_of(job), cpu_seconds=seconds, device=device_name(device))
+
+
+def _fit(job: TrainJob, device: torch.device) -> tuple[TrainJob, MicroBatching]:
+    """Return the job and the division of its batch; a pair is two rows, so half as many fit on a GPU."""
+    job, cut = fit(job, device)
+    size = cut.micro_batch_size
+    if job.method.kind == "dpo" and device.type == "cuda" and not job.execution.micro_batch_size:
+        if size % 2 == 0:
+            cut = MicroBatching(micro_batch_size=size // 2, micro_batches=cut.micro_batches * 2)
+    return job, cut
 
 
 def _event(job: TrainJob, start: Start, device: torch.device, rank: int) -> None:
