@@ -17,7 +17,11 @@ from ablations.errors import ConfigError, Problem, unknown_name
 
 __all__ = ["after_module", "program_kind", "program_module", "require_after"]
 
-_PROGRAMS = {"annealing": "sweeps.programs.annealing", "stagewise": "sweeps.programs.stagewise"}
+_PROGRAMS = {
+    "annealing": "sweeps.programs.annealing",
+    "stagewise": "sweeps.programs.stagewise",
+    "chain": "sweeps.programs.chain",
+}
 _AFTER = {"comparison": "sweeps.promotion.compare"}
 
 

@@ -25,6 +25,7 @@ def card(record: Mapping[str, Any]) -> str:
         *_gates(record),
         *_schedule(record),
         *_chain(record),
+        *_after(record),
         *_cost(record),
         "## What to watch",
         "",
@@ -153,6 +154,33 @@ def _chain(record: Mapping[str, Any]) -> Iterator[str]:
     for link in record["chain"]:
         start = link["resume"] or "scratch"
         yield f"| `nanotron/{link['file']}` | {link['first_step']:,}–{link['last_step']:,} | {start} |"
+    yield ""
+
+
+def _after(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the stages after the full run, each with the verdict that chose it."""
+    stages = record.get("after") or ()
+    if not stages:
+        return
+    yield "## After the full run"
+    yield ""
+    yield "| stage | study | candidate | shares | samples | learning rate |"
+    yield "|---|---|---|---|--:|--:|"
+    for stage in stages:
+        shares = ", ".join(f"{escaped(n)} {share:.1%}" for n, share in stage["weights"].items())
+        yield (
+            f"| {escaped(stage['name'])} ({stage['method']['kind']}) | {in_code(stage['study'])} "
+            f"| {escaped(stage['candidate'])} | {shares} | {stage['samples']:,} | {stage['peak_lr']:g} |"
+        )
+    yield ""
+    for stage in stages:
+        yield f"- {escaped(stage['name'])}: {escaped(stage['verdict'])}"
+    yield ""
+    yield "The full run and these stages, by one command (skips what is done):"
+    yield ""
+    yield "    ablate run --config-dir conf experiment=chain"
+    yield ""
+    yield "With TRL, through alignment-handbook's scripts: `launch/post.sh` and the files of `trl/`."
     yield ""
 
 

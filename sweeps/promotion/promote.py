@@ -6,6 +6,7 @@ promotions/<study>-<full>-001/        written completely or not at all, never ch
     conf/                             ablate run --config-dir …/conf experiment=promoted; with checksums
     nanotron/1_….yaml 2_….yaml        the chain for nanotron's main branch
     launch/                           torchrun and Slurm scripts
+    trl/1_sft.yaml 2_dpo.yaml         stages after the full run, for alignment-handbook's scripts
     evidence/verdict.json             copy of the verdict
 """
 
@@ -22,29 +23,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ablations.config.literal import literal
 from ablations.config.schema import RunConfig, dump, load, validate
 from ablations.errors import ConfigError, Problem
 from ablations.files import sync_folder, write_sealed, write_text
-from ablations.record.checksums import write_checksums
 from ablations.record.identity import folder_problem
 from ablations.record.run_record import RunRecord
 from ablations.temporary import making_folder
 from sweeps.nanotron_files.document import text_of
 from sweeps.nanotron_files.sections import NanotronFile
 from sweeps.promotion.decision_card import card, watch_list
+from sweeps.promotion.frozen_conf import GROUPS, fill_conf
 from sweeps.promotion.full_run import chain_files, chain_run, stage_launches
 from sweeps.promotion.full_run_cost import estimate, stage_hours
 from sweeps.promotion.full_schedule import freeze
 from sweeps.promotion.gates import GateResult, judge_gates, require_open
 from sweeps.promotion.launch import scripts
+from sweeps.promotion.post_stages import PostStage, read_post_stages
 from sweeps.promotion.prediction import predict
 from sweeps.promotion.promotion_inputs import Evidence, choose, gather, picked_runs
 from sweeps.promotion.same_promotion import same_promotion
-from sweeps.promotion.sealed_prediction import Prediction, digest
+from sweeps.promotion.sealed_prediction import Prediction
 from sweeps.promotion.specs import PromotionSpec
+from sweeps.promotion.trl_files import write_stage_files
 from sweeps.verdict.verdict_record import VERDICT_FILE, CandidateRow, read_verdict
 
 __all__ = ["FORMAT", "Promoted", "promote"]
@@ -52,7 +52,6 @@ __all__ = ["FORMAT", "Promoted", "promote"]
 FORMAT = 1
 """Version of promotion.json."""
 
-_GROUPS = ("tokenizer", "mixture", "schedule", "model", "training", "evaluation")
 _MOST_PROMOTIONS = 999
 
 
@@ -91,13 +90,14 @@ def promote(plain: Mapping[str, Any], config_dirs: tuple[Path, ...] = ()) -> Pro
     gates = judge_gates(evidence, spec.limits, spec.override)
     require_open(gates)
     baseline = _baseline(plain, spec, evidence, config_dirs)
-    return _write(spec, _frozen(values, config), baseline, evidence, gates)
+    after = read_post_stages(spec.after, plain, config, config_dirs)
+    return _write(spec, _frozen(values, config), baseline, evidence, gates, after)
 
 
 def _frozen(values: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
     """Return ``values`` with every default written out, so that later defaults change nothing."""
     whole = dump(config)
-    return {**values, **{key: whole[key] for key in (*_GROUPS, "source")}}
+    return {**values, **{key: whole[key] for key in (*GROUPS, "source")}}
 
 
 def _require_names(study: str, spec: PromotionSpec) -> None:
@@ -160,6 +160,7 @@ def _write(
     baseline: _Baseline | None,
     evidence: Evidence,
     gates: tuple[GateResult, ...],
+    after: tuple[PostStage, ...],
 ) -> Promoted:
     parent = Path(spec.out)
     parent.mkdir(parents=True, exist_ok=True)
@@ -171,9 +172,12 @@ def _write(
         if baseline is not None:
             record["baseline"] = {"name": baseline.row.name, "trial": baseline.row.trial}
             record["prediction"] = baseline.prediction.plain()
+        if after:
+            record["after"] = [stage.plain() for stage in after]
         _fill(building, record, spec, evidence)
+        write_stage_files(building, record, after, spec.full.cluster)
         other = None if baseline is None else baseline.values
-        _fill_conf(building / "conf", folder, record, {"promoted": values, "baseline": other})
+        fill_conf(building / "conf", folder, record, {"promoted": values, "baseline": other}, after)
         return record
 
     last = parent / stem
@@ -349,50 +353,3 @@ def _fill(
         (folder / "launch" / name).chmod(0o755)
     study = Path(evidence.config.runs_dir) / evidence.study
     shutil.copyfile(study / VERDICT_FILE, folder / "evidence" / VERDICT_FILE)
-
-
-def _fill_conf(
-    conf: Path,
-    folder: Path,
-    record: Mapping[str, Any],
-    runs: Mapping[str, Mapping[str, Any] | None],
-) -> None:
-    """Write config groups and an experiment for each run; ``folder`` is the promotion's final path."""
-    heading = f"# Frozen by the promotion {record['name']}; a change is a new promotion.\n"
-    for experiment, values in runs.items():
-        if values is None:
-            continue
-        for group in _GROUPS:
-            (conf / group).mkdir(exist_ok=True)
-            text = yaml.safe_dump(literal(values[group]), sort_keys=False, width=100)
-            write_text(conf / group / f"{experiment}.yaml", heading + text)
-        plain = _experiment(experiment, folder, record, values)
-        text = yaml.safe_dump(literal(plain), sort_keys=False, width=100)
-        write_text(
-            conf / "experiment" / f"{experiment}.yaml", "# @package _global_\n" + heading + text
-        )
-    write_checksums(conf)
-
-
-def _experiment(
-    name: str, folder: Path, record: Mapping[str, Any], values: Mapping[str, Any]
-) -> dict[str, Any]:
-    return {
-        "defaults": [
-            *({f"override /{group}": name} for group in _GROUPS),
-            {"override /search": "none"},
-        ],
-        "study": record["name"],
-        "trial": values["trial"],
-        "seed": values.get("seed", 0),
-        "source": dict(values.get("source") or {}),
-        "labels": {
-            "role": values["trial"],
-            "promotion": record["name"],
-            "from_study": record["study"],
-            "candidate": record["candidate"]["name"],
-            # A run records it when it starts, so a prediction that is changed later no longer matches.
-            **({"prediction": digest(record["prediction"])} if "prediction" in record else {}),
-        },
-        "after": {"kind": "comparison", "promotion": str(folder.absolute())},
-    }

@@ -24,6 +24,7 @@ __all__ = [
     "FullSpec",
     "FullStage",
     "LimitSpec",
+    "PostStageSpec",
     "PriceSpec",
     "PromotionSpec",
 ]
@@ -41,6 +42,10 @@ GATES = (
     "surrogate_evidence",
 )
 """The gates, in the order in which they are printed."""
+
+
+_TAKEN = ("promoted", "baseline", "full", "chain")
+"""Names of a promotion's own experiments and runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +231,18 @@ class FullSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PostStageSpec:
+    """Stage of post-training that follows a full run: the pick of a study of method=sft or dpo."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    study: str
+    """Study with a verdict, whose runs were fine-tuned or preferred."""
+    pick: str | None = None
+    """Candidate, by name or trial; null = the one that its verdict recommends."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PromotionSpec:
     """Options of one promotion."""
 
@@ -236,6 +253,9 @@ class PromotionSpec:
     pick: str | None = None
     """Candidate to promote, by name or trial; null = the verdict's pick, or the baseline if the
     verdict keeps it."""
+    after: Mapping[str, PostStageSpec] = field(default_factory=dict)
+    """Name → stage after the full run, in order, each from the model of the one before; by convention sft,
+    dpo."""
     nanotron: Branch = "main"
     """Branch of nanotron for which the chain is written and checked: main or smollm3."""
     out: str = "promotions"
@@ -253,7 +273,14 @@ class PromotionSpec:
     an item file."""
 
     def __post_init__(self) -> None:
-        problems = []
+        problems = [
+            problem for name in self.after if (problem := folder_problem("promotion.after", name))
+        ]
+        problems += [
+            Problem(f"promotion.after.{name}", "the name of a full run", found=name)
+            for name in self.after
+            if name in _TAKEN
+        ]
         for gate, reason in self.override.items():
             if gate not in GATES:
                 problems.append(

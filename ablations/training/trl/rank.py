@@ -77,9 +77,9 @@ def _fit(job: TrainJob, device: torch.device) -> tuple[TrainJob, MicroBatching]:
     """Return the job and the division of its batch; a pair is two rows, so half as many fit on a GPU."""
     job, cut = fit(job, device)
     size = cut.micro_batch_size
-    if job.method.kind == "dpo" and device.type == "cuda" and not job.execution.micro_batch_size:
-        if size % 2 == 0:
-            cut = MicroBatching(micro_batch_size=size // 2, micro_batches=cut.micro_batches * 2)
+    chosen = job.execution.micro_batch_size or device.type == "cpu"
+    if job.method.kind == "dpo" and not chosen and size % 2 == 0:
+        cut = MicroBatching(micro_batch_size=size // 2, micro_batches=cut.micro_batches * 2)
     return job, cut
 
 
