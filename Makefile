@@ -1,4 +1,5 @@
 # make demo    set up .venv, then the whole platform on real text: prepare, run, search, verdict, promote, report
+# make demo-post    after make demo: fine-tuning and preferences, searched, judged, promoted behind the full run
 # make test    set up .venv, then every test
 # make check   format, lint, types, import contract
 # make setup   .venv alone, with the console script `ablate` in it
@@ -12,7 +13,7 @@ EXPORTS := .venv-exports
 LOADERS := tests/sweeps/exporters/loaders.txt
 LOADERS_MORE := tests/sweeps/exporters/loaders_more.txt
 
-.PHONY: setup demo test check format lock gpu-check gpu-bundle exports-env test-exports clean
+.PHONY: setup demo demo-post test check format lock gpu-check gpu-bundle exports-env test-exports clean
 
 setup: $(STAMP)
 
@@ -27,6 +28,9 @@ $(STAMP): requirements.lock pyproject.toml $(wildcard sweeps/plugins/hydra_plugi
 
 demo: setup
 	$(BIN)/python -m ablations.demo
+
+demo-post: setup
+	$(BIN)/python -m ablations.demo post
 
 test: setup
 	$(BIN)/python -m pytest -n auto --dist worksteal

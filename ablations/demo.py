@@ -72,22 +72,53 @@ STEPS: tuple[Step, ...] = (
 )
 """The commands of the demo, in order."""
 
+POST_STEPS: tuple[Step, ...] = (
+    Step("conversations into row stores", ("prepare", "experiment=demo_sft")),
+    Step("preferences into row stores", ("prepare", "experiment=demo_dpo")),
+    Step(
+        "a search: which mixture of chat, code and mathematics to fine-tune on",
+        ("run", "-m", "experiment=demo_sft"),
+    ),
+    Step("winner, tie, or keep the even mixture", ("verdict", "study=demo_sft")),
+    Step(
+        "a search: which learning rate and beta to prefer with",
+        ("run", "-m", "experiment=demo_dpo"),
+    ),
+    Step("winner or tie", ("verdict", "study=demo_dpo")),
+    Step(
+        "freeze the full run with the picks of both studies after it",
+        (
+            *("promote", "study=demo_ratio", "full=demo_full", "promotion.pick={pick}"),
+            "promotion.after={sft:{study:demo_sft},dpo:{study:demo_dpo}}",
+        ),
+        once=True,
+    ),
+    Step(
+        "base, fine-tuning and preferences by one command",
+        ("run", "--config-dir", "{promotion}/conf", "experiment=chain"),
+    ),
+    Step("the report of the fine-tuning", ("report", "study=demo_sft")),
+    Step("every run", ("ls",)),
+)
+"""The commands of the demo after pretraining, in order; they go on from the demo's own."""
+
 _PROMOTION = Path("promotions/demo_ratio-demo_full-001")
+_POST_PROMOTION = Path("promotions/demo_ratio-demo_full-002")
 _VERDICT = Path("runs/demo_ratio/verdict.json")
 
 
-def filled(word: str) -> str:
+def filled(word: str, promotion: Path = _PROMOTION) -> str:
     """Return a word of a step with what the steps before it found."""
     if "{pick}" in word:
         verdict = _verdict()
-        return word.format(pick=verdict["pick" if _won(verdict) else "baseline"])
-    return word.replace("{promotion}", str(_PROMOTION))
+        return word.replace("{pick}", verdict["pick" if _won(verdict) else "baseline"])
+    return word.replace("{promotion}", str(promotion))
 
 
-def skipped(step: Step) -> str | None:
+def skipped(step: Step, promotion: Path = _PROMOTION) -> str | None:
     """Return why a step is left out; None where it runs."""
-    if step.once and _PROMOTION.exists():
-        return f"done before: {_PROMOTION}"
+    if step.once and promotion.exists():
+        return f"done before: {promotion}"
     if step.only_winner and not _won(_verdict()):
         return "no mixture won over what is trained today, so there is no second full run"
     return None
@@ -105,17 +136,20 @@ def main(extra: Sequence[str] = ()) -> int:
     """Run every step.
 
     Args:
-        extra: Overrides that each ``run`` gets as well.
+        extra: ``post`` for the steps after pretraining, and overrides that each ``run`` gets as well.
 
     Returns:
         The exit code of the first step that fails, else 0.
     """
     began = time.monotonic()
-    for step in STEPS:
-        if (why := skipped(step)) is not None:
+    post = "post" in extra
+    extra = [word for word in extra if word != "post"]
+    promotion, study = (_POST_PROMOTION, "demo_sft") if post else (_PROMOTION, "demo_ratio")
+    for step in POST_STEPS if post else STEPS:
+        if (why := skipped(step, promotion)) is not None:
             print(f"\n# {step.text}: {why}", flush=True)
             continue
-        arguments = [filled(word) for word in step.words]
+        arguments = [filled(word, promotion) for word in step.words]
         arguments += extra if arguments[0] == "run" else ()
         print(f"\n# {step.text}\n$ ablate {shlex.join(arguments)}", flush=True)
         code = subprocess.call([sys.executable, "-m", "ablations.cli", *arguments])
@@ -123,7 +157,7 @@ def main(extra: Sequence[str] = ()) -> int:
             print(f"\nthe demo stopped: exit code {code}; the same command goes on from here")
             return code
     minutes = (time.monotonic() - began) / 60
-    print(f"\ndone in {minutes:.1f} minutes; open runs/demo_ratio/report.html")
+    print(f"\ndone in {minutes:.1f} minutes; open runs/{study}/report.html")
     return 0
 
 

@@ -45,7 +45,7 @@ def test_commands_and_options_that_a_page_shows_exist(page: Path) -> None:
         r"\b(experiment|schedule|model|training|mixture|evaluation|full|search)=([a-z]\w+)", text
     ):
         # What a page has the reader write counts too, and what a promotion writes.
-        shown = f"/{group}/{option}.yaml" in text or option in ("promoted", "baseline")
+        shown = f"/{group}/{option}.yaml" in text or option in ("promoted", "baseline", "chain")
         assert shown or (conf_dir() / group / f"{option}.yaml").exists(), option
 
 

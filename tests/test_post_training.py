@@ -143,10 +143,12 @@ def test_a_promotion_ends_in_the_picks_of_post_training_studies(own: Path, ablat
     assert ablate("run", "-m", *TINY, *SHORT_SOURCES, "study=pre", *search, mixtures).code == 0
     (base, *_) = sorted(own.glob("runs/pre/*-0/checkpoints/8"))
     study = ("run", "-m", *dirs, *SFT, f"warm_start.checkpoint={base}", "study=fine", *search)
+    study += ("search.constraints.forgetting=null",)
     answer = ablate(*study, "training.peak_lr=1e-3,1e-2")
     assert answer.code == 0, answer.err
     tuned = sorted(own.glob("runs/fine/*-0/checkpoints/8"))[0]
     study = ("run", "-m", *dirs, *DPO, f"warm_start.checkpoint={tuned}", "study=prefer", *search)
+    study += ("search.constraints.cost=null",)
     answer = ablate(*study, "method.beta=0.1,0.5")
     assert answer.code == 0, answer.err
     for name in ("pre", "fine", "prefer"):

@@ -211,7 +211,11 @@ def test_fields_added_after_runs_were_recorded_count_only_if_they_are_used(
     assert "tail_steps" not in plain["schedule"]["lr"]
     assert "epoch_cap_exempt" not in plain["mixture"]
     for source in plain["source"].values():
-        assert not {"min_tokens", "max_tokens", "score_shares", "leave_out"} & set(source)
+        assert not {"min_tokens", "max_tokens", "score_shares", "leave_out", "rows"} & set(source)
+    assert "method" not in plain
+    assert "total_samples" not in plain["schedule"]
+    assert "guards" not in plain["evaluation"]
+    assert not {"base", "chat"} & set(plain["tokenizer"])
     tail = identity(composed("schedule.lr.tail_steps=1"))
     assert tail["schedule"]["lr"]["tail_steps"] == 1
     asked = "+mixture.epoch_cap_exempt.synthetic_facts=a reason"

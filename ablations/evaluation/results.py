@@ -143,7 +143,9 @@ class CheckpointScores:
 def summarise(spec: TaskSpec, items: Sequence[ItemScore]) -> TaskScores:
     """Return the scores of a task from those of its items."""
     metrics = {name: _summary(name, spec, items) for name in spec.metrics}
-    unscored = sum(any(math.isnan(v) for v in item.metrics.values()) for item in items)
+    # Margins are missing without a reference model; the other metrics of a pair are not.
+    lost = all if spec.form == "preference" else any
+    unscored = sum(lost(math.isnan(v) for v in item.metrics.values()) for item in items)
     reason = None
     if items and unscored == len(items):
         reason = "none of its items fits the window"

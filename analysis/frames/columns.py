@@ -124,7 +124,7 @@ _TASKS = (
     Column("study", "category", "", "Study that scores the task."),
     Column("task", "category", "", "Evaluation set."),
     Column("domain", "category", "", "Ability that the task measures: english, math, code, …"),
-    Column("form", "category", "", "cloze, letters, generative, code or rolling."),
+    Column("form", "category", "", "cloze, letters, generative, code, rolling or preference."),
     Column("metric", "category", "", "First metric in the config: the task's main one."),
 )
 

@@ -26,6 +26,10 @@ DEFAULT_EPOCH_CAP = 4.0
 """Epoch cap of a config that does not state one (design.md)."""
 
 
+_HELDOUT_FORMS = {"conversations": "generative", "preferences": "preference"}
+"""Kind of a source's rows → form of its held-out task."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlannedSource:
     """Requested share and tokens of one source in one stage."""
@@ -61,17 +65,21 @@ def planned_tasks(config: Mapping[str, Any]) -> Iterator[PlannedTask]:
                 task=name, domain=spec.get("domain"), form=spec.get("form"), metric=metrics[0]
             )
     for source, about in sources_of(config).items():
+        kind = _mapping(about, "rows").get("kind")
         yield PlannedTask(
             task=f"heldout_{source}",
             domain=about.get("domain") or source,
-            form="rolling",
-            metric="bpb",
+            form=_HELDOUT_FORMS.get(kind, "rolling"),
+            metric="margin" if kind == "preferences" else "bpb",
         )
 
 
 def total_tokens(config: Mapping[str, Any]) -> float | None:
-    """Return the requested tokens of the whole schedule; None if the config does not state them."""
-    stated = _number(_mapping(config, "schedule").get("total_tokens"))
+    """Return the requested tokens (sft, dpo: samples) of a schedule; None if they are not stated."""
+    schedule = _mapping(config, "schedule")
+    stated = _number(schedule.get("total_tokens"))
+    if stated is None:
+        stated = _number(schedule.get("total_samples"))
     if stated is not None:
         return stated
     budgets = [_number(stage.get("tokens")) for stage in _stages(config).values()]

@@ -91,6 +91,7 @@ def transfers(
 
 def _tokens(config: Mapping[str, Any]) -> float:
     schedule = config.get("schedule") or {}
-    if schedule.get("total_tokens"):
-        return float(schedule["total_tokens"])
+    stated = schedule.get("total_tokens") or schedule.get("total_samples")
+    if stated:
+        return float(stated)
     return float(sum((s.get("tokens") or 0.0) for s in (schedule.get("stages") or {}).values()))
