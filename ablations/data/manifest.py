@@ -72,7 +72,7 @@ class RowCounts:
     kind: RowKind
     rows: int
     """Samples for training: conversations, or pairs."""
-    heldout_rows: int
+    heldout_rows: int = 0
     """Samples held out."""
     supervised_tokens: int
     """Tokens of the answers, their ends of turn included."""
