@@ -19,7 +19,7 @@ from ablations.mixture.constraints import broken_caps, simulated_slices
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.precision import with_precision
 from ablations.price import Cost, PriceSpec, cost_of
-from ablations.row_plan import guard_problems, in_samples, row_facts, row_flops
+from ablations.row_plan import guard_problems, row_parts
 from ablations.training.batching import MicroBatching, on_cuda, plan_micro_batches
 from ablations.training.checkpoints import read_state
 from ablations.training.memory import DEVICE_BYTES, Memory, memory_of
@@ -70,7 +70,7 @@ class Plan:
     learning_rate: LearningRate
     rows: tuple[PlanRow, ...]
     available_tokens: Mapping[str, float]
-    """Source → tokens (sft, dpo: rows) that a run can read: of its store, or what preparing it should give."""
+    """Source → tokens (sft, dpo: rows) that a run can read: of its store, or what preparing it gives."""
     prepared: Mapping[str, bool]
     """Source → True if a token store exists."""
     to_prepare: Mapping[str, Expected]
@@ -120,7 +120,19 @@ def make_plan(
     schedule = config.build_schedule()
     stores, problems = _open_stores(config, schedule)
     if config.method.of_rows:
-        return _row_plan(config, schedule, stores, problems, price)
+        manifests = {name: store.manifest for name, store in stores.items()}
+        parts = row_parts(config, schedule, manifests)
+        problems += [*parts.problems, *_scoring_problems(config)]
+        return _plan(
+            config,
+            schedule,
+            available=parts.available,
+            prepared=stores.keys(),
+            epochs=parts.epochs,
+            flops=parts.flops,
+            problems=problems,
+            price=price,
+        )
     to_prepare = _to_prepare(config, [n for n in schedule.sources if n not in stores], mirror)
     available = {
         name: float(stores[name].num_tokens) if name in stores else to_prepare[name].tokens
@@ -136,10 +148,7 @@ def make_plan(
         schedule, readable, epoch_cap=mixture.epoch_cap, exempt=mixture.epoch_cap_exempt
     )
     problems += _full_run_caps(config, schedule)
-    problems += [
-        *score_problems(config.evaluation, config.scored_sources()),
-        *guard_problems(config),
-    ]
+    problems += _scoring_problems(config)
     first = _first_step(config)
     trained = schedule.total_tokens - first * schedule.tokens_per_step
     flops = float(config.model.flops_per_token(schedule.sequence_length) * trained)
@@ -158,39 +167,9 @@ def make_plan(
     )
 
 
-def _row_plan(
-    config: RunConfig,
-    schedule: Schedule,
-    stores: Mapping[str, TokenStore],
-    problems: list[Problem],
-    price: PriceSpec | None,
-) -> Plan:
-    """Return the plan of a run whose samples are rows; its counts of tokens are counts of rows."""
-    facts = row_facts(config, {name: store.manifest for name, store in stores.items()})
-    in_tokens = config.method.unit == "tokens"
-    sampled = in_samples(schedule, facts) if in_tokens else schedule
-    available = {name: float(fact.rows) for name, fact in facts.items()}
-    mixture = config.mixture
-    problems += broken_caps(
-        sampled, available, epoch_cap=mixture.epoch_cap, exempt=mixture.epoch_cap_exempt
-    )
-    problems += [
-        *score_problems(config.evaluation, config.scored_sources()),
-        *guard_problems(config),
-    ]
-    return _plan(
-        config,
-        schedule,
-        available=available,
-        prepared=stores.keys(),
-        epochs=sampled.epochs(available),
-        slices=None,
-        flops=row_flops(config, sampled, facts),
-        first=0,
-        problems=problems,
-        to_prepare={},
-        price=price,
-    )
+def _scoring_problems(config: RunConfig) -> list[Problem]:
+    scored = score_problems(config.evaluation, config.scored_sources())
+    return [*scored, *guard_problems(config)]
 
 
 def _plan(
@@ -200,12 +179,12 @@ def _plan(
     available: Mapping[str, float],
     prepared: Collection[str],
     epochs: Mapping[str, float],
-    slices: Mapping[str, int] | None,
     flops: float,
-    first: int,
     problems: list[Problem],
-    to_prepare: Mapping[str, Expected],
     price: PriceSpec | None,
+    slices: Mapping[str, int] | None = None,
+    first: int = 0,
+    to_prepare: Mapping[str, Expected] | None = None,
 ) -> Plan:
     """Return a plan with what every method computes alike."""
     steps = config.training.checkpoint_steps(
@@ -220,7 +199,7 @@ def _plan(
         rows=_rows(schedule),
         available_tokens=available,
         prepared={name: name in prepared for name in schedule.sources},
-        to_prepare=to_prepare,
+        to_prepare=to_prepare or {},
         epochs=epochs,
         slices=slices,
         parameters=config.model.parameters,

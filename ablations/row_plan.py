@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from ablations.config.schema import RunConfig
 from ablations.data.manifest import StoreManifest
 from ablations.errors import DataError, Problem
+from ablations.mixture.constraints import broken_caps
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.schedule import Schedule
 
-__all__ = ["RowFacts", "guard_problems", "in_samples", "row_facts", "row_flops"]
+__all__ = ["RowFacts", "RowParts", "guard_problems", "in_samples", "row_facts", "row_parts"]
 
 _REFERENCE_SHARE = 1 / 3
 """A forward pass of the reference costs a third of forward and backward."""
@@ -30,6 +31,42 @@ class RowFacts:
     """Mean tokens of a row, of a pair those of both answers."""
     counted: float
     """Mean tokens of a row that the loss counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowParts:
+    """Parts of a plan that differ for a run whose samples are rows."""
+
+    available: Mapping[str, float]
+    """Source → rows that a run can read."""
+    epochs: Mapping[str, float]
+    flops: float
+    problems: list[Problem]
+    """Epoch caps that would be broken."""
+
+
+def row_parts(
+    config: RunConfig, schedule: Schedule, manifests: Mapping[str, StoreManifest]
+) -> RowParts:
+    """Return what a schedule in samples reads and costs.
+
+    Args:
+        config: A run with method=sft or dpo.
+        schedule: Its schedule.
+        manifests: Source → manifest of its store, if it is prepared.
+    """
+    facts = row_facts(config, manifests)
+    sampled = in_samples(schedule, facts) if config.method.unit == "tokens" else schedule
+    available = {name: float(fact.rows) for name, fact in facts.items()}
+    mixture = config.mixture
+    return RowParts(
+        available=available,
+        epochs=sampled.epochs(available),
+        flops=row_flops(config, sampled, facts),
+        problems=broken_caps(
+            sampled, available, epoch_cap=mixture.epoch_cap, exempt=mixture.epoch_cap_exempt
+        ),
+    )
 
 
 def row_facts(config: RunConfig, manifests: Mapping[str, StoreManifest]) -> dict[str, RowFacts]:
