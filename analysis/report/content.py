@@ -80,6 +80,14 @@ class ReportContent:
     """Sentences on the low rung and on runs of earlier studies; empty for a study without them."""
 
     @cached_property
+    def counted(self) -> str:
+        """Return what the runs' budgets count: tokens, or the samples of a post-training."""
+        configs = [run.manifest.get("config") or {} for run in self.frames.files]
+        kinds = {(config.get("method") or {}).get("kind") for config in configs}
+        words = {"sft": "conversations", "dpo": "pairs"}
+        return words.get(kinds.pop(), "tokens") if len(kinds) == 1 else "tokens"
+
+    @cached_property
     def judged(self) -> pd.DataFrame:
         """Return the mixtures with what the verdict found of each; as they are without a verdict."""
         verdict = self.loaded.verdict

@@ -97,7 +97,7 @@ def _cost(content: ReportContent) -> Fact:
     tokens = int(content.frames.cost["tokens"].fillna(0).sum())
     lines = [f"{runs:,} run{'' if runs == 1 else 's'}: {states}"]
     if tokens:
-        lines.append(f"{count(tokens, digits=3)} tokens trained on")
+        lines.append(f"{count(tokens, digits=3)} {content.counted} trained on")
     return Fact(name="Cost", value=cost_value(content), lines=tuple(lines))
 
 

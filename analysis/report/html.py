@@ -149,7 +149,9 @@ def _tables(content: ReportContent) -> dict[str, Any]:
         "audit_failures": report_tables.audit_failures(
             figures.realised_frame(content.frames.audits)
         ),
-        "ledger": report_tables.ledger(figures.cost_ledger_frame(content.frames.cost)),
+        "ledger": report_tables.ledger(
+            figures.cost_ledger_frame(content.frames.cost), content.counted
+        ),
         "left_out": report_tables.left_out(content),
         "data_sources": report_tables.data_sources(content),
     }

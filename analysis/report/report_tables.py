@@ -175,14 +175,14 @@ def audit_failures(realised: pd.DataFrame) -> Table | None:
     return Table(heads, rows)
 
 
-def ledger(frame: pd.DataFrame) -> Table | None:
-    """Return the cost per phase with its total."""
+def ledger(frame: pd.DataFrame, counted: str = "tokens") -> Table | None:
+    """Return the cost per phase with its total; ``counted`` is what the runs' budgets count."""
     if frame.empty:
         return None
     heads = [
         Heading("phase"),
         Heading("runs", number=True),
-        Heading("tokens", number=True),
+        Heading(counted, number=True),
         Heading("training (CPU h)", number=True),
         Heading("scoring (CPU h)", number=True),
         Heading("wall (h)", number=True),

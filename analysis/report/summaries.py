@@ -277,7 +277,7 @@ def cost(content: ReportContent) -> Iterator[str]:
         return
     yield (
         f"{cost_value(content)}, {float(frame['flops'].sum()):.3g} training FLOPs, "
-        f"{int(frame['tokens'].fillna(0).sum()):,} tokens trained on."
+        f"{int(frame['tokens'].fillna(0).sum()):,} {content.counted} trained on."
     )
     for one in content.promoted:
         yield f"The full run {one.full} of promotion {one.name}: {one.cost}, an estimate."

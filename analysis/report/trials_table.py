@@ -25,7 +25,7 @@ def trials(content: ReportContent) -> Table:
     heads += [Heading(f"{name} (%)", number=True) for name in content.sources]
     heads += [Heading(path, number=True) for path in content.parameters]
     heads += [
-        Heading("tokens", number=True),
+        Heading(content.counted, number=True),
         Heading("CPU (s)", number=True),
         Heading("repeat", sortable=False),
     ]
