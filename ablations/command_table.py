@@ -64,6 +64,33 @@ COMMANDS: dict[str, Command] = {
         ),
         of_a_run=True,
     ),
+    "annotate": Command(
+        "ablations.commands.annotate",
+        "annotate",
+        "draw documents to be rated, or check ratings",
+        ("sources=[wiki] documents=500 out=ratings.jsonl",),
+        (("", "ablations.config.options:AnnotateOptions"),),
+        subject="sources",
+    ),
+    "classify": Command(
+        "ablations.commands.classify",
+        "classify",
+        "train a classifier of quality on ratings",
+        (
+            "annotations=ratings.jsonl out=classifiers/edu",
+            "annotations=ratings.jsonl model=HuggingFaceFW/fineweb-edu-classifier",
+        ),
+        (("", "ablations.config.options:ClassifyOptions"),),
+        subject="annotations",
+    ),
+    "split": Command(
+        "ablations.commands.split",
+        "split",
+        "split a source into topics",
+        ("source=wiki into=8", "source=fineweb_edu into=16 documents=100000 out=topics"),
+        (("", "ablations.config.options:SplitOptions"),),
+        subject="source",
+    ),
     "plan": Command(
         "ablations.commands.plan",
         "run",
@@ -172,6 +199,14 @@ COMMANDS: dict[str, Command] = {
         (("", f"{_COMMAND_OPTIONS}:FitSubject"), ("", "sweeps.swarm.fit_swarm:FitOptions")),
         subject="study",
         document="sweeps.commands.fit:FitResult",
+    ),
+    "repeats": Command(
+        "sweeps.commands.repeats",
+        "repeats",
+        "fit what a repeat is worth",
+        ("study=repeats", "study=repeats metric=heldout_wiki/bpb"),
+        (("", f"{_COMMAND_OPTIONS}:RepeatsOptions"),),
+        subject="study",
     ),
     "promote": Command(
         "sweeps.commands.promote",

@@ -34,7 +34,7 @@ def main(config: Mapping[str, Any]) -> int:
         # Before the sources, whose ranks seek these items in their text.
         items = prepare_items(run, mirror=options.mirror)
         made = prepare(
-            run.source,
+            run.whole_sources,
             run.tokenizer,
             Path(run.data_dir),
             workers=options.workers or 1,

@@ -81,7 +81,7 @@ def _score(config: Mapping[str, Any]) -> tuple[CheckpointScores, Path]:
         )
     folder = _as_transformers(checkpoint, run, out)
     out.mkdir(parents=True, exist_ok=True)
-    stores = {name: run.store_folder(name) for name in run.source}
+    stores = {name: run.store_folder(name) for name in run.read_sources}
     place = ScoringPlace(
         data_dir=Path(run.data_dir),
         stores={name: path for name, path in stores.items() if (path / "manifest.json").exists()},

@@ -50,6 +50,9 @@ _SECTIONS: tuple[tuple[str, ...], ...] = (
     *((name,) for name in ("after", "promotion", "low", "high", "fixed", "caps", "prior")),
     ("source", "*"),
     ("source", "*", "origin"),
+    ("source", "*", "buckets"),
+    ("source", "*", "select"),
+    ("source", "*", "clean"),
     ("schedule", "lr"),
     ("schedule", "stages", "*"),
     ("evaluation", "tasks", "*"),
@@ -64,7 +67,10 @@ _SECTIONS: tuple[tuple[str, ...], ...] = (
 )
 """Places that hold a section, or null."""
 
-_NUMBERED: tuple[tuple[str, ...], ...] = (("source", "*", "score_shares"),)
+_NUMBERED: tuple[tuple[str, ...], ...] = (
+    ("source", "*", "score_shares"),
+    ("source", "*", "select", "keep"),
+)
 """Sections whose keys are numbers."""
 
 _MOST_DEPTH = 64
@@ -89,6 +95,11 @@ def composed_problems(config: Mapping[str, Any]) -> list[Problem]:
         config: The config; ``config_dirs`` in it, where Hydra found it, is left out.
     """
     own = {key: value for key, value in config.items() if key != "config_dirs"}
+    source = own.get("source")
+    if isinstance(source, Mapping) and isinstance(source.get("domain"), str):
+        own["source"] = {
+            "source": source
+        }  # `ablate split` composes one source, not several by name
     return [*_walk(own, ()), *secret_problems(own)]
 
 

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
+from ablations.errors import ConfigError, Problem
 from ablations.price import PriceSpec
-from ablations.ranges import Workers
+from ablations.ranges import Interval, Limit, Seed, Workers
 
-__all__ = ["CarryOut", "DoctorOptions", "PrepareOptions", "ScoreOptions"]
+__all__ = [
+    "AnnotateOptions",
+    "CarryOut",
+    "ClassifyOptions",
+    "DoctorOptions",
+    "PrepareOptions",
+    "ScoreOptions",
+    "SplitOptions",
+]
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
 
@@ -84,3 +93,80 @@ class DoctorOptions:
     """Folder of the token stores."""
     json: bool = False
     """Print one JSON document in place of the list (docs/json.md)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotateOptions:
+    """The keys of ``ablate annotate``."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    sources: tuple[str, ...] = ()
+    """Sources to draw documents from."""
+    documents: Limit = 300
+    """Documents of each source."""
+    characters: Limit = 4000
+    """Characters shown of each document, from its beginning."""
+    seed: Seed = 0
+    """Seed of the draw."""
+    out: str = "annotations.jsonl"
+    """File of the documents; one that exists is checked instead."""
+    data_dir: str = "data"
+    """Folder of downloaded packages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyOptions:
+    """The keys of ``ablate classify``."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    annotations: str
+    """File of annotated documents, jsonl."""
+    kind: Literal["auto", "fasttext", "linear", "transformers"] = "auto"
+    """Kind of classifier; auto = transformers with ``model``, else fasttext where it is installed, else
+    linear."""
+    model: str | None = None
+    """Name or folder of a transformers sequence classifier; it is not trained."""
+    threshold: Annotated[float, Interval(ge=0, le=5)] = 3.0
+    """Score from which a document counts as good, for F1."""
+    heldout_share: Annotated[float, Interval(gt=0, lt=1)] = 0.25
+    """Share of the annotations that the skill is measured on."""
+    seed: Seed = 0
+    """Seed of the training and of the shuffles."""
+    out: str = "classifiers/quality"
+    """Folder of the classifier."""
+    data_dir: str = "data"
+    """Folder of downloaded packages."""
+
+    def __post_init__(self) -> None:
+        if self.kind != "auto" and (self.kind == "transformers") != (self.model is not None):
+            raise ConfigError(
+                Problem("model", "goes with kind=transformers", found=self.model, allowed=self.kind)
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """The keys of ``ablate split``."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """Source that is split, by its name: ``source=wiki``."""
+    name: str | None = None
+    """Name of that source."""
+    into: Annotated[int, Interval(ge=2, le=1000)] = 16
+    """Number of topics."""
+    documents: Limit = 20_000
+    """Documents that the topics are found in, drawn evenly."""
+    seed: Seed = 0
+    """Seed of the draw and of the clustering."""
+    out: str = "split"
+    """Config folder of the sources that are written: ``--config-dir`` of later commands."""
+    data_dir: str = "data"
+    """Folder of downloaded packages."""
+
+    def __post_init__(self) -> None:
+        if self.name is None:
+            raise ConfigError(Problem("source", "missing", do="name the source: source=wiki"))

@@ -9,13 +9,15 @@ stage that names ``wiki`` reads ``conf/source/wiki.yaml``, and ``+source.wiki.<f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from ablations.config.bucket_sources import Stores, expand, parents_of
 from ablations.config.method_problems import method_problems
 from ablations.config.options import CarryOut
 from ablations.config.removed import without_removed
+from ablations.data.buckets import bucket_folder
 from ablations.data.catalogue import SourceSpec, load_catalogue
 from ablations.data.manifest import store_folder
 from ablations.data.rows.row_specs import RowKind
@@ -133,8 +135,30 @@ class RunConfig:
 
     def store_folder(self, source: str) -> Path:
         """Return the folder of the token store of ``source``; it need not exist yet."""
-        store = self.source[source].store or source
-        return store_folder(Path(self.data_dir), self.tokenizer.name, store)
+        spec = self.source[source]
+        whole = self.stores.folder(spec.part.of if spec.part else source, spec)
+        return whole / bucket_folder(spec.part.bucket) if spec.part else whole
+
+    def store_name(self, source: str) -> str:
+        """Return the name of ``source`` as a folder of stores: of a bucket ``web/b3``."""
+        part = self.source[source].part
+        return f"{part.of}/{bucket_folder(part.bucket)}" if part else source
+
+    @property
+    def stores(self) -> Stores:
+        """Return the place of the token stores."""
+        return Stores(Path(self.data_dir), self.tokenizer.name)
+
+    @property
+    def whole_sources(self) -> dict[str, SourceSpec]:
+        """Return the sources without buckets, which are parts of one of them: what is prepared."""
+        return {name: spec for name, spec in self.source.items() if spec.part is None}
+
+    @property
+    def read_sources(self) -> dict[str, SourceSpec]:
+        """Return the sources without those that only their buckets are read of."""
+        divided = {spec.part.of for spec in self.source.values() if spec.part}
+        return {name: spec for name, spec in self.source.items() if name not in divided}
 
     def build_schedule(self) -> Schedule:
         """Return the schedule in whole steps."""
@@ -210,8 +234,16 @@ def load(config: Mapping[str, Any], config_dirs: Iterable[Path] = ()) -> RunConf
         raise ConfigError([*problems, *error.problems, *_weight_problems(values)]) from None
     if problems:
         raise ConfigError(problems)
+    loaded = _with_buckets(loaded)
     _check_across_parts(loaded)
     return loaded
+
+
+def _with_buckets(config: RunConfig) -> RunConfig:
+    source, mixture, schedule = expand(
+        config.source, config.mixture, config.schedule, config.stores
+    )
+    return replace(config, source=source, mixture=mixture, schedule=schedule)
 
 
 def carry_out(config: Mapping[str, Any]) -> CarryOut:
@@ -247,7 +279,9 @@ def _sources(
     found: dict[str, Any] = {}
     problems: list[Problem] = []
     named = _naming_keys(values)
-    for name in dict.fromkeys([*named, *overrides]):
+    wanted = dict.fromkeys([*named, *overrides])
+    parents = parents_of(wanted, [*known, *overrides])
+    for name in dict.fromkeys(parents.get(name, name) for name in wanted):
         override = overrides.get(name) or {}
         if name in known:
             stored = read_yaml(known[name]) or {}
@@ -256,6 +290,12 @@ def _sources(
                 problems.append(Problem(place, "not the keys of a source"))
                 continue
             found[name] = {**stored, **override}
+            parent = (found[name].get("part") or {}).get("of")
+            if parent in known and parent not in found:
+                found[parent] = {
+                    **(read_yaml(known[parent]) or {}),
+                    **(overrides.get(parent) or {}),
+                }
         elif override:  # a source of the config's own
             found[name] = override
         else:

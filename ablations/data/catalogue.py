@@ -30,6 +30,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator
 
+from ablations.data.buckets import BucketsSpec, PartSpec, SelectSpec
+from ablations.data.clean_spec import CleanSpec
 from ablations.data.rows.row_specs import RowSpec
 from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.ranges import Limit, Seed
@@ -66,6 +68,7 @@ Corpus = Literal[
     "chat",
     "math",
     "code",
+    "demo_web",
     "chat_turns",
     "math_solutions",
     "reading_turns",
@@ -194,10 +197,16 @@ class SizeSpec:
         )
 
 
-DESCRIPTIVE = ("domain", "tokens_available", "licence", "url", "note", "store", "size", "subsets")
-"""Fields that describe a source; they do not decide the text of its store."""
+DESCRIPTIVE = (
+    *("domain", "tokens_available", "licence", "url", "note", "store", "size", "subsets"),
+    *("select", "part"),
+)
+"""Fields that describe a source, or how it is read; they do not decide the text of its store."""
 
-ADDED_FILTERS = ("leave_out", "score_shares", "min_tokens", "max_tokens", "drop_duplicates", "rows")
+ADDED_FILTERS = (
+    *("leave_out", "score_shares", "min_tokens", "max_tokens", "drop_duplicates", "rows"),
+    *("buckets", "select", "part", "classifier", "clean"),
+)
 """Fields that came after stores had been made; without a value they are as if they were not there."""
 
 
@@ -222,6 +231,9 @@ class SourceSpec:
     null = each document by its own text."""
     score_column: str | None = None
     """Column of a quality classifier's score."""
+    classifier: str | None = None
+    """Folder of a trained classifier (``ablate classify``) that scores each document when the source is
+    prepared, instead of a column."""
     min_score: float | None = None
     """Documents below this score are dropped."""
     score_shares: Mapping[int, float] = field(default_factory=dict)
@@ -232,6 +244,12 @@ class SourceSpec:
     documents. The cap on documents counts before this."""
     max_tokens: int | None = None
     """Documents of more tokens are dropped, held-out ones too."""
+    buckets: BucketsSpec | None = None
+    """Cut its token store into buckets by the score, so that a mixture can weight each; null = whole."""
+    select: SelectSpec | None = None
+    """Weights over its buckets where a mixture names the source as a whole; null = by their tokens."""
+    part: PartSpec | None = None
+    """The source and the bucket that this one is; set by the platform for names such as ``web-b3``."""
     keep: Mapping[str, str] = field(default_factory=dict)
     """Column → the value it must have, e.g. a language."""
     leave_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -245,6 +263,8 @@ class SourceSpec:
     drop_duplicates: bool = False
     """Drop each document whose text an earlier document of its shard has, byte for byte. The manifest
     counts such documents in any case."""
+    clean: CleanSpec | None = None
+    """Filters of addresses and languages, and replacement of private data; null = none."""
     decontaminate: tuple[str, ...] = ()
     """Tasks (files of ``data/benchmarks``) whose items' documents are dropped."""
     store: str | None = None
@@ -296,13 +316,24 @@ class SourceSpec:
             raise ConfigError(problems)
 
     def _filter_problems(self) -> Iterator[Problem]:
-        scored = self.min_score is not None or bool(self.score_shares)
-        if scored != (self.score_column is not None):
+        asked = self.min_score is not None or bool(self.score_shares or self.buckets)
+        given = self.score_column is not None or self.classifier is not None
+        if asked != given:
             yield Problem(
                 "source.min_score",
-                "goes with score_column: give both or neither",
-                do="score_shares needs score_column too",
+                "goes with score_column or classifier: give both or neither",
+                do="score_shares and buckets need a score too",
             )
+        if self.classifier is not None and self.score_column is not None:
+            yield Problem("source.classifier", "there is a score_column too: give one of them")
+        if self.classifier is not None and self.score_shares:
+            yield Problem(
+                "source.score_shares", "goes with score_column", do="use buckets and select.keep"
+            )
+        if self.select is not None and self.buckets is None:
+            yield Problem("source.select", "there are no buckets", do="give source.buckets")
+        elif self.select is not None and self.buckets is not None:
+            yield from self.select.problems(self.buckets)
         for score, share in self.score_shares.items():
             if not 0.0 <= share <= 1.0:
                 yield Problem(
@@ -346,6 +377,8 @@ class SourceSpec:
         deciding = {k: v for k, v in asdict(self).items() if k not in (*DESCRIPTIVE, *unused)}
         if self.rows is not None:
             del deciding["rows"]["available"]
+        if self.buckets is not None:
+            deciding["buckets"].pop("shares")  # what is known of them before they are made
         text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

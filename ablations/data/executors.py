@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ablations.data.catalogue import SourceSpec
 from ablations.data.manifest import store_folder
+from ablations.data.prepare_counts import Counting
+from ablations.data.quality.artifact import require_usable
 from ablations.data.readers import Place
 from ablations.data.tokenizer import Tokenizer
 from ablations.errors import ConfigError
@@ -77,6 +79,23 @@ class Work:
         """Which ranks are done, and datatrove's logs."""
         return self.folder.with_name(f".{self.folder.name}.jobs")
 
+    @property
+    def has_classifier(self) -> bool:
+        """Return whether the source's classifier is there; a store that is whole needs it no more."""
+        return self.spec.classifier is not None and Path(self.spec.classifier).exists()
+
+    def asked(self) -> dict[str, str]:
+        """Return what decides the store: a preparation with another answer begins anew.
+
+        Raises:
+            DataError: the source's classifier is missing, or may not filter.
+        """
+        asked = {"source": self.spec.fingerprint(), "tokenizer": self.tokenizer.hash}
+        if self.spec.classifier is not None:
+            where = f"source.{self.name}.classifier"
+            asked["classifier"] = require_usable(Path(self.spec.classifier), where).version
+        return asked
+
     def place(self) -> Place:
         """Folders of packages and mirrors for the readers."""
         return Place(downloads=self.data_dir / "downloads", mirror=self.mirror)
@@ -116,13 +135,25 @@ def _pipeline(work: Work) -> list[Any]:
         return _row_pipeline(work)
     reader = ReadSource(work.spec, place.downloads, place.mirror)
     items = _items(work) if work.spec.decontaminate else Path()
-    dropping = dropping_steps(work.spec, work.tokenizer.file, items)
+    dropping: list[Counting] = []
+    if work.spec.clean is not None:
+        # Imported here: most sources are read as they are.
+        from ablations.data.cleaning import cleaning_steps
+
+        dropping += cleaning_steps(work.spec.clean)
+    dropping += dropping_steps(work.spec, work.tokenizer.file, items)
+    if work.spec.classifier is not None:
+        # Imported here: most sources need no classifier.
+        from ablations.data.quality.score_step import ScoreDocuments
+
+        classifier = Path(work.spec.classifier).absolute()
+        dropping.append(ScoreDocuments(classifier, work.spec.min_score))
     return [
         reader,
         *dropping,
         HoldOut(work.partial, work.spec.heldout_share, reader, dropping),
         *_overlaps(work),
-        WriteTokens(work.partial, work.tokenizer),
+        WriteTokens(work.partial, work.tokenizer, scored=_scored(work.spec)),
     ]
 
 
@@ -149,6 +180,11 @@ def _row_pipeline(work: Work) -> list[Any]:
     dropping = dropping_steps(work.spec, work.tokenizer.file, _items(work))
     write = WriteRows(work.partial, work.spec, work.tokenizer, reader, dropping)
     return [reader, *dropping, write]
+
+
+def _scored(spec: SourceSpec) -> bool:
+    """Return whether the store keeps the score of each document."""
+    return spec.buckets is not None or spec.classifier is not None
 
 
 def _items(work: Work) -> Path:

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ablations.data.bucket_stores import Cut, describe, make_buckets
 from ablations.data.catalogue import SourceSpec
 from ablations.data.contamination_report import merge_rank_reports
 from ablations.data.manifest import (
@@ -22,7 +23,6 @@ from ablations.data.manifest import (
     RowCounts,
     StoreFile,
     StoreManifest,
-    edges_sha256,
 )
 from ablations.data.prepare_counts import (
     RankCounts,
@@ -36,7 +36,6 @@ from ablations.data.tokenizer import Tokenizer
 from ablations.data.verified import note_verified
 from ablations.errors import DamagedError, DataError, Problem
 from ablations.files import (
-    file_sha256,
     read_json,
     replace_folder,
     sync_folder,
@@ -47,7 +46,7 @@ __all__ = ["Finish", "describe_rank", "described_file", "heldout_file", "remove_
 
 _INDEX_ENTRY_BYTES = 8
 _COPIED_BYTES = 1 << 20
-_SCRATCH = ("counts", "described", "hashes", "heldout", "overlaps", "asked.json")
+_SCRATCH = ("counts", "described", "hashes", "heldout", "overlaps", "asked.json", "uncut")
 
 
 def heldout_file(folder: Path, rank: int) -> Path:
@@ -74,10 +73,11 @@ class Finish:
         del data, rank, world_size
         counts = self._counts()
         heldout = self._merge_heldout(counts)
-        paths = self._token_files()
-        files = self._described(paths)
+        cut = self._cut()
+        files = cut.files if cut else self._described(sorted((self.partial / TRAIN).glob("*.ds")))
+        paths = [self.partial / TRAIN / file.name for file in files]
         self._check(counts, files)
-        StoreManifest(
+        manifest = StoreManifest(
             source=self.name,
             domain=self.spec.domain,
             tokenizer=self.tokenizer.name,
@@ -96,18 +96,27 @@ class Finish:
             documents_read=counts.read,
             duplicates=count_duplicates([hashes_file(self.partial, rank) for rank in self._ranks]),
             ignored_files=counts.ignored_files,
+            rewritten=counts.rewritten,
             token_lengths=length_quantiles(_index(path) for path in paths),
-            source_fingerprint=self._asked(),
+            source_fingerprint=str(self._asked()["source"]),
             origin=json.loads(json.dumps(asdict(self.spec.origin))),
             licence=self.spec.licence,
             url=self.spec.url,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            versions=_versions(),
+            versions=_versions() | self._classifier(),
             rows=self._rows(counts, paths),
-        ).write(self.partial)
+            buckets=cut.plain() if cut else {},
+        )
+        if cut:
+            cut.write_buckets(self.partial, manifest, self.spec.heldout_share)
+        manifest.write(self.partial)
         merge_rank_reports(self.partial, self._ranks)
         self._put_in_place()
         return iter(())
+
+    def _classifier(self) -> dict[str, str]:
+        version = self._asked().get("classifier")
+        return {"classifier": str(version)} if version else {}
 
     def _rows(self, counts: RankCounts, paths: list[Path]) -> RowCounts | None:
         """Return the counts of the rows; None for plain text."""
@@ -126,10 +135,11 @@ class Finish:
             template_sha256=file_sha256(self.tokenizer.folder / TEMPLATE_FILE),
         )
 
-    def _asked(self) -> str:
+    def _asked(self) -> dict[str, Any]:
         # The fingerprint of the config as written: a branch that was resolved to a commit is still
         # the same request when it is made again.
-        return str(read_json(self.partial / "asked.json")["source"])
+        asked: dict[str, Any] = read_json(self.partial / "asked.json")
+        return asked
 
     @property
     def _ranks(self) -> range:
@@ -173,12 +183,15 @@ class Finish:
         return tuple(
             file
             if (file := known.get(path.name)) and _sizes(path, self.tokenizer) == _stated(file)
-            else _describe(path, self.tokenizer)
+            else describe(path, path.name, self.tokenizer)
             for path in paths
         )
 
-    def _token_files(self) -> list[Path]:
-        return sorted((self.partial / TRAIN).glob("*.ds"))
+    def _cut(self) -> Cut | None:
+        """Return the buckets that the ranks' token files are cut into; None for a source without."""
+        if self.spec.buckets is None:
+            return None
+        return make_buckets(self.partial, self.spec.buckets, self.tokenizer, self.name)
 
     def _check(self, counts: RankCounts, files: tuple[StoreFile, ...]) -> None:
         where = f"source.{self.name}"
@@ -235,7 +248,7 @@ def describe_rank(folder: Path, rank: int, tokenizer: Tokenizer) -> None:
     The last step is one task. Without this it would read all files of a source.
     """
     files = [
-        asdict(_describe(path, tokenizer))
+        asdict(describe(path, path.name, tokenizer))
         for path in sorted((folder / TRAIN).glob(f"{rank:05d}_*.ds"))
     ]
     described_file(folder, rank).parent.mkdir(parents=True, exist_ok=True)
@@ -262,23 +275,6 @@ def _sizes(path: Path, tokenizer: Tokenizer) -> tuple[int, int]:
 
 def _index(path: Path) -> Path:
     return path.with_name(f"{path.name}.index")
-
-
-def _describe(path: Path, tokenizer: Tokenizer) -> StoreFile:
-    index, loss = _index(path), path.with_name(f"{path.name}.loss")
-    for part in filter(Path.is_file, (path, index, loss)):
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
-    tokens, documents = _sizes(path, tokenizer)
-    return StoreFile(
-        name=path.name,
-        tokens=tokens,
-        documents=documents,
-        sha256=file_sha256(path),
-        edges_sha256=edges_sha256(path),
-        index_sha256=file_sha256(index),
-        loss_sha256=file_sha256(loss) if loss.is_file() else "",
-    )
 
 
 def _versions() -> dict[str, str]:

@@ -54,6 +54,7 @@ class StoreFile:
     """One ``.ds`` file."""
 
     name: str
+    """Path below ``train/``; the store of a source with buckets names its buckets' files."""
     tokens: int
     documents: int
     sha256: str
@@ -63,6 +64,8 @@ class StoreFile:
     """Checksum of the file's ``.index``; empty in stores of an older version, which had none."""
     loss_sha256: str = ""
     """Checksum of the file's ``.loss``, the mask of a store of rows; empty for plain text."""
+    scores_sha256: str = ""
+    """Checksum of the file's ``.scores``, which only stores with buckets have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +123,7 @@ class StoreManifest:
     """Training tokens, end-of-document tokens included."""
     documents: int
     bytes: int
-    """UTF-8 bytes of the training text."""
+    """UTF-8 bytes of the training text; of a bucket: the source's, in proportion to the tokens."""
     files: tuple[StoreFile, ...]
     heldout: HeldOut
     dropped: Mapping[str, int] = field(default_factory=dict)
@@ -130,11 +133,14 @@ class StoreManifest:
     replaced_bytes: int = 0
     """Bytes that were not of the text's encoding; U+FFFD stands in their place."""
     documents_read: int | None = None
-    """Documents that the preparation read; None in stores of an older version, which did not count them."""
+    """Documents that the preparation read; None in stores of an older version, which did not count them,
+    and of buckets."""
     duplicates: int | None = None
     """Documents, held-out ones included, with the text of another one of the store; None as above."""
     ignored_files: Mapping[str, int] = field(default_factory=dict)
     """Ending → files below the source's paths that were not read."""
+    rewritten: Mapping[str, int] = field(default_factory=dict)
+    """Reason → documents, kept or not, whose text was changed."""
     token_lengths: Mapping[str, int] = field(default_factory=dict)
     """Quantile → length of a training document in tokens, its end token included."""
     source_fingerprint: str = ""
@@ -147,6 +153,9 @@ class StoreManifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     rows: RowCounts | None = None
     """Counts of a store of rows; None for plain text."""
+    buckets: Mapping[str, Any] = field(default_factory=dict)
+    """Of a source with buckets: ``edges``, and ``tokens`` and ``documents`` of each; of a bucket: its
+    number as ``bucket``, and ``low`` and ``high`` (null = no limit) of its scores."""
     format: int = FORMAT
 
     def checksums(self) -> dict[str, str]:
@@ -155,6 +164,11 @@ class StoreManifest:
             **{f"{TRAIN}/{file.name}": file.sha256 for file in self.files},
             **{f"{TRAIN}/{file.name}.index": file.index_sha256 for file in self.files},
             **{f"{TRAIN}/{f.name}.loss": f.loss_sha256 for f in self.files if f.loss_sha256},
+            **{
+                f"{TRAIN}/{file.name}.scores": file.scores_sha256
+                for file in self.files
+                if file.scores_sha256
+            },
             HELDOUT: self.heldout.sha256,
         }
 

@@ -11,6 +11,7 @@ files of its own, and :class:`~ablations.data.finalize.Finish` makes a store of 
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,6 +33,7 @@ from filelock import FileLock
 
 from ablations.data.catalogue import SourceSpec
 from ablations.data.contamination import TaskIndex
+from ablations.data.cutting import noting, write_rank_scores
 from ablations.data.finalize import describe_rank, described_file, heldout_file
 from ablations.data.manifest import TRAIN
 from ablations.data.prepare_counts import (
@@ -89,7 +91,12 @@ class ReadSource(PipelineStep):  # type: ignore[misc]
             ignored=self.ignored,
         )
         for text in read_source(self.spec, place):
-            yield Document(text=text.text, id=text.id, metadata={"group": text.group})
+            metadata: dict[str, Any] = {"group": text.group}
+            if text.score is not None:
+                metadata["score"] = text.score
+            if text.url is not None:
+                metadata["url"] = text.url
+            yield Document(text=text.text, id=text.id, metadata=metadata)
 
 
 class DropStep(PipelineStep):  # type: ignore[misc]
@@ -227,6 +234,8 @@ class HoldOut(PipelineStep):  # type: ignore[misc]
                     counts.heldout_documents += 1
                     counts.heldout_bytes += size
                     row = {"id": document.id, "text": document.text}
+                    if "score" in document.metadata:
+                        row["score"] = document.metadata["score"]
                     aside.write(json.dumps(row, ensure_ascii=False) + "\n")
                 else:
                     counts.documents += 1
@@ -244,6 +253,9 @@ class HoldOut(PipelineStep):  # type: ignore[misc]
             dropped.update(step.dropped)
         counts.read = reader.seen["documents"]
         counts.dropped = dict(dropped)
+        for step in self.dropping:
+            for reason, changed in getattr(step, "rewritten", {}).items():
+                counts.rewritten[reason] = counts.rewritten.get(reason, 0) + changed
         counts.replaced_characters = reader.replaced["characters"]
         counts.replaced_bytes = reader.replaced["bytes"]
         counts.ignored_files = dict(reader.ignored)
@@ -254,6 +266,11 @@ class WriteTokens(DocumentTokenizer):  # type: ignore[misc]
 
     The ids are those of Hugging Face's tokenizers (``token_encoder``). One array conversion for each
     document replaces ``struct.pack`` of Python integers (benchmarks/prepare.py has the figures).
+
+    Args:
+        folder: Folder of the preparation.
+        tokenizer: The tokenizer.
+        scored: Keep the score of each document in a file beside its tokens.
     """
 
     def __new__(cls, *_: Any, **__: Any) -> WriteTokens:
@@ -261,7 +278,7 @@ class WriteTokens(DocumentTokenizer):  # type: ignore[misc]
         made: WriteTokens = object.__new__(cls)
         return made
 
-    def __init__(self, folder: Path, tokenizer: Tokenizer) -> None:
+    def __init__(self, folder: Path, tokenizer: Tokenizer, *, scored: bool = False) -> None:
         super().__init__(
             str(folder / TRAIN),
             tokenizer_name_or_path=str(tokenizer.file),
@@ -269,7 +286,7 @@ class WriteTokens(DocumentTokenizer):  # type: ignore[misc]
             batch_size=_BATCH_DOCUMENTS,
             seed=_SHUFFLE_SEED,
         )
-        self._folder, self._made = folder, tokenizer
+        self._folder, self._made, self._scored = folder, tokenizer, scored
 
     @property
     def token_size(self) -> int:
@@ -330,7 +347,12 @@ class WriteTokens(DocumentTokenizer):  # type: ignore[misc]
         described_file(self._folder, rank).unlink(missing_ok=True)
         for stale in Path(self.output_folder.path).glob(f"{rank:05d}_*"):
             stale.unlink()
-        result = super().run(data, rank, world_size)
+        noted: list[float] = []
+        order = copy.deepcopy(self.rand)
+        result = super().run(noting(data, noted) if self._scored else data, rank, world_size)
+        if noted:
+            # datatrove draws one permutation a file: the same generator draws the same one here.
+            write_rank_scores(self._folder, rank, noted, order.permutation(len(noted)))
         unshuffled = get_output_filename(self.save_filename, rank, "unshuffled")
         for stale in Path(self.output_folder.path).glob(f"{unshuffled}*"):
             stale.unlink()
@@ -357,8 +379,6 @@ class InProcess(LocalPipelineExecutor):  # type: ignore[misc]
                 self._fresh()._run_for_rank(rank)
 
     def _fresh(self) -> InProcess:
-        import copy
-
         twin = copy.copy(self)
         twin.pipeline = copy.deepcopy(self.pipeline)
         return twin

@@ -193,6 +193,18 @@ def _standing(work: Work) -> StoreManifest | None:
         problems.append(
             Problem(str(work.folder), "made from other settings of the source", do=anew)
         )
+    elif work.has_classifier and (
+        (version := work.asked()["classifier"]) != manifest.versions.get("classifier")
+    ):
+        problems.append(
+            Problem(
+                str(work.folder),
+                "scored by another version of the classifier",
+                found=manifest.versions.get("classifier"),
+                allowed=version,
+                do=anew,
+            )
+        )
     if problems:
         raise DataError(problems)
     _tidy(work)
@@ -285,7 +297,7 @@ def _begin(work: Work, *, force: bool) -> Work:
     A hub revision is resolved once and recorded there, so that every rank and every attempt reads
     the same commit.
     """
-    asked = {"source": work.spec.fingerprint(), "tokenizer": work.tokenizer.hash}
+    asked = work.asked()
     record = work.partial / "asked.json"
     before: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):

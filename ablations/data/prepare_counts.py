@@ -77,6 +77,8 @@ class RankCounts:
     """Reason → documents left out."""
     ignored_files: dict[str, int] = field(default_factory=dict)
     """Ending → local files that no reader takes."""
+    rewritten: dict[str, int] = field(default_factory=dict)
+    """Reason → documents, kept or not, whose text was changed."""
 
     def write(self, partial: Path, rank: int) -> None:
         """Write the counts of a rank that is through."""
@@ -95,12 +97,14 @@ class RankCounts:
         plain: Counter[str] = Counter()
         dropped: Counter[str] = Counter()
         ignored: Counter[str] = Counter()
+        rewritten: Counter[str] = Counter()
         for part in parts:
             values = asdict(part)
             dropped.update(values.pop("dropped"))
             ignored.update(values.pop("ignored_files"))
+            rewritten.update(values.pop("rewritten"))
             plain.update(values)
-        kinds = {"dropped": dropped, "ignored_files": ignored}
+        kinds = {"dropped": dropped, "ignored_files": ignored, "rewritten": rewritten}
         sorted_kinds: dict[str, Any] = {k: dict(sorted(v.items())) for k, v in kinds.items()}
         return cls(**{**plain, **sorted_kinds})
 

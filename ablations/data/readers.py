@@ -157,11 +157,12 @@ def _capped(texts: Iterable[Text], spec: SourceSpec, place: Place) -> Iterator[T
 def _texts(rows: Iterable[Located], spec: SourceSpec, place: Place) -> Iterator[Text]:
     """Rows as documents, without those that the source's filters drop."""
     columns = [column.strip() for column in spec.text_column.split(",")]
+    url_column = spec.clean.url_column if spec.clean else None
     for located in rows:
         place.seen["documents"] += 1
         name, row = located.name, located.row
         needed = [*columns, *spec.keep, *spec.leave_out]
-        needed += filter(None, [spec.score_column, spec.group_column])
+        needed += filter(None, [spec.score_column, spec.group_column, url_column])
         missing = [column for column in needed if column not in row]
         if missing:
             raise DataError(
@@ -184,7 +185,10 @@ def _texts(rows: Iterable[Located], spec: SourceSpec, place: Place) -> Iterator[
         place.replaced["characters"] += replaced
         identity = row.get(spec.id_column) if spec.id_column else None
         group = text if spec.group_column is None else clean(str(row[spec.group_column]))[0]
-        yield Text(name if identity is None else clean(str(identity))[0], text, group)
+        score = None if spec.score_column is None else _score(located, spec.score_column)
+        url = row[url_column] if url_column else None
+        given = name if identity is None else clean(str(identity))[0]
+        yield Text(given, text, group, score, None if url is None else str(url))
 
 
 def _plain(value: Any) -> str:

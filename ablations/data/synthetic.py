@@ -66,6 +66,10 @@ class Text(NamedTuple):
     text: str
     group: str
     """Documents of one group are held out together."""
+    score: float | None = None
+    """Score of the document, where the source has a column of scores."""
+    url: str | None = None
+    """Address of the document, where the source is cleaned by it."""
 
 
 class _Fact(NamedTuple):

