@@ -16,6 +16,7 @@ from ablations.config.schema import RunConfig
 from ablations.errors import ConfigError, DataError, Problem
 from ablations.evaluation.metric_matching import score_problems
 from ablations.mixture.constraints import broken_caps, simulated_slices
+from ablations.mixture.repeats import PUBLISHED, effective_tokens, runs_out
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.precision import with_precision
 from ablations.price import Cost, PriceSpec, cost_of
@@ -77,6 +78,11 @@ class Plan:
     """Source without a store → what preparing it reads, stores and downloads."""
     epochs: Mapping[str, float]
     """Source → epochs over the whole schedule, simulated epoching included."""
+    effective_tokens: Mapping[str, float]
+    """Source → fresh tokens that its tokens are worth, by the law of repeats: the config's, else the
+    published one; empty for conversations and pairs, which the law does not cover."""
+    runs_out: Mapping[str, int]
+    """Source → step after which every token of it was read once; sources that last are left out."""
     slices: Mapping[str, int] | None
     """Source → windows that may be read under simulated epoching; None without it."""
     parameters: int
@@ -145,7 +151,11 @@ def make_plan(
     }
     mixture = config.mixture
     problems += broken_caps(
-        schedule, readable, epoch_cap=mixture.epoch_cap, exempt=mixture.epoch_cap_exempt
+        schedule,
+        readable,
+        epoch_cap=mixture.most_epochs,
+        exempt=mixture.epoch_cap_exempt,
+        law=mixture.repeats,
     )
     problems += _full_run_caps(config, schedule)
     problems += _scoring_problems(config)
@@ -163,6 +173,8 @@ def make_plan(
         first=first,
         problems=problems,
         to_prepare=to_prepare,
+        effective=effective_tokens(mixture.repeats or PUBLISHED, schedule, readable),
+        ends=runs_out(schedule, readable),
         price=price,
     )
 
@@ -185,6 +197,8 @@ def _plan(
     slices: Mapping[str, int] | None = None,
     first: int = 0,
     to_prepare: Mapping[str, Expected] | None = None,
+    effective: Mapping[str, float] | None = None,
+    ends: Mapping[str, int] | None = None,
 ) -> Plan:
     """Return a plan with what every method computes alike."""
     steps = config.training.checkpoint_steps(
@@ -201,6 +215,8 @@ def _plan(
         prepared={name: name in prepared for name in schedule.sources},
         to_prepare=to_prepare or {},
         epochs=epochs,
+        effective_tokens=effective or {},
+        runs_out=ends or {},
         slices=slices,
         parameters=config.model.parameters,
         embedding_parameters=config.model.embedding_parameters,
@@ -394,7 +410,8 @@ def _full_run_caps(config: RunConfig, schedule: Schedule) -> list[Problem]:
     return broken_caps(
         schedule,
         stated,
-        epoch_cap=config.mixture.epoch_cap,
+        epoch_cap=config.mixture.most_epochs,
         full_tokens=full,
         exempt=config.mixture.epoch_cap_exempt,
+        law=config.mixture.repeats,
     )

@@ -17,10 +17,7 @@ __all__ = ["identity", "items_of", "trial_name", "yaml_of"]
 def identity(config: RunConfig) -> dict[str, Any]:
     """Return what defines the result of a run: its plain config, and digests of the prepared token stores."""
     plain = dump(config)
-    for key in (
-        "mirror",
-        "batch_tokens",
-    ):  # the origin of the items and their batching do not count
+    for key in ("mirror", "batch_tokens"):  # the items' origin and batching do not count
         plain["evaluation"].pop(key)
     _leave_out_unused(plain)
     plain["stores"] = {
@@ -34,22 +31,21 @@ def _leave_out_unused(plain: dict[str, Any]) -> None:
 
     An older record is then still that of the same run.
     """
-    if plain["evaluation"]["dtype"] is None:
-        del plain["evaluation"]["dtype"]
-    if not plain["mixture"]["epoch_cap_exempt"]:
-        del plain["mixture"]["epoch_cap_exempt"]
+    mixture, schedule = plain["mixture"], plain["schedule"]
+    added = [
+        *((plain["evaluation"], key) for key in ("dtype", "guards")),
+        *((mixture, key) for key in ("epoch_cap_exempt", "repeats")),
+        *((plain["tokenizer"], key) for key in ("base", "chat")),
+        (schedule["lr"], "tail_steps"),
+    ]
+    for section, key in added:
+        if not section[key]:
+            del section[key]
     del plain["execution"]["stop_tokens"]
-    if not plain["schedule"]["lr"]["tail_steps"]:
-        del plain["schedule"]["lr"]["tail_steps"]
-    if plain["schedule"]["total_samples"] is None:
-        del plain["schedule"]["total_samples"]
+    if schedule["total_samples"] is None:
+        del schedule["total_samples"]
     if plain["method"]["kind"] == "pretrain":
         del plain["method"]
-    if not plain["evaluation"]["guards"]:
-        del plain["evaluation"]["guards"]
-    for key in ("base", "chat"):
-        if plain["tokenizer"][key] is None:
-            del plain["tokenizer"][key]
     for source in plain["source"].values():
         for key in ("size", "subsets"):  # published figures, for plans
             del source[key]

@@ -18,6 +18,7 @@ from ablations.config.schema import RunConfig, carry_out, load
 from ablations.documents import Answer
 from ablations.errors import ConfigError
 from ablations.files import free_bytes
+from ablations.mixture.repeats import PUBLISHED
 from ablations.mixture.schedule import decay_words
 from ablations.plan import Plan, PlannedMemory, make_plan
 from ablations.price import Cost
@@ -135,12 +136,14 @@ def _stages(plan: Plan, counted: str) -> Table:
 
 
 def _sources(run: RunConfig, plan: Plan) -> Table:
-    table = Table(title=f"epochs per source (cap {run.mixture.epoch_cap:g})", title_justify="left")
-    for heading in ("source", "domain", f"{counted_in(run)} available", "prepared", "epochs"):
+    cap = run.mixture.most_epochs
+    table = Table(title=f"epochs per source (cap {cap:.3g})", title_justify="left")
+    headings = ("source", "domain", f"{counted_in(run)} available", "prepared", "worth", "epochs")
+    for heading in headings:
         left = heading in ("source", "domain")
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for name in plan.schedule.sources:
-        over = plan.epochs[name] > run.mixture.epoch_cap
+        over = plan.epochs[name] > cap
         exempt = name in run.mixture.epoch_cap_exempt
         remark = "  over the cap" + (", exempt" if exempt else "") if over else ""
         table.add_row(
@@ -148,6 +151,7 @@ def _sources(run: RunConfig, plan: Plan) -> Table:
             run.source[name].domain,
             count(plan.available_tokens[name]),
             "yes" if plan.prepared[name] else "no",
+            count(plan.effective_tokens[name]) if name in plan.effective_tokens else "–",
             f"{plan.epochs[name]:.3f}{remark}",
             style=("yellow" if exempt else "red") if over else None,
         )
@@ -174,8 +178,9 @@ def _totals(run: RunConfig, plan: Plan) -> Table:
         "tasks": ", ".join([*plan.tasks, *_heldout(run)]) or "none",
     }
     for name, why in run.mixture.epoch_cap_exempt.items():
-        if plan.epochs.get(name, 0.0) > run.mixture.epoch_cap:
+        if plan.epochs.get(name, 0.0) > run.mixture.most_epochs:
             rows[f"exempt: {name}"] = f"{plan.epochs[name]:.2f} epochs; {why}"
+    rows |= _repeats(run, plan)
     if plan.slices is not None and run.schedule.full_tokens is not None:
         rows["simulated epoching"] = (
             f"epochs of a full run of {count(run.schedule.full_tokens)} tokens"
@@ -184,6 +189,24 @@ def _totals(run: RunConfig, plan: Plan) -> Table:
     for key, value in rows.items():
         table.add_row(key, value)
     return table
+
+
+def _repeats(run: RunConfig, plan: Plan) -> dict[str, str]:
+    """Return when sources run out and what their repeats cost; nothing if each is read at most once."""
+    law = run.mixture.repeats or PUBLISHED
+    rows = {}
+    read = plan.schedule.tokens()
+    for name, step in plan.runs_out.items():
+        lost = read[name] - plan.effective_tokens[name]
+        rows[f"runs out: {name}"] = (
+            f"after step {step:,}; {count(read[name])} tokens are worth "
+            f"{count(plan.effective_tokens[name])}, {count(lost)} are lost; the last epoch is worth "
+            f"{law.value(plan.epochs[name]):.2f} of a fresh one"
+        )
+    if rows:
+        interval = "" if law is PUBLISHED else f" (90%: {law.low:.3g} to {law.high:.3g})"
+        rows["law of repeats"] = f"R* {law.constant:.3g}{interval}, of {law.study}"
+    return rows
 
 
 def _cost(cost: Cost) -> str:

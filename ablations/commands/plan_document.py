@@ -48,7 +48,8 @@ class PlannedSource:
     epochs: float
     """Times that it is read."""
     over_cap: bool
-    """True if that is more than ``mixture.epoch_cap``, exempt sources included."""
+    """True if that is more than ``mixture.epoch_cap``, or than the law of repeats passes; exempt sources
+    included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +187,7 @@ def _sources(run: RunConfig, plan: Plan) -> tuple[PlannedSource, ...]:
             available_tokens=plan.available_tokens[name],
             prepared=plan.prepared[name],
             epochs=plan.epochs[name],
-            over_cap=plan.epochs[name] > run.mixture.epoch_cap,
+            over_cap=plan.epochs[name] > run.mixture.most_epochs,
         )
         for name in plan.schedule.sources
     )

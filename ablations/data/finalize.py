@@ -36,6 +36,7 @@ from ablations.data.tokenizer import Tokenizer
 from ablations.data.verified import note_verified
 from ablations.errors import DamagedError, DataError, Problem
 from ablations.files import (
+    file_sha256,
     read_json,
     replace_folder,
     sync_folder,

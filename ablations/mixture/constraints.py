@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping
 
 from ablations.errors import Problem
+from ablations.mixture.repeats import RepeatLaw
 from ablations.mixture.schedule import Schedule
 
 __all__ = ["beyond_cap", "broken_caps", "simulated_slices"]
@@ -26,6 +27,7 @@ def broken_caps(
     epoch_cap: float,
     full_tokens: float | None = None,
     exempt: Collection[str] = (),
+    law: RepeatLaw | None = None,
 ) -> list[Problem]:
     """Return a problem for every source that would be read more often than ``epoch_cap``.
 
@@ -36,6 +38,7 @@ def broken_caps(
         epoch_cap: Most epochs over the whole schedule.
         full_tokens: Judge the schedule stretched to this budget (the full run's) instead.
         exempt: Sources that may be read more often (``mixture.epoch_cap_exempt``).
+        law: Law of repeats that ``epoch_cap`` comes from; None = it is ``mixture.epoch_cap``.
     """
     stretch = 1.0 if full_tokens is None else full_tokens / schedule.total_tokens
     problems = []
@@ -47,10 +50,15 @@ def broken_caps(
             problems.append(
                 Problem(
                     f"source.{name}",
-                    "read more often than mixture.epoch_cap",
+                    "read more often than mixture.epoch_cap"
+                    if law is None
+                    else f"its last epoch is worth less than {law.least_value:g} of a fresh one "
+                    f"by the law of repeats of {law.study!r}",
                     found=f"{epochs:.2f} epochs ({stretch * read:.4g} of {available:.4g} tokens)",
                     allowed=f"{epoch_cap:g} epochs, a mean weight of at most {most:.4f}",
                     do="lower its weight, shorten the schedule, raise mixture.epoch_cap, or say "
+                    if law is None
+                    else "lower its weight, shorten the schedule, or say "
                     f"why it may be: +mixture.epoch_cap_exempt.{name}=REASON",
                 )
             )

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal
 
 from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.mixture.mixture import Mixture
+from ablations.mixture.repeats import RepeatLaw
 from ablations.mixture.schedule import DecayShape, LearningRate, Schedule, Stage, whole_steps
 
 __all__ = ["LearningRateSpec", "MixtureSpec", "ScheduleSpec", "StageSpec"]
@@ -41,6 +42,9 @@ class MixtureSpec:
     epoch_cap_exempt: Mapping[str, str] = field(default_factory=dict)
     """Source → why it may be read more often, e.g. ``published recipe``; shown by every plan and kept
     in the record."""
+    repeats: RepeatLaw | None = None
+    """Law of repeats that this study's runs gave (``ablate repeats``); epochs are then judged by what the
+    last one is worth, and no more by ``epoch_cap``."""
     audit_tolerance: float = 1e-3
     """Largest gap between realised and asked share of a stage's tokens; more fails the run."""
 
@@ -62,6 +66,11 @@ class MixtureSpec:
         ]
         if problems:
             raise ConfigError(problems)
+
+    @property
+    def most_epochs(self) -> float:
+        """Return the most epochs of any source: by the law of repeats if there is one, else the cap."""
+        return self.epoch_cap if self.repeats is None else self.repeats.most_epochs
 
 
 @dataclass(frozen=True, kw_only=True)

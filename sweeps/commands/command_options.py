@@ -21,6 +21,7 @@ __all__ = [
     "GcOptions",
     "ImportOptions",
     "LsOptions",
+    "RepeatsOptions",
     "StopOptions",
     "VerdictSubject",
     "read_options",
@@ -109,6 +110,20 @@ class GcOptions:
     """Remove what is listed; false = only list it."""
     verbose: bool = False
     """Print each folder that can go, and why the others stay."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatsOptions:
+    """Keys of ``ablate repeats``."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+
+    study: str
+    """Folder under ``runs_dir``."""
+    runs_dir: str = "runs"
+    """Folder of all studies."""
+    metric: str | None = None
+    """``task/metric`` that is fitted; null = the study's objective."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,9 @@ def chain_run(config: RunConfig, full: FullSpec, name: str, nanotron: Branch = "
         learning_rate=config.build_learning_rate(schedule),
         tokenizer=full.tokenizer,
         folders={
-            source: cluster.folders.format(tokenizer=config.tokenizer.name, source=source)
+            source: cluster.folders.format(
+                tokenizer=config.tokenizer.name, source=config.store_name(source)
+            )
             for source in schedule.sources
         },
         parallelism=Parallelism(

@@ -132,7 +132,7 @@ def _available(evidence: Evidence, source: str) -> tuple[float | None, str]:
 def _epoch_caps(evidence: Evidence, limits: LimitSpec) -> GateResult:
     del limits
     config = evidence.config
-    schedule, cap = config.build_schedule(), config.mixture.epoch_cap
+    schedule, cap = config.build_schedule(), config.mixture.most_epochs
     available = {
         name: _available(evidence, name)[0] or config.source[name].tokens_available
         for name in schedule.sources
@@ -145,9 +145,14 @@ def _epoch_caps(evidence: Evidence, limits: LimitSpec) -> GateResult:
     most = max(within, key=lambda name: within[name])
     if over:
         listed = ", ".join(f"{name} {value:.2f}" for name, value in over.items())
-        sentence = f"read more often than {cap:g} epochs at the full budget: {listed}"
+        sentence = f"read more often than {cap:.3g} epochs at the full budget: {listed}"
     else:
-        sentence = f"at most {epochs[most]:.2f} epochs ({most}) at the full budget, cap {cap:g}"
+        sentence = f"at most {epochs[most]:.2f} epochs ({most}) at the full budget, cap {cap:.3g}"
+    if law := config.mixture.repeats:
+        sentence += (
+            f" by the law of repeats of {law.study!r} (R* {law.constant:.3g}, 90%: {law.low:.3g} to "
+            f"{law.high:.3g}; the last epoch worth {law.least_value:g} or more)"
+        )
     if exempt:
         listed = "; ".join(f"{name} {beyond[name]:.2f} ({why})" for name, why in exempt.items())
         sentence += f"; exempt: {listed}"
@@ -160,6 +165,7 @@ def _epoch_caps(evidence: Evidence, limits: LimitSpec) -> GateResult:
             "cap": cap,
             "tokens": schedule.total_tokens,
             **({"exempt": exempt} if exempt else {}),
+            **({"repeats": asdict(law)} if law else {}),
         },
     )
 

@@ -45,6 +45,7 @@ from sweeps.promotion.same_promotion import same_promotion
 from sweeps.promotion.sealed_prediction import Prediction
 from sweeps.promotion.specs import PromotionSpec
 from sweeps.promotion.trl_files import write_stage_files
+from sweeps.repeats.study_runs import with_law
 from sweeps.verdict.verdict_record import VERDICT_FILE, CandidateRow, read_verdict
 
 __all__ = ["FORMAT", "Promoted", "promote"]
@@ -149,6 +150,7 @@ def _full_values(plain: Mapping[str, Any], spec: PromotionSpec, run: RunRecord) 
     schedule = freeze(proxy, spec.full)
     first = next(iter(schedule["stages"].values()))
     mixture = {**proxy["mixture"], "weights": first["weights"], "normalize": False}
+    mixture = with_law(mixture, run.path.parent)
     dropped = ("promotion", "search", "labels", "experiment", "warm_start")
     kept = {key: value for key, value in plain.items() if key not in dropped}
     return {**kept, "schedule": schedule, "mixture": mixture, "trial": "full"}

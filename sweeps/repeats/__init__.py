@@ -1,0 +1,1 @@
+"""The law of repeats, fitted to the runs of a study."""
