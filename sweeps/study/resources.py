@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.errors import ConfigError, Problem, unknown_name
 from sweeps.search.space.caps import EpochCaps
 from sweeps.search.space.specs import SearchSpaceSpec
+from sweeps.study.thresholds import Threshold, least_of, thresholds_of
 
 if TYPE_CHECKING:
     from ablations.mixture.specs import ScheduleSpec
@@ -44,6 +45,8 @@ class Resources:
     """Epoch caps at the full budget."""
     run_price: Mapping[str, float] = field(default_factory=dict)
     """Planned cost of one run: ``tokens``, ``flops``, ``gpu_hours``; ``usd`` if its devices have a price."""
+    thresholds: tuple[Threshold, ...] = ()
+    """Thresholds of the sources with buckets, searched or as configured."""
 
 
 def resources_of(
@@ -65,10 +68,12 @@ def resources_of(
     plan = make_plan(run, mirror=options.prepare.mirror, price=options.price)
     possible = boundaries(run.schedule, space)
     exempt = run.mixture.epoch_cap_exempt
+    thresholds = thresholds_of(run, plan, space)
+    available = {**plan.available_tokens, **least_of(thresholds)}
     caps = EpochCaps(
-        tokens={name: n for name, n in plan.available_tokens.items() if name not in exempt},
+        tokens={name: n for name, n in available.items() if name not in exempt},
         full_tokens=run.schedule.full_tokens or float(plan.schedule.total_tokens),
-        max_epochs=run.mixture.epoch_cap,
+        max_epochs=run.mixture.most_epochs,
         shares=_most(_shares(space, s.budgets(), s.stages) for s in possible),
         outside=_outside(space, plan, _longer(run.schedule, possible)),
     )
@@ -79,7 +84,7 @@ def resources_of(
     }
     if plan.cost.usd is not None:
         cost["usd"] = plan.cost.usd
-    return Resources(tokens=plan.available_tokens, caps=caps, run_price=cost)
+    return Resources(tokens=available, caps=caps, run_price=cost, thresholds=thresholds)
 
 
 def is_run_config(config: Mapping[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from sweeps.study.budget import affordable_runs
 from sweeps.study.rung_request import RungRequest
 from sweeps.study.specs import SearchSpec
 from sweeps.study.strategy import Strategy
+from sweeps.study.thresholds import Threshold, threshold_table
 
 __all__ = ["StudyCost", "estimate_cost", "estimate_rung_cost", "print_cost"]
 
@@ -111,9 +112,13 @@ def estimate_rung_cost(
 
 
 def print_cost(
-    spec: SearchSpec, strategy: Strategy, cost: StudyCost, console: Console | None = None
+    spec: SearchSpec,
+    strategy: Strategy,
+    cost: StudyCost,
+    thresholds: Sequence[Threshold] = (),
+    console: Console | None = None,
 ) -> None:
-    """Print the cost of a search and the trials that are known beforehand."""
+    """Print the cost of a search, its thresholds, and the trials that are known beforehand."""
     out = console or table_console()
     table = Table(title=spec.question or "the study", title_justify="left")
     columns = {"tokens": "tokens", "flops": "FLOPs", "gpu_hours": "device hours"}
@@ -130,6 +135,8 @@ def print_cost(
     out.print(table)
     for note in cost.notes:
         out.print(note)
+    if searched := threshold_table(thresholds):
+        out.print(searched)
     trials = Table(title="trials known beforehand", title_justify="left")
     trials.add_column("trial")
     trials.add_column("what")

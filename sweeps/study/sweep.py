@@ -247,7 +247,7 @@ def plan_study(request: Request, compose: Compose, config_dirs: Sequence[Path] =
     price, rungs = request.resources.run_price, request.rungs
     plain = estimate_cost(spec, strategy, price, request.affordable)
     cost = plain if rungs is None else estimate_rung_cost(spec, strategy, price, rungs, plain)
-    print_cost(spec, strategy, cost)
+    print_cost(spec, strategy, cost, request.resources.thresholds)
 
 
 def run_study(
