@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datatrove.data import Document
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from ablations.commands.prepare import _print_slow_tokenizer
 from ablations.data import token_encoder
-from ablations.data.pipeline import Document, WriteTokens
+from ablations.data.pipeline import WriteTokens
 from ablations.data.token_encoder import TokenEncoder, TokensDifferError, pattern_of
 from ablations.data.tokenizer import Tokenizer as Made
 
@@ -260,7 +261,7 @@ def test_a_difference_in_a_sample_has_all_documents_written_again(
         writer.batch_size = 3
         writer.run(Document(text=text, id=str(n)) for n, text in enumerate(texts))
         (file,) = (tmp_path / name / "train").glob("*.ds")
-        return np.fromfile(file, "<u2").tolist()
+        return [int(token) for token in np.fromfile(file, "<u2")]
 
     expected = stored("right")
     monkeypatch.setattr(token_encoder._Converted, "encode", wrong)
