@@ -111,7 +111,9 @@ def compare(folder: Path, trials: int, steps: int) -> bool:
     plain = [*run, *search_overrides(trials, 2)]
     ablate(folder, "run", "-m", *plain, "study=full")
     spent = read(folder / "runs/full/ledger.json")["total"]["flops"]
+    # 9 of the 24 units are the seeds of the finalists, which both studies need for their verdict.
     rungs = ["study=rungs", "search.fidelity.share=0.3", f"search.budget.flops={0.5 * spent!r}"]
+    rungs += ["search.budget.confirm_share=0.4"]
     ablate(folder, "run", "-m", *plain, "search.budget.trials=null", *rungs)
     found = {}
     for study in ("full", "rungs"):
