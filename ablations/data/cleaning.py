@@ -100,6 +100,7 @@ class _OwnLanguages(FT176LID):  # type: ignore[misc]
     def __init__(self, languages: list[str], file: Path) -> None:
         super().__init__(languages)
         self.file = file
+        self._model: Any = None
 
     @property
     def model(self) -> Any:

@@ -69,7 +69,7 @@ def planned_tasks(config: Mapping[str, Any]) -> Iterator[PlannedTask]:
         yield PlannedTask(
             task=f"heldout_{source}",
             domain=about.get("domain") or source,
-            form=_HELDOUT_FORMS.get(kind, "rolling"),
+            form=_HELDOUT_FORMS.get(str(kind), "rolling"),
             metric="margin" if kind == "preferences" else "bpb",
         )
 

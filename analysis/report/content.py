@@ -85,7 +85,7 @@ class ReportContent:
         configs = [run.manifest.get("config") or {} for run in self.frames.files]
         kinds = {(config.get("method") or {}).get("kind") for config in configs}
         words = {"sft": "conversations", "dpo": "pairs"}
-        return words.get(kinds.pop(), "tokens") if len(kinds) == 1 else "tokens"
+        return words.get(str(kinds.pop()), "tokens") if len(kinds) == 1 else "tokens"
 
     @cached_property
     def judged(self) -> pd.DataFrame:

@@ -57,7 +57,8 @@ class TopicModel:
         places = _unit(weights @ self._directions.T)
         # Of unit vectors the nearest centre has the largest 2 x·c − c·c.
         nearness = 2.0 * places @ self._centres.T - (self._centres**2).sum(axis=1)
-        return nearness.argmax(axis=1).astype(np.float64)
+        found: Floats = nearness.argmax(axis=1).astype(np.float64)
+        return found
 
     def save(self, folder: Path) -> None:
         """Write ``topics.npz`` and ``words.json``."""
