@@ -37,6 +37,7 @@ class Cost:
     device: str
     """What one device is."""
     devices: int
+    """Number of devices."""
     device_hours: float
     """Hours of one device; of all devices together the time is shorter by their number."""
     usd: float | None
