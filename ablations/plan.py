@@ -241,19 +241,16 @@ def _to_prepare(
         return {}
     # Imported here because the plan of prepared sources reads no text.
     from ablations.data.demo.packages import mirror_folder
-    from ablations.data.expected import expected_of
+    from ablations.data.expected import expected_stores
 
-    folder, data_dir = mirror_folder(mirror), Path(config.data_dir)
-    return {
-        name: expected_of(
-            config.source[name],
-            config.tokenizer,
-            data_dir,
-            mirror=folder,
-            vocab_size=config.model.vocab_size,
-        )
-        for name in names
-    }
+    return expected_stores(
+        config.source,
+        names,
+        config.tokenizer,
+        Path(config.data_dir),
+        mirror=mirror_folder(mirror),
+        vocab_size=config.model.vocab_size,
+    )
 
 
 def _cost(execution: ExecutionSpec, flops: float, price: PriceSpec) -> Cost:

@@ -85,6 +85,15 @@ def test_a_bucket_can_be_weighted_by_name() -> None:
     assert make_plan(config).available_tokens["web-b3"] == 10_000
 
 
+def test_a_bucket_that_is_not_prepared_counts_with_its_share_of_the_text(workspace: Path) -> None:
+    path = workspace / "web.jsonl"
+    write_scored(path, count=200)
+    plan = make_plan(config_of(web(path), None, "data_dir=data"))
+    found = {name: plan.to_prepare[name].tokens for name in plan.to_prepare}
+    assert found["web-b0"] == pytest.approx(0.4 / 0.1 * found["web-b3"])
+    assert sum(found.values()) < 40_000  # 200 short documents, counted once
+
+
 def test_stages_and_exemptions_name_the_source_as_a_whole() -> None:
     plain = plain_of(web(), {"web": 1.0}, "data_dir=nowhere")
     plain["schedule"] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from ablations.data.tokenizer import TokenizerSpec, tokenizer_file
 from ablations.errors import AblationError
 from ablations.files import read_json
 
-__all__ = ["SAMPLE_BYTES", "Expected", "bytes_per_token", "expected_of"]
+__all__ = ["SAMPLE_BYTES", "Expected", "bytes_per_token", "expected_of", "expected_stores"]
 
 SAMPLE_BYTES = 2_000_000
 
@@ -65,6 +65,11 @@ class Expected:
     peak_bytes: float
     """Largest size while it is made: the tokens twice, since they are shuffled from one file to another."""
 
+    def part(self, share: float) -> Expected:
+        """Return what one bucket of the source is expected to give, by its share of the tokens."""
+        known = {key: value for key, value in vars(self).items() if isinstance(value, float | int)}
+        return replace(self, **{key: share * value for key, value in known.items()})
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Sample:
@@ -84,6 +89,26 @@ class _Sample:
 
 
 _known: dict[str, Expected] = {}
+
+
+def expected_stores(
+    sources: Mapping[str, SourceSpec],
+    names: Iterable[str],
+    tokenizer: TokenizerSpec,
+    data_dir: Path,
+    *,
+    mirror: Path | None = None,
+    vocab_size: int | None = None,
+) -> dict[str, Expected]:
+    """Return what preparing the named ones of ``sources`` gives; of a bucket its share of the source."""
+    found = {}
+    for name in names:
+        spec = sources[name]
+        whole = sources[spec.part.of] if spec.part else spec
+        expected = expected_of(whole, tokenizer, data_dir, mirror=mirror, vocab_size=vocab_size)
+        share = spec.tokens_available / whole.tokens_available
+        found[name] = expected.part(share) if spec.part else expected
+    return found
 
 
 def expected_of(
