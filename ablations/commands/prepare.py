@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.config.schema import RunConfig, carry_out, load, validate
+from ablations.config.schema import RunConfig, carry_out, load, source_values, validate
+from ablations.data.catalogue import SourceSpec, load_tokenizer_spec
 from ablations.quantities import count
 from ablations.terminal import table_console
 
 if TYPE_CHECKING:
+    from ablations.config.options import PrepareOptions
     from ablations.data.executors import SlurmSpec
     from ablations.data.manifest import StoreManifest
     from ablations.data.prepare import Prepared
@@ -44,6 +46,7 @@ def main(config: Mapping[str, Any]) -> int:
             progress=bars.tell,
             overlap_tasks=_overlap_tasks(run) if options.contamination else (),
         )
+        made += _prepare_guards(run, config.get("config_dirs", ()), options, bars.tell)
     for source in made:
         manifest = source.manifest
         state = "was there" if source.skipped else "prepared" if manifest else "submitted"
@@ -61,6 +64,30 @@ def main(config: Mapping[str, Any]) -> int:
     if options.contamination:
         _print_overlaps(run, [source for source in made if source.manifest is not None])
     return 0
+
+
+def _prepare_guards(
+    run: RunConfig,
+    config_dirs: Sequence[str],
+    options: PrepareOptions,
+    tell: Callable[[Preparation], None],
+) -> list[Prepared]:
+    """Prepare the sources of ``evaluation.guards`` that are missing, with the pretraining's tokenizer."""
+    from ablations.data.prepare import prepare
+
+    names = [name for name in run.evaluation.guards if not run.guard_folder(name).exists()]
+    if not names:
+        return []
+    base = run.tokenizer.base
+    values = source_values({"mixture": {"weights": dict.fromkeys(names, 1.0)}}, config_dirs)
+    return prepare(
+        {name: validate(SourceSpec, values[name]) for name in names if name in values},
+        run.tokenizer if base is None else load_tokenizer_spec(base),
+        Path(run.data_dir),
+        workers=options.workers or 1,
+        mirror=options.mirror,
+        progress=tell,
+    )
 
 
 def _print_slow_tokenizer(folder: Path) -> None:
