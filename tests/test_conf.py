@@ -31,6 +31,16 @@ def composed(*overrides: str) -> dict[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
+AFTER_PRETRAINING = {
+    "demo_sft": "demo_sft",
+    "demo_dpo": "demo_dpo",
+    "smoltalk": "smoltalk_mixture",
+    "smol_smoltalk": "smol_smoltalk",
+    "ultrafeedback": "ultrafeedback_rounds",
+}
+"""Schedule in samples → experiment that it belongs to."""
+
+
 def options(group: str) -> list[str]:
     names = [path.stem for path in sorted((CONF / group).glob("*.yaml"))]
     return [name for name in names if not name.startswith("_")]
@@ -62,10 +72,14 @@ def test_the_first_real_experiments_break_no_rule(name: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", options("schedule"))
 def test_every_schedule_builds(name: str) -> None:
-    base = ("mixture=smollm2", "model=smollm2_1b7", "tokenizer=cosmo2", "training=smollm2_1b7")
-    demo = name.startswith("demo")
-    post = (f"experiment={name}",) if name in ("demo_sft", "demo_dpo") else ()
-    run = load(composed(f"schedule={name}", *(post if demo else base)))
+    base: tuple[str, ...] = (
+        *("mixture=smollm2", "model=smollm2_1b7", "tokenizer=cosmo2", "training=smollm2_1b7"),
+    )
+    if name in AFTER_PRETRAINING:
+        base = (f"experiment={AFTER_PRETRAINING[name]}",)
+    elif name.startswith("demo"):
+        base = ()
+    run = load(composed(f"schedule={name}", *base))
     assert run.build_schedule().total_tokens > 0
 
 
@@ -81,7 +95,8 @@ def test_every_model_is_valid(name: str) -> None:
 
 @pytest.mark.parametrize("name", options("training"))
 def test_every_training_is_valid(name: str) -> None:
-    load(composed(f"training={name}", "model=smollm2_1b7", "schedule.total_tokens=1e9"))
+    longest = "model.max_position_embeddings=8192"
+    load(composed(f"training={name}", "model=smollm2_1b7", longest, "schedule.total_tokens=1e9"))
 
 
 @pytest.mark.parametrize("name", options("execution"))

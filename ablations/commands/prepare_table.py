@@ -23,11 +23,12 @@ def counts_table(manifests: Mapping[str, StoreManifest]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, found in manifests.items():
         lengths = [found.token_lengths.get(quantile) for quantile in _SHOWN_QUANTILES]
+        rows = found.rows
         table.add_row(
             name,
             _number(found.documents_read),
-            _number(found.documents),
-            _number(found.heldout.documents),
+            _number(found.documents if rows is None else rows.rows),
+            _number(found.heldout.documents if rows is None else rows.heldout_rows),
             _number(sum(found.dropped.values())),
             _number(found.duplicates),
             _number(found.replaced_characters + found.replaced_bytes),

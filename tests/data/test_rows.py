@@ -325,3 +325,13 @@ def test_a_sample_that_is_not_there_is_an_index_error(stores: dict[str, Path]) -
     store = RowStore.open(stores["short"])
     with pytest.raises(IndexError):
         store.read(len(store))
+
+
+def test_a_cap_on_documents_reads_no_more(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    rows = [{"messages": conversation(f"c{n}")} for n in range(40)]
+    source = replace(row_source(write_rows(tmp_path / "r.jsonl", rows)), max_documents=30)
+    manifest = StoreManifest.read(prepare_rows(tmp_path / "data", {"some": source})["some"])
+    assert manifest.rows is not None
+    assert manifest.documents_read == manifest.rows.rows + manifest.rows.heldout_rows == 30

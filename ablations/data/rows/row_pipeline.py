@@ -55,8 +55,6 @@ def read_samples(
     most = None if spec.max_documents is None else -(-spec.max_documents // place.ranks)
     budget = None if spec.max_bytes is None else spec.max_bytes // place.ranks
     for name, row, group in _named_rows(spec, rows, place):
-        if most is not None and read >= most:
-            return
         try:
             sample = sample_of(row, rows, markers)
         except LeftOut as reason:
@@ -69,6 +67,8 @@ def read_samples(
         read += 1
         place.replaced["characters"] += sample.replaced_characters
         yield name, group or sample.opening, sample
+        if most is not None and read >= most:
+            return
 
 
 def _named_rows(
