@@ -18,6 +18,7 @@ from ablations.evaluation.metric_matching import score_problems
 from ablations.mixture.constraints import broken_caps, simulated_slices
 from ablations.mixture.repeats import PUBLISHED, effective_tokens, runs_out
 from ablations.mixture.schedule import LearningRate, Schedule
+from ablations.pausing import pause_step
 from ablations.precision import with_precision
 from ablations.price import Cost, PriceSpec, cost_of
 from ablations.row_plan import guard_problems, row_parts
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ablations.data.expected import Expected
     from ablations.data.store import TokenStore
 
-__all__ = ["Plan", "PlanRow", "PlannedMemory", "checkpoint_bytes", "make_plan", "pause_step"]
+__all__ = ["Plan", "PlanRow", "PlannedMemory", "checkpoint_bytes", "make_plan"]
 
 _CPU_FLOPS = 60e9
 """FLOP/s of two laptop cores on a model of some million parameters in float32 (measured: 11M
@@ -286,46 +287,6 @@ def checkpoint_bytes(config: RunConfig) -> float:
     """Return the size of one checkpoint of a run with its export."""
     per_parameter = _BYTES_PER_PARAMETER[config.training.dtype] + 4
     return float(config.model.parameters * per_parameter)
-
-
-def pause_step(
-    config: RunConfig, rate: LearningRate, steps: Sequence[int]
-) -> tuple[int | None, list[Problem]]:
-    """Return the step at which a run pauses, and the problems of pausing there.
-
-    Going on loses nothing on the plateau of the learning rate alone, because a score inside warm-up or
-    decay is not that of a shorter run.
-
-    Args:
-        config: The run.
-        rate: Its learning rate.
-        steps: Steps of its checkpoints.
-    """
-    if config.execution.stop_tokens is None:
-        return None, []
-    stop = round(config.execution.stop_tokens / config.training.tokens_per_step)
-    where, found = "execution.stop_tokens", f"step {stop} of {rate.total_steps}"
-    if not rate.warmup_steps < stop <= rate.decay_start or stop == rate.total_steps:
-        low, high = rate.warmup_steps + 1, min(rate.decay_start, rate.total_steps - 1)
-        return None, [
-            Problem(
-                where,
-                "not on the plateau of the learning rate",
-                found=found,
-                allowed=f"steps {low} to {high}, of {config.training.tokens_per_step} tokens each",
-            )
-        ]
-    if stop not in steps:
-        return None, [
-            Problem(
-                where,
-                "not at a checkpoint of the run",
-                found=found,
-                allowed=f"steps {', '.join(map(str, steps))}",
-                do="name its tokens in training.checkpoints",
-            )
-        ]
-    return stop, []
 
 
 def _first_step(config: RunConfig) -> int:

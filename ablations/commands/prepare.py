@@ -79,7 +79,8 @@ def _prepare_guards(
     if not names:
         return []
     base = run.tokenizer.base
-    values = source_values({"mixture": {"weights": dict.fromkeys(names, 1.0)}}, config_dirs)
+    mixture = {"mixture": {"weights": dict.fromkeys(names, 1.0)}}
+    values = source_values(mixture, [Path(folder) for folder in config_dirs])
     return prepare(
         {name: validate(SourceSpec, values[name]) for name in names if name in values},
         run.tokenizer if base is None else load_tokenizer_spec(base),

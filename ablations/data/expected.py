@@ -67,8 +67,19 @@ class Expected:
 
     def part(self, share: float) -> Expected:
         """Return what one bucket of the source is expected to give, by its share of the tokens."""
-        known = {key: value for key, value in vars(self).items() if isinstance(value, float | int)}
-        return replace(self, **{key: share * value for key, value in known.items()})
+
+        def cut(value: float | None) -> float | None:
+            return None if value is None else share * value
+
+        return Expected(
+            basis=self.basis,
+            documents=cut(self.documents),
+            text_bytes=share * self.text_bytes,
+            tokens=share * self.tokens,
+            download_bytes=cut(self.download_bytes),
+            store_bytes=share * self.store_bytes,
+            peak_bytes=share * self.peak_bytes,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
