@@ -1,51 +1,68 @@
-"""Step at which a run pauses (``execution.stop_tokens``), and where it may."""
+"""Pause of a run at one of its checkpoints, and the cost of a run over its legs.
+
+A paused run has ``paused.json`` and no ``result.json``, so that no reader takes it for a run that ended.
+The same command without ``execution.stop_tokens`` goes on from the checkpoint, with the losses of a run
+that was never paused. ``paused.json`` stays until the result is written.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from typing import TYPE_CHECKING, Any
 
-from ablations.config.schema import RunConfig
-from ablations.errors import Problem
-from ablations.mixture.schedule import LearningRate
+from ablations.record.legs import LegCost, step_seconds
+from ablations.record.paused import write_paused
+from ablations.rescoring import last_scores
 
-__all__ = ["pause_step"]
+if TYPE_CHECKING:
+    from ablations.execute import Work
+
+__all__ = ["leg_of", "pause", "run_cost"]
 
 
-def pause_step(
-    config: RunConfig, rate: LearningRate, steps: Sequence[int]
-) -> tuple[int | None, list[Problem]]:
-    """Return the step at which a run pauses, and the problems of pausing there.
+def leg_of(work: Work) -> LegCost:
+    """Return the cost of this leg so far."""
+    return LegCost(
+        wall_seconds=time.time() - work.began,
+        train_cpu_seconds=work.outcome.cpu_seconds if work.outcome else 0.0,
+        eval_cpu_seconds=work.scoring_cpu_seconds,
+        step_seconds=max(0.0, step_seconds(work.record) - work.earlier.step_seconds),
+    )
 
-    Going on loses nothing on the plateau of the learning rate alone, because a score inside warm-up or
-    decay is not that of a shorter run.
 
-    Args:
-        config: The run.
-        rate: Its learning rate.
-        steps: Steps of its checkpoints.
-    """
-    if config.execution.stop_tokens is None:
-        return None, []
-    stop = round(config.execution.stop_tokens / config.training.tokens_per_step)
-    where, found = "execution.stop_tokens", f"step {stop} of {rate.total_steps}"
-    if not rate.warmup_steps < stop <= rate.decay_start or stop == rate.total_steps:
-        low, high = rate.warmup_steps + 1, min(rate.decay_start, rate.total_steps - 1)
-        return None, [
-            Problem(
-                where,
-                "not on the plateau of the learning rate",
-                found=found,
-                allowed=f"steps {low} to {high}, of {config.training.tokens_per_step} tokens each",
-            )
-        ]
-    if stop not in steps:
-        return None, [
-            Problem(
-                where,
-                "not at a checkpoint of the run",
-                found=found,
-                allowed=f"steps {', '.join(map(str, steps))}",
-                do="name its tokens in training.checkpoints",
-            )
-        ]
-    return stop, []
+def run_cost(work: Work, step: int) -> dict[str, Any]:
+    """Return the cost of a run at ``step``: seconds of all its legs, FLOPs of the whole training."""
+    schedule = work.plan.schedule
+    tokens = (step - work.plan.first_step) * schedule.tokens_per_step
+    if work.config.method.of_rows:  # rows differ in length
+        flops = work.plan.flops * tokens / schedule.total_tokens
+    else:
+        flops = work.config.model.flops_per_token(schedule.sequence_length) * tokens
+    cost = work.earlier.plus(leg_of(work))
+    return {
+        "train_cpu_seconds": cost.train_cpu_seconds,
+        "eval_cpu_seconds": cost.eval_cpu_seconds,
+        "wall_seconds": cost.wall_seconds,
+        "flops": float(flops),
+        "device": work.outcome.device if work.outcome else None,
+    }
+
+
+def pause(work: Work) -> dict[str, Any]:
+    """Record that the run pauses at its last checkpoint; return the content of ``paused.json``."""
+    assert work.outcome is not None
+    step = work.outcome.last_step
+    content = {
+        "status": "paused",
+        "step": step,
+        "tokens": step * work.plan.schedule.tokens_per_step,
+        "share": step / work.plan.schedule.total_steps,
+        "cost": run_cost(work, step),
+        **last_scores(work.record, work.config.evaluation),
+        "audit_ok": work.audited.ok if work.audited is not None else None,
+    }
+    # The event is written first: if the process dies here, the next leg still knows this one's cost.
+    work.record.event("paused", step=step, **vars(leg_of(work)))
+    write_paused(work.record, content)
+    work.record.set_status("paused")
+    return content

@@ -18,7 +18,7 @@ from ablations.evaluation.metric_matching import score_problems
 from ablations.mixture.constraints import broken_caps, simulated_slices
 from ablations.mixture.repeats import PUBLISHED, effective_tokens, runs_out
 from ablations.mixture.schedule import LearningRate, Schedule
-from ablations.pausing import pause_step
+from ablations.pause_step import pause_step
 from ablations.precision import with_precision
 from ablations.price import Cost, PriceSpec, cost_of
 from ablations.row_plan import guard_problems, row_parts
