@@ -68,7 +68,7 @@ def main(config: Mapping[str, Any]) -> int:
 
 def _prepare_guards(
     run: RunConfig,
-    config_dirs: Sequence[str],
+    config_dirs: Sequence[Path],
     options: PrepareOptions,
     tell: Callable[[Preparation], None],
 ) -> list[Prepared]:
