@@ -83,7 +83,7 @@ COMMANDS: dict[str, Command] = {
         (
             "annotations=ratings.jsonl out=classifiers/edu",
             "annotations=ratings.jsonl kind=linear threshold=2",
-            "annotations=ratings.jsonl model=HuggingFaceFW/fineweb-edu-classifier",
+            "annotations=ratings.jsonl pretrained=HuggingFaceFW/fineweb-edu-classifier",
         ),
         (("", "ablations.config.options:ClassifyOptions"),),
         subject="annotations",

@@ -127,19 +127,7 @@ def make_plan(
     schedule = config.build_schedule()
     stores, problems = _open_stores(config, schedule)
     if config.method.of_rows:
-        manifests = {name: store.manifest for name, store in stores.items()}
-        parts = row_parts(config, schedule, manifests)
-        problems += [*parts.problems, *_scoring_problems(config)]
-        return _plan(
-            config,
-            schedule,
-            available=parts.available,
-            prepared=stores.keys(),
-            epochs=parts.epochs,
-            flops=parts.flops,
-            problems=problems,
-            price=price,
-        )
+        return _plan_of_rows(config, schedule, stores, problems, price)
     to_prepare = _to_prepare(config, [n for n in schedule.sources if n not in stores], mirror)
     available = {
         name: float(stores[name].num_tokens) if name in stores else to_prepare[name].tokens
@@ -176,6 +164,27 @@ def make_plan(
         to_prepare=to_prepare,
         effective=effective_tokens(mixture.repeats or PUBLISHED, schedule, readable),
         ends=runs_out(schedule, readable),
+        price=price,
+    )
+
+
+def _plan_of_rows(
+    config: RunConfig,
+    schedule: Schedule,
+    stores: Mapping[str, TokenStore],
+    problems: list[Problem],
+    price: PriceSpec | None,
+) -> Plan:
+    """Return the plan of a post-training, whose samples are rows."""
+    parts = row_parts(config, schedule, {name: store.manifest for name, store in stores.items()})
+    return _plan(
+        config,
+        schedule,
+        available=parts.available,
+        prepared=stores.keys(),
+        epochs=parts.epochs,
+        flops=parts.flops,
+        problems=[*problems, *parts.problems, *_scoring_problems(config)],
         price=price,
     )
 

@@ -49,7 +49,7 @@ def main(config: Mapping[str, Any]) -> int:
             )
         )
     kind = _kind(options)
-    classifier = train_classifier(kind, training, seed=options.seed, model=options.model)
+    classifier = train_classifier(kind, training, seed=options.seed, model=options.pretrained)
     scores = classifier.scores([a.text for a in heldout])
     evaluation = evaluate(heldout, scores, threshold=options.threshold, seed=options.seed)
     _print(evaluation)
@@ -57,7 +57,7 @@ def main(config: Mapping[str, Any]) -> int:
         Path(options.out),
         classifier,
         kind=kind,
-        model=options.model,
+        model=options.pretrained,
         annotations=path,
         trained_on=0 if kind == "transformers" else len(training),
         evaluation=evaluation.plain(),
@@ -99,7 +99,7 @@ def annotations_of(path: Path, config: Mapping[str, Any], data_dir: Path) -> lis
 def _kind(options: ClassifyOptions) -> Kind:
     if options.kind != "auto":
         return options.kind
-    if options.model is not None:
+    if options.pretrained is not None:
         return "transformers"
     return "fasttext" if importlib.util.find_spec("fasttext") else "linear"
 

@@ -124,9 +124,9 @@ class ClassifyOptions:
     annotations: str
     """File of annotated documents, jsonl."""
     kind: Literal["auto", "fasttext", "linear", "transformers"] = "auto"
-    """Kind of classifier; auto = transformers with ``model``, else fasttext where it is installed, else
+    """Kind of classifier; auto = transformers with ``pretrained``, else fasttext where it is installed, else
     linear."""
-    model: str | None = None
+    pretrained: str | None = None
     """Name or folder of a transformers sequence classifier; it is not trained."""
     threshold: Annotated[float, Interval(ge=0, le=5)] = 3.0
     """Score from which a document counts as good, for F1."""
@@ -140,9 +140,14 @@ class ClassifyOptions:
     """Folder of downloaded packages."""
 
     def __post_init__(self) -> None:
-        if self.kind != "auto" and (self.kind == "transformers") != (self.model is not None):
+        if self.kind != "auto" and (self.kind == "transformers") != (self.pretrained is not None):
             raise ConfigError(
-                Problem("model", "goes with kind=transformers", found=self.model, allowed=self.kind)
+                Problem(
+                    "pretrained",
+                    "goes with kind=transformers",
+                    found=self.pretrained,
+                    allowed=self.kind,
+                )
             )
 
 
