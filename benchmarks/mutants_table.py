@@ -88,28 +88,31 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "sweeps/search/space/*.py": (
         "sweeps/test_space.py",
         "sweeps/test_designs.py",
-        "sweeps/test_pinned_numbers.py",
+        "sweeps/test_pinned_*",
         "sweeps/test_proposals.py",
     ),
     "sweeps/search/designs/*.py": (
         "sweeps/test_designs.py",
-        "sweeps/test_pinned_numbers.py",
+        "sweeps/test_pinned_*",
         "sweeps/study/test_study_levels.py",
     ),
     "sweeps/search/surrogates/*.py": (
         "sweeps/test_surrogates.py",
-        "sweeps/test_pinned_numbers.py",
+        "sweeps/test_pinned_*",
+        "sweeps/test_rungs.py",
+        "sweeps/test_inducing.py",
         "sweeps/test_proposals.py",
         "sweeps/test_trust.py",
     ),
     "sweeps/search/proposals/optimum_tests.py": (
         "sweeps/test_trust.py",
-        "sweeps/test_pinned_numbers.py",
+        "sweeps/test_pinned_*",
         "sweeps/test_proposals.py",
     ),
     "sweeps/search/proposals/*.py": (
         "sweeps/test_proposals.py",
-        "sweeps/test_pinned_numbers.py",
+        "sweeps/test_pinned_*",
+        "sweeps/test_rungs.py",
         "sweeps/test_trust.py",
     ),
     "sweeps/study/strategy.py": (
