@@ -5,23 +5,45 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 MODULES: Mapping[str, tuple[str, ...]] = {
-    "ablations/execute.py": ("test_run.py", "test_plan.py", "test_failures.py"),
+    "ablations/execute.py": (
+        "test_run.py",
+        "test_plan.py",
+        "test_pinned_runs.py",
+        "test_failures.py",
+    ),
     "ablations/record/run_record.py": ("test_runs.py", "test_lease.py", "test_run.py"),
-    "ablations/plan.py": ("test_plan.py", "test_conf.py", "test_run.py"),
+    "ablations/plan.py": ("test_plan.py", "test_pinned_runs.py", "test_conf.py", "test_run.py"),
     "ablations/files.py": ("test_files.py", "test_runs.py", "data/test_store.py"),
     "ablations/record/lease.py": ("test_lease.py", "test_runs.py"),
-    "ablations/mixture/audit.py": ("mixture/test_sampler.py", "mixture/*", "test_run.py"),
-    "ablations/mixture/mixture.py": ("mixture/test_mixture.py", "mixture/*", "test_plan.py"),
-    "ablations/mixture/sampler.py": ("mixture/test_sampler.py", "mixture/*", "test_plan.py"),
+    "ablations/mixture/audit.py": (
+        "mixture/test_sampler.py",
+        "test_pinned_runs.py",
+        "mixture/*",
+        "test_run.py",
+    ),
+    "ablations/mixture/mixture.py": (
+        "mixture/test_mixture.py",
+        "test_pinned_runs.py",
+        "mixture/*",
+        "test_plan.py",
+    ),
+    "ablations/mixture/sampler.py": (
+        "mixture/test_sampler.py",
+        "test_pinned_runs.py",
+        "mixture/*",
+        "test_plan.py",
+    ),
     "ablations/mixture/reader.py": ("training/test_feed.py", "mixture/*", "test_run.py"),
     "ablations/mixture/*.py": (
         "mixture/test_schedule.py",
+        "test_pinned_runs.py",
         "mixture/*",
         "test_plan.py",
         "test_conf.py",
     ),
     "ablations/evaluation/score_rule.py": (
         "evaluation/test_score_rule.py",
+        "test_pinned_runs.py",
         "evaluation/test_eval*",
     ),
     "ablations/evaluation/results.py": (
@@ -41,6 +63,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "evaluation/test_score*",
     ),
     "ablations/evaluation/metric_matching.py": (
+        "test_pinned_runs.py",
         "evaluation/test_lighteval*",
         "evaluation/test_score*",
     ),
@@ -78,6 +101,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     ),
     "ablations/data/contamination.py": (
         "data/test_contamination.py",
+        "test_pinned_runs.py",
         "data/test_overlaps.py",
         "data/test_prepare.py",
     ),
@@ -227,9 +251,6 @@ A module belongs to the first glob that it matches.
 EQUIVALENT: Mapping[str, str] = {
     "ablations/data/pipeline.py:_BATCH_DOCUMENTS: _BATCH_DOCUMENTS = 512 → _BATCH_DOCUMENTS = 1024": (
         "speed: documents tokenised in one call"
-    ),
-    "ablations/evaluation/metric_matching.py:_SHOWN: _SHOWN = 12 → _SHOWN = 6": (
-        "text: names shown in a message"
     ),
 }
 """Changes that nothing but text, speed or the type checker could show, by their name, with the reason."""
