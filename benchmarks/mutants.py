@@ -34,7 +34,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks.mutants_changes import Change, changes_of, read_defaults  # noqa: E402
-from benchmarks.mutants_table import EQUIVALENT, MODULES  # noqa: E402
+from benchmarks.mutants_table import EQUIVALENT, MODULES, SETTINGS  # noqa: E402
 from benchmarks.mutants_tests import PACKAGES, Reach, Scratch, warm  # noqa: E402
 
 Drawn = tuple[Change, tuple[str, ...]]
@@ -50,7 +50,9 @@ def modules() -> Iterator[tuple[str, tuple[str, ...]]]:
             if path.name != "__init__.py":
                 seen.setdefault(name, tests)
     for name, tests in sorted(seen.items()):
-        files = (path for test in tests for path in sorted((ROOT / "tests").glob(test)))
+        files = (
+            path for test in (*tests, *SETTINGS) for path in sorted((ROOT / "tests").glob(test))
+        )
         found = (
             file.relative_to(ROOT).as_posix() for file in files if file.name.startswith("test_")
         )

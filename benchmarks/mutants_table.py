@@ -248,6 +248,9 @@ MODULES: Mapping[str, tuple[str, ...]] = {
 A module belongs to the first glob that it matches.
 """
 
+SETTINGS = ("test_settings.py",)
+"""Tests that compare constants and defaults: they reach no function, and hold each of these all the same."""
+
 EQUIVALENT: Mapping[str, str] = {
     "ablations/data/pipeline.py:_BATCH_DOCUMENTS: _BATCH_DOCUMENTS = 512 → _BATCH_DOCUMENTS = 1024": (
         "speed: documents tokenised in one call"

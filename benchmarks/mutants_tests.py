@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.mutants_changes import Change, owners
+from benchmarks.mutants_table import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ablations", "sweeps", "analysis")
@@ -286,8 +287,8 @@ class Reach:
     def tests_of(self, change: Change, files: Sequence[str]) -> list[str]:
         """Return the tests that a change concerns, the likely and the fast first.
 
-        A constant or a default concerns every test that reaches something of its module, and the module's
-        own tests.
+        A constant or a default concerns every test that reaches something of its module, the module's own
+        tests, and those that compare settings.
         """
         found: list[tuple[bool, int, float, str]] = []
         function = f"{change.module}:{change.function}"
@@ -300,8 +301,9 @@ class Reach:
             for name, test in measured["tests"].items():
                 inside = shared or bool(asked & set(test["reached"]))
                 outside = test["outside"] and test["seconds"] < OUTSIDE_SECONDS
-                if inside or outside or (at_import and rank == 0):
-                    found.append((not inside, rank, test["seconds"], name))
+                compares = at_import and file.endswith(SETTINGS)
+                if inside or outside or compares or (at_import and rank == 0):
+                    found.append((not (inside or compares), rank, test["seconds"], name))
         spent = itertools.accumulate(seconds for _, _, seconds, _ in sorted(found))
         near = zip(sorted(found), spent, strict=True)
         return [one[-1] for one, so_far in near if so_far - one[2] < CHANGE_SECONDS]
