@@ -13,7 +13,12 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     ),
     "ablations/record/run_record.py": ("test_runs.py", "test_lease.py", "test_run.py"),
     "ablations/plan.py": ("test_plan.py", "test_pinned_runs.py", "test_conf.py", "test_run.py"),
-    "ablations/files.py": ("test_files.py", "test_runs.py", "data/test_store.py"),
+    "ablations/files.py": (
+        "test_files.py",
+        "test_thresholds.py",
+        "test_runs.py",
+        "data/test_store.py",
+    ),
     "ablations/record/lease.py": ("test_lease.py", "test_runs.py"),
     "ablations/mixture/audit.py": (
         "mixture/test_sampler.py",
@@ -78,6 +83,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     ),
     "ablations/training/checkpoints.py": (
         "training/test_checkpoint*",
+        "test_thresholds.py",
         "training/test_start.py",
         "test_run.py",
     ),
@@ -92,6 +98,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     ),
     "ablations/training/loss_monitor.py": (
         "training/test_training_health.py",
+        "test_thresholds.py",
         "training/test_nanotron*",
         "test_run.py",
     ),
@@ -239,9 +246,17 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "sweeps/promotion/test_promotion_golden.py",
     ),
     "sweeps/exporters/*.py": ("sweeps/exporters/test_exporting.py", "sweeps/exporters/*"),
-    "analysis/records.py": ("analysis/test_frames.py", "analysis/test_re*"),
-    "analysis/frames/*.py": ("analysis/test_frames.py", "analysis/test_[fr]*"),
-    "analysis/study_files.py": ("analysis/test_report.py", "analysis/test_[frw]*"),
+    "analysis/records.py": ("analysis/test_frames.py", "test_thresholds.py", "analysis/test_re*"),
+    "analysis/frames/*.py": (
+        "analysis/test_frames.py",
+        "test_thresholds.py",
+        "analysis/test_[fr]*",
+    ),
+    "analysis/study_files.py": (
+        "analysis/test_report.py",
+        "test_thresholds.py",
+        "analysis/test_[frw]*",
+    ),
 }
 """Glob of modules that decide results → globs of the tests under tests/ that hold them, the own first.
 
@@ -252,6 +267,11 @@ SETTINGS = ("test_settings.py",)
 """Tests that compare constants and defaults: they reach no function, and hold each of these all the same."""
 
 EQUIVALENT: Mapping[str, str] = {
+    "ablations/training/loss.py:_compiled_parts: return torch.compile(_softmax_parts, dynamic=False) → "
+    "return torch.compile(_softmax_parts, dynamic=True)": "speed: what the compiler specialises on",
+    "sweeps/search/surrogates/trees.py:_TreesModel.predict: predicted: Floats = "
+    "np.asarray(self.booster.predict(inputs, num_threads=1)) → predicted: Floats = "
+    "np.asarray(self.booster.predict(inputs, num_threads=2))": "speed: threads of a prediction",
     "ablations/data/pipeline.py:_BATCH_DOCUMENTS: _BATCH_DOCUMENTS = 512 → _BATCH_DOCUMENTS = 1024": (
         "speed: documents tokenised in one call"
     ),
