@@ -53,6 +53,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     ),
     "ablations/evaluation/results.py": (
         "evaluation/test_evaluation_results.py",
+        "evaluation/test_scores_pinned.py",
         "evaluation/test_score*",
         "evaluation/test_special*",
     ),
@@ -64,6 +65,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     ),
     "ablations/evaluation/prefix_packing.py": (
         "evaluation/test_scoring_engine.py",
+        "evaluation/test_scores_pinned.py",
         "evaluation/test_lighteval*",
         "evaluation/test_score*",
     ),
