@@ -123,8 +123,8 @@ def test_rates_of_each_kind_and_shape_are_those_before() -> None:
         for shape in ("linear", "1-sqrt", "cosine"):
             for tail in (0, 5, -3):
                 spec = LearningRateSpec(
-                    kind=kind,  # type: ignore[arg-type]
-                    shape=shape,  # type: ignore[arg-type]
+                    kind=kind,
+                    shape=shape,
                     tail_steps=tail,
                     warmup_share=0.1,
                     decay_share=0.3,
@@ -181,9 +181,10 @@ def test_refusals_of_schedules_and_mixtures_are_those_before() -> None:
     }
     found: dict[str, list[str]] = {}
     for name, case in cases.items():
-        stages = {key: StageSpec(**value) for key, value in case.pop("stages", {}).items()}
+        if "stages" in case:
+            case["stages"] = {key: StageSpec(**value) for key, value in case["stages"].items()}
         with pytest.raises(ConfigError) as caught:
-            ScheduleSpec(**case, **({"stages": stages} if stages else {}))
+            ScheduleSpec(**case)
         found[name] = str(caught.value).splitlines()
     for name, weights in {"negative": {"a": -1.0}, "zero": {"a": 0.0}, "sum": {"a": 0.9}}.items():
         with pytest.raises(ConfigError) as caught:
@@ -191,7 +192,7 @@ def test_refusals_of_schedules_and_mixtures_are_those_before() -> None:
         found[f"weights {name}"] = str(caught.value).splitlines()
     for changes in ({"epoch_cap": 0.0}, {"audit_tolerance": 0.0}, {"epoch_cap_exempt": {"a": " "}}):
         with pytest.raises(ConfigError) as caught:
-            MixtureSpec(weights={"a": 1.0}, **changes)  # type: ignore[arg-type]
+            MixtureSpec(weights={"a": 1.0}, **changes)
         found[str(changes)] = str(caught.value).splitlines()
     require_pinned("refused_schedules", found)
 
@@ -333,7 +334,7 @@ def test_terms_that_match_nothing_or_have_no_chance_are_named() -> None:
 def test_overlaps_of_made_documents_are_those_before() -> None:
     rng = random.Random(4)
     words = [f"word{number}" for number in range(40)] + ["7", "2,450", "3.5"]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "id": f"q{number}",
             "question": " ".join(rng.choices(words, k=size)),

@@ -183,7 +183,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def test_columns_of_odd_configs_are_those_before() -> None:
-    found = {
+    found: dict[str, Any] = {
         name: {
             "sources": [asdict(one) for one in planned_sources(config)],
             "tasks": [asdict(one) for one in planned_tasks(config)],
@@ -234,7 +234,7 @@ def test_views_of_frames_choose_by_what_varies() -> None:
 def test_a_stored_verdict_is_old_once_a_run_ended_after_it(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     folder.mkdir()
-    none = [load_verdict(tmp_path, "s", [], mode=mode) for mode in ("none", "stored")]  # type: ignore[arg-type]
+    none = [load_verdict(tmp_path, "s", [], mode=mode) for mode in ("none", "stored")]
     assert [one.verdict for one in none] == [None, None]
     assert "No verdict was requested" in none[0].note
     assert "There is no verdict yet" in none[1].note

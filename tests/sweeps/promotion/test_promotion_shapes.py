@@ -125,7 +125,12 @@ def test_gates_of_bad_evidence_are_those_before(evidence: Evidence) -> None:
     small = replace(config, model=replace(config.model, vocab_size=100))
     shares = [("synthetic_facts", "arc", 1000, found) for found in (0, 5, 10, 11)]
     rows = tuple(Contamination(source=s, task=t, items=n, found=k) for s, t, n, k in shares)
-    pair = {"pairs": 10, "mixtures": 5, "rank_correlation": 0.5, "rank_interval": None}
+    pair: dict[str, Any] = {
+        "pairs": 10,
+        "mixtures": 5,
+        "rank_correlation": 0.5,
+        "rank_interval": None,
+    }
     sizes = [
         Transfer(
             small="a", large=f"b{share}", decision_accuracy=share, decision_interval=None, **pair

@@ -29,7 +29,7 @@ from sweeps.study.specs import (
 )
 from sweeps.study.strategy import History, plan_strategy
 from sweeps.study.study_state import Run, StudyState
-from sweeps.study.trial import Trial
+from sweeps.study.trial import Phase, Trial
 from tests.pinned import require_pinned
 from tests.sweeps.study.builders import SOURCES, finish, outcome, spec, study, trial
 
@@ -91,7 +91,7 @@ SEARCHES: dict[str, tuple[SearchSpec, Any]] = {
         spec(
             space=LEVELS,
             strategy=StrategySpec(
-                baselines=("own",), baseline="own", design_trials=2, proposer="random"
+                baselines=("natural",), baseline="natural", design_trials=2, proposer="random"
             ),
             budget=BudgetSpec(trials=20),
             confirm=ConfirmSpec(finalists=1, pick=False, seeds=(0, 1)),
@@ -317,7 +317,7 @@ def test_finalists_of_histories_are_those_before() -> None:
     def made(losses: Floats, **changes: Any) -> History:
         trials: list[Trial] = []
         for number, row in enumerate(losses):
-            phase = "baseline" if number == 2 else "confirm" if number == 5 else "search"
+            phase: Phase = "baseline" if number == 2 else "confirm" if number == 5 else "search"
             one = trial(number, float(row[0]), phase=phase, name="base" if number == 2 else "")
             metrics = {"a/acc": float(row[1])}
             trials.append(replace(one, outcomes={0: outcome(float(row[0]), metrics=metrics)}))
