@@ -23,7 +23,31 @@ import sweeps.verdict
 from tests.pinned import require_pinned
 
 PACKAGES = (ablations.mixture, sweeps.promotion, sweeps.search, sweeps.study, sweeps.verdict)
+MORE = (
+    "ablations.data.contamination",
+    "ablations.evaluation.prefix_packing",
+    "ablations.evaluation.results",
+    "ablations.evaluation.score_rule",
+    "ablations.evaluation.scoring",
+    "ablations.evaluation.specs",
+    "ablations.plan",
+    "ablations.training.loss_monitor",
+    "ablations.training.resume",
+    "ablations.training.specs",
+    "sweeps.exporters.export_plan",
+    "sweeps.exporters.litdata",
+    "sweeps.exporters.megatron",
+    "sweeps.exporters.mosaicml",
+    "sweeps.nanotron_files.chain",
+)
+"""Modules of other packages."""
+
 NO_RESULT = {
+    "ablations.data.contamination._BATCH_DOCUMENTS",
+    "ablations.data.contamination._EXAMPLES",
+    "ablations.data.contamination._FILTER_BITS",
+    "ablations.evaluation.prefix_packing._PREFIX_COST",
+    "sweeps.exporters.megatron._BLOCK",
     "ablations.mixture.reader._LOOK_AHEAD",
     "ablations.mixture.sampler._BLOCK",
     "sweeps.promotion.decision_card._SHOWN",
@@ -37,6 +61,7 @@ def modules() -> Iterator[ModuleType]:
     for package in PACKAGES:
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             yield importlib.import_module(found.name)
+    yield from map(importlib.import_module, MORE)
 
 
 def is_plain(value: Any) -> bool:

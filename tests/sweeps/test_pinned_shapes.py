@@ -137,6 +137,15 @@ def test_stages_levels_and_free_mixtures_are_those_before() -> None:
     require_pinned("search_spaces", found, relative=1e-4, absolute=1e-6)
 
 
+def test_the_corners_of_a_space_with_very_many_are_those_before() -> None:
+    spec = SearchSpaceSpec(
+        mixtures={"m": SimplexSpec(sources=tuple("abcdefg"), high={"a": 0.5})},
+        parameters={f"p{n}": ParameterSpec(kind="float", low=0.0, high=1.0) for n in range(4)},
+    )
+    corners = np.round(SearchSpace.build(spec).corners, 6)
+    require_pinned("many_corners", [len(corners), sorted(corners.tolist())[::9]])
+
+
 def test_a_space_of_more_levels_than_are_enumerated_has_a_design_too() -> None:
     sizes = (ENUMERATED // 64, ENUMERATED // 32)
     spaces = [

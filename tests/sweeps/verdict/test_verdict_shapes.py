@@ -133,6 +133,15 @@ def test_many_trials_of_one_seed_without_a_baseline(make_study: Make) -> None:
     hold("verdict_many", decide(gather(study.runs_dir, study.study)))
 
 
+def test_one_seed_and_one_checkpoint_show_no_noise(make_study: Make) -> None:
+    study = make_study(items=12)
+    for number in range(5):
+        trial(study, number, range(1), effect=0.03 * number, steps=(500,))
+    hold("verdict_without_noise", decide(gather(study.runs_dir, study.study)))
+    declared = decide(gather(study.runs_dir, study.study), VerdictOptions(run_sd=0.02))
+    hold("verdict_declared_noise", declared)
+
+
 def test_two_proxy_sizes_that_share_six_mixtures(make_study: Make) -> None:
     study = make_study(items=20, run_sd=0.03)
     large = {"model": {"hidden_size": 128, "num_hidden_layers": 4}}
