@@ -353,7 +353,7 @@ def _row(line: bytes) -> dict[str, Any]:
 def _agreeing(values: Sequence[Any]) -> list[Any]:
     """Return ``values`` with everything missing that is not of the leading kind.
 
-    Objects lead over numbers, and numbers over texts.
+    Objects lead over numbers, numbers over flags, and flags over texts.
     """
     if any(isinstance(value, dict) for value in values):
         inner = [value if isinstance(value, dict) else None for value in values]
@@ -363,9 +363,9 @@ def _agreeing(values: Sequence[Any]) -> list[Any]:
             None if value is None else {key: columns[key][place] for key in keys}
             for place, value in enumerate(inner)
         ]
-    for kind in ((int, float), str):
-        if any(isinstance(value, kind) for value in values):
-            return [value if isinstance(value, kind) else None for value in values]
+    for kinds in ({int, float}, {bool}, {str}):
+        if any(type(value) in kinds for value in values):
+            return [value if type(value) in kinds else None for value in values]
     return [None] * len(values)
 
 

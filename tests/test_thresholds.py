@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from ablations.files import LineTail, mend_lines, replace_folder, restore_folder
 from ablations.training.checkpoints import _set_aside, is_referenced, reference
 from ablations.training.loss_monitor import Diverged, Health, Spike
 from ablations.training.specs import TrainingSpec
+from analysis.frames import Frames
 from analysis.frames.config_columns import (
     parameters,
     planned_sources,
@@ -27,6 +29,7 @@ from analysis.frames.config_columns import (
 from analysis.frames.views import main_metric, searched_stage
 from analysis.records import command_line
 from analysis.study_files import load_verdict
+from analysis.synthetic import SyntheticStudy, write_study
 from sweeps.verdict.verdict_record import read_verdict
 from tests.pinned import require_pinned
 
@@ -248,3 +251,27 @@ def test_a_stored_verdict_is_old_once_a_run_ended_after_it(tmp_path: Path) -> No
         assert bool(found.note) is bool(fresh)
     two: Any = [SimpleNamespace(manifest={"finished": created + n}) for n in (1, 2)]
     assert load_verdict(tmp_path, "s", two, mode="stored").note.startswith("2 runs ended after")
+
+
+# ------------------------------------------------------------------------------------ lines of records
+
+
+def test_rows_whose_kinds_disagree_are_read_as_before(tmp_path: Path) -> None:
+    """Objects lead over numbers, numbers over flags, flags over texts; other lines are empty rows."""
+    write_study(tmp_path, SyntheticStudy(name="s", sources=("a", "b"), trials=2, steps=3))
+    lines = [
+        '{"step": 1, "tokens": 8, "loss": 2.5, "lr": true}',
+        '{"step": 2, "tokens": "many", "loss": "nan", "grad_norm": {"a": 1}}',
+        "[1, 2]",
+        '{"step": 2, "tokens": 16, "loss": 2.25, "seconds": 1}',
+        "",
+        "no json",
+        '{"step": 3, "tokens": 24, "loss": null, "seconds": 2.5}',
+        '{"step": 4, "tokens": 32, "lo',
+    ]
+    run = sorted((tmp_path / "s").glob("trial-*"))[0]
+    (run / "metrics.jsonl").write_text("\n".join(lines))
+    frame = Frames.read(tmp_path, "s").metrics
+    own = frame[frame["run"] == run.name].drop(columns=["study", "trial", "seed"])
+    found = own.to_json(orient="split", index=False, double_precision=9)
+    require_pinned("odd_lines", json.loads(found))
