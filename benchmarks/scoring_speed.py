@@ -227,14 +227,27 @@ def _stock_model(case: Case, window: int, batch_size: int) -> Any:
 
 
 def _stock(stock: Any, case: Case) -> list[list[Any]]:
-    from lighteval.metrics import apply_metric
-
     answers = []
     for task in case.tasks:
         responses = stock._loglikelihood_tokens(task.docs)
-        apply_metric(responses, task.docs, list(task.metrics))
+        _stock_accuracies(task, responses)
         answers.append(responses)
     return answers
+
+
+def _stock_accuracies(task: SuiteTask, responses: Sequence[Any]) -> list[dict[str, float]]:
+    """Return lighteval's own accuracies of each item, under the platform's names."""
+    from lighteval.metrics.metrics_sample import LoglikelihoodAcc
+    from lighteval.metrics.normalizations import LogProbCharNorm
+
+    metrics = {
+        "acc": LoglikelihoodAcc(),
+        "acc_char": LoglikelihoodAcc(LogProbCharNorm(ignore_first_space=True)),
+    }
+    return [
+        {name: metric.compute(doc, response) for name, metric in metrics.items()}
+        for doc, response in zip(task.docs, responses, strict=True)
+    ]
 
 
 def _memory_model(case: Case, options: argparse.Namespace) -> MemoryModel:
@@ -287,8 +300,6 @@ def _race(case: Case, stock: Any, options: argparse.Namespace) -> dict[str, floa
 
 
 def _agreement(case: Case, stock: Any, options: argparse.Namespace) -> dict[str, Any]:
-    from lighteval.metrics import apply_metric
-
     model = _memory_model(case, options)
     doubled = copy.deepcopy(case.model).double()
     errors: dict[str, list[float]] = {"ours": [], "stock": []}
@@ -298,9 +309,13 @@ def _agreement(case: Case, stock: Any, options: argparse.Namespace) -> dict[str,
         for mine, other in zip(ours, theirs, strict=True):
             pairs = zip(mine.logprobs, other.logprobs, strict=True)
             worst = max(worst, *(abs(a - b) for a, b in pairs))
-        metrics = [metric for metric in task.metrics if metric.metric_name.startswith("acc")]
-        left, right = (apply_metric(side, task.docs, metrics) for side in (ours, theirs))
-        equal, compared = equal and left == right, compared + len(left) * len(metrics)
+        metrics = [metric for metric in task.metrics if metric.name.startswith("acc")]
+        left = [
+            {metric.name: metric.compute(doc, response) for metric in metrics}
+            for doc, response in zip(task.docs, ours, strict=True)
+        ]
+        equal = equal and left == _stock_accuracies(task, theirs)
+        compared += len(left) * len(metrics)
         for doc, *answers in list(zip(task.docs, ours, theirs, strict=True))[:10]:
             for index, true in enumerate(_in_double(doubled, model, doc, options.window)):
                 for side, answer in zip(("ours", "stock"), answers, strict=True):

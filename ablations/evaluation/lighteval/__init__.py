@@ -1,11 +1,12 @@
-"""Use lighteval, here and nowhere else: its tasks, prompts, few-shot examples and metrics over our scorer.
+"""Use lighteval, here and nowhere else: documents, prompts, few-shot examples and metrics.
 
-    TaskSpec + items ──build_task──▶ LightevalTask ──▶ Docs ──MemoryModel──▶ ModelResponses ──▶ metrics
+    TaskSpec + items ──build_task──▶ Docs ──MemoryModel──▶ ModelResponses ──▶ metrics
 
 This package corrects what lighteval 0.13.0 gets wrong. Nothing is downloaded: tasks are made from our items,
 and the built-in ones are never imported. Nothing is cached: its response cache identifies a model by its
 config, not by its weights. Token counts are true. Rolling log-likelihood works. A continuation longer than
 the window is reported instead of crashing. Metrics are built directly, so that their names are stable.
+Only what a suite uses is imported: see ``clean_import``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Import lighteval without side effects on the process.
 
-The import takes about six CPU-seconds beyond torch. A warm server
-(``ablations.processes.warm_server``) imports this module ahead of its work, and each child that it forks
-scores at once.
+Imported here are documents, prompts, few-shot examples and the interface of a model: 0.2 CPU-seconds beyond
+torch and transformers. lighteval's tasks and metrics take seconds more (inspect_ai, scipy.stats, pandas,
+scikit-learn, nltk); ``answer_matching`` alone imports metrics, for the suites that match generated answers.
+``benchmarks/cold_start.py`` measures both.
 
 Importing lighteval 0.13.0 can switch gradients off for the whole process (its transformers backend
 does, at module level), and parts of it re-seed ``random`` and numpy. :func:`undisturbed` restores all of
@@ -40,6 +41,5 @@ def undisturbed() -> Iterator[None]:
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 with undisturbed():
-    import lighteval.metrics.dynamic_metrics
     import lighteval.models.abstract_model
-    import lighteval.tasks.lighteval_task  # noqa: F401
+    import lighteval.tasks.prompt_manager  # noqa: F401

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ablations.evaluation.dataset_readers import Item
 from ablations.evaluation.items import Pool, group_of
 from ablations.evaluation.lighteval import clean_import
-from ablations.evaluation.lighteval.item_metrics import REFERENCE, build_metrics, prompt_of
+from ablations.evaluation.lighteval.item_metrics import (
+    REFERENCE,
+    ItemMetric,
+    build_metrics,
+    prompt_of,
+)
 from ablations.evaluation.lighteval.lighteval_model import MemoryModel
 from ablations.evaluation.prompts import longest_choice, make_prompt
 from ablations.evaluation.results import ItemScore
 from ablations.evaluation.specs import TaskSpec
 
 with clean_import.undisturbed():
-    from lighteval.metrics import apply_metric
-    from lighteval.metrics.utils.metric_utils import SampleLevelMetric
     from lighteval.models.model_output import ModelResponse
-    from lighteval.tasks.lighteval_task import LightevalTask, LightevalTaskConfig
+    from lighteval.tasks.prompt_manager import FewShotSampler
     from lighteval.tasks.requests import Doc, SamplingMethod
 
 __all__ = ["SuiteTask", "build_task", "refer_to", "sample_metrics"]
+
+_ORDER_SEED = 42
+"""Seed of the order of the documents: that of lighteval's ``LightevalTask``."""
 
 
 @dataclass(frozen=True)
@@ -33,57 +39,56 @@ class SuiteTask:
     name: str
     spec: TaskSpec
     docs: list[Doc]
-    metrics: tuple[SampleLevelMetric, ...]
+    metrics: tuple[ItemMetric, ...]
 
 
 def build_task(name: str, spec: TaskSpec, pools: Sequence[Pool]) -> SuiteTask:
-    """Make the lighteval task of ``spec`` over the items of ``pools``."""
-    docs: list[Doc] = []
+    """Make the documents and the metrics of ``spec`` over the items of ``pools``.
+
+    The documents and their order are those of lighteval's ``LightevalTask``, whose import takes seconds more.
+    """
     with clean_import.undisturbed():
         metrics = build_metrics(spec)
-        for pool in pools:
-            task = LightevalTask(_task_config(name, spec, metrics))
-            task.dataset = {"items": pool.items, "shots": pool.shots}
-            if pool.items:
-                docs += task.get_docs()
+        docs = [doc for pool in pools for doc in _docs(name, spec, pool)]
     return SuiteTask(name, spec, docs, metrics)
 
 
-def _task_config(
-    name: str, spec: TaskSpec, metrics: tuple[SampleLevelMetric, ...]
-) -> LightevalTaskConfig:
-    return LightevalTaskConfig(
-        name=name,
-        prompt_function=_PromptFunction(spec),
-        hf_repo="local",
-        hf_subset="default",
-        metrics=list(metrics),
-        evaluation_splits=["items"],
-        hf_avail_splits=["items", "shots"],
-        few_shots_split="shots",
-        few_shots_select="sequential",
-        num_fewshots=spec.shots,
+def _docs(name: str, spec: TaskSpec, pool: Pool) -> list[Doc]:
+    """Return the documents of a pool, in an order that its number of items decides."""
+    docs = [_doc(spec, row, index) for index, row in enumerate(pool.items)]
+    random.Random(_ORDER_SEED).shuffle(docs)
+    sampler = FewShotSampler(_Shots(spec, pool))
+    for doc in docs:
+        doc.task_name = f"{name}|{spec.shots}"
+        doc.fewshot_samples = sampler.sample_fewshot_examples(spec.shots, 0, formatted_doc=doc)
+    return docs
+
+
+def _doc(spec: TaskSpec, row: Item, index: int) -> Doc:
+    prompt = make_prompt(row, spec.form, spec.prompt)
+    return Doc(
+        query=prompt.query,
+        choices=list(prompt.choices),
+        gold_index=list(prompt.gold),
+        id=str(index),
+        specific={"item_id": row.get("id"), "group": group_of(row), "prompt": prompt},
         generation_size=spec.max_new_tokens,
-        stop_sequence=list(spec.stop),
+        stop_sequences=list(spec.stop),
     )
 
 
-class _PromptFunction:
-    """Callable that turns a row into a document for lighteval; picklable, unlike a closure."""
+class _Shots:
+    """Few-shot examples of a pool, in the form that lighteval's sampler reads."""
 
-    def __init__(self, spec: TaskSpec) -> None:
-        self.spec = spec
-        self.__name__ = f"prompt_{spec.form}"
+    fewshot_selection = "sequential"
+    fewshot_split = "shots"
 
-    def __call__(self, row: Item, task_name: str | None = None) -> Doc:
-        prompt = make_prompt(row, self.spec.form, self.spec.prompt)
-        return Doc(
-            query=prompt.query,
-            choices=list(prompt.choices),
-            gold_index=list(prompt.gold),
-            task_name=task_name or "",
-            specific={"item_id": row.get("id"), "group": group_of(row), "prompt": prompt},
-        )
+    def __init__(self, spec: TaskSpec, pool: Pool) -> None:
+        self._spec, self._pool = spec, pool
+
+    def fewshot_docs(self) -> list[Doc]:
+        """Return the examples as documents; called once, for the first item."""
+        return [_doc(self._spec, row, index) for index, row in enumerate(self._pool.shots)]
 
 
 def refer_to(task: SuiteTask, model: MemoryModel) -> None:
@@ -99,19 +104,19 @@ def sample_metrics(task: SuiteTask, model: MemoryModel) -> list[ItemScore]:
     values: list[dict[str, float]] = [{} for _ in task.docs]
     responses: dict[SamplingMethod, list[ModelResponse]] = {}
     with clean_import.undisturbed():
-        for method in dict.fromkeys(metric.category for metric in task.metrics):
+        for method in dict.fromkeys(metric.method for metric in task.metrics):
             responses[method] = model.respond(method, task.docs)
-            metrics = [metric for metric in task.metrics if metric.category == method]
-            outputs = apply_metric(responses[method], task.docs, metrics)
-            for index, output in enumerate(outputs):
-                values[index].update(_known(output, responses[method][index]))
+            metrics = [metric for metric in task.metrics if metric.method == method]
+            for index, response in enumerate(responses[method]):
+                values[index].update(_values(metrics, task.docs[index], response))
     return [_item_score(task, i, doc, values[i], responses) for i, doc in enumerate(task.docs)]
 
 
-def _known(output: Mapping[str, Any], response: ModelResponse) -> dict[str, float]:
+def _values(metrics: Sequence[ItemMetric], doc: Doc, response: ModelResponse) -> dict[str, float]:
     """Return the metrics of an item, all NaN if a log-probability is missing."""
-    missing = any(math.isnan(logprob) for logprob in response.logprobs)
-    return {name: math.nan if missing else float(value) for name, value in output.items()}
+    if any(math.isnan(logprob) for logprob in response.logprobs):
+        return {metric.name: math.nan for metric in metrics}
+    return {metric.name: metric.compute(doc, response) for metric in metrics}
 
 
 def _item_score(

@@ -1,9 +1,8 @@
 """Slots of one machine: a job waits for a free slot, runs in a child of the warm server, frees the slot.
 
 A run is forked from a server (:mod:`ablations.processes`) that imported torch, nanotron and lighteval
-once: as isolated as a process of its own, without the seconds of imports (lighteval alone takes 11
-CPU-seconds). If the driver dies, the server ends with it; runs in flight finish and leave their results
-in their folders.
+once: as isolated as a process of its own, without the seconds of imports. If the driver dies, the server
+ends with it; runs in flight finish and leave their results in their folders.
 """
 
 from __future__ import annotations

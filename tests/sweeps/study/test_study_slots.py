@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 from hydra_plugins.slots_launcher.launcher import SlotsLauncher
+from omegaconf import OmegaConf
 
 from ablations.errors import ConfigError
 from sweeps.launchers.local import devices
 from sweeps.launchers.local.devices import Slot, slots_of
 from sweeps.launchers.local.job_worker import Job
 from sweeps.launchers.local.pool import SlotPool, WorkerDied
+from sweeps.launchers.local.suite_modules import suite_modules
 
 
 class Task:
@@ -117,6 +119,7 @@ import contextlib, os, sys, threading, time
 from pathlib import Path
 from sweeps.launchers.local.devices import Slot
 from sweeps.launchers.local.pool import SlotPool, WorkerDied
+from sweeps.launchers.local.suite_modules import suite_modules
 
 folder = Path(sys.argv[1])
 
@@ -171,6 +174,44 @@ def test_a_stopped_pool_starts_no_job(pool: SlotPool, tmp_path: Path) -> None:
 def test_a_launcher_holds_as_many_runs_as_it_has_slots() -> None:
     launcher = SlotsLauncher(slots=3, threads=1, devices_per_slot=1, preload=[])
     assert launcher.width == 3
+
+
+_MATCHING = "ablations.evaluation.lighteval.answer_matching"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "preload", "expected"),
+    [
+        ({"quiz": ["acc", "bpb"], "sums": ["exact_match", "bpb"]}, ["ablations.preload"], True),
+        ({"quiz": ["acc", "bpb"], "code": ["pass_at_1"]}, ["ablations.preload"], False),
+        ({}, ["ablations.preload"], False),
+        ({"sums": ["exact_match"]}, ["hydra"], False),
+    ],
+)
+def test_the_warm_server_imports_the_metrics_that_the_suite_uses(
+    tasks: dict[str, list[str]], preload: list[str], expected: bool
+) -> None:
+    launcher = SlotsLauncher(slots=1, threads=1, devices_per_slot=1, preload=preload)
+    suite = {name: {"metrics": metrics} for name, metrics in tasks.items()}
+    config = OmegaConf.create({"evaluation": {"tasks": suite}})
+    launcher.setup(hydra_context=None, task_function=print, config=config)
+    modules = [*preload, _MATCHING] if expected else preload
+    assert launcher._pool._server.modules == tuple(modules)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"evaluation": None},
+        {"evaluation": {"tasks": None}},
+        {"evaluation": {"tasks": {"quiz": None}}},
+        {"evaluation": {"tasks": {"quiz": {"metrics": None}}}},
+        {"evaluation": {"tasks": {"quiz": {"metrics": "${nowhere}"}}}},
+    ],
+)
+def test_a_config_without_a_suite_needs_no_further_modules(config: dict[str, Any]) -> None:
+    assert suite_modules(OmegaConf.create(config)) == []
 
 
 @pytest.mark.parametrize(

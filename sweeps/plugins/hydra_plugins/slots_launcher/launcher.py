@@ -27,7 +27,7 @@ class SlotsLauncherConf:
     threads: Optional[int] = None  # noqa: UP045
     # GPUs of each slot.
     devices_per_slot: int = 1
-    # Modules imported once, before runs are forked.
+    # Modules imported once, before runs are forked; those that the suite needs are added.
     preload: List[str] = field(  # noqa: UP006
         default_factory=lambda: ["hydra", "ablations.commands.run", "ablations.preload"]
     )
@@ -49,6 +49,9 @@ class SlotsLauncher(Launcher):
 
         plain: Any = OmegaConf.to_container(slots) if OmegaConf.is_config(slots) else slots
         modules = [str(name) for name in preload]
+        self._imports = (
+            "ablations.preload" in modules
+        )  # else runs start cold, and import what they use
         self._pool = SlotPool(slots_of(plain, threads, devices_per_slot), modules)
 
     @property
@@ -60,8 +63,13 @@ class SlotsLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Keep what the jobs need; the first job starts the warm server."""
+        from sweeps.launchers.local.suite_modules import suite_modules
+
         if OmegaConf.select(config, "method.kind") in ("sft", "dpo"):
             self._pool.also_preload("ablations.preload_trl")
+        if self._imports:
+            for module in suite_modules(config):
+                self._pool.also_preload(module)
         self._context, self._task_function, self._config = hydra_context, task_function, config
 
     def launch(

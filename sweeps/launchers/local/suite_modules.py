@@ -1,0 +1,26 @@
+"""Modules that the suite of a study imports beyond what every run imports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["suite_modules"]
+
+_ANSWER_MATCHING = "ablations.evaluation.lighteval.answer_matching"
+
+
+def suite_modules(config: Any) -> list[str]:
+    """Return the modules that a warm server imports for the tasks of a composed config.
+
+    A config that no run could have is left to the runs, which report what is wrong with it.
+    """
+    from omegaconf import OmegaConf
+
+    tasks = OmegaConf.select(config, "evaluation.tasks", throw_on_missing=False)
+    if not OmegaConf.is_dict(tasks):
+        return []
+    plain = OmegaConf.to_container(tasks, resolve=False)
+    assert isinstance(plain, Mapping)
+    used = [task.get("metrics") for task in plain.values() if isinstance(task, Mapping)]
+    return [_ANSWER_MATCHING] if any("exact_match" in (names or ()) for names in used) else []
