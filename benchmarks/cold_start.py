@@ -39,7 +39,6 @@ def cpu_seconds(code: str) -> float:
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     _, status, used = os.wait4(process.pid, 0)

@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import logging
 
-from ablations.evaluation.lighteval.lighteval_model import MemoryModel
-from ablations.evaluation.lighteval.lighteval_tasks import (
-    SuiteTask,
-    build_task,
-    refer_to,
-    sample_metrics,
-)
+from ablations.evaluation.lighteval.clean_import import undisturbed
+
+with undisturbed():  # rich, which transformers imports, draws from ``random``
+    from ablations.evaluation.lighteval.lighteval_model import MemoryModel
+    from ablations.evaluation.lighteval.lighteval_tasks import (
+        SuiteTask,
+        build_task,
+        refer_to,
+        sample_metrics,
+    )
 
 __all__ = ["MemoryModel", "SuiteTask", "build_task", "refer_to", "sample_metrics"]
 
