@@ -274,6 +274,7 @@ _HEAVY = (
 )
 
 
+@pytest.mark.slow
 def test_metrics_are_imported_for_generated_answers_alone() -> None:
     code = (
         "import sys\n"
