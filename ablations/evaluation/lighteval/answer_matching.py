@@ -1,6 +1,6 @@
 """Match generated answers with their references, by lighteval's metrics.
 
-The import takes about two CPU-seconds (``benchmarks/cold_start.py``), so that only a suite with a task of
+The import takes 1.4 CPU-seconds (``benchmarks/cold_start.py``), so that only a suite with a task of
 generated answers imports this module. Its warm server does so ahead of its runs.
 """
 
