@@ -1,8 +1,9 @@
 """Imports of a run, done in advance.
 
 A launcher with warm workers imports this module once in the process that it forks runs from. Torch, nanotron,
-lighteval and the Llama model of transformers take 12 CPU-seconds to import, which each run then saves. None
-of these imports starts threads or uses a GPU, so that a forked process works like a new one.
+lighteval and the Llama model of transformers take 7 CPU-seconds to import (``benchmarks/cold_start.py``),
+which each run then saves. None of these imports starts threads or uses a GPU, so that a forked process works
+like a new one.
 """
 
 from __future__ import annotations
