@@ -14,7 +14,13 @@ import pandas as pd
 import pytest
 
 from ablations.files import LineTail, mend_lines, replace_folder, restore_folder
-from ablations.training.checkpoints import _set_aside, is_referenced, reference
+from ablations.record.checksums import damage, has_checksums
+from ablations.training.checkpoints import (
+    _set_aside,
+    is_referenced,
+    reference,
+    set_damaged_aside,
+)
 from ablations.training.loss_monitor import Diverged, Health, Spike
 from ablations.training.specs import TrainingSpec
 from analysis.frames import Frames
@@ -32,6 +38,7 @@ from analysis.study_files import load_verdict
 from analysis.synthetic import SyntheticStudy, write_study
 from sweeps.verdict.verdict_record import read_verdict
 from tests.pinned import require_pinned
+from tests.training.test_checkpoints import write_checkpoint
 
 RECORDED = Path(__file__).parent / "analysis/fixtures/runs/demo_ratio"
 CALM = [2.0, 2.2] * 50
@@ -275,3 +282,33 @@ def test_rows_whose_kinds_disagree_are_read_as_before(tmp_path: Path) -> None:
     own = frame[frame["run"] == run.name].drop(columns=["study", "trial", "seed"])
     found = own.to_json(orient="split", index=False, double_precision=9)
     require_pinned("odd_lines", json.loads(found))
+
+
+def test_a_run_without_a_cost_of_scoring_costs_its_training(tmp_path: Path) -> None:
+    alone = SyntheticStudy(name="s", sources=("a", "b"), trials=2, steps=3, confirmed=0, seeds=1)
+    write_study(tmp_path, alone)
+    (run,) = (tmp_path / "s").glob("trial-0001-*")
+    result = json.loads((run / "result.json").read_text())
+    result.pop("content_sha256", None)
+    result["cost"] = {"train_cpu_seconds": 7.0, "wall_seconds": 9.0}
+    (run / "result.json").write_text(json.dumps(result))
+    trials = Frames.read(tmp_path, "s").trials.set_index("trial")
+    assert trials.loc["trial-0001", "cpu_seconds"] == 7.0
+    assert pd.isna(trials.loc["trial-0001", "flops"])
+    assert trials.loc["trial-0000", "cpu_seconds"] > 0.0
+
+
+def test_checksums_that_an_old_checkpoint_gets_leave_its_references_out(tmp_path: Path) -> None:
+    """Runs that begin from it later, and those that are deleted, do not damage it."""
+    made = write_checkpoint(tmp_path, 8)
+    for path in made.glob("checksums.json"):
+        path.unlink()
+    reference(made, tmp_path / "first")
+    assert set_damaged_aside(tmp_path) == {}
+    assert has_checksums(made)
+    for path in made.rglob("*.json"):
+        if str(tmp_path / "first") in path.read_text():
+            path.unlink()
+    assert damage(made) == []
+    reference(made, tmp_path / "second")
+    assert damage(made) == []
