@@ -303,7 +303,8 @@ class Reach:
                 outside = test["outside"] and test["seconds"] < OUTSIDE_SECONDS
                 compares = at_import and file.endswith(SETTINGS)
                 if inside or outside or compares or (at_import and rank == 0):
-                    found.append((not (inside or compares), rank, test["seconds"], name))
+                    nearest = -1 if compares else rank
+                    found.append((not (inside or compares), nearest, test["seconds"], name))
         spent = itertools.accumulate(seconds for _, _, seconds, _ in sorted(found))
         near = zip(sorted(found), spent, strict=True)
         return [one[-1] for one, so_far in near if so_far - one[2] < CHANGE_SECONDS]
