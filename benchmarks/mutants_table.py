@@ -150,38 +150,47 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     ),
     "sweeps/study/strategy.py": (
         "sweeps/study/test_study_strategy.py",
+        "sweeps/study/test_study_shapes.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
     "sweeps/study/run_results.py": (
         "sweeps/study/test_study_results.py",
+        "sweeps/study/test_study_shapes.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
     "sweeps/study/budget.py": (
         "sweeps/study/test_study_results.py",
+        "sweeps/study/test_study_shapes.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
     "sweeps/study/driver.py": (
         "sweeps/study/test_study_driver.py",
+        "sweeps/study/test_study_shapes.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
     "sweeps/study/objective.py": (
         "sweeps/study/test_study_score.py",
+        "sweeps/study/test_study_shapes.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
     "sweeps/study/confirm.py": (
         "sweeps/study/test_study_strategy.py",
+        "sweeps/study/test_study_shapes.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
     "sweeps/study/scheduler.py": (
         "sweeps/study/test_study_strategy.py",
+        "sweeps/study/test_study_shapes.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
     "sweeps/study/journal.py": (
         "sweeps/study/test_study_records.py",
+        "sweeps/study/test_study_shapes.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
     "sweeps/study/study_state.py": (
         "sweeps/study/test_study_records.py",
+        "sweeps/study/test_study_shapes.py",
         "sweeps/study/test_study_[bdhlprst]*",
     ),
     "sweeps/verdict/item_noise.py": ("sweeps/verdict/test_verdict_items.py", "sweeps/verdict/*"),
@@ -201,37 +210,57 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "sweeps/verdict/draws.py": ("sweeps/verdict/test_verdict_contrasts.py", "sweeps/verdict/*"),
     "sweeps/verdict/decision.py": ("sweeps/verdict/test_verdict_decision.py", "sweeps/verdict/*"),
     "sweeps/verdict/power.py": ("sweeps/verdict/test_verdict_decision.py", "sweeps/verdict/*"),
+    "sweeps/verdict/numbers.py": (
+        "sweeps/verdict/test_verdict_task_quality.py",
+        "sweeps/verdict/*",
+    ),
     "sweeps/verdict/*.py": (
+        "sweeps/verdict/test_verdict_pinned.py",
         "sweeps/verdict/test_verdict_study.py",
+        "sweeps/verdict/test_verdict_shapes.py",
         "sweeps/verdict/*",
         "analysis/test_report.py",
     ),
     "sweeps/promotion/full_schedule.py": (
         "sweeps/promotion/test_promotion_parts.py",
+        "sweeps/promotion/test_promotion_shapes.py",
         "sweeps/promotion/*",
     ),
-    "sweeps/promotion/gates.py": ("sweeps/promotion/test_promotion_gates.py", "sweeps/promotion/*"),
+    "sweeps/promotion/gates.py": (
+        "sweeps/promotion/test_promotion_gates.py",
+        "sweeps/promotion/test_promotion_shapes.py",
+        "sweeps/promotion/*",
+    ),
     "sweeps/promotion/compare.py": (
         "sweeps/promotion/test_promotion_compare.py",
+        "sweeps/promotion/test_promotion_shapes.py",
         "sweeps/promotion/*",
     ),
     "sweeps/promotion/calibration.py": (
         "sweeps/promotion/test_promotion_compare.py",
+        "sweeps/promotion/test_promotion_shapes.py",
         "sweeps/promotion/*",
     ),
     "sweeps/promotion/prediction.py": (
         "sweeps/promotion/test_promotion_prediction.py",
+        "sweeps/promotion/test_promotion_shapes.py",
         "sweeps/promotion/*",
     ),
     "sweeps/promotion/scale_transfer.py": (
         "sweeps/promotion/test_promotion_prediction.py",
+        "sweeps/promotion/test_promotion_shapes.py",
         "sweeps/promotion/*",
     ),
     "sweeps/promotion/slopes.py": (
         "sweeps/promotion/test_promotion_prediction.py",
+        "sweeps/promotion/test_promotion_shapes.py",
         "sweeps/promotion/*",
     ),
-    "sweeps/promotion/promote.py": ("sweeps/promotion/test_promote.py", "sweeps/promotion/*"),
+    "sweeps/promotion/promote.py": (
+        "sweeps/promotion/test_promote.py",
+        "sweeps/promotion/test_promotion_shapes.py",
+        "sweeps/promotion/*",
+    ),
     "sweeps/nanotron_files/write_back.py": (
         "sweeps/nanotron_files/*",
         "sweeps/promotion/test_promotion_golden.py",
@@ -247,7 +276,11 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "sweeps/nanotron_files/*",
         "sweeps/promotion/test_promotion_golden.py",
     ),
-    "sweeps/exporters/*.py": ("sweeps/exporters/test_exporting.py", "sweeps/exporters/*"),
+    "sweeps/exporters/*.py": (
+        "sweeps/exporters/test_exports_pinned.py",
+        "sweeps/exporters/test_exporting.py",
+        "sweeps/exporters/*",
+    ),
     "analysis/records.py": ("analysis/test_frames.py", "test_thresholds.py", "analysis/test_re*"),
     "analysis/frames/*.py": (
         "analysis/test_frames.py",

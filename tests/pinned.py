@@ -6,6 +6,7 @@ that is meant, write them again with ``PIN_NUMBERS=1 pytest …`` and read the d
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -58,6 +59,8 @@ def _compare(before: Any, now: Any, place: str, relative: float, absolute: float
 
 
 def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(dataclasses.asdict(value))
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items() if str(k) not in _VARYING}
     if isinstance(value, list | tuple):

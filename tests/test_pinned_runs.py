@@ -76,7 +76,7 @@ CONFIGS: dict[str, tuple[str, ...]] = {
 
 
 def told(plan: Plan) -> dict[str, Any]:
-    """Return the plan in plain values."""
+    """Return the plan in plain values, without the cost, which depends on the GPUs of the machine."""
     problems = [str(problem) for problem in plan.problems]
     memory = {
         device: one if isinstance(one, str) else asdict(one) for device, one in plan.memory.items()
@@ -85,7 +85,7 @@ def told(plan: Plan) -> dict[str, Any]:
     kept = {
         name: value
         for name, value in vars(plan).items()
-        if name not in ("schedule", "learning_rate", "rows", "memory", "problems")
+        if name not in ("schedule", "learning_rate", "rows", "memory", "problems", "cost")
     }
     return {
         **kept,
