@@ -250,7 +250,7 @@ def test_nonsense_is_refused(
 def test_a_key_that_another_command_has_gets_no_hint_to_add_it(ablate: Ablate) -> None:
     answer = ablate("ls", "source.wiki.max_bytes=3")
     assert answer.code == 2
-    assert "source: unknown key; allowed: runs_dir, study" in answer.err
+    assert "source: unknown key; allowed: json, limit" in answer.err
     assert "+source" not in answer.err
 
 

@@ -56,10 +56,9 @@ def broken_caps(
                     f"by the law of repeats of {law.study!r}",
                     found=f"{epochs:.2f} epochs ({stretch * read:.4g} of {available:.4g} tokens)",
                     allowed=f"{epoch_cap:g} epochs, a mean weight of at most {most:.4f}",
-                    do="lower its weight, shorten the schedule, raise mixture.epoch_cap, or say "
-                    if law is None
-                    else "lower its weight, shorten the schedule, or say "
-                    f"why it may be: +mixture.epoch_cap_exempt.{name}=REASON",
+                    do="lower its weight, shorten the schedule, "
+                    + ("raise mixture.epoch_cap, " if law is None else "")
+                    + f"or say why it may be: +mixture.epoch_cap_exempt.{name}=REASON",
                 )
             )
     return problems

@@ -28,13 +28,13 @@ def texts(tmp_path: Path) -> Path:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the token files that were read whole, in order."""
     names: list[str] = []
-    real = finalize._describe
+    real = finalize.describe
 
-    def noted(path: Path, tokenizer: Any) -> Any:
+    def noted(path: Path, name: str, tokenizer: Any) -> Any:
         names.append(path.name)
-        return real(path, tokenizer)
+        return real(path, name, tokenizer)
 
-    monkeypatch.setattr(finalize, "_describe", noted)
+    monkeypatch.setattr(finalize, "describe", noted)
     return names
 
 

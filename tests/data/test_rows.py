@@ -233,7 +233,9 @@ def test_every_row_that_is_cut_or_dropped_is_counted(
     rows += [{"messages": conversation(f"x{n}", 1, 60)} for n in range(5)]  # no answer in 48 tokens
     rows += [{"messages": conversation(f"y{n}", 6, 5)} for n in range(7)]  # the first answer fits
     rows += [{"messages": [USER]}, {"messages": "no"}]
+    # Groups follow from the file's path: a share of a tenth holds out none of 40 for 1.5% of paths.
     source = row_source(write_rows(tmp_path / "r.jsonl", rows), too_long=too_long)
+    source = replace(source, heldout_share=0.25)
     folder = prepare_rows(tmp_path / "data", {"some": source})["some"]
     manifest = StoreManifest.read(folder)
     counts = manifest.rows

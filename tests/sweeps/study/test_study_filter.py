@@ -1,4 +1,4 @@
-"""The filter sweep of docs/search.md: planned as on the page, and run on the test's own text."""
+"""The thresholds and tilts of docs/search.md: planned as on the page, and run on the test's own text."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ SMALL = (
     # The page's second source is the demo's, which a test does not download.
     "++mixture.weights={web:0.5,synthetic_facts:0.5}",
     "~mixture.weights.wiki",
+    "search.space.mixtures={mixture.weights:{sources:[web,synthetic_facts]}}",
+    "evaluation.score.terms.text.metrics=heldout_synthetic_facts/bpb",
     "mixture.epoch_cap=1000",
     SHORT_SOURCES[0],
     *(o for o in TINY if not o.startswith("experiment=")),
@@ -35,7 +37,7 @@ def written(workspace: Path) -> Path:
     """Write the page's experiment to a file."""
     text = PAGE.read_text()
     start = text.index("    # @package _global_\n    defaults:\n      - override /mixture: null")
-    block = text[start : text.index("\nParameters that come in levels", start)]
+    block = text[start : text.index("\nThe epoch cap of `web`", start)]
     path = workspace / "my_conf/experiment/web_filter.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(textwrap.dedent(block))
@@ -45,14 +47,14 @@ def written(workspace: Path) -> Path:
 def test_the_page_s_experiment_is_planned(written: Path, ablate: Ablate) -> None:
     answer = ablate("plan", "-m", *GIVEN)
     assert answer.code == 0, answer.err
-    assert {"source.web.min_score=2", "source.web.min_score=3", "source.web.min_score=4"} <= {
-        word.strip(";") for word in answer.out.split()
-    }
+    assert "source.web.select.min_bucket" in answer.out
+    assert "source.web.select.tilt" in answer.out
 
 
 def test_without_a_score_of_its_own_it_is_refused(written: Path, ablate: Ablate) -> None:
     path = written / "my_conf/experiment/web_filter.yaml"
-    kept = [line for line in path.read_text().splitlines() if "score: {terms" not in line]
+    own = ("evaluation:", "  score: {terms")
+    kept = [line for line in path.read_text().splitlines() if not line.startswith(own)]
     path.write_text("\n".join(kept))
     answer = ablate("plan", "-m", *GIVEN)
     assert answer.code == 2
@@ -62,15 +64,13 @@ def test_without_a_score_of_its_own_it_is_refused(written: Path, ablate: Ablate)
 @pytest.mark.slow
 def test_the_page_s_experiment_is_run(written: Path, ablate: Ablate) -> None:
     rows = [
-        {"text": f"page {i} tells of {i % 7} things and {i * i} more of them", "score": 2 + i % 3}
+        {"text": f"page {i} tells of {i % 7} things and {i * i} more of them", "score": i % 5}
         for i in range(600)
     ]
     (written / "texts").mkdir()
     (written / "texts/web.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    for score in (2, 3, 4):
-        chosen = (f"source.web.min_score={score}", "prepare.contamination=false")
-        answer = ablate("prepare", *GIVEN, *SMALL, *chosen)
-        assert answer.code == 0, answer.err
+    answer = ablate("prepare", *GIVEN, *SMALL, "prepare.contamination=false")
+    assert answer.code == 0, answer.err
     budget = ("search.budget.trials=5", "search.confirm.finalists=0")
     answer = ablate("run", "-m", *GIVEN, *SMALL, *budget)
     assert answer.code == 0, answer.err
