@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -316,8 +317,6 @@ def test_a_tokenizer_without_a_template_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_store_of_text_is_no_store_of_rows(stores: dict[str, Path]) -> None:
-    from dataclasses import replace
-
     manifest = replace(TokenStore.open(stores["short"]).manifest, rows=None)
     with pytest.raises(DataError, match="holds plain text"):
         RowStore(stores["short"], manifest)
@@ -330,8 +329,6 @@ def test_a_sample_that_is_not_there_is_an_index_error(stores: dict[str, Path]) -
 
 
 def test_a_cap_on_documents_reads_no_more(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     rows = [{"messages": conversation(f"c{n}")} for n in range(40)]
     source = replace(row_source(write_rows(tmp_path / "r.jsonl", rows)), max_documents=30)
     manifest = StoreManifest.read(prepare_rows(tmp_path / "data", {"some": source})["some"])

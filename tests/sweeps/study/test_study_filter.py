@@ -51,16 +51,6 @@ def test_the_page_s_experiment_is_planned(written: Path, ablate: Ablate) -> None
     assert "source.web.select.tilt" in answer.out
 
 
-def test_without_a_score_of_its_own_it_is_refused(written: Path, ablate: Ablate) -> None:
-    path = written / "my_conf/experiment/web_filter.yaml"
-    own = ("evaluation:", "  score: {terms")
-    kept = [line for line in path.read_text().splitlines() if not line.startswith(own)]
-    path.write_text("\n".join(kept))
-    answer = ablate("plan", "-m", *GIVEN)
-    assert answer.code == 2
-    assert "evaluation.score.terms.text.metrics: matches no metric" in answer.err
-
-
 @pytest.mark.slow
 def test_the_page_s_experiment_is_run(written: Path, ablate: Ablate) -> None:
     rows = [
