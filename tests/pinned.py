@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,19 @@ def require_pinned(
     plain = _plain(found)
     if os.environ.get("PIN_NUMBERS"):
         FOLDER.mkdir(exist_ok=True)
-        file.write_text(json.dumps(plain, indent=1, sort_keys=True) + "\n")
+        file.write_text(_text(plain))
     before = json.loads(file.read_text())
     _compare(before, json.loads(json.dumps(plain)), "", relative, absolute)
+
+
+def _text(plain: Any) -> str:
+    """Return JSON with each innermost list on one line."""
+    text = json.dumps(plain, indent=1, sort_keys=True)
+    return re.sub(r"\[\s+([^][{}]*?)\s+\]", _on_one_line, text) + "\n"
+
+
+def _on_one_line(found: re.Match[str]) -> str:
+    return f"[{' '.join(line.strip() for line in found[1].splitlines())}]"
 
 
 def _compare(before: Any, now: Any, place: str, relative: float, absolute: float) -> None:
