@@ -50,8 +50,13 @@ _SEAL_DIGITS = 16
 
 
 def finite_or_none(value: float) -> float | None:
-    """Return the number, or None if it is NaN or infinite: unknown numbers are null on disk."""
-    return float(value) if math.isfinite(value) else None
+    """Return the number, or None if it is NaN or infinite: unknown numbers are null on disk.
+
+    A whole number stays one; a number of numpy becomes Python's.
+    """
+    if not math.isfinite(value):
+        return None
+    return value if isinstance(value, int) else float(value)
 
 
 class LineTail:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from ablations.errors import DamagedError
 from ablations.files import (
     append_json_line,
+    finite_or_none,
     mend_lines,
     read_json,
     read_json_lines,
@@ -205,3 +208,11 @@ def test_a_changed_row_is_named_by_its_number(tmp_path: Path) -> None:
     path.write_text(lines[0] + lines[1].replace("0.5", "0.4") + lines[2])
     with pytest.raises(DamagedError, match=r"rows\.jsonl:2: damaged"):
         list(read_json_lines(path))
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(3, "3"), (3.0, "3.0"), (np.float64(0.5), "0.5"), (math.nan, "null"), (-math.inf, "null")],
+)
+def test_unknown_numbers_are_null_and_whole_ones_stay_whole(value: float, written: str) -> None:
+    assert json.dumps(finite_or_none(value)) == written
