@@ -89,7 +89,8 @@ POST_STEPS: tuple[Step, ...] = (
         "freeze the full run with the picks of both studies after it",
         (
             *("promote", "study=demo_ratio", "full=demo_full", "promotion.pick={pick}"),
-            "promotion.after={sft:{study:demo_sft},dpo:{study:demo_dpo}}",
+            "+promotion.after.sft.study=demo_sft",
+            "+promotion.after.dpo.study=demo_dpo",
         ),
         once=True,
     ),

@@ -179,7 +179,7 @@ def test_a_promotion_ends_in_the_picks_of_post_training_studies(own: Path, ablat
     gates = ("beats_baseline", "surrogate_evidence", "second_proxy", "contamination")
     answer = ablate(
         "promote", *dirs, "study=pre", "full=tiny", *SHORT_SOURCES,
-        "promotion.after={sft:{study:fine},dpo:{study:prefer}}",
+        "+promotion.after.sft.study=fine", "+promotion.after.dpo.study=prefer",
         *(f"+promotion.override.{gate}='{reason}'" for gate in gates),
     )  # fmt: skip
     assert answer.code == 0, answer.err
