@@ -171,10 +171,10 @@ def make_start(folder: Path) -> Page:
     )
     write_study(folder.parent / "honest", shape)
     page = Page()
-    page.feed(
-        render_html(gather_report(folder.parent / "honest", "honest", surrogates=("linear",)))
-    )
+    content = gather_report(folder.parent / "honest", "honest", surrogates=("linear",))
+    page.feed(render_html(content, plotly_file="../plotly.min.js"))
     page.marks |= {
+        ("details", "open"),  # of the table of shares that fail the audit
         ("pre", ""),
         ("ul", ""),
         ("li", ""),
