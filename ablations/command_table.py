@@ -22,7 +22,7 @@ class Command:
     help: str
     """One line."""
     examples: tuple[str, ...]
-    """What is typed after ``ablate COMMAND``."""
+    """Words typed after ``ablate COMMAND``."""
     options: tuple[tuple[str, str], ...] = ()
     """(key, ``module:dataclass``) of its own options: where in the config they stand, what declares them."""
     subject: str = "experiment"
@@ -34,9 +34,9 @@ class Command:
     positional: tuple[str, ...] = ()
     """Keys that words without a key stand for, in this order."""
     of_a_run: bool = False
-    """Whether its config is that of a run, with all groups and keys of one."""
+    """True if its config is that of a run, with all groups and keys of one."""
     searches: bool = False
-    """Whether ``-m`` makes a search of it."""
+    """True if ``-m`` makes a search of it."""
 
 
 RUN_OPTIONS: tuple[tuple[str, str], ...] = (
@@ -44,7 +44,7 @@ RUN_OPTIONS: tuple[tuple[str, str], ...] = (
     ("", "ablations.config.schema:RunConfig"),
     ("search", "sweeps.study.specs:SearchSpec"),
 )
-"""What declares the keys of a run's config."""
+"""Dataclasses that declare the keys of a run's config."""
 
 _COMMAND_OPTIONS = "sweeps.commands.command_options"
 

@@ -36,12 +36,12 @@ class Finding:
     found: str
     """Its version, size or place."""
     do: str = ""
-    """What to do; empty if nothing."""
+    """Remedy; empty if none is needed."""
 
 
 @dataclass(frozen=True)
 class DoctorResult:
-    """What was looked at."""
+    """Subject of the check."""
 
     findings: tuple[Finding, ...]
 

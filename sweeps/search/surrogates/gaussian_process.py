@@ -27,6 +27,7 @@ __all__ = [
     "ProcessModel",
     "correlation_of",
     "features_of",
+    "misfit_of",
     "squares_of",
 ]
 
@@ -126,6 +127,24 @@ def features_of(inputs: Floats, power: float) -> Floats:
     return features
 
 
+def misfit_of(covariance: Floats, values: Floats) -> tuple[float, Floats] | None:
+    """Return the negative log likelihood of ``values`` and minus twice its slope in the covariance.
+
+    The constant of the likelihood is left out. None if the covariance is not positive definite.
+    """
+    from scipy.linalg import lapack
+
+    # LAPACK is called directly, because scipy's wrappers cost more than factorising 50 runs.
+    lower, failed = lapack.dpotrf(covariance, lower=1)
+    if failed:
+        return None
+    inverse = lapack.dpotri(lower, lower=1)[0]
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    weights = inverse @ values
+    value = 0.5 * values @ weights + np.log(np.diag(lower)).sum()
+    return float(value), np.outer(weights, weights) - inverse
+
+
 def squares_of(left: Floats, right: Floats) -> Floats:
     """Return squared distances, cut at zero because of rounding."""
     sums = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None]
@@ -169,19 +188,13 @@ class _Posterior:
         return covariance, correlation, slope
 
     def __call__(self, settings: Floats) -> tuple[float, Floats]:
-        from scipy.linalg import lapack
-
         covariance, correlation, slope = self.covariance(settings)
-        # LAPACK is called directly, because scipy's wrappers cost more than factorising 50 runs.
-        lower, failed = lapack.dpotrf(covariance, lower=1)
-        if failed:
+        misfit = misfit_of(covariance, self.values)
+        if misfit is None:
             return 1e10, np.zeros_like(settings)
-        inverse = lapack.dpotri(lower, lower=1)[0]
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        weights = inverse @ self.values
+        value, outer = misfit
         away = (settings - self.prior) / self.widths
-        value = 0.5 * self.values @ weights + np.log(np.diag(lower)).sum() + 0.5 * away @ away
-        outer = np.outer(weights, weights) - inverse
+        value += 0.5 * away @ away
         gradient = np.empty_like(settings)
         gradient[:-2] = self._by_length(settings, outer * slope)
         gradient[-2] = -0.5 * np.exp(settings[-2]) * np.vdot(outer, correlation)

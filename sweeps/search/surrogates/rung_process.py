@@ -34,6 +34,7 @@ from sweeps.search.surrogates.gaussian_process import (
     ProcessModel,
     correlation_of,
     features_of,
+    misfit_of,
     squares_of,
 )
 
@@ -195,18 +196,13 @@ class _Posterior:
         return covariance, part, factor * slope
 
     def __call__(self, settings: Floats) -> tuple[float, Floats]:
-        from scipy.linalg import lapack
-
         covariance, part, slope = self.covariance(settings)
-        lower, failed = lapack.dpotrf(covariance, lower=1)
-        if failed:
+        misfit = misfit_of(covariance, self.values)
+        if misfit is None:
             return 1e10, np.zeros_like(settings)
-        inverse = lapack.dpotri(lower, lower=1)[0]
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        weights = inverse @ self.values
+        value, outer = misfit
         away = (settings - self.prior) / self.widths
-        value = 0.5 * self.values @ weights + np.log(np.diag(lower)).sum() + 0.5 * away @ away
-        outer = np.outer(weights, weights) - inverse
+        value += 0.5 * away @ away
         lengths, rung_lengths, _, _, noises = self.split(settings)
         pulled = outer * part
         own = np.bincount(self.kind, weights=np.diag(outer), minlength=len(noises))
