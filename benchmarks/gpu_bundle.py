@@ -272,7 +272,7 @@ def imported(bundle: Path, python: Path) -> int:
         if path.stem != "__init__" and "plugins" not in path.parts
     }
     skipped = OPTIONAL | {"analysis"}
-    modules = sorted(name for name in named | own if name.split(".")[0] not in skipped)
+    modules = sorted(n for n in named | own if not {n, n.split(".")[0]} & skipped)
     answer = bundle / "imported.json"
     paths = [bundle / "site", bundle, bundle / "sweeps" / "plugins"]
     done = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,13 +16,18 @@ import torch.nn.functional as F
 
 from ablations.training.export import export_checkpoint
 from ablations.training.memory import memory_of
+from ablations.training.method import MethodSpec
 from ablations.training.nanotron import rank
 from ablations.training.packing import PositionMaker
 from ablations.training.placement import fit
+from ablations.training.specs import ExecutionSpec
+from ablations.training.train_job import TrainJob
+from ablations.training.trainers import trainer_of
 from benchmarks.gpu_bench import MODEL, TRAINING, Bench, gap_of, within
 from benchmarks.gpu_commands import scoring, study
 from benchmarks.gpu_common import fresh_memory, nanotron_loop
-from tests.oracles.jobs import kinds_of, steps_of, with_execution
+from tests.oracles.chats import make_row_job, prepare_two_kinds, write_base_model
+from tests.oracles.jobs import kinds_of, losses_of, steps_of, with_execution
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -185,6 +191,50 @@ def peak_memory(bench: Bench) -> str:
     return "; ".join(said)
 
 
+def sft(bench: Bench) -> str:
+    """Losses of SFT through TRL in float32 against the CPU's, on the same conversations."""
+    return _post_training(bench, MethodSpec(kind="sft"), {"short": 0.5, "long": 0.5})
+
+
+def dpo(bench: Bench) -> str:
+    """Losses of DPO through TRL in float32 against the CPU's, on the same pairs."""
+    return _post_training(bench, MethodSpec(kind="dpo"), {"pairs": 1.0})
+
+
+def _post_training(bench: Bench, method: MethodSpec, weights: dict[str, float]) -> str:
+    """Train the same rows on both devices, and resume on this one from the middle."""
+    bench.needs_packages("trl", "datatrove")
+    root = bench.root / method.kind
+    stores, base = prepare_two_kinds(root), write_base_model(root / "base")
+    losses = {}
+    for device in (bench.device, "cpu"):
+        job = make_row_job(
+            root / device,
+            stores,
+            base,
+            method=method,
+            weights=weights,
+            checkpoint_steps=(4, 8),
+            execution=ExecutionSpec(device=device, threads=1),
+        )
+        losses[device] = _trained_on_rows(job)
+        if device == bench.device:
+            shutil.rmtree(job.checkpoints_dir / "8")
+            resumed = _trained_on_rows(job)
+            assert "resume" in kinds_of(job)
+            apart = gap_of(resumed, losses[device])
+    said = within(gap_of(losses[bench.device], losses["cpu"]), 1e-3, "to the CPU run")
+    return f"{said}; {within(apart, 1e-4, 'resumed')}"
+
+
+def _trained_on_rows(job: TrainJob) -> list[float]:
+    outcome = trainer_of(job.method).train(job)
+    if outcome.status != "done":
+        log = (job.directory / "worker.log").read_text()[-1500:]
+        raise AssertionError(f"{outcome.reason}\n{log}")
+    return losses_of(job)
+
+
 def ranks(bench: Bench) -> str:
     """Two data-parallel ranks with ZeRO-1 under torchrun against one rank."""
     if bench.device == "cuda":
@@ -198,6 +248,6 @@ CHECKS: dict[str, Callable[[Bench], str]] = {
     for check in (
         *(process_group, fp32_losses, bf16_losses, flash_kernel, no_synchronise),
         *(masking, no_dense_mask, compiled, peak_memory),
-        *(resume, export, scoring, study, ranks),
+        *(resume, export, scoring, study, sft, dpo, ranks),
     )
 }

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from argparse import Namespace
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from packaging.utils import canonicalize_name
 
 from ablations.files import read_json_lines
 from ablations.training.memory import memory_of
@@ -40,11 +43,12 @@ def lines_of(folder: Path, name: str) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.slow
 def test_the_check_passes_what_a_cpu_can_show_and_skips_the_rest(tmp_path: Path) -> None:
-    checks = ("process_group", "flash_kernel", "masking", "resume", "export", "scoring", "study")
+    names = ("flash_kernel", "masking", "resume", "export", "scoring", "study", "sft", "dpo")
+    checks = ("process_group", *names)
     report, out = tmp_path / "report.json", ("--out", str(tmp_path))
     given = ("--device", "cpu", "--report", str(report), "--at-once", "2", "--only", *checks)
     said = script("gpu_check.py", *out, *given)
-    assert "6 ok, 1 skipped, 0 FAILED" in said
+    assert "8 ok, 1 skipped, 0 FAILED" in said
     rows = json.loads(report.read_text())["checks"]
     assert {row["check"] for row in rows} == set(checks)
     assert {row["check"] for row in rows if row["status"] == "skipped"} == {"flash_kernel"}
@@ -223,6 +227,18 @@ def test_every_bundled_package_has_a_version_in_the_lock() -> None:
     assert locked.keys() == set(gpu_bundle.PACKAGES)
     assert all(locked.values())
     assert not gpu_bundle.MACHINE & set(gpu_bundle.PACKAGES)
+
+
+def test_the_bundle_holds_every_module_that_the_project_imports(tmp_path: Path) -> None:
+    for name in gpu_bundle.PROJECT:
+        if (ROOT / name).is_dir():
+            unused = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=unused)
+    (tmp_path / "site").mkdir()
+    for module, packages in packages_distributions().items():
+        if {canonicalize_name(package) for package in packages} & set(gpu_bundle.PACKAGES):
+            (tmp_path / "site" / module).touch()
+    assert gpu_bundle.missing_modules(tmp_path) == []
 
 
 def test_a_check_that_dies_hangs_or_comes_too_late_is_a_failure(tmp_path: Path) -> None:
