@@ -273,9 +273,10 @@ def _cost(execution: ExecutionSpec, flops: float, price: PriceSpec) -> Cost:
 
 def _memory(config: RunConfig) -> dict[str, PlannedMemory | str]:
     """Return the division of the batch that fits each kind of GPU, and its memory; no GPU is needed."""
-    model, training, execution = config.model, config.training, on_cuda(config.execution)
+    model, training = config.model, config.training
     planned: dict[str, PlannedMemory | str] = {}
     for device, size in DEVICE_BYTES.items():
+        execution = on_cuda(model, config.execution, size)
         try:
             cut = plan_micro_batches(model, training, execution, memory_bytes=size)
         except ConfigError as error:

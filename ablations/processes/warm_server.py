@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe, wait
@@ -184,11 +185,19 @@ def serve(parent: str, path: str, *modules: str) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
+    # Let torch count GPUs by their driver's library: counting by CUDA would start it in this process.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     with ending_with(int(parent)):  # importing takes seconds
         use_path(json.loads(path))
         for name in modules:
             with contextlib.suppress(Exception):  # raised again in a child that needs the module
                 importlib.import_module(name)
+    # Python 3.12 warns at each fork of a process with threads; those of torch's libraries are idle.
+    warnings.filterwarnings("ignore", r".*use of fork\(\)", DeprecationWarning)
+    if not _children_can_use_cuda():
+        os.dup2(requests.fileno(), 0)
+        command = [sys.executable, "-m", "ablations.processes.warm_server", parent, path]
+        os.execv(sys.executable, command)
     children: dict[int, tuple[Connection, bool]] = {}
     try:
         while os.getppid() == int(parent):
@@ -202,6 +211,19 @@ def serve(parent: str, path: str, *modules: str) -> None:
             if not outlives:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+def _children_can_use_cuda() -> bool:
+    """Return False if a module started CUDA when it was imported: a forked process cannot start it again.
+
+    The process that started it cannot tell, so a child looks.
+    """
+    if (torch := sys.modules.get("torch")) is None:
+        return True
+    pid = os.fork()
+    if pid == 0:
+        os._exit(int(torch.cuda._is_in_bad_fork()))
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def _fork(requests: socket.socket, children: dict[int, tuple[Connection, bool]]) -> bool:

@@ -16,7 +16,14 @@ from dataclasses import dataclass
 
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
 
-__all__ = ["DEVICE_BYTES", "SHARING_PROCESS_BYTES", "USABLE_SHARE", "Memory", "memory_of"]
+__all__ = [
+    "DEVICE_BYTES",
+    "SHARING_PROCESS_BYTES",
+    "USABLE_SHARE",
+    "Memory",
+    "logits_bytes",
+    "memory_of",
+]
 
 DEVICE_BYTES = {"H100 80 GB": 79 << 30, "H200 141 GB": 139 << 30}
 """Memory in bytes that CUDA reports for a device, rounded down to GiB."""
@@ -144,4 +151,10 @@ def _loss(
     columns = model.vocab_size / execution.tp
     if chunk_tokens is None or chunk_tokens >= tokens or execution.tp > 1:
         return int(12 * tokens * columns)
-    return int(8 * chunk_tokens * columns + 6 * columns * model.hidden_size)
+    chunk = logits_bytes(model, execution, chunk_tokens)
+    return int(chunk + 6 * columns * model.hidden_size)
+
+
+def logits_bytes(model: ModelSpec, execution: ExecutionSpec, chunk_tokens: int) -> int:
+    """Return the bytes of a chunk's logits: in float32, and twice in the training's type."""
+    return 8 * chunk_tokens * (model.vocab_size // execution.tp)

@@ -298,7 +298,8 @@ class ExecutionSpec:
     compile: bool = False
     """Compile the decoder layer, and the softmax of a loss in chunks, with torch.compile."""
     loss_chunk_tokens: int | None = None
-    """Tokens whose logits exist at once; null = all of a micro-batch on CPU, 4,096 on CUDA."""
+    """Tokens whose logits exist at once; null = all of a micro-batch on CPU; on CUDA 16,384, or fewer on a
+    small device."""
     stop_tokens: float | None = None
     """Trained tokens at which the run pauses, at one of its checkpoints on the plateau of the learning rate;
     the same command without it goes on, with the same losses. null = the run goes to its end."""

@@ -54,6 +54,27 @@ def wait_until(path: Path) -> None:
         time.sleep(0.01)
 
 
+def has_imported(name: str) -> bool:
+    return name in sys.modules
+
+
+@pytest.mark.parametrize("starts_cuda", [False, True])
+def test_a_server_whose_modules_start_cuda_begins_again_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starts_cuda: bool
+) -> None:
+    # torch answers True in a child of a process that has started CUDA.
+    code = f"import torch\ntorch.cuda._is_in_bad_fork = lambda: {starts_cuda}\n"
+    (tmp_path / "module_of_a_test.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    server = WarmServer(["module_of_a_test"])
+    try:
+        children = [server.start(has_imported, "module_of_a_test") for _ in range(2)]
+        assert [child.result().value for child in children] == [not starts_cuda] * 2
+        assert server.start(double, 3).result().value == 6
+    finally:
+        server.close()
+
+
 def test_children_run_side_by_side_and_answer_their_own_call(server: WarmServer) -> None:
     children = [server.start(double, number) for number in range(4)]
     assert [child.result().value for child in children] == [0, 2, 4, 6]

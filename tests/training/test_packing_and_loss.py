@@ -92,14 +92,15 @@ def test_the_chunked_loss_is_the_whole_loss(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_compiled_chunks_are_the_chunks(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("chunk", [8, 50])
+def test_the_compiled_chunks_are_the_chunks(dtype: torch.dtype, chunk: int) -> None:
     torch.manual_seed(0)
     labels = torch.randint(0, 37, (20,))
     tensors = [torch.randn(20, 6, dtype=dtype), torch.randn(37, 6, dtype=dtype)]
     results = []
     for compiled in (False, True):
         hidden, weight = (tensor.clone().requires_grad_() for tensor in tensors)
-        loss = mean_cross_entropy(hidden, weight, labels, 8, compiled=compiled)
+        loss = mean_cross_entropy(hidden, weight, labels, chunk, compiled=compiled)
         results.append((loss.detach(), *torch.autograd.grad(loss, [hidden, weight])))
     for eager, other in zip(*results, strict=True):
         torch.testing.assert_close(

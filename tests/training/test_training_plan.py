@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.errors import ConfigError
-from ablations.training.batching import plan_micro_batches, training_problems
+from ablations.training.batching import on_cuda, plan_micro_batches, training_problems
 from ablations.training.memory import memory_of
 from ablations.training.specs import ExecutionSpec, TrainingSpec
 from tests.oracles.jobs import TINY
@@ -63,3 +64,22 @@ def test_a_pipeline_gets_a_micro_batch_for_every_rank() -> None:
 def test_a_sample_too_large_for_the_device_is_refused_with_advice() -> None:
     with pytest.raises(ConfigError, match="recompute"):
         plan_micro_batches(TINY, TrainingSpec(**TRAINING), ExecutionSpec(), memory_bytes=1000)
+
+
+@pytest.mark.parametrize(
+    ("asked", "gib", "tp", "chunk"),
+    [
+        (None, 79, 1, 16_384),
+        (None, 40, 1, 8192),
+        (None, 40, 2, 16_384),
+        (None, 20, 1, 4096),
+        (None, 3, 1, 4096),
+        (777, 79, 1, 777),
+    ],
+)
+def test_a_loss_on_cuda_takes_the_longest_chunk_that_a_small_part_of_the_memory_holds(
+    asked: int | None, gib: int, tp: int, chunk: int
+) -> None:
+    model = replace(TINY, vocab_size=49_152)
+    execution = ExecutionSpec(tp=tp, loss_chunk_tokens=asked)
+    assert on_cuda(model, execution, gib << 30).loss_chunk_tokens == chunk

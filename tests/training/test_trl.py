@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from ablations.training.method import MethodSpec
 from ablations.training.specs import ExecutionSpec
 from ablations.training.train_job import StepRow, TrainJob, TrainOutcome
 from ablations.training.trainers import trainer_of
+from ablations.training.trl.trl_trainer import execution_problems
 from tests.oracles.chats import TINY_CHAT_MODEL, make_row_job, prepare_two_kinds, write_base_model
 
 SFT = MethodSpec(kind="sft")
@@ -99,6 +101,45 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_was_not_stopped(
     assert outcome.windows == read_state(finished[kind].checkpoints_dir / "8").windows  # type: ignore[union-attr]
     kinds = [row["kind"] for row in read_json_lines(stopped.directory / "events.jsonl")]
     assert "resume" in kinds
+
+
+@pytest.mark.parametrize(
+    ("dp", "visible", "left"),
+    [(1, "3,5", "3"), (1, None, "0"), (1, "", ""), (1, "GPU-7a", "GPU-7a"), (2, "3,5", "3,5")],
+)
+def test_a_run_of_one_rank_sees_one_gpu(
+    finished: dict[str, TrainJob],
+    monkeypatch: pytest.MonkeyPatch,
+    dp: int,
+    visible: str | None,
+    left: str,
+) -> None:
+    from ablations.training.trl import rank
+
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    rank._show_one_gpu(replace(finished["sft"], execution=ExecutionSpec(dp=dp)))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == left
+
+
+@pytest.mark.parametrize(
+    ("values", "where", "do"),
+    [
+        ({"compile": True}, "execution.compile", "execution.compile=false"),
+        ({"dp": 2, "zero_stage": 1}, "execution.zero_stage", "execution.zero_stage=0"),
+        ({"tp": 2}, "execution.tp", "execution.dp"),
+    ],
+)
+def test_an_execution_that_trl_cannot_do_is_named_with_the_setting_that_helps(
+    finished: dict[str, TrainJob], values: dict[str, Any], where: str, do: str
+) -> None:
+    job = replace(finished["sft"], execution=ExecutionSpec(**values))
+    (problem,) = execution_problems(job)
+    assert problem.where == where
+    assert problem.do is not None
+    assert do in problem.do
 
 
 @pytest.mark.slow

@@ -53,6 +53,7 @@ def train_rank(argument: tuple[TrainJob, Start]) -> TrainOutcome:
     """Train this rank's part of a job to its end."""
     job, start = argument
     began = time.process_time()
+    _show_one_gpu(job)
     device = choose_device(job.execution)
     torch.set_num_threads(job.execution.threads or start.threads or cpu_threads(job.execution))
     rank = int(os.environ.get("RANK", "0"))
@@ -71,6 +72,16 @@ def train_rank(argument: tuple[TrainJob, Start]) -> TrainOutcome:
             step, checkpoint = part.first_step + part.steps, None
     seconds = time.process_time() - began
     return replace(outcome_of(job), cpu_seconds=seconds, device=device_name(device))
+
+
+def _show_one_gpu(job: TrainJob) -> None:
+    """Hide all GPUs but the first from a run of one rank.
+
+    The Trainer of transformers divides each batch over all GPUs that a single process sees.
+    """
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    if job.execution.ranks == 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = seen.partition(",")[0]
 
 
 def _fit(job: TrainJob, device: torch.device) -> tuple[TrainJob, MicroBatching]:

@@ -61,9 +61,14 @@ def execution_problems(job: TrainJob) -> Iterator[Problem]:
                 allowed="1",
                 do="raise execution.dp instead",
             )
-    for name in ("zero_stage", "compile"):
+    for name, off in (("zero_stage", "0"), ("compile", "false")):
         if getattr(job.execution, name):
-            yield Problem(f"execution.{name}", "is for method=pretrain", do="leave it out")
+            yield Problem(
+                f"execution.{name}",
+                "is for method=pretrain",
+                found=getattr(job.execution, name),
+                do=f"set execution.{name}={off}",
+            )
 
 
 def _find_start(job: TrainJob) -> Start:
