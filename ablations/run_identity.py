@@ -37,6 +37,7 @@ def _leave_out_unused(plain: dict[str, Any]) -> None:
         *((mixture, key) for key in ("epoch_cap_exempt", "repeats")),
         *((plain["tokenizer"], key) for key in ("base", "chat")),
         (schedule["lr"], "tail_steps"),
+        (plain["training"], "float8"),
     ]
     for section, key in added:
         if not section[key]:

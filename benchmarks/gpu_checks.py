@@ -63,6 +63,14 @@ def compiled(bench: Bench) -> str:
     return within(gap_of(on, bench.train(bench.job("eager"))), 1e-4, "to the eager layer")
 
 
+def float8(bench: Bench) -> str:
+    """Compiled products in float8 train to about the losses of bfloat16."""
+    bench.needs_packages("torchao")
+    shared = {"dtype": "bfloat16", "execution": {"compile": bench.device == "cuda"}}
+    eight = bench.train(bench.job("float8", float8=True, **shared))
+    return within(gap_of(eight, bench.train(bench.job("bf16_c", **shared))), 2e-2, "to bfloat16")
+
+
 def masking(bench: Bench) -> str:
     """Intra-document masking (flex attention on a GPU) against the dense mask on the CPU."""
     on = {"intra_document_masking": True}
@@ -247,7 +255,7 @@ CHECKS: dict[str, Callable[[Bench], str]] = {
     check.__name__: check
     for check in (
         *(process_group, fp32_losses, bf16_losses, flash_kernel, no_synchronise),
-        *(masking, no_dense_mask, compiled, peak_memory),
+        *(masking, no_dense_mask, compiled, float8, peak_memory),
         *(resume, export, scoring, study, sft, dpo, ranks),
     )
 }

@@ -14,10 +14,12 @@ run: the release imports itself in a circle, and its own Llama needs flash-attn.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -45,6 +47,14 @@ MODELS = ("smollm2_135m", "proxy_15m", "smollm2_360m", "smollm2_1b7", "proxy_1m"
 Loop = Callable[[TrainJob, torch.device], Iterator[None]]
 
 LOOPS: dict[str, Loop] = {"ours": nanotron_loop, "plain": plain_loop}
+FLOAT8 = "ours float8"
+"""A third loop, of models that are wide enough, where torchao is installed."""
+
+
+def loops_of(name: str) -> dict[str, Loop]:
+    if name == "smollm2_1b7" and importlib.util.find_spec("torchao") is not None:
+        return {**LOOPS, FLOAT8: nanotron_loop}
+    return LOOPS
 
 
 def main() -> int:
@@ -58,7 +68,7 @@ def main() -> int:
         rank._ranks(device),
     ):
         stores = stores_of(Path(folder), arguments)
-        figures.plan([f"{name} {label}" for name in arguments.models for label in LOOPS])
+        figures.plan([f"{name} {label}" for name in arguments.models for label in loops_of(name)])
         for name in arguments.models:
             measure(name, Path(folder), stores, arguments, figures)
         print(stock_nanotron())
@@ -75,19 +85,22 @@ def measure(
     """One model under every loop; each loop is gone before the next begins."""
     device = torch.device(arguments.device)
     rates: dict[str, float] = {}
-    for label, loop in LOOPS.items():
+    for label, loop in loops_of(name).items():
         what = f"{name} {label}"
         fresh_memory(device)
         job = job_of(name, root / name / label, stores, arguments)
+        if label == FLOAT8:
+            job = replace(job, training=replace(job.training, float8=True))
         with figures.part(what) as begin:
             if not begin:
                 continue
             seconds, warm_up = seconds_per_turn(loop(job, device), arguments, device)
             rates[label] = job.training.tokens_per_step / seconds
             report(figures, what, job, rates[label], device, warm_up_seconds=round(warm_up, 1))
-    if rates.keys() == LOOPS.keys():
-        ratio = rates["ours"] / rates["plain"]
-        figures.add(f"{name} ours / plain", f"{ratio:.3f}x", ratio=round(ratio, 4))
+    for label in sorted(rates.keys() - {"plain"}):
+        if "plain" in rates:
+            ratio = rates[label] / rates["plain"]
+            figures.add(f"{name} {label} / plain", f"{ratio:.3f}x", ratio=round(ratio, 4))
 
 
 def stock_nanotron() -> str:

@@ -8,6 +8,7 @@ than one of them. Torch is not imported, because ``ablate plan`` uses this modul
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ablations.errors import ConfigError, Problem
@@ -30,6 +31,9 @@ in chunks of 16,384 tokens than of 4,096, at widths from 256 to 2,048 (H200, doc
 
 _LOSS_CHUNK_SHARE = 1 / 12
 """6.4 GB for 16,384 tokens of 49,152 logits: within a GPU of 80 GB, and not within a quarter of one."""
+
+_FLOAT8_MULTIPLE = 16
+"""Every side of a float8 product on a GPU must be a multiple of it (torch._scaled_mm)."""
 
 CPU_ACTIVATION_BYTES = 1 << 30
 """Memory for the activations of a micro-batch on a CPU. It does not depend on the host, so that a batch is
@@ -54,6 +58,7 @@ def training_problems(
         *_length_problems(model, training),
         *_batch_problems(training, execution),
         *_rank_problems(model, execution),
+        *_float8_problems(model, training, execution),
     ]
 
 
@@ -69,6 +74,37 @@ def _length_problems(model: ModelSpec, training: TrainingSpec) -> list[Problem]:
             do="raise model.max_position_embeddings",
         )
     ]
+
+
+def _float8_problems(
+    model: ModelSpec, training: TrainingSpec, execution: ExecutionSpec
+) -> Iterator[Problem]:
+    if not training.float8:
+        return
+    where = "training.float8"
+    if training.dtype == "float32":
+        yield Problem(where, "is for dtype=bfloat16", found="float32", do="set training.dtype=auto")
+    if execution.tp > 1:
+        yield Problem(
+            where,
+            "is not for matrices divided over ranks",
+            found=execution.tp,
+            do="set execution.tp=1",
+        )
+    sides = {
+        "model.hidden_size": model.hidden_size,
+        "model.intermediate_size": model.intermediate_size,
+        "model.num_attention_heads": model.head_dim,
+        "training.sequence_length": training.sequence_length,
+    }
+    for name, size in sides.items():
+        if size % _FLOAT8_MULTIPLE:
+            yield Problem(
+                name,
+                "not a size that training.float8 can multiply",
+                found=f"{size} wide heads" if name.endswith("heads") else size,
+                allowed=f"a multiple of {_FLOAT8_MULTIPLE}",
+            )
 
 
 def _batch_problems(training: TrainingSpec, execution: ExecutionSpec) -> list[Problem]:

@@ -186,6 +186,9 @@ class TrainingSpec:
     float32. The chosen type is recorded as if it had been named, and holds for all runs of a study."""
     accumulate_grad_in_fp32: bool = True
     """With bfloat16: keep a float32 copy of the weights and sum gradients in float32."""
+    float8: bool = False
+    """Multiply the layers' matrices in float8, by torchao's dynamic scaling of whole tensors; pretrain, with
+    dtype bfloat16 and tp = 1. It pays from about 1B parameters on (docs/gpu.md)."""
     intra_document_masking: bool = False
     """Let a token attend only to its own document; positions then restart with each document."""
     checkpoints: int | tuple[int, ...] = 1

@@ -14,7 +14,7 @@ take 20 µs each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,7 @@ from nanotron.parallel.tensor_parallel.nn import (  # noqa: E402
 __all__ = ["Llama", "LlamaShape", "Slot"]
 
 Output = dict[str, torch.Tensor]
+Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +66,12 @@ class Slot:
     recompute: bool = False
     compile: bool = False
     loss_chunk_tokens: int | None = None
+    product: Product = F.linear
+    """Product of the layers' matrices; the output matrix is multiplied by F.linear."""
 
 
-def _linear(layer: Any, x: torch.Tensor) -> torch.Tensor:
-    return F.linear(x, layer.weight) if layer.world_size == 1 else layer(x)
+def _linear(layer: Any, x: torch.Tensor, product: Product = F.linear) -> torch.Tensor:
+    return product(x, layer.weight) if layer.world_size == 1 else layer(x)
 
 
 class RMSNorm(nn.Module):
@@ -82,8 +85,9 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, shape: LlamaShape, parallel: Any, tp: Any) -> None:
+    def __init__(self, shape: LlamaShape, parallel: Any, tp: Any, product: Product) -> None:
         super().__init__()
+        self.product = product
         self.width = shape.head_dim
         self.heads = shape.num_attention_heads // tp.size()
         self.kv_heads = shape.num_key_value_heads // tp.size()
@@ -97,16 +101,18 @@ class Attention(nn.Module):
     def forward(self, x: torch.Tensor, positions: Positions) -> torch.Tensor:
         batch, length, _ = x.shape
         heads = self.heads + 2 * self.kv_heads
-        qkv = _linear(self.qkv_proj, x).view(batch, length, heads, self.width).transpose(1, 2)
+        qkv = _linear(self.qkv_proj, x, self.product)
+        qkv = qkv.view(batch, length, heads, self.width).transpose(1, 2)
         qk, v = torch.split(qkv, [self.heads + self.kv_heads, self.kv_heads], dim=1)
         q, k = torch.split(positions.rotate(qk), [self.heads, self.kv_heads], dim=1)
         mixed = positions.attend(q, k, v)
-        return _linear(self.o_proj, mixed.transpose(1, 2).reshape(batch, length, -1))
+        return _linear(self.o_proj, mixed.transpose(1, 2).reshape(batch, length, -1), self.product)
 
 
 class FeedForward(nn.Module):
-    def __init__(self, shape: LlamaShape, parallel: Any, tp: Any) -> None:
+    def __init__(self, shape: LlamaShape, parallel: Any, tp: Any, product: Product) -> None:
         super().__init__()
+        self.product = product
         width = shape.intermediate_size
         common = {"pg": tp, "mode": parallel.tp_mode, "bias": False}
         self.gate_up_proj = TensorParallelColumnLinear(
@@ -115,8 +121,8 @@ class FeedForward(nn.Module):
         self.down_proj = TensorParallelRowLinear(width, shape.hidden_size, **common)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        gate, up = _linear(self.gate_up_proj, x).chunk(2, dim=-1)
-        return _linear(self.down_proj, F.silu(gate) * up)
+        gate, up = _linear(self.gate_up_proj, x, self.product).chunk(2, dim=-1)
+        return _linear(self.down_proj, F.silu(gate) * up, self.product)
 
 
 class Layer(nn.Module):
@@ -124,9 +130,9 @@ class Layer(nn.Module):
         super().__init__()
         self.slot = slot
         self.input_layernorm = RMSNorm(shape.hidden_size, shape.rms_norm_eps)
-        self.attn = Attention(shape, parallel, tp)
+        self.attn = Attention(shape, parallel, tp, slot.product)
         self.post_attention_layernorm = RMSNorm(shape.hidden_size, shape.rms_norm_eps)
-        self.mlp = FeedForward(shape, parallel, tp)
+        self.mlp = FeedForward(shape, parallel, tp, slot.product)
         # All layers share one compiled graph: their parameters are its inputs, and shapes are fixed.
         self.run = torch.compile(self.body, dynamic=False) if slot.compile else self.body
 

@@ -41,6 +41,7 @@ from ablations.training.checkpoints import (
     write_state,
 )
 from ablations.training.dataloader import Feed
+from ablations.training.float8 import float8_product
 from ablations.training.loss_monitor import Diverged, Health
 from ablations.training.nanotron.compat import CudaToCpu, nanotron_trainer
 from ablations.training.nanotron.decoder import Llama, Slot
@@ -79,6 +80,8 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
             compile=job.execution.compile,
             loss_chunk_tokens=job.execution.loss_chunk_tokens,
         )
+        if job.training.float8:
+            self.slot.product = float8_product(device)
         self.saved_steps = {*job.checkpoint_steps, job.schedule.total_steps}
         with self._patched_trainer(), self._patched_device():
             super().__init__("", model_class=functools.partial(Llama, slot=self.slot))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ablations.errors import ConfigError
+import importlib.util
+
+from ablations.errors import ConfigError, Problem
 from ablations.training.batching import training_problems
 from ablations.training.checkpoints import reference
 from ablations.training.resume import Start, find_start
@@ -37,7 +39,16 @@ class NanotronTrainer:
             CheckpointError: see :func:`find_start`.
             HeldError: a worker of this run is still training.
         """
-        if problems := training_problems(job.model, job.training, job.execution):
+        problems = training_problems(job.model, job.training, job.execution)
+        if job.training.float8 and importlib.util.find_spec("torchao") is None:
+            problems.append(
+                Problem(
+                    "training.float8",
+                    "its products are torchao's, which is not installed",
+                    do="pip install 'ablations[float8]'",
+                )
+            )
+        if problems:
             raise ConfigError(problems)
         start = prepare(job)
         return train_from(job, start, _WORKER, watch, in_process=in_process)

@@ -61,6 +61,8 @@ def execution_problems(job: TrainJob) -> Iterator[Problem]:
                 allowed="1",
                 do="raise execution.dp instead",
             )
+    if job.training.float8:
+        yield Problem("training.float8", "is for method=pretrain", do="set training.float8=false")
     for name, off in (("zero_stage", "0"), ("compile", "false")):
         if getattr(job.execution, name):
             yield Problem(
