@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -141,6 +142,28 @@ def _digest(plain: Mapping[str, Any]) -> str:
     return _digest_of(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
 
 
+_FLOAT = re.compile(rb"(?<=[:,\[])-?(?:[0-9.]+e[-+]?[0-9]+|0\.0000[0-9]+)(?=[,\]}])")
+"""Numbers that orjson may write otherwise than Python does, as 1e-8 for 1e-08."""
+
+
+def _has_digest(plain: Mapping[str, Any], digest: str) -> bool:
+    """Return whether ``digest`` is that of the content; in a fifth of :func:`_digest`'s time if it is.
+
+    orjson writes the same bytes, but for texts beyond ASCII and certain numbers: if its digest is another,
+    Python's own writer decides.
+    """
+    import orjson
+
+    try:
+        content = orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        return _digest(plain) == digest
+    if _digest_of(content) == digest:
+        return True
+    numbers = _FLOAT.sub(lambda found: repr(float(found[0])).encode(), content)
+    return _digest_of(numbers) == digest or _digest(plain) == digest
+
+
 def _digest_of(content: bytes | bytearray) -> str:
     return hashlib.sha256(content).hexdigest()[:_SEAL_DIGITS]
 
@@ -158,7 +181,7 @@ def unsealed(value: Any, where: str) -> Any:
     if not isinstance(value, dict) or _SEAL not in value:
         return value
     plain = {key: content for key, content in value.items() if key != _SEAL}
-    if value[_SEAL] != _digest(plain):
+    if not _has_digest(plain, value[_SEAL]):
         raise _damaged(where)
     return plain
 
@@ -180,8 +203,8 @@ def read_json(path: Path) -> Any:
         FileNotFoundError: there is no such file.
         DamagedError: it cannot be read, holds no JSON, or an object that is not the one that was sealed.
     """
-    with _readable(path):
-        content = Path(path).read_bytes()
+    with _readable(path), open(path, "rb", buffering=0) as stream:
+        content = stream.read()
     return unsealed(_parsed(content, str(path)), str(path))
 
 
@@ -204,6 +227,12 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _parsed(content: bytes, where: str) -> Any:
+    import orjson
+
+    digits = content.translate(_EVERY_DIGIT_0)
+    if not any(integer in digits for integer in _BEYOND_64_BITS):  # orjson makes a float of one
+        with contextlib.suppress(ValueError):  # NaN and a few more that Python's parser takes
+            return orjson.loads(content)
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -215,6 +244,11 @@ def _parsed(content: bytes, where: str) -> Any:
                 do="restore it from a copy, or move it away",
             )
         ) from error
+
+
+_EVERY_DIGIT_0 = bytes.maketrans(b"123456789", b"0" * 9)
+_BEYOND_64_BITS = (b"0" * 20, b"-" + b"0" * 19)
+"""Digits that an integer beyond 64 bits has at least; a few floats have as many."""
 
 
 def append_json_line(path: Path, row: Mapping[str, Any], *, seal: bool = False) -> None:

@@ -13,8 +13,8 @@ of 1,500 runs with every run and with the default's 512, and prints ranks, regre
 that no fit saw.
 
 ``verdict`` reads made-up records (20 tasks, 5 checkpoints, sealed; ``many_records.py``) and decides, in a
-process of its own, imports counted. Once the best three are confirmed with three seeds, once no trial has
-more than one seed. The yardstick is Python's JSON parser over the same files.
+process of its own, imports counted (``one_verdict.py``). Once the best three are confirmed with three
+seeds, once no trial has more than one seed. The yardstick is Python's JSON parser over the same files.
 """
 
 from __future__ import annotations
@@ -135,24 +135,6 @@ READ = ("manifest.json", "trial.json", "result.json", "scores.jsonl")
 """Files of a run that a verdict reads."""
 
 
-def verdict(folder: Path) -> None:
-    """Read and decide the study ``many``; print the CPU seconds of this process."""
-    from sweeps.verdict.decide import decide
-    from sweeps.verdict.study_observations import gather
-
-    observed = gather(folder, "many")
-    read = time.process_time()
-    decided = decide(observed)
-    cpu = time.process_time()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    print(
-        f"verdict  {len(observed.runs):>6} runs  {cpu:6.1f} CPU-s (imports and reading {read:.1f}, "
-        f"deciding {cpu - read:.1f})  peak {peak:.0f} MB  {decided.outcome}, "
-        f"{len(decided.finalists)} finalists",
-        flush=True,
-    )
-
-
 def parse(folder: Path) -> None:
     """Parse the same files and keep nothing."""
     start = time.process_time()
@@ -171,7 +153,8 @@ def verdicts(runs: list[int], tasks: int) -> None:
             with tempfile.TemporaryDirectory() as place:
                 write_records(Path(place), count, tasks=tasks, checkpoints=5, confirmed=confirmed)
                 print("confirmed" if confirmed else "one seed ", end="  ", flush=True)
-                alone("verdict", "--alone", place)
+                one = Path(__file__).with_name("one_verdict.py")
+                subprocess.run([sys.executable, str(one), place, "many"], check=True)
                 parse(Path(place))
 
 
@@ -194,16 +177,12 @@ def main() -> None:
     records = commands.add_parser("verdict")
     records.add_argument("--runs", type=int, nargs="+", default=[500, 2000])
     records.add_argument("--tasks", type=int, default=20)
-    records.add_argument("--alone", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.command == "cut":
         cut_regmix(options.swarms / "regmix")
         cut_truths(options.runs, options.seeds)
     elif options.command == "verdict":
-        if options.alone is not None:
-            verdict(options.alone)
-        else:
-            verdicts(options.runs, options.tasks)
+        verdicts(options.runs, options.tasks)
     elif options.alone is not None:
         proposal(options.runs[0], options.sources, options.alone == "every")
     else:

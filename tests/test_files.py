@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -21,6 +22,7 @@ from ablations.files import (
     read_json,
     read_json_lines,
     replacing,
+    sealed,
     write_json,
     write_sealed,
     write_text,
@@ -154,6 +156,57 @@ def test_what_is_sealed_comes_back(tmp_path: Path, value: dict[str, object]) -> 
     (tmp_path / "rows.jsonl").unlink(missing_ok=True)
     append_json_line(tmp_path / "rows.jsonl", value, seal=True)
     assert list(read_json_lines(tmp_path / "rows.jsonl")) == [value]
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        1e-5,
+        1.5e-8,
+        9.9e-4,
+        1e15,
+        1e16,
+        1.25e22,
+        -3.5e-120,
+        5e-324,
+        -0.0,
+        0,
+        2**63,
+        2**64,
+        -(2**63) - 1,
+    ],
+)
+def test_numbers_that_two_writers_write_differently_keep_their_seal(
+    tmp_path: Path, number: float
+) -> None:
+    value = {"eps": number, "list": [number, number], "text": "a,1e-5,0.00001]", "é": "…"}
+    write_sealed(tmp_path / "value.json", value)
+    append_json_line(tmp_path / "rows.jsonl", value, seal=True)
+    for found in (read_json(tmp_path / "value.json"), *read_json_lines(tmp_path / "rows.jsonl")):
+        assert found == value
+        assert type(found["eps"]) is type(number)
+        assert math.copysign(1.0, found["eps"]) == math.copysign(1.0, number)
+
+
+def test_a_seal_of_python_s_own_writer_is_compared_as_before(tmp_path: Path) -> None:
+    """The checksum is that of Python's JSON with sorted keys: versions before orjson compare it too."""
+    plain = {"b": 1e-5, "a": ["ü", 1e16, {"d": None, "c": True}]}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert sealed(plain)["content_sha256"] == digest
+    path = tmp_path / "value.json"
+    path.write_text(json.dumps({**plain, "content_sha256": digest}))
+    assert read_json(path) == plain
+    path.write_text(json.dumps({**plain, "b": 1.1e-5, "content_sha256": digest}))
+    with pytest.raises(DamagedError, match="not what was written"):
+        read_json(path)
+
+
+@pytest.mark.parametrize("text", ["NaN", "[-Infinity]", '"\\ud800"', "1e999"])
+def test_what_python_s_parser_takes_is_still_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "old.json").write_text(text)
+    found = read_json(tmp_path / "old.json")
+    assert repr(found) == repr(json.loads(text))
 
 
 def test_keys_that_are_numbers_are_sealed_as_they_are_read(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ how far it got (``status``, ``metrics()``), and what came out (``result()``)::
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import socket
 import sys
@@ -318,9 +317,12 @@ class RunRecord:
 
     def _optional(self, name: str) -> dict[str, Any] | None:
         path = self.path / name
-        if not os.path.lexists(path):
+        try:
+            return stored_object(path)
+        except FileNotFoundError:
+            if os.path.lexists(path):  # a link to nowhere
+                raise
             return None
-        return stored_object(path)
 
     def details(self, step: int) -> dict[str, Path]:
         """Task → parquet file of its per-item details at ``step``.
@@ -328,7 +330,10 @@ class RunRecord:
         A file that was written and is missing is named as well: reading it raises.
         """
         folder = self.path / "details" / str(step)
-        names = {file.name for file in folder.glob("*.parquet")} | set(listed(folder))
+        there = _names_in(folder)
+        if not there:
+            return {}
+        names = {name for name in there if name.endswith(".parquet")} | set(listed(folder))
         return {name.removesuffix(".parquet"): folder / name for name in sorted(names)}
 
     @property
@@ -355,11 +360,21 @@ def list_runs(runs_dir: Path, study: str | None = None) -> list[RunRecord]:
     root = Path(runs_dir)
     if study is not None and (study in ("", ".", "..") or "/" in study or "\0" in study):
         return []
-    # A name is a name: "demo_*" is no study, and "" is not all of them.
-    studies = "*" if study is None else glob.escape(study)
-    found = {
-        file.parent
-        for name in ("manifest.json", "result.json")
-        for file in root.glob(f"{studies}/*/{name}")
-    }
-    return [RunRecord(folder) for folder in sorted(found)]
+    studies = _names_in(root) if study is None else [study]
+    return [
+        RunRecord(root / one / name)
+        for one in studies
+        for name in _names_in(root / one)
+        if any(os.path.exists(f"{root}/{one}/{name}/{file}") for file in _OF_RECORD)
+    ]
+
+
+_OF_RECORD = ("manifest.json", "result.json")
+"""Files of which a run has at least one."""
+
+
+def _names_in(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted; none where it is no folder or cannot be listed."""
+    with contextlib.suppress(OSError):
+        return sorted(os.listdir(folder))
+    return []

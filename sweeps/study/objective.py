@@ -46,6 +46,8 @@ class Objective:
 
     def value(self, result: Mapping[str, Any]) -> float | None:
         """Return the objective of one run's result (``result.json``); None if it is missing."""
+        if self.is_recorded:
+            return None if (score := result.get("score")) is None else float(score)
         outcome = Outcome(
             seed=0,
             status="done",

@@ -9,6 +9,7 @@ Older versions wrote ``ask.json`` in place of ``trial.json``; :func:`trial_file`
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,10 +56,8 @@ def run_folder(folder: Path, spec: TrialSpec, seed: int) -> Path:
 
 def trial_file(run: Path) -> Path:
     """Return the path of the trial's specification in a run folder, whether or not it exists."""
-    former = run / _FORMER_TRIAL
-    if os.path.lexists(former) and not os.path.lexists(run / _TRIAL):
-        return former
-    return run / _TRIAL
+    path, former = run / _TRIAL, run / _FORMER_TRIAL
+    return path if os.path.lexists(path) or not os.path.lexists(former) else former
 
 
 def write_trial_spec(folder: Path, spec: TrialSpec, seed: int) -> None:
@@ -114,13 +113,15 @@ def trial_fields(
         manifest = record.manifest
     recorded = manifest.labels if manifest is not None else {}
     labels = {key: recorded[key] for key in ("name", "phase") if recorded.get(key)}
-    runs = [record.path]
-    if labels and not os.path.lexists(trial_file(record.path)):
+    own = trial_file(record.path)
+    if os.path.lexists(own):
+        return {**labels, **stored_object(own)}
+    if labels:
         trial = record.path.name.rpartition("-")[0]
-        runs += (folders or folders_by_trial(record.path.parent)).get(trial, ())
-    for path in map(trial_file, runs):
-        if os.path.lexists(path):
-            return {**labels, **stored_object(path)}
+        runs = (folders or folders_by_trial(record.path.parent)).get(trial, ())
+        for path in map(trial_file, runs):
+            if os.path.lexists(path):
+                return {**labels, **stored_object(path)}
     return labels
 
 
@@ -235,17 +236,26 @@ def write_failure(run: Path, reason: str) -> None:
 def refused_in(folder: Path) -> dict[str, str]:
     """Return run folder → reason of each run of a study that failed before it had a record."""
     found = {}
-    for run in sorted(folder.glob("trial-*")):
+    for run in _runs_without_record(folder):
         if not os.path.lexists(trial_file(run)):
             continue
-        record = RunRecord(run)
         try:
-            result = None if record.exists() else record.result()
+            result = RunRecord(run).result()
         except UserError:  # listed as a damaged run elsewhere
             continue
         if result is not None and result.get("status") == "failed":
             found[run.name] = str(result.get("reason") or "no reason was recorded")
     return found
+
+
+def _runs_without_record(folder: Path) -> list[Path]:
+    """Return the run folders of a study that have no manifest, by name."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.name.startswith("trial-"))
+        return [
+            folder / name for name in names if not os.path.lexists(f"{folder}/{name}/manifest.json")
+        ]
+    return []
 
 
 def _pruned(run: Path, seed: int) -> Outcome | None:

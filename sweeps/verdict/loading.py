@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -19,6 +18,7 @@ from ablations.record.paused import paused_at
 from ablations.record.run_record import RunRecord
 from sweeps.study.run_results import trial_fields
 from sweeps.study.specs import Direction
+from sweeps.verdict.canonical import canonical
 from sweeps.verdict.question import Question
 from sweeps.verdict.training_noise import Floats
 
@@ -56,7 +56,7 @@ class LoadedRun:
     @cached_property
     def identity(self) -> str:
         """Key that replicates of one candidate share: the config without the seed and the place."""
-        return _canonical(self.config)
+        return canonical(self.config)
 
     @cached_property
     def tokens(self) -> Floats:
@@ -161,9 +161,9 @@ def refuse_mixed(runs: Sequence[LoadedRun], question: Question) -> None:
     """
     problems: list[Problem] = []
     for part in ("tokenizer", "evaluation"):
-        parts = [_canonical(run.config.get(part)) for run in runs]
+        parts = [canonical(run.config.get(part)) for run in runs]
         first = _most(runs, parts)
-        expected = _canonical(first.config.get(part))
+        expected = canonical(first.config.get(part))
         for run, own in zip(runs, parts, strict=True):
             if own != expected:
                 problems.append(
@@ -213,10 +213,17 @@ def _mixed_directions(runs: Sequence[LoadedRun]) -> Iterator[Problem]:
 def _mixed_metrics(runs: Sequence[LoadedRun], question: Question) -> Iterator[Problem]:
     """Yield the runs whose score is made of other metrics: held-out tasks follow the sources of a run."""
     scored = []
+    alike: dict[tuple[str, Direction, tuple[str, ...]], frozenset[str]] = {}
     for run in runs:
-        terms = question.terms(score_terms(run.config), run.keys, run.direction).values()
-        scored.append({k for k in run.keys if any(fnmatchcase(k, t["metrics"]) for t in terms)})
-    first = _most(runs, [_canonical(sorted(own)) for own in scored])
+        rule, keys = score_terms(run.config), run.keys
+        which = (canonical(rule), run.direction, keys)
+        if which not in alike:
+            terms = question.terms(rule, keys, run.direction).values()
+            alike[which] = frozenset(
+                key for key in keys if any(fnmatchcase(key, term["metrics"]) for term in terms)
+            )
+        scored.append(alike[which])
+    first = _most(runs, scored)
     expected = scored[runs.index(first)]
     for run, own in zip(runs, scored, strict=True):
         if own != expected:
@@ -233,7 +240,7 @@ def score_terms(config: Mapping[str, Any]) -> dict[str, Any]:
     return dict(((config.get("evaluation") or {}).get("score") or {}).get("terms") or {})
 
 
-def _most(runs: Sequence[LoadedRun], keys: Sequence[str]) -> LoadedRun:
+def _most(runs: Sequence[LoadedRun], keys: Sequence[Hashable]) -> LoadedRun:
     """Return the first of the runs that agree with most others: a problem names the one that differs."""
     return runs[keys.index(Counter(keys).most_common(1)[0][0])]
 
@@ -261,10 +268,6 @@ def _difference(mine: Any, other: Any, where: str) -> str:
     """Return the first config key in which two values differ, with both values."""
     if isinstance(mine, Mapping) and isinstance(other, Mapping):
         for key in sorted({*mine, *other}):
-            if _canonical(mine.get(key)) != _canonical(other.get(key)):
+            if canonical(mine.get(key)) != canonical(other.get(key)):
                 return _difference(mine.get(key), other.get(key), f"{where}.{key}".strip("."))
     return f"{where} = {mine!r}, not {other!r}"
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)

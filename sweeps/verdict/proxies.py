@@ -5,11 +5,11 @@ A verdict compares the runs of one proxy. The others show whether its ranking tr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sweeps.verdict.canonical import canonical
 from sweeps.verdict.transfer import Transfer, transfer
 
 __all__ = ["ProxyConfig", "choose_proxy", "mixture_of", "proxy_of", "transfers"]
@@ -38,7 +38,7 @@ def proxy_of(config: Mapping[str, Any]) -> ProxyConfig:
     return ProxyConfig(
         cost=float(depth * width**2 * tokens),
         name=f"width {width}, depth {depth}, {tokens:.3g} tokens",
-        model=json.dumps(model, sort_keys=True, default=str),
+        model=canonical(model),
     )
 
 
@@ -54,7 +54,7 @@ def mixture_of(config: Mapping[str, Any]) -> str:
         for stage in (schedule.get("stages") or {}).values()
     ]
     weights = (config.get("mixture") or {}).get("weights")
-    return json.dumps([weights, stages], sort_keys=True, default=str)
+    return canonical([weights, stages])
 
 
 def choose_proxy(proxies: Sequence[ProxyConfig], mixtures: Sequence[str]) -> ProxyConfig | None:

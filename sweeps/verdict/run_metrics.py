@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -38,7 +39,37 @@ def task_data(runs: Sequence[LoadedRun], rule: Mapping[str, Any]) -> tuple[TaskD
     tables = item_tables(
         [run.record for run in runs], [run.result.get("step") for run in runs], wanted
     )
-    return tuple(_task(runs, key, facts[key], tables.get(key)) for key in wanted)
+    paths = _trajectories(runs, wanted)
+    return tuple(_task(key, facts[key], paths[key], tables.get(key)) for key in wanted)
+
+
+def _trajectories(
+    runs: Sequence[LoadedRun], wanted: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], tuple[tuple[Floats, Floats], ...]]:
+    """Return (task, metric) → (tokens, value) of each run; a missing value is NaN.
+
+    One pass over the rows of all runs: a study of thousands has millions of values.
+    """
+    places: dict[str, list[tuple[str, int]]] = {}
+    for place, (task, metric) in enumerate(wanted):
+        places.setdefault(task, []).append((metric, place))
+    table = [math.nan] * (len(wanted) * sum(len(run.rows) for run in runs))
+    start, ends = 0, [0]
+    for run in runs:
+        for row in run.rows:
+            for task, metrics in row["metrics"].items():
+                for metric, place in places.get(task, ()):
+                    value = ((metrics or {}).get(metric) or {}).get("value")
+                    if value is not None:
+                        table[start + place] = value
+            start += len(wanted)
+        ends.append(start // max(1, len(wanted)))
+    columns = np.array(table, dtype=np.float64).reshape(-1, max(1, len(wanted))).T.copy()
+    parts = [slice(*pair) for pair in itertools.pairwise(ends)]
+    return {
+        key: tuple((run.tokens, column[part]) for run, part in zip(runs, parts, strict=True))
+        for key, column in zip(wanted, columns, strict=True)
+    }
 
 
 def _is_headline(
@@ -49,18 +80,12 @@ def _is_headline(
 
 
 def _task(
-    runs: Sequence[LoadedRun],
     key: tuple[str, str],
     facts: Mapping[str, Any],
+    paths: tuple[tuple[Floats, Floats], ...],
     items: ItemTable | None,
 ) -> TaskData:
     task, metric = key
-
-    def value(row: Mapping[str, Any]) -> float | None:
-        found: float | None = ((row["metrics"].get(task) or {}).get(metric) or {}).get("value")
-        return found
-
-    paths = tuple(over_checkpoints(run, value) for run in runs)
     return TaskData(
         task=task,
         metric=metric,

@@ -9,7 +9,7 @@ distinguished from strongly correlated noise, so it widens the noise too.
     >>> rng = np.random.default_rng(0)
     >>> rough = off_line(np.arange(5.0), rng.standard_normal((40, 5)))
     >>> smooth = off_line(np.arange(5.0), np.tile(np.arange(5.0) ** 2, (40, 1)))
-    >>> hidden_factor(rough) < 1.5, hidden_factor(smooth) > 10.0
+    >>> hidden_factor([rough]) < 1.5, hidden_factor([smooth]) > 10.0
     (True, True)
 """
 
@@ -29,10 +29,11 @@ distinguish 0.5 from 0.9, and then the noise has to be large enough for 0.9. Abo
 than a twenty-fifth of the variance and are no measure of it."""
 
 OffLine = tuple[tuple[float, ...], NDArray[np.float64]]
-"""Positions of a run's late checkpoints, 0 to 1, and the part of their scores that no line explains."""
+"""Positions of late checkpoints, 0 to 1, and the part of the runs' scores that no line explains, runs x
+(checkpoints - 2)."""
 
 
-def off_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[OffLine]:
+def off_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> OffLine:
     """Return the part of each run's scores that no line in ``x`` explains, in n - 2 independent numbers.
 
     Args:
@@ -40,7 +41,7 @@ def off_line(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[OffLine]:
         y: Their scores, runs x n.
     """
     position = tuple(np.round((x - x[0]) / max(float(np.ptp(x)), 1e-300), 9).tolist())
-    return [(position, own) for own in y @ _basis(position).T]
+    return position, y @ _basis(position).T
 
 
 def hidden_factor(residuals: Sequence[OffLine]) -> float:
@@ -49,19 +50,15 @@ def hidden_factor(residuals: Sequence[OffLine]) -> float:
     It is the mean over :data:`CORRELATIONS`, each weighted by its restricted likelihood with the scale
     integrated out. 1 if the residuals are all zero.
     """
-    squares = sum(float(own @ own) for _, own in residuals)
-    count = sum(len(own) for _, own in residuals)
+    squares = float(sum(np.vdot(own, own) for _, own in residuals))
+    count = sum(own.size for _, own in residuals)
     if squares <= 0.0:
         return 1.0
-    groups: dict[tuple[float, ...], list[NDArray[np.float64]]] = {}
-    for position, own in residuals:
-        groups.setdefault(position, []).append(own)
     quadratic, penalty = np.zeros(len(CORRELATIONS)), np.zeros(len(CORRELATIONS))
-    for position, members in groups.items():
+    for position, own in residuals:
         inverses, logs = _whitened(position)
-        table = np.array(members)
-        quadratic += np.einsum("ri,cij,rj->c", table, inverses, table)
-        penalty += len(members) * logs
+        quadratic += np.einsum("ij,cij->c", own.T @ own, inverses)
+        penalty += len(own) * logs
     likelihood = -0.5 * (count * np.log(quadratic / squares) + penalty)
     weight = np.exp(likelihood - likelihood.max())
     return float((weight * quadratic).sum() / weight.sum() / squares)

@@ -154,6 +154,7 @@ def _observe(
         name: [run.result for run in of_candidate]
         for name, of_candidate in zip(names, members, strict=True)
     }
+    as_result = _same if question.objective.is_recorded else _as_result
     breaks = broken(question, results, baseline)
     return Observations(
         study=study,
@@ -182,7 +183,7 @@ def _observe(
         ),
         tasks=tasks,
         score_trajectories=tuple(
-            over_checkpoints(run, lambda row: question.value(_as_result(row))) for run in runs
+            over_checkpoints(run, lambda row: question.value(as_result(row))) for run in runs
         ),
         first_baseline=baseline,
         left_out=left_out,
@@ -198,6 +199,10 @@ def _names(firsts: Sequence[LoadedRun]) -> list[str]:
         name if times[name] == 1 else f"{name} ({run.trial})"
         for name, run in zip(names, firsts, strict=True)
     ]
+
+
+def _same(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return row
 
 
 def _as_result(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,13 +44,13 @@ from sweeps.verdict.numbers import rank_correlations
 from sweeps.verdict.observations import Observations, TaskData, score_form
 from sweeps.verdict.study_observations import gather, gather_records
 from sweeps.verdict.training_noise import (
-    Floats,
     MeansFit,
     TrainingNoise,
     checkpoint_noise,
     combine,
     fit_means,
 )
+from sweeps.verdict.trajectories import Trajectories, tables_of
 
 __all__ = [
     "MIN_ABOVE_CHANCE",
@@ -173,16 +173,16 @@ def measure_quality(
         least: Least variance ratio, monotonicity and distance from chance that give no warning.
     """
     task, noise = fitted.task, fitted.noise
-    trajectories = task.trajectories or [(np.zeros(1), np.array([value])) for value in task.values]
-    finals = [
-        score[np.isfinite(score)][-1] for _, score in trajectories if np.isfinite(score).any()
-    ]
-    final = float(np.mean(finals)) if finals else math.nan
+    tables = tables_of(
+        task.trajectories or [(np.zeros(1), np.array([value])) for value in task.values]
+    )
+    finals = [table.scores[:, -1] for table in tables if table.scores.size]
+    final = float(np.mean(np.concatenate(finals))) if finals else math.nan
     sd = noise.sd if noise.known and noise.sd > 0.0 else math.nan
     ratio = _variance_ratio(fitted.fit, sd)
-    monotonicity = _monotonicity(trajectories, task.sign)
+    monotonicity = _monotonicity(tables, task.sign)
     above = math.nan if task.chance is None else task.sign * (final - task.chance) / sd
-    stability = _stability(trajectories, [run.candidate for run in fitted.observed.runs], last)
+    stability = _stability(tables, [run.candidate for run in fitted.observed.runs], last)
     # NaN compares false: a criterion that could not be measured gives no warning.
     criteria = (
         (ratio < least[0], "mixtures differ by less than the noise of a run"),
@@ -213,38 +213,33 @@ def _variance_ratio(fit: MeansFit, sd: float) -> float:
     return max(0.0, float(np.var(fit.means, ddof=1)) / sd**2 - noise)
 
 
-def _monotonicity(trajectories: Sequence[tuple[Floats, Floats]], sign: float) -> float:
+def _monotonicity(tables: Sequence[Trajectories], sign: float) -> float:
     """Return the mean Spearman correlation of a run's scores with its tokens; a flat run counts as 0."""
-    by_length: dict[int, list[tuple[Floats, Floats]]] = {}
-    for tokens, score in trajectories:
-        kept = np.isfinite(score)
-        if kept.sum() >= _FEWEST_CHECKPOINTS:
-            by_length.setdefault(int(kept.sum()), []).append((tokens[kept], score[kept]))
     found = [
-        np.nan_to_num(rank_correlations(*np.array(runs).swapaxes(0, 1)))
-        for runs in by_length.values()
+        np.nan_to_num(
+            rank_correlations(np.broadcast_to(table.tokens, table.scores.shape), table.scores)
+        )
+        for table in tables
+        if len(table.tokens) >= _FEWEST_CHECKPOINTS
     ]
     return sign * float(np.mean(np.concatenate(found))) if found else math.nan
 
 
-def _stability(
-    trajectories: Sequence[tuple[Floats, Floats]], candidate: Sequence[int], last: int
-) -> float:
+def _stability(tables: Sequence[Trajectories], candidate: Sequence[int], last: int) -> float:
     """Return Kendall's tau between consecutive late checkpoints that every run has, averaged."""
     owners = np.asarray(candidate)
     if len(set(owners.tolist())) < 3:
         return math.nan
-    shared: set[float] | None = None
-    for tokens, score in trajectories:
-        own = set(tokens[np.isfinite(score)].tolist())
-        shared = own if shared is None else shared & own
-    late = np.array(sorted(shared or ()))[-last:]
+    shared = set.intersection(*(set(table.tokens.tolist()) for table in tables))
+    late = np.array(sorted(shared))[-last:]
     if len(late) < 2:
         return math.nan
     # Tokens ascend within a run.
-    table = np.array([score[np.searchsorted(tokens, late)] for tokens, score in trajectories])
+    scores = np.zeros((len(owners), len(late)))
+    for table in tables:
+        scores[table.rows] = table.scores[:, np.searchsorted(table.tokens, late)]
     position = np.unique(owners, return_inverse=True)[1]
-    sums = np.stack([np.bincount(position, column) for column in table.T], axis=1)
+    sums = np.stack([np.bincount(position, column) for column in scores.T], axis=1)
     means = sums / np.bincount(position)[:, None]
     taus = [
         float(stats.kendalltau(means[:, j], means[:, j + 1]).statistic)

@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sweeps.verdict.covariance import Covariance
-from sweeps.verdict.smoothness import OffLine, hidden_factor, off_line
+from sweeps.verdict.smoothness import hidden_factor, off_line
+from sweeps.verdict.trajectories import tables_of
 
 __all__ = [
     "CHECKPOINT_INFLATION",
@@ -237,21 +238,15 @@ def checkpoint_noise(trajectories: Sequence[tuple[Floats, Floats]], last: int = 
         trajectories: (tokens, score) of each run, ascending in tokens; missing scores are NaN.
         last: Checkpoints used of each run; a run with fewer than three scored ones is not used.
     """
-    # Runs whose late checkpoints lie at the same tokens are taken together.
-    alike: dict[tuple[float, ...], list[Floats]] = {}
-    for tokens, score in trajectories:
-        if not np.isfinite(score).all():
-            kept = np.isfinite(score)
-            tokens, score = tokens[kept], score[kept]
-        if len(score) >= 3:
-            alike.setdefault(tuple(tokens[-last:].tolist()), []).append(score[-last:])
-    residuals: list[OffLine] = [
-        one for x, scores in alike.items() for one in off_line(np.array(x), np.array(scores))
+    residuals = [
+        off_line(table.tokens[-last:], table.scores[:, -last:])
+        for table in tables_of(trajectories)
+        if len(table.tokens) >= 3
     ]
-    df = sum(len(own) for _, own in residuals)
+    df = sum(own.size for _, own in residuals)
     if df == 0:
         return TrainingNoise.unknown()
-    observed = sum(float(own @ own) for _, own in residuals) / df
+    observed = float(sum(np.vdot(own, own) for _, own in residuals)) / df
     return TrainingNoise(
         variance=CHECKPOINT_INFLATION * observed,
         df=float(df),
