@@ -7,7 +7,7 @@ few-shot examples of a task, is read once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ def generate(
     stop: tuple[str, ...],
     window: int,
     batch_tokens: int,
-    end: int | None = None,
+    ends: Collection[int] | None = None,
     share: bool = True,
 ) -> list[Generated]:
     """Return the greedy continuations of ``contexts``, in their order.
@@ -61,10 +61,11 @@ def generate(
         stop: Texts that end a generation.
         window: Positions of the model.
         batch_tokens: Tokens of a batch, padding and generated text included.
-        end: Id of the token that ends a text; None = the tokenizer's own end token.
+        ends: Ids of the tokens that end a text; None = the tokenizer's own end token.
         share: Read a prefix that many prompts share once.
     """
-    end = tokenizer.eos_token_id if end is None else end
+    own = tokenizer.eos_token_id
+    last = frozenset([] if own is None else [own]) if ends is None else frozenset(ends)
     prompt_limit = max(1, window - min(max_new_tokens, window // 2))
     rows = [list(context[-prompt_limit:]) for context in contexts]
     limits = [min(max_new_tokens, window - len(row)) for row in rows]
@@ -79,11 +80,11 @@ def generate(
         for chosen in _batches(group.members, rows, max_new_tokens, batch_tokens):
             rest = [rows[index][group.prefix :] for index in chosen]
             most = [limits[index] for index in chosen]
-            made = _greedy(network, tokenizer, rest, most, stop, end, prefix)
+            made = _greedy(network, tokenizer, rest, most, stop, last, prefix)
             written.update(zip(chosen, made, strict=True))
     return [
         Generated(
-            _text(tokenizer, written[index], stop, end),
+            _text(tokenizer, written[index], stop, last),
             tuple(written[index]),
             max(0, len(context) - prompt_limit),
         )
@@ -111,7 +112,7 @@ def _greedy(
     rows: list[list[int]],
     limits: list[int],
     stop: tuple[str, ...],
-    end: int | None,
+    ends: frozenset[int],
     prefix: Cache | None,
 ) -> list[list[int]]:
     tokens, mask = _left_padded(rows, network.device)
@@ -138,7 +139,7 @@ def _greedy(
         kept = [
             i
             for i, row in enumerate(active)
-            if count < limits[row] and not _finished(tokenizer, written[row], stop, end)
+            if count < limits[row] and not _finished(tokenizer, written[row], stop, ends)
         ]
         if not kept:
             break
@@ -159,9 +160,11 @@ def _left_padded(rows: list[list[int]], device: torch.device) -> tuple[Tensor, T
     return torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
 
 
-def _finished(tokenizer: Any, tokens: list[int], stop: tuple[str, ...], end: int | None) -> bool:
-    """Check if a row ends with the end token or has a stop text among its last characters."""
-    if tokens[-1] == end:
+def _finished(
+    tokenizer: Any, tokens: list[int], stop: tuple[str, ...], ends: frozenset[int]
+) -> bool:
+    """Check if a row ends with an end token or has a stop text among its last characters."""
+    if tokens[-1] in ends:
         return True
     if not stop:
         return False
@@ -171,9 +174,11 @@ def _finished(tokenizer: Any, tokens: list[int], stop: tuple[str, ...], end: int
     return any(text in tail for text in stop)
 
 
-def _text(tokenizer: Any, tokens: list[int], stop: tuple[str, ...], end: int | None) -> str:
+def _text(
+    tokenizer: Any, tokens: list[int], stop: tuple[str, ...], ends: frozenset[int]
+) -> str:
     # A tokenizer that does not treat the end token as special would decode it as text.
-    kept = tokens[:-1] if tokens and tokens[-1] == end else tokens
+    kept = tokens[:-1] if tokens and tokens[-1] in ends else tokens
     text: str = tokenizer.decode(kept, skip_special_tokens=True)
     for stopped in stop:
         text = text.split(stopped)[0]

@@ -73,6 +73,19 @@ def test_a_stop_text_ends_its_row_and_is_not_part_of_it(model: Any, tokenizer: A
     assert len(made[0].tokens) < len(free[0].tokens)
 
 
+def test_any_of_several_end_tokens_ends_a_row_and_is_not_part_of_its_text(
+    model: Any, tokenizer: Any
+) -> None:
+    free = ours(model, tokenizer, CONTEXTS)
+    turn_end = free[0].tokens[4]
+    made = ours(model, tokenizer, CONTEXTS, ends=(tokenizer.eos_token_id, turn_end))
+    assert made[0].tokens[-1] == turn_end
+    for before, after in zip(free, made, strict=True):
+        length = before.tokens.index(turn_end) + 1 if turn_end in before.tokens else 12
+        assert after.tokens == before.tokens[:length]
+        assert after.text == tokenizer.decode([t for t in after.tokens if t != turn_end])
+
+
 def test_a_long_prompt_keeps_its_end(model: Any, tokenizer: Any) -> None:
     (long,) = ours(model, tokenizer, [list(range(3, 63))], max_new_tokens=8)
     assert long.cut_tokens == 4

@@ -76,6 +76,18 @@ def test_answers_of_conversations_are_scored_over_all_their_bytes(
     )
 
 
+def test_a_generation_ends_with_the_turn_or_the_document(models: dict[str, Path]) -> None:
+    from transformers import AutoTokenizer
+
+    from ablations.evaluation.lighteval import MemoryModel
+    from ablations.evaluation.scoring import training_separator
+
+    tokenizer = AutoTokenizer.from_pretrained(models["policy"])
+    separator = training_separator(models["policy"])
+    model = MemoryModel(tokenizer, window=64, batch_tokens=512, separator=separator)
+    assert tokenizer.convert_ids_to_tokens(sorted(model._ends)) == ["<|endoftext|>", "<|im_end|>"]
+
+
 def test_pairs_are_scored_by_their_margin_against_the_reference(
     stores: dict[str, Path], models: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -109,7 +109,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
             stop=tuple(first.stop_sequences or ()),
             window=self._window,
             batch_tokens=self._batch_tokens,
-            end=self._end,
+            ends=self._ends,
         )
         return [
             ModelResponse(
@@ -181,6 +181,11 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
     def _prepare(self, requests: list[Request], window: int) -> Prepared:
         pack = self.network.packs
         return prepare(requests, window=window, batch_tokens=self._batch_tokens, pack=pack)
+
+    @property
+    def _ends(self) -> tuple[int, ...]:
+        """Return the ids that end a generation: after a document, and after a turn of a chat model."""
+        return tuple({one for one in (self._end, self._tokenizer.eos_token_id) if one is not None})
 
     @property
     def _end(self) -> int | None:
