@@ -39,6 +39,7 @@ def _leave_out_unused(plain: dict[str, Any]) -> None:
         (schedule["lr"], "tail_steps"),
         (plain["training"], "float8"),
     ]
+    added += [(task, "chat") for task in plain["evaluation"]["tasks"].values()]
     for section, key in added:
         if not section[key]:
             del section[key]

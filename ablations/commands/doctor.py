@@ -110,6 +110,7 @@ _BELOW = {
 _OPTIONAL = {
     "optuna-dashboard": "a study in the browser: pip install 'ablations[dashboard]'",
     "trackio": "live curves: pip install 'ablations[trackers]'",
+    "langdetect": "the task ifeval: pip install 'ablations[ifeval]'",
     "flash_attn": "not needed: attention is torch's own",
 }
 

@@ -138,6 +138,19 @@ def _humaneval(row: Row) -> Item | None:
     }
 
 
+def _ifeval(row: Row) -> Item | None:
+    return {
+        "id": str(row["key"]),
+        "query": row["prompt"],
+        "question": row["prompt"],
+        "choices": [],
+        "gold": 0,
+        "joiner": "",
+        "instruction_id_list": list(row["instruction_id_list"]),
+        "kwargs": [dict(one) for one in row["kwargs"]],
+    }
+
+
 def _item(row: Row) -> Item | None:
     return dict(row)
 
@@ -149,6 +162,7 @@ COLUMNS: Mapping[str, Callable[[Row], Item | None]] = {
     "gsm8k": _gsm8k,
     "hellaswag": _hellaswag,
     "humaneval": _humaneval,
+    "ifeval": _ifeval,
     "item": _item,
     "math": _math,
     "mmlu": _mmlu,

@@ -174,9 +174,7 @@ def _finished(
     return any(text in tail for text in stop)
 
 
-def _text(
-    tokenizer: Any, tokens: list[int], stop: tuple[str, ...], ends: frozenset[int]
-) -> str:
+def _text(tokenizer: Any, tokens: list[int], stop: tuple[str, ...], ends: frozenset[int]) -> str:
     # A tokenizer that does not treat the end token as special would decode it as text.
     kept = tokens[:-1] if tokens and tokens[-1] in ends else tokens
     text: str = tokenizer.decode(kept, skip_special_tokens=True)

@@ -47,22 +47,32 @@ class Prompt:
     exact: bool = False
     """True if a continuation follows the query without white space of its own: a chat template opened the
     turn."""
+    chat: bool = False
+    """True if the query is a message of the user, which the model's chat template surrounds."""
 
 
-def make_prompt(item: Item, form: Form, template: str) -> Prompt:
+def make_prompt(item: Item, form: Form, template: str, *, chat: bool = False) -> Prompt:
     """Return the prompt of one item.
+
+    Args:
+        item: Fields of ``docs/benchmark_items.md``.
+        form: Form of the task.
+        template: Its prompt.
+        chat: The prompt is a message of the user.
 
     Raises:
         KeyError: the item lacks a field that the template or the form needs.
     """
     if form == "rolling":
         return Prompt(query=item["query"], choices=(), gold=())
-    joiner = item.get("joiner", " ")
+    joiner = "" if chat else item.get("joiner", " ")
+    if form == "instructions":
+        return Prompt(_fill(template, {"choices": [], **item}), ("",), (0,), chat=chat)
     query = _fill(template, item)
     if form == "letters":
         letters = string.ascii_uppercase[: len(item["choices"])]
         return Prompt(query, tuple(f" {letter}" for letter in letters), (int(item["gold"]),))
-    exact = bool(item.get("exact"))
+    exact = chat or bool(item.get("exact"))
     if form in ("cloze", "preference"):
         contexts = tuple(item["contexts"]) if item.get("contexts") else None
         choices = tuple(joiner + choice for choice in item["choices"])
@@ -71,7 +81,7 @@ def make_prompt(item: Item, form: Form, template: str) -> Prompt:
     answers = dict.fromkeys([item["choices"][0], *item.get("answers", ())])
     choices = tuple(joiner + answer for answer in answers)
     checks = _checks(item) if form == "code" else None
-    return Prompt(query, choices, tuple(range(len(choices))), None, checks, exact)
+    return Prompt(query, choices, tuple(range(len(choices))), None, checks, exact, chat)
 
 
 def _fill(template: str, item: Item) -> str:

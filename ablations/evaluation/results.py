@@ -58,6 +58,8 @@ class ItemScore:
     """Generated text."""
     group: str | None = None
     """Passage, subject or document that it shares with other items; None if it has none."""
+    parts: int = 1
+    """Instructions of its prompt, of which ``inst_level_*`` is the share that is followed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +174,8 @@ def _summary(name: str, spec: TaskSpec, items: Sequence[ItemScore]) -> MetricSco
     values = [item.metrics[name] for item in scored]
     # Bits per byte of held-out text are counted over all bytes: a long document or answer weighs more.
     by_bytes = spec.form == "rolling" or (name == "bpb" and spec.source is not None)
-    weights = [item.num_bytes if by_bytes else 1 for item in scored]
+    by_parts = name.startswith("inst_level")
+    weights = [item.num_bytes if by_bytes else item.parts if by_parts else 1 for item in scored]
     value, stderr = _weighted_mean(values, weights)
     choice = name in ("acc", "acc_char")
     baselines = [one.length_baseline for one in scored if not math.isnan(one.length_baseline)]

@@ -8,6 +8,7 @@
     │                               code       greedy text, run against its tests
     │                               rolling    every token of a text
     │                               preference a chosen and a rejected answer, against a reference model
+    │                               instructions greedy text, checked for what its prompt asks
     └── score: ScoreRule            weighted mean of metrics, each rescaled by chance if set
 
 A prompt is a template over the fields of an item (``docs/evaluation.md``)::
@@ -40,7 +41,7 @@ __all__ = [
     "TaskSpec",
 ]
 
-Form = Literal["cloze", "letters", "generative", "code", "rolling", "preference"]
+Form = Literal["cloze", "letters", "generative", "code", "rolling", "preference", "instructions"]
 Match = Literal["text", "number", "latex"]
 Direction = Literal["maximize", "minimize"]
 
@@ -51,6 +52,10 @@ METRICS: Mapping[Form, tuple[str, ...]] = {
     "code": ("pass_at_1", "bpb"),
     "rolling": ("bpb",),
     "preference": ("margin", "reward_acc", "dpo_loss", "bpb", "acc", "acc_char"),
+    "instructions": (
+        *("prompt_level_strict_acc", "inst_level_strict_acc"),
+        *("prompt_level_loose_acc", "inst_level_loose_acc"),
+    ),
 }
 """Form → metrics that it can be scored by."""
 
@@ -63,6 +68,7 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
     "margin": True,
     "reward_acc": True,
     "dpo_loss": False,
+    **dict.fromkeys(METRICS["instructions"], True),
 }
 
 HELDOUT_PREFIX = "heldout_"
@@ -127,9 +133,12 @@ class TaskSpec:
     shots: int = 0
     """Few-shot examples before the item, of its own subject if it has one."""
     max_new_tokens: int | None = None
-    """Most tokens to generate; required by ``exact_match`` and ``pass_at_1``."""
+    """Most tokens to generate; required by the metrics of generated text."""
     stop: tuple[str, ...] = ()
     """Texts that end a generation and are not part of it."""
+    chat: bool = False
+    """Put the prompt to the model as a message of the user, in its tokenizer's chat template: for models that
+    were fine-tuned on conversations."""
     chance: float | None = None
     """Score of guessing; by default one over the number of choices, and 0 for generated text."""
     max_items: int | None = None
@@ -175,7 +184,8 @@ class TaskSpec:
                     allowed=", ".join(allowed),
                     do=do,
                 )
-        if {"exact_match", "pass_at_1"} & set(self.metrics) and self.max_new_tokens is None:
+        generated = {"exact_match", "pass_at_1", *METRICS["instructions"]}
+        if generated & set(self.metrics) and self.max_new_tokens is None:
             yield Problem("max_new_tokens", "generated text needs a limit", allowed=">= 1")
         if self.chance is not None and not 0.0 <= self.chance < 1.0:
             yield Problem("chance", "not a chance level", found=self.chance, allowed="0 <= … < 1")
@@ -191,6 +201,15 @@ class TaskSpec:
                 yield Problem(
                     "prompt", "unknown field", found=name, allowed=", ".join(PROMPT_FIELDS)
                 )
+        if self.chat and self.form not in ("generative", "instructions"):
+            yield Problem(
+                "chat",
+                "this form has no turns",
+                found=self.form,
+                allowed="generative, instructions",
+            )
+        if self.chat and self.source is not None:
+            yield Problem("chat", "held-out conversations have their template already")
         if self.form == "letters" and "options" not in names:
             yield Problem("prompt", "a letters prompt shows the options", do="use {options}")
 

@@ -105,6 +105,11 @@ def unit_of(metric: str) -> str:
         "acc_char": "accuracy, char-normalised",
         "exact_match": "exact match",
         "pass_at_1": "pass@1",
+        "margin": "margin over the reference, nats",
+        "reward_acc": "reward accuracy",
+        "dpo_loss": "held-out DPO loss, nats",
+        "prompt_level_strict_acc": "prompts followed",
+        "inst_level_strict_acc": "instructions followed",
     }.get(metric, metric)
 
 

@@ -112,7 +112,7 @@ _SCORES = (
     Column("step", "whole", "steps", "Optimiser step of the checkpoint."),
     Column("tokens", "whole", "tokens", "Tokens trained on at the checkpoint."),
     Column("task", "category", "", "Evaluation set."),
-    Column("metric", "category", "", "acc, acc_char, bpb, exact_match or pass_at_1."),
+    Column("metric", "category", "", "Name of the metric (docs/evaluation.md)."),
     Column("value", "number", "of the metric", "Value of the metric; a missing value is never 0."),
     Column("stderr", "number", "of the metric", "Standard error over the items."),
     Column("n", "whole", "items", "Number of items scored."),
@@ -133,7 +133,7 @@ _SAMPLES = (
     Column("step", "whole", "steps", "Optimiser step of the checkpoint."),
     Column("task", "category", "", "Evaluation set."),
     Column("item", "text", "", "Item, the same in every run, so that comparisons can be paired."),
-    Column("metric", "category", "", "acc, acc_char, bpb, exact_match or pass_at_1."),
+    Column("metric", "category", "", "Name of the metric (docs/evaluation.md)."),
     Column("value", "number", "of the metric", "Value for the item; a missing value is never 0."),
 )
 

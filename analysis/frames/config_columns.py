@@ -150,7 +150,7 @@ def parameters(config: Mapping[str, Any]) -> int | None:
     return embeddings + layers * block + hidden
 
 
-_PARAMETERS = ("model", "training", "schedule", "mixture")
+_PARAMETERS = ("model", "training", "schedule", "mixture", "method")
 """Sections of a config that a study may search over besides the weights."""
 
 

@@ -53,7 +53,19 @@ def prompt_of(doc: Doc) -> Prompt:
 
 def build_metrics(spec: TaskSpec) -> tuple[ItemMetric, ...]:
     """Return the metrics of a task, in the order of the task."""
+    if spec.form == "instructions":
+        return _instruction_metrics(spec)
     return tuple(_METRICS[metric](spec) for metric in spec.metrics)
+
+
+def _instruction_metrics(spec: TaskSpec) -> tuple[ItemMetric, ...]:
+    # Imported here: it takes seconds, and few suites check instructions.
+    from ablations.evaluation.lighteval.instruction_checks import Followed
+
+    followed = Followed()
+    return tuple(
+        ItemMetric(name, SamplingMethod.GENERATIVE, followed.metric(name)) for name in spec.metrics
+    )
 
 
 def _accuracy(doc: Doc, response: ModelResponse) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ablations.errors import EvaluationError
 from ablations.evaluation.generation import Generated, generate
 from ablations.evaluation.lighteval import clean_import
 from ablations.evaluation.lighteval.item_metrics import prompt_of
@@ -42,7 +43,8 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
         self._batch_tokens = batch_tokens
         self._network: CausalLM | None = None
         self._prepared: dict[tuple[str, int], tuple[list[Doc], Any]] = {}
-        self._prompts = PromptManager(use_chat_template=False, tokenizer=tokenizer)
+        self._plain = PromptManager(use_chat_template=False, tokenizer=tokenizer)
+        self._turns = PromptManager(use_chat_template=True, tokenizer=tokenizer)
         self.config = ModelConfig(model_name="in memory")
 
     def use(self, network: CausalLM) -> None:
@@ -135,7 +137,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
             first = len(pairs)
             pairs += self._pairs(doc)
             groups.append(list(range(first, len(pairs))))
-        contexts = self._encode([context for context, _ in pairs], special=True)
+        contexts = self._encode_prompts([context for context, _ in pairs], docs)
         branches = iter(self._encode([text for _, texts in pairs for text in texts]))
         requests = [
             Request(context, [next(branches) for _ in texts])
@@ -144,7 +146,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
         return groups, self._prepare(requests, self._window), requests
 
     def _pairs(self, doc: Doc) -> list[tuple[str, list[str]]]:
-        prompt, context = prompt_of(doc), self._prompts.prepare_prompt(doc)
+        prompt, context = prompt_of(doc), self._text_of(doc)
         # Generated tasks measure the first reference only; its aliases just count as matches.
         single = len(prompt.gold) == len(prompt.choices)
         choices = doc.choices[:1] if single else doc.choices
@@ -176,7 +178,24 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
         return groups, self._prepare(requests, self._window + 1)
 
     def _contexts(self, docs: list[Doc]) -> list[list[int]]:
-        return self._encode([self._prompts.prepare_prompt(doc) for doc in docs], special=True)
+        return self._encode_prompts([self._text_of(doc) for doc in docs], docs)
+
+    def _text_of(self, doc: Doc) -> str:
+        """Return a document's prompt with its examples, as turns if its task asks for them."""
+        if not prompt_of(doc).chat:
+            plain: str = self._plain.prepare_prompt(doc)
+            return plain
+        if not self._tokenizer.chat_template:
+            raise EvaluationError(
+                "the model's tokenizer has no chat template, and the task is a chat"
+            )
+        turns: str = self._turns.prepare_prompt(doc)
+        return turns
+
+    def _encode_prompts(self, texts: list[str], docs: list[Doc]) -> list[list[int]]:
+        """Return token ids of prompts; a chat template has written its own special tokens already."""
+        chat = bool(docs) and prompt_of(docs[0]).chat  # the documents of a task are of one kind
+        return self._encode(texts, special=not chat)
 
     def _prepare(self, requests: list[Request], window: int) -> Prepared:
         pack = self.network.packs

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ablations.evaluation.dataset_readers import Item
 from ablations.evaluation.items import Pool, group_of
@@ -49,8 +50,16 @@ def build_task(name: str, spec: TaskSpec, pools: Sequence[Pool]) -> SuiteTask:
     """
     with clean_import.undisturbed():
         metrics = build_metrics(spec)
+        if spec.form == "instructions":
+            _require_checkers(pools)
         docs = [doc for pool in pools for doc in _docs(name, spec, pool)]
     return SuiteTask(name, spec, docs, metrics)
+
+
+def _require_checkers(pools: Sequence[Pool]) -> None:
+    from ablations.evaluation.lighteval.instruction_checks import require_checkers
+
+    require_checkers(item for pool in pools for item in pool.items)
 
 
 def _docs(name: str, spec: TaskSpec, pool: Pool) -> list[Doc]:
@@ -65,13 +74,21 @@ def _docs(name: str, spec: TaskSpec, pool: Pool) -> list[Doc]:
 
 
 def _doc(spec: TaskSpec, row: Item, index: int) -> Doc:
-    prompt = make_prompt(row, spec.form, spec.prompt)
+    prompt = make_prompt(row, spec.form, spec.prompt, chat=spec.chat)
+    specific: dict[str, Any] = {
+        "item_id": row.get("id"),
+        "group": group_of(row),
+        "prompt": prompt,
+    }
+    if spec.form == "instructions":  # by lighteval's names
+        specific["instructions_id_list"] = list(row["instruction_id_list"])
+        specific["kwargs"] = [dict(one) for one in row["kwargs"]]
     return Doc(
         query=prompt.query,
         choices=list(prompt.choices),
         gold_index=list(prompt.gold),
         id=str(index),
-        specific={"item_id": row.get("id"), "group": group_of(row), "prompt": prompt},
+        specific=specific,
         generation_size=spec.max_new_tokens,
         stop_sequences=list(spec.stop),
     )
@@ -144,4 +161,5 @@ def _item_score(
         cut_tokens=max(answer.truncated_tokens_count for answer in answers),
         text=generated[index].final_text[0] if generated else None,
         group=doc.specific["group"],
+        parts=len(doc.specific.get("instructions_id_list", "1")),
     )

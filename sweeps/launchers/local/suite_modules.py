@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ablations.evaluation.specs import METRICS
+
 __all__ = ["suite_modules"]
 
 _ANSWER_MATCHING = "ablations.evaluation.lighteval.answer_matching"
+_INSTRUCTIONS = "ablations.evaluation.lighteval.instruction_checks"
 
 
 def suite_modules(config: Any) -> list[str]:
@@ -23,4 +26,6 @@ def suite_modules(config: Any) -> list[str]:
     plain = OmegaConf.to_container(tasks, resolve=False)
     assert isinstance(plain, Mapping)
     used = [task.get("metrics") for task in plain.values() if isinstance(task, Mapping)]
-    return [_ANSWER_MATCHING] if any("exact_match" in (names or ()) for names in used) else []
+    metrics = {name for names in used for name in names or ()}
+    modules = [_ANSWER_MATCHING] if "exact_match" in metrics else []
+    return [*modules, _INSTRUCTIONS] if metrics & set(METRICS["instructions"]) else modules
