@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from ablations.config.schema import conf_dir, load
 from ablations.data.catalogue import load_catalogue, load_source
 from ablations.mixture.specs import LearningRateSpec, MixtureSpec
 from ablations.plan import make_plan
+from ablations.record.identity import run_name
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
+from sweeps.study.trial import trial_name
 
 CONF = conf_dir()
 
@@ -60,6 +63,33 @@ def test_every_experiment_is_a_valid_run(name: str) -> None:
 @pytest.mark.parametrize("name", options("experiment"))
 def test_every_experiment_is_what_a_command_accepts(name: str) -> None:
     assert composed_problems(composed(f"experiment={name}")) == []
+
+
+def _begins_from(name: str) -> tuple[str, str, int] | None:
+    """Study, run and step of the checkpoint that an experiment begins from, if it is a study's."""
+    checkpoint = str(load(composed(f"experiment={name}")).warm_start.checkpoint)
+    found = re.fullmatch(r"runs/(\w+)/(\S+)/checkpoints/(\d+)", checkpoint)
+    return (found[1], found[2], int(found[3])) if found else None
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_a_checkpoint_to_begin_from_is_one_that_a_study_leaves(name: str) -> None:
+    found = _begins_from(name)
+    if found is None:
+        return
+    study, run, step = found
+    if study not in options("experiment"):
+        assert (study, run) == ("demo_ratio-demo_full-001", "full-0")  # the demo's full run
+        return
+    before = composed(f"experiment={study}")
+    assert run == run_name(trial_name(0), 0)  # of the first trial, which is the first baseline
+    strategy = before["search"]["strategy"]
+    assert strategy["baselines"][0] == strategy["baseline"]
+    assert step == load(before).build_schedule().total_steps
+
+
+def test_the_test_above_has_something_to_hold() -> None:
+    assert sum(_begins_from(name) is not None for name in options("experiment")) >= 4
 
 
 @pytest.mark.parametrize("name", ["web_proxy_30m", "web_proxy_150m"])

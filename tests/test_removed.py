@@ -28,6 +28,14 @@ STUDY = (*TINY, *SHORT_SOURCES, "study=old", "hydra.launcher.slots=1")
 SWEEP = ("run", "-m", *STUDY, "training.peak_lr=1e-3,2e-3")
 
 
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+def test_packing_is_refused_with_its_reason(workspace: Path, ablate: Ablate, plus: str) -> None:
+    answer = ablate("plan", "method=sft", f"{plus}method.packing=true")
+    assert answer.code == 2, answer.err
+    assert "method.packing: is not offered: TRL's packing reorders" in answer.err
+    assert "docs/post_training.md" in answer.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -1,4 +1,4 @@
-"""Options that were removed: refuse them with the reason, and read old records that hold them.
+"""Options that were removed or are not offered: refuse them with the reason, and read old records with them.
 
 A command that still asks for one gets one line with the reason. An older record holds the option as it
 was then; none of them changed what a run is, so a reader leaves it out::
@@ -27,6 +27,15 @@ _GROUP = "was removed: batched proxies trained 1.02 to 1.05 times as fast, too l
 _REMOVED = {"execution.cuda_graph": _GRAPH, "hydra.launcher.together": _GROUP}
 """Key → reason for its removal."""
 
+_PACKING = (
+    "is not offered: TRL's packing reorders the rows of all sources, so that shares are no longer exact; "
+    "a batch is padded to its longest row (docs/post_training.md)"
+)
+_NOT_OFFERED = {
+    f"method.{key}": _PACKING for key in ("packing", "packing_strategy", "padding_free")
+}
+"""Key of another trainer → reason why it is not offered."""
+
 MOVED = {key: f"prepare.{key}" for key in ("workers", "force", "contamination", "mirror", "slurm")}
 """Key at the top of a run's config → the key that replaced it."""
 
@@ -44,7 +53,8 @@ def removed_option(key: str) -> Problem | None:
         return Problem(key, _GRAPH, do=f"write {_RENAMED[key]}")
     if (moved := _moved(key)) is not None:
         return Problem(key, "has moved", do=f"write {moved}=…")
-    return Problem(key, _REMOVED[key], do="take it out") if key in _REMOVED else None
+    reason = _REMOVED.get(key) or _NOT_OFFERED.get(key)
+    return Problem(key, reason, do="take it out") if reason else None
 
 
 def removed_problems(config: Mapping[str, Any], launcher: Any = None) -> list[Problem]:
@@ -54,13 +64,17 @@ def removed_problems(config: Mapping[str, Any], launcher: Any = None) -> list[Pr
         config: The config of a run.
         launcher: The options of ``hydra.launcher``, where they are at hand.
     """
-    sections = {"execution": config.get("execution"), "hydra.launcher": launcher}
+    sections = {
+        "execution": config.get("execution"),
+        "method": config.get("method"),
+        "hydra.launcher": launcher,
+    }
     problems = [
         Problem(key, "has moved", do=f"write {moved}")
         for key, moved in MOVED.items()
         if key in config
     ]
-    for key, reason in _REMOVED.items():
+    for key, reason in (_REMOVED | _NOT_OFFERED).items():
         section, _, name = key.rpartition(".")
         values = sections[section]
         if isinstance(values, Mapping) and values.get(name):

@@ -180,7 +180,10 @@ def _after(record: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "    ablate run --config-dir conf experiment=chain"
     yield ""
-    yield "With TRL, through alignment-handbook's scripts: `launch/post.sh` and the files of `trl/`."
+    yield (
+        "With TRL alone: `launch/post.sh` and the files of `trl/`, or, with `HANDBOOK` set to a checkout of "
+        "alignment-handbook, those of `handbook/`."
+    )
     yield ""
 
 

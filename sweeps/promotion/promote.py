@@ -6,7 +6,7 @@ promotions/<study>-<full>-001/        written completely or not at all, never ch
     conf/                             ablate run --config-dir …/conf experiment=promoted; with checksums
     nanotron/1_….yaml 2_….yaml        the chain for nanotron's main branch
     launch/                           torchrun and Slurm scripts
-    trl/1_sft.yaml 2_dpo.yaml         stages after the full run, for alignment-handbook's scripts
+    trl/, handbook/                   stages after the full run, for TRL's scripts and alignment-handbook's
     evidence/verdict.json             copy of the verdict
 """
 

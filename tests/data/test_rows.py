@@ -90,6 +90,20 @@ def test_a_row_that_is_no_pair_is_left_out_with_its_reason(row: Any, reason: str
         sample_of(row, PAIRS, ())
 
 
+def test_a_pair_may_have_its_prompt_in_its_answers_alone() -> None:
+    spec = RowSpec(kind="preferences", max_tokens=48, prompt_column=None)
+    assert spec.columns == ("chosen", "rejected")
+    row = {"chosen": [USER, REPLY], "rejected": [USER, {**REPLY, "content": "x"}]}
+    assert sample_of(row, spec, ()) == sample_of({**row, "prompt": "hello"}, PAIRS, ())
+    for changed, reason in (
+        ({"chosen": "good day"}, "not a list of messages"),
+        ({"chosen": [REPLY]}, "without a prompt"),
+        ({"rejected": [{**USER, "content": "other"}, REPLY]}, "another prompt"),
+    ):
+        with pytest.raises(LeftOut, match=reason):
+            sample_of({**row, **changed}, spec, ())
+
+
 def test_a_pair_may_repeat_its_prompt_in_its_answers_as_ultrafeedback_does() -> None:
     long = {
         "prompt": "hello",

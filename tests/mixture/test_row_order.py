@@ -45,9 +45,7 @@ def test_every_prefix_holds_each_source_within_one_sample(parts: list[float], se
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    parts=st.lists(st.floats(0.02, 1.0), min_size=3, max_size=3), seed=st.integers(0, 2**31 - 1)
-)
+@given(parts=st.lists(st.floats(0.02, 1.0), min_size=3, max_size=3), seed=st.integers(0, 2**31 - 1))
 def test_shares_of_tokens_are_exact_within_one_row(parts: list[float], seed: int) -> None:
     own = lengths(seed)
     weights = {name: part / sum(parts) for name, part in zip(ROWS, parts, strict=True)}

@@ -32,8 +32,9 @@ class RowSpec:
     Both are counted in the manifest."""
     messages_column: str = "messages"
     """conversations: column with a list of {role, content}."""
-    prompt_column: str = "prompt"
-    """preferences: column of the prompt, a text or a list of messages."""
+    prompt_column: str | None = "prompt"
+    """preferences: column of the prompt, a text or a list of messages; null = both answers are lists of
+    messages that begin with it."""
     chosen_column: str = "chosen"
     """preferences: column of the better answer, a text or a list of messages that ends with it."""
     rejected_column: str = "rejected"
@@ -60,7 +61,8 @@ class RowSpec:
         """Return the columns that a row must have."""
         if self.kind == "conversations":
             return (self.messages_column,)
-        return (self.prompt_column, self.chosen_column, self.rejected_column)
+        prompt = (self.prompt_column,) if self.prompt_column else ()
+        return (*prompt, self.chosen_column, self.rejected_column)
 
     @property
     def width(self) -> int:

@@ -103,7 +103,10 @@ def _pair(
     row: Mapping[str, Any], spec: RowSpec
 ) -> tuple[tuple[Message, ...], tuple[str, ...], int]:
     """Return prompt, answers and replaced characters of a pair."""
-    prompt, replaced = _prompt(row[spec.prompt_column])
+    if spec.prompt_column is None:
+        prompt, replaced = _prompt_before(row[spec.chosen_column])
+    else:
+        prompt, replaced = _prompt(row[spec.prompt_column])
     answers = []
     for column in (spec.chosen_column, spec.rejected_column):
         answer, count = _answer(row[column], prompt)
@@ -118,6 +121,14 @@ def _prompt(value: Any) -> tuple[tuple[Message, ...], int]:
     if not isinstance(value, str):
         return _messages(value)
     return _messages([{"role": "user", "content": value}])
+
+
+def _prompt_before(value: Any) -> tuple[tuple[Message, ...], int]:
+    """Return the messages before an answer."""
+    messages, _ = _messages(value)
+    if len(messages) < 2:
+        raise LeftOut("an answer without a prompt")
+    return messages[:-1], 0  # the answer counts what was replaced in them
 
 
 def _answer(value: Any, prompt: tuple[Message, ...]) -> tuple[str, int]:
