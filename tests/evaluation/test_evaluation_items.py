@@ -126,6 +126,17 @@ HUB_ROWS: dict[str, tuple[dict[str, Any], str, list[str], int]] = {
         0,
     ),
 }
+HUB_ROWS["ifeval"] = (
+    {
+        "key": 7,
+        "prompt": "Do not use commas.",
+        "instruction_id_list": ["punctuation:no_comma"],
+        "kwargs": [{"num_words": None}],
+    },
+    "Do not use commas.",
+    [],
+    0,
+)
 HUB_ROWS["commonsenseqa"] = HUB_ROWS["arc"]
 
 

@@ -168,7 +168,7 @@ def stock(model: Any, tokenizer: Any, folder: Path, window: int) -> Any:
 
 def test_few_shot_examples_stand_before_the_item(tokenizer: Any, model: Any) -> None:
     task = quiz(shots=2)
-    prompt = memory_model(model, tokenizer)._prompts.prepare_prompt(task.docs[0])
+    prompt = memory_model(model, tokenizer)._text_of(task.docs[0])
     blocks = prompt.split("\n\n")
     assert len(blocks) == 3
     assert blocks[0].startswith("Question: ")
