@@ -82,6 +82,19 @@ def test_rankings_transfer_as_far_as_noise_lets_them(runs: Path, tmp_path: Path)
     assert drawn(outputs) == 2
 
 
+def test_a_study_of_fine_tuning_is_read_to_its_verdict(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ABLATIONS_RUNS", str(runs.parent / "post"))
+    monkeypatch.setenv("ABLATIONS_STUDY", "demo_sft_ratio")
+    outputs = execute("fine_tuning_shares.py", tmp_path)
+    said = printed(outputs)
+    assert "ratios differ by 0.103, seeds of a ratio by at most 0.013" in said
+    assert "at most 0 of 640 conversations off" in said
+    assert "Winner: chat_turns 50%, code_tasks 50%" in said
+    assert drawn(outputs) == 1
+
+
 @pytest.mark.shared
 def test_the_public_runs_are_refitted(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
