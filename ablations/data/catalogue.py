@@ -30,6 +30,7 @@ from typing import Any, ClassVar
 
 from ablations.data.buckets import BucketsSpec, PartSpec, SelectSpec
 from ablations.data.clean_spec import CleanSpec
+from ablations.data.duplicates_spec import DuplicatesSpec
 from ablations.data.origins import (
     TEXT_CORPORA,
     FileFormat,
@@ -107,7 +108,7 @@ DESCRIPTIVE = (
 
 ADDED_FILTERS = (
     *("leave_out", "score_shares", "min_tokens", "max_tokens", "drop_duplicates", "rows"),
-    *("buckets", "select", "part", "classifier", "clean"),
+    *("buckets", "select", "part", "classifier", "clean", "duplicates"),
 )
 """Fields that came after stores had been made; without a value they are as if they were not there."""
 
@@ -165,6 +166,9 @@ class SourceSpec:
     drop_duplicates: bool = False
     """Drop each document whose text an earlier document of its shard has, byte for byte. The manifest
     counts such documents in any case."""
+    duplicates: DuplicatesSpec | None = None
+    """Drop exact or near duplicates over all shards, and those of other sources; the source is read twice
+    for it. null = none."""
     clean: CleanSpec | None = None
     """Filters of addresses and languages, and replacement of private data; null = none."""
     decontaminate: tuple[str, ...] = ()
@@ -269,6 +273,8 @@ class SourceSpec:
                 yield Problem(
                     f"source.{name}", "is for plain text", do="set source.rows.max_tokens"
                 )
+        if self.duplicates is not None:
+            yield Problem("source.duplicates", "is for plain text", do="use source.drop_duplicates")
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over what decides the text of a prepared store.

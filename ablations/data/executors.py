@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ablations.data.catalogue import SourceSpec
-from ablations.data.manifest import store_folder
+from ablations.data.manifest import StoreManifest, store_folder
 from ablations.data.prepare_counts import Counting
 from ablations.data.quality.artifact import require_usable
 from ablations.data.readers import Place
 from ablations.data.tokenizer import Tokenizer
-from ablations.errors import ConfigError
+from ablations.errors import AblationError, ConfigError, DataError, Problem
 from ablations.sbatch import job_word, line_problems, partition_problems, time_problems
 
 if TYPE_CHECKING:
     from ablations.data.pipeline import DropStep
 
-__all__ = ["SlurmSpec", "Work", "dropping_steps", "run_here", "submit"]
+__all__ = ["SlurmSpec", "Work", "against_key", "dropping_steps", "run_here", "submit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,8 @@ class Work:
     mirror: Path | None
     overlap_tasks: tuple[str, ...] = ()
     """Tasks whose items are sought in the text while it is read, for the contamination report."""
+    against: Mapping[str, Path] = field(default_factory=dict)
+    """Source that keeps its duplicates → its token store."""
 
     @property
     def folder(self) -> Path:
@@ -80,6 +83,11 @@ class Work:
         return self.folder.with_name(f".{self.folder.name}.jobs")
 
     @property
+    def duplicates(self) -> Path:
+        """Folder of the search for duplicates."""
+        return self.partial / "duplicates"
+
+    @property
     def has_classifier(self) -> bool:
         """Return whether the source's classifier is there; a store that is whole needs it no more."""
         return self.spec.classifier is not None and Path(self.spec.classifier).exists()
@@ -94,11 +102,39 @@ class Work:
         if self.spec.classifier is not None:
             where = f"source.{self.name}.classifier"
             asked["classifier"] = require_usable(Path(self.spec.classifier), where).version
+        for name in self.against:
+            asked[against_key(name)] = self.content(name)
         return asked
+
+    def content(self, other: str) -> str:
+        """Return a checksum of the text of a source that this one is compared with.
+
+        Raises:
+            DataError: that source is not prepared.
+        """
+        folder = self.against[other]
+        try:
+            manifest = StoreManifest.read(folder)
+        except AblationError as error:
+            raise DataError(
+                Problem(
+                    f"source.{self.name}.duplicates.against",
+                    f"the source {other!r} is not prepared",
+                    found=str(folder),
+                    do=f"prepare it first; a mixture may name it with weight 0: mixture.weights.{other}=0",
+                )
+            ) from error
+        parts = [file.sha256 for file in manifest.files] + [manifest.heldout.sha256]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def place(self) -> Place:
         """Folders of packages and mirrors for the readers."""
         return Place(downloads=self.data_dir / "downloads", mirror=self.mirror)
+
+
+def against_key(other: str) -> str:
+    """Return the key of the version of another source, in requests and manifests."""
+    return f"against {other}"
 
 
 def dropping_steps(spec: SourceSpec, tokenizer: Path | None, items: Path) -> list[DropStep]:
@@ -127,12 +163,11 @@ def dropping_steps(spec: SourceSpec, tokenizer: Path | None, items: Path) -> lis
     return steps
 
 
-def _pipeline(work: Work) -> list[Any]:
-    from ablations.data.pipeline import HoldOut, ReadSource, WriteTokens
+def _reading(work: Work) -> tuple[Any, list[Counting]]:
+    """Return the steps that read the source and drop documents, before its duplicates."""
+    from ablations.data.pipeline import ReadSource
 
     place = work.place()
-    if work.spec.rows is not None:
-        return _row_pipeline(work)
     reader = ReadSource(work.spec, place.downloads, place.mirror)
     items = _items(work) if work.spec.decontaminate else Path()
     dropping: list[Counting] = []
@@ -142,6 +177,19 @@ def _pipeline(work: Work) -> list[Any]:
 
         dropping += cleaning_steps(work.spec.clean)
     dropping += dropping_steps(work.spec, work.tokenizer.file, items)
+    return reader, dropping
+
+
+def _pipeline(work: Work) -> list[Any]:
+    from ablations.data.pipeline import HoldOut, WriteTokens
+
+    if work.spec.rows is not None:
+        return _row_pipeline(work)
+    reader, dropping = _reading(work)
+    if work.spec.duplicates is not None:
+        from ablations.data.duplicates import DropMarked
+
+        dropping.append(DropMarked(work.duplicates, work.name, list(work.against)))
     if work.spec.classifier is not None:
         # Imported here: most sources need no classifier.
         from ablations.data.quality.score_step import ScoreDocuments
@@ -155,6 +203,25 @@ def _pipeline(work: Work) -> list[Any]:
         *_overlaps(work),
         WriteTokens(work.partial, work.tokenizer, scored=_scored(work.spec)),
     ]
+
+
+def _stages(work: Work) -> list[Any]:
+    """Return the stages of the search for duplicates that comes before the preparation."""
+    if work.spec.duplicates is None:
+        return []
+    from ablations.data.duplicates import marked, stages
+
+    if marked(work.duplicates, work.spec.shards):
+        return []
+    reader, dropping = _reading(work)
+    return stages(
+        work.spec.duplicates,
+        work.duplicates,
+        [reader, *dropping],
+        work.spec.shards,
+        list(work.against.values()),
+        work.data_dir / "tokenizers",
+    )
 
 
 def _overlaps(work: Work) -> list[Any]:
@@ -215,6 +282,13 @@ def run_here(work: Work, workers: int) -> None:
     """Run every rank that is not done, in this process or in a pool, then make the store."""
     from ablations.data.pipeline import InProcess
 
+    for stage in _stages(work):
+        InProcess(
+            pipeline=stage.steps,
+            tasks=stage.tasks,
+            workers=min(workers, stage.tasks),
+            logging_dir=str(work.jobs / f"duplicates-{stage.name}"),
+        ).run()
     InProcess(
         pipeline=_pipeline(work),
         tasks=work.spec.shards,
@@ -241,23 +315,24 @@ def submit(work: Work, workers: int, slurm: SlurmSpec) -> None:
         "env_command": slurm.env_command,
         "sbatch_args": dict(slurm.sbatch_args or {}),
     }
-    ranks = SlurmPipelineExecutor(
-        pipeline=_pipeline(work),
-        tasks=work.spec.shards,
-        workers=workers,
-        job_name=f"prepare-{job_word(work.name)}",
-        logging_dir=str(work.jobs),
-        slurm_logs_folder=str(work.jobs / "slurm"),
-        **shared,
-    )
+
+    def jobs(steps: list[Any], tasks: int, word: str, folder: Path, after: Any = None) -> Any:
+        return SlurmPipelineExecutor(
+            pipeline=steps,
+            tasks=tasks,
+            workers=workers,
+            job_name=f"{word}-{job_word(work.name)}",
+            logging_dir=str(folder),
+            slurm_logs_folder=str(folder / "slurm"),
+            depends=after,
+            **shared,
+        )
+
+    before = None
+    for stage in _stages(work):
+        folder = work.jobs / f"duplicates-{stage.name}"
+        before = jobs(stage.steps, stage.tasks, stage.name, folder, before)
+    ranks = jobs(_pipeline(work), work.spec.shards, "prepare", work.jobs, before)
     finish = work.jobs / "finish"
     shutil.rmtree(finish, ignore_errors=True)  # a finish that failed may be marked as done
-    SlurmPipelineExecutor(
-        pipeline=[_finish(work)],
-        tasks=1,
-        job_name=f"finish-{job_word(work.name)}",
-        logging_dir=str(finish),
-        slurm_logs_folder=str(finish / "slurm"),
-        depends=ranks,
-        **shared,
-    ).run()
+    jobs([_finish(work)], 1, "finish", finish, ranks).run()

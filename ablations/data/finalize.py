@@ -47,7 +47,10 @@ __all__ = ["Finish", "describe_rank", "described_file", "heldout_file", "remove_
 
 _INDEX_ENTRY_BYTES = 8
 _COPIED_BYTES = 1 << 20
-_SCRATCH = ("counts", "described", "hashes", "heldout", "overlaps", "asked.json", "uncut")
+_SCRATCH = (
+    *("counts", "described", "duplicates", "hashes", "heldout", "overlaps"),
+    *("asked.json", "uncut"),
+)
 
 
 def heldout_file(folder: Path, rank: int) -> Path:
@@ -104,7 +107,7 @@ class Finish:
             licence=self.spec.licence,
             url=self.spec.url,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            versions=_versions() | self._classifier(),
+            versions=_versions() | self._read_with(),
             rows=self._rows(counts, paths),
             buckets=cut.plain() if cut else {},
         )
@@ -115,9 +118,13 @@ class Finish:
         self._put_in_place()
         return iter(())
 
-    def _classifier(self) -> dict[str, str]:
-        version = self._asked().get("classifier")
-        return {"classifier": str(version)} if version else {}
+    def _read_with(self) -> dict[str, str]:
+        """Return the versions of the classifier, and of the sources that duplicates were sought in."""
+        return {
+            key: str(version)
+            for key, version in self._asked().items()
+            if version and (key == "classifier" or key.startswith("against "))
+        }
 
     def _rows(self, counts: RankCounts, paths: list[Path]) -> RowCounts | None:
         """Return the counts of the rows; None for plain text."""

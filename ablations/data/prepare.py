@@ -23,6 +23,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ablations.data.against import in_order, other_versions
 from ablations.data.catalogue import (
     HubOrigin,
     SourceSpec,
@@ -117,7 +118,7 @@ def prepare(
     made = _tokenizer(sources, tokenizer, data_dir, from_mirror, force=force, tell=tell)
     shared: dict[str, Any] = {"tokenizer": made, "data_dir": data_dir, "mirror": from_mirror}
     shared["overlap_tasks"] = tuple(overlap_tasks)
-    works = [Work(name=name, spec=spec, **shared) for name, spec in sources.items()]
+    works = in_order({name: Work(name=name, spec=spec, **shared) for name, spec in sources.items()})
     standing = {work.name: None if force else _standing(work) for work in works}
     todo = [work for work in works if standing[work.name] is None]
     expected = {
@@ -184,7 +185,7 @@ def _standing(work: Work) -> StoreManifest | None:
         return None
     manifest = TokenStore.open(work.folder).manifest
     anew = "prepare with prepare.force=true to replace it"
-    problems = []
+    problems = other_versions(work, manifest)
     if manifest.tokenizer_hash != work.tokenizer.hash:
         problems.append(
             Problem(str(work.folder), "made with another tokenizer of the same name", do=anew)
