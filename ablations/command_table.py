@@ -71,6 +71,7 @@ COMMANDS: dict[str, Command] = {
         (
             "sources=[wiki] documents=500 out=ratings.jsonl",
             "sources=[wiki,chat] documents=200 seed=1 out=more.jsonl",
+            "sources=[math_levels] own_scores=true documents=3000 out=levels.jsonl",
             "out=ratings.jsonl",
         ),
         (("", "ablations.config.options:AnnotateOptions"),),

@@ -10,13 +10,13 @@ from typing import Any
 
 from ablations.config.options import AnnotateOptions
 from ablations.config.schema import validate
-from ablations.errors import ConfigError, Problem
+from ablations.errors import ConfigError, DataError, Problem
 
 __all__ = ["main"]
 
 
 def main(config: Mapping[str, Any]) -> int:
-    """Write documents without scores to ``out``; where the file exists, print what it holds."""
+    """Write documents to ``out``, to be rated; where the file exists, print what it holds."""
     options = validate(
         AnnotateOptions, {k: v for k, v in config.items() if k not in ("config_dirs", "hydra")}
     )
@@ -31,7 +31,10 @@ def main(config: Mapping[str, Any]) -> int:
 
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    print(f"{out}: {len(rows)} documents; write a score from 0 to 5 into each row, then")
+    if options.own_scores:
+        print(f"{out}: {len(rows)} documents with the scores of their sources; next:")
+    else:
+        print(f"{out}: {len(rows)} documents; write a score from 0 to 5 into each row, then")
     print(f"  ablate classify annotations={out}")
     return 0
 
@@ -47,7 +50,19 @@ def _drawn(config: Mapping[str, Any], options: AnnotateOptions) -> Any:
         drawn = sample_documents(name, spec, place, count=options.documents, seed=options.seed)
         for text in drawn:
             shown = text.text[: options.characters]
-            yield {"source": name, "id": text.id, "text": shown, "language": None, "score": None}
+            score = text.score if options.own_scores else None
+            if options.own_scores and score is None:
+                raise DataError(_no_label(name, text.id))
+            yield {"source": name, "id": text.id, "text": shown, "language": None, "score": score}
+
+
+def _no_label(source: str, document: str) -> Problem:
+    return Problem(
+        "own_scores",
+        f"the source {source!r} has a document without a score",
+        found=document,
+        do=f"set source.{source}.score_column, or leave own_scores out and rate the documents",
+    )
 
 
 def _print_ratings(out: Path, config: Mapping[str, Any], options: AnnotateOptions) -> None:

@@ -107,6 +107,8 @@ class AnnotateOptions:
     """Documents of each source."""
     characters: Limit = 4000
     """Characters shown of each document, from its beginning."""
+    own_scores: bool = False
+    """Write the scores that the source itself has (``score_column``, 0 to 5), as ratings by people."""
     seed: Seed = 0
     """Seed of the draw."""
     out: str = "annotations.jsonl"

