@@ -165,14 +165,31 @@ def test_the_caps_of_a_search_hold_at_its_highest_threshold(
 def test_the_plan_of_a_study_shows_each_threshold(ablate: Ablate) -> None:
     answer = ablate("plan", "-m", "experiment=stack_edu_thresholds")
     assert answer.code == 0
-    rows = [line.split("│")[1:-1] for line in answer.out.splitlines() if line.count("│") == 6]
+    rows = [line.split("│")[1:-1] for line in answer.out.splitlines() if line.count("│") == 8]
     cells = [[cell.strip() for cell in row] for row in rows]
     languages = [row[0] for row in cells if row[0].startswith("starcoder2data_")]
     assert len(languages) == 15
     python = cells[[row[0] for row in cells].index("starcoder2data_python") :][:4]
-    assert [row[1] for row in python] == ["1", "2", "3", "4"]
+    assert [row[3] for row in python] == ["1", "2", "3", "4"]
+    # 50.6B tokens of two bytes; 8.3% of the 200B tokens that a run of 3,223 dollars trains on.
+    assert python[0][1:3] == ["101 GB", "$269"]
+    assert python[1][:3] == ["", "", ""]
     # Stack-Edu has 21.8B tokens of Python, and 60% of 200B tokens are read in proportion to its languages.
-    assert python[2][2:] == ["21.8B", "16.68B", "0.77"]
+    assert python[2][4:] == ["21.8B", "16.68B", "0.77"]
+
+
+def test_a_plan_shows_the_store_of_a_source_once(ablate: Ablate) -> None:
+    answer = ablate("plan", "experiment=stack_edu_thresholds")
+    assert answer.code == 0
+    _, _, after = answer.out.partition("`ablate prepare` will make")
+    table, _, _ = after.partition("the run")
+    rows = [line.split("│")[1:-1] for line in table.splitlines() if line.count("│") == 9]
+    cells = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    languages = [name for name in cells if name.startswith("starcoder2data_")]
+    assert len(languages) == 15
+    assert not any("-b" in name for name in cells)
+    # Every bucket is in the store, also those below the threshold.
+    assert cells["starcoder2data_python"][2:5] == ["50.6B", "153 GB", "101 GB"]
 
 
 @pytest.mark.parametrize("name", ["fineweb_edu_threshold", "finemath_vs_owm", "demo_quality"])

@@ -102,7 +102,11 @@ def show(
     out.print(_stages(plan, counted_in(run)))
     out.print(_sources(run, plan))
     if plan.to_prepare:
-        out.print(preparation(plan.to_prepare, prepare or PrepareOptions(), Path(run.data_dir)))
+        # Imported here: the plan of prepared sources reads no text.
+        from ablations.data.expected import whole_stores
+
+        stores = whole_stores(run.source, plan.to_prepare)
+        out.print(preparation(stores, prepare or PrepareOptions(), Path(run.data_dir)))
     out.print(_totals(run, plan))
 
 

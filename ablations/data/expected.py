@@ -28,7 +28,14 @@ from ablations.data.tokenizer import TokenizerSpec, tokenizer_file
 from ablations.errors import AblationError
 from ablations.files import read_json
 
-__all__ = ["SAMPLE_BYTES", "Expected", "bytes_per_token", "expected_of", "expected_stores"]
+__all__ = [
+    "SAMPLE_BYTES",
+    "Expected",
+    "bytes_per_token",
+    "expected_of",
+    "expected_stores",
+    "whole_stores",
+]
 
 SAMPLE_BYTES = 2_000_000
 
@@ -119,6 +126,24 @@ def expected_stores(
         expected = expected_of(whole, tokenizer, data_dir, mirror=mirror, vocab_size=vocab_size)
         share = spec.tokens_available / whole.tokens_available
         found[name] = expected.part(share) if spec.part else expected
+    return found
+
+
+def whole_stores(
+    sources: Mapping[str, SourceSpec], parts: Mapping[str, Expected]
+) -> dict[str, Expected]:
+    """Return what preparing each source gives, for parts as :func:`expected_stores` returns them.
+
+    Buckets are cut from one store: they are downloaded, tokenised and stored together.
+    """
+    found: dict[str, Expected] = {}
+    for name, expected in parts.items():
+        part = sources[name].part
+        if part is None:
+            found[name] = expected
+        elif part.of not in found:
+            share = sources[name].tokens_available / sources[part.of].tokens_available
+            found[part.of] = expected.part(1.0 / share)
     return found
 
 

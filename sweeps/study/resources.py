@@ -78,7 +78,10 @@ def resources_of(
         outside=_outside(space, plan, _longer(run.schedule, possible)),
     )
     cost = {
-        "tokens": float(plan.schedule.total_tokens),
+        # A warm start pays for the steps after its checkpoint alone, as its FLOPs do.
+        "tokens": float(
+            plan.schedule.total_tokens - plan.first_step * plan.schedule.tokens_per_step
+        ),
         "flops": plan.flops,
         "gpu_hours": plan.cost.device_hours,
     }
