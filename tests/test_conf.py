@@ -68,7 +68,7 @@ def test_every_experiment_is_what_a_command_accepts(name: str) -> None:
 def _begins_from(name: str) -> tuple[str, str, int] | None:
     """Study, run and step of the checkpoint that an experiment begins from, if it is a study's."""
     checkpoint = str(load(composed(f"experiment={name}")).warm_start.checkpoint)
-    found = re.fullmatch(r"runs/(\w+)/(\S+)/checkpoints/(\d+)", checkpoint)
+    found = re.fullmatch(r"runs/([^/]+)/([^/]+)/checkpoints/(\d+)", checkpoint)
     return (found[1], found[2], int(found[3])) if found else None
 
 
