@@ -149,9 +149,10 @@ def _loss(
     """
     tokens = micro_batch_size * training.sequence_length
     columns = model.vocab_size / execution.tp
-    if chunk_tokens is None or chunk_tokens >= tokens or execution.tp > 1:
+    whole = chunk_tokens is None or (chunk_tokens >= tokens and not execution.compile)
+    if chunk_tokens is None or whole or execution.tp > 1:
         return int(12 * tokens * columns)
-    chunk = logits_bytes(model, execution, chunk_tokens)
+    chunk = logits_bytes(model, execution, min(chunk_tokens, tokens))
     return int(chunk + 6 * columns * model.hidden_size)
 
 

@@ -77,6 +77,13 @@ def test_recompute_and_chunks_shrink_what_is_kept() -> None:
     assert estimate(chunk=10_000).loss == whole.loss
 
 
+def test_a_compiled_loss_keeps_its_only_chunk_in_fewer_copies() -> None:
+    whole = estimate(chunk=10_000)
+    compiled = estimate(chunk=10_000, compile=True)
+    output_matrix = 6 * TINY.vocab_size * TINY.hidden_size
+    assert (compiled.loss - output_matrix) * 12 == 8 * whole.loss
+
+
 def test_a_pipeline_keeps_the_micro_batches_in_flight() -> None:
     deep = replace(TINY, num_hidden_layers=32)
     one, ahead = estimate(deep).activations, estimate(deep, pp=2).activations
