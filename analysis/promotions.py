@@ -35,6 +35,8 @@ class PromotionSummary:
     """Gates that were overridden."""
     outcome: str
     """Score of the full run against its prediction; empty if they were not compared."""
+    after: Sequence[str] = ()
+    """Studies whose picks are trained after the full run, in order."""
 
 
 def promotions(folder: Path) -> list[PromotionSummary]:
@@ -67,6 +69,7 @@ def _summary(record: Mapping[str, Any], comparison: Any) -> PromotionSummary:
         cost=cost_words(record["cost"]),
         overridden=[gate["name"].replace("_", " ") for gate in record["gates"] if gate["override"]],
         outcome=_outcome(comparison) if isinstance(comparison, Mapping) else "",
+        after=[str(stage["study"]) for stage in record.get("after") or ()],
     )
 
 

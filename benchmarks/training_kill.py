@@ -1,6 +1,6 @@
 """kill -9 at random moments, checkpoint writes included: is anything of the run different?
 
-    python benchmarks/training_kill.py [--kills 25] [--seed 0]
+    python benchmarks/training_kill.py [--kills 25] [--seed 0] [--method sft]
 
 One run is left alone. The other is killed, worker after worker, at moments drawn at random: some
 time after its worker began or wrote its first to third checkpoint (half of them), or while the next
@@ -27,24 +27,63 @@ import torch
 
 from ablations.training.checkpoints import PARTIAL
 from ablations.training.export import read_weights
-from ablations.training.nanotron.nanotron_trainer import NanotronTrainer
+from ablations.training.method import MethodSpec
 from ablations.training.train_job import TrainJob
+from ablations.training.trainers import trainer_of
+from tests.oracles.chats import make_row_job, prepare_two_kinds, write_base_model
 from tests.oracles.jobs import kinds_of, losses_of, make_job
 from tests.oracles.stores import write_stores
 
-STEPS = 400
+STEPS = {"pretrain": 400, "sft": 200, "dpo": 200}
+
+
+def make_jobs(root: Path, method: str) -> list[TrainJob]:
+    """The same job twice: to be left alone, and to be killed."""
+    names, steps = ("undisturbed", "killed"), STEPS[method]
+    often = tuple(range(8, steps, 8))
+    if method == "pretrain":
+        stores = write_stores(root / "stores", vocab_size=64)
+        return [
+            make_job(root / name, stores, steps=steps, checkpoint_steps=often, peak_lr=3e-3)
+            for name in names
+        ]
+    rows, base = prepare_two_kinds(root / "data"), write_base_model(root / "base")
+    weights = {"pairs": 1.0} if method == "dpo" else None
+    return [
+        make_row_job(
+            root / name,
+            rows,
+            base,
+            weights=weights,
+            steps=steps,
+            method=MethodSpec(kind=method),  # type: ignore[arg-type]
+            checkpoint_steps=often,
+        )
+        for name in names
+    ]
+
+
+def weights_of(job: TrainJob) -> dict[str, torch.Tensor]:
+    """The weights of the last checkpoint."""
+    folder = job.checkpoints_dir / str(job.schedule.total_steps)
+    if not job.method.of_rows:
+        return read_weights(folder)
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
 
 
 def kill_worker(job: TrainJob, moments: random.Random, seen: dict[str, int]) -> None:
     """Kill this process's worker once, a few checkpoints into its work."""
     before, wanted = _events(job), moments.randint(1, 4)
+    last = job.checkpoints_dir / str(job.schedule.total_steps)
     while _events(job) < before + wanted:  # its start, and up to three checkpoints
-        if job.checkpoints_dir.joinpath(str(STEPS)).exists():
+        if last.exists():
             return
         time.sleep(0.001)
     if moments.random() < 0.5:
         while not (job.checkpoints_dir / PARTIAL).exists():
-            if job.checkpoints_dir.joinpath(str(STEPS)).exists():
+            if last.exists():
                 return
             time.sleep(0.0002)
         time.sleep(moments.uniform(0.0, 0.03))
@@ -66,22 +105,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--method", choices=list(STEPS), default="pretrain")
     arguments = parser.parse_args()
     moments = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        stores = write_stores(root / "stores", vocab_size=64)
-        jobs = [
-            make_job(
-                root / name,
-                stores,
-                steps=STEPS,
-                checkpoint_steps=tuple(range(8, STEPS, 8)),
-                peak_lr=3e-3,
-            )
-            for name in ("undisturbed", "killed")
-        ]
-        left_alone = NanotronTrainer().train(jobs[0])
+        jobs = make_jobs(Path(folder), arguments.method)
+        trainer = trainer_of(jobs[0].method)
+        left_alone = trainer.train(jobs[0])
         seen = {"kills": 0, "in a checkpoint write": 0}
         finished = False
         while seen["kills"] < arguments.kills and not finished:
@@ -89,10 +119,10 @@ def main() -> None:
                 target=kill_worker, args=(jobs[1], moments, seen), daemon=True
             )
             killer.start()
-            finished = NanotronTrainer().train(jobs[1]).status == "done"
+            finished = trainer.train(jobs[1]).status == "done"
             killer.join(timeout=3)
-        outcome = NanotronTrainer().train(jobs[1])
-        weights = [read_weights(job.checkpoints_dir / str(STEPS)) for job in jobs]
+        outcome = trainer.train(jobs[1])
+        weights = [weights_of(job) for job in jobs]
         resumed = kinds_of(jobs[1]).count("resume")
         equal = {
             "losses": losses_of(jobs[0]) == losses_of(jobs[1]),

@@ -21,6 +21,7 @@ from ablations.yaml_files import read_yaml
 from analysis.figures.theme import number
 from analysis.frames import Frames, finals
 from analysis.records import read_json_or_none
+from analysis.report.post_training import after_section, stage_scores
 from analysis.report.summaries import EFFECTS
 from sweeps.promotion.schedule_text import learning_rate_sentence, schedule_rows
 
@@ -51,12 +52,14 @@ def model_card(promotion: Path, runs_dir: Path | None = None) -> str:
     overrides = _yaml(conf / "experiment" / "promoted.yaml").get("source") or {}
     sources = {name: _source(name, overrides.get(name) or {}) for name in record["sources"]}
     model, training = (_yaml(conf / group / "promoted.yaml") for group in ("model", "training"))
+    table = _full_scores(str(record["name"]), runs_dir)
     lines = [
         *_front_matter(record, sources),
         *_summary(record),
         *_model(record, model, training),
         *_data(record, sources),
-        *_scores(record, runs_dir),
+        *_scores(record, table),
+        *after_section(record, {} if table is None else stage_scores(table)),
         *_limits(record),
     ]
     return "\n".join(lines) + "\n"
@@ -156,10 +159,12 @@ def _data(record: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]) -
     yield ""
 
 
-def _scores(record: Mapping[str, Any], runs_dir: Path | None) -> Iterator[str]:
+def _scores(record: Mapping[str, Any], table: Any) -> Iterator[str]:
     yield "## Evaluation"
     yield ""
-    table = _full_scores(str(record["name"]), runs_dir)
+    if table is not None:  # the stages after the full run are runs of the same study
+        later = [str(stage["name"]) for stage in record.get("after") or ()]
+        table = table[~table["trial"].astype("str").isin(later)]
     if table is None or table.empty:
         yield "The full run has not been scored yet."
     else:
@@ -185,7 +190,7 @@ def _scores(record: Mapping[str, Any], runs_dir: Path | None) -> Iterator[str]:
 
 
 def _full_scores(name: str, runs_dir: Path | None) -> Any:
-    """Return the scores of the last checkpoint of the full run; None if it was not run."""
+    """Return the scores of the last checkpoints of a full run and the stages after it; None without any."""
     if runs_dir is None:
         return None
     try:
@@ -197,7 +202,13 @@ def _full_scores(name: str, runs_dir: Path | None) -> Any:
 def _limits(record: Mapping[str, Any]) -> Iterator[str]:
     yield "## Limits"
     yield ""
-    yield "- A base model: not aligned, not instruction-tuned, and it can repeat text of its sources."
+    if record.get("after"):
+        yield "- The full run is a base model; the stages after it were tuned for their held-out rows alone."
+        yield "- It can repeat text of its sources."
+    else:
+        yield (
+            "- A base model: not aligned, not instruction-tuned, and it can repeat text of its sources."
+        )
     yield "- The mixture was chosen on smaller proxies; its effect at this size is an extrapolation."
     for caveat in record["verdict"]["caveats"]:
         yield f"- {escaped(caveat)}"

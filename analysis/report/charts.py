@@ -14,6 +14,7 @@ from analysis.records import RunFiles
 from analysis.report.chart import Chart
 from analysis.report.content import ReportContent
 from analysis.report.lead_charts import lead_charts
+from analysis.report.post_training import counted_words, in_samples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,13 +25,14 @@ __all__ = ["charts", "shown_trials"]
 
 def charts(content: ReportContent) -> list[Chart]:
     """Return the figures of a report, in order."""
-    return [
+    found = [
         *lead_charts(content),
         *_task_charts(content),
         *_learning_charts(content),
         *_data_charts(content),
         *_decision_charts(content),
     ]
+    return [in_samples(chart, content.counted) for chart in found]
 
 
 def _better(content: ReportContent) -> dict[str, bool]:
@@ -185,11 +187,12 @@ def _timeline(run: RunFiles) -> go.Figure | None:
 
     config: Mapping[str, Any] = run.manifest.get("config") or {}
     training = config.get("training") or {}
+    of_rows = (config.get("method") or {}).get("kind") in counted_words
     try:
         spec = validate(ScheduleSpec, config.get("schedule") or {})
         schedule = spec.build(
             validate(MixtureSpec, config.get("mixture") or {}),
-            sequence_length=int(training["sequence_length"]),
+            sequence_length=1 if of_rows else int(training["sequence_length"]),
             batch_size=int(training["batch_size"]),
         )
         rate = spec.lr.build(peak=float(training["peak_lr"]), schedule=schedule)

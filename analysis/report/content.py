@@ -24,6 +24,7 @@ from analysis.frames import Frames
 from analysis.frames.config_columns import varied_parameters
 from analysis.frames.views import searched_stage
 from analysis.promotions import PromotionSummary, promotions
+from analysis.report.post_training import counted_words
 from analysis.score_fit import QUICK_FAMILIES, ScoreFit, fit_score
 from analysis.study_files import (
     LoadedVerdict,
@@ -82,10 +83,13 @@ class ReportContent:
     @cached_property
     def counted(self) -> str:
         """Return what the runs' budgets count: tokens, or the samples of a post-training."""
-        configs = [run.manifest.get("config") or {} for run in self.frames.files]
-        kinds = {(config.get("method") or {}).get("kind") for config in configs}
-        words = {"sft": "conversations", "dpo": "pairs"}
-        return words.get(str(kinds.pop()), "tokens") if len(kinds) == 1 else "tokens"
+        kinds = {(config.get("method") or {}).get("kind") for config in self.configs}
+        return counted_words.get(str(kinds.pop()), "tokens") if len(kinds) == 1 else "tokens"
+
+    @property
+    def configs(self) -> list[Mapping[str, Any]]:
+        """Return the config of each run."""
+        return [run.manifest.get("config") or {} for run in self.frames.files]
 
     @cached_property
     def judged(self) -> pd.DataFrame:
@@ -177,7 +181,7 @@ def gather_report(
         promoted=tuple(
             one
             for one in (promotions(promotions_dir) if promotions_dir is not None else ())
-            if one.study == study
+            if study in (one.study, *one.after)
         ),
         reused=tuple(_reused(Path(runs_dir) / study)),
     )

@@ -146,6 +146,10 @@ def _tasks(verdict: Verdict) -> Fact:
 def _next(content: ReportContent) -> Iterator[Fact]:
     """Yield the promotions, or what is to be done next."""
     for one in content.promoted:
+        if content.study in one.after:
+            line = f"a stage of promotion {one.name}, {one.day} by {one.by}"
+            yield Fact(name="Promoted", value=f"after {one.full}", lines=(line,))
+            continue
         lines = [f"{one.candidate}, {one.day} by {one.by}; {one.cost} (estimate)"]
         if one.overridden:
             lines.append(f"overridden gates: {', '.join(one.overridden)}")

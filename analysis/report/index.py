@@ -107,7 +107,8 @@ def _row(
             f"{one.full}, {one.day}" + (f". {one.outcome}" if one.outcome else "")
             for one in made
             if one.study == study
-        ],
+        ]
+        + [f"after {one.full}, {one.day}" for one in made if study in one.after],
     )
 
 

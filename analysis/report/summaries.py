@@ -10,6 +10,7 @@ from analysis.direction import minimised
 from analysis.figures.theme import number
 from analysis.report.content import ReportContent
 from analysis.report.facts import cost_value, percent
+from analysis.report.post_training import method_sentence
 from analysis.score_fit import LEVEL
 
 if TYPE_CHECKING:
@@ -173,6 +174,8 @@ def evidence(content: ReportContent) -> Iterator[str]:
     counts = content.counts
     runs = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
     yield f"{len(content.frames.trials)} trials, {sum(counts.values())} runs ({runs})."
+    if (trained := method_sentence(content.configs)) is not None:
+        yield trained
     yield from content.reused
     yield f"The score is {content.score}."
     if content.seed_sd == content.seed_sd:
@@ -280,4 +283,8 @@ def cost(content: ReportContent) -> Iterator[str]:
         f"{int(frame['tokens'].fillna(0).sum()):,} {content.counted} trained on."
     )
     for one in content.promoted:
-        yield f"The full run {one.full} of promotion {one.name}: {one.cost}, an estimate."
+        if content.study not in one.after:
+            yield f"The full run {one.full} of promotion {one.name}: {one.cost}, an estimate."
+        if one.after:
+            steps = ", then ".join(f"the pick of study {study}" for study in one.after)
+            yield f"Promotion {one.name} goes on after its full run {one.full}: {steps}."

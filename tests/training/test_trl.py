@@ -142,30 +142,55 @@ def test_an_execution_that_trl_cannot_do_is_named_with_the_setting_that_helps(
     assert do in problem.do
 
 
+class Killed(Exception):  # noqa: N818 - a signal of the test, not an error
+    """The caller's end, which kills its worker."""
+
+
+def killed_after(job: TrainJob, step: int) -> bool:
+    """Train until the row of a step was written, and kill the worker there, or while it goes on."""
+
+    def kill(row: StepRow) -> None:
+        if row.step >= step:
+            raise Killed
+
+    try:
+        trained(job, kill)
+    except Killed:
+        return True
+    return False
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
-def test_a_run_that_is_killed_ten_times_ends_with_the_same_bits(
+def test_a_run_that_is_killed_at_ten_moments_ends_with_the_same_bits(
+    stores: dict[str, Path], base: Path, tmp_path: Path, kind: str
+) -> None:
+    values: dict[str, Any] = {"steps": 12, "recovery_interval_steps": 3}
+    if kind == "dpo":
+        values |= {"weights": PAIRS, "method": DPO}
+    whole = make_row_job(tmp_path / "whole", stores, base, **values)
+    assert trained(whole).status == "done"
+    for step in range(1, 11):
+        job = make_row_job(tmp_path / f"killed_{step}", stores, base, **values)
+        assert killed_after(job, step)
+        assert not (job.checkpoints_dir / "12").exists()
+        assert trained(job).status == "done"
+        assert weights_of(job, 12) == weights_of(whole, 12), step
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
     finished: dict[str, TrainJob], tmp_path: Path, kind: str
 ) -> None:
     job = replace(
         finished[kind],
         directory=tmp_path / "killed",
-        training=replace(finished[kind].training, recovery_interval_steps=2),
+        training=replace(finished[kind].training, recovery_interval_steps=1),
     )
     job.directory.mkdir()
-    for moment in range(10):
-        seen: list[int] = []
-
-        def kill(row: StepRow, after: int = moment, seen: list[int] = seen) -> None:
-            seen.append(row.step)
-            if len(seen) > after % 3:
-                raise KeyboardInterrupt  # the caller's end kills the worker
-
-        try:
-            if trained(job, kill).status == "done":
-                break
-        except KeyboardInterrupt:
-            continue
+    kills = [killed_after(job, step) for step in range(1, 8)]
+    assert sum(kills) >= 6
     assert trained(job).status == "done"
     assert weights_of(job) == weights_of(finished[kind])
 
