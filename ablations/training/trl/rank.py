@@ -181,7 +181,7 @@ def _arguments(job: TrainJob, part: Round, cut: MicroBatching) -> Any:
         "seed": job.seed,
         "use_cpu": not cuda,
         "bf16": training.dtype == "bfloat16",
-        "gradient_checkpointing": job.execution.recompute,
+        "activation_checkpointing": job.execution.recompute,
         "max_length": None,
         "train_sampling_strategy": "sequential",
         "remove_unused_columns": False,
