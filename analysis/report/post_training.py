@@ -38,7 +38,8 @@ def method_sentence(configs: list[Mapping[str, Any]]) -> str | None:
         if len(values) > 1:
             return f"several values of {key}"
         value = values.pop()
-        return form.format((words or {}).get(value, value))
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        return form.format((words or {}).get(text, text))
 
     starts = {(config.get("warm_start") or {}).get("checkpoint") for config in configs}
     begin = f" from {starts.pop()}" if len(starts) == 1 else " from several models"
