@@ -22,6 +22,7 @@ from filelock import FileLock
 from ablations.data import prepare as module
 from ablations.data import verified
 from ablations.data.catalogue import FilesOrigin, HubOrigin, SourceSpec
+from ablations.data.duplicates_spec import DuplicatesSpec
 from ablations.data.manifest import StoreManifest, store_folder
 from ablations.data.prepare import Prepared, Progress, SlurmSpec, prepare
 from ablations.data.readers import heldout
@@ -421,8 +422,12 @@ SRUN = '#!/bin/bash\nwhile [[ $1 == -* ]]; do [[ $1 == -n ]] && shift; shift; do
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("duplicates", [None, DuplicatesSpec(kind="near")])
 def test_slurm_jobs_make_the_same_store(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Made,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    duplicates: DuplicatesSpec | None,
 ) -> None:
     commands = tmp_path / "bin"
     commands.mkdir()
@@ -438,11 +443,20 @@ def test_slurm_jobs_make_the_same_store(
     monkeypatch.setenv("SLURM_FAKE", str(tmp_path))
     data = tmp_path / "data"
     shutil.copytree(made.data / "tokenizers", data / "tokenizers")
-    spec = source(made.texts, shards=2)
+    spec = source(made.texts, shards=2, duplicates=duplicates)
     slurm = SlurmSpec(partition="cpu", sbatch_args={"account": "us"})
     (submitted,) = prepare({"talk": spec}, TOKENIZER, data, slurm=slurm, workers=2)
     assert submitted.manifest is None
-    assert TokenStore.open(submitted.folder, full=True).num_tokens == manifest(made.store).tokens
-    assert "afterok:1" in (tmp_path / "calls").read_text()
+    found = TokenStore.open(submitted.folder, full=True)
+    if duplicates is None:
+        assert found.num_tokens == manifest(made.store).tokens
+    # Each job waits for the one before it: the search for duplicates has three.
+    waits = (tmp_path / "calls").read_text().count("afterok:")
+    assert waits == (1 if duplicates is None else 4)
     (again,) = prepare({"talk": spec}, TOKENIZER, data)
     assert again.skipped
+    (here,) = prepare({"here": spec}, TOKENIZER, data)
+    assert [file.sha256 for file in found.manifest.files] == [
+        file.sha256 for file in manifest(here).files
+    ]
+    assert found.manifest.dropped == manifest(here).dropped
