@@ -10,6 +10,9 @@ from ablations.errors import ConfigError, Problem
 
 __all__ = ["DuplicatesSpec"]
 
+_HASH_BYTES, _NUMBER_BYTES = 8, 4
+"""Of a hash, and of a document's number in datatrove's signatures."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicatesSpec:
@@ -40,6 +43,12 @@ class DuplicatesSpec:
     def __post_init__(self) -> None:
         if problems := list(self._problems()):
             raise ConfigError(problems)
+
+    @property
+    def document_bytes(self) -> int:
+        """Return the disk that a document takes while duplicates are sought."""
+        signature = self.bands * (_HASH_BYTES * self.band_hashes + _NUMBER_BYTES)
+        return 2 * _HASH_BYTES + (signature if self.kind == "near" else 0)
 
     def _problems(self) -> Iterator[Problem]:
         for key in ("words", "bands", "band_hashes"):

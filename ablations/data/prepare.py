@@ -49,6 +49,8 @@ __all__ = ["Prepared", "Progress", "SlurmSpec", "prepare"]
 _POLL_SECONDS = 0.5
 _BYTES_A_TOKEN = 2.0
 """Text bytes a token stands for, at least: the estimate of the disk must not be too low."""
+_DOCUMENT_BYTES = 2_000.0
+"""Bytes of a document where nothing tells its number, at most about."""
 _DISK_RESERVE_BYTES = 200_000_000
 
 
@@ -254,14 +256,15 @@ def needed_bytes(spec: SourceSpec, expected: Expected, token_bytes: int) -> int:
 
     Text that was not looked at counts with two bytes a token, so that the estimate is not too low.
     """
+    documents = expected.documents or expected.text_bytes / _DOCUMENT_BYTES
+    sought = int(documents * spec.duplicates.document_bytes) if spec.duplicates else 0
     if expected.basis != "published size":
-        return int(expected.peak_bytes)
+        return int(expected.peak_bytes) + sought
     most = [spec.tokens_available]
     if spec.max_bytes is not None:
         most.append(int(spec.max_bytes / _BYTES_A_TOKEN))
-    return max(
-        int(expected.peak_bytes), int(min(most) * (2 * token_bytes + 4 * spec.heldout_share))
-    )
+    stored = int(min(most) * (2 * token_bytes + 4 * spec.heldout_share))
+    return max(int(expected.peak_bytes), stored) + sought
 
 
 def _prepare_one(

@@ -17,8 +17,9 @@ from ablations.data.catalogue import FilesOrigin, SourceSpec
 from ablations.data.contamination import store_texts
 from ablations.data.duplicates import marks_of
 from ablations.data.duplicates_spec import DuplicatesSpec
+from ablations.data.expected import expected_of
 from ablations.data.manifest import StoreManifest
-from ablations.data.prepare import prepare
+from ablations.data.prepare import needed_bytes, prepare
 from ablations.data.synthetic import documents
 from ablations.data.tokenizer import TokenizerSpec
 from ablations.errors import ConfigError, DataError
@@ -215,6 +216,19 @@ def test_text_that_changed_between_the_readings_is_refused(
     monkeypatch.setattr(module.MarkDuplicates, "run", changed)
     with pytest.raises(DataError, match="changed while its duplicates were sought"):
         made(tmp_path, {"web": spec})
+
+
+def test_the_disk_of_the_search_is_counted_before_it_begins(tmp_path: Path) -> None:
+    write_rows(tmp_path / "web/a.jsonl", passages(100))
+    plain = source(tmp_path, "web")
+    expected = expected_of(plain, TOKENIZER, tmp_path)
+    assert expected.documents == 100
+    least = needed_bytes(plain, expected, 2)
+    exact = replace(plain, duplicates=DuplicatesSpec())
+    assert needed_bytes(exact, expected, 2) == least + 100 * 16
+    # 14 bands of 8 hashes and a number.
+    near = replace(plain, duplicates=NEAR)
+    assert needed_bytes(near, expected, 2) == least + 100 * (16 + 14 * 68)
 
 
 def test_numbers_count_where_they_are_asked_to(tmp_path: Path) -> None:
