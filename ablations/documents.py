@@ -25,13 +25,13 @@ __all__ = ["Answer", "ErrorDocument", "ProblemDocument", "document_text", "only_
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a command answers for a program."""
+    """Answer of a command for a program."""
 
     result: Any = None
     """A dataclass, as the command's schema describes it; None if there is none."""
     exit_code: int = 0
     error: AblationError | None = None
-    """What is wrong; a plan that breaks a rule has a result too."""
+    """Problems found; a plan that breaks a rule has a result too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +47,12 @@ class ProblemDocument:
     allowed: str | None
     """Accepted values."""
     do: str | None
-    """What to try next."""
+    """Advice: the command or setting to try next."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorDocument:
-    """Why a command did not do all that it was asked."""
+    """Reason for which a command did not do all that it was asked."""
 
     kind: Literal["request", "work"]
     """request = the command or a config is wrong (exit code 2); work = the work failed (exit code 1)."""

@@ -35,7 +35,7 @@ class Cost:
     """Time and price of a training on devices."""
 
     device: str
-    """What one device is."""
+    """Name of one device."""
     devices: int
     """Number of devices."""
     device_hours: float

@@ -37,7 +37,7 @@ LIMIT_BYTES = 60_000_000
 NAME = "ablations-gpu"
 
 LISTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
-"""Which packages come along, and what of them does not; gpu_bundle.toml gives the reasons."""
+"""Packages that come along, and their parts that do not; gpu_bundle.toml gives the reasons."""
 
 PACKAGES: list[str] = [name for group in LISTS["packages"].values() for name in group]
 MACHINE, NEVER_IMPORTED, OPTIONAL = (

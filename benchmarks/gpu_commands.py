@@ -20,7 +20,7 @@ from benchmarks.gpu_bench import Bench, within
 
 ROOT = Path(__file__).resolve().parents[1]
 PATHS = [str(ROOT), str(ROOT / "sweeps" / "plugins")]
-"""Where Python finds the platform and Hydra its plugins: they need not be installed."""
+"""Folders in which Python finds the platform and Hydra its plugins: they need not be installed."""
 
 STUDY = (
     *("experiment=synthetic", "schedule.total_tokens=16384", "training.sequence_length=64"),

@@ -47,7 +47,7 @@ NAMES: Mapping[str, str] = {
     "formula": "=HYPERLINK(canary)",
     "yaml tag": "!!python/object/apply:os.system [canary]",
 }
-"""What a name of somebody else's may be."""
+"""Values that a name of somebody else's may have."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Picture:
     files: dict[str, str]
     """Path → digest of what does not change from one time to the next."""
     twice: tuple[str, ...]
-    """What stands there more than once."""
+    """Entries that stand there more than once."""
 
 
 @dataclass

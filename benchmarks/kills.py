@@ -90,7 +90,7 @@ class Phase:
     share: float = 1.0
     """Of the kills, against the others': a long phase gets fewer."""
     ends: tuple[str, ...] = ()
-    """What a command that makes nothing twice prints where the killed one had made it."""
+    """Text that a command that makes nothing twice prints where the killed one had made it."""
 
 
 def _full_run(experiment: str) -> list[str]:

@@ -41,7 +41,7 @@ WARM = (
     *("lighteval.metrics.dynamic_metrics", "lighteval.models.abstract_model"),
     "lighteval.tasks.lighteval_task",
 )
-"""What children find imported: third parties alone."""
+"""Modules that children find imported: third parties alone."""
 
 TEST_SECONDS = 60.0
 """Longest a single test may take, on a busy machine too; those that are not slow take a few seconds."""

@@ -42,7 +42,7 @@ class Setting:
     runs: tuple[int, ...] = ()
     """Runs of each candidate where these differ; empty = ``seeds``."""
     effect: float = 0.0
-    """How much better candidate 1 is, in SDs of one run's score."""
+    """Advantage of candidate 1, in SDs of one run's score."""
     tasks: int = 2
     items: int = 100
     """Items of each task."""
@@ -53,7 +53,7 @@ class Setting:
     rest: float = 0.35
     """Noise of single answers in a run's score, in the same unit."""
     seed_effect: float = 0.5
-    """What a seed does to every candidate alike, in the same unit."""
+    """Effect of a seed on every candidate alike, in the same unit."""
     tails: Tails = "normal"
     """Distribution of the training noise; ``t3`` has 3 degrees of freedom, scaled to SD 1."""
     sds: tuple[float, ...] = ()
@@ -64,7 +64,7 @@ class Setting:
     """``fixed``: all get ``seeds`` runs. ``search``: one run each, two more of the baseline, judged
     on that. ``confirm``: the same, then ``seeds`` fresh ones of the best three and the baseline."""
     baseline: bool = True
-    """Whether there is a candidate to beat."""
+    """True if there is a candidate to beat."""
     checkpoints: int = 5
     correlation: float = 0.5
     """Between the noises of neighbouring checkpoints of a run."""

@@ -156,7 +156,7 @@ LIMIT, PREEMPT, CANCEL, RESTART = (
     "controller restarted",
 )
 AFTER = {LIMIT: 0.05, PREEMPT: 0.4, CANCEL: 0.4, RESTART: 0.2}
-"""How far a run must have come before; early where Slurm counts minutes and a run takes one."""
+"""Progress that a run must have made before; early where Slurm counts minutes and a run takes one."""
 
 
 @dataclass
@@ -165,7 +165,7 @@ class Disturber:
 
     cluster: Slurm
     folder: Path
-    """Where the study runs."""
+    """Folder in which the study runs."""
     study: str
     steps: int
     wanted: Sequence[str]

@@ -69,7 +69,7 @@ class RankMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceToPrepare:
-    """What preparing one source is expected to read, store and download."""
+    """Text expected to be read, stored and downloaded for one source."""
 
     name: str
     basis: str

@@ -1,4 +1,4 @@
-"""What preparations did, as a table: read, kept, held out, dropped and why, duplicates, replaced, lengths."""
+"""Results of preparations as a table: read, kept, held out, dropped by reason, duplicates, lengths."""
 
 from __future__ import annotations
 

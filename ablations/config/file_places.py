@@ -22,7 +22,7 @@ __all__ = ["default_place", "placed", "source_files"]
 
 @dataclass(frozen=True)
 class _Found:
-    """How far a key can be followed in a file."""
+    """Place in a file up to which a key can be followed."""
 
     depth: int
     """Number of keys of the config that were followed, those of the file's package counted."""

@@ -1,4 +1,4 @@
-"""What a config may hold, read from the dataclasses and the docstrings under their fields.
+"""Fields that a config may hold, read from the dataclasses and the docstrings under their fields.
 
 dataclass ──sections()──▶ Section(prefix, summary, options) ──▶ docs/config.md, ``ablate COMMAND --help``
 """
@@ -35,7 +35,7 @@ class Option:
     text: str
     """Explanation: the docstring under the field."""
     is_section: bool
-    """Whether its own keys are listed in a section of their own."""
+    """True if its own keys are listed in a section of their own."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Section:
     prefix: str
     """Key that they stand at; "" = the top of the config."""
     summary: str
-    """What they decide, in one sentence."""
+    """Their purpose, in one sentence."""
     options: tuple[Option, ...]
 
 

@@ -46,7 +46,7 @@ class CarryOut:
     """An experiment of many runs, which gives them out itself: ``kind`` is ``annealing`` or ``stagewise``;
     its other keys are in ``conf/experiment/*_arms.yaml``."""
     after: Mapping[str, Any] | None = None
-    """What looks at the finished run: ``kind`` is ``comparison``, with the folder of a promotion."""
+    """Check of the finished run: ``kind`` is ``comparison``, with the folder of a promotion."""
     price: PriceSpec = field(default_factory=PriceSpec)
     """Assumptions of the plan: what a GPU can do and costs. Not part of a run's identity."""
 

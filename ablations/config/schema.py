@@ -125,7 +125,7 @@ class RunConfig:
     execution: ExecutionSpec = field(default_factory=ExecutionSpec)
     """Device, ranks and memory; not part of the fingerprint."""
     method: MethodSpec = field(default_factory=MethodSpec)
-    """What is trained for: texts, conversations or preferences."""
+    """Aim of the training: texts, conversations or preferences."""
     evaluation: EvaluationSpec
     """Tasks and the score."""
     warm_start: WarmStartSpec = field(default_factory=WarmStartSpec)

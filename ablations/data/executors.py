@@ -79,7 +79,7 @@ class Work:
 
     @property
     def jobs(self) -> Path:
-        """Which ranks are done, and datatrove's logs."""
+        """Marks of the ranks that are done, and datatrove's logs."""
         return self.folder.with_name(f".{self.folder.name}.jobs")
 
     @property

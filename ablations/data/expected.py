@@ -1,4 +1,4 @@
-"""What preparing a source will read, store and download, before it is prepared.
+"""Estimate what preparing a source will read, store and download, before it is prepared.
 
 Local text (files, a mirror of the hub) is measured: read to its end where it is small, else a sample of
 2 MB, with the source's own filters and caps. Other text counts with the figures of the source's config
@@ -55,7 +55,7 @@ _HELDOUT_ROW_BYTES = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What preparing one source is expected to give."""
+    """Figures expected of preparing one source."""
 
     basis: str
     """``its text`` (read to its end), ``a sample of its text``, or ``published size``."""
@@ -91,7 +91,7 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sample:
-    """What was read of a local source."""
+    """Part of a local source that was read."""
 
     ended: bool
     """True if it was read to its end."""

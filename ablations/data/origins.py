@@ -106,7 +106,7 @@ class PackageOrigin:
     kind: Literal["package"]
     """package = packages of the Python registry."""
     corpus: Corpus
-    """Which reader of :mod:`ablations.data.demo.demo_sources` finds the text, or which one of
+    """Reader of :mod:`ablations.data.demo.demo_sources` that finds the text, or the one of
     :mod:`ablations.data.demo.demo_rows` finds the rows."""
     packages: tuple[PackagePin, ...]
     """The packages, each pinned."""
@@ -121,7 +121,7 @@ class SyntheticOrigin:
     kind: Literal["synthetic"]
     """synthetic = generated from a seed."""
     skill: Literal["facts", "arithmetic", "dialogue", "code", "junk"]
-    """What the text shows."""
+    """Skill that the text shows."""
     documents: Limit = 20_000
     """Number of documents."""
     seed: Seed = 0

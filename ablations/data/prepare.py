@@ -79,7 +79,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class _Told:
-    """Who is told of a source's preparation, and what it is expected to give."""
+    """Listener to a source's preparation, and the figures that are expected of it."""
 
     tell: Callable[[Progress], None]
     expected_tokens: int

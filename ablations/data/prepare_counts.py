@@ -1,4 +1,4 @@
-"""What a preparation counts: each rank's figures, and their sum for the manifest.
+"""Counts of a preparation: each rank's figures, and their sum for the manifest.
 
     .<source>.partial/counts/<rank>.json   counts of a rank; the file exists once the rank is through
     .<source>.partial/hashes/<rank>.npy    sorted 64-bit hashes of its documents' texts

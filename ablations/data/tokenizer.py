@@ -44,7 +44,7 @@ SMALLEST_VOCABULARY = 257
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerSpec:
-    """Which tokenizer, and how it is made."""
+    """A tokenizer, and the way it is made."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 

@@ -1,4 +1,4 @@
-"""What a repeat is worth: tokens that are read again, counted as fresh ones.
+"""Worth of a repeat: tokens that are read again, counted as fresh ones.
 
 Muennighoff et al. 2023 (Scaling Data-Constrained Language Models, arXiv 2305.16264, equation 5) count the
 tokens of a source of ``U`` tokens that is read in ``1 + R`` epochs as

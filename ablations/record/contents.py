@@ -25,7 +25,7 @@ class Contents:
     scores: Sequence[Mapping[str, Any]]
     """One row for each scored checkpoint, in order of steps; empty if they are damaged."""
     ailments: tuple[str, ...]
-    """What is damaged or lacking, one text for each file; empty if all is well."""
+    """Damaged or missing files, one text for each; empty if all is well."""
 
 
 def read_contents(record: RunRecord, *, judged: bool = False) -> Contents:

@@ -1,4 +1,4 @@
-"""What a run trains for: the next token of texts, the answers of conversations, or preferences.
+"""Aim of a run: the next token of texts, the answers of conversations, or preferences.
 
 pretrain   a sample is a window of a source's text
 sft        a sample is a conversation; loss on all its tokens, or on the answers alone

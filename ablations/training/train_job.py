@@ -59,7 +59,7 @@ class TrainJob:
     stop_step: int | None = None
     """Step after which the training pauses, one of ``checkpoint_steps``; None = it goes to its end."""
     method: MethodSpec = field(default_factory=MethodSpec)
-    """What is trained for; it decides the trainer."""
+    """Aim of the training; it decides the trainer."""
     start_model: str | None = None
     """Model that sft and dpo begin from: a transformers folder, a checkpoint of this platform, or the name
     of a model on the hub."""

@@ -11,7 +11,7 @@ __all__ = ["Trainer", "trainer_of"]
 
 
 class Trainer(Protocol):
-    """What trains a job."""
+    """Trainer of a job."""
 
     def train(
         self, job: TrainJob, watch: Watch | None = None, *, in_process: bool = False

@@ -1,4 +1,4 @@
-"""What every trainer does in the caller's process: tidy the run, begin a worker, pass on its rows.
+"""Steps of every trainer in the caller's process: tidy the run, begin a worker, pass on its rows.
 
 A trainer's worker module has ``train_rank((job, start))``, which returns a :class:`TrainOutcome`.
 """

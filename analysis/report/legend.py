@@ -53,9 +53,9 @@ class Mark:
     shape: str
     """SVG path in a box of 36 x 14 pixels; empty = a line alone."""
     line: bool = True
-    """Whether a line goes through the mark."""
+    """True if a line goes through the mark."""
     filled: bool = True
-    """Whether the shape is filled; otherwise it is an outline."""
+    """True if the shape is filled; otherwise it is an outline."""
     opacity: float = 1.0
 
 

@@ -87,7 +87,7 @@ class DiffOptions:
     a: str
     """A study, a run as ``study/trial-seed``, or the path of such a folder."""
     b: str
-    """What it is compared with: the same kinds."""
+    """Other side of the comparison: the same kinds."""
     runs_dir: str = "runs"
     """Folder of all studies."""
     verbose: bool = False

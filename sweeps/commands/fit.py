@@ -45,7 +45,7 @@ class FitResult:
     optimum: Mapping[str, float] | None
     """Source → weight; None without enough evidence."""
     reasons: tuple[str, ...]
-    """Why there is no optimum; empty if there is one."""
+    """Reason why there is no optimum; empty if there is one."""
     more_runs: int | None
     """Runs more that may settle it."""
     score: float

@@ -44,7 +44,7 @@ class PostStage:
     sentence: str
     """The verdict of its study."""
     config: RunConfig
-    """What is trained; its start is set when the promotion has its name."""
+    """Training of the stage; its start is set when the promotion has its name."""
     values: Mapping[str, Any]
     """The same as plain values, every default written out."""
 

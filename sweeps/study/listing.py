@@ -57,7 +57,7 @@ class ListedRun:
     finished: float | None = None
     """Seconds since the epoch."""
     reason: str | None = None
-    """Why it failed or is damaged, or where it paused."""
+    """Reason for its failure or damage, or the step at which it paused."""
 
 
 def listed_runs(

@@ -76,7 +76,7 @@ class Evidence:
     """Searched path → sources that no old run has read."""
     notes: Sequence[str]
     check: Mapping[str, Any] | None = None
-    """What the old runs are worth, measured on the design of this study; None before it has ended."""
+    """Worth of the old runs, measured on the design of this study; None before it has ended."""
 
     @property
     def used(self) -> bool:

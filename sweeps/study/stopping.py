@@ -35,7 +35,7 @@ _LOOKS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
-    """What was stopped, and what goes on."""
+    """Runs that were stopped, and those that go on."""
 
     driver: int | None
     """Process of the driver; None if none was running."""

@@ -41,7 +41,7 @@ class TrialRequest:
     point: Point
     name: str = ""
     pauses: bool = False
-    """Whether the trial's runs pause at the low rung."""
+    """True if the trial's runs pause at the low rung."""
 
 
 @dataclass(frozen=True, kw_only=True)

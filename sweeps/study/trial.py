@@ -55,7 +55,7 @@ class TrialSpec:
     rung: float | None = None
     """Trained tokens of the low rung of the study; None in a study without rungs."""
     pauses: bool = False
-    """Whether the trial's runs pause at the low rung, until the trial is continued."""
+    """True if the trial's runs pause at the low rung, until the trial is continued."""
 
     @property
     def trial(self) -> str:

@@ -57,7 +57,7 @@ class Side:
     name: str
     kind: Literal["run", "study"]
     what: str
-    """What its numbers are of: the run itself, or the pick of a study and its seeds."""
+    """Subject of its numbers: the run itself, or the pick of a study and its seeds."""
     config: Mapping[str, Any]
     weights: Mapping[str, float]
     """Source → weight."""

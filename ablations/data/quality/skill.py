@@ -68,7 +68,7 @@ class Evaluation:
     within_spearman: float
     """Mean rank correlation within sources, by their documents; 0 if none can be measured."""
     shuffled_spearman: float
-    """What 99.8% of annotations shuffled within each source stay below."""
+    """Value that 99.8% of annotations shuffled within each source stay below."""
     p_value: float
     """Share of shuffled annotations whose skill reaches ``within_spearman``."""
 

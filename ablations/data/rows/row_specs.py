@@ -1,4 +1,4 @@
-"""What a source of rows is: conversations, or pairs of a chosen and a rejected answer."""
+"""Kinds of a source of rows: conversations, or pairs of a chosen and a rejected answer."""
 
 from __future__ import annotations
 

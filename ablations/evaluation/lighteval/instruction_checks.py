@@ -1,4 +1,4 @@
-"""Whether a text follows its instructions (IFEval, arXiv 2311.07911), by lighteval's own checkers.
+"""Check whether a text follows its instructions (IFEval, arXiv 2311.07911), by lighteval's own checkers.
 
 Three of the 25 checkers recognise a language with langdetect, two divide text into words and sentences with
 nltk's punkt data. Neither is downloaded here: an item that needs what is not installed is refused, with the

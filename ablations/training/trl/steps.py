@@ -1,4 +1,4 @@
-"""What TRL's trainers do otherwise here: the learning rate, the log, checkpoints, divergence.
+"""Changes to TRL's trainers: the learning rate, the log, checkpoints, divergence.
 
 ``StepsOfARun`` is mixed into SFTTrainer and DPOTrainer::
 
