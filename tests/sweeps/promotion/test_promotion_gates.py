@@ -352,3 +352,15 @@ def test_a_pick_recorded_before_evidence_was_is_no_refusal(evidence: Evidence) -
     path = Path(evidence.config.runs_dir) / evidence.study / "pick.json"
     path.write_text(json.dumps({"trial": evidence.candidate.trial, "loss": 1.0}))
     assert judged(evidence)["surrogate_evidence"].state == "not run"
+
+
+def test_an_audit_must_cover_every_stage_unless_the_run_began_from_a_checkpoint(
+    study: MadeStudy,
+) -> None:
+    record = study.run("trial-0008", 0, PLAIN)
+    stored = record.audit()
+    assert stored is not None
+    assert audit_gaps(record, 1e-3) == []
+    record.write_audit({**stored, "stages": []})
+    (gap,) = audit_gaps(record, 1e-3)
+    assert "stages without an audit: " in gap
