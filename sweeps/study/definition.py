@@ -92,9 +92,10 @@ def _without_unused(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = dict(config)
     if (kept.get("method") or {}).get("kind") == "pretrain":
         del kept["method"]
-    evaluation = kept.get("evaluation")
-    if isinstance(evaluation, Mapping) and not evaluation.get("guards"):
-        kept["evaluation"] = {key: v for key, v in evaluation.items() if key != "guards"}
+    for section, added in (("evaluation", "guards"), ("training", "float8")):
+        values = kept.get(section)
+        if isinstance(values, Mapping) and not values.get(added):
+            kept[section] = {key: value for key, value in values.items() if key != added}
     return kept
 
 

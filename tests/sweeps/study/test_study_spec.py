@@ -9,6 +9,7 @@ import pytest
 from ablations.config.schema import validate
 from ablations.errors import ConfigError
 from sweeps.study.budget import affordable_trials
+from sweeps.study.definition import shared_config
 from sweeps.study.specs import BudgetSpec, ConfirmSpec, SearchSpec
 from sweeps.study.study_cost import estimate_cost
 from sweeps.study.sweep import read_request
@@ -112,3 +113,17 @@ def test_the_cost_confirms_no_more_than_the_budget_allows() -> None:
     cost = estimate_cost(search, builders.strategy(search), price, affordable)
     assert cost.total_runs == 10
     assert cost.runs["confirmation, at most"] == 3
+
+
+@pytest.mark.parametrize(
+    ("section", "added", "used"),
+    [("training", "float8", True), ("evaluation", "guards", ["wiki"])],
+)
+def test_an_option_that_came_later_changes_a_study_only_where_it_is_used(
+    section: str, added: str, used: Any
+) -> None:
+    before = {"training": {"peak_lr": 1e-3}, "evaluation": {"heldout": True}}
+    unused = {**before, section: {**before[section], added: type(used)()}}
+    asked = {**before, section: {**before[section], added: used}}
+    assert shared_config(unused, ()) == shared_config(before, ())
+    assert shared_config(asked, ())[section][added] == used
