@@ -84,7 +84,7 @@ def open_classifier(kind: Kind, folder: Path) -> Classifier:
         return _Transformers(str(folder / "model"))
     if kind == "topics":
         return TopicModel.read(folder)
-    return _FastText(folder / "model.bin") if kind == "fasttext" else _Linear.read(folder)
+    return _FastText.read(folder / "model.bin") if kind == "fasttext" else _Linear.read(folder)
 
 
 def _one_line(text: str) -> str:
@@ -95,15 +95,20 @@ def _one_line(text: str) -> str:
 class _FastText:
     """fastText's supervised model over the rounded scores."""
 
-    def __init__(self, file: Path) -> None:
-        import fasttext.FastText
-
-        # The class itself: `load_model` prints a warning.
-        self._model = fasttext.FastText._FastText(str(file))
+    def __init__(self, model: Any) -> None:
+        self._model = model
         self._predict = self._model.f.predict
         labels = self._model.labels
         self._levels = {label: float(label.removeprefix(_PREFIX)) for label in labels}
         self._count = len(labels)
+
+    @classmethod
+    def read(cls, file: Path) -> _FastText:
+        """Return the model that :meth:`save` wrote."""
+        import fasttext.FastText
+
+        # The class itself: `load_model` prints a warning.
+        return cls(fasttext.FastText._FastText(str(file)))
 
     def scores(self, texts: Sequence[str]) -> Scores:
         """Return the mean of the levels by their probability."""
@@ -144,10 +149,7 @@ def _train_fasttext(annotations: Sequence[Annotation], seed: int) -> _FastText:
         with lines.open("w", encoding="utf-8") as stream:
             for a in annotations:
                 stream.write(f"{_PREFIX}{round(a.score)} {_one_line(a.text)}\n")
-        model = _trained(lines, training_options(len(annotations), seed))
-        file = Path(scratch) / "model.bin"
-        model.save_model(str(file))
-        return _FastText(file)
+        return _FastText(_trained(lines, training_options(len(annotations), seed)))
 
 
 def _trained(lines: Path, options: dict[str, Any]) -> Any:
