@@ -10,12 +10,14 @@ end); the searched mixture fills the rest.
 
 from __future__ import annotations
 
+import fnmatch
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablations.config.schema import dump, validate
 from ablations.errors import ConfigError, Problem
+from ablations.evaluation.specs import HELDOUT_PREFIX
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.specs import MixtureSpec, ScheduleSpec
 from sweeps.promotion.specs import FullSpec
@@ -26,12 +28,14 @@ FrozenSchedule = dict[str, Any]
 """Plain values of a :class:`ScheduleSpec` in which every stage has its own weights."""
 
 
-def freeze(proxy: Mapping[str, Any], full: FullSpec) -> FrozenSchedule:
+def freeze(proxy: Mapping[str, Any], full: FullSpec, metrics: Sequence[str] = ()) -> FrozenSchedule:
     """Return the full run's schedule.
 
     Args:
         proxy: The resolved config of a run of the picked candidate.
         full: The full run.
+        metrics: Patterns of the metrics that the full run's score is made of. A source that the candidate
+            does not read stays with weight 0 if its held-out text is one of them.
 
     Raises:
         ConfigError: The added shares of a stage sum to more than the whole stage.
@@ -41,6 +45,7 @@ def freeze(proxy: Mapping[str, Any], full: FullSpec) -> FrozenSchedule:
     budgets = schedule.budgets()
     total = math.fsum(budgets.values())
     weights = {name: _weights(stage.weights, mixture) for name, stage in schedule.stages.items()}
+    scored = _scored_unread(mixture, schedule, weights, metrics)
     stages: dict[str, Any]
     if len(budgets) == 1 and full.stages is not None:
         (found,) = weights.values()
@@ -53,12 +58,31 @@ def freeze(proxy: Mapping[str, Any], full: FullSpec) -> FrozenSchedule:
             name: {"share": budget / total, "weights": weights[name]}
             for name, budget in budgets.items()
         }
+    first = next(iter(stages.values()))
+    first["weights"] |= {name: 0.0 for name in scored if name not in first["weights"]}
     return {
         "total_tokens": full.total_tokens,
         "stages": stages,
         "lr": dump(full.lr),
         "full_tokens": None,
     }
+
+
+def _scored_unread(
+    mixture: MixtureSpec,
+    schedule: ScheduleSpec,
+    read: Mapping[str, Mapping[str, float]],
+    metrics: Sequence[str],
+) -> list[str]:
+    """Return the sources of weight 0 whose held-out text the score needs."""
+    used = {name for weights in read.values() for name in weights}
+    named = [mixture.weights, *(stage.weights or {} for stage in schedule.stages.values())]
+    return [
+        name
+        for name in dict.fromkeys(name for weights in named for name in weights)
+        if name not in used
+        and any(fnmatch.fnmatchcase(f"{HELDOUT_PREFIX}{name}/bpb", one) for one in metrics)
+    ]
 
 
 def _weights(stage: Mapping[str, float] | None, mixture: MixtureSpec) -> dict[str, float]:

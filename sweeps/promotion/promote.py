@@ -147,7 +147,9 @@ def _baseline(
 def _full_values(plain: Mapping[str, Any], spec: PromotionSpec, run: RunRecord) -> dict[str, Any]:
     """Return the full run's plain config: the target's groups with the study's schedule."""
     proxy = run.manifest.config
-    schedule = freeze(proxy, spec.full)
+    score = (plain.get("evaluation") or {}).get("score") or {}
+    terms = (score.get("terms") or {}).values()
+    schedule = freeze(proxy, spec.full, [term["metrics"] for term in terms])
     first = next(iter(schedule["stages"].values()))
     mixture = {**proxy["mixture"], "weights": first["weights"], "normalize": False}
     mixture = with_law(mixture, run.path.parent)
