@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ from ablations.files import read_json
 
 STUDY = "demo_quality"
 TOKENIZER = "demo_bpe"
+BUCKETS = 3
+SEEDS = 3
+"""Seeds of the finalists."""
 
 
 def ablate(folder: Path, *words: str) -> float:
@@ -62,7 +66,7 @@ def spoiled_shares(folder: Path) -> list[float]:
         for text in read_source(load_source("demo_web"), place)
     }
     found = []
-    for bucket in range(4):
+    for bucket in range(BUCKETS):
         store = folder / "data" / TOKENIZER / "demo_web" / f"b{bucket}"
         sizes = {True: 0, False: 0}
         for _, text in store_texts(store, folder / "data/tokenizers"):
@@ -79,10 +83,10 @@ def read_weights(folder: Path) -> tuple[str, list[float]]:
     run = next((folder / "runs" / STUDY).glob(f"{trial}-*"))
     shares = read_json(run / "audit.json")["stages"]
     weights = {row["source"]: row["realised"] for row in shares}
-    return verdict["sentence"], [weights[f"demo_web-b{bucket}"] for bucket in range(4)]
+    return verdict["sentence"], [weights[f"demo_web-b{bucket}"] for bucket in range(BUCKETS)]
 
 
-def one_seed(folder: Path, seed: int, downloads: Path) -> bool:
+def one_seed(folder: Path, seed: int, downloads: Path, more: Sequence[str]) -> bool:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "data").mkdir(parents=True)
     (folder / "data/downloads").symlink_to(downloads.resolve())
@@ -94,10 +98,12 @@ def one_seed(folder: Path, seed: int, downloads: Path) -> bool:
     times["classify"] = ablate(folder, "classify", f"annotations={ratings}", kept)
     experiment = (f"experiment={STUDY}", "progress=false")
     times["prepare"] = ablate(folder, "prepare", *experiment)
-    seeds = f"search.confirm.seeds=[{','.join(str(4 * seed + n) for n in range(4))}]"
-    study = (*experiment, f"seed={4 * seed}", f"search.strategy.seed={seed}", seeds)
+    seeds = f"search.confirm.seeds=[{','.join(str(SEEDS * seed + n) for n in range(SEEDS))}]"
+    study = (*experiment, f"seed={SEEDS * seed}", f"search.strategy.seed={seed}", seeds, *more)
     times["study"] = ablate(folder, "run", "-m", *study)
     times["verdict"] = ablate(folder, "verdict", f"study={STUDY}")
+    if read_json(folder / "runs" / STUDY / "verdict.json")["outcome"] == "winner":
+        times["promote"] = ablate(folder, "promote", f"study={STUDY}", f"full={STUDY}_full")
     spoiled = spoiled_shares(folder)
     sentence, weights = read_weights(folder)
     tokens = read_json(folder / "data" / TOKENIZER / "demo_web/manifest.json")["buckets"]["tokens"]
@@ -118,9 +124,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("demo-quality"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--downloads", type=Path, default=Path("data/downloads"))
+    parser.add_argument("--study", nargs="*", default=[], help="further overrides of the study")
     given = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    good = [one_seed(given.folder / str(seed), seed, given.downloads) for seed in given.seeds]
+    good = [
+        one_seed(given.folder / str(seed), seed, given.downloads, given.study)
+        for seed in given.seeds
+    ]
     print(f"under a quarter of the natural share: {sum(good)} of {len(good)} seeds")
 
 

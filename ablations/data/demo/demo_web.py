@@ -1,12 +1,14 @@
 """The demo's raw web: encyclopedic passages, of which every second one is spoiled.
 
-A spoiled passage becomes what a crawl brings beside text: its own words in random order, lines of a log, or
-the notices around an article. It keeps the passage's length and its group, so that what is held out of the
-passages is held out here too. Its id begins with ``spoiled-`` and the kind.
+A spoiled passage becomes what a crawl brings beside text: its own letters in random order, lines of a
+log, an encoded file, or the notices and links around an article. It keeps the passage's length in bytes
+and its group, so that what is held out of the passages is held out here too. Its id begins with
+``spoiled-`` and the kind.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -18,58 +20,65 @@ __all__ = ["KINDS", "planted_score", "spoil_half"]
 _PREFIX = "spoiled-"
 _NOTICES = (
     "We use cookies to improve your experience on this site.",
-    "By continuing to browse you accept our terms of service and privacy policy.",
-    "Click here to subscribe to our newsletter.",
-    "Share this page on social media.",
-    "All rights reserved.",
+    "By continuing to browse you accept our terms of service.",
+    "Subscribe to our newsletter",
+    "Share this page",
     "Sign in or create an account to leave a comment.",
-    "Home | About | Contact | Sitemap | Careers | Help",
-    "Please enable JavaScript to view this content.",
-    "You may also like the following articles.",
+    "Home | About | Contact | Sitemap",
+    "You may also like",
     "Read more",
-    "Back to top",
     "Advertisement",
-    "Copyright notice: no part of this page may be reproduced without permission.",
-    "Previous page 1 2 3 4 5 6 7 8 9 10 Next page",
+    "Previous page",
 )
 _LEVELS = ("INFO", "WARN", "DEBUG", "ERROR")
 _MODULES = ("http.server", "db.pool", "auth", "worker", "cache", "scheduler")
-_EVENTS = ("request done", "retry", "connection closed", "timeout", "flush", "job started")
+_ENCODED_LINE = 76
 
 
 def _shuffled(text: str, rng: random.Random) -> str:
-    words = text.split()
-    rng.shuffle(words)
-    return " ".join(words)
+    letters = list(text)
+    rng.shuffle(letters)
+    return "".join(letters)
 
 
-def _log(text: str, rng: random.Random) -> str:
+def _lines(text: str, make: Callable[[], str]) -> str:
+    """Return as many lines as have the length of the text, about."""
     lines: list[str] = []
     size = 0
     while size < len(text):
-        clock = f"{rng.randrange(24):02}:{rng.randrange(60):02}:{rng.randrange(60):02}"
-        where, event = rng.choice(_MODULES), rng.choice(_EVENTS)
-        mark = f"id={rng.getrandbits(32):08x} ms={rng.randrange(5000)}"
-        lines.append(
-            f"2024-{rng.randrange(1, 13):02}-{rng.randrange(1, 29):02} {clock} "
-            f"{rng.choice(_LEVELS)} {where}: {event} {mark}"
-        )
+        lines.append(make())
         size += len(lines[-1]) + 1
     return "\n".join(lines)
 
 
+def _log(text: str, rng: random.Random) -> str:
+    def line() -> str:
+        clock = f"{rng.randrange(24):02}:{rng.randrange(60):02}:{rng.randrange(60):02}"
+        where = f"{rng.choice(_LEVELS)} {rng.choice(_MODULES)}"
+        mark = f"id={rng.getrandbits(48):012x} path=/{rng.getrandbits(32):08x}"
+        return f"{clock} {where} {mark} ms={rng.randrange(100_000)}"
+
+    return _lines(text, line)
+
+
+def _encoded(text: str, rng: random.Random) -> str:
+    letters = base64.b64encode(rng.randbytes(len(text) * 3 // 4)).decode()
+    ends = range(0, len(letters), _ENCODED_LINE)
+    return "\n".join(letters[start : start + _ENCODED_LINE] for start in ends)
+
+
 def _notices(text: str, rng: random.Random) -> str:
-    parts: list[str] = []
-    size = 0
-    while size < len(text):
-        parts.append(rng.choice(_NOTICES))
-        size += len(parts[-1]) + 1
-    return "\n".join(parts)
+    def line() -> str:
+        link = f"https://{rng.getrandbits(32):08x}.example/{rng.getrandbits(40):010x}"
+        return f"{rng.choice(_NOTICES)} {link}?ref={rng.randrange(1_000_000)}"
+
+    return _lines(text, line)
 
 
 KINDS: dict[str, Callable[[str, random.Random], str]] = {
     "shuffled": _shuffled,
     "log": _log,
+    "encoded": _encoded,
     "notices": _notices,
 }
 """Kind of spoiled text → its maker."""
