@@ -62,8 +62,8 @@ def _row(one: Expected) -> tuple[str, ...]:
 
 
 def _cores(options: PrepareOptions) -> int:
-    """Return the cores that the preparation uses: of this machine, or of its Slurm jobs."""
+    """Return the cores that the preparation uses: of this machine, or at least of its Slurm jobs."""
     slurm = options.slurm or {}
     if slurm.get("partition"):
-        return int(slurm.get("cpus_per_task") or 1) * (options.workers or 1)
+        return int(slurm.get("cpus_per_task") or 1) * int(slurm.get("at_once") or 1)
     return len(os.sched_getaffinity(0))

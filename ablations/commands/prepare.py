@@ -56,6 +56,7 @@ def main(config: Mapping[str, Any]) -> int:
             else f"{count(manifest.tokens)} tokens, {manifest.documents:,} documents"
         )
         print(f"{source.folder}: {state}  {tokens}")
+    _print_single_tasks(run, [source.name for source in made if _is_submitted(source)])
     _print_counts({s.name: s.manifest for s in made if s.manifest is not None})
     if items:
         print(f"{Path(run.data_dir) / 'benchmarks'}: {len(items)} task files")
@@ -64,6 +65,17 @@ def main(config: Mapping[str, Any]) -> int:
     if options.contamination:
         _print_overlaps(run, [source for source in made if source.manifest is not None])
     return 0
+
+
+def _is_submitted(source: Prepared) -> bool:
+    return source.manifest is None and not source.skipped
+
+
+def _print_single_tasks(run: RunConfig, submitted: Sequence[str]) -> None:
+    """Print which of the submitted sources are one task alone, and how to share one over several."""
+    for name in submitted:
+        if run.whole_sources[name].shards == 1:
+            print(f"{name}: one task; source.{name}.shards=8 shares it over eight (another store)")
 
 
 def _prepare_guards(

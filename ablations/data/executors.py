@@ -16,12 +16,21 @@ from ablations.data.quality.artifact import require_usable
 from ablations.data.readers import Place
 from ablations.data.tokenizer import Tokenizer
 from ablations.errors import AblationError, ConfigError, DataError, Problem
-from ablations.sbatch import job_word, line_problems, partition_problems, time_problems
+from ablations.ranges import Workers
+from ablations.sbatch import line_problems, partition_problems, time_problems
 
 if TYPE_CHECKING:
     from ablations.data.pipeline import DropStep
 
-__all__ = ["SlurmSpec", "Work", "against_key", "dropping_steps", "run_here", "submit"]
+__all__ = [
+    "SlurmSpec",
+    "Work",
+    "against_key",
+    "dropping_steps",
+    "jobs_folder",
+    "run_here",
+    "submit",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +47,8 @@ class SlurmSpec:
     """Cores of a rank; the tokenizer uses them all."""
     mem_per_cpu_gb: int = 4
     """Memory of a core in GB."""
+    at_once: Workers | None = None
+    """Tasks of a source that run at the same time; null = all its shards."""
     env_command: str | None = None
     """Command that activates the Python environment inside a job."""
     sbatch_args: Mapping[str, str] | None = None
@@ -80,7 +91,7 @@ class Work:
     @property
     def jobs(self) -> Path:
         """Marks of the ranks that are done, and datatrove's logs."""
-        return self.folder.with_name(f".{self.folder.name}.jobs")
+        return jobs_folder(self.folder)
 
     @property
     def duplicates(self) -> Path:
@@ -130,6 +141,11 @@ class Work:
     def place(self) -> Place:
         """Folders of packages and mirrors for the readers."""
         return Place(downloads=self.data_dir / "downloads", mirror=self.mirror)
+
+
+def jobs_folder(store: Path) -> Path:
+    """Return the folder beside a store that notes which of its ranks are done."""
+    return store.with_name(f".{store.name}.jobs")
 
 
 def against_key(other: str) -> str:
@@ -299,15 +315,26 @@ def run_here(work: Work, workers: int) -> None:
     shutil.rmtree(work.jobs, ignore_errors=True)
 
 
-def submit(work: Work, workers: int, slurm: SlurmSpec) -> None:
-    """Submit the ranks that are not done, and a job after them that makes the store.
+def submit(work: Work, slurm: SlurmSpec) -> tuple[str, ...]:
+    """Submit the ranks that are not done, and a job after them that makes the store; return their ids.
 
-    Submit again only when the jobs of an earlier submission have ended: nothing else keeps two jobs
-    from writing the same rank.
+    The caller has made sure that no job of an earlier submission is left.
+
+    Raises:
+        WorkError: Slurm refused a job.
     """
-    from datatrove.executor import SlurmPipelineExecutor
+    # Imported here: datatrove takes a second.
+    from ablations.data.slurm_executor import Stage, submit_jobs
 
-    shared: dict[str, Any] = {
+    stages = [
+        Stage(one.name, one.steps, one.tasks, work.jobs / f"duplicates-{one.name}")
+        for one in _stages(work)
+    ]
+    stages += [
+        Stage("prepare", _pipeline(work), work.spec.shards, work.jobs),
+        Stage("finish", [_finish(work)], 1, work.jobs / "finish"),
+    ]
+    options = {
         "time": slurm.time,
         "partition": slurm.partition,
         "cpus_per_task": slurm.cpus_per_task,
@@ -315,24 +342,6 @@ def submit(work: Work, workers: int, slurm: SlurmSpec) -> None:
         "env_command": slurm.env_command,
         "sbatch_args": dict(slurm.sbatch_args or {}),
     }
-
-    def jobs(steps: list[Any], tasks: int, word: str, folder: Path, after: Any = None) -> Any:
-        return SlurmPipelineExecutor(
-            pipeline=steps,
-            tasks=tasks,
-            workers=workers,
-            job_name=f"{word}-{job_word(work.name)}",
-            logging_dir=str(folder),
-            slurm_logs_folder=str(folder / "slurm"),
-            depends=after,
-            **shared,
-        )
-
-    before = None
-    for stage in _stages(work):
-        folder = work.jobs / f"duplicates-{stage.name}"
-        before = jobs(stage.steps, stage.tasks, stage.name, folder, before)
-    ranks = jobs(_pipeline(work), work.spec.shards, "prepare", work.jobs, before)
-    finish = work.jobs / "finish"
-    shutil.rmtree(finish, ignore_errors=True)  # a finish that failed may be marked as done
-    jobs([_finish(work)], 1, "finish", finish, ranks).run()
+    return submit_jobs(
+        work.name, work.folder, work.jobs, stages, at_once=slurm.at_once, options=options
+    )

@@ -32,11 +32,12 @@ from ablations.data.catalogue import (
     load_tokenizer_spec,
 )
 from ablations.data.demo.packages import mirror_folder
-from ablations.data.executors import SlurmSpec, Work, run_here, submit
+from ablations.data.executors import SlurmSpec, Work, jobs_folder, run_here, submit
 from ablations.data.expected import Expected, expected_of
 from ablations.data.finalize import heldout_file, remove_scratch
-from ablations.data.manifest import StoreManifest
+from ablations.data.manifest import StoreManifest, store_folder
 from ablations.data.prepare_counts import counts_file, hashes_file
+from ablations.data.prepare_jobs import living_jobs, require_no_jobs
 from ablations.data.readers import Place, heldout, read_source, resolve_revision
 from ablations.data.store import TokenStore
 from ablations.data.tokenizer import Tokenizer, TokenizerSpec, make_tokenizer
@@ -117,6 +118,7 @@ def prepare(
     tell = progress or (lambda _: None)
     data_dir, from_mirror = Path(data_dir).absolute(), mirror_folder(mirror)
     data_dir.mkdir(parents=True, exist_ok=True)
+    _refuse_submitted(sources, tokenizer, data_dir)
     made = _tokenizer(sources, tokenizer, data_dir, from_mirror, force=force, tell=tell)
     shared: dict[str, Any] = {"tokenizer": made, "data_dir": data_dir, "mirror": from_mirror}
     shared["overlap_tasks"] = tuple(overlap_tasks)
@@ -141,6 +143,25 @@ def prepare(
             Prepared(name=work.name, folder=work.folder, manifest=manifest, skipped=skipped)
         )
     return prepared
+
+
+def _refuse_submitted(
+    sources: Mapping[str, SourceSpec], tokenizer: TokenizerSpec, data_dir: Path
+) -> None:
+    """Refuse while Slurm jobs prepare one of the sources, before anything that they read is touched.
+
+    Raises:
+        HeldError: every source that jobs are preparing.
+    """
+    problems: list[Problem] = []
+    for name, spec in sources.items():
+        store = store_folder(data_dir, tokenizer.name, spec.store or name)
+        try:
+            require_no_jobs(name, store, jobs_folder(store))
+        except HeldError as error:
+            problems += error.problems
+    if problems:
+        raise HeldError(problems)
 
 
 def _tokenizer(
@@ -218,6 +239,8 @@ def _tidy(work: Work) -> None:
     """Remove what a preparation that died after its store was whole had no time to."""
     lock = FileLock(work.folder.with_name(f".{work.folder.name}.lock"))
     with contextlib.suppress(Timeout, OSError), lock.acquire(timeout=0):
+        if living_jobs(work.name, work.folder, work.jobs):
+            return  # a preparation anew, by prepare.force
         remove_scratch(work.folder)
         shutil.rmtree(work.jobs, ignore_errors=True)
 
@@ -279,9 +302,10 @@ def _prepare_one(
     lock = FileLock(work.folder.with_name(f".{work.folder.name}.lock"), timeout=0)
     try:
         with lock:
+            require_no_jobs(work.name, work.folder, work.jobs)
             resolved = _begin(work, force=force)
             if slurm is not None:
-                submit(resolved, workers, slurm)
+                submit(resolved, slurm)
                 told.tell(Progress(source=work.name, phase="submitted"))
                 return None
             with _watch(resolved, told):
