@@ -9,7 +9,8 @@
     │   └── HeldError          another process holds the run or the study
     └── WorkError              exit code 1: the request was sound, the work failed
         ├── TrainingError      a training that ended early, with the step
-        │   └── DivergedError  NaN, infinity, or a loss that diverged
+        │   ├── DivergedError  NaN, infinity, or a loss that diverged
+        │   └── HostLostError  exit code 75: a host of the training is gone; the same command goes on
         ├── EvaluationError    a task that could not be scored
         └── AuditError         the tokens read differ from the mixture
 
@@ -37,6 +38,7 @@ __all__ = [
     "DivergedError",
     "EvaluationError",
     "HeldError",
+    "HostLostError",
     "Problem",
     "TrainingError",
     "UserError",
@@ -137,6 +139,16 @@ class TrainingError(WorkError):
 
 class DivergedError(TrainingError):
     """NaN, infinity, or a loss beyond the divergence rule."""
+
+
+class HostLostError(TrainingError):
+    """A training on several hosts that lost one of them, or could not meet it.
+
+    It is no failure of the run: nothing is recorded as one, and the same command goes on from the newest
+    checkpoint. The exit code is sysexits' EX_TEMPFAIL.
+    """
+
+    exit_code = 75
 
 
 class EvaluationError(WorkError):

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from ablations.config.schema import RunConfig
-from ablations.errors import ConfigError, HeldError, Problem, TrainingError
+from ablations.errors import ConfigError, HeldError, HostLostError, Problem, TrainingError
 from ablations.evaluation.scoring_process import ScoringJob, score_run
 from ablations.files import free_bytes
 from ablations.mixture.audit import Audit, audit, audit_rows
@@ -51,7 +51,16 @@ from ablations.training.checkpoints import checkpoint_steps, require_whole
 from ablations.training.train_job import TrainJob, TrainOutcome, WarmStart
 from ablations.training.trainers import trainer_of
 
-__all__ = ["Finished", "Work", "execute", "identity", "make_job", "open_work", "trial_name"]
+__all__ = [
+    "Finished",
+    "Work",
+    "execute",
+    "identity",
+    "make_job",
+    "open_work",
+    "require_startable",
+    "trial_name",
+]
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,9 @@ def execute(
             return Finished(record, work.run())
         except HeldError:
             raise  # a worker of an earlier call is still training it
+        except HostLostError as error:  # no failure of the run, which goes on from its checkpoint
+            record.event("host_lost", step=error.step, reason=error.reason)
+            raise
         except (Exception, SystemExit) as error:
             if preempted(error):
                 raise  # the cluster queues the job again, and the run continues there
@@ -116,9 +128,7 @@ def open_work(
     """
     asked, config = config, with_precision(config)
     plan = make_plan(config)
-    plan.require()
-    require_prepared(config, plan.prepared)
-    _warm_start(config, plan)
+    require_startable(config, plan)
     plain = identity(config)
     trial = trial_name(config, plain)
     runs_dir = Path(config.runs_dir)
@@ -135,6 +145,17 @@ def open_work(
         labels=config.labels,
     )
     return Work(config, plan, record, in_process, progress or Quiet())
+
+
+def require_startable(config: RunConfig, plan: Plan) -> None:
+    """Refuse a run that could not begin now; write nothing.
+
+    Raises:
+        UserError: its plan breaks a rule, its sources are not prepared, or its checkpoint is not there.
+    """
+    plan.require()
+    require_prepared(config, plan.prepared)
+    _warm_start(config, plan)
 
 
 def make_job(config: RunConfig, plan: Plan, directory: Path) -> TrainJob:

@@ -43,7 +43,10 @@ def _leave_out_unused(plain: dict[str, Any]) -> None:
     for section, key in added:
         if not section[key]:
             del section[key]
-    del plain["execution"]["stop_tokens"]
+    for key in ("stop_tokens", "rendezvous", "node_rank"):
+        del plain["execution"][key]
+    if plain["execution"]["nodes"] == 1:
+        del plain["execution"]["nodes"]
     if schedule["total_samples"] is None:
         del schedule["total_samples"]
     if plain["method"]["kind"] == "pretrain":

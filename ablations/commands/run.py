@@ -9,7 +9,9 @@ from typing import Any
 from ablations.commands.plan import check_search
 from ablations.config.program_names import after_module, program_module, require_after
 from ablations.config.schema import RunConfig, carry_out, load
+from ablations.errors import ConfigError, Problem
 from ablations.progress import RunProgress
+from ablations.training.hosts import Hosts, hosts_of
 
 __all__ = ["main"]
 
@@ -18,6 +20,7 @@ def main(config: Mapping[str, Any]) -> int:
     """Do what is left of the run; print where its record is and what it scored."""
     program = config.get("program")
     if program:
+        _refuse_hosts(program, config.get("execution") or {})
         # An experiment of many runs (annealing arms, stage by stage): it gives them out itself.
         code: int = program_module(program).main(config)
         return code
@@ -29,6 +32,9 @@ def main(config: Mapping[str, Any]) -> int:
         check_search(config)
     if config.get("after"):
         require_after(config["after"])
+    hosts = hosts_of(run.execution)
+    if hosts is not None and not hosts.is_first:
+        return _help(run, hosts)
     with RunProgress(shown=carry_out(config).progress) as progress:
         finished = execute(run, in_process=_disposable(run), progress=progress)
     result = finished.result
@@ -41,6 +47,36 @@ def main(config: Mapping[str, Any]) -> int:
     if after := config.get("after"):
         after_module(after).after_run(config, finished.record)
     return 0
+
+
+def _help(run: RunConfig, hosts: Hosts) -> int:
+    """Give the first host the ranks of this one; print how the run ended there."""
+    # Imported here: runs on one host do not need it.
+    from ablations.other_hosts import help_run
+
+    record = help_run(run, hosts)
+    ended = (record.result() or {}).get("status", "paused")
+    print(f"{record.path}: {ended}; host {hosts.index} of {hosts.count} only trained")
+    return 0
+
+
+def _refuse_hosts(program: Mapping[str, Any], execution: Mapping[str, Any]) -> None:
+    """Refuse several hosts for a program that decides between its runs.
+
+    Raises:
+        ConfigError: each host would decide for itself.
+    """
+    nodes = execution.get("nodes", 1)
+    if nodes == 1 or program.get("kind") == "chain":
+        return
+    raise ConfigError(
+        Problem(
+            "execution.nodes",
+            f"program.kind={program.get('kind')} runs on one host",
+            found=nodes,
+            allowed="1, or a program of kind chain",
+        )
+    )
 
 
 def _of_a_study() -> bool:

@@ -10,6 +10,7 @@ import torch
 from ablations.errors import ConfigError, Problem
 from ablations.processes.child import exported_threads
 from ablations.training.batching import MicroBatching, on_cuda, plan_micro_batches
+from ablations.training.hosts import local_ranks
 from ablations.training.memory import SHARING_PROCESS_BYTES
 from ablations.training.specs import ExecutionSpec
 from ablations.training.train_job import TrainJob
@@ -46,21 +47,22 @@ def choose_device(execution: ExecutionSpec) -> torch.device:
     """Return the device of this rank; for a CPU, hide CUDA from nanotron.
 
     Raises:
-        ConfigError: ``cuda`` is configured, and there is not one device for every rank.
+        ConfigError: ``cuda`` is configured, and this host has not one device for each of its ranks.
     """
     if execution.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # nanotron uses CUDA if any device is visible
         return torch.device("cpu")
     seen = torch.cuda.device_count()
-    if seen >= execution.ranks:
+    wanted = local_ranks(execution)
+    if seen >= wanted:
         return indexed(torch.device("cuda"))
     if execution.device == "cuda":
         raise ConfigError(
             Problem(
                 "execution.device",
-                "not a CUDA device for every rank",
+                "not a CUDA device for every rank of this host",
                 found=f"{seen} devices",
-                allowed=f"{execution.ranks}",
+                allowed=f"{wanted}",
                 do="set execution.device=cpu, or fewer ranks",
             )
         )
@@ -80,7 +82,7 @@ def indexed(device: torch.device) -> torch.device:
 
 def cpu_threads(execution: ExecutionSpec) -> int:
     """Return the threads given by ``OMP_NUM_THREADS``, else this process's cores shared over the ranks."""
-    return exported_threads() or threads_of_a_rank(execution.ranks)
+    return exported_threads() or threads_of_a_rank(local_ranks(execution))
 
 
 def threads_of_a_rank(ranks: int) -> int:

@@ -26,6 +26,7 @@ __all__ = [
     "KeepCheckpoints",
     "ModelSpec",
     "TrainingSpec",
+    "split_endpoint",
 ]
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -303,16 +304,23 @@ class ExecutionSpec:
     loss_chunk_tokens: int | None = None
     """Tokens whose logits exist at once; null = all of a micro-batch on CPU; on CUDA 16,384, or fewer on a
     small device."""
+    nodes: Ranks = 1
+    """Hosts that share the ranks evenly; the same command starts on each of them (docs/slurm.md)."""
+    rendezvous: str | None = None
+    """HOST:PORT at which the first host waits for the others; null = as the Slurm step gives it."""
+    node_rank: int | None = None
+    """Number of this host, from 0 on; null = as the Slurm step gives it. Host 0 writes the record."""
     stop_tokens: float | None = None
     """Trained tokens at which the run pauses, at one of its checkpoints on the plateau of the learning rate;
     the same command without it goes on, with the same losses. null = the run goes to its end."""
 
     def __post_init__(self) -> None:
         names = (
-            *("threads", "dp", "tp", "pp", "micro_batch_size", "loss_chunk_tokens"),
+            *("threads", "dp", "tp", "pp", "nodes", "micro_batch_size", "loss_chunk_tokens"),
             "stop_tokens",
         )
         problems = _positive("execution", {name: getattr(self, name) for name in names})
+        problems += _host_problems(self)
         if self.zero_stage and self.dp == 1:
             problems.append(
                 Problem(
@@ -327,5 +335,55 @@ class ExecutionSpec:
 
     @property
     def ranks(self) -> int:
-        """Return the number of processes of a training."""
+        """Return the number of processes of a training, on all its hosts together."""
         return self.dp * self.tp * self.pp
+
+
+def _host_problems(execution: ExecutionSpec) -> list[Problem]:
+    nodes, problems = execution.nodes, []
+    if execution.ranks % nodes:
+        problems.append(
+            Problem(
+                "execution.nodes",
+                "the ranks cannot be shared evenly over the hosts",
+                found=f"{execution.ranks} ranks (dp · tp · pp) on {nodes} hosts",
+                allowed="a divisor of the number of ranks",
+                do="raise execution.dp",
+            )
+        )
+    if execution.rendezvous is not None:
+        try:
+            split_endpoint(execution.rendezvous)
+        except ValueError:
+            problems.append(
+                Problem(
+                    "execution.rendezvous",
+                    "not the address of a port",
+                    found=repr(execution.rendezvous),
+                    allowed="HOST:PORT, with a port from 1 to 65535",
+                )
+            )
+    if execution.node_rank is not None and not 0 <= execution.node_rank < nodes:
+        problems.append(
+            Problem(
+                "execution.node_rank",
+                "no number of a host",
+                found=execution.node_rank,
+                allowed=f"0 to {nodes - 1} with execution.nodes={nodes}",
+            )
+        )
+    return problems
+
+
+def split_endpoint(endpoint: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT``; an IPv6 address may have brackets.
+
+    Raises:
+        ValueError: it is not of this form.
+    """
+    host, _, port = endpoint.rpartition(":")
+    if not host.isprintable() or not host.strip("[]") or " " in host or not port.isdecimal():
+        raise ValueError(endpoint)
+    if not 1 <= int(port) <= 65_535:
+        raise ValueError(endpoint)
+    return host.strip("[]"), int(port)

@@ -2,6 +2,7 @@
 
     caller ──▶ warm server (torch and nanotron imported) ──fork──▶ worker: one rank
            ──▶ warm server (torch imported) ──fork──▶ torchrun ──▶ worker 0 … worker n-1: several ranks
+    another host ──▶ warm server ──fork──▶ torchrun ──▶ worker n … : the same task, over the first host's port
 
 Training changes process-global state (environment, process groups, torch functions patched while a
 model is built), so it never happens in the caller's process. Servers (:mod:`ablations.processes`) outlive
@@ -9,6 +10,10 @@ the call, but not the caller. No process outlives a caller that was killed: each
 looks for it before it begins and while it works, and ends when it is gone. A new worker waits for the
 run's lock, which the kernel frees. Several ranks answer through a file in a temporary folder, which has a
 lock too: if it is free, the caller was killed, and the next caller removes the folder.
+
+With several hosts the first one calls :func:`run_in_worker`, and each other one :func:`help_workers`. The
+ranks of the others read the task from the store of the first torchrun, and answer through a file in the
+folder of the task's log, which all hosts share. A rank that lost its connection answers that it died.
 
 A rank of torchrun is ``python -m ablations.training.training_process rank``.
 """
@@ -20,20 +25,24 @@ import importlib
 import os
 import pickle
 import shutil
+import socket
 import sys
 import tempfile
 import time
 import traceback
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from ablations.processes.child import ChildEnv, ending_with, portable
 from ablations.processes.ended import Result, how_ended
 from ablations.processes.warm_server import wait_for_ends, warm_server
+from ablations.training.hosts import MEETING_SECONDS, Hosts
 
-__all__ = ["Task", "run_in_worker"]
+__all__ = ["Task", "help_workers", "run_in_worker"]
 
 _POLL_SECONDS = 0.05
 _PREFIX = "ablations-task-"
@@ -41,6 +50,15 @@ _LOCK = "caller.lock"
 _FRESH_SECONDS = 60.0
 
 _MODULE = "ablations.training.training_process"
+_TORCHRUN = "torch.distributed.run"
+
+_OF_STORE = "store"
+"""In place of a file: the task is in the store of the first host's torchrun."""
+
+_ANSWER = ".answer-"
+_ANSWER_SECONDS = 5.0
+_DAYS = 30 * 86_400.0
+"""How long torchrun waits for the first host; the caller decides earlier."""
 
 _PARENT = "ABLATIONS_WORKER_PARENT"
 """Variable with the id of the process that started a rank."""
@@ -54,6 +72,9 @@ class Task:
     function: str
     argument: Any
     ranks: int = 1
+    """Number of ranks, on all hosts together."""
+    hosts: Hosts | None = None
+    """Hosts that share the ranks; None = this one has them all."""
     log: Path
     """File that the worker's output is appended to."""
 
@@ -73,16 +94,57 @@ def run_in_worker(task: Task, poll: Callable[[], None] | None = None) -> Result:
     if task.ranks == 1:
         result = _in_child(task.module, task.call, task.log, poll)
     else:
-        with _task_folder() as folder:
-            ranks = _Ranks(task.ranks, folder / "task.pkl", folder / "answer.pkl")
-            ranks.request.write_bytes(pickle.dumps(task))
-            result = _in_child("torch.distributed.run", ranks.run, task.log, poll)
-            if ranks.answer.exists():
-                result = pickle.loads(ranks.answer.read_bytes())
+        with _task_folder() as folder, _answer_file(task, folder) as answer:
+            request = folder / "task.pkl"
+            request.write_bytes(pickle.dumps((task, answer)))
+            count = task.ranks // (task.hosts.count if task.hosts else 1)
+            ranks = _Ranks(count, task.hosts, str(request), MEETING_SECONDS)
+            result = _in_child(_TORCHRUN, ranks.run, task.log, poll)
+            given = _answered(task, answer)
+            if given is not None:
+                result = given
             elif result.died is None:
-                result = Result(died=how_ended(1))  # torchrun's, when a rank gave no answer
+                # torchrun's own end, when a rank gave no answer or the other hosts were not there.
+                lost = f" ({result.error})" if task.hosts is not None and result.error else ""
+                result = Result(died=f"{how_ended(1)}{lost}")
     poll()
     return replace(result, died=f"its worker {result.died}") if result.died else result
+
+
+def _answered(task: Task, answer: Path) -> Result | None:
+    """Return the answer of the ranks; None if there is none.
+
+    A rank that fails leaves its group before it answers, so the others may be faster to report that they
+    lost it. Their report counts if no rank gives another reason.
+    """
+    report = answer.with_name(f"{answer.name}.lost")
+    end = time.monotonic() + (_ANSWER_SECONDS if task.hosts is not None and report.exists() else 0)
+    while not answer.exists() and time.monotonic() < end:
+        time.sleep(_POLL_SECONDS)
+    if answer.exists():
+        result: Result = pickle.loads(answer.read_bytes())
+        return result
+    if not report.exists():
+        return None
+    lost: Result = pickle.loads(report.read_bytes())
+    if task.hosts is None:
+        return lost
+    return Result(died=f"lost the connection to another rank ({lost.error})")
+
+
+def help_workers(hosts: Hosts, ranks: int, log: Path, poll: Callable[[], None]) -> Result:
+    """Run this host's ranks of a task that the first host runs; call ``poll`` while they work.
+
+    Args:
+        hosts: The hosts; this one is not the first.
+        ranks: Number of ranks on this host.
+        log: File that the output of its ranks is appended to.
+        poll: May raise, which ends the ranks: the first host may have no task any more.
+
+    Returns:
+        A value of None if all ranks of this host ended well, else how they ended.
+    """
+    return _in_child(_TORCHRUN, _Ranks(ranks, hosts, _OF_STORE, _DAYS).run, log, poll)
 
 
 def _in_child(
@@ -104,12 +166,14 @@ def _in_child(
 
 @dataclass(frozen=True)
 class _Ranks:
-    """Ranks of a task that are processes of torchrun."""
+    """Ranks of a task on this host, which are processes of torchrun."""
 
     count: int
-    request: Path
-    answer: Path
-    """File for the first failure of any rank, or the first rank's value."""
+    hosts: Hosts | None
+    request: str
+    """File with the task and the path of its answer: any rank's first failure, or the first rank's value."""
+    patience: float
+    """Seconds to wait for the other hosts."""
 
     def run(self) -> None:
         """Run torchrun in this process, which is its own."""
@@ -120,8 +184,41 @@ class _Ranks:
         os.environ[_PARENT] = str(os.getpid())
         # torchrun would set it to 1 for several ranks, as if the user had asked for it.
         os.environ.setdefault("OMP_NUM_THREADS", str(threads_of_a_rank(self.count)))
-        words = ["--standalone", f"--nproc-per-node={self.count}", "--max-restarts=0", "-m"]
-        main([*words, _MODULE, "rank", str(self.request), str(self.answer)])
+        words = [*self._meeting(), f"--nproc-per-node={self.count}", "--max-restarts=0", "-m"]
+        main([*words, _MODULE, "rank", self.request])
+
+    def _meeting(self) -> list[str]:
+        """Return the options of torchrun that say where the hosts meet.
+
+        A static rendezvous numbers the ranks by host; c10d would number them by the names of the hosts.
+        """
+        if self.hosts is None:
+            return ["--standalone"]
+        return [
+            f"--nnodes={self.hosts.count}",
+            f"--node-rank={self.hosts.index}",
+            f"--master-addr={self.hosts.address}",
+            f"--master-port={self.hosts.port}",
+            f"--rdzv-id={self.hosts.name}",
+            f"--rdzv-conf=timeout={self.patience:.0f}",
+        ]
+
+
+@contextlib.contextmanager
+def _answer_file(task: Task, folder: Path) -> Iterator[Path]:
+    """Give the path of a task's answer, which every host can write; remove what earlier tasks left."""
+    if task.hosts is None:
+        yield folder / "answer.pkl"
+        return
+    shared = task.log.parent.absolute()
+    shared.mkdir(parents=True, exist_ok=True)
+    try:
+        for left in shared.glob(f"{_ANSWER}*"):
+            left.unlink(missing_ok=True)
+        yield shared / f"{_ANSWER}{uuid.uuid4().hex}"
+    finally:
+        for left in shared.glob(f"{_ANSWER}*"):
+            left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -143,27 +240,60 @@ def _remove_left(folder: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_rank(request: Path, answer: Path) -> int:
+def _run_rank(request: str) -> int:
     """Do the task as one of several ranks; return the exit code."""
     with ending_with(int(os.environ[_PARENT])):
-        task: Task = pickle.loads(request.read_bytes())
+        task, answer = _task_of(request)
         try:
             result = Result(value=task.call())
         except BaseException as error:
             traceback.print_exc()
             result = Result(error=portable(error))
+            if _is_lost_connection(error):
+                answer = answer.with_name(f"{answer.name}.lost")
         if result.error is not None or os.environ["RANK"] == "0":
             _write_answer(answer, result)
         return 0 if result.error is None else 1
 
 
+def _task_of(request: str) -> tuple[Task, Path]:
+    """Return the task and the path of its answer: from the first host's file, or from torchrun's store."""
+    plain = Path(request).read_bytes() if request != _OF_STORE else b""
+    if int(os.environ["GROUP_WORLD_SIZE"]) > 1:
+        from torch._C._distributed_c10d import TCPStore
+
+        store = TCPStore(
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            is_master=False,
+            wait_for_workers=False,
+            timeout=timedelta(seconds=MEETING_SECONDS),
+        )
+        key = f"task of {os.environ['TORCHELASTIC_RUN_ID']}"
+        if os.environ["RANK"] == "0":
+            store.set(key, plain)  # type: ignore[arg-type]
+        plain = plain or store.get(key)
+    task, answer = pickle.loads(plain)
+    return task, answer
+
+
+def _is_lost_connection(error: BaseException) -> bool:
+    """Return whether another rank is gone, as gloo, NCCL and torch's store report it."""
+    from torch.distributed import DistError
+
+    text = str(error)
+    by_gloo = isinstance(error, RuntimeError) and ("gloo" in text or "by peer" in text)
+    return isinstance(error, DistError) or by_gloo
+
+
 def _write_answer(answer: Path, result: Result) -> None:
     """Write the answer whole, unless another rank has answered already."""
-    own = answer.with_suffix(f".{os.getpid()}")
-    own.write_bytes(pickle.dumps(result))
+    own = answer.with_name(f"{answer.name}.{socket.gethostname()}.{os.getpid()}")
     with contextlib.suppress(FileExistsError, FileNotFoundError):
+        own.write_bytes(pickle.dumps(result))
         os.link(own, answer)
+    own.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
-    sys.exit(_run_rank(*map(Path, sys.argv[2:])))
+    sys.exit(_run_rank(sys.argv[2]))

@@ -10,9 +10,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from ablations.errors import AblationError, TrainingError
+from ablations.errors import AblationError, HostLostError, TrainingError
 from ablations.files import LineTail, mend_lines
 from ablations.training.checkpoints import remove_torn, set_damaged_aside
+from ablations.training.hosts import hosts_of
 from ablations.training.nanotron.outcome import failure, outcome_of, training_lock
 from ablations.training.resume import Start
 from ablations.training.run_logger import Logbook
@@ -53,6 +54,9 @@ def train_from(
 
     Returns:
         The outcome, also if the training diverged or a worker died.
+
+    Raises:
+        HostLostError: a training on several hosts lost one of them, or could not meet it.
     """
     if start.step >= job.end_step:
         return outcome_of(job)
@@ -81,11 +85,16 @@ def _train_in_workers(
         function="train_rank",
         argument=(job, start),
         ranks=job.execution.ranks,
+        hosts=hosts_of(job.execution),
         log=job.directory / "worker.log",
     )
     result = run_in_worker(task, report)
     if result.error is None and result.died is None:
         return result.value  # type: ignore[no-any-return]
+    if task.hosts is not None and result.died is not None:
+        ended = failure(job, result.died)
+        goes_on = "the same command on every host goes on from the newest checkpoint"
+        raise HostLostError(f"a host was lost: {result.died}; {goes_on}", step=ended.last_step)
     return failure(job, result.died or _reason(result.error, task.log))
 
 

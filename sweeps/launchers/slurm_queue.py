@@ -8,11 +8,12 @@ controller restarts, changes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from typing import Any
 
-__all__ = ["watch_queue"]
+__all__ = ["cancel_jobs", "watch_queue"]
 
 _POLL_SECONDS = 10
 """Between two calls of ``squeue``, each for all jobs."""
@@ -51,6 +52,16 @@ def watch_queue() -> None:
 
     if type(SlurmJob.watcher).__name__ != QueueWatcher.__name__:
         SlurmJob.watcher = QueueWatcher()
+
+
+def cancel_jobs() -> None:
+    """Cancel the jobs of this driver that have not ended."""
+    from submitit.slurm.slurm import SlurmJob
+
+    watcher = SlurmJob.watcher
+    if jobs := sorted(watcher._registered - watcher._finished):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(["scancel", *jobs], timeout=60, check=False, capture_output=True)
 
 
 def _queue() -> dict[str, Any] | None:

@@ -4,7 +4,8 @@
     launch/train.sh         all stages in order on this machine
     launch/stage.sbatch K   stage.sh on every node of a job
     launch/submit.sh        one job for each stage, each after the one before
-    launch/ablate.sh        the same schedule with the platform's own trainer
+    launch/ablate.sh        the same schedule with the platform's own trainer, on this machine
+    launch/ablate.sbatch    ablate.sh on every node of a job, with the ranks of the cluster
 
 A job that was killed can be resubmitted unchanged. A finished stage is skipped. A started stage resumes
 from its own ``latest.txt`` instead of the hand-over checkpoint that its file names.
@@ -139,6 +140,35 @@ exec ablate run --config-dir "$here/../conf" experiment=promoted "$@"
 """
 
 
+_ABLATE_SBATCH = """\
+#!/usr/bin/env bash
+#SBATCH --job-name={name}
+#SBATCH --nodes={nodes}
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node={gpus_per_node}
+#SBATCH --cpus-per-task={cpus_per_task}
+#SBATCH --partition={partition}
+#SBATCH --time={time}
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%j.out
+# {name} with the platform's own trainer on {nodes} nodes, one task on each. Further overrides follow:
+# PROMOTION=folder sbatch --export=ALL launch/ablate.sbatch execution.recompute=true
+set -euo pipefail
+
+code=0
+srun --kill-on-bad-exit=1 bash "${{PROMOTION:?folder of the promotion}}/launch/ablate.sh" \\
+    execution.device=cuda execution.nodes={nodes} \\
+    execution.dp={dp} execution.tp={tp} execution.pp={pp} execution.zero_stage={zero_stage} \\
+    execution.micro_batch_size={micro_batch_size} "$@" || code=$?
+# 75: a host was lost. Slurm requeues the job itself if a node fails, but not if a process was killed.
+if ((code == 75 && ${{SLURM_RESTART_COUNT:-0}} < 10)); then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
+"""
+
+
 def scripts(name: str, stages: Sequence[StageLaunch], cluster: ClusterSpec) -> Mapping[str, str]:
     """Return file name → text of every script of a chain.
 
@@ -158,6 +188,11 @@ def scripts(name: str, stages: Sequence[StageLaunch], cluster: ClusterSpec) -> M
         "checkpoints": shlex.join(stage.checkpoints for stage in stages),
         "last_steps": " ".join(str(stage.last_step) for stage in stages),
         "gpus_per_node": cluster.gpus_per_node,
+        "dp": cluster.dp,
+        "tp": cluster.tp,
+        "pp": cluster.pp,
+        "zero_stage": cluster.zero_stage if cluster.dp > 1 else 0,
+        "micro_batch_size": cluster.micro_batch_size,
         "nodes": cluster.nodes,
         "cpus_per_task": cluster.cpus_per_task,
         "partition": cluster.partition,
@@ -170,5 +205,6 @@ def scripts(name: str, stages: Sequence[StageLaunch], cluster: ClusterSpec) -> M
         "stage.sbatch": _SBATCH,
         "submit.sh": _SUBMIT,
         "ablate.sh": _ABLATE,
+        "ablate.sbatch": _ABLATE_SBATCH,
     }
     return {file: template.format(**values) for file, template in templates.items()}

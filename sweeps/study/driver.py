@@ -18,7 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Protocol
 
-from ablations.errors import HeldError, UserError, WorkError
+from ablations.errors import HeldError, HostLostError, UserError, WorkError
 from sweeps.study.executor import Executor, Returned
 from sweeps.study.missing_runs import shortfall
 from sweeps.study.pruning import Pruner
@@ -175,6 +175,7 @@ class Driver:
     def _refuse_first(self, raised: BaseException | None) -> None:
         """Raise a user's mistake that shows in the first run, before it counts as failed trials."""
         if isinstance(raised, UserError) and not any(t.outcomes for t in self._study.trials):
+            self._launching.cancel()
             raise raised
 
     def _check_held(self) -> None:
@@ -227,9 +228,9 @@ def _raised(returned: Returned) -> BaseException | None:
 
 
 def _was_ended(returned: Returned, raised: BaseException) -> bool:
-    """Return whether the launcher or a signal of the queue ended the job, not the job itself."""
+    """Return whether the launcher, a signal of the queue or a lost host ended the job, not the job itself."""
     by_the_queue = type(raised).__module__.partition(".")[0] == "submitit"
-    return isinstance(returned, BaseException) or by_the_queue
+    return isinstance(returned, BaseException) or by_the_queue or isinstance(raised, HostLostError)
 
 
 def _described(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import Any, Literal
 
 from sweeps.launchers.slurm_look import require_slurm
-from sweeps.launchers.slurm_queue import watch_queue
+from sweeps.launchers.slurm_queue import cancel_jobs, watch_queue
 
 __all__ = ["Executor", "Returned", "launching_of"]
 
@@ -64,6 +64,11 @@ class Executor:
         stop: Callable[[], None] | None = getattr(self._launcher, "stop", None)
         if stop is not None:
             stop()
+
+    def cancel(self) -> None:
+        """Take the jobs of this command out of a queue: each would be refused as the first one was."""
+        if type(self._launcher).__name__ == "SlurmLauncher":
+            cancel_jobs()
 
     @property
     def can_end(self) -> bool:

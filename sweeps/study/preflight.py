@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +19,24 @@ from ablations.config.program_names import program_kind
 from ablations.config.removed import removed_problems
 from ablations.config.schema import validate
 from ablations.errors import ConfigError, Problem, UserError
+from sweeps.launchers.nodes import node_problems
 from sweeps.study.resources import is_run_config, naming_every_source, require_paths
 from sweeps.study.specs import SearchSpec
 
 if TYPE_CHECKING:
     from ablations.config.schema import RunConfig
+    from ablations.plan import Plan
 
 __all__ = [
     "Compose",
+    "Planned",
     "check_search",
     "directed",
     "launches_runs_itself",
     "measured_problems",
     "read_search",
     "require_measured",
+    "require_ready",
     "require_trials",
 ]
 
@@ -164,12 +168,22 @@ def directed(spec: SearchSpec, base: Mapping[str, Any]) -> SearchSpec:
     return replace(spec, objectives=directed)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A trial that is known beforehand and can be run as configured."""
+
+    name: str
+    run: RunConfig
+    plan: Plan
+
+
 def require_trials(
     trials: Iterable[tuple[str, Sequence[str]]],
     compose: Compose,
     config_dirs: Sequence[Path],
     spec: SearchSpec,
-) -> None:
+    launcher: Mapping[str, Any] | None = None,
+) -> list[Planned]:
     """Check every trial that is known beforehand by composing and planning it.
 
     Args:
@@ -177,33 +191,81 @@ def require_trials(
         compose: Composes a config from overrides.
         config_dirs: Folders of the user's own configs.
         spec: Specification of the search.
+        launcher: Options of ``hydra.launcher``; None = not compared with the trials.
+
+    Returns:
+        The trials with their plans; none for studies of other applications.
 
     Raises:
         ConfigError: every problem, with the name of the first trial that has it.
     """
-    found: dict[str, Problem] = {}
-    more: Counter[str] = Counter()
+    found, planned = _Found(), []
     for name, overrides in trials:
-        for problem in _problems(compose(overrides), config_dirs, spec):
-            if (text := str(problem)) in found:
-                more[text] += 1
+        composed = compose(overrides)
+        problems = [*node_problems(composed, launcher)]
+        if is_run_config(composed):
+            checked = _checked(composed, config_dirs, spec)
+            if isinstance(checked, list):
+                problems += checked
             else:
-                found[text] = replace(problem, where=f"{name}: {problem.where}")
-    if found:
+                planned.append(Planned(name=name, run=checked[0], plan=checked[1]))
+        found.add(name, problems)
+    found.require()
+    return planned
+
+
+def require_ready(planned: Iterable[Planned]) -> None:
+    """Check that every known trial could begin now: its sources are prepared, its checkpoint is there.
+
+    A job finds this too, but only after it has waited in the queue.
+
+    Raises:
+        ConfigError: every problem, with the name of the first trial that has it.
+    """
+    # Imported here: studies of other applications have no runs.
+    from ablations.execute import require_startable
+
+    found = _Found()
+    for trial in planned:
+        try:
+            require_startable(trial.run, trial.plan)
+        except UserError as error:
+            found.add(trial.name, error.problems)
+    found.require()
+
+
+class _Found:
+    """Problems of several trials, each text once."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, Problem] = {}
+        self._more: Counter[str] = Counter()
+
+    def add(self, name: str, problems: Iterable[Problem]) -> None:
+        """Add the problems of the trial ``name``."""
+        for problem in problems:
+            if (text := str(problem)) in self._first:
+                self._more[text] += 1
+            else:
+                self._first[text] = replace(problem, where=f"{name}: {problem.where}")
+
+    def require(self) -> None:
+        """Raise a ConfigError with all problems, if there are any."""
+        if not self._first:
+            return
         raise ConfigError(
             [
-                replace(p, what=f"{p.what}, in {more[text]} more trials too") if more[text] else p
-                for text, p in found.items()
+                replace(p, what=f"{p.what}, in {more} more trials too") if more else p
+                for text, p in self._first.items()
+                for more in [self._more[text]]
             ]
         )
 
 
-def _problems(
+def _checked(
     plain: Mapping[str, Any], config_dirs: Sequence[Path], spec: SearchSpec
-) -> list[Problem]:
-    """Return the problems of one composed config; sources need not be prepared."""
-    if not is_run_config(plain):
-        return []
+) -> tuple[RunConfig, Plan] | list[Problem]:
+    """Return the run and the plan of a composed config, or its problems; sources need not be prepared."""
     # Imported here: studies of other applications have no schema.
     from ablations.config.schema import carry_out, load
     from ablations.plan import make_plan
@@ -213,6 +275,7 @@ def _problems(
     try:
         run = load(plain, config_dirs)
         plan = make_plan(run, mirror=carry_out(plain).prepare.mirror)
-        return [*plan.problems, *measured_problems(spec, run)]
+        problems = [*plan.problems, *measured_problems(spec, run)]
     except UserError as error:
-        return list(error.problems)
+        problems = list(error.problems)
+    return problems or (run, plan)

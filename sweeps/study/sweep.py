@@ -6,6 +6,7 @@ objects and the study's.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from ablations.config.schema import dump, source_values
 from ablations.errors import ConfigError, Problem
 from ablations.record.identity import folder_problem
 from ablations.terminal import override_word, runs_dir_words
+from sweeps.launchers.nodes import node_problems
 from sweeps.search.space import SearchSpace
 from sweeps.study.budget import affordable_trials
 from sweeps.study.composing import Composer
@@ -37,10 +39,12 @@ from sweeps.study.job_overrides import Command, job_overrides, read_command
 from sweeps.study.old_runs import Evidence
 from sweeps.study.preflight import (
     Compose,
+    Planned,
     directed,
     launches_runs_itself,
     read_search,
     require_measured,
+    require_ready,
     require_trials,
 )
 from sweeps.study.progress_table import view_for
@@ -105,6 +109,8 @@ class Request:
     retry: bool = False
     """Also try runs again that diverged."""
     data_dir: str = "data"
+    launcher: Mapping[str, Any] | None = None
+    """Options of ``hydra.launcher``."""
     rungs: RungRequest | None = None
     """Low rung that the command asks for; None if it asks for none."""
     evidence: Evidence | None = None
@@ -165,8 +171,8 @@ def read_request(
         ConfigError: the command contradicts itself, or a value is not allowed.
     """
     require_composed(base)
-    if removed := removed_problems(base, launcher):
-        raise ConfigError(removed)
+    if wrong := [*removed_problems(base, launcher), *node_problems(base, launcher)]:
+        raise ConfigError(wrong)
     spec = directed(read_search(base), base)
     command = read_command(arguments)
     _refuse_contradictions(spec, command)
@@ -189,6 +195,7 @@ def read_request(
         progress=bool(base.get("progress", True)),
         retry=bool(base.get("retry", False)),
         data_dir=str(base.get("data_dir", "data")),
+        launcher=launcher,
     )
     return request if spec.space is None else _with_strategy(request, base, config_dirs)
 
@@ -234,7 +241,7 @@ def plan_study(request: Request, compose: Compose, config_dirs: Sequence[Path] =
     Raises:
         ConfigError: a trial that is known beforehand cannot be run.
     """
-    require_trials(request.known_trials(), compose, config_dirs, request.spec)
+    require_trials(request.known_trials(), compose, config_dirs, request.spec, request.launcher)
     if request.strategy is None:
         count = len(request.command.combinations)
         seeds = len(request.spec.seeds) or 1
@@ -273,9 +280,7 @@ def run_study(
     with drive(request.folder, request.study):
         pinned = _pin(request, hydra)
         base = pinned.compose(request.command.fixed)
-        if request.strategy is None or not (request.folder / "study.json").exists():
-            compose = Composer(pinned.loader, pinned.config)
-            require_trials(request.known_trials(), compose, pinned.config_dirs, request.spec)
+        planned = _require_known(request, pinned)
         if request.strategy is not None:
             begun = is_searched(request.folder)
             settle_request(request.folder, request.study, request.rungs, begun=begun)
@@ -289,6 +294,7 @@ def run_study(
         launching = launching_of(
             hydra.make_launcher(pinned.loader, pinned.config), request.spec.workers
         )
+        require_ready(planned)
         driver = Driver(
             state,
             request.scheduler(decide),
@@ -307,6 +313,14 @@ def run_study(
             raise
         _print_next(request, state)
     return state
+
+
+def _require_known(request: Request, pinned: Pinned) -> list[Planned]:
+    """Check the trials known beforehand; of a search that was begun, one, because the others were checked."""
+    begun = request.strategy is not None and (request.folder / "study.json").exists()
+    trials = itertools.islice(request.known_trials(), 1 if begun else None)
+    compose = Composer(pinned.loader, pinned.config)
+    return require_trials(trials, compose, pinned.config_dirs, request.spec, request.launcher)
 
 
 def _print_next(request: Request, state: StudyState) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from ablations.errors import ConfigError, HeldError, Problem, TrainingError
+from ablations.errors import ConfigError, HeldError, HostLostError, Problem, TrainingError
 from ablations.record.run_record import RunRecord, list_runs
 from sweeps.study.definition import Definition, settle_definition
 from sweeps.study.driver import Driver, StudyError
@@ -419,3 +419,49 @@ def test_a_line_of_a_log_has_the_time_left(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10
     assert all(line.endswith("left to explore") for line in lines)
+
+
+def test_a_run_that_lost_a_host_is_launched_again(tmp_path: Path) -> None:
+    def behaviour(state: StudyState, run: Run, launch: int) -> Returned:
+        if launch == 1:
+            return Returned(HostLostError("a host was lost", step=20))
+        return works(state, run, launch)
+
+    launcher = drive(tmp_path, behaviour)
+    assert {launcher.launched.count(run) for run in launcher.launched} == {2}
+
+
+def test_a_run_that_loses_a_host_each_time_has_failed(tmp_path: Path) -> None:
+    def behaviour(state: StudyState, run: Run, launch: int) -> Returned:
+        return Returned(HostLostError("a host was lost", step=20))
+
+    search = spec(confirm=ConfirmSpec(finalists=0), attempts=2, max_failures=0)
+    launcher = drive(tmp_path, behaviour, search, falls_short="ended 2 times without a result")
+    assert max(launcher.launched.count(run) for run in launcher.launched) == 2
+
+
+class SlurmLauncher(ScriptedLauncher):
+    """Launcher with the name by which the executor knows submitit's."""
+
+
+def test_a_refused_first_run_takes_the_others_out_of_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled: list[bool] = []
+    monkeypatch.setattr("sweeps.study.executor.cancel_jobs", lambda: cancelled.append(True))
+    state = study(tmp_path, spec(confirm=ConfirmSpec(finalists=0)))
+
+    def behaviour(state: StudyState, run: Run, launch: int) -> Returned:
+        return Returned(ConfigError(Problem("model.vocab_size", "too small")))
+
+    driver = Driver(
+        state,
+        SearchScheduler(strategy(state.spec), None),
+        Executor(SlurmLauncher(state, behaviour), "inline", 2),
+        overrides=lambda run: [f"trial=trial-{run.number:04d}", f"seed={run.seed}"],
+        check=lambda _: None,
+        view=SilentView(),
+    )
+    with pytest.raises(ConfigError, match="too small"):
+        driver.run()
+    assert cancelled == [True]
