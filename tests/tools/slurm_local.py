@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NEEDED = ("slurmctld", "slurmd", "sbatch", "munged")
-_SEARCHED = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+SEARCHED = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 _START_SECONDS = 60.0
 _SAVE_SECONDS = 6.0
 """The controller writes its state at most five seconds after a change."""
@@ -68,7 +68,7 @@ PartitionName=urgent PriorityTier=9 PreemptMode=OFF
 
 def missing() -> str | None:
     """Return the reason why Slurm cannot start here; None if it can."""
-    absent = [name for name in NEEDED if shutil.which(name, path=_SEARCHED) is None]
+    absent = [name for name in NEEDED if shutil.which(name, path=SEARCHED) is None]
     if absent:
         return f"Slurm is not installed ({', '.join(absent)}): apt-get install slurm-wlm munge"
     if os.geteuid() != 0:
@@ -89,7 +89,7 @@ class Slurm:
     @property
     def environment(self) -> dict[str, str]:
         """The environment in which its commands, and submitit, talk to it."""
-        return {**os.environ, "PATH": _SEARCHED, "SLURM_CONF": str(self.conf)}
+        return {**os.environ, "PATH": SEARCHED, "SLURM_CONF": str(self.conf)}
 
     def run(self, *command: str, check: bool = True) -> str:
         """Return what one of Slurm's commands printed."""
@@ -139,8 +139,8 @@ class Slurm:
         end = time.monotonic() + _SAVE_SECONDS
         while time.monotonic() < end and not (saved.exists() and saved.stat().st_mtime > asked):
             time.sleep(0.1)
-        _kill(self.home / "slurmctld.pid", signal.SIGKILL)
-        _daemon(self, "slurmctld", "-f", str(self.conf))
+        kill(self.home / "slurmctld.pid", signal.SIGKILL)
+        daemon(self, "slurmctld", "-f", str(self.conf))
         _await_idle(self)
 
 
@@ -164,17 +164,17 @@ def start(home: Path) -> Slurm:
     made.conf.write_text(
         _CONF.format(
             host=socket.gethostname().split(".")[0],
-            controller_port=_free_port(),
-            node_port=_free_port(),
+            controller_port=free_port(),
+            node_port=free_port(),
             home=home,
-            socket=_start_munge(home),
+            socket=start_munge(home),
             cpus=os.cpu_count(),
             memory=max(512, memory // 2),
         )
     )
     try:
-        _daemon(made, "slurmctld", "-f", str(made.conf))
-        _daemon(made, "slurmd", "-f", str(made.conf))
+        daemon(made, "slurmctld", "-f", str(made.conf))
+        daemon(made, "slurmd", "-f", str(made.conf))
         _await_idle(made)
     except BaseException:
         stop(home)
@@ -190,7 +190,7 @@ def stop(home: Path) -> None:
             made.run("scancel", "--signal=KILL", "--full", job, check=False)
             made.run("scancel", job, check=False)
     for name in ("slurmd", "slurmctld", "munged"):
-        _kill(home / f"{name}.pid", signal.SIGTERM)
+        kill(home / f"{name}.pid", signal.SIGTERM)
     _end_steps(home)
 
 
@@ -213,7 +213,7 @@ def _end_steps(home: Path) -> None:
                 os.kill(int(process.name), signal.SIGKILL)
 
 
-def _start_munge(home: Path) -> Path:
+def start_munge(home: Path) -> Path:
     """A munge daemon of our own, with its own key and socket."""
     user = pwd.getpwnam("munge")
     folder = home / "munge"
@@ -224,7 +224,7 @@ def _start_munge(home: Path) -> Path:
         os.chown(path, user.pw_uid, user.pw_gid)
         path.chmod(mode)
     command = [
-        _path("munged"),
+        path_of("munged"),
         "--force",
         f"--socket={folder / 'socket'}",
         f"--key-file={key}",
@@ -240,9 +240,9 @@ def _start_munge(home: Path) -> Path:
     return folder / "socket"
 
 
-def _daemon(made: Slurm, name: str, *arguments: str) -> None:
+def daemon(made: Slurm, name: str, *arguments: str) -> None:
     subprocess.run(
-        [_path(name), *arguments],
+        [path_of(name), *arguments],
         env=made.environment,
         check=True,
         timeout=60,
@@ -264,7 +264,7 @@ def _await_idle(made: Slurm) -> None:
     raise TimeoutError("the one-node Slurm did not come up:\n" + "\n".join(tails))
 
 
-def _kill(pid_file: Path, number: int) -> None:
+def kill(pid_file: Path, number: int) -> None:
     with contextlib.suppress(OSError, ValueError):
         pid = int(pid_file.read_text())
         os.kill(pid, number)
@@ -273,13 +273,13 @@ def _kill(pid_file: Path, number: int) -> None:
             time.sleep(0.1)
 
 
-def _path(name: str) -> str:
-    found = shutil.which(name, path=_SEARCHED)
+def path_of(name: str) -> str:
+    found = shutil.which(name, path=SEARCHED)
     assert found is not None
     return found
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
