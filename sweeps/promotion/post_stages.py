@@ -15,9 +15,9 @@ from ablations.config.schema import RunConfig, dump, load
 from ablations.errors import ConfigError, Problem
 from sweeps.promotion.promotion_inputs import choose, picked_runs
 from sweeps.promotion.specs import PostStageSpec
-from sweeps.verdict.verdict_record import CandidateRow, read_verdict
+from sweeps.verdict.verdict_record import CandidateRow, Verdict, read_verdict
 
-__all__ = ["PostStage", "read_post_stages"]
+__all__ = ["PostStage", "read_post_stages", "recommended"]
 
 _OF_THE_STUDY = ("method", "tokenizer", "mixture", "schedule", "training", "evaluation", "source")
 """Parts that a stage takes from its study."""
@@ -92,7 +92,7 @@ def read_post_stages(
     for name, spec in specs.items():
         runs_dir = Path(full.runs_dir)
         verdict = read_verdict(runs_dir / spec.study)
-        candidate = choose(verdict, spec.pick)
+        candidate = recommended(verdict, spec.pick)
         proxy = picked_runs(runs_dir, spec.study, candidate)[0].manifest.config
         problems += list(_problems(name, proxy, full))
         if problems:
@@ -112,6 +112,20 @@ def read_post_stages(
     if problems:
         raise ConfigError(problems)
     return tuple(stages)
+
+
+def recommended(verdict: Verdict, asked: str | None) -> CandidateRow:
+    """Return the candidate of a stage: the one that was asked for, a winner, or else what the verdict keeps.
+
+    No gate stands before a stage, so a tie does not replace a baseline. Without a baseline, as in a search of
+    parameters alone, it is the verdict's pick.
+
+    Raises:
+        UserError: no candidate has the given name or trial.
+    """
+    kept = verdict.baseline if verdict.outcome != "winner" else None
+    known = any(row.name == kept for row in verdict.candidates)
+    return choose(verdict, kept if asked is None and known else asked)
 
 
 def _problems(name: str, proxy: Mapping[str, Any], full: RunConfig) -> Iterator[Problem]:

@@ -239,7 +239,8 @@ class PostStageSpec:
     study: str
     """Study with a verdict, whose runs were fine-tuned or preferred."""
     pick: str | None = None
-    """Candidate, by name or trial; null = the one that its verdict recommends."""
+    """Candidate, by name or trial; null = the winner of its verdict, else its baseline; the verdict's pick
+    if it has no baseline."""
 
 
 @dataclass(frozen=True, kw_only=True)

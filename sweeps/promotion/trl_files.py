@@ -82,8 +82,9 @@ def trl_config(stage: PostStage, name: str, before: str, cluster: ClusterSpec) -
         "activation_checkpointing": config.execution.recompute,
         **_shared(stage, name, cluster),
     }
-    if config.method.kind == "sft" and (chat := config.tokenizer.chat):
-        values |= {"chat_template_path": f"trl/{_TOKENIZER}", "eos_token": chat.turn_end}
+    if config.method.kind == "sft" and config.tokenizer.chat:
+        # TRL takes the end of a turn from it too, and would seek an eos_token before it adds the markers.
+        values["chat_template_path"] = f"trl/{_TOKENIZER}"
     if config.method.kind == "dpo":
         values["loss_type"] = [config.method.loss_type]
     return _text(stage, name, values)
@@ -248,7 +249,7 @@ def _text(stage: PostStage, name: str, values: Mapping[str, Any]) -> str:
             "# The study's weights are shares of tokens; the shares here are of rows: divide each by the "
             "source's mean tokens (its manifest.json)."
         )
-    if handbook and _adds_markers(stage.config):
+    if handbook and method.kind == "sft" and _adds_markers(stage.config):
         heading.append(
             "# The markers of turns are new tokens, and the handbook adds none: begin from the folder "
             f"start/ of a run of study {stage.study}, whose model has rows for them."
@@ -258,7 +259,8 @@ def _text(stage: PostStage, name: str, values: Mapping[str, Any]) -> str:
         loaded = isinstance(origin, HubOrigin) or (isinstance(origin, FilesOrigin) and not handbook)
         if not loaded:
             heading.append(
-                f"# Not a data set of the hub, write its rows and name them here: {part.name}"
+                "# Not a data set of the hub, write its rows (as messages) and name them here: "
+                f"{part.name}"
             )
     body = yaml.safe_dump(dict(values), sort_keys=False, width=100, allow_unicode=True)
     return "\n".join(heading) + "\n" + body

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from ablations import compose
 from ablations.config.schema import dump
 from ablations.data.catalogue import FilesOrigin
 from ablations.mixture.schedule import LearningRate
-from sweeps.promotion.post_stages import PostStage
+from sweeps.promotion.post_stages import PostStage, recommended
 from sweeps.promotion.specs import ClusterSpec
 from sweeps.promotion.trl_files import (
     _scheduler,
@@ -24,7 +27,10 @@ from sweeps.promotion.trl_files import (
     trl_config,
     write_stage_files,
 )
+from sweeps.verdict.verdict_record import read_verdict
+from tests.oracles.chats import prepare_two_kinds, write_base_model
 
+ROOT = Path(__file__).parents[3]
 CLUSTER = ClusterSpec(nodes=1, gpus_per_node=8, micro_batch_size=2)
 SHIPPED = ("demo_sft", "demo_dpo", "smoltalk_mixture", "smol_smoltalk", "ultrafeedback_rounds")
 OF_THE_HANDBOOK = ("dataset_mixture", "chat_template", "torch_dtype")
@@ -79,7 +85,7 @@ def test_trl_reads_each_config_with_the_values_of_the_study(
     assert sum(one.fraction for one in data.datasets) == pytest.approx(1, abs=1e-5)
     if kind == "sft":
         assert training.assistant_only_loss == (config.method.loss == "answers")
-        assert training.eos_token == "<|im_end|>"
+        assert training.eos_token is None  # the tokenizer's folder brings it
         assert training.chat_template_path == "trl/tokenizer"
         assert not training.packing
     else:
@@ -123,6 +129,25 @@ def test_what_ultrafeedback_is_read_by_is_what_smollm2_read() -> None:
     assert data["split"] == "train_prefs"
     assert data["columns"] == ["chosen", "rejected"]
     assert (values["beta"], values["learning_rate"], values["max_length"]) == (0.5, 1e-6, 1024)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "baseline", "asked", "found"),
+    [
+        ("winner", "chat10", None, "chat50"),
+        ("tie", "chat10", None, "chat10"),
+        ("keep-baseline", "chat10", None, "chat10"),
+        ("tie", None, None, "chat50"),
+        ("tie", "chat10", "chat90", "chat90"),
+        ("winner", "chat10", "trial-0002", "chat90"),
+    ],
+)
+def test_a_stage_takes_a_winner_or_what_its_verdict_keeps(
+    outcome: Any, baseline: str | None, asked: str | None, found: str
+) -> None:
+    verdict = read_verdict(ROOT / "tests/analysis/fixtures/post/demo_sft_ratio")
+    made = replace(verdict, outcome=outcome, baseline=baseline)
+    assert recommended(made, asked).name == found
 
 
 def rate(**values: Any) -> LearningRate:
@@ -174,6 +199,48 @@ def test_files_of_rows_are_loaded_by_trl_as_they_are(tmp_path: Path) -> None:
     assert (data["path"], data["data_files"]) == ("json", ["/rows/a.jsonl"])
     assert "Not a data set of the hub" not in text
     assert "Not a data set of the hub" in handbook_config(local, "p", "m", CLUSTER)
+
+
+@pytest.mark.slow
+def test_trl_s_script_trains_with_a_config_as_it_is_written(tmp_path: Path) -> None:
+    prepare_two_kinds(tmp_path / "data")
+    base = write_base_model(tmp_path / "base")
+    for file in (tmp_path / "data/tokenizers/tiny").glob("*.json"):
+        shutil.copy(file, base / file.name)
+    one = stage("smol_smoltalk", f"data_dir={tmp_path}/data", "tokenizer.name=tiny_chat")
+    origin = FilesOrigin(kind="files", paths=(str(tmp_path / "data/raw/short.jsonl"),))
+    source = {name: replace(spec, origin=origin) for name, spec in one.config.source.items()}
+    local = replace(one, config=replace(one.config, source=source))
+    (tmp_path / "made/launch").mkdir(parents=True)
+    write_stage_files(tmp_path / "made", {"name": "p"}, [local], CLUSTER)
+    changes = {
+        "model_name_or_path": base,
+        "chat_template_path": tmp_path / "made/trl/tokenizer",
+        "output_dir": tmp_path / "out",
+        "max_steps": 2,
+        "warmup_steps": 0,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 1,
+        "dtype": "float32",
+        "use_cpu": "true",
+        "bf16": "false",
+        "max_length": 64,
+    }
+    words = [word for key, value in changes.items() for word in (f"--{key}", str(value))]
+    command = [sys.executable, "-W", "ignore", "-m", "trl.scripts.sft"]
+    done = subprocess.run(
+        [*command, "--config", str(tmp_path / "made/trl/1_sft.yaml"), *words],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    made = json.loads((tmp_path / "out/config.json").read_text())
+    tokenizer = json.loads((tmp_path / "out/tokenizer_config.json").read_text())
+    assert made["vocab_size"] >= 302
+    assert tokenizer["eos_token"] == "<|im_end|>"
 
 
 def test_rounds_and_shares_of_tokens_are_said_where_a_config_cannot_state_them() -> None:
