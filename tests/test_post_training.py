@@ -190,7 +190,10 @@ def test_a_promotion_ends_in_the_picks_of_post_training_studies(own: Path, ablat
     assert "After the full run" in card
     sft = yaml.safe_load((folder / "trl/1_sft.yaml").read_text())
     assert sft["max_steps"] == 8
-    assert sum(one["weight"] for one in sft["dataset_mixture"]["datasets"]) > 0
+    assert [one["path"] for one in sft["datasets"]] == ["json", "json"]
+    assert sum(one["fraction"] for one in sft["datasets"]) == pytest.approx(1, abs=1e-5)
+    handbook = yaml.safe_load((folder / "handbook/1_sft.yaml").read_text())
+    assert sum(one["weight"] for one in handbook["dataset_mixture"]["datasets"]) > 0
     dpo = yaml.safe_load((folder / "trl/2_dpo.yaml").read_text())
     assert dpo["model_name_or_path"] == sft["output_dir"]
     assert dpo["beta"] in (0.1, 0.5)
