@@ -7,7 +7,8 @@ problem; the subsequence is sought around the shared n-gram, since in a long doc
 common words is always found. Items shorter than 13 words are sought whole, down to 8 words; below
 that a match proves nothing, and the report counts them as not checked.
 
-The tasks are hashed once; documents stream past, some hundreds at a time: a dictionary look-up a word, then
+The tasks are hashed once. Documents stream past, some hundreds at a time. Most are rejected by their bytes
+(:mod:`ablations.data.word_runs`); in the others a dictionary look-up a word, then
 array operations alone, until an n-gram is found.
 """
 
@@ -24,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ablations.data.word_runs import RunFilter
 from ablations.errors import DataError, Problem, unknown_name
 from ablations.files import read_json_lines
 
@@ -42,6 +44,8 @@ __all__ = [
 _WORDS = re.compile(r"\w+")
 _NUMBER = re.compile(r"\b\d+(?:[.,]\d+)*\b")
 _MASK = "0"
+_END = "\0"
+_WORDS_AND_ENDS = re.compile(rf"\w+|{_END}")
 _EXAMPLES = 5
 _FILTER_BITS = 25
 _BATCH_DOCUMENTS = 256
@@ -157,27 +161,37 @@ class TaskIndex:
         self._names: list[tuple[str, str]] = []
         self._items: list[Ids] = []
         for task, rows in tasks.items():
-            count, before = 0, len(self._items)
-            for row in rows:
-                count += 1
-                ids = self._learn(item_text(row, self.rule.words))
+            kept, before = list(rows), len(self._items)
+            learnt = self._learn([item_text(row, self.rule.words) for row in kept])
+            for row, ids in zip(kept, learnt, strict=True):
                 if ids.size >= self.rule.fewest_words:
                     self._names.append((task, str(row["id"])))
                     self._items.append(ids)
-            self.sizes[task] = (count, len(self._items) - before)
-        self._tables = self._build_tables()
+            self.sizes[task] = (len(kept), len(self._items) - before)
+        self._tables, self._filter = self._build_tables()
 
-    def _build_tables(self) -> list[_Table]:
+    def _build_tables(self) -> tuple[list[_Table], RunFilter]:
         by_length: dict[int, list[int]] = defaultdict(list)
         for position, ids in enumerate(self._items):
             by_length[min(self.rule.words, ids.size)].append(position)
-        tables = []
+        tables, parts, places, base = [], [], [], 0
         for length, positions in sorted(by_length.items()):
             ids, owners = _joined([self._items[position] for position in positions])
             grams = self._ngrams(ids, [length])[length]
             live = np.flatnonzero(grams)
+            parts.append(ids)
+            places.append((base + live, np.full(live.size, length)))
+            base += ids.size
             tables.append(_Table.build(length, grams[live], np.array(positions)[owners[live]]))
-        return tables
+        words = [""] * (max(self._vocabulary.values(), default=0) + 1)
+        for word, number in self._vocabulary.items():
+            words[number] = word
+        nothing = np.zeros(0, dtype=np.int64)
+        every = np.concatenate([nothing, *(part.astype(np.int64) for part in parts)])
+        first, lengths = (
+            np.concatenate([nothing, *(one[side] for one in places)]) for side in (0, 1)
+        )
+        return tables, RunFilter(words, every, first, lengths)
 
     def hits(self, text: str) -> list[Hit]:
         """Return the items that ``text`` contains, each once."""
@@ -185,6 +199,15 @@ class TaskIndex:
 
     def hits_of_many(self, texts: Sequence[str]) -> list[list[Hit]]:
         """:meth:`hits` of each text; a few hundred at a time cost the least."""
+        found: list[list[Hit]] = [[] for _ in texts]
+        there = np.flatnonzero(self._filter.may_hold(texts)).tolist()
+        if there:
+            for place, hits in zip(there, self._sought([texts[i] for i in there]), strict=True):
+                found[place] = hits
+        return found
+
+    def _sought(self, texts: Sequence[str]) -> list[list[Hit]]:
+        """Return the items of each text, word by word."""
         ids, owners = _joined([self._known(text) for text in texts])
         starts = np.searchsorted(owners, np.arange(len(texts) + 1))
         shares: list[dict[int, float]] = [{} for _ in texts]
@@ -216,18 +239,36 @@ class TaskIndex:
     def _enough(self, share: float) -> bool:
         return share >= self.rule.common_share
 
-    def _learn(self, text: str) -> Ids:
-        vocabulary = self._vocabulary
-        ids = [vocabulary.setdefault(word, len(vocabulary) + 2) for word in self._split(text)]
-        return np.array(ids, dtype=np.uint64)
+    def _learn(self, texts: Sequence[str]) -> list[Ids]:
+        """Return the ids of each text's words, new words included."""
+        known = self._vocabulary
+        ids = defaultdict(itertools.count(len(known) + 2).__next__, known)
+        ids[_END] = 0
+        # One text for all items: thousands of short calls took most of the time.
+        whole = f"\n{_END}\n".join(text.replace(_END, " ") for text in texts)
+        words = _WORDS_AND_ENDS.findall(self._plain(whole))
+        found = np.fromiter(map(ids.__getitem__, words), dtype=np.uint64, count=len(words))
+        del ids[_END]
+        self._vocabulary = dict(ids)
+        ends = np.flatnonzero(found == 0).tolist() if texts else []
+        bounds = zip([0, *(end + 1 for end in ends)], [*ends, len(words)], strict=True)
+        return [found[start:stop] for start, stop in bounds][: len(texts)]
 
     def _known(self, text: str) -> Ids:
         words, get = self._split(text), self._vocabulary.get
-        return np.fromiter((get(word, 0) for word in words), dtype=np.uint64, count=len(words))
+        known = map(get, words, itertools.repeat(0))
+        return np.fromiter(known, dtype=np.uint64, count=len(words))
 
     def _split(self, text: str) -> list[str]:
+        return _WORDS.findall(self._plain(text))
+
+    def _plain(self, text: str) -> str:
         text = text.lower()
-        return _WORDS.findall(_NUMBER.sub(_MASK, text) if self.rule.mask_numbers else text)
+        return _NUMBER.sub(_MASK, text) if self.rule.mask_numbers else text
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TaskIndex:
+        """Return the index itself, which never changes: executors copy their steps for each rank."""
+        return self
 
     def _ngrams(self, ids: Ids, lengths: Iterable[int]) -> dict[int, Ids]:
         """Return a hash of every run of each length; 0 where a word is unknown, where two documents meet,
