@@ -73,6 +73,7 @@ class Driver:
         self._study, self._scheduler, self._launching = study, scheduler, launching
         self._overrides, self._check, self._view = overrides, check, view
         self._in_flight: dict[Future[Returned], Run] = {}
+        self._before: dict[Run, tuple[Run, ...]] = {}
         self._held: set[Run] = set()
         self._since: dict[Run, float] = {}
         self._launches: Counter[Run] = Counter()
@@ -93,7 +94,9 @@ class Driver:
         try:
             while self._fill():
                 self._draw()
-                for future in self._ended():
+                settled = self._ended()
+                # The last of a job first: where it died, runs behind the first lost one did not begin.
+                for future in [one for one in reversed(self._in_flight) if one in settled]:
                     self._settle(self._in_flight.pop(future), future.result())
                 self._check_held()
                 self._prune()
@@ -136,6 +139,9 @@ class Driver:
             self._study.prepare(run)
             self._launches[run] += 1
             self._since[run] = time.time()
+        size = self._launching.runs_per_job
+        for place, run in enumerate(runs):
+            self._before[run] = tuple(runs[place - place % size : place])
         futures = self._launching.submit(jobs, runs[0].number)
         self._in_flight |= dict(zip(futures, runs, strict=True))
 
@@ -166,11 +172,21 @@ class Driver:
         """Return the outcome of a run without a result; None = launch it again."""
         if raised is not None and not _was_ended(returned, raised):
             return self._study.fail(run, _described(raised))
+        if isinstance(returned, BaseException) and self._was_not_reached(run):
+            self._launches[run] -= 1
+            return None
         if self._launches[run] < self._study.spec.attempts:
             return None
         last = f"; last: {_described(returned)}" if isinstance(returned, BaseException) else ""
         times = self._launches[run]
         return self._study.fail(run, f"ended {times} times without a result{last}")
+
+    def _was_not_reached(self, run: Run) -> bool:
+        """Return whether a job of several runs ended before this one: another, before it, has no result."""
+        return any(
+            before not in self._held and self._study.collect(before) is None
+            for before in self._before.get(run, ())
+        )
 
     def _refuse_first(self, raised: BaseException | None) -> None:
         """Raise a user's mistake that shows in the first run, before it counts as failed trials."""

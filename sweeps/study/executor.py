@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Literal
 
+from ablations.errors import ConfigError, Problem
 from sweeps.launchers.slurm_look import require_slurm
 from sweeps.launchers.slurm_queue import cancel_jobs, watch_queue
 
@@ -39,25 +40,37 @@ class Executor:
         launcher: A Hydra launcher, after its ``setup``.
         mode: ``thread`` = one call per run in a thread of its own; ``batch`` = one call for several
             runs; ``inline`` = one blocking call per run.
-        width: Largest number of runs in flight.
+        width: Largest number of jobs in flight.
+        groups: Launches several runs in one job; None = each run is a job.
+        runs_per_job: Most runs of a job.
     """
 
     def __init__(
-        self, launcher: Any, mode: Literal["thread", "batch", "inline"], width: int
+        self,
+        launcher: Any,
+        mode: Literal["thread", "batch", "inline"],
+        width: int,
+        groups: Any = None,
+        runs_per_job: int = 1,
     ) -> None:
         self._launcher, self.mode, self.width = launcher, mode, width
+        self._groups, self.runs_per_job = groups, runs_per_job
 
     def free_workers(self, in_flight: int) -> int:
         """Return the number of runs that can be submitted now."""
         if self.mode == "batch" and in_flight:
             return 0
-        return max(0, self.width - in_flight)
+        # Of a job whose runs are being collected some are in flight for a moment: whole jobs are counted.
+        free = self.width * self.runs_per_job - in_flight
+        return max(0, free // self.runs_per_job * self.runs_per_job)
 
     def submit(self, jobs: Sequence[Sequence[str]], index: int) -> list[Future[Returned]]:
         """Launch jobs; each future has the launcher's return value, or its exception as a value."""
         if self.mode == "batch":
             return self._call(jobs, index)
-        return [future for i, job in enumerate(jobs) for future in self._call([job], index + i)]
+        starts = range(0, len(jobs), self.runs_per_job)
+        groups = [(index + start, jobs[start : start + self.runs_per_job]) for start in starts]
+        return [future for first, group in groups for future in self._call(group, first)]
 
     def stop(self) -> None:
         """Stop the jobs of the launcher if it can; queued jobs go on, and the next driver finds them."""
@@ -84,7 +97,8 @@ class Executor:
 
         def call() -> None:
             try:
-                returned: Sequence[Returned] = self._launcher.launch(
+                launcher = self._groups if self._groups is not None else self._launcher
+                returned: Sequence[Returned] = launcher.launch(
                     [list(job) for job in jobs], initial_job_idx=index
                 )
             except Exception as error:  # a killed worker, a cancelled job: the run folders decide
@@ -100,17 +114,41 @@ class Executor:
         return futures
 
 
-def launching_of(launcher: Any, workers: int | None) -> Executor:
-    """Return the executor of ``launcher``; ``workers`` is ``search.workers``.
+def launching_of(
+    launcher: Any, workers: int | None, runs_per_job: int = 1, preload: Sequence[str] = ()
+) -> Executor:
+    """Return the executor of ``launcher``.
+
+    Args:
+        launcher: A Hydra launcher, after its ``setup``.
+        workers: ``search.workers``.
+        runs_per_job: ``search.runs_per_job``. On slots every run is forked from one server anyway.
+        preload: Modules that a job of several runs imports before its first run.
 
     Raises:
-        ConfigError: the launcher is Slurm's, and there is no Slurm here or it takes no such job.
+        ConfigError: the launcher is Slurm's, and there is no Slurm here or it takes no such job; or
+            several runs are asked for in a job, and the launcher has no jobs.
     """
     name = type(launcher).__name__
     mode = _MODES.get(name, "batch")
     if name == "SlurmLauncher":
         require_slurm(launcher.params)
         watch_queue()
+    if runs_per_job > 1 and name != "SlotsLauncher":
+        if mode != "thread":
+            raise ConfigError(
+                Problem(
+                    "search.runs_per_job",
+                    "this launcher has no jobs that could hold several runs",
+                    found=runs_per_job,
+                    allowed="1; more with hydra/launcher=slurm or submitit_local",
+                )
+            )
+        # Imported here: only such studies need submitit's launcher.
+        from sweeps.launchers.run_groups import RunGroups
+
+        groups = RunGroups(launcher, preload)
+        return Executor(launcher, mode, workers or _width(launcher), groups, runs_per_job)
     if mode == "inline":
         return Executor(launcher, mode, 1)
     return Executor(launcher, mode, workers or _width(launcher))

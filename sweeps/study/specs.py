@@ -301,7 +301,9 @@ class SearchSpec:
     attempts: int = 3
     """Number of launches of a run that ends without a result, before it counts as failed."""
     workers: int | None = None
-    """Number of runs in flight; None = the capacity of the launcher."""
+    """Number of runs in flight; None = the capacity of the launcher. With ``runs_per_job``, of jobs."""
+    runs_per_job: int = 1
+    """Most runs that one job of ``hydra/launcher=slurm`` or ``submitit_local`` does, one after another."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -310,6 +312,7 @@ class SearchSpec:
                 ("max_failures", self.max_failures, 0),
                 ("attempts", self.attempts, 1),
                 ("workers", 1 if self.workers is None else self.workers, 1),
+                ("runs_per_job", self.runs_per_job, 1),
                 ("strategy.design_trials", self.strategy.design_trials or 0, 0),
                 ("confirm.finalists", self.confirm.finalists, 0),
             )
@@ -327,11 +330,8 @@ class SearchSpec:
         ]
         if not self.objectives:
             problems.append(Problem("search.objectives", "a study needs an objective"))
-        problems += [
-            *self._quality_problems(),
-            *self._fidelity_problems(),
-            *self._evidence_problems(),
-        ]
+        for others in (self._quality_problems, self._fidelity_problems, self._evidence_problems):
+            problems += others()
         if self.space is not None and self.budget.unlimited:
             problems.append(
                 Problem(

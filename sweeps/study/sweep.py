@@ -18,6 +18,7 @@ from ablations.config.schema import dump, source_values
 from ablations.errors import ConfigError, Problem
 from ablations.record.identity import folder_problem
 from ablations.terminal import override_word, runs_dir_words
+from sweeps.launchers.local.suite_modules import preload_of
 from sweeps.launchers.nodes import node_problems
 from sweeps.search.space import SearchSpace
 from sweeps.study.budget import affordable_trials
@@ -292,7 +293,10 @@ def run_study(
             refuse_edited(state, before, pinned)
         keep_as_latest(pinned)
         launching = launching_of(
-            hydra.make_launcher(pinned.loader, pinned.config), request.spec.workers
+            hydra.make_launcher(pinned.loader, pinned.config),
+            request.spec.workers,
+            request.spec.runs_per_job,
+            preload_of(base),
         )
         require_ready(planned)
         driver = Driver(

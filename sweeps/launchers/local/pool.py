@@ -22,7 +22,7 @@ from ablations.processes.warm_server import Child, warm_server
 from sweeps.launchers.local.devices import Slot
 from sweeps.launchers.local.job_worker import Job, run_job_in_child
 
-__all__ = ["SlotPool", "WorkerDied"]
+__all__ = ["SlotPool", "WorkerDied", "result_of"]
 
 _GRACE_SECONDS = 10.0
 """Between asking a run to end and killing it."""
@@ -101,17 +101,10 @@ class SlotPool:
 
         child = self._start(slot, cloudpickle.dumps(job), log)
         try:
-            result = child.result()
+            return result_of(child, str(log))
         finally:
             with self._lock:
                 self._running.pop(child, None)
-        if result.value is not None:
-            return cloudpickle.loads(result.value)
-        if isinstance(result.error, Exception):
-            raise result.error
-        # Processes that the dead worker started may go on: they are in its session.
-        child.signal(signal.SIGKILL)
-        raise WorkerDied(f"worker process {child.pid} {how_ended(child.code)}; see {log}")
 
     def _start(self, slot: Slot, payload: bytes, log: Path) -> Child:
         """Start a child for a job, unless the launcher is ending its runs."""
@@ -125,6 +118,24 @@ class SlotPool:
                 raise WorkerDied(_STOPPED)
             self._running[child] = log.parent.name
         return child
+
+
+def result_of(child: Child, log: str) -> Any:
+    """Return what the job of a child returned, when it has ended.
+
+    Raises:
+        WorkerDied: the process ended without an answer; the message names ``log``.
+    """
+    import cloudpickle
+
+    result = child.result()
+    if result.value is not None:
+        return cloudpickle.loads(result.value)
+    if isinstance(result.error, Exception):
+        raise result.error
+    # Processes that the dead worker started may go on: they are in its session.
+    child.signal(signal.SIGKILL)
+    raise WorkerDied(f"worker process {child.pid} {how_ended(child.code)}; see {log}")
 
 
 def _wait_for(running: dict[Child, str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ablations.evaluation.specs import METRICS
 
-__all__ = ["suite_modules"]
+__all__ = ["preload_of", "suite_modules"]
 
 _ANSWER_MATCHING = "ablations.evaluation.lighteval.answer_matching"
 _INSTRUCTIONS = "ablations.evaluation.lighteval.instruction_checks"
@@ -29,3 +29,24 @@ def suite_modules(config: Any) -> list[str]:
     metrics = {name for names in used for name in names or ()}
     modules = [_ANSWER_MATCHING] if "exact_match" in metrics else []
     return [*modules, _INSTRUCTIONS] if metrics & set(METRICS["instructions"]) else modules
+
+
+def preload_of(config: Mapping[str, Any]) -> list[str]:
+    """Return what a job of several runs imports before the first of them, as slots do.
+
+    Args:
+        config: Composed config of a run, plain values; another application's has no model and needs nothing.
+    """
+    from omegaconf import OmegaConf
+
+    if "model" not in config:
+        return []
+    method = config.get("method")
+    tuned = isinstance(method, Mapping) and method.get("kind") in ("sft", "dpo")
+    return [
+        "hydra",
+        "ablations.commands.run",
+        "ablations.preload",
+        *(["ablations.preload_trl"] if tuned else []),
+        *suite_modules(OmegaConf.create({"evaluation": config.get("evaluation")})),
+    ]

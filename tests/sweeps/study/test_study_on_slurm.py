@@ -72,10 +72,10 @@ def _finish(process: subprocess.Popen[str], cluster: Slurm) -> None:
     assert process.returncode == 0, output
 
 
-def _await_work(app: StudyApp) -> None:
-    """Wait until a run is in the middle of its work."""
+def _await_work(app: StudyApp, name: str = "") -> None:
+    """Wait until a run, or the run ``name``, is in the middle of its work."""
     end = time.monotonic() + 120
-    while not any((run / "work.jsonl").exists() for run in app.runs()):
+    while not any((run / "work.jsonl").exists() for run in app.runs() if name in run.name):
         assert time.monotonic() < end
         time.sleep(0.2)
 
@@ -108,6 +108,23 @@ def test_a_killed_driver_leaves_its_jobs_to_the_next_one(
     process.kill()  # two jobs run, two wait in the queue
     process.communicate()
     _finish(app.start(*ON_SLURM, "seconds=8"), cluster)
+    app.assert_whole()
+    assert app.results() == undisturbed
+
+
+def test_several_runs_in_a_job_survive_what_ends_the_job(
+    app: StudyApp, cluster: Slurm, undisturbed: dict[str, float]
+) -> None:
+    """A job of two runs is cancelled in its second, and the next job is preempted in its first."""
+    process = app.start(*ON_SLURM, "search.runs_per_job=2", "search.workers=2", "seconds=8")
+    _await_work(app)
+    assert len(cluster.jobs()) == 2
+    first, second = sorted(cluster.jobs(), key=int)
+    _await_work(app, "trial-0002-0")
+    cluster.run("scancel", "--signal=USR2", second)
+    _await_work(app, "trial-0001-0")
+    cluster.run("scancel", first)
+    _finish(process, cluster)
     app.assert_whole()
     assert app.results() == undisturbed
 

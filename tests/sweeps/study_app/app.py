@@ -67,7 +67,13 @@ def _work(record: RunRecord, config: dict[str, Any]) -> None:
     for step in range(done, STEPS):
         time.sleep(config["seconds"] / STEPS)
         append_json_line(
-            work, {"step": step, "pid": os.getpid(), "slot": os.environ.get("ABLATIONS_SLOT")}
+            work,
+            {
+                "step": step,
+                "pid": os.getpid(),
+                "parent": os.getppid(),
+                "slot": os.environ.get("ABLATIONS_SLOT"),
+            },
         )
 
 
