@@ -10,18 +10,17 @@ Items of every origin have the fields of ``docs/benchmark_items.md``. A mirror i
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablations.data.manifest import HELDOUT, MANIFEST, StoreManifest
-from ablations.data.text import clean_values
-from ablations.data.verified import RECORDED_ITEMS, digests, unlike
+from ablations.data.verified import RECORDED_ITEMS, digests
 from ablations.errors import DamagedError, DataError, Problem, unknown_name
 from ablations.evaluation.dataset_readers import COLUMNS, Item
+from ablations.evaluation.heldout_items import heldout_items
+from ablations.evaluation.item_lines import json_lines, rank
 from ablations.evaluation.specs import HubData, TaskSpec
 from ablations.files import read_json
 
@@ -55,14 +54,22 @@ class Pool:
     shots: list[Item] = field(default_factory=list)
 
 
-def load_items(task: TaskSpec, sources: ItemSources) -> list[Pool]:
+def load_items(task: TaskSpec, sources: ItemSources, limit: int | None = None) -> list[Pool]:
     """Return the items of ``task``, each with a stable ``id``.
+
+    Args:
+        task: The task.
+        sources: Places of its items.
+        limit: Number of held-out documents that are scored: no others are returned; None = all.
 
     Raises:
         DataError: the file, split or data set is missing or empty, or has another layout.
     """
     if task.source is not None:
-        return [Pool("", _heldout(task.source, sources))]
+        if task.source not in sources.stores:
+            raise DataError(unknown_name("evaluation", "source", task.source, sources.stores))
+        store = Path(sources.stores[task.source])
+        return [Pool("", heldout_items(task.source, store, sources.heldout_chars, limit))]
     if task.hub is not None and _from_hub(task, sources):
         items, shots = _hub_sets(task.hub, sources)
     else:
@@ -198,11 +205,6 @@ def _require_same(key: str, where: str, digest: str, sources: ItemSources) -> No
         )
 
 
-def rank(item: Item) -> str:
-    """Return the sort key of a fixed random order of items; it depends on the id alone."""
-    return hashlib.sha256(item["id"].encode()).hexdigest()
-
-
 def _set_aside(items: list[Item], count: int) -> tuple[list[Item], list[Item]]:
     """Split items into those to score and, as few-shot examples, the last ``count`` by :func:`rank`."""
     ordered = sorted(items, key=rank)
@@ -217,35 +219,6 @@ def _numbered(items: Iterable[Item], prefix: str = "") -> list[Item]:
         {**item, "id": prefix + str(index if item.get("id") is None else item["id"])}
         for index, item in enumerate(items)
     ]
-
-
-def _heldout(source: str, sources: ItemSources) -> list[Item]:
-    if source not in sources.stores:
-        raise DataError(unknown_name("evaluation", "source", source, sources.stores))
-    folder, chars = Path(sources.stores[source]), sources.heldout_chars
-    path = folder / HELDOUT
-    if not path.exists():
-        raise DataError(
-            Problem(str(path), "no held-out documents", do=f"run `ablate prepare` for {source}")
-        )
-    if (folder / MANIFEST).exists() and unlike(
-        folder, StoreManifest.read(folder).checksums(), only=(HELDOUT,)
-    ):
-        raise DataError(
-            Problem(
-                str(path),
-                "not the documents that were held out: their checksum differs from the manifest's",
-                do="prepare the source again with prepare.force=true",
-            )
-        )
-    items = [
-        row if "choices" in row else {"id": str(row["id"]), "query": row["text"][:chars]}
-        for row in _json_lines(path)
-        if "choices" in row or row["text"]
-    ]
-    if not items:
-        raise DataError(Problem(str(path), "no held-out documents", found="an empty file"))
-    return items
 
 
 def _item_files(task: TaskSpec, sources: ItemSources) -> tuple[list[Item], list[Item]]:
@@ -265,20 +238,7 @@ def _read_items(sources: ItemSources, name: str) -> list[Item]:
         raise DataError(unknown_name(str(folder), "item file", name, known))
     for key, digest in _file_digests(folder, [path.name]).items():
         _require_same(key, str(path), digest, sources)
-    return list(_json_lines(path))
-
-
-def _json_lines(path: Path) -> Iterable[dict[str, Any]]:
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(Problem(f"{path}:{number}", "not JSON", found=str(error))) from None
-            if not isinstance(row, dict):
-                raise DataError(Problem(f"{path}:{number}", "not a JSON object"))
-            # A lone surrogate: escaped, or in bytes that json accepts.
-            yield clean_values(row) if b"\\u" in line or b"\xed" in line else row
+    return list(json_lines(path))
 
 
 def _by_subject(items: Iterable[Item]) -> dict[str, list[Item]]:
@@ -380,7 +340,7 @@ def _mirrored_files(hub: HubData, subset: str, split: str, mirror: Path) -> list
 
 def _read_rows(file: Path) -> Sequence[dict[str, Any]]:
     if file.suffix in (".jsonl", ".json"):
-        return list(_json_lines(file))
+        return list(json_lines(file))
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -197,7 +197,8 @@ class _Suite:
         from ablations.evaluation.lighteval import build_task
 
         try:
-            pools = _limited(load_items(task, sources), self.spec.limit(task))
+            limit = self.spec.limit(task)
+            pools = _limited(load_items(task, sources, limit), limit)
             self.tasks[name] = build_task(name, task, pools)
         except Exception as error:  # one broken task must not stop the others
             self.failed[name] = _one_line(error)
