@@ -21,7 +21,7 @@ import csv
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -124,8 +124,8 @@ class Search:
             else:
                 self.at_top += self.propose(self.at_top, min(BATCH, left))
 
-    def rungs(self, units: float) -> None:
-        """Spend ``units`` by the policy with rungs."""
+    def rungs(self, units: float, bound: float | None = None) -> None:
+        """Spend ``units`` by the policy with rungs; ``bound`` = the guard's, None = the platform's."""
         pool = self.pool
         plan = plan_rungs(
             units, pool.price, pool.weights.shape[1] + 10_000, same_model=pool.same_model
@@ -139,6 +139,8 @@ class Search:
             self.at_top = [self.at_low[row] for row in rows]
             scores = pool.low[self.at_top] @ pool.score, pool.top[self.at_top] @ pool.score
             self.guard = judge_rung(*scores)
+            if bound is not None:
+                self.guard = replace(self.guard, needed=bound)
             if not self.guard.holds:
                 self.dropped = True
                 spent = pool.price * len(self.at_low) + go_on * len(self.at_top)
@@ -259,7 +261,7 @@ def compare(pool: Pool, units: float, draws: int) -> None:
 
 def compare_synthetic(bias: str, units: float, seeds: int) -> None:
     """Print mean regrets over synthetic truths, and how often the guard dropped the rung."""
-    with_rungs, full, ranks, dropped = [], [], [], 0
+    with_rungs, full, ranks, dropped, doubted = [], [], [], 0, 0
     for sources in (4, 7):
         for seed in range(seeds):
             pool = synthetic(bias, sources, seed)
@@ -267,6 +269,7 @@ def compare_synthetic(bias: str, units: float, seeds: int) -> None:
             search = Search(pool, np.random.default_rng((seed, 1)))
             search.rungs(units)
             dropped += search.dropped
+            doubted += search.guard is not None and search.guard.doubted
             with_rungs.append(search.regret())
             plain = Search(pool, np.random.default_rng((seed, 1)))
             plain.full(int(units))
@@ -274,9 +277,32 @@ def compare_synthetic(bias: str, units: float, seeds: int) -> None:
     print(
         f"{'synthetic, ' + bias:<28} {units:>4g} units  rank {np.mean(ranks):.2f}  regret with rungs "
         f"{mean_error(with_rungs)}  full alone {mean_error(full)}  rung dropped in "
-        f"{dropped} of {len(full)}",
+        f"{dropped} and doubted in {doubted} of {len(full)}",
         flush=True,
     )
+
+
+def bounds_of_the_guard(bias: str, units: float, seeds: int, first: int) -> None:
+    """Print mean regrets for several bounds on the rank correlation of the pairs."""
+    rows = []
+    for sources in (4, 7):
+        for seed in range(first, first + seeds):
+            pool = synthetic(bias, sources, seed)
+            used, dropped = (Search(pool, np.random.default_rng((seed, 1))) for _ in range(2))
+            used.rungs(units, bound=-1.0)
+            dropped.rungs(units, bound=1.1)
+            assert dropped.guard is not None
+            rows.append((pool.rank, dropped.guard.correlation, used.regret(), dropped.regret()))
+    rank, pairs, used_regret, dropped_regret = np.array(rows).T
+    for bound in (-1.0, 0.6, 0.7, 0.75, 0.8, 0.9, 1.1):
+        gone = pairs < bound - 0.002
+        regret = np.where(gone, dropped_regret, used_regret)
+        print(
+            f"{'synthetic, ' + bias:<28} bound {bound:>5.2f}  regret {mean_error(regret.tolist())}  dropped "
+            f"{gone.sum()} of {len(rank)}, of those that rank below .6: {(gone & (rank < 0.6)).sum()} of "
+            f"{(rank < 0.6).sum()}",
+            flush=True,
+        )
 
 
 def intervals(pool: Pool, draws: int, top_runs: int = 8) -> None:
@@ -338,8 +364,15 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=12, help="truths of each number of sources")
     parser.add_argument("--skip-synthetic", action="store_true")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--guard", action="store_true", help="compare bounds of the guard, no more")
     options = parser.parse_args()
     start = time.process_time()
+    for bias in ("strong", "mild") if options.guard else ():
+        bounds_of_the_guard(bias, 16.0, options.seeds, options.first_seed)
+    if options.guard:
+        print(f"{time.process_time() - start:.0f} CPU-s")
+        return
     for path in options.tables:
         for pool in pools(path):
             for units in (4.0, 8.0) if pool.same_model else (1.0, 4.0):

@@ -80,7 +80,7 @@ class RungScheduler(SearchScheduler):
             if not study.rung.pairs and (pairs := self._pairs(study, low)):
                 study.choose("pairs", pairs)
                 return self._continued(study, pairs, free_workers)
-            self._judge(study, low)
+            self._judge(study)
         if self._dropped(study):
             return self._in_full(study, busy, free_workers)
         if len(low) < self._plan.low_runs:
@@ -156,12 +156,15 @@ class RungScheduler(SearchScheduler):
         )
         return [paused[row].number for row in spread_rows(mixtures, self._plan.pairs)]
 
-    def _judge(self, study: StudyState, low: Sequence[Trial]) -> None:
-        """Compare low and top scores of the pairs, write the result to ``rungs.json`` and print it."""
+    def _judge(self, study: StudyState) -> None:
+        """Compare low and top scores of all full runs, write the result to ``rungs.json`` and print it.
+
+        The baselines passed the low rung on their way, so they are pairs too.
+        """
         (objective,) = study.spec.objectives.values()
         known = [
             (before, after)
-            for trial in low
+            for trial in self._mine(study)
             if trial.state == "done"
             and trial.low is not None
             and (before := trial.low.value(objective)) is not None

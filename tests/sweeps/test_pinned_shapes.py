@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -234,11 +234,16 @@ def test_rungs_are_planned_judged_and_fitted_as_before() -> None:
     require_pinned("rungs", found, relative=1e-3, absolute=1e-4)
 
 
-@pytest.mark.parametrize(("rank", "holds"), [(0.59, False), (0.6, True)])
-def test_a_rung_holds_from_a_rank_correlation_of_six_tenths_on(rank: float, holds: bool) -> None:
-    from sweeps.search.proposals.rung_policy import Guard
-
-    assert Guard(pairs=8, correlation=rank).holds is holds
+@pytest.mark.parametrize(
+    ("pairs", "rank", "holds"),
+    [(8, 0.748, False), (8, 0.750, True), (40, 0.66, False), (40, 0.67, True)],
+)
+def test_a_rung_holds_if_its_pairs_rank_better_than_six_tenths_by_a_margin(
+    pairs: int, rank: float, holds: bool
+) -> None:
+    # atanh(.6) = .6931, plus .6 standard errors of sqrt(1.06 / (pairs - 3)).
+    scores = np.arange(float(pairs))
+    assert replace(judge_rung(scores, scores), correlation=rank).holds is holds
 
 
 def test_two_objectives_limits_and_missing_values_are_proposed_for_as_before() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sweeps.search.proposals.rung_policy import (
     FEWEST_PAIRS,
+    Guard,
     judge_rung,
     plan_rungs,
     rung_family,
@@ -155,6 +158,32 @@ def test_the_guard_names_ranks_and_consequence() -> None:
     assert not turned.holds
     assert "rank correlation -1.00 over 8 pairs" in str(turned)
     assert "dropped" in str(turned)
+
+
+@pytest.mark.parametrize(
+    ("rank", "words"),
+    [(0.74, "dropped"), (0.75, "only roughly"), (0.79, "only roughly"), (0.8, "like full runs")],
+)
+def test_the_guard_says_that_a_rung_between_dropped_and_sure_is_doubted(
+    rank: float, words: str
+) -> None:
+    guard = replace(judge_rung(np.arange(8.0), np.arange(8.0)), correlation=rank)
+    assert words in str(guard)
+    assert guard.doubted is (words == "only roughly")
+    assert guard.holds is (words != "dropped")
+
+
+def test_a_guard_of_an_older_study_keeps_its_result() -> None:
+    assert Guard(pairs=8, correlation=0.65).holds, "no bound was stored: it was .6"
+
+
+def test_the_interval_of_the_guard_narrows_with_pairs_and_survives_perfect_ranks() -> None:
+    low, high = Guard(pairs=8, correlation=0.7).interval
+    # atanh(.7) = .8673, its standard error sqrt(1.06 / 5) = .4604
+    assert (low, high) == pytest.approx((0.1095, 0.9259), abs=1e-3)
+    more = Guard(pairs=40, correlation=0.7).interval
+    assert low < more[0] < 0.7 < more[1] < high
+    assert Guard(pairs=6, correlation=1.0).interval[1] <= 1.0
 
 
 def test_pairs_of_the_guard_span_the_design() -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "FEWEST_PAIRS",
     "GUARD_PAIRS",
     "LEAST_RANK",
+    "SURE_RANK",
     "Guard",
     "RungPlan",
     "judge_rung",
@@ -41,7 +42,18 @@ FEWEST_PAIRS = 6
 """Fewest pairs that the guard is computed from: 4 refuse a rung without correlation in 79% of cases."""
 
 LEAST_RANK = 0.6
-"""Rank correlation of the pairs below which the low rung is dropped."""
+"""Rank correlation of a low rung with the top below which the rung does more harm than good."""
+
+_MARGIN = 0.6
+"""Standard errors by which the pairs must rank better than :data:`LEAST_RANK`: .75 with 8 pairs. Of 72
+synthetic rungs with a strong bias, 10 ranked below .6; a bound of .6 dropped 6 of these and one of .75 all
+10, at the same regret. Both dropped the same 2 of 72 rungs with a mild bias (docs/decisions/study.md)."""
+
+SURE_RANK = 0.8
+"""Rank correlation of the pairs below which a rung that is used is doubted, and the guard prints it."""
+
+_QUANTILE = 1.6448536269514722
+"""Standard deviations of a normal distribution on each side of its middle 90%."""
 
 _FINALISTS = 4
 _FINALIST_SHARE = 0.3
@@ -93,19 +105,44 @@ class Guard:
     pairs: int
     correlation: float
     """Spearman's rank correlation of the pairs' scores."""
+    needed: float = LEAST_RANK
+    """Least correlation; that of older studies, which stored none, is :data:`LEAST_RANK`."""
 
     @property
     def holds(self) -> bool:
         """Return whether the low rung may be used."""
-        return self.correlation >= LEAST_RANK
+        return self.correlation >= self.needed
+
+    @property
+    def doubted(self) -> bool:
+        """Return whether the low rung is used and may be biased."""
+        return self.holds and self.correlation < SURE_RANK
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Return the 90% interval of the correlation."""
+        middle, half = (
+            math.atanh(min(max(self.correlation, -0.999), 0.999)),
+            _QUANTILE * _error(self.pairs),
+        )
+        return math.tanh(middle - half), math.tanh(middle + half)
 
     def __str__(self) -> str:
-        ranks = f"rank correlation {self.correlation:.2f} over {self.pairs} pairs"
+        low, high = self.interval
+        ranks = (
+            f"rank correlation {self.correlation:.2f} over {self.pairs} pairs, 90% interval "
+            f"{low:.2f} to {high:.2f}"
+        )
+        if self.doubted:
+            return (
+                f"the low rung ranks mixtures only roughly like full runs ({ranks}): it is used, and may "
+                f"have missed good mixtures"
+            )
         if self.holds:
             return f"the low rung ranks mixtures like full runs ({ranks}): it is used"
         return (
             f"the low rung does not rank mixtures like full runs ({ranks}, needed "
-            f"{LEAST_RANK}): it is dropped, and the rest runs in full"
+            f"{self.needed:.2f}): it is dropped, and the rest runs in full"
         )
 
 
@@ -147,7 +184,20 @@ def plan_rungs(
 
 def judge_rung(low: Floats, top: Floats) -> Guard:
     """Compare the scores ``[n]`` of the same mixtures at the low rung and at the top."""
-    return Guard(pairs=len(low), correlation=rank_correlation(low, top))
+    pairs = len(low)
+    return Guard(
+        pairs=pairs,
+        correlation=rank_correlation(low, top),
+        needed=math.tanh(math.atanh(LEAST_RANK) + _MARGIN * _error(pairs)),
+    )
+
+
+def _error(pairs: int) -> float:
+    """Return the standard error of a rank correlation after Fisher's transformation.
+
+    The variance is 1.06 / (n - 3) (Fieller, Hartley and Pearson 1957).
+    """
+    return math.sqrt(1.06 / (pairs - 3))
 
 
 def rung_family(columns: int) -> RungFamily:

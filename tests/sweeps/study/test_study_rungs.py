@@ -183,6 +183,7 @@ def test_the_best_of_many_cheap_runs_go_on_and_are_confirmed(
     assert len(rung.finalists) == 2
     assert rung.judged is not None
     assert rung.judged.holds
+    assert rung.judged.pairs == 9, "the baseline passed the low rung too"
     assert "it is used" in capsys.readouterr().err
     chosen = json.loads((state.folder / "finalists.json").read_text())["finalists"]
     assert {t.state for t in state.trials if t.number in chosen} == {"done"}
