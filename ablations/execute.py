@@ -50,6 +50,7 @@ from ablations.run_identity import identity, items_of, trial_name, yaml_of
 from ablations.training.checkpoints import checkpoint_steps, require_whole
 from ablations.training.train_job import TrainJob, TrainOutcome, WarmStart
 from ablations.training.trainers import trainer_of
+from ablations.trunks import share_trunk, trunk_fields
 
 __all__ = [
     "Finished",
@@ -270,6 +271,7 @@ class Work:
             TrainingError: the training diverged, or a worker died.
         """
         self.record.set_status("training")
+        share_trunk(self)
         self.progress.phase("training", self.job.schedule.total_steps)
         self.outcome = trainer_of(self.config.method).train(
             self.job, self.progress.step, in_process=self.in_process
@@ -371,6 +373,7 @@ class Work:
             "step": step,
             "tokens": step * self.plan.schedule.tokens_per_step,
             "cost": run_cost(self, step),
+            **trunk_fields(self),
             **scores,
             "audit_ok": self.audited.ok if self.audited is not None else None,
         }

@@ -1,4 +1,4 @@
-"""Step at which a run pauses (``execution.stop_tokens``), and where it may."""
+"""Steps at which a run pauses and up to which it shares a trunk, and where they may lie."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ablations.config.schema import RunConfig
 from ablations.errors import Problem
 from ablations.mixture.schedule import LearningRate
 
-__all__ = ["pause_step"]
+__all__ = ["pause_step", "trunk_step"]
 
 
 def pause_step(
@@ -49,3 +49,36 @@ def pause_step(
             )
         ]
     return stop, []
+
+
+def trunk_step(config: RunConfig, rate: LearningRate) -> tuple[int | None, list[Problem]]:
+    """Return the step up to which a run shares its training (``execution.trunk_tokens``), and its problems.
+
+    The steps of a decay depend on the length of the schedule, so a trunk ends before them.
+    """
+    if config.execution.trunk_tokens is None:
+        return None, []
+    step = round(config.execution.trunk_tokens / config.training.tokens_per_step)
+    where = "execution.trunk_tokens"
+    stop = config.execution.stop_tokens
+    if stop is not None and stop <= config.execution.trunk_tokens:
+        return None, [
+            Problem(
+                where, "after the pause of the run", allowed=f"less than stop_tokens = {stop:g}"
+            )
+        ]
+    if config.warm_start.checkpoint is not None:
+        return None, [
+            Problem(where, "a run with warm_start.checkpoint starts from that checkpoint")
+        ]
+    low, high = max(1, rate.warmup_steps), min(rate.decay_start, rate.total_steps - 1)
+    if low <= step <= high:
+        return step, []
+    return None, [
+        Problem(
+            where,
+            "not on the plateau of the learning rate",
+            found=f"step {step} of {rate.total_steps}",
+            allowed=f"steps {low} to {high}, of {config.training.tokens_per_step} tokens each",
+        )
+    ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.record.legs import LegCost, step_seconds
 from ablations.record.paused import write_paused
 from ablations.rescoring import last_scores
+from ablations.trunks import trunk_fields, trunk_step_of
 
 if TYPE_CHECKING:
     from ablations.execute import Work
@@ -31,9 +32,13 @@ def leg_of(work: Work) -> LegCost:
 
 
 def run_cost(work: Work, step: int) -> dict[str, Any]:
-    """Return the cost of a run at ``step``: seconds of all its legs, FLOPs of the whole training."""
+    """Return the cost of a run at ``step``: seconds of all its legs, FLOPs of the whole training.
+
+    The steps of a trunk are the trunk's cost.
+    """
     schedule = work.plan.schedule
-    tokens = (step - work.plan.first_step) * schedule.tokens_per_step
+    before = max(work.plan.first_step, min(step, trunk_step_of(work.record)))
+    tokens = (step - before) * schedule.tokens_per_step
     if work.config.method.of_rows:  # rows differ in length
         flops = work.plan.flops * tokens / schedule.total_tokens
     else:
@@ -58,6 +63,7 @@ def pause(work: Work) -> dict[str, Any]:
         "tokens": step * work.plan.schedule.tokens_per_step,
         "share": step / work.plan.schedule.total_steps,
         "cost": run_cost(work, step),
+        **trunk_fields(work),
         **last_scores(work.record, work.config.evaluation),
         "audit_ok": work.audited.ok if work.audited is not None else None,
     }

@@ -18,7 +18,7 @@ from ablations.evaluation.metric_matching import score_problems
 from ablations.mixture.constraints import broken_caps, simulated_slices
 from ablations.mixture.repeats import PUBLISHED, effective_tokens, runs_out
 from ablations.mixture.schedule import LearningRate, Schedule
-from ablations.pause_step import pause_step
+from ablations.pause_step import pause_step, trunk_step
 from ablations.precision import with_precision
 from ablations.price import Cost, PriceSpec, cost_of
 from ablations.row_plan import guard_problems, row_parts
@@ -103,6 +103,8 @@ class Plan:
     checkpoint_steps: tuple[int, ...]
     stop_step: int | None
     """Step at which the run pauses; None = it goes to its end."""
+    trunk_step: int | None
+    """Step up to which the run shares its training with others of its study; None = it trains alone."""
     tasks: tuple[str, ...]
     problems: tuple[Problem, ...]
     """Rules that the run would break; a run that breaks one is refused."""
@@ -216,7 +218,8 @@ def _plan(
     )
     learning_rate = config.build_learning_rate(schedule)
     stop, stop_problems = pause_step(config, learning_rate, steps)
-    problems += stop_problems
+    trunk, trunk_problems = trunk_step(config, learning_rate)
+    problems += [*stop_problems, *trunk_problems]
     return Plan(
         schedule=schedule,
         learning_rate=learning_rate,
@@ -238,6 +241,7 @@ def _plan(
         first_step=first,
         checkpoint_steps=steps,
         stop_step=stop,
+        trunk_step=trunk,
         tasks=tuple(config.evaluation.tasks),
         problems=tuple(problems),
     )

@@ -11,7 +11,7 @@ from ablations.data.catalogue import ADDED_FILTERS
 from ablations.data.manifest import StoreManifest
 from ablations.record.identity import fingerprint
 
-__all__ = ["identity", "items_of", "trial_name", "yaml_of"]
+__all__ = ["identity", "items_of", "store_digests", "trial_name", "yaml_of"]
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
@@ -20,10 +20,14 @@ def identity(config: RunConfig) -> dict[str, Any]:
     for key in ("mirror", "batch_tokens"):  # the items' origin and batching do not count
         plain["evaluation"].pop(key)
     _leave_out_unused(plain)
-    plain["stores"] = {
-        name: _store_identity(config.store_folder(name)) for name in config.build_schedule().sources
-    }
+    plain["stores"] = store_digests(config)
     return plain
+
+
+def store_digests(config: RunConfig) -> dict[str, str]:
+    """Return source → digest of its token store, for every source of the schedule."""
+    names = config.build_schedule().sources
+    return {name: _store_identity(config.store_folder(name)) for name in names}
 
 
 def _leave_out_unused(plain: dict[str, Any]) -> None:
@@ -43,7 +47,7 @@ def _leave_out_unused(plain: dict[str, Any]) -> None:
     for section, key in added:
         if not section[key]:
             del section[key]
-    for key in ("stop_tokens", "rendezvous", "node_rank"):
+    for key in ("stop_tokens", "trunk_tokens", "rendezvous", "node_rank"):
         del plain["execution"][key]
     if plain["execution"]["nodes"] == 1:
         del plain["execution"]["nodes"]

@@ -66,6 +66,7 @@ def _row_problems(config: RunConfig) -> Iterator[Problem]:
         "schedule.full_tokens": config.schedule.full_tokens,
         "warm_start.first_step": config.warm_start.first_step,
         "execution.stop_tokens": config.execution.stop_tokens,
+        "execution.trunk_tokens": config.execution.trunk_tokens,
     }
     for where, value in stated.items():
         if value is not None:

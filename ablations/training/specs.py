@@ -313,11 +313,15 @@ class ExecutionSpec:
     stop_tokens: float | None = None
     """Trained tokens at which the run pauses, at one of its checkpoints on the plateau of the learning rate;
     the same command without it goes on, with the same losses. null = the run goes to its end."""
+    trunk_tokens: float | None = None
+    """Trained tokens that the run shares with the runs of its study that are equal so far: the first one
+    trains them, the others start from its checkpoint, with the same losses. The learning rate must be on its
+    plateau there. null = the run trains alone; a study sets it (search.trunks)."""
 
     def __post_init__(self) -> None:
         names = (
             *("threads", "dp", "tp", "pp", "nodes", "micro_batch_size", "loss_chunk_tokens"),
-            "stop_tokens",
+            *("stop_tokens", "trunk_tokens"),
         )
         problems = _positive("execution", {name: getattr(self, name) for name in names})
         problems += _host_problems(self)

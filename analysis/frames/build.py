@@ -178,10 +178,16 @@ def cost_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
         | {
             "phase": [label(run.manifest, "phase") for run in runs],
             "status": [_status(run) for run in runs],
-            "tokens": [result.get("tokens") for result in results],
+            "tokens": [_own_tokens(result) for result in results],
             "finished": [run.manifest.get("finished") for run in runs],
         },
     )
+
+
+def _own_tokens(result: Mapping[str, Any]) -> float | None:
+    """Return the tokens of a run without those of its trunk, which are counted once."""
+    tokens = result.get("tokens")
+    return None if tokens is None else tokens - (_mapping(result, "trunk").get("tokens") or 0)
 
 
 def sources_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:

@@ -189,6 +189,7 @@ def gather_report(
 
 def _reused(folder: Path) -> Iterator[str]:
     """Yield what the low rung and the runs of earlier studies were worth."""
+    from ablations.trunks import trunk_costs
     from sweeps.study.old_runs import kept_evidence
     from sweeps.study.reuse import reuse_sentence
     from sweeps.study.rungs import read_rung
@@ -203,6 +204,16 @@ def _reused(folder: Path) -> Iterator[str]:
         yield (
             f"Explored runs paused at {rung.share:.0%} of their tokens; {len(rung.continued)} of them "
             f"went on. {guard[0].upper()}{guard[1:]}."
+        )
+    if trunks := trunk_costs(folder):
+        flops, hours = (
+            sum(cost.flops for cost in trunks),
+            sum(cost.wall_seconds * cost.devices for cost in trunks) / 3600.0,
+        )
+        yield (
+            f"The first {trunks[0].step:,} steps are equal in all runs of a group and were trained once: "
+            f"{len(trunks)} trunk{'s' if len(trunks) > 1 else ''}, {flops:.3g} FLOPs, {hours:.2g} device "
+            "hours. The cost of the runs below does not contain them."
         )
     if old is not None:
         yield f"New are the runs of this study. Old are {'; '.join(old.notes)}."

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from sweeps.study.specs import BudgetSpec
@@ -48,6 +48,8 @@ class Ledger:
     confirm: Account
     paused: Account = Account()
     """Runs that paused at a low rung, among those of ``explore``."""
+    trunks: Account = Account()
+    """First steps that runs share, trained once; their runs count no trial."""
 
     def may_explore(self, in_flight: int) -> bool:
         """Return whether one more exploring run fits besides ``in_flight`` runs without a cost yet."""
@@ -62,6 +64,7 @@ class Ledger:
 
     def _fits(self, spent: Account, share: float, in_flight: int) -> bool:
         both = self.explore.plus(self.confirm)
+        spent = spent.plus(self.trunks)
         for limit, name in (
             (self.budget.tokens, "tokens"),
             (self.budget.flops, "flops"),
@@ -84,13 +87,20 @@ class Ledger:
             "explored_trials": self.explored_trials,
             "explore": asdict(self.explore),
             "confirm": asdict(self.confirm),
-            "total": asdict(self.explore.plus(self.confirm)),
+            "total": asdict(self.explore.plus(self.confirm).plus(replace(self.trunks, runs=0))),
             **({"paused": asdict(self.paused)} if self.paused.runs else {}),
+            **({"trunks": asdict(self.trunks)} if self.trunks.runs else {}),
         }
 
 
-def ledger_of(budget: BudgetSpec, trials: Iterable[Trial]) -> Ledger:
-    """Return the cost of a study's trials: a pure function of their outcomes."""
+def ledger_of(budget: BudgetSpec, trials: Iterable[Trial], trunks: Account | None = None) -> Ledger:
+    """Return the cost of a study's trials: a pure function of their outcomes.
+
+    Args:
+        budget: Limits of the study.
+        trials: Trials with their outcomes.
+        trunks: Cost of the steps that runs share; None = they share none.
+    """
     accounts: dict[Purpose, Account] = {"explore": Account(), "confirm": Account()}
     explored, paused = 0, Account()
     for trial in trials:
@@ -108,7 +118,13 @@ def ledger_of(budget: BudgetSpec, trials: Iterable[Trial]) -> Ledger:
             accounts[purpose] = accounts[purpose].plus(paid)
             if outcome.status == "paused":
                 paused = paused.plus(paid)
-    return Ledger(budget=budget, explored_trials=explored, paused=paused, **accounts)
+    return Ledger(
+        budget=budget,
+        explored_trials=explored,
+        paused=paused,
+        trunks=trunks or Account(),
+        **accounts,
+    )
 
 
 def affordable_trials(

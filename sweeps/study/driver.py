@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Protocol
@@ -56,6 +56,8 @@ class Driver:
         view: Progress display.
         pruner: Ends runs that fall behind; None = no run is ended early.
         retry_diverged: Also launch runs again that diverged.
+        waits: Run → what it waits for; of several runs that wait for the same, one is in flight. None = the
+            run waits for nothing.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Driver:
         view: View,
         pruner: Pruner | None = None,
         retry_diverged: bool = False,
+        waits: Callable[[Run], Hashable | None] = lambda run: None,
     ) -> None:
         self._study, self._scheduler, self._launching = study, scheduler, launching
         self._overrides, self._check, self._view = overrides, check, view
@@ -79,7 +82,7 @@ class Driver:
         self._launches: Counter[Run] = Counter()
         self._stopping: str | None = None
         self._pruner = pruner
-        self._retry_diverged = retry_diverged
+        self._retry_diverged, self._waits = retry_diverged, waits
 
     def run(self) -> None:
         """Run until all runs of the scheduler have ended.
@@ -118,8 +121,18 @@ class Driver:
         self._stopping = self._stopping or self._too_many_failures()
         if free_workers and not self._stopping:
             runs = self._scheduler.next_runs(self._study, busy, free_workers)
-            self._launch([run for run in runs if not self._hold_back(run)])
+            self._launch([run for run in self._leaders(runs, busy) if not self._hold_back(run)])
         return bool(self._in_flight or self._held)
+
+    def _leaders(self, runs: list[Run], busy: set[Run]) -> list[Run]:
+        """Return the runs without those that wait for another one of them, or for one in flight."""
+        led, leaders = {self._waits(run) for run in busy}, []
+        for run in runs:
+            waits = self._waits(run)
+            if waits is None or waits not in led:
+                leaders.append(run)
+                led.add(waits)
+        return leaders
 
     def _hold_back(self, run: Run) -> bool:
         """Return whether another process works on the run; such a run is watched, not launched."""

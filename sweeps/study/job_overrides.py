@@ -84,7 +84,13 @@ def identity(overrides: Sequence[str]) -> tuple[str, ...]:
 
 
 def job_overrides(
-    spec: TrialSpec, seed: int, study: str, fixed: Sequence[str], *, pauses: bool = False
+    spec: TrialSpec,
+    seed: int,
+    study: str,
+    fixed: Sequence[str],
+    *,
+    pauses: bool = False,
+    trunk_tokens: float | None = None,
 ) -> list[str]:
     """Return the task overrides of one run.
 
@@ -94,6 +100,7 @@ def job_overrides(
         study: Name of the study.
         fixed: Overrides that all trials of a search share; a sweep's combination has its own.
         pauses: Whether the run pauses at the low rung of its trial.
+        trunk_tokens: Tokens that the run shares with other runs of the study; None = it trains alone.
     """
     overrides = list(spec.overrides or fixed)
     for path, value in spec.point.items():
@@ -112,6 +119,7 @@ def job_overrides(
         f"++labels.name={quoted(spec.name)}",
         f"hydra.sweep.subdir={run_name(spec.trial, seed)}",
         *([f"++execution.stop_tokens={spec.rung!r}"] if pauses else []),
+        *([] if trunk_tokens is None else [f"++execution.trunk_tokens={trunk_tokens!r}"]),
     ]
 
 

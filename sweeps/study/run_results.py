@@ -176,12 +176,17 @@ def outcome_of(folder: Path, spec: TrialSpec, seed: int) -> Outcome | None:
         score=result.get("score"),
         direction=result.get("direction"),
         metrics=result.get("metrics") or {},
-        tokens=float(result.get("tokens") or 0.0),
+        tokens=float(result.get("tokens") or 0.0) - _shared_tokens(result),
         flops=float(cost.get("flops") or 0.0),
         device_seconds=float(cost.get("wall_seconds") or 0.0) * _devices(record),
         low_score=low_score,
         low_metrics=low_metrics,
     )
+
+
+def _shared_tokens(result: Mapping[str, Any]) -> float:
+    """Return the tokens of a run that were trained in a trunk, whose cost is counted once."""
+    return float((result.get("trunk") or {}).get("tokens") or 0.0)
 
 
 def _at_rung(

@@ -10,13 +10,14 @@ search:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from ablations.errors import ConfigError, Problem
 from ablations.ranges import Seed
 from sweeps.search.space.specs import SearchSpaceSpec
+from sweeps.study.spec_contradictions import contradictions
 
 __all__ = [
     "BudgetSpec",
@@ -289,6 +290,9 @@ class SearchSpec:
     """Trials to run again with more seeds."""
     fidelity: FidelitySpec = field(default_factory=FidelitySpec)
     """Low rung that explored runs pause at."""
+    trunks: bool = False
+    """Train the steps that trials have in common once, and start the trials from there, with the same losses.
+    For trials that differ after some step only: a search of the last stage, arms with other decays."""
     evidence: tuple[str, ...] = ()
     """Earlier studies under ``runs_dir`` whose finished runs the surrogate is fitted to as well."""
     evidence_split: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -330,8 +334,7 @@ class SearchSpec:
         ]
         if not self.objectives:
             problems.append(Problem("search.objectives", "a study needs an objective"))
-        for others in (self._quality_problems, self._fidelity_problems, self._evidence_problems):
-            problems += others()
+        problems += contradictions(self)
         if self.space is not None and self.budget.unlimited:
             problems.append(
                 Problem(
@@ -342,59 +345,3 @@ class SearchSpec:
             )
         if problems:
             raise ConfigError(problems)
-
-    def _evidence_problems(self) -> list[Problem]:
-        if not self.evidence:
-            split = (bool(self.evidence_split), "no earlier study is named", "search.evidence=[…]")
-            return _impossible("search.evidence_split", [split])
-        pairs = (
-            (self.space is None, "a plain sweep fits nothing", "a search.space"),
-            (
-                self.strategy.proposer != "surrogate",
-                f"the proposer {self.strategy.proposer} cannot use old runs",
-                "search.strategy.proposer=surrogate",
-            ),
-            (
-                self.task_quality.apply,
-                "the score is decided from the new runs",
-                "search.task_quality.apply=false",
-            ),
-            (len(set(self.evidence)) < len(self.evidence), "a study twice", "each study once"),
-        )
-        return _impossible("search.evidence", pairs)
-
-    def _fidelity_problems(self) -> list[Problem]:
-        if self.fidelity.share is None:
-            return []
-        pairs = (
-            (self.space is None, "a plain sweep has no design", "a search.space"),
-            (
-                self.strategy.proposer != "surrogate",
-                f"the proposer {self.strategy.proposer} cannot use paused runs",
-                "search.strategy.proposer=surrogate",
-            ),
-            (len(self.objectives) > 1, "several objectives", "one objective"),
-            (bool(self.constraints), "constraints are judged on full runs", "no constraint"),
-            (
-                self.task_quality.apply,
-                "the score is decided from full runs of the design",
-                "search.task_quality.apply=false",
-            ),
-            (len(self.seeds) > 1, "several seeds while exploring", "one seed"),
-        )
-        return _impossible("search.fidelity.share", pairs)
-
-    def _quality_problems(self) -> list[Problem]:
-        if not self.task_quality.apply:
-            return []
-        where = "search.task_quality.apply"
-        if self.space is None:
-            return [Problem(where, "a plain sweep has no design to decide from", allowed="false")]
-        if all(objective.metrics != ("score",) for objective in self.objectives.values()):
-            return [Problem(where, "no objective is made of the score", allowed="false")]
-        return []
-
-
-def _impossible(where: str, pairs: Iterable[tuple[bool, str, str]]) -> list[Problem]:
-    """Return a problem for each contradiction that is found, with what is allowed."""
-    return [Problem(where, f"not possible here: {w}", allowed=a) for found, w, a in pairs if found]

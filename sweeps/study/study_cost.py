@@ -14,8 +14,16 @@ from sweeps.study.rung_request import RungRequest
 from sweeps.study.specs import SearchSpec
 from sweeps.study.strategy import Strategy
 from sweeps.study.thresholds import Threshold, threshold_table
+from sweeps.study.trunks import Trunks
 
-__all__ = ["StudyCost", "estimate_cost", "estimate_rung_cost", "print_cost"]
+__all__ = [
+    "StudyCost",
+    "estimate_cost",
+    "estimate_rung_cost",
+    "print_cost",
+    "sweep_trunks",
+    "with_trunks",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +117,36 @@ def estimate_rung_cost(
     return StudyCost(
         runs=runs, run_price=run_price, shares=shares, notes=tuple(note for note in notes if note)
     )
+
+
+def with_trunks(cost: StudyCost, spec: SearchSpec, trunks: Trunks) -> StudyCost:
+    """Return the cost of a search whose runs share their first steps, with what that saves."""
+    if not spec.trunks:
+        return cost
+    if not trunks.share:
+        return replace(cost, notes=(*cost.notes, f"no trunk: {trunks.reason}"))
+    seeds = {*(spec.seeds or (0,)), *(spec.confirm.seeds if spec.confirm.finalists else ())}
+    shared = replace(
+        cost,
+        runs={**cost.runs, "trunks, one for each seed": len(seeds)},
+        shares=dict.fromkeys(cost.runs, 1.0 - trunks.share)
+        | {"trunks, one for each seed": trunks.share},
+    )
+    group = trunks.groups[0]
+    note = f"the first {group.steps:,} steps ({group.share:.0%}) are equal in all trials: trained once a seed"
+    before, after = (one.price("all", "flops") for one in (cost, shared))
+    if before and after is not None:
+        note += f", which saves {before - after:.3g} of {before:.3g} FLOPs"
+    return replace(shared, notes=(*cost.notes, note))
+
+
+def sweep_trunks(trunks: Trunks, seeds: int) -> list[str]:
+    """Return the trunks of a plain sweep in words."""
+    return [
+        f"{len(group.keys)} trials share their first {group.steps:,} steps ({group.share:.0%}), trained once"
+        f"{' a seed' if seeds > 1 else ''}: saves {(len(group.keys) - 1) * group.share * seeds:.3g} full runs"
+        for group in trunks.groups
+    ] or [f"no trunk: {trunks.reason}"]
 
 
 def print_cost(

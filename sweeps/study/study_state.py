@@ -39,6 +39,7 @@ from sweeps.study.rungs import Chosen, read_rung, write_chosen
 from sweeps.study.specs import SearchSpec, TaskQualitySpec
 from sweeps.study.strategy import History, TrialRequest
 from sweeps.study.trial import Outcome, Phase, Trial, TrialSpec
+from sweeps.study.trunks import trunk_account
 
 __all__ = ["DecideQuality", "Run", "StudyState"]
 
@@ -197,7 +198,8 @@ class StudyState:
 
     def ledger(self) -> Ledger:
         """Return the cost of the study so far, with its budget."""
-        return ledger_of(self.spec.budget, self._journal.trials.values())
+        trials = self._journal.trials.values()
+        return ledger_of(self.spec.budget, trials, trunk_account(self.folder))
 
     def failures(self, phases: Sequence[Phase]) -> list[Trial]:
         """Return the failed trials of ``phases``."""

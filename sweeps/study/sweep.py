@@ -64,9 +64,9 @@ from sweeps.study.scheduler import Scheduler, SearchScheduler, SweepScheduler
 from sweeps.study.specs import SearchSpec
 from sweeps.study.stopping import ending_on_sigterm
 from sweeps.study.strategy import History, Strategy, plan_strategy
-from sweeps.study.study_cost import estimate_cost, estimate_rung_cost, print_cost
 from sweeps.study.study_state import DecideQuality, Run, StudyState
 from sweeps.study.trial import TrialSpec
+from sweeps.study.trunks import Trunks, find_trunks, waits_for_trunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
     from omegaconf import DictConfig
 
-__all__ = ["Hydra", "Request", "plan_study", "read_request", "run_study"]
+__all__ = ["Hydra", "Request", "read_request", "run_study"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +118,13 @@ class Request:
     """Runs of earlier studies; None if the command names none."""
     judge: Callable[[History], Mapping[str, Any]] | None = None
     """Measures what the runs of earlier studies are worth."""
+
+    def trunks(self, compose: Compose, config_dirs: Sequence[Path]) -> Trunks:
+        """Return which trials share their first steps; none unless ``search.trunks`` is set."""
+        if not self.spec.trunks:
+            return Trunks()
+        search = self.strategy is not None
+        return find_trunks(self.known_trials(), compose, config_dirs, search=search)
 
     def known_trials(self) -> Iterator[tuple[str, Sequence[str]]]:
         """Yield name and overrides of each trial known beforehand, and of the ends of each range."""
@@ -231,33 +238,6 @@ def _with_strategy(request: Request, base: Mapping[str, Any], dirs: Sequence[Pat
     )
 
 
-def plan_study(request: Request, compose: Compose, config_dirs: Sequence[Path] = ()) -> None:
-    """Print the cost of a study; nothing is written.
-
-    Args:
-        request: Checked request of the command.
-        compose: Composes a job's config from its overrides.
-        config_dirs: Folders of the user's own configs.
-
-    Raises:
-        ConfigError: a trial that is known beforehand cannot be run.
-    """
-    require_trials(request.known_trials(), compose, config_dirs, request.spec, request.launcher)
-    if request.strategy is None:
-        count = len(request.command.combinations)
-        seeds = len(request.spec.seeds) or 1
-        print(
-            f"a plain sweep: {count} trial{'s' if count > 1 else ''}, {count * seeds} "
-            f"run{'s' if count * seeds > 1 else ''}; `ablate plan` prints the cost of one run"
-        )
-        return
-    spec, strategy = request.spec, request.strategy
-    price, rungs = request.resources.run_price, request.rungs
-    plain = estimate_cost(spec, strategy, price, request.affordable)
-    cost = plain if rungs is None else estimate_rung_cost(spec, strategy, price, rungs, plain)
-    print_cost(spec, strategy, cost, request.resources.thresholds)
-
-
 def run_study(
     request: Request,
     arguments: Sequence[str],
@@ -281,7 +261,8 @@ def run_study(
     with drive(request.folder, request.study):
         pinned = _pin(request, hydra)
         base = pinned.compose(request.command.fixed)
-        planned = _require_known(request, pinned)
+        compose = Composer(pinned.loader, pinned.config)
+        planned = _require_known(request, compose, pinned.config_dirs)
         if request.strategy is not None:
             begun = is_searched(request.folder)
             settle_request(request.folder, request.study, request.rungs, begun=begun)
@@ -292,6 +273,7 @@ def run_study(
         if before is not None:
             refuse_edited(state, before, pinned)
         keep_as_latest(pinned)
+        trunks = request.trunks(compose, pinned.config_dirs)
         launching = launching_of(
             hydra.make_launcher(pinned.loader, pinned.config),
             request.spec.workers,
@@ -303,11 +285,12 @@ def run_study(
             state,
             request.scheduler(decide),
             launching,
-            overrides=lambda run: _overrides(state, run, request.fixed),
+            overrides=lambda run: _overrides(state, run, request.fixed, trunks),
             check=pinned.compose,
             view=view_for(request.progress),
             pruner=_pruner(request.spec, launching),
             retry_diverged=request.retry,
+            waits=waits_for_trunk(state, trunks),
         )
         try:
             with ending_on_sigterm():
@@ -319,12 +302,13 @@ def run_study(
     return state
 
 
-def _require_known(request: Request, pinned: Pinned) -> list[Planned]:
+def _require_known(
+    request: Request, compose: Compose, config_dirs: Sequence[Path]
+) -> list[Planned]:
     """Check the trials known beforehand; of a search that was begun, one, because the others were checked."""
     begun = request.strategy is not None and (request.folder / "study.json").exists()
     trials = itertools.islice(request.known_trials(), 1 if begun else None)
-    compose = Composer(pinned.loader, pinned.config)
-    return require_trials(trials, compose, pinned.config_dirs, request.spec, request.launcher)
+    return require_trials(trials, compose, config_dirs, request.spec, request.launcher)
 
 
 def _print_next(request: Request, state: StudyState) -> None:
@@ -339,10 +323,13 @@ def _pin(request: Request, hydra: Hydra) -> Pinned:
     return pin_config(hydra.loader, hydra.config, request.folder, outside=outside)
 
 
-def _overrides(state: StudyState, run: Run, fixed: Sequence[str]) -> list[str]:
+def _overrides(state: StudyState, run: Run, fixed: Sequence[str], trunks: Trunks) -> list[str]:
     trial = state.trial(run.number)
+    shared = trunks.tokens_of(trial.spec.overrides)
     pauses = trial.spec.pauses and not trial.continued and run.seed in trial.spec.seeds
-    return job_overrides(trial.spec, run.seed, state.study, fixed, pauses=pauses)
+    return job_overrides(
+        trial.spec, run.seed, state.study, fixed, pauses=pauses, trunk_tokens=shared
+    )
 
 
 def _pruner(spec: SearchSpec, launching: Executor) -> Pruner | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ablations.files import write_sealed
 from ablations.record.paused import write_paused
 from ablations.record.run_record import RunRecord
 from analysis.frames import Frames
@@ -101,3 +102,24 @@ def test_a_damaged_rung_does_not_hide_a_report(study: Path) -> None:
     (study / "low" / "rungs.json").write_text(json.dumps({"share": "much"}))
     content = gather_report(study, "low", verdict="none", surrogates=())
     assert content.reused[0].startswith("Not readable:")
+
+
+def test_a_report_states_what_trunks_cost_and_runs_count_their_own_steps(study: Path) -> None:
+    folder = study / "low"
+    cost = {"step": 5, "tokens": 50.0, "flops": 5e9, "wall_seconds": 360.0}
+    for seed in (0, 1):
+        place = folder / f"trunks/abc-{seed}"
+        place.mkdir(parents=True)
+        paid = {**cost, "train_cpu_seconds": 300.0, "devices": 2}
+        write_sealed(place / "trunk.json", {"status": "done", "reason": None, "cost": paid})
+    run = RunRecord(folder / "trial-0001-0")
+    before = run.result()
+    assert before is not None
+    run.write_result({**before, "trunk": {"name": "abc-0", "step": 5, "tokens": 50}})
+    content = gather_report(study, "low", verdict="none", surrogates=())
+    text = " ".join(evidence(content))
+    assert "The first 5 steps are equal in all runs of a group" in text
+    assert "2 trunks, 1e+10 FLOPs, 0.4 device hours" in text
+    costs = Frames.read(study, "low").cost.set_index("run")
+    assert costs.loc["trial-0001-0", "tokens"] == before["tokens"] - 50
+    assert costs.loc["trial-0002-0", "tokens"] == before["tokens"]

@@ -48,7 +48,8 @@ class AblationsSweeper(Sweeper):
         """Run the study; return its state, as other sweepers return their jobs' values."""
         from sweeps.study.composing import Composer, plain_config
         from sweeps.study.job_overrides import read_command
-        from sweeps.study.sweep import Hydra, plan_study, read_request, run_study
+        from sweeps.study.study_plan import plan_study
+        from sweeps.study.sweep import Hydra, read_request, run_study
 
         assert self.config is not None
         assert self.hydra_context is not None
