@@ -70,7 +70,6 @@ COMMANDS: dict[str, Command] = {
         "draw documents to be rated, or check ratings",
         (
             "sources=[wiki] documents=500 out=ratings.jsonl",
-            "sources=[wiki,chat] documents=200 seed=1 out=more.jsonl",
             "sources=[math_levels] own_scores=true documents=3000 out=levels.jsonl",
             "out=ratings.jsonl",
         ),
