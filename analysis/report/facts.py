@@ -151,6 +151,8 @@ def _next(content: ReportContent) -> Iterator[Fact]:
             yield Fact(name="Promoted", value=f"after {one.full}", lines=(line,))
             continue
         lines = [f"{one.candidate}, {one.day} by {one.by}; {one.cost} (estimate)"]
+        if one.after:
+            lines.append(f"then the picks of {', '.join(one.after)}")
         if one.overridden:
             lines.append(f"overridden gates: {', '.join(one.overridden)}")
         yield Fact(name="Promoted", value=one.full, lines=(*lines, *filter(None, [one.outcome])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,9 @@ def test_beta_is_a_parameter_of_a_study() -> None:
 
 def test_a_promotion_names_the_studies_after_its_full_run(promoted: Path) -> None:
     (one,) = promotions(promoted.parent)
+    of_its_study = gather_report(FIXTURES / "runs", "demo_ratio")
+    shown = next(f for f in facts(replace(of_its_study, promoted=(one,))) if f.name == "Promoted")
+    assert "then the picks of demo_sft_ratio, demo_dpo" in shown.lines
     assert one.after == ["demo_sft_ratio", "demo_dpo"]
     found = gather_report(FIXTURES / "post", "demo_sft_ratio", promotions_dir=promoted.parent)
     promotion = next(fact for fact in facts(found) if fact.name == "Promoted")
