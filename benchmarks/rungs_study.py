@@ -1,20 +1,24 @@
 """A middle-size study with a low rung against one without, and kill -9 in every rung.
 
-    python benchmarks/rungs_study.py compare            # 7 core-minutes
+    python benchmarks/rungs_study.py compare            # 8 core-minutes
     python benchmarks/rungs_study.py kills --kills 40   # about 10 core-minutes
+    python benchmarks/rungs_study.py kills --case trunks
 
-``compare`` runs two studies of generated skills with the same seeds. The one with a low rung has a budget
-of half the FLOPs that the other one spent. It prints FLOPs, verdicts and picks, and exits 1 if more than
-half the FLOPs were spent or the outcomes differ.
+``compare`` runs ``experiment=synthetic_rungs`` as it is shipped, with a low rung and half the FLOPs, and
+the same study without the rung, with the same seeds. It prints FLOPs and verdicts, and exits 1 if more
+than half the FLOPs were spent or the outcomes differ.
 
 ``kills`` runs a small study with a low rung, kills its driver and all its jobs at random moments, gives
 the same command again until it ends, and compares it with a study that nobody disturbed: trials, choices,
-scores and losses of all runs must be equal to the last bit, and no finished run may be trained again.
+scores, losses and weights of all runs must be equal to the last bit, and no finished run may be trained
+again. Studies follow each other until there were enough kills. ``--case model`` explores with a smaller
+model, and ``--case trunks`` searches the mixture of the last stage with shared trunks.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -24,10 +28,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ablations.record.run_record import list_runs
+from ablations.record.run_record import RunRecord, list_runs
 
 SKILLS = {
     "synthetic_facts": ("facts", 0),
@@ -41,6 +46,22 @@ TODAY = (
     "{synthetic_facts:0.1,synthetic_arithmetic:0.1,synthetic_junk:0.4,facts_more:0.1,junk_more:0.3}"
 )
 """Mixture that the verdict compares with: too much junk, so that there is something to find."""
+
+CASES = {
+    "rung": ["search.fidelity.share=0.3"],
+    "model": ["search.fidelity.share=0.3", "search.fidelity.model={hidden_size:16}"],
+    "trunks": [
+        "search.trunks=true",
+        "~schedule.stages.main",
+        "+schedule.stages.stable={share:rest}",
+        "+schedule.stages.decay={share:0.4}",
+        "schedule.lr.decay_share=decay",
+        *(f"+schedule.stages.decay.weights.{name}=0.2" for name in SKILLS),
+        "search.space.mixtures=null",
+        f"+search.space.mixtures={{schedule.stages.decay.weights:{{sources:[{','.join(SKILLS)}]}}}}",
+    ],
+}
+"""Overrides of the studies that are killed."""
 
 ABLATE = [sys.executable, "-m", "ablations.cli"]
 
@@ -104,19 +125,16 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def compare(folder: Path, trials: int, steps: int) -> bool:
+def compare(folder: Path, trials: int) -> bool:
     """Run both studies, print them, and return whether the rung halves the FLOPs at the same verdict."""
-    run = run_overrides(steps, 64, 4000)
-    ablate(folder, "prepare", *run)
-    plain = [*run, *search_overrides(trials, 2)]
-    ablate(folder, "run", "-m", *plain, "study=full")
-    spent = read(folder / "runs/full/ledger.json")["total"]["flops"]
-    # 9 of the 24 units are the seeds of the finalists, which both studies need for their verdict.
-    rungs = ["study=rungs", "search.fidelity.share=0.3", f"search.budget.flops={0.5 * spent!r}"]
-    rungs += ["search.budget.confirm_share=0.4"]
-    ablate(folder, "run", "-m", *plain, "search.budget.trials=null", *rungs)
+    shipped = ["experiment=synthetic_rungs", "progress=false"]
+    ablate(folder, "prepare", *shipped)
+    plain = ["search.fidelity.share=null", f"search.budget.trials={trials}"]
+    plain += ["search.budget.flops=null", "search.budget.confirm_share=0.25"]
     found = {}
-    for study in ("full", "rungs"):
+    for study, changes in (("full", plain), ("rungs", [])):
+        began = cpu_seconds()
+        ablate(folder, "run", "-m", *shipped, f"study={study}", *changes)
         ablate(folder, "verdict", f"study={study}")
         ledger, verdict = (
             read(folder / "runs" / study / f"{n}.json") for n in ("ledger", "verdict")
@@ -125,39 +143,63 @@ def compare(folder: Path, trials: int, steps: int) -> bool:
         found[study] = ledger["total"]["flops"], verdict["outcome"]
         print(
             f"{study:<6} {ledger['explored_trials']} mixtures, {ledger['total']['runs']} runs "
-            f"({paused} paused), {ledger['total']['flops']:.3g} FLOPs\n       {verdict['sentence']}",
+            f"({paused} paused), {ledger['total']['flops']:.3g} FLOPs, "
+            f"{cpu_seconds() - began:.0f} CPU-s\n       {verdict['sentence']}",
             flush=True,
         )
     share = found["rungs"][0] / found["full"][0]
     same = found["rungs"][1] == found["full"][1]
     print(f"FLOPs with rungs / without: {share:.2f}; outcomes {'equal' if same else 'DIFFER'}")
-    print(f"{cpu_seconds():.0f} CPU-s", flush=True)
     return share <= 0.5 and same
 
 
 def table(runs: Path) -> dict[str, Any]:
-    """Return what a study decided and measured, run by run."""
+    """Return what a study decided and measured, run by run; times are left out, as they always differ."""
     found: dict[str, Any] = {}
     for record in list_runs(runs, "s"):
         result = record.result() or {}
-        kept = {
-            key: value for key, value in result.items() if key not in ("cost", "content_sha256")
-        }
         losses = [row["loss"] for row in record.metrics()]
-        scores = [
-            {k: v for k, v in row.items() if k != "content_sha256"} for row in record.scores()
-        ]
-        found[record.path.name] = (record.status, kept, losses, scores)
+        scores = [timeless(row) for row in record.scores()]
+        found[record.path.name] = (
+            record.status,
+            timeless(result),
+            losses,
+            scores,
+            weights_of(record.path),
+        )
     for name in ("rungs.json", "finalists.json", "pick.json"):
         path = runs / "s" / name
         found[name] = read(path) if path.exists() else None
     return found
 
 
+def timeless(content: Any) -> Any:
+    """Return a record without its cost, its times and the checksum over them."""
+    if isinstance(content, dict):
+        left_out = ("cost", "cpu_seconds", "content_sha256")
+        return {key: timeless(value) for key, value in content.items() if key not in left_out}
+    return [timeless(entry) for entry in content] if isinstance(content, list) else content
+
+
+def weights_of(run: Path) -> dict[str, str]:
+    """Return digests of the tensors of weights and optimiser in the checkpoints that a run keeps.
+
+    The header of a file is left out: safetensors writes its metadata in any order.
+    """
+    found = {}
+    for path in sorted(run.glob("checkpoints/*/*/**/*.safetensors")):
+        content = path.read_bytes()
+        start = 8 + int.from_bytes(content[:8], "little")
+        name = str(path.relative_to(run / "checkpoints"))
+        found[name] = hashlib.sha256(content[start:]).hexdigest()
+    return found
+
+
 def trained_again(runs: Path) -> list[str]:
     """Return the runs that were trained after they had ended, or from a step that they had passed."""
     wrong = []
-    for record in list_runs(runs, "s"):
+    trunks = [RunRecord(path) for path in sorted(runs.glob("s/trunks/*"))]
+    for record in (*list_runs(runs, "s"), *trunks):
         reached = 0
         for event in record.events():
             if event["kind"] == "checkpoint":
@@ -167,49 +209,101 @@ def trained_again(runs: Path) -> list[str]:
     return wrong
 
 
-def kills(folder: Path, count: int, seed: int) -> bool:
-    """Kill a study at random moments and compare it with one that nobody disturbed."""
+def kills(folder: Path, case: str, count: int, seed: int) -> bool:
+    """Kill studies at random moments, and compare each with one that nobody disturbed."""
     run = run_overrides(20, 32, 400)
     ablate(folder, "prepare", *run)
-    study = [*run, *search_overrides(16, 2), "study=s", "search.fidelity.share=0.3"]
+    study = [*run, *search_overrides(16, 2), "study=s", *CASES[case]]
     study += ["search.attempts=1000", "search.confirm.seeds=[0,1]"]
     began = time.monotonic()
     ablate(folder, "run", "-m", *study, "runs_dir=whole")
     whole = time.monotonic() - began
-    rng, hit = random.Random(seed), 0
-    command = [*ABLATE, "run", "-m", *study, "runs_dir=killed"]
+    undisturbed = table(folder / "whole")
+    rng, moments, wrong, studies = random.Random(seed), Counter[str](), Counter[str](), 0
+    while moments.total() < count:
+        name = f"killed-{studies}"
+        studies += 1
+        command = [*ABLATE, "run", "-m", *study, f"runs_dir={name}"]
+        killed_until_done(
+            command, folder / name, 0.6 * whole, count - moments.total(), rng, moments
+        )
+        disturbed = table(folder / name)
+        found = {
+            "lost": [one for one in undisturbed if one not in disturbed],
+            "differ": [n for n in undisturbed if n in disturbed and undisturbed[n] != disturbed[n]],
+            "added": [one for one in disturbed if one not in undisturbed],
+            "trained again": trained_again(folder / name),
+        }
+        wrong += Counter({what: len(runs) for what, runs in found.items()})
+        bad = {what: runs for what, runs in found.items() if runs}
+        print(f"{name}: {moments.total()} kills so far; {bad or 'equal'}", flush=True)
+    print(f"{moments.total()} kills in {studies} studies of {len(undisturbed) - 3} runs:")
+    print(f"  {dict(moments)}")
+    print("  " + ", ".join(f"{what} {wrong[what]}" for what in found))
+    print(f"{cpu_seconds():.0f} CPU-s", flush=True)
+    return not wrong.total()
+
+
+def killed_until_done(
+    command: list[str],
+    runs: Path,
+    longest: float,
+    most: int,
+    rng: random.Random,
+    moments: Counter[str],
+) -> None:
+    """Give a command again after each kill until it ends by itself; count the moments of the kills.
+
+    A life begins when the driver holds the study, because the imports before it write nothing. One life
+    in eight ends during the start.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    moments: dict[str, int] = {}
+    hit = 0
     while True:
         process = subprocess.Popen(
-            command, cwd=folder, env=environment, start_new_session=True,
+            command, cwd=runs.parent, env=environment, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        # A start takes some seconds, so that each life does a part of the study.
-        life = rng.uniform(0.3, 1.0) * max(18.0, 2.5 * whole / max(1, count))
+        if hit >= most:
+            if process.wait() != 0:
+                raise SystemExit(f"{' '.join(command)} failed")
+            return
+        early = rng.random() < 1 / 8
+        while not early and process.poll() is None and driver_of(runs) != process.pid:
+            time.sleep(0.02)
         try:
-            if process.wait(timeout=life if hit < count else 3600) == 0:
-                break
-            continue
+            if process.wait(timeout=rng.uniform(0.0, longest)) == 0:
+                return
+            raise SystemExit(f"{' '.join(command)} failed")
         except subprocess.TimeoutExpired:
-            pass
-        rungs = folder / "killed/s/rungs.json"
-        stage = read(rungs) if rungs.exists() else {}
-        name = "before the first run" if not stage else "design"
-        for part in ("pairs", "guard", "finalists"):
-            name = part if stage.get(part) else name
-        moments[name] = moments.get(name, 0) + 1
-        _kill(process)
-        hit += 1
-    undisturbed, disturbed = table(folder / "whole"), table(folder / "killed")
-    lost = [name for name in undisturbed if name not in disturbed]
-    differ = [n for n in undisturbed if n in disturbed and undisturbed[n] != disturbed[n]]
-    extra = [name for name in disturbed if name not in undisturbed]
-    again = trained_again(folder / "killed")
-    print(f"{hit} kills: {moments}")
-    print(f"lost {lost or 0}, differ {differ or 0}, added {extra or 0}, trained again {again or 0}")
-    print(f"{len(undisturbed) - 3} runs; {cpu_seconds():.0f} CPU-s", flush=True)
-    return not (lost or differ or extra or again)
+            moments["the start" if early else moment(runs)] += 1
+            hit += 1
+            _kill(process)
+
+
+def driver_of(runs: Path) -> int | None:
+    """Return the process that drives the study; None before the first one wrote its name."""
+    try:
+        return int(read(runs / "s/driver.json")["pid"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def moment(runs: Path) -> str:
+    """Return what the study does now."""
+    rungs = runs / "s/rungs.json"
+    stage = read(rungs) if rungs.exists() else {}
+    if (runs / "s/finalists.json").exists():
+        return "seeds of the finalists"
+    if stage.get("finalists"):
+        return "finalists"
+    if stage.get("guard"):
+        return "proposals"
+    if stage.get("pairs"):
+        return "pairs"
+    if any(not (trunk / "trunk.json").exists() for trunk in runs.glob("s/trunks/*")):
+        return "a trunk"
+    return "baselines and design" if (runs / "s/trial-0000-0").exists() else "the start"
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -234,8 +328,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("what", choices=("compare", "kills"))
     parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--case", choices=sorted(CASES), default="rung")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="keep the studies here")
     options = parser.parse_args()
@@ -243,9 +337,9 @@ def main() -> None:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         if options.what == "compare":
-            good = compare(folder, options.trials, options.steps)
+            good = compare(folder, options.trials)
         else:
-            good = kills(folder, options.kills, options.seed)
+            good = kills(folder, options.case, options.kills, options.seed)
     sys.exit(0 if good else 1)
 
 

@@ -201,9 +201,11 @@ def _reused(folder: Path) -> Iterator[str]:
         return
     if rung is not None:
         guard = "it ran unguarded" if rung.judged is None else str(rung.judged)
+        runs = "runs of a smaller model ended" if rung.model is not None else "runs paused"
+        then = "were run in full" if rung.model is not None else "went on"
         yield (
-            f"Explored runs paused at {rung.share:.0%} of their tokens; {len(rung.continued)} of them "
-            f"went on. {guard[0].upper()}{guard[1:]}."
+            f"Explored {runs} at {rung.share:.0%} of their tokens; {len(rung.chosen)} of them "
+            f"{then}. {guard[0].upper()}{guard[1:]}."
         )
     if trunks := trunk_costs(folder):
         flops, hours = (

@@ -90,6 +90,7 @@ def job_overrides(
     fixed: Sequence[str],
     *,
     pauses: bool = False,
+    low: Sequence[str] = (),
     trunk_tokens: float | None = None,
 ) -> list[str]:
     """Return the task overrides of one run.
@@ -100,6 +101,7 @@ def job_overrides(
         study: Name of the study.
         fixed: Overrides that all trials of a search share; a sweep's combination has its own.
         pauses: Whether the run pauses at the low rung of its trial.
+        low: Overrides of a run of the low rung.
         trunk_tokens: Tokens that the run shares with other runs of the study; None = it trains alone.
     """
     overrides = list(spec.overrides or fixed)
@@ -119,6 +121,7 @@ def job_overrides(
         f"++labels.name={quoted(spec.name)}",
         f"hydra.sweep.subdir={run_name(spec.trial, seed)}",
         *([f"++execution.stop_tokens={spec.rung!r}"] if pauses else []),
+        *low,
         *([] if trunk_tokens is None else [f"++execution.trunk_tokens={trunk_tokens!r}"]),
     ]
 

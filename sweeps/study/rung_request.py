@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ablations.errors import ConfigError, Problem
+from ablations.errors import ConfigError, Problem, unknown_name
 from sweeps.search.proposals.rung_policy import FEWEST_PAIRS, RungPlan
 from sweeps.search.space import SearchSpace
 from sweeps.study.confirm import Pick
@@ -91,13 +91,15 @@ def rung_request(
     from ablations.precision import with_precision
 
     run = with_precision(load(naming_every_source(base, spec.space), config_dirs))
+    model = _model_of(spec, config_dirs)
     units = affordable_units(spec, resources.run_price)
     sources = len(space.unit_names) + len(space.mixtures)
-    rung = kept_rung(folder, rung_of(spec, run, units, sources))
+    rung = kept_rung(folder, rung_of(spec, run, units, sources, model))
     if rung is None or not rung.used:
         return None if rung is None else RungRequest(rung=rung)
     baselines = len(spec.strategy.baselines) + len(spec.strategy.mixtures)
-    plan = budget_plan(spec, rung.share, units, sources, baselines)
+    plan = budget_plan(spec, rung, units, sources, baselines)
+    run = replace(run, model=replace(run.model, **(rung.model or {})))
     tokens = rung.checkpoints or [
         step * run.training.tokens_per_step
         for step in run.training.checkpoint_steps(run.build_schedule().total_steps)
@@ -111,6 +113,28 @@ def rung_request(
         state_bytes=kept * checkpoint_bytes(run),
         rank=proposals.rank,
     )
+
+
+def _model_of(spec: SearchSpec, config_dirs: Sequence[Path]) -> dict[str, Any] | None:
+    """Return the values of the smaller model; of a named one, those of its file but the vocabulary.
+
+    Raises:
+        ConfigError: no folder of configs has the name.
+    """
+    from ablations.config.schema import conf_dir
+    from ablations.yaml_files import read_yaml
+
+    named = spec.fidelity.model
+    if not isinstance(named, str):
+        return None if named is None else dict(named)
+    folders = [folder / "model" for folder in (*config_dirs, conf_dir())]
+    for folder in folders:
+        if (path := folder / f"{named}.yaml").is_file():
+            values = dict(read_yaml(path) or {})
+            # The vocabulary is the tokenizer's, which both models share.
+            return {key: value for key, value in values.items() if key != "vocab_size"}
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    raise ConfigError(unknown_name("search.fidelity.model", "model", named, known))
 
 
 def settle_request(folder: Path, study: str, request: RungRequest | None, *, begun: bool) -> None:

@@ -61,7 +61,9 @@ class RungScheduler(SearchScheduler):
         """Return the number of mixtures to explore; None once the rung was dropped."""
         if self._dropped(study):
             return study.spec.budget.trials
-        return len(self._strategy.baselines) + self._plan.low_runs
+        twins = self._plan.pairs + self._plan.finalists
+        own_model = study.rung is not None and study.rung.model is not None
+        return len(self._strategy.baselines) + self._plan.low_runs + own_model * twins
 
     def _explore(
         self, study: StudyState, busy: set[Run], free_workers: int, *, planned_only: bool = False
@@ -75,6 +77,9 @@ class RungScheduler(SearchScheduler):
             return self._add(study, planned, busy, free_workers)
         if busy or unfinished(self._mine(study), busy):
             return []
+        if missing := [n for n in study.rung.chosen if self._full_run(study, n) is None]:
+            # A driver was killed between the choice and the full runs of a smaller model's mixtures.
+            return self._continued(study, missing, free_workers)
         low = [trial for trial in self._mine(study) if trial.spec.pauses]
         if self._plan.pairs and study.rung.judged is None:
             if not study.rung.pairs and (pairs := self._pairs(study, low)):
@@ -101,7 +106,7 @@ class RungScheduler(SearchScheduler):
     def _same_mixture(self, study: StudyState, history: History, point: Point) -> int | None:
         """Return a done trial of the mixture, or a paused one, which goes on from now."""
         number = super()._same_mixture(study, history, point)
-        if number is None:
+        if number is None and study.rung is not None and study.rung.model is None:
             paused = [trial for trial in history.searched if trial.state == "paused"]
             number = self._nearest(paused, point)
             if number is not None:
@@ -142,8 +147,24 @@ class RungScheduler(SearchScheduler):
         return runs
 
     def _continued(self, study: StudyState, numbers: Sequence[int], free_workers: int) -> list[Run]:
-        runs = unfinished([study.trial(number) for number in numbers], set())
-        return runs[: max(0, free_workers)]
+        """Return the rest of paused runs, or full runs of the mixtures of a smaller model."""
+        assert study.rung is not None
+        trials = [study.trial(number) for number in numbers]
+        if study.rung.model is not None:
+            drafts = [TrialRequest(phase="search", point=trial.spec.point) for trial in trials]
+            trials = [study.add_trial(draft) for draft in drafts]
+        return unfinished(trials, set())[: max(0, free_workers)]
+
+    def _full_run(self, study: StudyState, number: int) -> Trial | None:
+        """Return the trial that runs a low trial's mixture in full: itself, or that of the large model."""
+        assert study.rung is not None
+        trial = study.trial(number)
+        if study.rung.model is None:
+            return trial if trial.continued else None
+        key = self._strategy.space.key
+        point = key(trial.spec.point)
+        full = (other for other in self._mine(study) if not other.spec.pauses)
+        return next((other for other in full if key(other.spec.point) == point), None)
 
     def _pairs(self, study: StudyState, low: Sequence[Trial]) -> list[int]:
         """Return designed trials far apart that go on for the guard; none if too few have paused."""
@@ -164,17 +185,24 @@ class RungScheduler(SearchScheduler):
         (objective,) = study.spec.objectives.values()
         known = [
             (before, after)
-            for trial in self._mine(study)
-            if trial.state == "done"
-            and trial.low is not None
+            for trial, full in self._both_rungs(study)
+            if trial.low is not None
             and (before := trial.low.value(objective)) is not None
-            and (after := trial.value(objective)) is not None
+            and (after := full.value(objective)) is not None
         ]
         if len(known) < FEWEST_PAIRS:
             return  # too many of the pairs failed: the search goes on unguarded
         guard = judge_rung(*np.array(known).T)
         study.rung = write_guard(study.folder, guard)
         print(f"study {study.study!r}: {guard}", file=sys.stderr, flush=True)
+
+    def _both_rungs(self, study: StudyState) -> list[tuple[Trial, Trial]]:
+        """Return the trials at the low rung, each with the finished trial of its mixture at the top."""
+        assert study.rung is not None
+        if study.rung.model is None:
+            return [(trial, trial) for trial in self._mine(study) if trial.state == "done"]
+        pairs = [(study.trial(n), self._full_run(study, n)) for n in study.rung.chosen]
+        return [(low, full) for low, full in pairs if full is not None and full.state == "done"]
 
     def _dropped(self, study: StudyState) -> bool:
         rung: Rung | None = study.rung
@@ -187,7 +215,7 @@ class RungScheduler(SearchScheduler):
         if self._units is None:
             left = self._plan.low_runs + len(self._strategy.baselines) - len(mine)
         else:
-            spent = sum(1.0 if self._is_full(trial) else study.rung.share for trial in mine)
+            spent = sum(1.0 if self._is_full(trial) else study.rung.price for trial in mine)
             left = math.floor(self._units - spent + 1e-9)
         if left <= 0:
             return []
@@ -203,7 +231,13 @@ class RungScheduler(SearchScheduler):
         assert study.rung is not None
         history = study.history()
         count = self._plan.finalists - len(study.rung.finalists)
-        paused = [trial for trial in low if trial.state == "paused" and trial.low is not None]
+        paused = [
+            trial
+            for trial in low
+            if trial.state == "paused"
+            and trial.low is not None
+            and trial.number not in study.rung.chosen
+        ]
         if count <= 0 or not paused or len(history.low) < _LEAST_RUNS:
             return []
         order = np.argsort(self._rank(history)(paused), kind="stable")

@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ablations.errors import ConfigError, Problem
+from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.files import write_sealed
 from ablations.record.stored import stored_as, stored_object
 from sweeps.search.proposals.rung_policy import (
@@ -64,6 +64,12 @@ class Rung:
     """Trained tokens at which runs pause."""
     checkpoints: tuple[int, ...] = ()
     """``training.checkpoints`` of all runs of the study, in tokens; empty = as configured."""
+    model: Mapping[str, Any] | None = None
+    """Values of ``model`` that differ in runs of the rung; None = they have the model of all runs."""
+    size: float = 0.0
+    """Decimal logarithm of the parameters of a full run over those of a run of the rung."""
+    cost: float | None = None
+    """Price of a run of the rung in full runs; None = ``share``."""
     off: str = ""
     """Reason why the rung is not used; empty = it is used."""
     guard: Mapping[str, Any] | None = None
@@ -77,8 +83,18 @@ class Rung:
 
     @property
     def continued(self) -> frozenset[int]:
-        """Return the trials that go on to their end."""
-        return frozenset((*self.pairs, *self.finalists, *self.picked))
+        """Return the trials that go on to their end; a smaller model's runs never do."""
+        return frozenset() if self.model is not None else frozenset(self.chosen)
+
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        """Return the trials whose mixtures are run in full, in the order of the choice."""
+        return (*self.pairs, *self.finalists, *self.picked)
+
+    @property
+    def price(self) -> float:
+        """Return the price of a run of the rung, in full runs."""
+        return self.share if self.cost is None else self.cost
 
     @property
     def used(self) -> bool:
@@ -91,21 +107,38 @@ class Rung:
         return None if self.guard is None else Guard(**self.guard)
 
     @property
-    def distance(self) -> float | None:
-        """Return the distance from the top for the surrogate; None if the rung left the fit."""
+    def distance(self) -> tuple[float, float] | None:
+        """Return the distance from the top in size and tokens; None if the rung left the fit."""
         if self.off or (self.judged is not None and not self.judged.holds):
             return None
-        return math.log(1.0 / self.share) / math.log(1.0 / _EARLY_SHARE)
+        return self.size, math.log(1.0 / self.share) / math.log(1.0 / _EARLY_SHARE)
 
     @property
     def overrides(self) -> list[str]:
-        """Return the overrides of every run of the study."""
-        if self.off or not self.checkpoints:
+        """Return the overrides of every run of the study: full runs pass the rung of their own model."""
+        return [] if self.off or self.model is not None else self._checkpoints
+
+    @property
+    def low_overrides(self) -> list[str]:
+        """Return the further overrides of the runs of a smaller model, which are labelled; else none."""
+        if self.off or self.model is None:
             return []
-        return [f"training.checkpoints=[{','.join(map(str, self.checkpoints))}]"]
+        values = [f"++model.{name}={value}" for name, value in self.model.items()]
+        return [*values, "++labels.rung=smaller_model", *self._checkpoints]
+
+    @property
+    def _checkpoints(self) -> list[str]:
+        tokens = ",".join(map(str, self.checkpoints))
+        return [f"training.checkpoints=[{tokens}]"] if tokens else []
 
 
-def rung_of(spec: SearchSpec, run: RunConfig, units: float | None, sources: int) -> Rung | None:
+def rung_of(
+    spec: SearchSpec,
+    run: RunConfig,
+    units: float | None,
+    sources: int,
+    model: Mapping[str, Any] | None = None,
+) -> Rung | None:
     """Return the low rung of a search; None if it asks for none.
 
     Args:
@@ -114,6 +147,10 @@ def rung_of(spec: SearchSpec, run: RunConfig, units: float | None, sources: int)
         units: Full runs that the exploring share of the budget pays, baselines included; None if the
             budget limits the number of trials alone.
         sources: Number of searched sources and other parameters.
+        model: Values of ``model`` that differ in runs of the rung; None = the model of all runs.
+
+    Raises:
+        ConfigError: the model of the rung is not smaller, or no model.
     """
     if spec.fidelity.share is None or spec.space is None:
         return None
@@ -123,6 +160,8 @@ def rung_of(spec: SearchSpec, run: RunConfig, units: float | None, sources: int)
     rate = run.build_learning_rate(schedule)
     steps = run.training.checkpoint_steps(total)
     rung = Rung(share=step / total, tokens=float(step * tokens))
+    if model is not None:
+        rung = _with_model(rung, run, model)
     off = ""
     if not rate.warmup_steps < step <= rate.decay_start or step >= total:
         off = (
@@ -136,11 +175,37 @@ def rung_of(spec: SearchSpec, run: RunConfig, units: float | None, sources: int)
     elif run.warm_start.checkpoint is not None:
         off = "runs that start from a checkpoint of another run do not pause"
     elif units is not None:
-        off = plan_rungs(units, rung.share, sources).off
+        off = plan_rungs(units, rung.price, sources, same_model=model is None).off
     if step not in steps:
         kept = sorted({*steps, step} - {total})
         rung = replace(rung, checkpoints=tuple(tokens * one for one in [*kept, total]))
     return replace(rung, off=off)
+
+
+def _with_model(rung: Rung, run: RunConfig, model: Mapping[str, Any]) -> Rung:
+    """Return the rung with a smaller model, its distance in size, and its price."""
+    where = "search.fidelity.model"
+    known = {field.name for field in fields(run.model)}
+    if unknown := sorted(set(model) - known):
+        raise ConfigError(unknown_name(where, "key", unknown[0], known))
+    small = replace(run.model, **model)
+    length = run.training.sequence_length
+    ratio = small.flops_per_token(length) / run.model.flops_per_token(length)
+    if ratio >= 1.0:
+        raise ConfigError(
+            Problem(
+                where,
+                "not smaller than the model of full runs",
+                found=f"{small.parameters:,} parameters",
+                allowed=f"fewer FLOPs a token than {run.model.parameters:,} parameters take",
+            )
+        )
+    return replace(
+        rung,
+        model=dict(model),
+        size=math.log10(run.model.parameters / small.parameters),
+        cost=rung.share * ratio,
+    )
 
 
 def _late_stage(spec: SearchSpec, schedule: Any, step: int) -> str | None:
@@ -160,13 +225,13 @@ def _late_stage(spec: SearchSpec, schedule: Any, step: int) -> str | None:
 
 
 def budget_plan(
-    spec: SearchSpec, share: float, units: float | None, sources: int, baselines: int
+    spec: SearchSpec, rung: Rung, units: float | None, sources: int, baselines: int
 ) -> RungPlan:
     """Return the numbers of runs that a budget pays.
 
     Args:
         spec: Specification of the search.
-        share: Price of a paused run, in full runs.
+        rung: The low rung.
         units: Full runs that the exploring share of the budget pays, baselines included; None if the
             budget limits the number of trials alone.
         sources: Number of searched sources and other parameters.
@@ -175,7 +240,13 @@ def budget_plan(
     trials = None if spec.budget.trials is None else max(0, spec.budget.trials - baselines)
     finalists = max(1, spec.confirm.finalists)
     if units is not None:
-        plan = plan_rungs(max(0.0, units - baselines), share, sources, finalists=finalists)
+        plan = plan_rungs(
+            max(0.0, units - baselines),
+            rung.price,
+            sources,
+            same_model=rung.model is None,
+            finalists=finalists,
+        )
         if trials is None or plan.low_runs <= trials:
             return plan
         return _within(plan, trials)
@@ -263,14 +334,21 @@ def settle_rung(folder: Path, given: Rung | None, begun: bool) -> Rung | None:
     if not same:
         raise ConfigError(
             Problem(
-                f"study {folder.name!r}: search.fidelity.share",
+                f"study {folder.name!r}: search.fidelity",
                 "not what the study was begun with",
-                found=None if given is None else f"{given.share:.3g}",
-                allowed=None if stored is None else f"{stored.share:.3g}",
+                found=_named(given),
+                allowed=_named(stored),
                 do="restore it, or name a new study=",
             )
         )
     return stored
+
+
+def _named(rung: Rung | None) -> str | None:
+    if rung is None:
+        return None
+    model = "" if rung.model is None else f" of {dict(rung.model)}"
+    return f"share {rung.share:.3g}{model}"
 
 
 def write_guard(folder: Path, guard: Guard) -> Rung:
@@ -298,5 +376,5 @@ def write_chosen(folder: Path, kind: Chosen, numbers: Sequence[int]) -> Rung:
     return chosen
 
 
-def _at(rung: Rung) -> tuple[float, Sequence[int]]:
-    return rung.tokens, rung.checkpoints
+def _at(rung: Rung) -> tuple[float, Sequence[int], Mapping[str, Any] | None]:
+    return rung.tokens, rung.checkpoints, rung.model

@@ -251,8 +251,20 @@ class FidelitySpec:
     share: float | None = None
     """Share of a run's tokens at which designed and proposed runs pause, on the plateau of the learning
     rate; .3 is a good choice. null = every run goes to its end."""
+    model: str | Mapping[str, int | float | bool] | None = None
+    """Smaller model of designed and proposed runs: a name of ``conf/model``, or values of ``model`` that
+    differ, such as {hidden_size: 64}. They end at the share, and the best mixtures are run in full. null =
+    the model of all runs; the best runs go on."""
 
     def __post_init__(self) -> None:
+        if self.share is None and self.model is not None:
+            raise ConfigError(
+                Problem(
+                    "search.fidelity.model",
+                    "needs the share of the tokens at which its runs end",
+                    do="set search.fidelity.share, for example to 0.3",
+                )
+            )
         if self.share is not None and not 0.0 < self.share < 1.0:
             raise ConfigError(
                 Problem(

@@ -55,8 +55,8 @@ class History:
     """Name of the baseline."""
     form: LinearForm | None = None
     """Score of the study after task quality; None = the score that the runs recorded."""
-    rung: float | None = None
-    """Distance of the low rung from the top, for the surrogate; None without a low rung in use."""
+    rung: tuple[float, float] | None = None
+    """Distance of the low rung from the top in size and tokens; None without a low rung in use."""
     old: tuple[OldRun, ...] = ()
     """Runs of earlier studies that are part of the fit."""
 

@@ -93,25 +93,29 @@ def estimate_rung_cost(
     plain: StudyCost,
 ) -> StudyCost:
     """Return the cost of a search whose explored runs pause; ``plain`` with the reason if they do not."""
-    plan, share = rungs.plan, rungs.rung.share
+    plan, share, price = rungs.plan, rungs.rung.share, rungs.rung.price
     if plan is None:
         return replace(plain, notes=(rungs.note,))
     extra = max(0, len(spec.confirm.seeds) - 1)
     finalists = spec.confirm.finalists
     picks = int(spec.confirm.pick and finalists > 0)
-    at = f"to {share:.0%} of the tokens"
+    own_model = rungs.rung.model is not None
+    at = f"to {share:.0%} of the tokens{', smaller model' if own_model else ''}"
+    then = "in full" if own_model else "from there on"
     runs = {
         "baselines": len(strategy.baselines),
         f"design ({spec.strategy.design}), {at}": plan.design,
         f"proposals ({spec.strategy.proposer}), {at}": plan.low_runs - plan.design,
-        "pairs of the guard, from there on": plan.pairs,
-        "finalists, from there on": plan.finalists,
+        f"pairs of the guard, {then}": plan.pairs,
+        f"finalists, {then}": plan.finalists,
         "confirmation, at most": finalists
         and (finalists + 1) * extra + picks * len(spec.confirm.seeds),
     }
     names = list(runs)
-    shares = dict.fromkeys(names[1:3], share) | dict.fromkeys(names[3:5], 1.0 - share)
-    paused = plan.low_runs - plan.finalists
+    shares = dict.fromkeys(names[1:3], price)
+    if not own_model:
+        shares |= dict.fromkeys(names[3:5], 1.0 - price)
+    paused = plan.low_runs - (0 if own_model else plan.finalists)
     disk = f"paused runs keep about {paused * rungs.state_bytes / 1e9:.3g} GB of checkpoints"
     notes = (f"{disk} ({paused} runs at the end of the search)", rungs.note)
     return StudyCost(

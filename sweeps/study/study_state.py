@@ -123,9 +123,12 @@ class StudyState:
             self._settle(self._journal.trials[trial.number])
 
     def choose(self, kind: Chosen, numbers: Sequence[int]) -> None:
-        """Let trials that paused go on to their end: all are written to ``rungs.json`` at once."""
+        """Let trials that paused go on to their end: all are written to ``rungs.json`` at once.
+
+        The runs of a smaller model do not go on; the scheduler adds a full run of each mixture.
+        """
         self.rung = write_chosen(self.folder, kind, numbers)
-        for number in numbers:
+        for number in self.rung.continued.intersection(numbers):
             self._journal.carry_on(replace(self._journal.trials[number], continued=True))
 
     def retry_failures(self, runs: Iterable[Run], *, diverged: bool = False) -> list[Run]:
@@ -211,6 +214,8 @@ class StudyState:
         self, draft: TrialRequest, *, seeds: Sequence[int] = (), overrides: Sequence[str] = ()
     ) -> Trial:
         """Add a trial with the next number: write its folder first, then its journal line."""
+        # A full run has no value at the rung of a smaller model.
+        own_model = self.rung is not None and self.rung.model is not None and not draft.pauses
         spec = TrialSpec(
             number=self._next,
             phase=draft.phase,
@@ -218,7 +223,7 @@ class StudyState:
             point=draft.point,
             overrides=tuple(overrides),
             seeds=tuple(seeds) or self.seeds,
-            rung=None if self.rung is None else self.rung.tokens,
+            rung=None if self.rung is None or own_model else self.rung.tokens,
             pauses=draft.pauses,
         )
         write_trial_spec(self.folder, spec, spec.seeds[0])

@@ -140,7 +140,7 @@ def _as_trials(runs: Sequence[OldRun]) -> list[Trial]:
 def _rungs(done: int, low: int, history: History) -> Floats | None:
     """Return the distance ``[n, 3]`` of each row from the top: size, tokens, version of a text."""
     rows = np.zeros((done + low + len(history.old), 3))
-    rows[done : done + low, 1] = history.rung or 0.0
+    rows[done : done + low, :2] = history.rung or (0.0, 0.0)
     for row, run in zip(rows[done + low :], history.old, strict=True):
         row[:] = run.rung
     used = rows[:, rows.any(axis=0)]

@@ -327,8 +327,9 @@ def _overrides(state: StudyState, run: Run, fixed: Sequence[str], trunks: Trunks
     trial = state.trial(run.number)
     shared = trunks.tokens_of(trial.spec.overrides)
     pauses = trial.spec.pauses and not trial.continued and run.seed in trial.spec.seeds
+    low = state.rung.low_overrides if state.rung is not None and trial.spec.pauses else []
     return job_overrides(
-        trial.spec, run.seed, state.study, fixed, pauses=pauses, trunk_tokens=shared
+        trial.spec, run.seed, state.study, fixed, pauses=pauses, low=low, trunk_tokens=shared
     )
 
 

@@ -379,6 +379,6 @@ def test_budgets_of_trials_and_of_units(
     trials: int | None, units: float | None, low: int, pairs: int
 ) -> None:
     budget = BudgetSpec(trials=trials, flops=None if units is None else 1.0)
-    plan = budget_plan(search(budget=budget), 0.3, units, sources=7, baselines=1)
+    plan = budget_plan(search(budget=budget), RUNG, units, sources=7, baselines=1)
     assert (plan.low_runs, plan.pairs) == (low, pairs)
     assert plan.design <= plan.low_runs
