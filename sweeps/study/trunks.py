@@ -64,7 +64,7 @@ class Trunks:
 
     groups: tuple[TrunkGroup, ...] = ()
     search: bool = False
-    """Whether all trials are one group, those not known yet included."""
+    """True if all trials are one group, those not known yet included."""
     reason: str = ""
     """Reason why no trials share steps; empty if some do."""
     _by_key: dict[tuple[str, ...], int] = field(default_factory=dict, repr=False)
