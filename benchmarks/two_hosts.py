@@ -346,6 +346,7 @@ def main() -> None:
     options = parser.parse_args()
     if reason := missing():
         sys.exit(reason)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the daemons have to be ended
     parts = options.parts or ["run", "study", "prepare"]
     root = (options.keep or Path(tempfile.mkdtemp(prefix="two-hosts-"))).resolve()
     good = True
