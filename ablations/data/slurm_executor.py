@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datatrove.executor import SlurmPipelineExecutor
+from datatrove.executor import SlurmPipelineExecutor, slurm
 
 from ablations.data.prepare_jobs import SUBMITTED, job_name
 from ablations.errors import WorkError
@@ -102,7 +103,8 @@ def submit_jobs(
         made.append(jobs)
     made[-1].after = f"rm -rf {shlex.quote(str(folder))} || true"
     try:
-        made[-1].run()
+        with _variables_by_environment():
+            made[-1].run()
     except (OSError, subprocess.SubprocessError) as error:
         if ids := _ids(made):
             subprocess.run(["scancel", *ids], check=False, capture_output=True)
@@ -112,6 +114,36 @@ def submit_jobs(
         if (folder / SUBMITTED).exists():
             write_json(folder / SUBMITTED, {**note, "jobs": _ids(made)})
     return _ids(made)
+
+
+@contextlib.contextmanager
+def _variables_by_environment() -> Iterator[None]:
+    """Give datatrove's variables to sbatch in its environment, and not by ``--export=ALL,NAME=value``.
+
+    With such a list the node starts a login shell before every task, to learn the user's environment
+    (sbatch(1)). One that waited for a lock made each task a minute late, and Slurm called the task lost.
+    """
+    given = slurm.launch_slurm_job
+
+    def submit(script: str, id_of: Callable[[str], str], *words: str) -> str:
+        listed = [word for word in words if word.startswith("--export=ALL,")]
+        pairs = [pair.partition("=") for word in listed for pair in word.split(",")[1:]]
+        before = {name: os.environ.get(name) for name, _, _ in pairs}
+        os.environ.update({name: value for name, _, value in pairs})
+        try:
+            job: str = given(script, id_of, *(word for word in words if word not in listed))
+            return job
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
+
+    slurm.launch_slurm_job = submit
+    try:
+        yield
+    finally:
+        slurm.launch_slurm_job = given
 
 
 def _ids(made: Sequence[_Jobs]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,3 +115,25 @@ def test_a_submission_that_slurm_refuses_leaves_no_lock(tmp_path: Path, queue: Q
     assert not (tmp_path / "data/t/.talk.jobs" / SUBMITTED).exists()
     (made,) = prepare({"talk": spec}, TOKENIZER, tmp_path / "data")
     assert made.manifest is not None
+
+
+def test_a_job_gets_its_variables_without_a_login_shell(tmp_path: Path, queue: Queue) -> None:
+    from ablations.data.slurm_executor import Stage, submit_jobs
+
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.write_text(
+        "#!/bin/sh\n"
+        f'echo "offset=$RUN_OFFSET $*" >> {tmp_path}/submitted\n'
+        f"echo Submitted batch job $(wc -l < {tmp_path}/submitted)\n"
+    )
+    sbatch.chmod(0o755)
+    folder = tmp_path / ".talk.jobs"
+    stages = [Stage("prepare", [], 3, folder), Stage("finish", [], 1, folder / "finish")]
+    options = {"time": "1:00:00", "partition": "main"}
+    ids = submit_jobs("talk", tmp_path / "talk", folder, stages, at_once=None, options=options)
+    assert ids == ("1", "2")
+    first, second = (tmp_path / "submitted").read_text().splitlines()
+    assert first.startswith("offset=0 ")
+    assert second.startswith("offset=0 --dependency=afterok:1 ")
+    assert "--export" not in first + second  # it would start a login shell before every task
+    assert "RUN_OFFSET" not in os.environ
