@@ -279,7 +279,7 @@ def _verdict(folder: Path) -> Any:
 
 def preparation(root: Path, cluster: TwoNodes) -> bool:
     """Return whether jobs that were killed and lost make the stores that a local preparation makes."""
-    words = ["prepare", *COMMON, *sources(documents=40_000, shards=4)]
+    words = ["prepare", *COMMON, *sources(documents=200_000, shards=4)]
     queue = [
         *("prepare.slurm.partition=main", "prepare.slurm.cpus_per_task=2"),
         "prepare.slurm.mem_per_cpu_gb=1",
@@ -291,6 +291,7 @@ def preparation(root: Path, cluster: TwoNodes) -> bool:
     print(f"given twice: exit code {code}, {refusal.strip().splitlines()[-1].strip()}", flush=True)
     partial = there / "data/synthetic_bpe/.synthetic_facts.partial/train"
     wait_for("tokens of a task", lambda: any(f.stat().st_size for f in _files(partial, "*.ds*")))
+    wait_for("a task on hn1", lambda: bool(_tasks(cluster, "hn1")))
     killed = _kill_a_task(cluster, "hn1")
     print(f"killed the task of job {killed}; lost node hn2", flush=True)
     lose_for_a_while(cluster, "hn2")
@@ -313,8 +314,8 @@ def _files(folder: Path, pattern: str) -> Iterator[Path]:
     yield from folder.glob(pattern) if folder.exists() else ()
 
 
-def _kill_a_task(cluster: TwoNodes, node: str) -> str:
-    """Kill the processes of one preparing task on a node; return the number of its job."""
+def _tasks(cluster: TwoNodes, node: str) -> dict[str, list[int]]:
+    """Return job → processes of its task, for the jobs that prepare on a node."""
     of_job: dict[str, list[int]] = {}
     for pid in cluster.pids(node):
         with suppress(OSError):
@@ -323,6 +324,12 @@ def _kill_a_task(cluster: TwoNodes, node: str) -> str:
             name = given.get(b"SLURM_JOB_NAME", b"").decode()
             if name.startswith("prepare-synthetic_facts") and b"SLURM_STEP_ID" in given:
                 of_job.setdefault(given[b"SLURM_JOB_ID"].decode(), []).append(pid)
+    return of_job
+
+
+def _kill_a_task(cluster: TwoNodes, node: str) -> str:
+    """Kill the processes of one preparing task on a node; return the number of its job."""
+    of_job = _tasks(cluster, node)
     job = min(of_job)
     for pid in of_job[job]:
         with suppress(ProcessLookupError):
