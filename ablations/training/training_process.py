@@ -58,7 +58,7 @@ _OF_STORE = "store"
 _ANSWER = ".answer-"
 _ANSWER_SECONDS = 5.0
 _DAYS = 30 * 86_400.0
-"""How long torchrun waits for the first host; the caller decides earlier."""
+"""Longest time that torchrun waits for the first host; the caller decides earlier."""
 
 _PARENT = "ABLATIONS_WORKER_PARENT"
 """Variable with the id of the process that started a rank."""

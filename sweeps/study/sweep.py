@@ -274,12 +274,8 @@ def run_study(
             refuse_edited(state, before, pinned)
         keep_as_latest(pinned)
         trunks = request.trunks(compose, pinned.config_dirs)
-        launching = launching_of(
-            hydra.make_launcher(pinned.loader, pinned.config),
-            request.spec.workers,
-            request.spec.runs_per_job,
-            preload_of(base),
-        )
+        launcher, spec = hydra.make_launcher(pinned.loader, pinned.config), request.spec
+        launching = launching_of(launcher, spec.workers, spec.runs_per_job, preload_of(base))
         require_ready(planned)
         driver = Driver(
             state,
