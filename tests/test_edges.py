@@ -298,11 +298,11 @@ def test_lone_surrogates_are_replaced_and_counted() -> None:
 
 
 def test_an_item_with_half_a_pair_is_read(tmp_path: Path) -> None:
-    from ablations.evaluation.items import _json_lines
+    from ablations.evaluation.item_lines import json_lines
 
     path = tmp_path / "items.jsonl"
     path.write_bytes(b'{"query": "a \\ud83d b"}\n{"query": "a \xed\xa0\xbd b"}\n')
-    assert [row["query"] for row in _json_lines(path)] == ["a \ufffd b"] * 2
+    assert [row["query"] for row in json_lines(path)] == ["a \ufffd b"] * 2
 
 
 def test_a_document_with_half_a_pair_is_prepared(tmp_path: Path) -> None:
