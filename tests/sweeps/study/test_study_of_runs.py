@@ -173,7 +173,7 @@ def test_explored_runs_pause_and_a_later_study_uses_them(workspace: Path) -> Non
     assert before == {n: (folder / n / "manifest.json").stat().st_mtime_ns for n in before}
     assert "paused at 50% of its tokens" in ablate(workspace, "ls", "study=real")
     refused = ablate(workspace, "run", "-m", *STUDY, *budget, code=2)
-    assert "search.fidelity.share: not what the study was begun with" in refused
+    assert "search.fidelity: not what the study was begun with" in refused
 
     later = ("search.evidence=[real]", "search.budget.trials=2", "search.confirm.finalists=0")
     output = ablate(workspace, "run", "-m", *STUDY, "study=later", *later)

@@ -183,6 +183,6 @@ def test_a_study_explores_with_a_small_model_and_decides_with_the_large_one(
         assert record.manifest.labels.get("rung") == ("smaller_model" if width == 16 else None)
     assert widths == {"paused": {16}, "done": {32}}
     verdict = run_ablate(workspace, "verdict", "study=small")
-    assert "paused" in verdict or "tie" in verdict or "inner" in verdict
+    assert verdict.lower().startswith(("tie:", "winner:", "keep"))
     ledger = json.loads((workspace / "runs/small/ledger.json").read_text())
     assert ledger["paused"]["runs"] == 6
