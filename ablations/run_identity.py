@@ -10,6 +10,7 @@ from ablations.config.schema import RunConfig, dump
 from ablations.data.catalogue import ADDED_FILTERS
 from ablations.data.manifest import StoreManifest
 from ablations.record.identity import fingerprint
+from ablations.training.specs import PLACE_FIELDS
 
 __all__ = ["identity", "items_of", "store_digests", "trial_name", "yaml_of"]
 
@@ -47,7 +48,7 @@ def _leave_out_unused(plain: dict[str, Any]) -> None:
     for section, key in added:
         if not section[key]:
             del section[key]
-    for key in ("stop_tokens", "trunk_tokens", "rendezvous", "node_rank"):
+    for key in PLACE_FIELDS:
         del plain["execution"][key]
     if plain["execution"]["nodes"] == 1:
         del plain["execution"]["nodes"]

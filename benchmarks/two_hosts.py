@@ -100,7 +100,7 @@ def wait_for(what: str, there: Callable[[], Any], seconds: float = _WAIT_SECONDS
 
 
 def of_run(record: RunRecord) -> dict[str, Any]:
-    """What a run found; times left out."""
+    """Return the findings of a run; times are left out."""
     kept = {key: value for key, value in (record.result() or {}).items() if key != "cost"}
     losses = [(row["step"], row["loss"], row["grad_norm"]) for row in record.metrics()]
     scores = [{**row, "cpu_seconds": None} for row in record.scores()]

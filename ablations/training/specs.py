@@ -19,6 +19,7 @@ from ablations.errors import ConfigError, Problem
 from ablations.ranges import Ranks, Threads
 
 __all__ = [
+    "PLACE_FIELDS",
     "AskedDType",
     "DType",
     "Device",
@@ -268,6 +269,10 @@ class TrainingSpec:
             asked = [round(tokens / size) for tokens in self.checkpoints]
         inside = {step for step in asked if first_step < step < total_steps}
         return (*sorted(inside), total_steps)
+
+
+PLACE_FIELDS = ("stop_tokens", "trunk_tokens", "rendezvous", "node_rank")
+"""Fields of an execution that state where a training stops, begins or meets, and change no step of it."""
 
 
 @dataclass(frozen=True, kw_only=True)

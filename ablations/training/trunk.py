@@ -32,15 +32,13 @@ from ablations.training.checkpoints import (
     write_state,
 )
 from ablations.training.run_logger import Logbook
+from ablations.training.specs import PLACE_FIELDS
 from ablations.training.train_job import TrainJob
 
 __all__ = ["TRUNK_EVENT", "Trunk", "adopt", "first_steps", "trunk_of"]
 
 TRUNK_EVENT = "trunk"
 """Kind of the event of a run that started from a trunk: step, the trunk's name, and no cost."""
-
-_PLACE = ("stop_tokens", "trunk_tokens")
-"""Fields of the execution that change no step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +77,7 @@ def trunk_of(
     slices = {n: w for n, w in (job.slices or {}).items() if n in schedule.sources}
     training = asdict(job.training)
     del training["checkpoints"]
-    execution = {n: v for n, v in asdict(job.execution).items() if n not in _PLACE}
+    execution = {n: v for n, v in asdict(job.execution).items() if n not in PLACE_FIELDS}
     key = fingerprint(
         {
             "model": asdict(job.model),

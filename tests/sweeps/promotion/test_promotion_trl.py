@@ -51,7 +51,7 @@ def stage(experiment: str, *changes: str) -> PostStage:
 
 
 def parsed(kind: str, path: Path, *more: str) -> tuple[Any, ...]:
-    """What TRL's own script makes of a config; unknown keys are refused."""
+    """Return what TRL's own script makes of a config; unknown keys are refused."""
     from trl.scripts import dpo, sft
 
     parser = {"sft": sft, "dpo": dpo}[kind].make_parser()
