@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import fasttext
 import pytest
 
 from ablations.data.catalogue import FilesOrigin, SourceSpec
 from ablations.data.clean_spec import CleanSpec
 from ablations.data.manifest import StoreManifest
 from ablations.data.prepare import prepare
-from ablations.data.quality.classifiers import training_options
+from ablations.data.quality.fasttext_training import train_fasttext, training_options
 from ablations.data.synthetic import documents
 from ablations.data.tokenizer import TokenizerSpec
 from ablations.errors import ConfigError, DataError
@@ -64,8 +63,7 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dutch = [f"__label__nl {DUTCH} {n}" for n in range(60)]
     (folder / "train.txt").write_text("\n".join(english + dutch))
     options = training_options(len(english + dutch), seed=0)
-    model = fasttext.train_supervised(str(folder / "train.txt"), **options)
-    model.save_model(str(folder / "lid.bin"))
+    train_fasttext(folder / "train.txt", options, folder / "lid.bin")
     return folder / "lid.bin"
 
 

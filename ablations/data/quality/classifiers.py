@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablations.data.quality.annotations import HIGHEST, LOWEST, Annotation
+from ablations.data.quality.fasttext_training import train_fasttext, training_options
 from ablations.data.quality.topics import TopicModel
 from ablations.errors import DataError, Problem
 
@@ -27,7 +28,6 @@ __all__ = [
     "Scores",
     "open_classifier",
     "train_classifier",
-    "training_options",
 ]
 
 Kind = Literal["fasttext", "linear", "transformers", "topics"]
@@ -128,48 +128,14 @@ class _FastText:
         self._model.save_model(str(folder / "model.bin"))
 
 
-def training_options(count: int, seed: int) -> dict[str, Any]:
-    """Return fastText's options for ``count`` annotations."""
-    return {
-        "dim": 32,
-        "epoch": max(5, min(50, 50_000 // count)),
-        "lr": 0.5,
-        "wordNgrams": 2,
-        "bucket": _FEATURES,
-        "minCount": 1 if count < 10_000 else 5,
-        "thread": 1,  # the result of several depends on their timing
-        "seed": seed % 2**31,
-        "verbose": 0,
-    }
-
-
 def _train_fasttext(annotations: Sequence[Annotation], seed: int) -> _FastText:
     with tempfile.TemporaryDirectory(prefix="ablations-fasttext-") as scratch:
-        lines = Path(scratch) / "train.txt"
+        lines, model = Path(scratch) / "train.txt", Path(scratch) / "model.bin"
         with lines.open("w", encoding="utf-8") as stream:
             for a in annotations:
                 stream.write(f"{_PREFIX}{round(a.score)} {_one_line(a.text)}\n")
-        return _FastText(_trained(lines, training_options(len(annotations), seed)))
-
-
-def _trained(lines: Path, options: dict[str, Any]) -> Any:
-    """Return fastText's model; where the training diverges, at a lower learning rate.
-
-    Raises:
-        DataError: it diverges at a twentieth of the rate too.
-    """
-    import fasttext
-
-    for factor in (1.0, 0.4, 0.15, 0.05):
-        try:
-            return fasttext.train_supervised(
-                str(lines), **{**options, "lr": factor * options["lr"]}
-            )
-        except RuntimeError as error:  # "Encountered NaN."
-            found = error
-    raise DataError(
-        Problem("annotations", "fastText diverges on them", found=found, do="kind=linear")
-    )
+        train_fasttext(lines, training_options(len(annotations), seed), model)
+        return _FastText.read(model)
 
 
 class _Linear:
