@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ablations.training.train_job import TrainJob
 
 __all__ = [
+    "TRUNK_FILE",
     "TrunkCost",
     "share_trunk",
     "trunk_costs",
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 TRUNK_FILE = "trunk.json"
+"""File of a trunk that has ended: status, reason, cost."""
 _WAIT_SECONDS = 0.5
 
 

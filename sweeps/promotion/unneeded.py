@@ -4,6 +4,8 @@ Records, scores and details are never among it. The checkpoints of a run stay if
 
     its study is running, or has no verdict yet       the run has not ended, or can still be scored
     the verdict's pick, baseline, reference, finalists  a promotion      a warm start of another run
+
+The checkpoints of a trunk go with its study's verdict: each run that began from it has its own links to them.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from ablations.errors import UserError
 from ablations.record.run_record import RunRecord, list_runs
 from ablations.record.stored import stored_object
 from ablations.temporary import is_left, remove_folder
+from ablations.trunks import TRUNK_FILE, trunks_dir
 from sweeps.study.definition import load_definition
 from sweeps.study.run_results import is_held
 from sweeps.study.stopping import is_driven
@@ -62,6 +65,8 @@ def find_unneeded(
             found += _of_run(record)
         elif _of_run(record):
             kept[record.name] = reason
+    for folder, (why, _) in needed.items():
+        found += [] if why is not None else _of_trunks(folder)
     roots = [runs_dir / study] if study is not None else [runs_dir, promotions]
     found += [one for root in roots for one in _left(root)]
     return found, kept
@@ -154,6 +159,12 @@ def _of_run(record: RunRecord) -> list[Unneeded]:
     ]
 
 
+def _of_trunks(study: Path) -> list[Unneeded]:
+    """Return the checkpoints of the study's trunks that have ended; a later run trains its trunk anew."""
+    ended = sorted(trunks_dir(study).glob(f"*/{TRUNK_FILE}"))
+    return [one for path in ended for one in _of_run(RunRecord(path.parent))]
+
+
 def _left(root: Path) -> Iterator[Unneeded]:
     for path in sorted(root.rglob(".*.tmp")) if root.is_dir() else ():
         if is_left(path):
@@ -164,4 +175,6 @@ def _size(path: Path) -> int:
     if path.is_file() or path.is_symlink():
         return path.lstat().st_size
     inner = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
-    return sum(file.lstat().st_size for file in inner)
+    states = [file.lstat() for file in inner]
+    # A run that began from a trunk links its files: each link is a part, and all of them are the whole.
+    return sum(state.st_size // state.st_nlink for state in states)

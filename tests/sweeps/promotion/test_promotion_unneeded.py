@@ -101,3 +101,23 @@ def test_leftovers_of_writers_that_are_gone_can_go(runs: Path) -> None:
     (runs / "demo_ratio/.made.elsewhere-1.tmp").mkdir()
     again, _ = find_unneeded(runs, runs.parent / "promotions")
     assert len([one for one in again if one.kind == "leftovers"]) == 1
+
+
+def test_a_trunk_that_has_ended_goes_with_the_verdict_and_its_links_count_once(runs: Path) -> None:
+    study = runs / "demo_ratio"
+    for name in ("aaaaaaaaaa-0", "bbbbbbbbbb-0"):
+        (study / "trunks" / name / "checkpoints/300").mkdir(parents=True)
+    weights = study / "trunks/aaaaaaaaaa-0/checkpoints/300/weights"
+    weights.write_bytes(b"x" * 1000)
+    run = study / sorted(losers(runs))[0]
+    (run / "checkpoints/300").mkdir()
+    (run / "checkpoints/300/weights").hardlink_to(weights)
+    write_json(study / "trunks/aaaaaaaaaa-0/trunk.json", {"status": "done"})
+
+    def of_step_300() -> dict[str, int]:
+        found, _ = find_unneeded(runs, runs.parent / "promotions")
+        return {one.path.parents[1].name: one.size for one in found if one.path.name == "300"}
+
+    assert of_step_300() == {"aaaaaaaaaa-0": 500, run.name: 500}
+    with FileLock(study / "driver.lock"):
+        assert of_step_300() == {}
