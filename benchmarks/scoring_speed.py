@@ -331,9 +331,9 @@ def _agreement(case: Case, stock: Any, options: argparse.Namespace) -> dict[str,
 
 def _in_double(doubled: Any, model: MemoryModel, doc: Any, window: int) -> list[float]:
     """Log-probabilities of a document's choices, one forward pass each, in double precision."""
-    (context,) = model._encode([model._prompts.prepare_prompt(doc)], special=True)
+    (context,) = model._contexts([doc])
     found = []
-    for branch in model._encode(list(doc.choices)):
+    for branch in model.tokenizer(list(doc.choices), add_special_tokens=False)["input_ids"]:
         text = [*context, *branch][-window:]
         with torch.no_grad():
             logits = doubled(input_ids=torch.tensor([text])).logits[0]
