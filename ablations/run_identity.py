@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ablations.config.schema import RunConfig, dump
 from ablations.data.catalogue import ADDED_FILTERS
 from ablations.data.manifest import StoreManifest
+from ablations.data.rows.chat_template import CHAT_PICTURE_FIELDS
+from ablations.data.rows.row_specs import PICTURE_FIELDS
 from ablations.record.identity import fingerprint
 from ablations.training.specs import PLACE_FIELDS
 
@@ -62,6 +64,21 @@ def _leave_out_unused(plain: dict[str, Any]) -> None:
         for key in ADDED_FILTERS:
             if not source[key]:
                 del source[key]
+        _without_pictures(
+            source.get("rows"), PICTURE_FIELDS, lambda rows: rows["kind"] == "pictures"
+        )
+    _without_pictures(
+        plain["tokenizer"].get("chat"), CHAT_PICTURE_FIELDS, lambda chat: bool(chat["picture"])
+    )
+
+
+def _without_pictures(
+    section: dict[str, Any] | None, keys: Sequence[str], shown: Callable[[dict[str, Any]], bool]
+) -> None:
+    """Remove the fields of pictures from a section that has none."""
+    if section and not shown(section):
+        for key in keys:
+            section.pop(key, None)
 
 
 def items_of(config: RunConfig) -> dict[str, str]:
@@ -93,7 +110,13 @@ def _store_identity(folder: Path) -> str:
     files = {file.name: file.sha256 for file in manifest.files}
     files |= {f"{f.name}.loss": f.loss_sha256 for f in manifest.files if f.loss_sha256}
     files |= {f"{f.name}.index": f.index_sha256 for f in manifest.files if f.loss_sha256}
-    return fingerprint({"files": files, "heldout": manifest.heldout.sha256})[:16]
+    shown = [file for file in manifest.files if file.pictures_sha256]
+    files |= {f"{f.name}.pictures": f.pictures_sha256 for f in shown}
+    files |= {f"{f.name}.refs": f.refs_sha256 + f.refs_index_sha256 for f in shown}
+    content = {"files": files, "heldout": manifest.heldout.sha256}
+    if manifest.heldout.pictures_sha256:
+        content["heldout pictures"] = manifest.heldout.pictures_sha256
+    return fingerprint(content)[:16]
 
 
 def yaml_of(plain: Mapping[str, Any]) -> str:

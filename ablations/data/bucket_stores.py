@@ -24,6 +24,9 @@ from ablations.data.buckets import BucketsSpec, bucket_folder, bucket_name
 from ablations.data.cutting import SCORES, buckets_of, cut
 from ablations.data.manifest import (
     HELDOUT,
+    PICTURES,
+    REFS,
+    REFS_INDEX,
     TRAIN,
     HeldOut,
     StoreFile,
@@ -44,7 +47,9 @@ _INDEX_ENTRY_BYTES = 8
 def describe(path: Path, name: str, tokenizer: Tokenizer) -> StoreFile:
     """Return the manifest's entry of the token file ``path`` under ``name``, synced to the disk."""
     index, scores, loss = (path.with_name(path.name + end) for end in (".index", SCORES, ".loss"))
-    for part in (path, index, *filter(Path.is_file, (scores, loss))):
+    pictures = [path.with_name(path.name + end) for end in (PICTURES, REFS, REFS_INDEX)]
+    shown = all(part.is_file() for part in pictures)
+    for part in (path, index, *filter(Path.is_file, (scores, loss, *pictures))):
         with part.open("rb") as stream:
             os.fsync(stream.fileno())
     return StoreFile(
@@ -56,7 +61,20 @@ def describe(path: Path, name: str, tokenizer: Tokenizer) -> StoreFile:
         index_sha256=file_sha256(index),
         loss_sha256=file_sha256(loss) if loss.is_file() else "",
         scores_sha256=file_sha256(scores) if scores.is_file() else "",
+        **(_pictures(*pictures) if shown else {}),
     )
+
+
+def _pictures(pictures: Path, refs: Path, index: Path) -> dict[str, Any]:
+    """Return the manifest's entries of the pictures beside a token file."""
+    numbers = np.fromfile(refs, dtype="<u4")
+    return {
+        "pictures": int(numbers.max()) + 1 if numbers.size else 0,  # each is numbered as it comes
+        "placeholders": int(numbers.size),
+        "pictures_sha256": file_sha256(pictures),
+        "refs_sha256": file_sha256(refs),
+        "refs_index_sha256": file_sha256(index),
+    }
 
 
 @dataclass(frozen=True)

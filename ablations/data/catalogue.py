@@ -41,7 +41,7 @@ from ablations.data.origins import (
     PackagePin,
     SyntheticOrigin,
 )
-from ablations.data.rows.row_specs import RowSpec
+from ablations.data.rows.row_specs import PICTURE_FIELDS, RowSpec
 from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.ranges import Limit
 from ablations.validation import validate
@@ -181,7 +181,7 @@ class SourceSpec:
     subsets: Mapping[str, SizeSpec] = field(default_factory=dict)
     """Subset of the hub's dataset → its published size, which counts where ``origin.subset`` names it."""
     rows: RowSpec | None = None
-    """Conversations or preferences, for method=sft and method=dpo; null = plain text."""
+    """Conversations, preferences or pictures, for method=sft, dpo and vlm; null = plain text."""
     shards: int = 1
     """Token files, and tasks that can be prepared side by side; part of the result."""
     licence: str
@@ -285,6 +285,9 @@ class SourceSpec:
         deciding = {k: v for k, v in asdict(self).items() if k not in (*DESCRIPTIVE, *unused)}
         if self.rows is not None:
             del deciding["rows"]["available"]
+            if self.rows.kind != "pictures":
+                for key in PICTURE_FIELDS:
+                    del deciding["rows"][key]
         if self.buckets is not None:
             deciding["buckets"].pop("shares")  # what is known of them before they are made
         text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))

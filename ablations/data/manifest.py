@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablations.data.rows.row_specs import RowKind
+from ablations.data.rows.row_specs import RowKind, documents_a_row
 from ablations.errors import DamagedError, DataError, Problem
 from ablations.files import file_sha256, read_json, write_sealed
 
 __all__ = [
     "FORMAT",
     "HELDOUT",
+    "HELDOUT_PICTURES",
     "MANIFEST",
+    "PICTURES",
+    "REFS",
+    "REFS_INDEX",
     "TRAIN",
     "HeldOut",
     "RowCounts",
@@ -38,6 +42,11 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 HELDOUT = "heldout.jsonl"
 """The documents kept out of the training: {"id", "text"} a line."""
+HELDOUT_PICTURES = "heldout.pictures"
+"""Pictures of the held-out items: uint8 [pictures, 3, S, S], the numbers of an item under ``pictures``."""
+PICTURES, REFS, REFS_INDEX = ".pictures", ".refs", ".refs.index"
+"""Endings after a token file's name: its different pictures, uint8 [pictures, 3, S, S]; the number of the
+picture of each placeholder, uint32; and the end of each row in those, uint64."""
 TRAIN = "train"
 """The folder of token files inside a store: what datatrove and nanotron read."""
 
@@ -66,6 +75,16 @@ class StoreFile:
     """Checksum of the file's ``.loss``, the mask of a store of rows; empty for plain text."""
     scores_sha256: str = ""
     """Checksum of the file's ``.scores``, which only stores with buckets have."""
+    pictures: int = 0
+    """Different pictures of the file's rows."""
+    placeholders: int = 0
+    """Pictures of its rows, each as often as they show it."""
+    pictures_sha256: str = ""
+    """Checksum of the file's ``.pictures``; empty where the source is none of pictures."""
+    refs_sha256: str = ""
+    """Checksum of the file's ``.refs``, as above."""
+    refs_index_sha256: str = ""
+    """Checksum of the file's ``.refs.index``, as above."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +107,21 @@ class RowCounts:
     max_tokens: int
     template_sha256: str
     """Checksum of the chat template that wrote the rows."""
+    pictures: int = 0
+    """Pictures of the rows, each as often as they show it: ``<image>`` tokens."""
+    most_pictures: int = 0
+    """Pictures of the row with the most of them."""
+    different_pictures: int = 0
+    """Pictures on the disk: each different one once in each file."""
+    rows_with_pictures: int = 0
+    """Rows that show any; the others are text alone."""
+    picture_size: int | None = None
+    """Pixels of a side of each picture; None where the source is none of pictures."""
 
     @property
     def width(self) -> int:
         """Return the documents of a sample: 1, or 2 for a pair."""
-        return 1 if self.kind == "conversations" else 2
+        return documents_a_row(self.kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +132,10 @@ class HeldOut:
     bytes: int
     """UTF-8 bytes of the texts."""
     sha256: str
+    pictures: int = 0
+    """Different pictures of the items."""
+    pictures_sha256: str = ""
+    """Checksum of ``heldout.pictures``; empty where the source is none of pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +202,17 @@ class StoreManifest:
                 for file in self.files
                 if file.scores_sha256
             },
+            **{
+                f"{TRAIN}/{file.name}{ending}": digest
+                for file in self.files
+                if file.pictures_sha256
+                for ending, digest in (
+                    (PICTURES, file.pictures_sha256),
+                    (REFS, file.refs_sha256),
+                    (REFS_INDEX, file.refs_index_sha256),
+                )
+            },
+            **({HELDOUT_PICTURES: kept} if (kept := self.heldout.pictures_sha256) else {}),
             HELDOUT: self.heldout.sha256,
         }
 
@@ -179,6 +223,10 @@ class StoreManifest:
             del plain["rows"]
             for file in plain["files"]:
                 del file["loss_sha256"]
+        if self.rows is None or self.rows.kind != "pictures":  # as before there were pictures
+            _leave_out(plain["files"], _PICTURE_FILE_KEYS)
+            _leave_out([plain["heldout"]], ("pictures", "pictures_sha256"))
+            _leave_out([plain["rows"]] if self.rows else [], _PICTURE_COUNTS)
         write_sealed(folder / MANIFEST, plain)
 
     @classmethod
@@ -215,6 +263,23 @@ class StoreManifest:
             raise DataError(
                 Problem(str(path), "cannot be read", found=error, do="prepare the source again")
             ) from error
+
+
+_PICTURE_FILE_KEYS = (
+    *("pictures", "placeholders"),
+    *("pictures_sha256", "refs_sha256", "refs_index_sha256"),
+)
+_PICTURE_COUNTS = (
+    *("pictures", "most_pictures", "different_pictures", "rows_with_pictures"),
+    "picture_size",
+)
+
+
+def _leave_out(parts: Iterable[dict[str, Any]], keys: Iterable[str]) -> None:
+    """Remove keys from parts of a plain manifest: versions without them refuse a key they do not know."""
+    for part in parts:
+        for key in keys:
+            del part[key]
 
 
 def edges_sha256(path: Path) -> str:

@@ -27,6 +27,10 @@ import numpy.typing as npt
 
 from ablations.data.manifest import (
     HELDOUT,
+    HELDOUT_PICTURES,
+    PICTURES,
+    REFS,
+    REFS_INDEX,
     TRAIN,
     StoreFile,
     StoreManifest,
@@ -38,6 +42,7 @@ from ablations.errors import DataError, Problem
 __all__ = ["TokenStore"]
 
 _INDEX_ENTRY_BYTES = 8
+_REF_BYTES = 4
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -185,8 +190,10 @@ def _file_problems(folder: Path, manifest: StoreManifest, full: bool) -> list[Pr
         problem = _readable(_token_file_problem, train / file.name, file, manifest)
         if problem:
             problems.append(problem)
-    if not (folder / HELDOUT).is_file():
-        problems.append(Problem(str(folder / HELDOUT), "missing", do=_AGAIN))
+    aside = [HELDOUT, *([HELDOUT_PICTURES] if manifest.heldout.pictures_sha256 else [])]
+    for name in aside:
+        if not (folder / name).is_file():
+            problems.append(Problem(str(folder / name), "missing", do=_AGAIN))
     return problems or _content_problems(folder, manifest, full)
 
 
@@ -226,6 +233,13 @@ def _token_file_problem(path: Path, file: StoreFile, manifest: StoreManifest) ->
     ]
     if file.loss_sha256:
         parts.append((path.with_name(path.name + ".loss"), file.tokens))
+    if file.pictures_sha256 and manifest.rows and (side := manifest.rows.picture_size):
+        sizes = {
+            PICTURES: file.pictures * 3 * side * side,
+            REFS: file.placeholders * _REF_BYTES,
+            REFS_INDEX: file.documents * _INDEX_ENTRY_BYTES,
+        }
+        parts += [(path.with_name(path.name + ending), size) for ending, size in sizes.items()]
     for part, expected in parts:
         if not part.is_file():
             return Problem(str(part), "missing", do=_AGAIN)

@@ -17,7 +17,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from ablations.data.rows.chat_template import TEMPLATE_FILE, ChatSpec, add_chat
+from ablations.data.rows.chat_template import (
+    CHAT_PICTURE_FIELDS,
+    TEMPLATE_FILE,
+    ChatSpec,
+    add_chat,
+)
 from ablations.errors import ConfigError, DataError, Problem
 from ablations.files import (
     file_sha256,
@@ -269,6 +274,9 @@ def make_tokenizer(
 
 def _plain(spec: TokenizerSpec) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(json.dumps(asdict(spec)))
+    if plain["chat"] and plain["chat"]["picture"] is None:  # as before there were pictures
+        for key in CHAT_PICTURE_FIELDS:
+            del plain["chat"][key]
     return plain
 
 

@@ -17,8 +17,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ablations.errors import ConfigError, DataError, Problem
+from ablations.files import read_json
 
-__all__ = ["TEMPLATE_FILE", "ChatSpec", "add_chat", "render"]
+__all__ = [
+    "CHAT_PICTURE_FIELDS",
+    "TEMPLATE_FILE",
+    "ChatSpec",
+    "PictureTokens",
+    "add_chat",
+    "picture_tokens",
+    "render",
+]
+
+CHAT_PICTURE_FIELDS = ("picture", "picture_around", "picture_global")
+"""Fields of tokenizers for pictures alone; they came after chat tokenizers had been made."""
 
 TEMPLATE_FILE = "chat_template.jinja"
 """File of a tokenizer's folder that transformers reads the template from."""
@@ -46,6 +58,19 @@ class ChatSpec:
     """Special tokens that the template writes; those that the tokenizer lacks are added."""
     turn_end: str = "<|im_end|>"
     """The marker that ends a turn; it ends a generation too."""
+    picture: str | None = None
+    """Special token that stands for a picture, such as ``<image>``; null = no pictures."""
+    picture_around: str = "<fake_token_around_image>"
+    """Special token before and after the tokens of a picture (Idefics3); written in training alone."""
+    picture_global: str = "<global-img>"
+    """Special token before the tokens of a whole picture (Idefics3); written in training alone."""
+
+    @property
+    def special(self) -> tuple[str, ...]:
+        """Return every special token of turns and pictures."""
+        if self.picture is None:
+            return self.markers
+        return (*self.markers, self.picture_around, self.picture_global, self.picture)
 
     def __post_init__(self) -> None:
         if problems := list(self._problems()):
@@ -71,6 +96,51 @@ class ChatSpec:
                 "the template does not write it",
                 found=", ".join(missing),
             )
+        if len(set(self.special)) < len(self.special):
+            yield Problem(
+                "tokenizer.chat.picture",
+                "markers and tokens of pictures must differ",
+                found=", ".join(self.special),
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureTokens:
+    """Tokens of pictures of a tokenizer, as text and as ids."""
+
+    picture: str
+    picture_id: int
+    around_id: int
+    global_id: int
+
+
+def picture_tokens(folder: Path) -> PictureTokens | None:
+    """Return the tokens of pictures of the tokenizer in ``folder``; None if it has none.
+
+    Raises:
+        DataError: the folder is not one of ``data/tokenizers``, or it is damaged.
+    """
+    from tokenizers import Tokenizer as FastTokenizer
+
+    try:
+        chat = read_json(folder / "spec.json")["spec"].get("chat") or {}
+        if not chat.get("picture"):
+            return None
+        fast = FastTokenizer.from_file(str(folder / "tokenizer.json"))
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            Problem(str(folder), "not a whole tokenizer folder", found=error)
+        ) from error
+    found = {key: fast.token_to_id(chat[key]) for key in CHAT_PICTURE_FIELDS}
+    ids = {key: number for key, number in found.items() if number is not None}
+    if missing := [chat[key] for key in CHAT_PICTURE_FIELDS if key not in ids]:
+        raise DataError(Problem(str(folder), "lacks tokens of pictures", found=", ".join(missing)))
+    return PictureTokens(
+        picture=chat["picture"],
+        picture_id=ids["picture"],
+        around_id=ids["picture_around"],
+        global_id=ids["picture_global"],
+    )
 
 
 def render(
@@ -97,14 +167,14 @@ def add_chat(base: Path, folder: Path, chat: ChatSpec) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     known = tokenizer.get_vocab()
     separator = tokenizer.eos_token
-    added = [marker for marker in chat.markers if marker not in known]
+    added = [marker for marker in chat.special if marker not in known]
     if added:
         tokenizer.add_special_tokens({"extra_special_tokens": added})
     tokenizer.eos_token = chat.turn_end
     tokenizer.pad_token = tokenizer.pad_token or separator
     tokenizer.chat_template = chat.template
     tokenizer.save_pretrained(folder)
-    split = [m for m in chat.markers if len(tokenizer.encode(m, add_special_tokens=False)) != 1]
+    split = [m for m in chat.special if len(tokenizer.encode(m, add_special_tokens=False)) != 1]
     if split:
         raise DataError(
             Problem("tokenizer.chat.markers", "not single tokens", found=", ".join(split))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ from ablations.data.rows.row_specs import RowSpec
 from ablations.data.rows.samples import LeftOut, Message, Sample
 from ablations.errors import DataError, Problem
 
-__all__ = ["Renderer", "Row"]
+__all__ = ["NO_PICTURES", "Renderer", "Row"]
+
+NO_PICTURES: npt.NDArray[np.uint8] = np.zeros((0, 3, 0, 0), dtype=np.uint8)
+"""Pictures of a row without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Row:
     tokens: npt.NDArray[np.uint32]
     mask: npt.NDArray[np.bool_]
     """True for the tokens of answers, their end of turn included."""
+    pictures: npt.NDArray[np.uint8] = field(default_factory=lambda: NO_PICTURES)
+    """Its pictures in the order of their ``<image>`` tokens, [n, 3, S, S], red, green, blue from 0 to 255."""
 
 
 @dataclass(frozen=True, slots=True)
