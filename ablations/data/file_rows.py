@@ -39,6 +39,8 @@ _ENDINGS = {
 }
 _PACKED = (".gz", ".zst", ".bz2")
 _BATCH_ROWS = 1024
+_BATCH_BYTES = 64 << 20
+"""Unpacked bytes that are read at once, about: rows with pictures have some hundred thousand each."""
 _SAMPLE_BYTES = 4_000_000
 """Unpacked bytes of a file from which the length of its rows is estimated."""
 
@@ -176,7 +178,9 @@ def _parquet_batches(path: Path) -> Iterator[Any]:
     from pyarrow import parquet
 
     file = parquet.ParquetFile(path, page_checksum_verification=True)
-    yield from file.iter_batches(_BATCH_ROWS)
+    size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
+    mean = max(1, size // max(1, file.metadata.num_rows))
+    yield from file.iter_batches(max(1, min(_BATCH_ROWS, _BATCH_BYTES // mean)))
 
 
 def _open(path: Path) -> Any:

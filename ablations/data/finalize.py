@@ -14,10 +14,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ablations.data.bucket_stores import Cut, describe, make_buckets
 from ablations.data.catalogue import SourceSpec
 from ablations.data.contamination_report import merge_rank_reports
 from ablations.data.manifest import (
+    REFS_INDEX,
     TRAIN,
     HeldOut,
     RowCounts,
@@ -32,6 +35,7 @@ from ablations.data.prepare_counts import (
     length_quantiles,
 )
 from ablations.data.rows.chat_template import TEMPLATE_FILE
+from ablations.data.rows.heldout_rows import merge_items
 from ablations.data.tokenizer import Tokenizer
 from ablations.data.verified import note_verified
 from ablations.errors import DamagedError, DataError, Problem
@@ -76,7 +80,7 @@ class Finish:
         """
         del data, rank, world_size
         counts = self._counts()
-        heldout = self._merge_heldout(counts)
+        heldout = self._merge_pictures(counts) or self._merge_heldout(counts)
         cut = self._cut()
         files = cut.files if cut else self._described(sorted((self.partial / TRAIN).glob("*.ds")))
         paths = [self.partial / TRAIN / file.name for file in files]
@@ -107,8 +111,9 @@ class Finish:
             licence=self.spec.licence,
             url=self.spec.url,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            versions=_versions() | self._read_with(),
-            rows=self._rows(counts, paths),
+            versions=_versions(pictures=bool(self.spec.rows and self.spec.rows.picture_size))
+            | self._read_with(),
+            rows=self._rows(counts, files, paths),
             buckets=cut.plain() if cut else {},
         )
         if cut:
@@ -126,7 +131,9 @@ class Finish:
             if version and (key == "classifier" or key.startswith("against "))
         }
 
-    def _rows(self, counts: RankCounts, paths: list[Path]) -> RowCounts | None:
+    def _rows(
+        self, counts: RankCounts, files: Iterable[StoreFile], paths: list[Path]
+    ) -> RowCounts | None:
         """Return the counts of the rows; None for plain text."""
         rows = self.spec.rows
         if rows is None:
@@ -141,6 +148,8 @@ class Finish:
             cut_tokens=counts.cut_tokens,
             max_tokens=rows.max_tokens,
             template_sha256=file_sha256(self.tokenizer.folder / TEMPLATE_FILE),
+            picture_size=rows.picture_size,
+            **(_shown(files, paths) if rows.picture_size else {}),
         )
 
     def _asked(self) -> dict[str, Any]:
@@ -166,6 +175,21 @@ class Finish:
                 )
             )
         return RankCounts.total(RankCounts.read_rank(self.partial, rank) for rank in self._ranks)
+
+    def _merge_pictures(self, counts: RankCounts) -> HeldOut | None:
+        """Merge items with pictures, and count anew what is left of them; None for other sources."""
+        side = self.spec.rows.picture_size if self.spec.rows else None
+        if side is None:
+            return None
+        parts = [heldout_file(self.partial, rank) for rank in self._ranks]
+        merged = merge_items(self.partial, parts, side)
+        counts.heldout_rows = merged.rows
+        counts.heldout_documents = merged.heldout.documents
+        counts.heldout_bytes = merged.heldout.bytes
+        if merged.left_out:
+            reason = "held out, and shows what is trained on"
+            counts.dropped = {**counts.dropped, reason: merged.left_out}
+        return merged.heldout
 
     def _merge_heldout(self, counts: RankCounts) -> HeldOut:
         digest = hashlib.sha256()
@@ -218,6 +242,8 @@ class Finish:
                     "bits per byte",
                 )
             )
+        if self.spec.rows and self.spec.rows.picture_size:
+            problems += self._picture_problems(files)
         written = sum(file.documents for file in files)
         if not problems and written != counts.documents:
             problems.append(
@@ -225,6 +251,19 @@ class Finish:
             )
         if problems:
             raise DataError(problems)
+
+    def _picture_problems(self, files: tuple[StoreFile, ...]) -> list[Problem]:
+        if any(file.placeholders for file in files):
+            return []
+        assert self.spec.rows is not None
+        return [
+            Problem(
+                f"source.{self.name}.rows.pictures_column",
+                "no row has a picture",
+                found=self.spec.rows.pictures_column,
+                do="set it to the column of the pictures",
+            )
+        ]
 
     def _put_in_place(self) -> None:
         # What the ranks left is needed until the store has its name: a process that dies before
@@ -281,12 +320,27 @@ def _sizes(path: Path, tokenizer: Tokenizer) -> tuple[int, int]:
     return tokens, _index(path).stat().st_size // _INDEX_ENTRY_BYTES
 
 
+def _shown(files: Iterable[StoreFile], paths: Iterable[Path]) -> dict[str, int]:
+    """Return the counts of the pictures of all rows."""
+    counts = [
+        np.diff(np.fromfile(path.with_name(path.name + REFS_INDEX), dtype="<u8"), prepend=0)
+        for path in paths
+    ]
+    each = np.concatenate(counts or [np.zeros(0)])
+    return {
+        "pictures": int(each.sum()),
+        "most_pictures": int(each.max(initial=0)),
+        "different_pictures": sum(file.pictures for file in files),
+        "rows_with_pictures": int(np.count_nonzero(each)),
+    }
+
+
 def _index(path: Path) -> Path:
     return path.with_name(f"{path.name}.index")
 
 
-def _versions() -> dict[str, str]:
+def _versions(*, pictures: bool) -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for package in ("datatrove", "tokenizers", "datasets", "pyarrow"):
+    for package in ("datatrove", "tokenizers", "datasets", "pyarrow", *(["pillow"] * pictures)):
         found[package] = metadata.version(package)
     return found

@@ -37,6 +37,7 @@ from ablations.data.cutting import noting, write_rank_scores
 from ablations.data.finalize import describe_rank, described_file, heldout_file
 from ablations.data.manifest import TRAIN
 from ablations.data.prepare_counts import (
+    BESIDE,
     Counting,
     RankCounts,
     TextHashes,
@@ -123,7 +124,7 @@ class DropDuplicates(DropStep):
         del rank, world_size
         found: set[int] = set()
         for document in data:
-            key = text_hash(document.text)
+            key = text_hash(document.text + document.metadata.get(BESIDE, ""))
             if key in found:
                 self.drop("exact duplicate")
             else:

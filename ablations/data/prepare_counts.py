@@ -22,6 +22,7 @@ import numpy as np
 from ablations.files import read_json, write_sealed
 
 __all__ = [
+    "BESIDE",
     "LENGTH_QUANTILES",
     "Counting",
     "RankCounts",
@@ -34,6 +35,9 @@ __all__ = [
 ]
 
 LENGTH_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+BESIDE = "beside"
+"""Key of a document's metadata: what it is beside its text. Documents that differ in it are no duplicates."""
 
 _RANGE_HASHES = 1 << 24
 """Hashes that are compared at once: 128 MiB."""

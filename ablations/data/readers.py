@@ -81,6 +81,8 @@ class Located(NamedTuple):
     number: int
     """Line of a jsonl file, row of another one; from 1."""
     row: Row
+    folder: Path | None = None
+    """Folder that paths in the row are relative to; None for the hub."""
 
     @property
     def where(self) -> str:
@@ -125,7 +127,7 @@ def located_rows(spec: SourceSpec, place: Place) -> Iterator[Located]:
             place.ignored.update(ignored_files(origin))
         return _file_rows(find_files(origin), origin, place)
     assert isinstance(origin, HubOrigin)
-    return _hub_rows(origin, place)
+    return _hub_rows(origin, place, packed=spec.rows is not None and spec.rows.kind == "pictures")
 
 
 def _every(items: Iterable[Any], place: Place) -> Iterator[Any]:
@@ -254,7 +256,7 @@ def _file_rows(files: list[Path], origin: FilesOrigin, place: Place) -> Iterator
         words = row_place(path, kind)
         rows = enumerate(file_rows(path, kind, place.replaced))
         for position, (number, row) in rows if by_file else _every(rows, place):
-            yield Located(f"{path.name}:{position}", words, number, row)
+            yield Located(f"{path.name}:{position}", words, number, row, path.parent)
 
 
 def resolve_revision(origin: HubOrigin) -> str:
@@ -308,12 +310,12 @@ def mirrored_files(origin: HubOrigin, mirror: Path) -> list[Path]:
     return list(found)
 
 
-def _hub_rows(origin: HubOrigin, place: Place) -> Iterator[Located]:
+def _hub_rows(origin: HubOrigin, place: Place, *, packed: bool) -> Iterator[Located]:
     if place.mirror is not None and not (place.mirror / origin.repo).is_dir():
         where = str(place.mirror / origin.repo)
         raise DataError(Problem(f"hub dataset {origin.repo}", "not in the mirror", found=where))
     subsets = [part.strip() for part in origin.subset.split(",")] if origin.subset else [None]
-    turns = [_subset_rows(origin, subset, place) for subset in subsets]
+    turns = [_subset_rows(origin, subset, place, packed=packed) for subset in subsets]
     while turns:
         for rows in list(turns):
             row = next(rows, None)
@@ -323,7 +325,9 @@ def _hub_rows(origin: HubOrigin, place: Place) -> Iterator[Located]:
                 yield row
 
 
-def _subset_rows(origin: HubOrigin, subset: str | None, place: Place) -> Iterator[Located]:
+def _subset_rows(
+    origin: HubOrigin, subset: str | None, place: Place, *, packed: bool
+) -> Iterator[Located]:
     from datasets import load_dataset
 
     options: dict[str, Any] = {"split": origin.split, "streaming": True}
@@ -336,6 +340,8 @@ def _subset_rows(origin: HubOrigin, subset: str | None, place: Place) -> Iterato
         options["data_files"] = {origin.split: list(origin.files)}
     try:
         dataset = load_dataset(where, subset, **options)
+        if packed and dataset.features:  # one damaged picture would end the whole stream here
+            dataset = dataset.decode(False)
         by_file = dataset.num_shards >= place.ranks > 1
         if by_file:
             dataset = dataset.shard(place.ranks, place.rank)

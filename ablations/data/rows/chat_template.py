@@ -191,7 +191,8 @@ def _check_template(chat: ChatSpec) -> None:
         first = render(chat.template, _PROBE[:2])[0]
     except (TemplateError, TypeError, ValueError) as error:
         raise DataError(Problem(where, "cannot be rendered", found=error)) from error
-    answers = [text[start:end] for start, end in spans]
+    # A space before an answer is part of its first token in most vocabularies, so it must be inside too.
+    answers = [text[start:end].removeprefix(" ") for start, end in spans]
     if answers != [f"two{chat.turn_end}", f"four{chat.turn_end}"]:
         raise DataError(
             Problem(

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ablations.data.rows.chat_template import TEMPLATE_FILE, render
+from ablations.data.rows.chat_template import TEMPLATE_FILE, picture_tokens, render
 from ablations.data.rows.row_specs import RowSpec
-from ablations.data.rows.samples import LeftOut, Message, Sample
+from ablations.data.rows.samples import PLACEHOLDER, LeftOut, Message, Sample
 from ablations.errors import DataError, Problem
 
 __all__ = ["NO_PICTURES", "Renderer", "Row"]
@@ -62,7 +62,7 @@ class Renderer:
         cut: Counts what is cut: ``cut_rows`` and ``cut_tokens``.
 
     Raises:
-        DataError: the tokenizer has no chat template.
+        DataError: the tokenizer has no chat template, or the rows have pictures and it no token of them.
     """
 
     def __init__(self, tokenizer: Path, spec: RowSpec, cut: Counter[str]) -> None:
@@ -84,6 +84,26 @@ class Renderer:
         self._fast = FastTokenizer.from_file(str(tokenizer / "tokenizer.json"))
         added = self._fast.get_added_tokens_decoder().values()
         self.markers = tuple(token.content for token in added if token.special)
+        self._picture = picture_tokens(tokenizer) if spec.kind == "pictures" else None
+        if spec.kind == "pictures" and self._picture is None:
+            raise DataError(
+                Problem(
+                    f"tokenizer {tokenizer.name}",
+                    "has no token of pictures",
+                    do="take a tokenizer with one, such as tokenizer=demo_vision, or set "
+                    "tokenizer.chat.picture",
+                )
+            )
+
+    def shown(self, row: Row) -> int:
+        """Return the pictures within a row: a row that was cut has lost those behind the cut."""
+        if self._picture is None:
+            return 0
+        return int(np.count_nonzero(row.tokens == self._picture.picture_id))
+
+    def shown_before(self, query: str) -> int:
+        """Return the pictures in the text before an answer."""
+        return 0 if self._picture is None else query.count(self._picture.picture)
 
     def rows(self, sample: Sample) -> list[Row]:
         """Return the row of a conversation, or the two rows of a pair, chosen before rejected.
@@ -147,7 +167,7 @@ class Renderer:
 
     def _render(self, messages: Sequence[Message]) -> _Rendered:
         text, spans = render(
-            self.template, [{"role": one.role, "content": one.content} for one in messages]
+            self.template, [{"role": one.role, "content": self._own(one)} for one in messages]
         )
         encoded = self._fast.encode(text, add_special_tokens=False)
         offsets = np.array(encoded.offsets, dtype=np.int64).reshape(-1, 2)
@@ -162,6 +182,12 @@ class Renderer:
             kept = self.spec.max_tokens
             tokens, mask, end = tokens[:kept], mask[:kept], int(offsets[kept - 1, 1])
         return _Rendered(text, spans, Row(tokens, mask), end)
+
+    def _own(self, message: Message) -> str:
+        """Return a message with the tokenizer's own token for each picture."""
+        if self._picture is None:
+            return message.content
+        return message.content.replace(PLACEHOLDER, self._picture.picture)
 
     def _count(self, text: str) -> int:
         return len(self._fast.encode(text, add_special_tokens=False).ids)

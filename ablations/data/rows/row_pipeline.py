@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from datatrove.data import Document
@@ -26,6 +27,7 @@ from ablations.data.demo.packages import fetch_package
 from ablations.data.finalize import describe_rank, described_file, heldout_file
 from ablations.data.manifest import TRAIN
 from ablations.data.prepare_counts import (
+    BESIDE,
     Counting,
     RankCounts,
     TextHashes,
@@ -33,6 +35,9 @@ from ablations.data.prepare_counts import (
     hashes_file,
 )
 from ablations.data.readers import Place, drop_reason, heldout, located_rows
+from ablations.data.rows.heldout_rows import ROW_KEY, SHOWN_KEY, answer_bytes
+from ablations.data.rows.picture_samples import picture_sample
+from ablations.data.rows.rank_pictures import RankPictures
 from ablations.data.rows.rendering import Renderer, Row
 from ablations.data.rows.row_specs import RowSpec
 from ablations.data.rows.samples import LeftOut, Message, Sample, sample_of
@@ -48,15 +53,21 @@ _SHOWN = 8
 def read_samples(
     spec: SourceSpec, place: Place, markers: tuple[str, ...]
 ) -> Iterator[tuple[str, str, Sample]]:
-    """Yield id, group and sample of the rank's rows; what is left out is counted in ``place.dropped``."""
+    """Yield id, group and sample of the rank's rows; what is left out is counted in ``place.dropped``.
+
+    The group is empty where that of a picture decides, which is not decoded yet.
+    """
     rows = spec.rows
     assert rows is not None
     taken, read = 0, 0
     most = None if spec.max_documents is None else -(-spec.max_documents // place.ranks)
     budget = None if spec.max_bytes is None else spec.max_bytes // place.ranks
-    for name, row, group in _named_rows(spec, rows, place):
+    for name, row, group, folder in _named_rows(spec, rows, place):
         try:
-            sample = sample_of(row, rows, markers)
+            if rows.kind == "pictures":
+                sample = picture_sample(row, rows, markers, folder)
+            else:
+                sample = sample_of(row, rows, markers)
         except LeftOut as reason:
             place.dropped[str(reason)] += 1
             continue
@@ -66,15 +77,15 @@ def read_samples(
             return
         read += 1
         place.replaced["characters"] += sample.replaced_characters
-        yield name, group or sample.opening, sample
+        yield name, group or ("" if sample.pictures else sample.opening), sample
         if most is not None and read >= most:
             return
 
 
 def _named_rows(
     spec: SourceSpec, rows: RowSpec, place: Place
-) -> Iterator[tuple[str, dict[str, Any], str | None]]:
-    """Yield id, columns and, if the source states one, group of each row."""
+) -> Iterator[tuple[str, dict[str, Any], str | None, Path | None]]:
+    """Yield id, columns, the group if the source states one, and the folder of the row's file."""
     origin = spec.origin
     if isinstance(origin, PackageOrigin):
         from ablations.data.demo.demo_rows import ROW_CORPORA
@@ -86,7 +97,7 @@ def _named_rows(
         for number, one in enumerate(made):
             if number % place.ranks == place.rank:
                 place.seen["documents"] += 1
-                yield one.id, dict(one.columns), one.group
+                yield one.id, dict(one.columns), one.group, None
         return
     for located in located_rows(spec, place):
         place.seen["documents"] += 1
@@ -108,7 +119,8 @@ def _named_rows(
             continue
         identity = row.get(spec.id_column) if spec.id_column else None
         group = None if spec.group_column is None else clean(str(row[spec.group_column]))[0]
-        yield name if identity is None else clean(str(identity))[0], dict(row), group
+        given = name if identity is None else clean(str(identity))[0]
+        yield given, dict(row), group, located.folder
 
 
 class ReadSamples(PipelineStep):  # type: ignore[misc]
@@ -143,7 +155,11 @@ class ReadSamples(PipelineStep):  # type: ignore[misc]
         )
         markers = Renderer(self.tokenizer.folder, self.spec.rows, Counter()).markers
         for name, group, sample in read_samples(self.spec, place, markers):
-            metadata = {"group": group, "sample": asdict(sample)}
+            # Pictures are passed on packed: a step that gathers documents would hold all their pixels.
+            plain = asdict(replace(sample, pictures=()))
+            metadata = {"group": group, "sample": plain, "pictures": sample.pictures}
+            if sample.pictures:
+                metadata[BESIDE] = b"".join(one.key for one in sample.pictures).hex()
             yield Document(text=sample.text, id=name, metadata=metadata)
 
 
@@ -184,11 +200,11 @@ class WriteRows(PipelineStep):  # type: ignore[misc]
         for path in (aside, counts_file(self.folder, rank)):
             path.parent.mkdir(parents=True, exist_ok=True)
         out = self._file(rank)
-        with aside.open("w", encoding="utf-8") as items:
+        with aside.open("w", encoding="utf-8") as items, self._pictures(rank) as pictures:
             for document in data:
-                hashes.add(document.text)
+                hashes.add(document.text + document.metadata.get(BESIDE, ""))
                 try:
-                    self._add(document, renderer, counts, out, items)
+                    self._add(document, renderer, counts, _Out(out, items, pictures))
                 except LeftOut as reason:
                     dropped[str(reason)] += 1
         out.close()
@@ -198,22 +214,31 @@ class WriteRows(PipelineStep):  # type: ignore[misc]
         describe_rank(self.folder, rank, self.tokenizer)
         counts.write(self.folder, rank)
 
-    def _add(
-        self, document: Document, renderer: Renderer, counts: RankCounts, out: Any, aside: Any
-    ) -> None:
+    def _add(self, document: Document, renderer: Renderer, counts: RankCounts, out: _Out) -> None:
         """Write one sample: its rows, or its items if it is held out."""
-        sample, group = _sample(document.metadata["sample"]), document.metadata["group"]
+        sample, group = _sample(document.metadata), document.metadata["group"]
+        shown = out.pictures.look(sample.pictures) if out.pictures else []
+        if not group and out.pictures:
+            group = out.pictures.group(shown)
         if heldout(group, self.spec.heldout_share):
             items = renderer.items(document.id, sample, group)
             for item in items:
-                aside.write(json.dumps(item, ensure_ascii=False) + "\n")
+                if out.pictures:
+                    before = shown[: renderer.shown_before(item["query"])]
+                    item["pictures"] = out.pictures.aside(before)
+                    # Items of a row follow each other, so its number tells them from the next row's.
+                    item[ROW_KEY] = counts.heldout_rows
+                    item[SHOWN_KEY] = out.pictures.hashes(shown)
+                out.items.write(json.dumps(item, ensure_ascii=False) + "\n")
             counts.heldout_rows += 1
             counts.heldout_documents += len(items)
-            counts.heldout_bytes += _bytes(items)
+            counts.heldout_bytes += answer_bytes(items)
             return
         rows = renderer.rows(sample)
         for row in rows:
-            self._write(out, row)
+            self._write(out.rows, row)
+            if out.pictures:
+                out.pictures.train(shown, renderer.shown(row))
             counts.supervised_tokens += int(row.mask.sum())
         counts.rows += 1
         counts.documents += len(rows)
@@ -229,6 +254,16 @@ class WriteRows(PipelineStep):  # type: ignore[misc]
         counts.replaced_bytes = self.reader.replaced["bytes"]
         counts.ignored_files = dict(self.reader.ignored)
 
+    def _pictures(self, rank: int) -> RankPictures | nullcontext[None]:
+        """Return the writer of the rank's pictures; of another kind of rows, nothing."""
+        rows = self.spec.rows
+        if rows is None or rows.picture_size is None:
+            return nullcontext()
+        path = self.folder / TRAIN / _rows_file(rank)
+        return RankPictures(
+            self.folder, path, rank, rows.picture_size, video=rows.frames is not None
+        )
+
     def _file(self, rank: int) -> TokenizedFile:
         folder = self.folder / TRAIN
         folder.mkdir(parents=True, exist_ok=True)
@@ -237,7 +272,7 @@ class WriteRows(PipelineStep):  # type: ignore[misc]
             stale.unlink()
         return TokenizedFile(
             str(folder),
-            f"{rank:05d}_rows.ds",
+            _rows_file(rank),
             save_loss_metadata=True,
             save_final_metadata=True,
             tokenizer_name_or_path=self.tokenizer.name,
@@ -250,11 +285,21 @@ class WriteRows(PipelineStep):  # type: ignore[misc]
         out.write_loss_bytes(row.mask.astype(np.uint8).tobytes())
 
 
-def _sample(plain: dict[str, Any]) -> Sample:
+@dataclass(frozen=True, slots=True)
+class _Out:
+    """Files of a rank."""
+
+    rows: TokenizedFile
+    items: IO[str]
+    pictures: RankPictures | None
+
+
+def _rows_file(rank: int) -> str:
+    return f"{rank:05d}_rows.ds"
+
+
+def _sample(metadata: dict[str, Any]) -> Sample:
+    plain = metadata["sample"]
     messages = tuple(Message(**message) for message in plain["messages"])
-    return Sample(messages, tuple(plain["answers"]), plain["replaced_characters"])
-
-
-def _bytes(items: list[dict[str, Any]]) -> int:
-    """Return the UTF-8 bytes of the answers that are scored, of a pair the chosen one's."""
-    return sum(len(item["choices"][0].encode()) for item in items)
+    answers, pictures = tuple(plain["answers"]), tuple(metadata["pictures"])
+    return Sample(messages, answers, plain["replaced_characters"], pictures)

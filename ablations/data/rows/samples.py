@@ -13,7 +13,10 @@ from typing import Any
 from ablations.data.rows.row_specs import RowSpec
 from ablations.data.text import clean
 
-__all__ = ["ROLES", "LeftOut", "Message", "Sample", "sample_of"]
+__all__ = ["PLACEHOLDER", "ROLES", "LeftOut", "Message", "Sample", "checked_messages", "sample_of"]
+
+PLACEHOLDER = "<image>"
+"""Stands for a picture in the text of a sample, whatever token the tokenizer has for it."""
 
 ROLES = ("system", "user", "assistant")
 
@@ -40,11 +43,14 @@ class Sample:
     """Of a pair: the chosen answer, the rejected answer."""
     replaced_characters: int = 0
     """Characters that UTF-8 has no bytes for; U+FFFD stands in their place."""
+    pictures: tuple[Any, ...] = ()
+    """Its pictures as they were found (``rows.pictures``), in the order of their placeholders."""
 
     @property
     def text(self) -> str:
         """Return every turn and answer, one a paragraph: what contamination is looked for in."""
-        return "\n\n".join([*(message.content for message in self.messages), *self.answers])
+        text = "\n\n".join([*(message.content for message in self.messages), *self.answers])
+        return text.replace(PLACEHOLDER, "") if self.pictures else text
 
     @property
     def opening(self) -> str:
@@ -67,7 +73,7 @@ def sample_of(row: Mapping[str, Any], spec: RowSpec, markers: Iterable[str]) -> 
         LeftOut: the row is no sample, with the reason.
     """
     if spec.kind == "conversations":
-        messages, replaced = _messages(row[spec.messages_column])
+        messages, replaced = checked_messages(row[spec.messages_column])
         messages = messages[: spec.max_turns]
         answers: tuple[str, ...] = ()
         if not any(message.role == "assistant" for message in messages):
@@ -80,8 +86,12 @@ def sample_of(row: Mapping[str, Any], spec: RowSpec, markers: Iterable[str]) -> 
     return Sample(messages, answers, replaced)
 
 
-def _messages(value: Any) -> tuple[tuple[Message, ...], int]:
-    """Return messages, and the number of characters that were replaced in them."""
+def checked_messages(value: Any) -> tuple[tuple[Message, ...], int]:
+    """Return messages, and the number of characters that were replaced in them.
+
+    Raises:
+        LeftOut: the value is no list of messages, or one is empty or of an unknown role.
+    """
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         raise LeftOut("not a list of messages")
     messages, replaced = [], 0
@@ -119,13 +129,13 @@ def _pair(
 
 def _prompt(value: Any) -> tuple[tuple[Message, ...], int]:
     if not isinstance(value, str):
-        return _messages(value)
-    return _messages([{"role": "user", "content": value}])
+        return checked_messages(value)
+    return checked_messages([{"role": "user", "content": value}])
 
 
 def _prompt_before(value: Any) -> tuple[tuple[Message, ...], int]:
     """Return the messages before an answer."""
-    messages, _ = _messages(value)
+    messages, _ = checked_messages(value)
     if len(messages) < 2:
         raise LeftOut("an answer without a prompt")
     return messages[:-1], 0  # the answer counts what was replaced in them
@@ -135,7 +145,7 @@ def _answer(value: Any, prompt: tuple[Message, ...]) -> tuple[str, int]:
     """Return the text of an answer; a list of messages repeats the prompt before it, or holds it alone."""
     if isinstance(value, str):
         value = [{"role": "assistant", "content": value}]
-    messages, replaced = _messages(value)
+    messages, replaced = checked_messages(value)
     if messages[-1].role != "assistant":
         raise LeftOut("an answer that is not the assistant's")
     before = messages[:-1]
