@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,14 @@ from ablations.data.rows.row_specs import PICTURE_FIELDS
 from ablations.record.identity import fingerprint
 from ablations.training.specs import PLACE_FIELDS
 
-__all__ = ["identity", "items_of", "store_digests", "trial_name", "yaml_of"]
+__all__ = [
+    "identity",
+    "items_of",
+    "store_digests",
+    "trial_name",
+    "without_picture_fields",
+    "yaml_of",
+]
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
@@ -23,6 +30,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
     for key in ("mirror", "batch_tokens"):  # the items' origin and batching do not count
         plain["evaluation"].pop(key)
     _leave_out_unused(plain)
+    plain = without_picture_fields(plain)
     plain["stores"] = store_digests(config)
     return plain
 
@@ -64,21 +72,29 @@ def _leave_out_unused(plain: dict[str, Any]) -> None:
         for key in ADDED_FILTERS:
             if not source[key]:
                 del source[key]
-        _without_pictures(
-            source.get("rows"), PICTURE_FIELDS, lambda rows: rows["kind"] == "pictures"
-        )
-    _without_pictures(
-        plain["tokenizer"].get("chat"), CHAT_PICTURE_FIELDS, lambda chat: bool(chat["picture"])
-    )
 
 
-def _without_pictures(
-    section: dict[str, Any] | None, keys: Sequence[str], shown: Callable[[dict[str, Any]], bool]
-) -> None:
-    """Remove the fields of pictures from a section that has none."""
-    if section and not shown(section):
-        for key in keys:
-            section.pop(key, None)
+def without_picture_fields(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plain config without the fields of pictures of sources and a tokenizer that have none.
+
+    They were added after runs had been recorded and studies begun.
+    """
+    kept = dict(plain)
+    if isinstance(sources := plain.get("source"), Mapping):
+        kept["source"] = {
+            name: _without(one, "rows", PICTURE_FIELDS) for name, one in sources.items()
+        }
+    if "tokenizer" in plain:
+        kept["tokenizer"] = _without(plain["tokenizer"], "chat", CHAT_PICTURE_FIELDS)
+    return kept
+
+
+def _without(section: Any, key: str, fields: Sequence[str]) -> Any:
+    """Return a section whose part ``key`` lacks some fields, unless that part is of pictures."""
+    part = section.get(key) if isinstance(section, Mapping) else None
+    if not isinstance(part, Mapping) or part.get("picture") or part.get("kind") == "pictures":
+        return section
+    return {**section, key: {name: value for name, value in part.items() if name not in fields}}
 
 
 def items_of(config: RunConfig) -> dict[str, str]:

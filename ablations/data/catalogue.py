@@ -120,7 +120,7 @@ class SourceSpec:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     domain: str
-    """Domain: english, code, math, synthetic, books, chat, junk."""
+    """Domain: english, code, math, synthetic, books, chat, pictures, junk."""
     tokens_available: int
     """Tokens it can give in all; a prepared store's own count goes before this figure."""
     origin: Origin

@@ -68,7 +68,7 @@ class Expected:
     download_bytes: float | None
     """Bytes that come over the network; None if nothing tells."""
     store_bytes: float
-    """Size of the store: tokens, document ends, held-out text."""
+    """Size of the store: tokens, document ends, pictures, held-out text."""
     peak_bytes: float
     """Largest size while it is made: the tokens twice, since they are shuffled from one file to another."""
 
@@ -215,12 +215,24 @@ def _expected(
     documents = text.documents or 0.0
     aside = spec.heldout_share * (text.text_bytes + documents * _HELDOUT_ROW_BYTES)
     store = text.tokens * token_bytes + documents * _INDEX_ENTRY_BYTES + aside
+    store += _picture_bytes(spec, documents)
     return Expected(
         **vars(text),
         download_bytes=_download(spec, size, text.text_bytes, local=local is not None),
         store_bytes=store,
         peak_bytes=store + text.tokens * token_bytes,
     )
+
+
+def _picture_bytes(spec: SourceSpec, documents: float) -> float:
+    """Return the bytes of a source's pictures: one for each row, or all frames, none of them twice."""
+    rows = spec.rows
+    if rows is None or rows.picture_size is None:
+        return 0.0
+    count = float(rows.available or documents)
+    if spec.max_documents is not None:
+        count = min(count, float(spec.max_documents)) if count else float(spec.max_documents)
+    return count * (rows.frames or 1) * 3 * rows.picture_size**2
 
 
 def _of_sample(spec: SourceSpec, sample: _Sample) -> _Text:

@@ -41,8 +41,14 @@ Corpus = Literal[
     "whole_solutions",
     "code_languages",
     "own_replies",
+    "openmoji_names",
+    "easy_vqa",
+    "digits",
+    "drawn_words",
+    "drawn_charts",
 ]
-"""Readers of the demo's packages: five of text, four of conversations, three of preferences."""
+"""Readers of the demo's packages: six of text, four of conversations, three of preferences, five of
+pictures."""
 
 TEXT_CORPORA = ("wiki", "chat", "math", "code", "demo_web", "math_levels")
 
@@ -107,9 +113,9 @@ class PackageOrigin:
     """package = packages of the Python registry."""
     corpus: Corpus
     """Reader of :mod:`ablations.data.demo.demo_sources` that finds the text, or the one of
-    :mod:`ablations.data.demo.demo_rows` finds the rows."""
+    :mod:`ablations.data.demo.demo_rows` or :mod:`ablations.data.demo.demo_pictures` that finds the rows."""
     packages: tuple[PackagePin, ...]
-    """The packages, each pinned."""
+    """The packages, each pinned; none for what the environment brings along."""
 
 
 @dataclass(frozen=True, kw_only=True)

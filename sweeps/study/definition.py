@@ -19,6 +19,7 @@ from ablations.config.removed import MOVED
 from ablations.errors import ConfigError, DamagedError, Problem
 from ablations.files import write_sealed
 from ablations.record.stored import stored_as, stored_object
+from ablations.run_identity import without_picture_fields
 
 __all__ = [
     "DEFINITION_FILE",
@@ -96,7 +97,7 @@ def _without_unused(config: Mapping[str, Any]) -> dict[str, Any]:
         values = kept.get(section)
         if isinstance(values, Mapping) and not values.get(added):
             kept[section] = {key: value for key, value in values.items() if key != added}
-    return kept
+    return without_picture_fields(kept)
 
 
 def _without(value: Any, path: str, searched: set[str]) -> Any:

@@ -25,6 +25,12 @@ from ablations.errors import ConfigError
 MADE_BEFORE = "ef0338b4d8ab1c254ae99c7e14f6fc0d121386145d8237d3e70169340631c468"
 """Fingerprint of a source as it was before it had ``leave_out``, ``score_shares`` and limits of length."""
 
+ROWS_BEFORE = {
+    "chat_turns": "15b74840836b4c5485527edb370d14aa70ee9e22512e1dcdba2046ee6d3c0ee0",
+    "own_replies": "aa92b81d5a2b169ccff8b30123dcbad5d82571946b47b01578ab8467e2ee367d",
+}
+"""Fingerprints of sources of rows as they were before rows had pictures."""
+
 GOOD = """
 domain: english
 tokens_available: 1000
@@ -43,7 +49,7 @@ def make(**changes: object) -> SourceSpec:
 def test_every_shipped_source_loads(name: str) -> None:
     spec = load_source(name)
     assert spec.licence
-    assert spec.domain in {"english", "code", "math", "synthetic", "books", "junk"}
+    assert spec.domain in {"english", "code", "math", "synthetic", "books", "junk", "pictures"}
     if isinstance(spec.origin, PackageOrigin):
         assert all(len(pin.sha256) == 64 for pin in spec.origin.packages)
     if isinstance(spec.origin, HubOrigin):
@@ -98,6 +104,21 @@ def test_a_filter_that_is_not_used_keeps_the_stores_of_before(added: dict[str, A
     spec = SourceSpec(domain="english", tokens_available=1000, origin=origin, licence="MIT")
     assert spec.fingerprint() == MADE_BEFORE
     assert replace(spec, **added).fingerprint() != spec.fingerprint()
+
+
+@pytest.mark.parametrize("name", ROWS_BEFORE)
+def test_rows_without_pictures_have_the_fingerprint_they_had(name: str) -> None:
+    assert load_source(name).fingerprint() == ROWS_BEFORE[name]
+
+
+def test_the_fields_of_pictures_decide_a_store_of_pictures() -> None:
+    spec = load_source("digits")
+    assert spec.rows is not None
+    changed = [
+        replace(spec, rows=replace(spec.rows, **values))
+        for values in ({"picture_size": 32}, {"max_pictures": 2}, {"frames": 2})
+    ]
+    assert len({one.fingerprint() for one in (spec, *changed)}) == 4
 
 
 @pytest.mark.parametrize(

