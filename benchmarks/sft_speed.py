@@ -69,10 +69,10 @@ def alone(job: TrainJob) -> float:
     from transformers import PrinterCallback
     from trl import SFTTrainer
 
+    from ablations.training.rows.row_feed import RowFeed
+    from ablations.training.rows.start_model import load_model, load_tokenizer, start_folder
+    from ablations.training.rows.steps import round_of
     from ablations.training.trl.rank import _arguments
-    from ablations.training.trl.row_feed import RowFeed
-    from ablations.training.trl.start_model import load_model, load_tokenizer, start_folder
-    from ablations.training.trl.steps import round_of
 
     feed = RowFeed(job, Start(kind="start", step=0))
     rows = feed.conversations(range(job.schedule.total_samples))
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     given = parser.parse_args()
     logging.disable(logging.WARNING)
-    from ablations.training.trl.row_feed import RowFeed
+    from ablations.training.rows.row_feed import RowFeed
 
     spent: dict[str, list[float]] = {"alone": [], "here": []}
     tokens = 0

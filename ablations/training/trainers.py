@@ -1,13 +1,19 @@
-"""The trainer of a method: nanotron for texts, TRL for conversations and preferences."""
+"""The trainer of a method: nanotron for texts, and for rows the Trainer of transformers or TRL."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from ablations.training.method import MethodSpec
+from ablations.training.method import MethodKind, MethodSpec
 from ablations.training.train_job import TrainJob, TrainOutcome, Watch
 
 __all__ = ["Trainer", "trainer_of"]
+
+_WORKERS: dict[MethodKind, str] = {
+    "sft": "ablations.training.trl.rank",
+    "dpo": "ablations.training.trl.rank",
+}
+"""Method on rows → module of a rank's work."""
 
 
 class Trainer(Protocol):
@@ -22,9 +28,9 @@ class Trainer(Protocol):
 def trainer_of(method: MethodSpec) -> Trainer:
     """Return the trainer of a method."""
     if method.of_rows:
-        from ablations.training.trl.trl_trainer import TrlTrainer
+        from ablations.training.rows.row_trainer import RowTrainer
 
-        return TrlTrainer()
+        return RowTrainer(_WORKERS[method.kind])
     from ablations.training.nanotron.nanotron_trainer import NanotronTrainer
 
     return NanotronTrainer()

@@ -16,10 +16,10 @@ from ablations.errors import CheckpointError, ConfigError
 from ablations.files import read_json, read_json_lines
 from ablations.training.checkpoints import checkpoint_steps, is_whole, prune, read_state
 from ablations.training.method import MethodSpec
+from ablations.training.rows.row_trainer import execution_problems
 from ablations.training.specs import ExecutionSpec
 from ablations.training.train_job import StepRow, TrainJob, TrainOutcome
 from ablations.training.trainers import trainer_of
-from ablations.training.trl.trl_trainer import execution_problems
 from tests.oracles.chats import TINY_CHAT_MODEL, make_row_job, prepare_two_kinds, write_base_model
 
 SFT = MethodSpec(kind="sft")
@@ -114,13 +114,13 @@ def test_a_run_of_one_rank_sees_one_gpu(
     visible: str | None,
     left: str,
 ) -> None:
-    from ablations.training.trl import rank
+    from ablations.training.rows.row_rank import show_one_gpu
 
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    rank._show_one_gpu(replace(finished["sft"], execution=ExecutionSpec(dp=dp)))
+    show_one_gpu(replace(finished["sft"], execution=ExecutionSpec(dp=dp)))
     assert os.environ["CUDA_VISIBLE_DEVICES"] == left
 
 
@@ -132,7 +132,7 @@ def test_a_run_of_one_rank_sees_one_gpu(
         ({"tp": 2}, "execution.tp", "execution.dp"),
     ],
 )
-def test_an_execution_that_trl_cannot_do_is_named_with_the_setting_that_helps(
+def test_an_execution_that_no_training_on_rows_can_do_is_named_with_the_setting_that_helps(
     finished: dict[str, TrainJob], values: dict[str, Any], where: str, do: str
 ) -> None:
     job = replace(finished["sft"], execution=ExecutionSpec(**values))

@@ -79,11 +79,11 @@ def test_the_loss_of_answers_counts_their_tokens_alone(
     import torch
     from transformers import AutoModelForCausalLM
 
-    from ablations.training.trl.row_feed import RowFeed
-    from ablations.training.trl.trl_trainer import _find_start
+    from ablations.training.rows.row_feed import RowFeed
+    from ablations.training.rows.row_trainer import find_row_start
 
     job = make_row_job(tmp_path / "none", stores, base, steps=4)
-    feed = RowFeed(job, _find_start(job))
+    feed = RowFeed(job, find_row_start(job))
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "all/start", dtype=torch.float32)
     for loss, expected in losses.items():
         total, count = 0.0, 0

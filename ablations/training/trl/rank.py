@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import math
 import os
-import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +21,46 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from ablations.data.manifest import StoreManifest
 from ablations.files import file_sha256
 from ablations.training.batching import MicroBatching
-from ablations.training.nanotron.outcome import outcome_of, training_lock
-from ablations.training.placement import choose_device, cpu_threads, device_name, fit
+from ablations.training.placement import fit
 from ablations.training.resume import Start
+from ablations.training.rows.row_feed import RowFeed
+from ablations.training.rows.row_rank import agree, begun_from, rank_work, trainer_arguments
+from ablations.training.rows.start_model import load_model, load_tokenizer, start_folder
+from ablations.training.rows.steps import Round, SaveAt, StepsOfARun, round_of
 from ablations.training.train_job import TrainJob, TrainOutcome
 from ablations.training.trl.reference import Reference
-from ablations.training.trl.row_feed import RowFeed
-from ablations.training.trl.start_model import load_model, load_tokenizer, start_folder
-from ablations.training.trl.steps import Round, SaveAt, StepsOfARun, round_of
 
 __all__ = ["train_rank"]
 
+_DPO_METRICS = {
+    "rewards/margins": "reward_margin",
+    "rewards/accuracies": "reward_accuracy",
+    "logps/chosen": "chosen_logprob",
+    "logps/rejected": "rejected_logprob",
+}
+"""TRL's name of a mean over a step's pairs → its name in metrics.jsonl. Rewards are times beta."""
 
-class _Sft(StepsOfARun, SFTTrainer):  # type: ignore[misc]
+
+class _TrlSteps(StepsOfARun):
+    """Steps of a run, with the means that TRL's trainers keep of a step."""
+
+    def measured(self) -> dict[str, float]:
+        """Return the means of DPO's rewards and log-probabilities, and forget them."""
+        kept: dict[str, list[float]] = self._metrics["train"]  # type: ignore[attr-defined]
+        more = {
+            ours: math.fsum(values) / len(values)
+            for theirs, ours in _DPO_METRICS.items()
+            if (values := kept.get(theirs))
+        }
+        kept.clear()
+        return more
+
+
+class _Sft(_TrlSteps, SFTTrainer):  # type: ignore[misc]
     """SFTTrainer on finished rows."""
 
 
-class _Dpo(StepsOfARun, DPOTrainer):  # type: ignore[misc]
+class _Dpo(_TrlSteps, DPOTrainer):  # type: ignore[misc]
     """DPOTrainer on finished rows, with log-probabilities of the reference that are computed once."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
@@ -52,17 +73,12 @@ class _Dpo(StepsOfARun, DPOTrainer):  # type: ignore[misc]
 def train_rank(argument: tuple[TrainJob, Start]) -> TrainOutcome:
     """Train this rank's part of a job to its end."""
     job, start = argument
-    began = time.process_time()
-    _show_one_gpu(job)
-    device = choose_device(job.execution)
-    torch.set_num_threads(job.execution.threads or start.threads or cpu_threads(job.execution))
-    rank = int(os.environ.get("RANK", "0"))
-    with training_lock(job.directory) if rank == 0 else contextlib.nullcontext():
-        job, cut = _fit(job, device)
+    with rank_work(job, start) as work:
+        job, cut = _fit(job, work.device)
         feed = RowFeed(job, start)
-        feed.only_on_the_first_rank(rank)
-        begun = _begun_from(job, rank)
-        _event(job, start, device, rank)
+        feed.only_on_the_first_rank(work.rank)
+        begun = begun_from(job, work.rank, start_folder)
+        work.announce()
         step, checkpoint = start.step, start.checkpoint
         while step < job.schedule.total_steps:
             part = round_of(job, step)
@@ -70,18 +86,7 @@ def train_rank(argument: tuple[TrainJob, Start]) -> TrainOutcome:
             base = begun if part.number == 0 else str(job.checkpoints_dir / str(part.first_step))
             _train_round(job, part, feed, cut, base, checkpoint if inside else None, step)
             step, checkpoint = part.first_step + part.steps, None
-    seconds = time.process_time() - began
-    return replace(outcome_of(job), cpu_seconds=seconds, device=device_name(device))
-
-
-def _show_one_gpu(job: TrainJob) -> None:
-    """Hide all GPUs but the first from a run of one rank.
-
-    The Trainer of transformers divides each batch over all GPUs that a single process sees.
-    """
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
-    if job.execution.ranks == 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = seen.partition(",")[0]
+    return work.outcome()
 
 
 def _fit(job: TrainJob, device: torch.device) -> tuple[TrainJob, MicroBatching]:
@@ -92,29 +97,6 @@ def _fit(job: TrainJob, device: torch.device) -> tuple[TrainJob, MicroBatching]:
     if job.method.kind == "dpo" and not chosen and size % 2 == 0:
         cut = MicroBatching(micro_batch_size=size // 2, micro_batches=cut.micro_batches * 2)
     return job, cut
-
-
-def _event(job: TrainJob, start: Start, device: torch.device, rank: int) -> None:
-    from ablations.training.run_logger import Logbook
-
-    if rank == 0:
-        threads = torch.get_num_threads()
-        Logbook(job.directory).event(
-            start.kind, step=start.step, device=str(device), threads=threads
-        )
-
-
-def _begun_from(job: TrainJob, rank: int) -> str:
-    """Return the model that the run begins from; the first rank makes it, the others wait for it."""
-    if job.execution.ranks == 1:
-        return start_folder(job)
-    if not torch.distributed.is_initialized():
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        torch.distributed.init_process_group(backend)
-    if rank == 0:
-        start_folder(job)
-    torch.distributed.barrier()
-    return start_folder(job)
 
 
 def _train_round(
@@ -130,7 +112,7 @@ def _train_round(
     assert job.tokenizer is not None
     tokenizer = load_tokenizer(job.tokenizer)
     network = load_model(base)
-    _agree(network, tokenizer)
+    agree(network, tokenizer)
     samples = range(
         part.first_step * job.training.batch_size,
         (part.first_step + part.steps) * job.training.batch_size,
@@ -157,45 +139,9 @@ def _train_round(
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
 
-def _agree(network: Any, tokenizer: Any) -> None:
-    """Make the model's special tokens those of the tokenizer: its end of turn ends a generation."""
-    for config in (network.config, network.generation_config):
-        config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
-
-
 def _arguments(job: TrainJob, part: Round, cut: MicroBatching) -> Any:
     """Return TRL's arguments: every one that the config states, and none that would change a row."""
-    training, cuda = job.training, torch.cuda.is_available()
-    shared: dict[str, Any] = {
-        "output_dir": str(job.checkpoints_dir / ".partial"),
-        "max_steps": part.steps,
-        "per_device_train_batch_size": cut.micro_batch_size,
-        "gradient_accumulation_steps": cut.micro_batches,
-        "learning_rate": training.peak_lr,
-        "weight_decay": training.weight_decay,
-        "adam_beta1": training.adam_beta1,
-        "adam_beta2": training.adam_beta2,
-        "adam_epsilon": training.adam_eps,
-        "max_grad_norm": training.clip_norm or 0.0,
-        "optim": "adamw_torch",
-        "seed": job.seed,
-        "use_cpu": not cuda,
-        "bf16": training.dtype == "bfloat16",
-        "activation_checkpointing": job.execution.recompute,
-        "max_length": None,
-        "train_sampling_strategy": "sequential",
-        "remove_unused_columns": False,
-        "dataloader_pin_memory": cuda,
-        "save_strategy": "no",  # SaveAt asks for them
-        "logging_strategy": "steps",
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "report_to": [],
-        "disable_tqdm": True,
-        "log_level": "error",
-    }
-    if job.execution.ranks > 1 and not cuda:
-        shared["ddp_backend"] = "gloo"
+    shared = {**trainer_arguments(job, part, cut), "max_length": None}
     if job.method.kind == "sft":
         return SFTConfig(**shared, packing=False, dataset_kwargs={"skip_prepare_dataset": True})
     return DPOConfig(

@@ -1,8 +1,9 @@
-"""TrlTrainer: training on rows with TRL in worker processes."""
+"""RowTrainer: training on rows in worker processes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from ablations.errors import CheckpointError, ConfigError, Problem
 from ablations.training.batching import training_problems
@@ -11,13 +12,15 @@ from ablations.training.resume import Start
 from ablations.training.train_job import TrainJob, TrainOutcome, Watch
 from ablations.training.worker_calls import tidy, train_from
 
-__all__ = ["TrlTrainer", "execution_problems"]
-
-_WORKER = "ablations.training.trl.rank"
+__all__ = ["RowTrainer", "execution_problems", "find_row_start"]
 
 
-class TrlTrainer:
-    """Trainer of conversations (SFT) and preferences (DPO), on CPU and CUDA; ranks are data-parallel."""
+@dataclass(frozen=True)
+class RowTrainer:
+    """Trainer of rows, on CPU and CUDA; ranks are data-parallel."""
+
+    worker: str
+    """Module of a rank's work."""
 
     def train(
         self, job: TrainJob, watch: Watch | None = None, *, in_process: bool = False
@@ -41,11 +44,11 @@ class TrlTrainer:
         problems = training_problems(job.model, job.training, job.execution)
         if problems := [*problems, *execution_problems(job)]:
             raise ConfigError(problems)
-        return train_from(job, tidy(job, _find_start), _WORKER, watch, in_process=in_process)
+        return train_from(job, tidy(job, find_row_start), self.worker, watch, in_process=in_process)
 
 
 def execution_problems(job: TrainJob) -> Iterator[Problem]:
-    """Yield what a job asks of TRL that it cannot do."""
+    """Yield what a job asks that no training on rows can do."""
     if job.start_model is None:
         yield Problem(
             "warm_start.checkpoint",
@@ -56,7 +59,7 @@ def execution_problems(job: TrainJob) -> Iterator[Problem]:
         if getattr(job.execution, name) > 1:
             yield Problem(
                 f"execution.{name}",
-                "TRL divides the batch alone over ranks",
+                "a training on rows divides the batch alone over ranks",
                 found=getattr(job.execution, name),
                 allowed="1",
                 do="raise execution.dp instead",
@@ -73,7 +76,7 @@ def execution_problems(job: TrainJob) -> Iterator[Problem]:
             )
 
 
-def _find_start(job: TrainJob) -> Start:
+def find_row_start(job: TrainJob) -> Start:
     """Return the start of a job: its newest checkpoint, or the model that it begins from.
 
     Raises:

@@ -1,12 +1,12 @@
-"""Changes to TRL's trainers: the learning rate, the log, checkpoints, divergence.
+"""Changes to transformers' Trainer: the learning rate, the log, checkpoints, divergence.
 
-``StepsOfARun`` is mixed into SFTTrainer and DPOTrainer::
+``StepsOfARun`` is mixed into SFTTrainer, DPOTrainer and Trainer itself::
 
-    training_step ─▶ counts the rows of the batch ─▶ TRL's forward and backward
+    training_step ─▶ counts the rows of the batch ─▶ the Trainer's forward and backward
     log           ─▶ row of metrics.jsonl ─▶ verdict on the loss
     _save_checkpoint ─▶ .partial/checkpoint-<n> ─▶ state.json, checksums ─▶ checkpoints/<step>
 
-The steps of a DPO round are numbered from 0 in TRL and go on from the rounds before in the run.
+The steps of a DPO round are numbered from 0 in the Trainer and go on from the rounds before in the run.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from ablations.training.checkpoints import (
     write_state,
 )
 from ablations.training.loss_monitor import Diverged, Health
+from ablations.training.rows.row_feed import RowFeed
 from ablations.training.run_logger import Logbook
 from ablations.training.train_job import StepRow, TrainJob
-from ablations.training.trl.row_feed import RowFeed
 
 if TYPE_CHECKING:
     from ablations.mixture.schedule import LearningRate
@@ -44,18 +44,10 @@ __all__ = ["Round", "SaveAt", "StepsOfARun", "round_of"]
 
 _SPEC = "spec.json"
 
-_DPO_METRICS = {
-    "rewards/margins": "reward_margin",
-    "rewards/accuracies": "reward_accuracy",
-    "logps/chosen": "chosen_logprob",
-    "logps/rejected": "rejected_logprob",
-}
-"""TRL's name of a mean over a step's pairs → its name in metrics.jsonl. Rewards are times beta."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """A part of a run that one TRL trainer does: all of it, or a round of DPO."""
+    """A part of a run that one Trainer does: all of it, or a round of DPO."""
 
     number: int
     first_step: int
@@ -84,7 +76,7 @@ def round_of(job: TrainJob, step: int) -> Round:
 
 
 class SaveAt(TrainerCallback):  # type: ignore[misc]
-    """Asks for a checkpoint at the run's own steps; TRL's ``save_steps`` are equally spaced."""
+    """Asks for a checkpoint at the run's own steps; the Trainer's ``save_steps`` are equally spaced."""
 
     def __init__(self, job: TrainJob, part: Round) -> None:
         self._every = job.training.recovery_interval_steps
@@ -100,7 +92,7 @@ class SaveAt(TrainerCallback):  # type: ignore[misc]
 
 
 class StepsOfARun:
-    """Mix-in of TRL's trainers; :meth:`begin` is called before ``train``."""
+    """Mix-in of a Trainer; :meth:`begin` is called before ``train``."""
 
     def begin(self, job: TrainJob, part: Round, feed: RowFeed, micro_batch_size: int) -> None:
         """Take what the steps need."""
@@ -123,21 +115,33 @@ class StepsOfARun:
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(used, self.part.rate.factor)
         return self.lr_scheduler
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load both, and take the learning rate of the next step from this run's own schedule.
+
+        A checkpoint holds that of the run that wrote it, which for a trunk has no decay.
+        """
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        scheduler = self.lr_scheduler
+        factor = self.part.rate.factor(scheduler.last_epoch)
+        rates = [base * factor for base in scheduler.base_lrs]
+        for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        scheduler._last_lr = rates
+
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
         """Count the rows that the step is trained on, and train."""
         self.feed.count(inputs.pop("samples").tolist())
         self._tokens += int(inputs["attention_mask"].sum())
         return super().training_step(model, inputs, *args, **options)  # type: ignore[misc]
 
+    def measured(self) -> dict[str, float]:
+        """Return what else was measured in the step, by its name in metrics.jsonl."""
+        return {}
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Write the row of a step and judge its loss; TRL calls this after every step."""
+        """Write the row of a step and judge its loss; the Trainer calls this after every step."""
         del start_time
-        more = {
-            ours: math.fsum(values) / len(values)
-            for theirs, ours in _DPO_METRICS.items()
-            if (values := self._metrics["train"].get(theirs))  # type: ignore[attr-defined]
-        }
-        self._metrics["train"].clear()  # type: ignore[attr-defined]
+        more = self.measured()
         if "loss" not in logs:
             return  # the summary at the end of a training
         state: Any = self.state  # type: ignore[attr-defined]
