@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -175,14 +175,15 @@ def make_job(config: RunConfig, plan: Plan, directory: Path) -> TrainJob:
         checkpoint_steps=plan.checkpoint_steps,
         warm_start=_warm_start(config, plan),
         stop_step=plan.stop_step,
-        method=config.method,
+        method=replace(config.method, vision=plan.vision.vision if plan.vision else None),
+        most_pictures=plan.vision.pictures if plan.vision else 0,
         start_model=_start_model(config),
         tokenizer=tokenizer_folder(config).absolute() if config.method.of_rows else None,
     )
 
 
 def _start_model(config: RunConfig) -> str | None:
-    """Return the model that sft and dpo begin from: a folder by its whole path, or a name on the hub."""
+    """Return the model that methods on rows begin from: a folder by its whole path, or a name on the hub."""
     named = config.warm_start.checkpoint
     if not config.method.of_rows or named is None:
         return None

@@ -21,12 +21,12 @@ from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.pause_step import pause_step, trunk_step
 from ablations.precision import with_precision
 from ablations.price import Cost, PriceSpec, cost_of
-from ablations.row_plan import guard_problems, row_parts
-from ablations.training.batching import MicroBatching, on_cuda, plan_micro_batches
+from ablations.row_plan import guard_problems, row_parts, too_long_with_pictures
 from ablations.training.checkpoints import read_state
-from ablations.training.memory import DEVICE_BYTES, Memory, memory_of
+from ablations.training.planned_memory import PlannedMemory, planned_memory
 from ablations.training.specs import ExecutionSpec
 from ablations.training.visible_gpus import visible_gpus
+from ablations.training.vision import VisionLoad
 
 if TYPE_CHECKING:
     from ablations.data.expected import Expected
@@ -57,14 +57,6 @@ class PlanRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedMemory:
-    """Division of a batch for one rank, and the memory that it needs."""
-
-    cut: MicroBatching
-    memory: Memory
-
-
-@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Plan of a run: the data that it reads, its steps and cost, and the rules that it breaks."""
 
@@ -72,7 +64,7 @@ class Plan:
     learning_rate: LearningRate
     rows: tuple[PlanRow, ...]
     available_tokens: Mapping[str, float]
-    """Source → tokens (sft, dpo: rows) that a run can read: of its store, or what preparing it gives."""
+    """Source → tokens (sft, dpo, vlm: rows) that a run can read: of its store, or what preparing it gives."""
     prepared: Mapping[str, bool]
     """Source → True if a token store exists."""
     to_prepare: Mapping[str, Expected]
@@ -87,7 +79,10 @@ class Plan:
     slices: Mapping[str, int] | None
     """Source → windows that may be read under simulated epoching; None without it."""
     parameters: int
+    """Parameters of the model, its vision part included."""
     embedding_parameters: int
+    vision: VisionLoad | None
+    """Vision part of a run with method=vlm, with the pictures of the row with the most of them."""
     flops: float
     """FLOPs of the training, without the steps that a warm start leaves out."""
     seconds: Mapping[str, float]
@@ -178,7 +173,9 @@ def _plan_of_rows(
     price: PriceSpec | None,
 ) -> Plan:
     """Return the plan of a post-training, whose samples are rows."""
+    folders = {name: store.folder for name, store in stores.items()}
     parts = row_parts(config, schedule, {name: store.manifest for name, store in stores.items()})
+    problems += too_long_with_pictures(config, folders)
     return _plan(
         config,
         schedule,
@@ -188,6 +185,7 @@ def _plan_of_rows(
         flops=parts.flops,
         problems=[*problems, *parts.problems, *_scoring_problems(config)],
         price=price,
+        vision=parts.vision,
     )
 
 
@@ -211,6 +209,7 @@ def _plan(
     to_prepare: Mapping[str, Expected] | None = None,
     effective: Mapping[str, float] | None = None,
     ends: Mapping[str, int] | None = None,
+    vision: VisionLoad | None = None,
 ) -> Plan:
     """Return a plan with what every method computes alike."""
     steps = config.training.checkpoint_steps(
@@ -231,13 +230,14 @@ def _plan(
         effective_tokens=effective or {},
         runs_out=ends or {},
         slices=slices,
-        parameters=config.model.parameters,
+        parameters=config.model.parameters + (vision.parameters if vision else 0),
         embedding_parameters=config.model.embedding_parameters,
+        vision=vision,
         flops=flops,
         seconds={"2 CPU cores": flops / _CPU_FLOPS, "H100 at 40% MFU": flops / _GPU_FLOPS},
         cost=_cost(config.execution, flops, price or PriceSpec()),
-        memory=_memory(config),
-        disk_bytes=checkpoint_bytes(config) * len(steps),
+        memory=planned_memory(config.model, config.training, config.execution, vision),
+        disk_bytes=checkpoint_bytes(config, vision) * len(steps),
         first_step=first,
         checkpoint_steps=steps,
         stop_step=stop,
@@ -275,32 +275,11 @@ def _cost(execution: ExecutionSpec, flops: float, price: PriceSpec) -> Cost:
     return Cost(device="2 CPU cores", devices=1, device_hours=hours, usd=None)
 
 
-def _memory(config: RunConfig) -> dict[str, PlannedMemory | str]:
-    """Return the division of the batch that fits each kind of GPU, and its memory; no GPU is needed."""
-    model, training = config.model, config.training
-    planned: dict[str, PlannedMemory | str] = {}
-    for device, size in DEVICE_BYTES.items():
-        execution = on_cuda(model, config.execution, size)
-        try:
-            cut = plan_micro_batches(model, training, execution, memory_bytes=size)
-        except ConfigError as error:
-            planned[device] = "; ".join(str(problem) for problem in error.problems)
-            continue
-        memory = memory_of(
-            model,
-            training,
-            execution,
-            micro_batch_size=cut.micro_batch_size,
-            chunk_tokens=execution.loss_chunk_tokens,
-        )
-        planned[device] = PlannedMemory(cut=cut, memory=memory)
-    return planned
-
-
-def checkpoint_bytes(config: RunConfig) -> float:
+def checkpoint_bytes(config: RunConfig, vision: VisionLoad | None = None) -> float:
     """Return the size of one checkpoint of a run with its export."""
     per_parameter = _BYTES_PER_PARAMETER[config.training.dtype] + 4
-    return float(config.model.parameters * per_parameter)
+    parameters = config.model.parameters + (vision.parameters if vision else 0)
+    return float(parameters * per_parameter)
 
 
 def _first_step(config: RunConfig) -> int:

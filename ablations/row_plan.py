@@ -7,15 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ablations.config.schema import RunConfig
+from ablations.config.vision_part import vision_of
+from ablations.data.catalogue import SourceSpec
 from ablations.data.manifest import StoreManifest
 from ablations.errors import DataError, Problem
 from ablations.mixture.constraints import broken_caps
 from ablations.mixture.mixture import Mixture
 from ablations.mixture.schedule import Schedule
+from ablations.training.vision import VisionLoad
 
-__all__ = ["RowFacts", "RowParts", "guard_problems", "in_samples", "row_facts", "row_parts"]
+__all__ = [
+    "RowFacts",
+    "RowParts",
+    "guard_problems",
+    "in_samples",
+    "row_facts",
+    "row_parts",
+    "too_long_with_pictures",
+]
 
 _REFERENCE_SHARE = 1 / 3
 """A forward pass of the reference costs a third of forward and backward."""
@@ -28,9 +40,11 @@ class RowFacts:
     rows: float
     """Conversations or pairs; 0 if neither the store nor the config states them."""
     tokens: float
-    """Mean tokens of a row, of a pair those of both answers."""
+    """Mean tokens of a row, of a pair those of both answers; with those that the model makes of pictures."""
     counted: float
     """Mean tokens of a row that the loss counts."""
+    pictures: float = 0.0
+    """Mean pictures of a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +57,8 @@ class RowParts:
     flops: float
     problems: list[Problem]
     """Epoch caps that would be broken."""
+    vision: VisionLoad | None = None
+    """Vision part, with the pictures of the row with the most of them; None for other methods."""
 
 
 def row_parts(
@@ -51,11 +67,12 @@ def row_parts(
     """Return what a schedule in samples reads and costs.
 
     Args:
-        config: A run with method=sft or dpo.
+        config: A run with a method on rows.
         schedule: Its schedule.
         manifests: Source → manifest of its store, if it is prepared.
     """
     facts = row_facts(config, manifests)
+    vision = vision_of(config)
     sampled = in_samples(schedule, facts) if config.method.unit == "tokens" else schedule
     available = {name: float(fact.rows) for name, fact in facts.items()}
     mixture = config.mixture
@@ -66,6 +83,13 @@ def row_parts(
         problems=broken_caps(
             sampled, available, epoch_cap=mixture.epoch_cap, exempt=mixture.epoch_cap_exempt
         ),
+        vision=None
+        if vision is None
+        else VisionLoad(
+            vision=vision,
+            text_width=config.model.hidden_size,
+            pictures=_most_pictures(config, manifests),
+        ),
     )
 
 
@@ -73,23 +97,87 @@ def row_facts(config: RunConfig, manifests: Mapping[str, StoreManifest]) -> dict
     """Return the facts of each source of a schedule.
 
     Args:
-        config: A run with method=sft or dpo.
+        config: A run with a method on rows.
         manifests: Source → manifest of its store, if it is prepared.
     """
+    vision = vision_of(config)
+    added = vision.block_tokens - 1 if vision else 0
     facts = {}
     for name in config.build_schedule().sources:
         spec, manifest = config.source[name], manifests.get(name)
+        if spec.rows is None:
+            facts[name] = _text_facts(config, spec, manifest)
+            continue
         if manifest is not None and manifest.rows is not None:
             rows, tokens = manifest.rows.rows, manifest.tokens
-            counted = manifest.rows.supervised_tokens
+            counted, pictures = manifest.rows.supervised_tokens, manifest.rows.pictures
         else:
-            rows = (spec.rows.available if spec.rows else None) or 0
+            rows = spec.rows.available or 0
             tokens = counted = spec.tokens_available
+            shown = spec.rows.kind == "pictures"
+            pictures = rows * (spec.rows.frames or 1) if shown else 0
         if not config.method.supervises_answers:
-            counted = tokens
+            counted = tokens - pictures
         each = max(1, rows)
-        facts[name] = RowFacts(rows=rows, tokens=tokens / each, counted=counted / each)
+        facts[name] = RowFacts(
+            rows=rows,
+            tokens=(tokens + added * pictures) / each,
+            counted=counted / each,
+            pictures=pictures / each,
+        )
     return facts
+
+
+def _text_facts(config: RunConfig, spec: SourceSpec, manifest: StoreManifest | None) -> RowFacts:
+    """Return the facts of plain text, whose rows are windows of ``training.sequence_length`` tokens."""
+    length = config.training.sequence_length
+    files = [file.tokens for file in manifest.files] if manifest else [spec.tokens_available]
+    return RowFacts(
+        rows=sum(int(tokens) // length for tokens in files), tokens=length, counted=length - 1
+    )
+
+
+def _most_pictures(config: RunConfig, manifests: Mapping[str, StoreManifest]) -> int:
+    """Return the pictures of the row with the most of them; of a source without a store, those it allows."""
+    found = [0]
+    for name in config.build_schedule().sources:
+        rows, manifest = config.source[name].rows, manifests.get(name)
+        if manifest is not None and manifest.rows is not None:
+            found.append(manifest.rows.most_pictures)
+        elif rows is not None and rows.kind == "pictures":
+            found.append(rows.frames or rows.max_pictures)
+    return max(found)
+
+
+def too_long_with_pictures(config: RunConfig, folders: Mapping[str, Path]) -> list[Problem]:
+    """Return a problem for each prepared source with a row that its pictures make too long.
+
+    Args:
+        config: A run with a method on rows.
+        folders: Source → its store, if it is prepared.
+    """
+    vision, length = vision_of(config), config.training.sequence_length
+    problems = []
+    for name, folder in folders.items() if vision else ():
+        assert vision is not None
+        rows = config.source[name].rows
+        if rows is None or rows.kind != "pictures":
+            continue
+        # Imported here because numpy takes a fifth of the time of a plan without prepared sources.
+        from ablations.data.rows.row_store import RowStore
+        from ablations.training.vlm.picture_inputs import longest_row
+
+        if (longest := longest_row(RowStore.open(folder), vision)) > length:
+            problems.append(
+                Problem(
+                    "training.sequence_length",
+                    f"shorter than the longest row of {name!r} with its pictures",
+                    found=length,
+                    allowed=f">= {longest}",
+                    do="raise it, or lower source.rows.max_tokens or max_pictures",
+                )
+            )
+    return problems
 
 
 def in_samples(schedule: Schedule, facts: Mapping[str, RowFacts]) -> Schedule:
@@ -107,11 +195,12 @@ def in_samples(schedule: Schedule, facts: Mapping[str, RowFacts]) -> Schedule:
 
 def row_flops(config: RunConfig, schedule: Schedule, facts: Mapping[str, RowFacts]) -> float:
     """Return the training FLOPs of a schedule in samples; DPO's reference reads each pair once more."""
-    total = 0.0
+    vision, total = vision_of(config), 0.0
+    a_picture = vision.flops_per_picture(config.model.hidden_size) if vision else 0
     for name, rows in schedule.tokens().items():
         length = facts[name].tokens / (2 if config.method.kind == "dpo" else 1)
         each = config.model.flops_per_token(max(1, round(length)))
-        total += rows * facts[name].tokens * each
+        total += rows * (facts[name].tokens * each + facts[name].pictures * a_picture)
     return total * (1 + _REFERENCE_SHARE) if config.method.kind == "dpo" else total
 
 

@@ -64,6 +64,8 @@ def _leave_out_unused(plain: dict[str, Any]) -> None:
         del plain["execution"]["nodes"]
     if schedule["total_samples"] is None:
         del schedule["total_samples"]
+    if plain["method"]["vision"] is None:
+        del plain["method"]["vision"]
     if plain["method"]["kind"] == "pretrain":
         del plain["method"]
     for source in plain["source"].values():

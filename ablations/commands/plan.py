@@ -112,7 +112,7 @@ def show(
 
 def counted_in(run: RunConfig) -> str:
     """Return what the schedule of a run counts."""
-    return {"sft": "conversations", "dpo": "pairs"}.get(run.method.kind, "tokens")
+    return {"sft": "conversations", "dpo": "pairs", "vlm": "rows"}.get(run.method.kind, "tokens")
 
 
 def _stages(plan: Plan, counted: str) -> Table:
@@ -173,6 +173,7 @@ def _totals(run: RunConfig, plan: Plan) -> Table:
         "learning rate": f"peak {rate.peak:g}, warm-up {rate.warmup_steps:,} steps, "
         f"{rate.shape} decay {decay_words(**asdict(rate))}",
         "parameters": f"{count(plan.parameters)}, {count(plan.embedding_parameters)} of them embedding",
+        **_vision(plan),
         "training FLOPs": f"{plan.flops:.3g}",
         "time, estimated": "; ".join(f"{duration(s)} on {d}" for d, s in plan.seconds.items()),
         "cost, as configured": _cost(plan.cost),
@@ -193,6 +194,17 @@ def _totals(run: RunConfig, plan: Plan) -> Table:
     for key, value in rows.items():
         table.add_row(key, value)
     return table
+
+
+def _vision(plan: Plan) -> dict[str, str]:
+    """Return what a vision part adds to a model; nothing for a language model."""
+    if plan.vision is None:
+        return {}
+    spec = plan.vision.vision
+    return {
+        "vision part": f"{count(plan.vision.parameters)} of the parameters; a picture of "
+        f"{spec.image_size} × {spec.image_size} becomes {spec.block_tokens} tokens"
+    }
 
 
 def _repeats(run: RunConfig, plan: Plan) -> dict[str, str]:
@@ -238,7 +250,9 @@ def _memory(planned: PlannedMemory | str) -> str:
 def _heldout(run: RunConfig) -> list[str]:
     if not run.evaluation.heldout:
         return []
-    kind = {"sft": "answers", "dpo": "pairs"}.get(run.method.kind, "text")
+    kind = {"sft": "answers", "dpo": "pairs", "vlm": "answers and text"}.get(
+        run.method.kind, "text"
+    )
     guards = run.evaluation.guards
     held = [f"held-out {kind} of every source"]
     return [*held, f"held-out text of {', '.join(guards)}"] if guards else held

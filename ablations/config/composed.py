@@ -53,6 +53,8 @@ _SECTIONS: tuple[tuple[str, ...], ...] = (
     ("source", "*", "buckets"),
     ("source", "*", "select"),
     ("source", "*", "clean"),
+    ("method",),
+    ("method", "vision"),
     ("schedule", "lr"),
     ("schedule", "stages", "*"),
     ("evaluation", "tasks", "*"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ablations.config.vision_part import vision_of
 from ablations.errors import Problem
 
 if TYPE_CHECKING:
@@ -12,7 +13,14 @@ if TYPE_CHECKING:
 
 __all__ = ["method_problems"]
 
-_ROWS = {"sft": "conversations", "dpo": "preferences"}
+_TEXT = "plain text"
+_ROWS: dict[str, tuple[str, ...]] = {
+    "pretrain": (_TEXT,),
+    "sft": ("conversations",),
+    "dpo": ("preferences",),
+    "vlm": ("pictures", "conversations", _TEXT),
+}
+"""Method → kinds of sources that it trains on."""
 
 
 def method_problems(config: RunConfig) -> Iterator[Problem]:
@@ -34,9 +42,9 @@ def method_problems(config: RunConfig) -> Iterator[Problem]:
 
 def _source_problems(config: RunConfig, name: str) -> Iterator[Problem]:
     rows, kind = config.source[name].rows, config.method.kind
-    wanted = _ROWS.get(kind, "plain text")
-    found = rows.kind if rows else "plain text"
-    if found != wanted:
+    found = rows.kind if rows else _TEXT
+    if found not in _ROWS[kind]:
+        wanted = " or ".join(_ROWS[kind])
         yield Problem(f"source.{name}", f"method={kind} trains on {wanted}", found=found)
     elif rows and rows.max_tokens > config.training.sequence_length:
         yield Problem(
@@ -66,8 +74,39 @@ def _row_problems(config: RunConfig) -> Iterator[Problem]:
         "schedule.full_tokens": config.schedule.full_tokens,
         "warm_start.first_step": config.warm_start.first_step,
         "execution.stop_tokens": config.execution.stop_tokens,
-        "execution.trunk_tokens": config.execution.trunk_tokens,
     }
+    if kind == "vlm":
+        yield from _vision_problems(config)
+    else:
+        stated["execution.trunk_tokens"] = config.execution.trunk_tokens
     for where, value in stated.items():
         if value is not None:
             yield Problem(where, "is for method=pretrain", found=value, do="leave it null")
+
+
+def _vision_problems(config: RunConfig) -> Iterator[Problem]:
+    if config.tokenizer.chat is not None and config.tokenizer.chat.picture is None:
+        yield Problem(
+            "tokenizer.chat.picture",
+            "no token stands for a picture",
+            found=config.tokenizer.name,
+            do="take a tokenizer with one, such as tokenizer=demo_vision",
+        )
+    vision = vision_of(config)
+    if vision is None:
+        yield Problem(
+            "method.vision",
+            "no vision part: the run begins from a language model, or from a name on the hub",
+            found=config.warm_start.checkpoint,
+            do="take method=vlm, which states one, or begin from the folder of a vision-language model",
+        )
+        return
+    for name in config.build_schedule().sources:
+        rows = config.source[name].rows
+        if rows and rows.picture_size not in (None, vision.image_size):
+            yield Problem(
+                f"source.{name}.rows.picture_size",
+                "differs from method.vision.image_size",
+                found=rows.picture_size,
+                allowed=vision.image_size,
+            )

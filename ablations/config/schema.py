@@ -75,8 +75,8 @@ class WarmStartSpec:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     checkpoint: str | None = None
-    """Folder of a training checkpoint; null = random weights. sft and dpo need one, and take a transformers
-    folder or the name of a model on the hub too."""
+    """Folder of a training checkpoint; null = random weights. sft, dpo and vlm need one, and take a
+    transformers folder or the name of a model on the hub too."""
     load_optimizer: bool = True
     """Carry the optimiser's moments over; FineMath's published arms did not."""
     first_step: Annotated[int, Interval(ge=0)] | None = None
@@ -125,7 +125,7 @@ class RunConfig:
     execution: ExecutionSpec = field(default_factory=ExecutionSpec)
     """Device, ranks and memory; not part of the fingerprint."""
     method: MethodSpec = field(default_factory=MethodSpec)
-    """Aim of the training: texts, conversations or preferences."""
+    """Aim of the training: texts, conversations, preferences or pictures."""
     evaluation: EvaluationSpec
     """Tasks and the score."""
     warm_start: WarmStartSpec = field(default_factory=WarmStartSpec)

@@ -15,6 +15,7 @@ from ablations.errors import ConfigError, Problem
 from ablations.quantities import memory_size
 from ablations.training.memory import USABLE_SHARE, logits_bytes, memory_of
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
+from ablations.training.vision import VisionLoad
 
 __all__ = [
     "CUDA_LOSS_CHUNK_TOKENS",
@@ -182,11 +183,13 @@ def plan_micro_batches(
     execution: ExecutionSpec,
     *,
     memory_bytes: int | None = None,
+    vision: VisionLoad | None = None,
 ) -> MicroBatching:
     """Return the configured micro-batch, or the largest that fits.
 
     Args:
         memory_bytes: Memory of one device; None = the fixed allowance for activations on a CPU.
+        vision: The vision part, if there is one.
 
     Raises:
         ConfigError: the batch cannot be divided as configured, or not even one sample fits.
@@ -196,7 +199,9 @@ def plan_micro_batches(
     share = training.batch_size // execution.dp
     # A pipeline of pp ranks needs at least pp micro-batches to keep every rank busy.
     most = max(1, share // execution.pp)
-    micro = execution.micro_batch_size or _largest(model, training, execution, most, memory_bytes)
+    micro = execution.micro_batch_size or _largest(
+        model, training, execution, most, memory_bytes, vision
+    )
     return MicroBatching(micro_batch_size=micro, micro_batches=share // micro)
 
 
@@ -206,12 +211,15 @@ def _largest(
     execution: ExecutionSpec,
     most: int,
     memory_bytes: int | None,
+    vision: VisionLoad | None,
 ) -> int:
     share = training.batch_size // execution.dp
     sizes = [n for n in range(1, most + 1) if share % n == 0]
     chunk = execution.loss_chunk_tokens
     needed = {
-        n: memory_of(model, training, execution, micro_batch_size=n, chunk_tokens=chunk)
+        n: memory_of(
+            model, training, execution, micro_batch_size=n, chunk_tokens=chunk, vision=vision
+        )
         for n in sizes
     }
     if memory_bytes is None:

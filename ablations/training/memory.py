@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
+from ablations.training.vision import VisionLoad
 
 __all__ = [
     "DEVICE_BYTES",
@@ -70,32 +71,42 @@ def memory_of(
     *,
     micro_batch_size: int,
     chunk_tokens: int | None,
+    vision: VisionLoad | None = None,
 ) -> Memory:
     """Return the memory that one rank needs.
 
     Args:
         micro_batch_size: Samples of one forward pass.
         chunk_tokens: Tokens whose logits exist at once; None = all of a micro-batch.
+        vision: The vision part, if there is one.
     """
-    weights, gradients, optimizer = _state(model, training, execution)
+    parameters = model.parameters + (vision.parameters if vision else 0)
+    weights, gradients, optimizer = _state(parameters, training, execution)
     samples = micro_batch_size * _in_flight(training, execution, micro_batch_size)
     return Memory(
         weights=weights,
         gradients=gradients,
         optimizer=optimizer,
-        activations=samples * _activations_of_a_sample(model, training, execution),
+        activations=samples
+        * (_activations_of_a_sample(model, training, execution) + _of_pictures(vision, training)),
         loss=_loss(model, training, execution, micro_batch_size, chunk_tokens),
     )
 
 
+def _of_pictures(vision: VisionLoad | None, training: TrainingSpec) -> int:
+    """Return the bytes that the vision part keeps for the pictures of one sample."""
+    size = 4 if training.dtype == "float32" else 2
+    return size * vision.activations if vision else 0
+
+
 def _state(
-    model: ModelSpec, training: TrainingSpec, execution: ExecutionSpec
+    parameters_of_all: int, training: TrainingSpec, execution: ExecutionSpec
 ) -> tuple[int, int, int]:
     """Return the bytes of weights, gradients and moments.
 
     ZeRO-1 shares the float32 copy and the moments over the dp ranks.
     """
-    parameters = model.parameters / (execution.tp * execution.pp)
+    parameters = parameters_of_all / (execution.tp * execution.pp)
     share = parameters / (execution.dp if execution.zero_stage else 1)
     if training.dtype == "float32":
         return int(4 * parameters), int(4 * parameters), int(8 * share)

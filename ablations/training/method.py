@@ -1,8 +1,9 @@
-"""Aim of a run: the next token of texts, the answers of conversations, or preferences.
+"""Aim of a run: the next token of texts, the answers of conversations, preferences, or pictures.
 
 pretrain   a sample is a window of a source's text
 sft        a sample is a conversation; loss on all its tokens, or on the answers alone
 dpo        a sample is a pair of answers; Direct Preference Optimization (arXiv 2305.18290)
+vlm        a sample is a conversation about pictures, a conversation without any, or a window of text
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 from ablations.errors import ConfigError, Problem
+from ablations.training.vision import VisionSpec
 
 __all__ = ["DpoLoss", "MethodKind", "MethodSpec"]
 
-MethodKind = Literal["pretrain", "sft", "dpo"]
+MethodKind = Literal["pretrain", "sft", "dpo", "vlm"]
 DpoLoss = Literal["sigmoid", "ipo", "hinge", "robust", "apo_zero", "apo_down", "sigmoid_norm"]
 
 _FIELDS: dict[MethodKind, tuple[str, ...]] = {
     "pretrain": (),
     "sft": ("unit", "loss"),
     "dpo": ("unit", "beta", "loss_type", "rounds"),
+    "vlm": ("unit", "loss", "vision"),
 }
 
 
@@ -33,12 +36,13 @@ class MethodSpec:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     kind: MethodKind = "pretrain"
-    """pretrain (nanotron), sft or dpo (TRL)."""
+    """pretrain (nanotron), sft or dpo (TRL), vlm (transformers)."""
     unit: Literal["samples", "tokens"] = "samples"
-    """sft, dpo: what the weights of a mixture are shares of: conversations or pairs, or the tokens that the
-    loss counts. Both are audited."""
+    """sft, dpo, vlm: what the weights of a mixture are shares of: conversations, pairs or rows, or the tokens
+    that the loss counts. Both are audited."""
     loss: Literal["all", "answers"] = "all"
-    """sft: tokens that the loss counts: all, as SmolLM2 did, or those of answers and their ends of turn."""
+    """sft, vlm: tokens that the loss counts: all, as SmolLM2 did, or those of answers and their ends of turn.
+    It never counts the tokens of a picture. Of plain text, which vlm reads too, it counts every token."""
     beta: float = 0.1
     """dpo: weight of the distance from the reference; SmolLM2 took 0.5."""
     loss_type: DpoLoss = "sigmoid"
@@ -46,6 +50,9 @@ class MethodSpec:
     rounds: int = 1
     """dpo: equal parts of the schedule. Each starts from the model of the part before, takes it as its
     reference, and has a warm-up, a decay and an optimiser of its own."""
+    vision: VisionSpec | None = None
+    """vlm: the vision part. A run that begins from a language model gets a fresh one; a vision-language model
+    must have this shape. null = that of the folder in warm_start.checkpoint."""
 
     def __post_init__(self) -> None:
         if problems := list(self._problems()):
@@ -69,7 +76,7 @@ class MethodSpec:
 
     @property
     def of_rows(self) -> bool:
-        """Return whether samples are rows: conversations or pairs, not windows of text."""
+        """Return whether samples are rows, counted one by one, and not windows of text of one length."""
         return self.kind != "pretrain"
 
     @property

@@ -32,14 +32,18 @@ def fit(job: TrainJob, device: torch.device) -> tuple[TrainJob, MicroBatching]:
         ConfigError: not one sample fits.
     """
     if device.type == "cpu":
-        return job, plan_micro_batches(job.model, job.training, job.execution)
+        return job, plan_micro_batches(
+            job.model, job.training, job.execution, vision=job.vision_load
+        )
     # Set for slots that share a GPU (sweeps/launchers/local/devices.py).
     slots = int(os.environ.get("ABLATIONS_DEVICE_SHARED_BY", "1"))
     memory = torch.cuda.get_device_properties(device).total_memory // slots
     if slots > 1:
         memory = max(0, memory - SHARING_PROCESS_BYTES)
     execution = on_cuda(job.model, job.execution, memory)
-    cut = plan_micro_batches(job.model, job.training, execution, memory_bytes=memory)
+    cut = plan_micro_batches(
+        job.model, job.training, execution, memory_bytes=memory, vision=job.vision_load
+    )
     return replace(job, execution=execution), cut
 
 

@@ -21,6 +21,7 @@ from ablations.files import finite_or_none
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.training.method import MethodSpec
 from ablations.training.specs import ExecutionSpec, ModelSpec, TrainingSpec
+from ablations.training.vision import VisionLoad
 
 __all__ = ["StepRow", "TrainJob", "TrainOutcome", "WarmStart", "Watch"]
 
@@ -61,10 +62,12 @@ class TrainJob:
     method: MethodSpec = field(default_factory=MethodSpec)
     """Aim of the training; it decides the trainer."""
     start_model: str | None = None
-    """Model that sft and dpo begin from: a transformers folder, a checkpoint of this platform, or the name
-    of a model on the hub."""
+    """Model that methods on rows begin from: a transformers folder, a checkpoint of this platform, or the
+    name of a model on the hub."""
     tokenizer: Path | None = None
-    """Folder of the tokenizer, which sft and dpo write into their checkpoints."""
+    """Folder of the tokenizer, which methods on rows write into their checkpoints."""
+    most_pictures: int = 0
+    """vlm: pictures of the row with the most of them, which decide the memory of a row."""
 
     def __post_init__(self) -> None:
         if problems := [*self._shape_problems(), *self._step_problems()]:
@@ -130,6 +133,17 @@ class TrainJob:
         return problems
 
     @property
+    def vision_load(self) -> VisionLoad | None:
+        """Return what the vision part adds to the memory; None without one."""
+        if self.method.vision is None:
+            return None
+        return VisionLoad(
+            vision=self.method.vision,
+            text_width=self.model.hidden_size,
+            pictures=self.most_pictures,
+        )
+
+    @property
     def end_step(self) -> int:
         """Return the step after which this call of the training ends."""
         return self.schedule.total_steps if self.stop_step is None else self.stop_step
@@ -192,7 +206,7 @@ class TrainOutcome:
     windows: tuple[tuple[int, ...], ...] | None = None
     """Windows that were read [stage][source of ``schedule.sources``] up to the last checkpoint."""
     supervised: tuple[tuple[int, ...], ...] | None = None
-    """sft, dpo: tokens that the loss counted [stage][source], up to the last checkpoint."""
+    """Methods on rows: tokens that the loss counted [stage][source], up to the last checkpoint."""
     cpu_seconds: float = 0.0
     """CPU time of the worker processes of this call."""
     device: str = "cpu"

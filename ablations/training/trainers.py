@@ -12,6 +12,7 @@ __all__ = ["Trainer", "trainer_of"]
 _WORKERS: dict[MethodKind, str] = {
     "sft": "ablations.training.trl.rank",
     "dpo": "ablations.training.trl.rank",
+    "vlm": "ablations.training.vlm.rank",
 }
 """Method on rows → module of a rank's work."""
 

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["after_section", "counted_words", "in_samples", "method_sentence", "stage_scores"]
 
-counted_words: Mapping[str, str] = {"sft": "conversations", "dpo": "pairs"}
+counted_words: Mapping[str, str] = {
+    "sft": "conversations",
+    "dpo": "pairs",
+    "vlm": "rows",
+}
 """Method → what its budgets count."""
 
 _LOSSES = {"all": "all tokens", "answers": "the answers alone"}
@@ -47,6 +51,8 @@ def method_sentence(configs: list[Mapping[str, Any]]) -> str | None:
     shares = shown("unit", "weights are shares of {}", units)
     if kind == "sft":
         return f"Fine-tuned with TRL{begin}: loss of {shown('loss', '{}', _LOSSES)}; {shares}."
+    if kind == "vlm":
+        return f"Trained on pictures{begin}: loss of {shown('loss', '{}', _LOSSES)}; {shares}."
     rounds = shown("rounds", "{} rounds")
     parts = [shown("beta", "beta {}"), "" if rounds == "1 rounds" else rounds, shares]
     return f"Direct Preference Optimization with TRL{begin}: {'; '.join(filter(None, parts))}."

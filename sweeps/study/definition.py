@@ -93,6 +93,8 @@ def _without_unused(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = dict(config)
     if (kept.get("method") or {}).get("kind") == "pretrain":
         del kept["method"]
+    elif kept.get("method") and kept["method"].get("vision") is None:
+        kept["method"] = {key: v for key, v in kept["method"].items() if key != "vision"}
     for section, added in (("evaluation", "guards"), ("training", "float8")):
         values = kept.get(section)
         if isinstance(values, Mapping) and not values.get(added):

@@ -6,6 +6,6 @@
     steps.py         what a Trainer does otherwise here: rate, rows of the log, checkpoints, divergence
     row_rank.py      the frame of one rank's work, and the arguments of its Trainer
 
-``trl`` adds SFT and DPO. Importing this package imports neither torch nor
+``trl`` adds SFT and DPO, ``vlm`` rows with pictures. Importing this package imports neither torch nor
 transformers.
 """

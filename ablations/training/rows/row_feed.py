@@ -1,9 +1,9 @@
-"""The rows of a training in their order, as TRL's collators take them, and what of them was read."""
+"""The rows of a training in their order, as collators take them, and what of them was read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,25 @@ from ablations.mixture.row_order import RowOrder
 from ablations.training.resume import Start
 from ablations.training.train_job import TrainJob
 
-__all__ = ["IGNORED", "RowFeed"]
+__all__ = ["IGNORED", "RowFeed", "Samples"]
 
 IGNORED = -100
 """Label of a token that the loss does not count."""
 
 Ints = npt.NDArray[np.int64]
 Counts = tuple[tuple[int, ...], ...]
+
+
+class Samples(Protocol):
+    """Samples of one source, as a feed reads them."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, sample: int) -> tuple[Row, ...]:
+        """Return the rows of a sample."""
+
+    def lengths(self, *, supervised: bool) -> Ints:
+        """Return the tokens of each sample, [samples]; of answers alone where ``supervised``."""
 
 
 class RowFeed:
@@ -40,10 +52,8 @@ class RowFeed:
     def __init__(self, job: TrainJob, start: Start) -> None:
         self.job = job
         names = job.schedule.sources
-        stores = {name: RowStore.open(job.stores[name]) for name in names}
-        _check(job, stores)
-        answers = job.method.supervises_answers
-        lengths = {name: stores[name].lengths(supervised=answers) for name in names}
+        stores = self.open_stores()
+        lengths = {name: self.counted_lengths(stores[name]) for name in names}
         self.order = RowOrder(
             job.schedule,
             {name: len(store) for name, store in stores.items()},
@@ -56,6 +66,22 @@ class RowFeed:
         shape = (len(job.schedule.stages), len(names))
         self._rows = _array(start.windows, shape)
         self._tokens = _array(start.supervised, shape)
+
+    def open_stores(self) -> Mapping[str, Samples]:
+        """Return the samples of each source of the job.
+
+        Raises:
+            DataError: a store is damaged, or holds plain text.
+            ConfigError: a store holds what the method does not train on, or rows that are too long.
+        """
+        names = self.job.schedule.sources
+        stores = {name: RowStore.open(self.job.stores[name]) for name in names}
+        _check(self.job, stores)
+        return stores
+
+    def counted_lengths(self, store: Samples) -> Ints:
+        """Return the tokens of each sample that the loss counts, [samples]."""
+        return store.lengths(supervised=self.job.method.supervises_answers)
 
     def read(self, samples: Sequence[int]) -> list[tuple[Row, ...]]:
         """Return the rows of each sample: one of a conversation, two of a pair."""

@@ -29,14 +29,27 @@ from ablations.training.specs import ModelSpec
 from ablations.training.started import EXPORTED, STARTED, started_from
 from ablations.training.train_job import TrainJob
 
-__all__ = ["load_model", "load_tokenizer", "start_folder"]
+__all__ = [
+    "WHERE",
+    "add_rows",
+    "config_of",
+    "given_model",
+    "load",
+    "load_model",
+    "load_tokenizer",
+    "shape_problems",
+    "start_folder",
+    "tokenizer_problems",
+    "write_start",
+]
 
 _SPEC = "spec.json"
 """Settings of the tokenizer that a model of this platform was trained with."""
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
-_WHERE = "warm_start.checkpoint"
+WHERE = "warm_start.checkpoint"
+"""Key of the config that names the model."""
 
 _SHAPE = (
     *("hidden_size", "intermediate_size", "num_hidden_layers"),
@@ -56,31 +69,42 @@ def start_folder(job: TrainJob) -> str:
     made = job.directory / STARTED
     if made.exists() and not damage(made):
         return str(made)
-    given = _given_model(job)
-    config = _config_of(given)
+    given = given_model(job)
+    config = config_of(given)
     if problems := [
-        *_shape_problems(job.model, config),
-        *_tokenizer_problems(given, job.tokenizer),
+        *shape_problems(job.model, config),
+        *tokenizer_problems(given, job.tokenizer),
     ]:
         raise CheckpointError(problems)
     vocabulary = open_tokenizer(job.tokenizer).vocab_size
     if config["vocab_size"] < vocabulary:
-        _write_with_rows(given, made, vocabulary, job)
+        network = load_model(given)
+        add_rows(network, vocabulary, job.seed)
+        write_start(network, job, made)
         return str(made)
     return given
 
 
 def load_model(folder: str) -> Any:
     """Return the causal model of a folder in float32; its name on the disk is ``folder``."""
+    return load(AutoModelForCausalLM, folder)
+
+
+def load(kind: Any, folder: str) -> Any:
+    """Return the model of a folder in float32, by one of transformers' classes ``AutoModelFor…``.
+
+    Raises:
+        CheckpointError: it cannot be loaded.
+    """
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        return kind.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False
         )
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            Problem(_WHERE, "not a model that transformers can load", found=error)
+            Problem(WHERE, "not a model that transformers can load", found=error)
         ) from error
     finally:
         if shown:
@@ -92,14 +116,18 @@ def load_tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def _given_model(job: TrainJob) -> str:
-    """Return the transformers folder of the model that is named; a checkpoint is exported first."""
+def given_model(job: TrainJob) -> str:
+    """Return the transformers folder of the model that a job names; a checkpoint is exported first.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
     named = str(job.start_model)
     folder = Path(named)
     if folder.is_dir():
         if is_transformers(folder):
             if wrong := damage(folder):
-                raise CheckpointError(Problem(_WHERE, "damaged", found="; ".join(wrong[:3])))
+                raise CheckpointError(Problem(WHERE, "damaged", found="; ".join(wrong[:3])))
             return named
         if is_whole(folder):
             tokenizer = _pretraining_tokenizer(job)
@@ -108,7 +136,7 @@ def _given_model(job: TrainJob) -> str:
         return str(_downloaded(job, named))
     raise CheckpointError(
         Problem(
-            _WHERE,
+            WHERE,
             "no model there",
             found=named,
             allowed="a checkpoint, a transformers folder, or owner/name of a model of the hub",
@@ -123,7 +151,7 @@ def _downloaded(job: TrainJob, named: str) -> Path:
     except (OSError, ValueError) as error:  # the hub's client raises both
         raise CheckpointError(
             Problem(
-                _WHERE,
+                WHERE,
                 "cannot be downloaded from the hub",
                 found=f"{named}: {str(error).splitlines()[0]}",
                 do="without a network, name a folder that holds the model",
@@ -138,7 +166,12 @@ def _pretraining_tokenizer(job: TrainJob) -> Path:
     return job.tokenizer.parent / base if base else job.tokenizer
 
 
-def _config_of(model: str) -> Mapping[str, Any]:
+def config_of(model: str) -> Mapping[str, Any]:
+    """Return the config of a model's folder, with the defaults of its kind.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
     try:
         config: dict[str, Any] = AutoConfig.from_pretrained(
             model, trust_remote_code=False
@@ -146,7 +179,7 @@ def _config_of(model: str) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise CheckpointError(
             Problem(
-                _WHERE,
+                WHERE,
                 "its config cannot be read",
                 found=str(error).splitlines()[0],
                 do="without a network, name a folder that holds the model",
@@ -155,7 +188,8 @@ def _config_of(model: str) -> Mapping[str, Any]:
     return config
 
 
-def _shape_problems(model: ModelSpec, stored: Mapping[str, Any]) -> Iterator[Problem]:
+def shape_problems(model: ModelSpec, stored: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield each field of the model that differs from a stored config."""
     for name in _SHAPE:
         if stored.get(name) != getattr(model, name):
             yield Problem(
@@ -166,7 +200,7 @@ def _shape_problems(model: ModelSpec, stored: Mapping[str, Any]) -> Iterator[Pro
             )
 
 
-def _tokenizer_problems(model: str, tokenizer: Path) -> Iterator[Problem]:
+def tokenizer_problems(model: str, tokenizer: Path) -> Iterator[Problem]:
     """Yield that a model of this platform was trained with another tokenizer."""
     path = Path(model) / _SPEC
     if not path.is_file():
@@ -185,21 +219,24 @@ def _tokenizer_problems(model: str, tokenizer: Path) -> Iterator[Problem]:
         )
 
 
-def _write_with_rows(model: str, folder: Path, vocabulary: int, job: TrainJob) -> None:
-    """Write the model with rows for the tokens that it has none for."""
-    assert job.tokenizer is not None
-    network = load_model(model)
-    old = network.config.vocab_size
+def add_rows(network: Any, vocabulary: int, seed: int) -> None:
+    """Give a model rows for the tokens that it has none for, up to ``vocabulary`` tokens."""
+    old = network.get_input_embeddings().num_embeddings
     before = network.get_input_embeddings().weight.detach()
     mean, deviation = before.mean(dim=0), before.std(dim=0)
     network.resize_token_embeddings(vocabulary, mean_resizing=False)
-    generator = torch.Generator().manual_seed(job.seed)
+    generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(vocabulary - old, mean.numel(), generator=generator)
     with torch.no_grad():
         network.get_input_embeddings().weight[old:] = mean + deviation * drawn
         head = network.get_output_embeddings()
         if head is not None and not network.config.tie_word_embeddings:
             head.weight[old:] = head.weight[:old].mean(dim=0)
+
+
+def write_start(network: Any, job: TrainJob, folder: Path) -> None:
+    """Write the model that a job begins from, with its tokenizer; it appears complete or not at all."""
+    assert job.tokenizer is not None
     temporary = folder.with_name(".start.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     network.save_pretrained(temporary)

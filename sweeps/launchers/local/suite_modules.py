@@ -7,7 +7,14 @@ from typing import Any
 
 from ablations.evaluation.specs import METRICS
 
-__all__ = ["preload_of", "suite_modules"]
+__all__ = ["PRELOADED", "preload_of", "suite_modules"]
+
+PRELOADED = {
+    "sft": "ablations.preload_trl",
+    "dpo": "ablations.preload_trl",
+    "vlm": "ablations.preload_vlm",
+}
+"""Method → module that imports what its runs need beyond the others."""
 
 _ANSWER_MATCHING = "ablations.evaluation.lighteval.answer_matching"
 _INSTRUCTIONS = "ablations.evaluation.lighteval.instruction_checks"
@@ -42,11 +49,11 @@ def preload_of(config: Mapping[str, Any]) -> list[str]:
     if "model" not in config:
         return []
     method = config.get("method")
-    tuned = isinstance(method, Mapping) and method.get("kind") in ("sft", "dpo")
+    kind = method.get("kind") if isinstance(method, Mapping) else None
     return [
         "hydra",
         "ablations.commands.run",
         "ablations.preload",
-        *(["ablations.preload_trl"] if tuned else []),
+        *([PRELOADED[kind]] if kind in PRELOADED else []),
         *suite_modules(OmegaConf.create({"evaluation": config.get("evaluation")})),
     ]

@@ -63,10 +63,10 @@ class SlotsLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Keep what the jobs need; the first job starts the warm server."""
-        from sweeps.launchers.local.suite_modules import suite_modules
+        from sweeps.launchers.local.suite_modules import PRELOADED, suite_modules
 
-        if OmegaConf.select(config, "method.kind") in ("sft", "dpo"):
-            self._pool.also_preload("ablations.preload_trl")
+        if (kind := OmegaConf.select(config, "method.kind")) in PRELOADED:
+            self._pool.also_preload(PRELOADED[kind])
         if self._imports:
             for module in suite_modules(config):
                 self._pool.also_preload(module)
