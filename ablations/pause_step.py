@@ -58,7 +58,9 @@ def trunk_step(config: RunConfig, rate: LearningRate) -> tuple[int | None, list[
     """
     if config.execution.trunk_tokens is None:
         return None, []
-    step = round(config.execution.trunk_tokens / config.training.tokens_per_step)
+    of_rows = config.method.of_rows
+    each = config.training.batch_size if of_rows else config.training.tokens_per_step
+    step = round(config.execution.trunk_tokens / each)
     where = "execution.trunk_tokens"
     stop = config.execution.stop_tokens
     if stop is not None and stop <= config.execution.trunk_tokens:
@@ -67,7 +69,7 @@ def trunk_step(config: RunConfig, rate: LearningRate) -> tuple[int | None, list[
                 where, "after the pause of the run", allowed=f"less than stop_tokens = {stop:g}"
             )
         ]
-    if config.warm_start.checkpoint is not None:
+    if config.warm_start.checkpoint is not None and not of_rows:
         return None, [
             Problem(where, "a run with warm_start.checkpoint starts from that checkpoint")
         ]
@@ -79,6 +81,6 @@ def trunk_step(config: RunConfig, rate: LearningRate) -> tuple[int | None, list[
             where,
             "not on the plateau of the learning rate",
             found=f"step {step} of {rate.total_steps}",
-            allowed=f"steps {low} to {high}, of {config.training.tokens_per_step} tokens each",
+            allowed=f"steps {low} to {high}, of {each} {'samples' if of_rows else 'tokens'} each",
         )
     ]

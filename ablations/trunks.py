@@ -167,7 +167,7 @@ def _train(work: Work, trunk: Trunk) -> None:
             name=folder.name,
             step=outcome.last_step,
             tokens=float(tokens),
-            flops=float(work.config.model.flops_per_token(schedule.sequence_length) * tokens),
+            flops=_flops(work, outcome.last_step),
             wall_seconds=cost.wall_seconds,
             train_cpu_seconds=cost.train_cpu_seconds,
             devices=trunk.job.execution.ranks,
@@ -180,3 +180,12 @@ def _train(work: Work, trunk: Trunk) -> None:
                 "cost": {key: value for key, value in asdict(paid).items() if key != "name"},
             },
         )
+
+
+def _flops(work: Work, steps: int) -> float:
+    """Return the FLOPs of the first steps of a run."""
+    schedule, config = work.plan.schedule, work.config
+    if config.method.of_rows:  # rows differ in length: as a run's own cost counts them
+        return float(work.plan.flops * steps / schedule.total_steps)
+    each = config.model.flops_per_token(schedule.sequence_length)
+    return float(each * steps * schedule.tokens_per_step)

@@ -17,13 +17,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from ablations.files import append_json_line, read_json_lines, replacing
+from ablations.files import append_json_line, read_json, read_json_lines, replacing
 from ablations.mixture.schedule import LearningRate, Schedule
 from ablations.record.identity import fingerprint
 from ablations.training.checkpoints import (
     PARTIAL,
-    CheckpointState,
     checkpoint_steps,
     is_whole,
     read_state,
@@ -33,6 +33,7 @@ from ablations.training.checkpoints import (
 )
 from ablations.training.run_logger import Logbook
 from ablations.training.specs import PLACE_FIELDS
+from ablations.training.started import start_digest
 from ablations.training.train_job import TrainJob
 
 __all__ = ["TRUNK_EVENT", "Trunk", "adopt", "first_steps", "trunk_of"]
@@ -61,7 +62,7 @@ def trunk_of(
     """Return the trunk of the first ``step`` steps of a job.
 
     Args:
-        job: A pretraining without a warm start; its learning rate is on the plateau up to ``step``.
+        job: A training that starts no run's checkpoint; its learning rate is on the plateau up to ``step``.
         step: Last step of the trunk.
         stores: Source → digest of its token store.
         folder: Folder of the trunks; the trunk has ``<key>-<seed>`` in it. None = the folder of the job.
@@ -88,6 +89,7 @@ def trunk_of(
             "stores": {name: stores[name] for name in schedule.sources},
             "slices": slices,
             "checkpoints": steps,
+            **_of_rows(job),
         }
     )[:10]
     directory = job.directory if folder is None else folder / f"{key}-{job.seed}"
@@ -104,6 +106,20 @@ def trunk_of(
             stop_step=None,
         ),
     )
+
+
+def _of_rows(job: TrainJob) -> dict[str, Any]:
+    """Return what the first steps of a training on rows depend on besides."""
+    if not job.method.of_rows:
+        return {}
+    assert job.start_model is not None
+    assert job.tokenizer is not None
+    return {
+        "method": asdict(job.method),
+        "start": start_digest(job.start_model),
+        "tokenizer": read_json(job.tokenizer / "spec.json")["hash"],
+        "pictures": job.most_pictures,
+    }
 
 
 def first_steps(schedule: Schedule, step: int) -> Schedule:
@@ -178,18 +194,21 @@ def _copy_checkpoint(job: TrainJob, source: Path) -> None:
         copy_function=_link,
         ignore=shutil.ignore_patterns("state.json", "checksums.json", "referenced_by"),
     )
-    write_state(partial, replace(state, windows=_windows(job, state)))
+    supervised = None if state.supervised is None else _in_full(job, state.supervised)
+    write_state(
+        partial, replace(state, windows=_in_full(job, state.windows), supervised=supervised)
+    )
     partial.rename(job.checkpoints_dir / source.name)
     shutil.rmtree(partial.parent, ignore_errors=True)
 
 
-def _windows(job: TrainJob, state: CheckpointState) -> tuple[tuple[int, ...], ...]:
-    """Return the windows read [stage][source], with zeros for what the trunk does not have.
+def _in_full(job: TrainJob, counts: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+    """Return counts [stage][source] of the trunk with zeros for what the trunk does not have.
 
     The sources of a schedule are ordered by their first appearance, so the trunk's come first.
     """
     stages, sources = len(job.schedule.stages), len(job.schedule.sources)
-    rows = [(*row, *(0,) * (sources - len(row))) for row in state.windows]
+    rows = [(*row, *(0,) * (sources - len(row))) for row in counts]
     return (*rows, *((0,) * sources,) * (stages - len(rows)))
 
 

@@ -116,7 +116,7 @@ def find_trunks(
         groups.append(
             TrunkGroup(
                 steps=steps,
-                tokens=float(steps * first.run.training.tokens_per_step),
+                tokens=float(steps * first.run.build_schedule().tokens_per_step),
                 share=steps / max(arm.total_steps for arm in members),
                 keys=frozenset(arm.key for arm in members),
             )
@@ -153,7 +153,9 @@ def _arm(
     from ablations.precision import with_precision
 
     run = with_precision(load(plain, dirs))
-    if run.method.of_rows or run.warm_start.checkpoint is not None:
+    started = run.warm_start.checkpoint is not None
+    # A run on rows begins from a model: one of pictures shares its first steps, the others are short.
+    if (run.method.of_rows or started) and run.method.kind != "vlm":
         return None
     schedule = run.build_schedule()
     rate = run.build_learning_rate(schedule)
@@ -179,7 +181,8 @@ def _signature(arm: Arm, step: int) -> str:
     schedule = run.build_schedule()
     prefix = first_steps(schedule, step)
     training, execution = dump(run.training), dump(run.execution)
-    steps = run.training.checkpoint_steps(arm.total_steps)
+    in_samples = run.method.of_rows
+    steps = run.training.checkpoint_steps(arm.total_steps, in_samples=in_samples)
     del training["checkpoints"], execution["trunk_tokens"], execution["stop_tokens"]
     full = run.schedule.full_tokens
     content = {
@@ -191,6 +194,7 @@ def _signature(arm: Arm, step: int) -> str:
         "stages": [[stage.steps, list(stage.mixture.items())] for stage in prefix.stages],
         "warmup": run.build_learning_rate(schedule).warmup_steps,
         "checkpoints": [one for one in steps if one < step],
+        **({"method": dump(run.method), "start": run.warm_start.checkpoint} if in_samples else {}),
         "full": None if full is None else [full, schedule.total_tokens],
     }
     return json.dumps(content, default=str)
