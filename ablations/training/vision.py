@@ -163,7 +163,7 @@ class VisionSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class VisionLoad:
-    """What a vision part adds to a training's memory."""
+    """Vision part of a training with the pictures of a row, as its memory depends on them."""
 
     vision: VisionSpec
     text_width: int
