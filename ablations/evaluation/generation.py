@@ -125,7 +125,7 @@ def _greedy(
     for count in range(1, max(limits) + 1):
         positions = (mask.cumsum(-1) - 1).clamp_(min=0)[:, -tokens.shape[1] :]
         out = network.model(
-            input_ids=tokens,
+            **network.inputs(tokens),
             attention_mask=mask,
             position_ids=positions,
             past_key_values=cache,

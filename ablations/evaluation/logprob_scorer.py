@@ -55,11 +55,15 @@ class CausalLM:
         self.packs = type(model).__name__ in _PACKABLE
         self.device = next(model.parameters()).device
 
+    def inputs(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Return tokens (rows, columns) as arguments of the network."""
+        return {"input_ids": tokens}
+
     @torch.inference_mode()
     def read_prefix(self, tokens: Tensor) -> Cache:
         """Return the keys and values of tokens (1-D) that rows of later batches begin with."""
         cache = DynamicCache(config=self.model.config)
-        self.model.model(input_ids=tokens[None], past_key_values=cache, use_cache=True)
+        self.model.model(**self.inputs(tokens[None]), past_key_values=cache, use_cache=True)
         return read_only(cache)
 
     def body(
@@ -74,10 +78,10 @@ class CausalLM:
         With a ``prefix``, the mask's columns are those of the prefix, then those of the tokens.
         """
         if not self.packs:
-            logits: Tensor = self.model(input_ids=tokens, use_cache=False).logits
+            logits: Tensor = self.model(**self.inputs(tokens), use_cache=False).logits
             return logits
         out = self.model.model(
-            input_ids=tokens,
+            **self.inputs(tokens),
             position_ids=positions,
             attention_mask=mask,
             past_key_values=prefix,

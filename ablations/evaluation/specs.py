@@ -9,6 +9,7 @@
     │                               rolling    every token of a text
     │                               preference a chosen and a rejected answer, against a reference model
     │                               instructions greedy text, checked for what its prompt asks
+    │                               picture    an answer about a picture, with and without it
     └── score: ScoreRule            weighted mean of metrics, each rescaled by chance if set
 
 A prompt is a template over the fields of an item (``docs/evaluation.md``)::
@@ -30,7 +31,9 @@ __all__ = [
     "HELDOUT_PREFIX",
     "HIGHER_IS_BETTER",
     "METRICS",
+    "PICTURE_GAINS",
     "PROMPT_FIELDS",
+    "WITHOUT_CHANCE",
     "Direction",
     "EvaluationSpec",
     "Form",
@@ -41,7 +44,9 @@ __all__ = [
     "TaskSpec",
 ]
 
-Form = Literal["cloze", "letters", "generative", "code", "rolling", "preference", "instructions"]
+Form = Literal[
+    "cloze", "letters", "generative", "code", "rolling", "preference", "instructions", "picture"
+]
 Match = Literal["text", "number", "latex"]
 Direction = Literal["maximize", "minimize"]
 
@@ -56,6 +61,7 @@ METRICS: Mapping[Form, tuple[str, ...]] = {
         *("prompt_level_strict_acc", "inst_level_strict_acc"),
         *("prompt_level_loose_acc", "inst_level_loose_acc"),
     ),
+    "picture": ("gain", "bpb", "bpb_without", "shuffled_gain", "exact_match"),
 }
 """Form → metrics that it can be scored by."""
 
@@ -69,7 +75,18 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
     "reward_acc": True,
     "dpo_loss": False,
     **dict.fromkeys(METRICS["instructions"], True),
+    "gain": True,
+    "bpb_without": False,
+    "shuffled_gain": True,
 }
+
+WITHOUT_CHANCE = frozenset(
+    ("bpb", "margin", "dpo_loss", "gain", "bpb_without", "shuffled_gain")
+)
+"""Metrics that no guess is a level of; a score cannot be rescaled by one."""
+
+PICTURE_GAINS = ("gain", "shuffled_gain")
+"""Metrics that show whether a picture is used: without both, no difference of a picture task is judged."""
 
 HELDOUT_PREFIX = "heldout_"
 """Prefix of the tasks of held-out documents, ``heldout_<source>``."""
@@ -78,6 +95,7 @@ _HELDOUT_FORMS: Mapping[RowKind | None, tuple[Form, tuple[str, ...]]] = {
     None: ("rolling", ("bpb",)),
     "conversations": ("generative", ("bpb",)),
     "preferences": ("preference", ("margin", "reward_acc", "dpo_loss", "bpb")),
+    "pictures": ("picture", METRICS["picture"]),
 }
 """Kind of a source's rows → form and metrics of its held-out task."""
 
@@ -123,7 +141,7 @@ class TaskSpec:
     """Item file of the few-shot examples; null = examples are set aside from ``items``."""
     source: str | None = None
     """Source whose held-out documents are the items: ``rolling`` of text, ``generative`` of conversations,
-    ``preference`` of pairs."""
+    ``preference`` of pairs, ``picture`` of conversations about pictures."""
     prompt: str = "{query}"
     """Template of the prompt over the fields of an item."""
     metrics: tuple[str, ...]
@@ -133,14 +151,16 @@ class TaskSpec:
     shots: int = 0
     """Few-shot examples before the item, of its own subject if it has one."""
     max_new_tokens: int | None = None
-    """Most tokens to generate; required by the metrics of generated text."""
+    """Most tokens to generate; required by the metrics of generated text. picture: null = the tokens of the
+    longest reference and 4 more."""
     stop: tuple[str, ...] = ()
     """Texts that end a generation and are not part of it."""
     chat: bool = False
     """Put the prompt to the model as a message of the user, in its tokenizer's chat template: for models that
     were fine-tuned on conversations."""
     chance: float | None = None
-    """Score of guessing; by default one over the number of choices, and 0 for generated text."""
+    """Score of guessing; by default one over the number of choices, 0 for generated text, and the share of the
+    most frequent answer for one about a picture."""
     max_items: int | None = None
     """Most items to score, instead of the suite's limit."""
 
@@ -153,12 +173,19 @@ class TaskSpec:
         if self.form == "rolling":
             if not (self.source or self.items or self.hub):
                 yield Problem("source", "a rolling task needs a source or an item file")
+        elif self.form == "picture":
+            if self.source is None or self.hub or self.items:
+                yield Problem(
+                    "source",
+                    "a picture task reads the held-out rows of a source",
+                    do="name a source with pictures, and neither items nor hub",
+                )
         elif self.source is not None and self.form not in ("generative", "preference"):
             yield Problem(
                 "source",
                 "this form does not read held-out documents",
                 found=self.form,
-                allowed="rolling, generative, preference",
+                allowed="rolling, generative, preference, picture",
             )
         elif not (self.hub or self.items or self.source):
             yield Problem("items", "a task needs items", do="name an item file or hub data")
@@ -185,7 +212,8 @@ class TaskSpec:
                     do=do,
                 )
         generated = {"exact_match", "pass_at_1", *METRICS["instructions"]}
-        if generated & set(self.metrics) and self.max_new_tokens is None:
+        limited = self.max_new_tokens is not None or self.form == "picture"
+        if generated & set(self.metrics) and not limited:
             yield Problem("max_new_tokens", "generated text needs a limit", allowed=">= 1")
         if self.chance is not None and not 0.0 <= self.chance < 1.0:
             yield Problem("chance", "not a chance level", found=self.chance, allowed="0 <= … < 1")
@@ -323,8 +351,8 @@ class EvaluationSpec:
         """Return the suite and, if ``heldout`` is set, the held-out task of each of ``sources``.
 
         Args:
-            sources: Names, or names with the kind of their rows: answers of conversations and pairs of
-                preferences are scored, of text every token.
+            sources: Names, or names with the kind of their rows: answers of conversations, with and without
+                their pictures, and pairs of preferences are scored, of text every token.
         """
         tasks = dict(self.tasks)
         kinds = sources if isinstance(sources, Mapping) else dict.fromkeys(sources)

@@ -85,7 +85,7 @@ def test_a_generation_ends_with_the_turn_or_the_document(models: dict[str, Path]
     tokenizer = AutoTokenizer.from_pretrained(models["policy"])
     separator = training_separator(models["policy"])
     model = MemoryModel(tokenizer, window=64, batch_tokens=512, separator=separator)
-    assert tokenizer.convert_ids_to_tokens(sorted(model._ends)) == ["<|endoftext|>", "<|im_end|>"]
+    assert tokenizer.convert_ids_to_tokens(sorted(model.encoder.ends)) == ["<|endoftext|>", "<|im_end|>"]
 
 
 def test_pairs_are_scored_by_their_margin_against_the_reference(

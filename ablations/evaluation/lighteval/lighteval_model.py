@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ablations.errors import EvaluationError
+from ablations.evaluation.encoding import Encoder
 from ablations.evaluation.generation import Generated, generate
 from ablations.evaluation.lighteval import clean_import
 from ablations.evaluation.lighteval.item_metrics import prompt_of
@@ -37,8 +38,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
     def __init__(
         self, tokenizer: Any, *, window: int, batch_tokens: int, separator: int | None = None
     ) -> None:
-        self._tokenizer = tokenizer
-        self._separator = separator
+        self.encoder = Encoder(tokenizer, separator)
         self._window = window
         self._batch_tokens = batch_tokens
         self._network: CausalLM | None = None
@@ -60,12 +60,12 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
     @property
     def tokenizer(self) -> Any:
         """Return the tokenizer, which all checkpoints share."""
-        return self._tokenizer
+        return self.encoder.tokenizer
 
     @property
     def add_special_tokens(self) -> bool:
         """Return True if training began a text with the tokenizer's own special tokens."""
-        return self._separator is None
+        return self.encoder.separator is None
 
     @property
     def max_length(self) -> int:
@@ -105,13 +105,13 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
         first = docs[0]
         texts: list[Generated] = generate(
             self.network,
-            self._tokenizer,
+            self.encoder.tokenizer,
             contexts,
             max_new_tokens=first.generation_size,
             stop=tuple(first.stop_sequences or ()),
             window=self._window,
             batch_tokens=self._batch_tokens,
-            ends=self._ends,
+            ends=self.encoder.ends,
         )
         return [
             ModelResponse(
@@ -138,7 +138,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
             pairs += self._pairs(doc)
             groups.append(list(range(first, len(pairs))))
         contexts = self._encode_prompts([context for context, _ in pairs], docs)
-        branches = iter(self._encode([text for _, texts in pairs for text in texts]))
+        branches = iter(self.encoder.encode([text for _, texts in pairs for text in texts]))
         requests = [
             Request(context, [next(branches) for _ in texts])
             for context, (_, texts) in zip(contexts, pairs, strict=True)
@@ -168,8 +168,8 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
         """Cut texts into windows that overlap by one token, which predicts the next one's first."""
         requests: list[Request] = []
         groups: list[list[int]] = []
-        for ids in self._encode([doc.query for doc in docs]):
-            text, first = [self._prefix, *ids], len(requests)
+        for ids in self.encoder.encode([doc.query for doc in docs]):
+            text, first = [self.encoder.prefix, *ids], len(requests)
             for start in range(0, len(ids), self._window):
                 window = text[start : start + self._window + 1]
                 requests.append(Request(window[:1], [window[1:]]))
@@ -185,7 +185,7 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
         if not prompt_of(doc).chat:
             plain: str = self._plain.prepare_prompt(doc)
             return plain
-        if not self._tokenizer.chat_template:
+        if not self.encoder.tokenizer.chat_template:
             raise EvaluationError(
                 "the model's tokenizer has no chat template, and the task is a chat"
             )
@@ -195,43 +195,11 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
     def _encode_prompts(self, texts: list[str], docs: list[Doc]) -> list[list[int]]:
         """Return token ids of prompts; a chat template has written its own special tokens already."""
         chat = bool(docs) and prompt_of(docs[0]).chat  # the documents of a task are of one kind
-        return self._encode(texts, special=not chat)
+        return self.encoder.encode(texts, special=not chat)
 
     def _prepare(self, requests: list[Request], window: int) -> Prepared:
         pack = self.network.packs
         return prepare(requests, window=window, batch_tokens=self._batch_tokens, pack=pack)
-
-    @property
-    def _ends(self) -> tuple[int, ...]:
-        """Return the ids that end a generation: after a document, and after a turn of a chat model."""
-        return tuple({one for one in (self._end, self._tokenizer.eos_token_id) if one is not None})
-
-    @property
-    def _end(self) -> int | None:
-        """Return the id of the token after a document."""
-        eos: int | None = self._tokenizer.eos_token_id
-        return eos if self._separator is None else self._separator
-
-    @property
-    def _prefix(self) -> int:
-        """Return the id of the token before a document: in training, the end of the previous one."""
-        if self._separator is not None:
-            return self._separator
-        bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
-        prefix: int = bos if bos is not None else eos if eos is not None else 0
-        return prefix
-
-    def _encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
-        """Return token ids; contexts (``special``) begin as in training and have no end token."""
-        if not texts:
-            return []
-        added = special and self.add_special_tokens
-        encoded = self._tokenizer(texts, add_special_tokens=added, return_attention_mask=False)
-        rows: list[list[int]] = encoded["input_ids"]
-        if not special:
-            return rows
-        rows = [row[:-1] if row and row[-1] == self._end else row for row in rows]
-        return [row or [self._prefix] for row in rows]
 
 
 def _move_space(context: str, choices: list[str]) -> tuple[str, list[str]]:
