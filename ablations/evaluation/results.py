@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import DamagedError, Problem
-from ablations.evaluation.specs import HIGHER_IS_BETTER, Direction, TaskSpec
+from ablations.evaluation.specs import HIGHER_IS_BETTER, WITHOUT_CHANCE, Direction, TaskSpec
 from ablations.files import replacing
 from ablations.record.checksums import CHECKSUMS, listed, write_checksums
 
@@ -60,6 +61,8 @@ class ItemScore:
     """Passage, subject or document that it shares with other items; None if it has none."""
     parts: int = 1
     """Instructions of its prompt, of which ``inst_level_*`` is the share that is followed."""
+    answer: str | None = None
+    """Reference answer about a picture, from which chance is counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +80,16 @@ class MetricScore:
     """Score of guessing; None if the metric has no chance level."""
     length_baseline: float | None = None
     """Score of choosing the longest answer; None if there are no choices."""
+    groups: int | None = None
+    """Groups of items, such as the questions of a picture, that the standard error counts as one draw each;
+    None if each item is a draw of its own."""
 
     def row(self) -> dict[str, Any]:
         """Return the entry of ``scores.jsonl``."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        entry = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        if self.groups is None:  # as before there were pictures
+            del entry["groups"]
+        return entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +154,9 @@ class CheckpointScores:
 def summarise(spec: TaskSpec, items: Sequence[ItemScore]) -> TaskScores:
     """Return the scores of a task from those of its items."""
     metrics = {name: _summary(name, spec, items) for name in spec.metrics}
-    # Margins are missing without a reference model; the other metrics of a pair are not.
-    lost = all if spec.form == "preference" else any
+    # Margins are missing without a reference model, and a shuffled picture without another one; the other
+    # metrics of these items are not.
+    lost = all if spec.form in ("preference", "picture") else any
     unscored = sum(lost(math.isnan(v) for v in item.metrics.values()) for item in items)
     reason = None
     if items and unscored == len(items):
@@ -173,10 +183,13 @@ def _summary(name: str, spec: TaskSpec, items: Sequence[ItemScore]) -> MetricSco
         return MetricScore(value=None, higher_is_better=higher)
     values = [item.metrics[name] for item in scored]
     # Bits per byte of held-out text are counted over all bytes: a long document or answer weighs more.
-    by_bytes = spec.form == "rolling" or (name == "bpb" and spec.source is not None)
+    # The gain of a picture is the difference of two of them.
+    in_bits = name == "bpb" or (spec.form == "picture" and name != "exact_match")
+    by_bytes = spec.form == "rolling" or (in_bits and spec.source is not None)
     by_parts = name.startswith("inst_level")
     weights = [item.num_bytes if by_bytes else item.parts if by_parts else 1 for item in scored]
-    value, stderr = _weighted_mean(values, weights)
+    groups = _groups(scored) if spec.form == "picture" else None
+    value, stderr = _weighted_mean(values, weights, groups)
     choice = name in ("acc", "acc_char")
     baselines = [one.length_baseline for one in scored if not math.isnan(one.length_baseline)]
     return MetricScore(
@@ -186,25 +199,49 @@ def _summary(name: str, spec: TaskSpec, items: Sequence[ItemScore]) -> MetricSco
         higher_is_better=higher,
         chance=_chance(name, spec, scored),
         length_baseline=math.fsum(baselines) / len(baselines) if choice and baselines else None,
+        groups=None if groups is None else len(set(groups)),
     )
 
 
-def _weighted_mean(values: Sequence[float], weights: Sequence[float]) -> tuple[float, float | None]:
-    """Return a weighted mean and its standard error (ratio estimator; s / sqrt(n) for equal weights)."""
+def _groups(items: Sequence[ItemScore]) -> list[tuple[str, str]]:
+    """Return the group of each item: questions of one picture are right or wrong together."""
+    return [
+        ("item", item.item_id) if item.group is None else ("group", item.group) for item in items
+    ]
+
+
+def _weighted_mean(
+    values: Sequence[float], weights: Sequence[float], groups: Sequence[Any] | None = None
+) -> tuple[float, float | None]:
+    """Return a weighted mean and its standard error (ratio estimator; s / sqrt(n) for equal weights).
+
+    Items of one group count as one draw, with the sum of their deviations; without groups each is one.
+    """
     total = math.fsum(weights)
     mean = math.fsum(w * v for w, v in zip(weights, values, strict=True)) / total
-    n = len(values)
+    deviations = [w * (v - mean) for w, v in zip(weights, values, strict=True)]
+    if groups is not None:
+        sums: dict[Any, float] = {}
+        for group, deviation in zip(groups, deviations, strict=True):
+            sums[group] = sums.get(group, 0.0) + deviation
+        deviations = list(sums.values())
+    n = len(deviations)
     if n < 2:
         return mean, None
-    spread = math.fsum((w * (v - mean)) ** 2 for w, v in zip(weights, values, strict=True))
+    spread = math.fsum(deviation**2 for deviation in deviations)
     return mean, math.sqrt(spread * n / (n - 1)) / total
 
 
 def _chance(name: str, spec: TaskSpec, items: Sequence[ItemScore]) -> float | None:
-    if name in ("bpb", "margin", "dpo_loss"):
+    if name in WITHOUT_CHANCE:
         return None
     if spec.chance is not None:
         return spec.chance
+    if spec.form == "picture":
+        # Always the most frequent answer, capitals and outer white space aside: the best guess that sees
+        # neither picture nor question.
+        answers = Counter(str(item.answer).strip().casefold() for item in items)
+        return answers.most_common(1)[0][1] / len(items)
     if name in ("acc", "acc_char"):
         return math.fsum(1.0 / item.num_choices for item in items) / len(items)
     return 0.5 if name == "reward_acc" else 0.0

@@ -10,20 +10,26 @@ call, or ahead of it by ``ablations.preload``.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ablations.data.manifest import StoreManifest
 from ablations.data.rows.row_specs import RowKind
-from ablations.errors import CheckpointError, EvaluationError, Problem, UserError
+from ablations.errors import EvaluationError, UserError
 from ablations.evaluation.items import ItemSources, Pool, load_items, rank
+from ablations.evaluation.model_folder import (
+    load_model,
+    load_tokenizer,
+    one_line,
+    prompt_parts,
+    training_separator,
+)
 from ablations.evaluation.results import (
     CheckpointScores,
+    ItemScore,
     TaskScores,
     missing,
     seal_details,
@@ -32,22 +38,18 @@ from ablations.evaluation.results import (
 )
 from ablations.evaluation.score_rule import Score, apply_rule
 from ablations.evaluation.specs import EvaluationSpec, TaskSpec
-from ablations.record.checksums import damage
 
 if TYPE_CHECKING:
     from ablations.evaluation.lighteval import MemoryModel, SuiteTask
     from ablations.evaluation.logprob_scorer import CausalLM
+    from ablations.evaluation.picture_scorer import PictureTask
 
 __all__ = [
     "ScoringPlace",
     "score_checkpoints",
     "score_folder",
-    "training_separator",
     "without_scores",
 ]
-
-TOKENIZER_SPEC = "spec.json"
-"""Settings file in a tokenizer's folder and in every export; see ``ablations.data.tokenizer``."""
 
 Watch = Callable[[int, str, int, int], None]
 """Callback before each task with (step, task, its number from 0, number of tasks)."""
@@ -98,7 +100,7 @@ def score_checkpoints(
     for step in sorted(exports):
         began = time.process_time()
         folder = Path(exports[step])
-        network = _load(folder, place)
+        network = load_model(folder, place.device, place.dtype)
         if suite is None or not suite.serves(folder):
             suite = _Suite(folder, network, spec, place)
             suite.refer(place)
@@ -144,26 +146,20 @@ class _Suite:
     def __init__(
         self, folder: Path, network: CausalLM, spec: EvaluationSpec, place: ScoringPlace
     ) -> None:
-        from transformers import AutoTokenizer
-
         from ablations.evaluation.lighteval import MemoryModel
 
         self.spec = spec
         self.specs = spec.all_tasks({name: _row_kind(path) for name, path in place.stores.items()})
         self.failed: dict[str, str] = {}
         self.tasks: dict[str, SuiteTask] = {}
-        self._made_for = _tokenizer_and_window(folder)
+        self.shown: dict[str, PictureTask] = {}
+        self._folder = folder
+        self._made_for = prompt_parts(folder)
         positions = int(getattr(network.model.config, "max_position_embeddings", 2048))
-        window = min(positions, spec.window_tokens or positions)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False
-            )
-        except (OSError, ValueError) as error:
-            raise _unloadable(folder, "no tokenizer that transformers can load", error) from error
+        self._window = min(positions, spec.window_tokens or positions)
         self.model: MemoryModel = MemoryModel(
-            tokenizer,
-            window=window,
+            load_tokenizer(folder),
+            window=self._window,
             batch_tokens=spec.batch_tokens,
             separator=training_separator(folder),
         )
@@ -176,7 +172,7 @@ class _Suite:
             expected=place.items,
         )
         for name, task in self.specs.items():
-            self._build(name, task, sources)
+            self._build(name, task, sources, network)
 
     def refer(self, place: ScoringPlace) -> None:
         """Score the pairs of preference tasks with the reference model, if there is one."""
@@ -185,23 +181,60 @@ class _Suite:
         tasks = [task for task in self.tasks.values() if task.spec.form == "preference"]
         if place.reference is None or not tasks:
             return
-        self.model.use(_load(Path(place.reference), place))
+        self.model.use(load_model(Path(place.reference), place.device, place.dtype))
         for task in tasks:
             refer_to(task, self.model)
 
     def serves(self, folder: Path) -> bool:
         """Check that ``folder`` has the tokenizer and the window that this suite was made for."""
-        return _tokenizer_and_window(folder) == self._made_for
+        return prompt_parts(folder) == self._made_for
 
-    def _build(self, name: str, task: TaskSpec, sources: ItemSources) -> None:
+    def _build(self, name: str, task: TaskSpec, sources: ItemSources, network: CausalLM) -> None:
         from ablations.evaluation.lighteval import build_task
 
         try:
             limit = self.spec.limit(task)
             pools = _limited(load_items(task, sources, limit), limit)
-            self.tasks[name] = build_task(name, task, pools)
+            if task.form == "picture":
+                self.shown[name] = self._about_pictures(task, pools, sources, network)
+            else:
+                self.tasks[name] = build_task(name, task, pools)
         except Exception as error:  # one broken task must not stop the others
-            self.failed[name] = _one_line(error)
+            self.failed[name] = one_line(error)
+
+    def _about_pictures(
+        self, task: TaskSpec, pools: Sequence[Pool], sources: ItemSources, network: CausalLM
+    ) -> PictureTask:
+        from ablations.evaluation.picture_model import PictureLM
+        from ablations.evaluation.picture_prompts import tokens_of_model
+        from ablations.evaluation.picture_scorer import build_picture_task
+
+        if not isinstance(network, PictureLM):
+            raise EvaluationError("the model has no vision part: it is a language model alone")
+        encoder = self.model.encoder
+        tokens = tokens_of_model(self._folder, encoder.tokenizer, network.picture_id)
+        return build_picture_task(
+            task,
+            pools,
+            sources.stores[str(task.source)],
+            network,
+            encoder,
+            tokens=tokens,
+            window=self._window,
+            batch_tokens=self.spec.batch_tokens,
+        )
+
+    def score(self, name: str, network: CausalLM) -> list[ItemScore]:
+        """Score the items of one task with the weights of ``network``."""
+        from ablations.evaluation.lighteval import sample_metrics
+        from ablations.evaluation.picture_model import PictureLM
+        from ablations.evaluation.picture_scorer import score_pictures
+
+        if name in self.shown:
+            assert isinstance(network, PictureLM)  # the suite serves models of one architecture
+            return score_pictures(self.shown[name], network)
+        self.model.use(network.text if isinstance(network, PictureLM) else network)
+        return sample_metrics(self.tasks[name], self.model)
 
 
 def _row_kind(store: Path) -> RowKind | None:
@@ -211,39 +244,6 @@ def _row_kind(store: Path) -> RowKind | None:
     except UserError:
         return None  # its task says so
     return rows.kind if rows else None
-
-
-def training_separator(folder: Path) -> int | None:
-    """Return the id of the token that this platform's training put after each document.
-
-    Stores contain text and that token, whatever the tokenizer's post-processor adds (such as a BOS),
-    because datatrove's writer replaces the post-processor. An export of this platform has the settings of
-    the tokenizer that the stores were made with, so the folder itself shows how it was trained.
-
-    Returns:
-        None for a folder that was not trained here; the tokenizer's own rule applies to it.
-
-    Raises:
-        CheckpointError: the settings cannot be read.
-    """
-    path = folder / TOKENIZER_SPEC
-    if not path.is_file():
-        return None
-    try:
-        made = json.loads(path.read_bytes())
-        return int(made["eos_id"]) if "hash" in made else None
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            Problem(str(path), "not the settings of a tokenizer", found=error, do="export again")
-        ) from error
-
-
-def _tokenizer_and_window(folder: Path) -> tuple[Any, ...]:
-    """Return the parts of a model that a suite depends on; the weights are not among them."""
-    config = json.loads((folder / "config.json").read_text())
-    names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", TOKENIZER_SPEC)
-    files = tuple((folder / n).read_bytes() for n in names if (folder / n).exists())
-    return (config.get("max_position_embeddings"), config.get("architectures"), files)
 
 
 def _limited(pools: list[Pool], limit: int | None) -> list[Pool]:
@@ -257,62 +257,6 @@ def _limited(pools: list[Pool], limit: int | None) -> list[Pool]:
     ]
 
 
-# ------------------------------------------------------------------------------------------ model
-
-
-def _load(folder: Path, place: ScoringPlace) -> CausalLM:
-    """Load the model of a transformers folder onto its device."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from ablations.evaluation.logprob_scorer import CausalLM
-
-    if not (folder / "config.json").exists():
-        raise CheckpointError(
-            Problem(
-                str(folder),
-                "not a transformers folder",
-                found="no config.json",
-                do="export the checkpoint first, or give a folder that contains config.json",
-            )
-        )
-    if wrong := damage(folder):
-        raise CheckpointError(
-            Problem(str(folder), "damaged", found="; ".join(wrong[:3]), do="export it again")
-        )
-    cuda = place.device.startswith("cuda")
-    try:
-        with _no_progress_bar():
-            model = AutoModelForCausalLM.from_pretrained(
-                str(folder),
-                dtype=getattr(torch, place.dtype or ("bfloat16" if cuda else "float32")),
-                attn_implementation="sdpa",
-                local_files_only=True,
-                trust_remote_code=False,  # unset, transformers asks, and may run code of the folder
-            )
-    except Exception as error:  # transformers raises errors of many types for a broken folder
-        raise _unloadable(folder, "not a model that transformers can load", error) from error
-    return CausalLM(model.to(place.device))
-
-
-@contextlib.contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Disable the bar of transformers, which would break ours."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _unloadable(folder: Path, what: str, error: Exception) -> CheckpointError:
-    return CheckpointError(Problem(str(folder), what, found=_one_line(error)))
-
-
 # ---------------------------------------------------------------------------------------- scoring
 
 
@@ -324,14 +268,13 @@ def _score_one(
     began: float,
     watch: Watch | None,
 ) -> CheckpointScores:
-    suite.model.use(network)
     tasks: dict[str, TaskScores] = {}
     files: dict[str, Path] = {}
     for number, (name, spec) in enumerate(suite.specs.items()):
         if watch is not None:
             watch(step, name, number, len(suite.specs))
         path = Path(details) / str(step) / f"{name}.parquet"
-        tasks[name] = _score_task(suite, name, spec, path)
+        tasks[name] = _score_task(suite, name, spec, network, path)
         if tasks[name].reason is None:
             files[name] = path
     seal_details(Path(details) / str(step))
@@ -351,22 +294,14 @@ def _score_one(
     )
 
 
-def _score_task(suite: _Suite, name: str, spec: TaskSpec, path: Path) -> TaskScores:
-    from ablations.evaluation.lighteval import sample_metrics
-
+def _score_task(
+    suite: _Suite, name: str, spec: TaskSpec, network: CausalLM, path: Path
+) -> TaskScores:
     if name in suite.failed:
         return missing(spec, suite.failed[name])
     try:
-        items = sample_metrics(suite.tasks[name], suite.model)
+        items = suite.score(name, network)
     except Exception as error:  # one broken task must not stop the others
-        return missing(spec, _one_line(error))
+        return missing(spec, one_line(error))
     write_details(path, items, spec.metrics)
     return summarise(spec, items)
-
-
-def _one_line(error: Exception) -> str:
-    """Return an error as a reason on one line, with its type unless the error is one of ours."""
-    text = " ".join(str(error).split())
-    if isinstance(error, (UserError, EvaluationError)):
-        return text
-    return f"{type(error).__name__}: {text}"[:300]

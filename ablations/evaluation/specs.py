@@ -80,9 +80,7 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
     "shuffled_gain": True,
 }
 
-WITHOUT_CHANCE = frozenset(
-    ("bpb", "margin", "dpo_loss", "gain", "bpb_without", "shuffled_gain")
-)
+WITHOUT_CHANCE = frozenset(("bpb", "margin", "dpo_loss", "gain", "bpb_without", "shuffled_gain"))
 """Metrics that no guess is a level of; a score cannot be rescaled by one."""
 
 PICTURE_GAINS = ("gain", "shuffled_gain")
@@ -159,8 +157,8 @@ class TaskSpec:
     """Put the prompt to the model as a message of the user, in its tokenizer's chat template: for models that
     were fine-tuned on conversations."""
     chance: float | None = None
-    """Score of guessing; by default one over the number of choices, 0 for generated text, and the share of the
-    most frequent answer for one about a picture."""
+    """Score of guessing; by default one over the number of choices, 0 for generated text, and for answers
+    about pictures the share of the most frequent one."""
     max_items: int | None = None
     """Most items to score, instead of the suite's limit."""
 
@@ -180,6 +178,8 @@ class TaskSpec:
                     "a picture task reads the held-out rows of a source",
                     do="name a source with pictures, and neither items nor hub",
                 )
+            if self.shots:
+                yield Problem("shots", "a picture task has no examples", found=self.shots)
         elif self.source is not None and self.form not in ("generative", "preference"):
             yield Problem(
                 "source",

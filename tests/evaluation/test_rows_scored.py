@@ -80,12 +80,15 @@ def test_a_generation_ends_with_the_turn_or_the_document(models: dict[str, Path]
     from transformers import AutoTokenizer
 
     from ablations.evaluation.lighteval import MemoryModel
-    from ablations.evaluation.scoring import training_separator
+    from ablations.evaluation.model_folder import training_separator
 
     tokenizer = AutoTokenizer.from_pretrained(models["policy"])
     separator = training_separator(models["policy"])
     model = MemoryModel(tokenizer, window=64, batch_tokens=512, separator=separator)
-    assert tokenizer.convert_ids_to_tokens(sorted(model.encoder.ends)) == ["<|endoftext|>", "<|im_end|>"]
+    assert tokenizer.convert_ids_to_tokens(sorted(model.encoder.ends)) == [
+        "<|endoftext|>",
+        "<|im_end|>",
+    ]
 
 
 def test_pairs_are_scored_by_their_margin_against_the_reference(

@@ -13,8 +13,9 @@ import torch
 
 from ablations.data.tokenizer import Tokenizer, TokenizerSpec, make_tokenizer
 from ablations.errors import CheckpointError
+from ablations.evaluation.model_folder import training_separator
 from ablations.evaluation.results import CheckpointScores
-from ablations.evaluation.scoring import ScoringPlace, score_folder, training_separator
+from ablations.evaluation.scoring import ScoringPlace, score_folder
 from ablations.evaluation.specs import EvaluationSpec, TaskSpec
 from tests.evaluation.conftest import tiny_model, write_rows
 

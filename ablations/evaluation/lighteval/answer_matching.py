@@ -6,9 +6,10 @@ generated answers imports this module. Its warm server does so ahead of its runs
 
 from __future__ import annotations
 
+import functools
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ablations.evaluation.lighteval import clean_import
 from ablations.evaluation.specs import Match
@@ -24,7 +25,7 @@ with clean_import.undisturbed():
     from lighteval.tasks.requests import Doc
     from lighteval.utils.language import Language
 
-__all__ = ["answer_match"]
+__all__ = ["answer_match", "text_match"]
 
 
 def answer_match(match: Match) -> Callable[[Doc, ModelResponse], float]:
@@ -33,6 +34,19 @@ def answer_match(match: Match) -> Callable[[Doc, ModelResponse], float]:
 
     def compute(doc: Doc, response: ModelResponse) -> float:
         return float(metric.compute(doc=doc, model_response=response))
+
+    return compute
+
+
+@functools.cache
+def text_match(match: Match) -> Callable[[str, Sequence[str]], float]:
+    """Return the function of a text and its references that is 1 if it matches one of them, else 0."""
+    matches = answer_match(match)
+
+    def compute(text: str, references: Sequence[str]) -> float:
+        gold = list(range(len(references)))
+        doc = Doc(query="", choices=list(references), gold_index=gold)
+        return matches(doc, ModelResponse(text=[text]))
 
     return compute
 
