@@ -1,4 +1,4 @@
-"""Check that every pattern of metrics matches a metric of the suite.
+"""Check that every pattern of metrics matches a metric of the suite, and can be judged.
 
 A score that names no metric of the suite is missing at every checkpoint. That is known before
 training, so it is refused then.
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ablations.data.rows.row_specs import RowKind
 from ablations.errors import Problem, nearest
-from ablations.evaluation.specs import EvaluationSpec, ScoreTerm
+from ablations.evaluation.specs import PICTURE_GAINS, WITHOUT_CHANCE, EvaluationSpec, ScoreTerm
 
-__all__ = ["metric_names", "score_problems", "unmatched"]
+__all__ = ["metric_names", "score_problems", "unmatched", "unseen"]
 
 Sources = Iterable[str] | Mapping[str, RowKind | None]
 """Sources whose held-out part is scored; with the kinds of their rows where they have any."""
@@ -35,7 +35,10 @@ def score_problems(evaluation: EvaluationSpec, sources: Sources) -> list[Problem
     return [
         problem
         for name, term in terms.items()
-        for problem in _term_problems(f"evaluation.score.terms.{name}", term, names, evaluation)
+        for problem in (
+            *_term_problems(f"evaluation.score.terms.{name}", term, names, evaluation),
+            *unseen(f"evaluation.score.terms.{name}.metrics", term.metrics, evaluation, sources),
+        )
     ]
 
 
@@ -47,12 +50,54 @@ def _term_problems(
         yield problem
     matched = fnmatch.filter(names, term.metrics)
     # Bits per byte has no chance level, so the score would be missing (evaluation/score_rule.py).
-    if term.rescale and (bits := [name for name in matched if name.endswith("/bpb")]):
+    bits = [name for name in matched if name.rpartition("/")[2] in WITHOUT_CHANCE]
+    if term.rescale and bits:
         yield Problem(
             f"{where}.rescale",
             "has no chance level to rescale by",
             found=", ".join(bits[:_SHOWN]),
             do="leave rescale out, or name accuracies alone",
+        )
+
+
+def unseen(
+    where: str, pattern: str, evaluation: EvaluationSpec, sources: Sources
+) -> Iterator[Problem]:
+    """Yield the problems of a pattern that judges pictures without showing that they are used.
+
+    Bits per byte and exact match of an answer improve with its language alone. A verdict names no winner on
+    them unless the picture's gain is above zero, so a run that does not measure it could win nothing.
+
+    Args:
+        where: Key of the pattern.
+        pattern: Pattern over ``task/metric``.
+        evaluation: The suite.
+        sources: Sources of a run.
+    """
+    tasks = evaluation.all_tasks(sources)
+    about_pictures = {
+        f"{name}/{metric}": (name, metric)
+        for name, task in tasks.items()
+        if task.form == "picture"
+        for metric in task.metrics
+    }
+    matched = [about_pictures[name] for name in fnmatch.filter(about_pictures, pattern)]
+    for task in dict.fromkeys(task for task, _ in matched):
+        absent = [metric for metric in PICTURE_GAINS if metric not in tasks[task].metrics]
+        if absent:
+            yield Problem(
+                where,
+                f"judges answers about the pictures of {task} without {' and '.join(absent)}, which show "
+                "that the picture is used",
+                found=pattern,
+                do=f"add {' and '.join(absent)} to evaluation.tasks.{task}.metrics",
+            )
+    if blind := [f"{task}/{metric}" for task, metric in matched if metric == "bpb_without"]:
+        yield Problem(
+            where,
+            "judges answers without their pictures, which no picture moves",
+            found=", ".join(blind[:_SHOWN]),
+            do="name gain, bpb or exact_match instead",
         )
 
 

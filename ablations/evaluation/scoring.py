@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ScoringPlace",
+    "row_kinds",
     "score_checkpoints",
     "score_folder",
     "without_scores",
@@ -124,9 +125,19 @@ def score_folder(
 
 
 def without_scores(
-    step: int, spec: EvaluationSpec, sources: Collection[str], reason: str
+    step: int,
+    spec: EvaluationSpec,
+    sources: Collection[str] | Mapping[str, RowKind | None],
+    reason: str,
 ) -> CheckpointScores:
-    """Return the scores of a checkpoint that cannot be scored: every task is missing, with the reason."""
+    """Return the scores of a checkpoint that cannot be scored: every task is missing, with the reason.
+
+    Args:
+        step: Step of the checkpoint.
+        spec: The tasks and the score.
+        sources: Sources with a held-out task; with the kinds of their rows where they have any.
+        reason: Reason why it cannot be scored.
+    """
     tasks = {name: missing(task, reason) for name, task in spec.all_tasks(sources).items()}
     return CheckpointScores(
         step=step,
@@ -149,7 +160,7 @@ class _Suite:
         from ablations.evaluation.lighteval import MemoryModel
 
         self.spec = spec
-        self.specs = spec.all_tasks({name: _row_kind(path) for name, path in place.stores.items()})
+        self.specs = spec.all_tasks(row_kinds(place.stores))
         self.failed: dict[str, str] = {}
         self.tasks: dict[str, SuiteTask] = {}
         self.shown: dict[str, PictureTask] = {}
@@ -237,8 +248,12 @@ class _Suite:
         return sample_metrics(self.tasks[name], self.model)
 
 
+def row_kinds(stores: Mapping[str, Path]) -> dict[str, RowKind | None]:
+    """Return the kind of the rows of each store; None for text, and for a store that cannot be read."""
+    return {name: _row_kind(path) for name, path in stores.items()}
+
+
 def _row_kind(store: Path) -> RowKind | None:
-    """Return the kind of a store's rows; None for text, and for a store that cannot be read."""
     try:
         rows = StoreManifest.read(store).rows
     except UserError:

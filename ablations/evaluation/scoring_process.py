@@ -2,6 +2,9 @@
 
     checkpoints/<step> ─▶ exports/<step> ─▶ details/<step>/*.parquet ─▶ a row of scores.jsonl
 
+A checkpoint of a vision-language model is scored as it is. Its text part becomes the export, of those steps
+whose exports stay.
+
 A row is appended when everything behind it is on disk: after a kill, scoring goes on at the checkpoint
 where it was. Checkpoints that need not stay are removed after they are scored.
 """
@@ -118,7 +121,12 @@ def score_here(job: ScoringJob, advance: Advance) -> float:
     """
     import torch
 
-    from ablations.evaluation.scoring import ScoringPlace, score_checkpoints, without_scores
+    from ablations.evaluation.scoring import (
+        ScoringPlace,
+        row_kinds,
+        score_checkpoints,
+        without_scores,
+    )
 
     began = time.process_time()
     if job.threads is not None:
@@ -126,8 +134,9 @@ def score_here(job: ScoringJob, advance: Advance) -> float:
     record = RunRecord(job.directory)
     with only_process(job.directory, "scoring.lock", "another process is scoring this run"):
         exports, lost = _exports(job, record)
+        kinds = row_kinds(job.stores)
         for step, reason in lost.items():
-            scores = without_scores(step, job.evaluation, job.stores, reason)
+            scores = without_scores(step, job.evaluation, kinds, reason)
             record.add_scores(scores.row(step * job.tokens_per_step))
         place = ScoringPlace(
             data_dir=job.data_dir,
@@ -155,8 +164,7 @@ def _exports(job: ScoringJob, record: RunRecord) -> tuple[dict[int, Path], dict[
     Raises:
         CheckpointError: the last one cannot be exported.
     """
-    from ablations.training.checkpoints import is_transformers
-    from ablations.training.export import export_checkpoint, tidy_exports
+    from ablations.training.export import tidy_exports
 
     tidy_exports(record.exports_dir)
     # A process that was killed may have scored some of them since the job was made. A checkpoint
@@ -168,17 +176,27 @@ def _exports(job: ScoringJob, record: RunRecord) -> tuple[dict[int, Path], dict[
     for step in job.steps:
         if step in scored:
             continue
-        checkpoint = record.checkpoints_dir / str(step)
-        if is_transformers(checkpoint):  # of sft and dpo: scored as it is
-            exports[step] = checkpoint
-            continue
         try:
-            exports[step] = export_checkpoint(checkpoint, record.export(step), job.tokenizer)
+            exports[step] = _export(job, record, step)
         except CheckpointError as error:
             if step == job.last_step:
                 raise
             lost[step] = str(error)
     return exports, lost
+
+
+def _export(job: ScoringJob, record: RunRecord, step: int) -> Path:
+    """Return the transformers folder to score: the checkpoint itself where it is one, else its export."""
+    from ablations.training.checkpoints import is_transformers
+    from ablations.training.export import export_checkpoint
+    from ablations.training.vlm.text_part import is_vlm, write_text_part
+
+    checkpoint = record.checkpoints_dir / str(step)
+    if not is_transformers(checkpoint):
+        return export_checkpoint(checkpoint, record.export(step), job.tokenizer)
+    if (job.keep == "all" or step == job.last_step) and is_vlm(checkpoint):
+        write_text_part(checkpoint, record.export(step))
+    return checkpoint
 
 
 def resolved_device(asked: Device) -> str:

@@ -26,8 +26,12 @@ DEFAULT_EPOCH_CAP = 4.0
 """Epoch cap of a config that does not state one (design.md)."""
 
 
-_HELDOUT_FORMS = {"conversations": "generative", "preferences": "preference"}
-"""Kind of a source's rows → form of its held-out task."""
+_HELDOUT_FORMS = {
+    "conversations": ("generative", "bpb"),
+    "preferences": ("preference", "margin"),
+    "pictures": ("picture", "gain"),
+}
+"""Kind of a source's rows → form and main metric of its held-out task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +69,13 @@ def planned_tasks(config: Mapping[str, Any]) -> Iterator[PlannedTask]:
                 task=name, domain=spec.get("domain"), form=spec.get("form"), metric=metrics[0]
             )
     for source, about in sources_of(config).items():
-        kind = _mapping(about, "rows").get("kind")
+        kind = str(_mapping(about, "rows").get("kind"))
+        form, metric = _HELDOUT_FORMS.get(kind, ("rolling", "bpb"))
         yield PlannedTask(
             task=f"heldout_{source}",
             domain=about.get("domain") or source,
-            form=_HELDOUT_FORMS.get(str(kind), "rolling"),
-            metric="margin" if kind == "preferences" else "bpb",
+            form=form,
+            metric=metric,
         )
 
 

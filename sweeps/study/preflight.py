@@ -86,18 +86,24 @@ def _without_nulls(search: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def measured_problems(spec: SearchSpec, run: RunConfig) -> list[Problem]:
-    """Return a problem for each objective and constraint that the runs will not measure."""
-    from ablations.evaluation.metric_matching import metric_names
+    """Return a problem for each objective and constraint that the runs do not measure, or cannot judge."""
+    from ablations.evaluation.metric_matching import metric_names, unseen
 
-    names = metric_names(run.evaluation, run.scored_sources())
+    sources = run.scored_sources()
+    names = metric_names(run.evaluation, sources)
     patterns_of = {f"search.objectives.{name}": o.metrics for name, o in spec.objectives.items()}
     patterns_of |= {f"search.constraints.{name}": c.metrics for name, c in spec.constraints.items()}
-    return [
+    problems = [
         problem
         for where, patterns in patterns_of.items()
         for pattern in patterns
         if (problem := _unmeasured(f"{where}.metrics", pattern, names, run)) is not None
     ]
+    for name, objective in spec.objectives.items():
+        where = f"search.objectives.{name}.metrics"
+        for pattern in objective.metrics:  # the score's own terms are checked with the evaluation
+            problems += unseen(where, pattern, run.evaluation, sources)
+    return problems
 
 
 def _unmeasured(where: str, pattern: str, names: Sequence[str], run: RunConfig) -> Problem | None:

@@ -106,7 +106,7 @@ class Plain:
         values = self.inputs(query, pictures)
         ids = values["input_ids"]
         ends = {self.tokenizer.eos_token_id, self.tokenizer.convert_tokens_to_ids("<|endoftext|>")}
-        for count in range(1, most + 1):
+        for _ in range(most):
             with torch.no_grad():
                 chosen = self.model(**{**values, "input_ids": ids}).logits[0, -1].argmax()
             if int(chosen) in ends:
@@ -129,9 +129,9 @@ def test_batches_are_equal_to_one_forward_pass_for_each_answer(
     assert len(rows) == len(items) == 24
     for item, other in zip(items, others, strict=True):
         row, (answer,) = rows[item["id"]], item["choices"]
+        shown: list[list[int]] = [item["pictures"], [], list(other or ())]
         own, without, shuffled = (
-            plain.bits(item["query"], answer, pictures[list(numbers)])
-            for numbers in (item["pictures"], [], other or ())
+            plain.bits(item["query"], answer, pictures[numbers]) for numbers in shown
         )
         assert row["bpb"] == pytest.approx(own, abs=1e-5)
         assert row["bpb_without"] == pytest.approx(without, abs=1e-5)
@@ -185,8 +185,8 @@ def test_metrics_of_a_checkpoint_are_those_of_its_items(
         values = np.array([row[name] for row in rows])
         assert metrics[name].value == pytest.approx(np.average(values, weights=size))
         assert metrics[name].chance is None
-    values = {name: metrics[name].value or math.nan for name in ("gain", "bpb_without", "bpb")}
-    assert values["gain"] == pytest.approx(values["bpb_without"] - values["bpb"])
+    flat = {name: metrics[name].value or math.nan for name in ("gain", "bpb_without", "bpb")}
+    assert flat["gain"] == pytest.approx(flat["bpb_without"] - flat["bpb"])
     gains = np.array([row["gain"] for row in rows])
     groups = np.array([row["group"] for row in rows])
     sums = [
