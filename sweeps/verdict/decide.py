@@ -27,6 +27,7 @@ from sweeps.verdict.covariance import variances
 from sweeps.verdict.decision import Judgement, Ruling, best_first, equivalence_p, judge
 from sweeps.verdict.item_noise import hierarchical_bootstrap, permutation_p
 from sweeps.verdict.observations import Observations
+from sweeps.verdict.pictures import PictureUse, picture_use
 from sweeps.verdict.power import PowerEstimate, estimate_power
 from sweeps.verdict.task_effects import task_rows
 from sweeps.verdict.task_quality import TaskQuality, task_qualities
@@ -67,16 +68,46 @@ def decide(observed: Observations, options: VerdictOptions | None = None) -> Ver
     judged = judge(
         inputs.evidence, baseline=baseline, pick=pick, margin=options.margin, shrink=not confirmed
     )
+    use = _picture_use(inputs, options, baseline)
+    judged = use.withhold(judged, inputs.evidence, baseline)
     views = _views(inputs.observed, judged.ruling, "the plain mean of the runs that count")
     if confirmed:
         views |= _views(allowed, judged.ruling, "the mean of all its runs, search included,")
     verdict = _verdict(
         inputs, judged, qualities, options, views, baseline=baseline, confirmed=confirmed
     )
+    verdict = _with_pictures(verdict, use)
     searched = _searched(allowed, verdict, options) if confirmed else ()
     found = {one.trial: one.may_be_best for one in all_tested(verdict, searched)}
     verdict = replace(verdict, answer=answer(verdict, searched), may_be_best=found)
     return replace(verdict, sentence=messages.sentence(verdict))
+
+
+def _picture_use(
+    inputs: AnalysisInputs, options: VerdictOptions, baseline: str | None
+) -> PictureUse:
+    return picture_use(
+        inputs.observed,
+        inputs.weights,
+        baseline=baseline,
+        alpha=options.alpha,
+        last=options.last_checkpoints,
+    )
+
+
+def _with_pictures(verdict: Verdict, use: PictureUse) -> Verdict:
+    """Return the verdict with the use of pictures; the same one in a study without any."""
+    rows = use.of(verdict.pick, verdict.reference)
+    if not rows:
+        return verdict
+    verdict = replace(
+        verdict,
+        pictures=rows,
+        tasks=use.effects(verdict.tasks, verdict.pick, verdict.reference),
+        rule=f"{verdict.rule} {messages.picture_rule(verdict.alpha)}",
+        caveats=(*verdict.caveats, *messages.picture_caveats(rows)),
+    )
+    return replace(verdict, settle_text=messages.train_longer()) if verdict.blind else verdict
 
 
 def _searched(
@@ -85,6 +116,8 @@ def _searched(
     """Return the trials that were searched and not confirmed, compared over all runs of the study."""
     inputs = prepare_inputs(allowed, options)
     best = not_ruled_out(inputs.evidence)
+    if _picture_use(inputs, options, verdict.baseline).blind(best_first(inputs.evidence)[0]):
+        best = frozenset(inputs.evidence.names)
     compared = {row.name for row in verdict.candidates}
     return tuple(
         Tested(candidate.trial, candidate.weights, candidate.name in best)

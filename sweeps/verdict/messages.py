@@ -11,17 +11,21 @@ from sweeps.verdict.decision import SHRINK_FROM, Outcome
 from sweeps.verdict.p_values import p_equals
 from sweeps.verdict.power import MOST_SEEDS, PowerEstimate
 from sweeps.verdict.training_noise import CHECKPOINT_INFLATION, HIDDEN_INFLATION, TrainingNoise
-from sweeps.verdict.verdict_record import Verdict
+from sweeps.verdict.verdict_record import PictureRow, Verdict
 
 __all__ = [
     "disagreements",
+    "gains",
     "left_out_of_score",
     "noise_caveats",
     "number",
+    "picture_caveats",
+    "picture_rule",
     "rule",
     "selection_caveats",
     "sentence",
     "settle_text",
+    "train_longer",
     "without_noise",
 ]
 
@@ -84,11 +88,15 @@ def _outcome(verdict: Verdict) -> str:
     pick, reference = named(verdict, verdict.pick), named(verdict, verdict.reference)
     lead = f"{pick} is {number(abs(advantage.value))} {ahead} {reference}"
     if not math.isfinite(advantage.standard_error):
+        if verdict.blind:
+            return f"{_blind(verdict, reference)}; {lead}"
         return f"Tie: {lead}, but the study does not show how large the training noise is"
     numbers = (
         f"{100 * (1 - verdict.alpha):g}% interval {number(advantage.low)} to "
         f"{number(advantage.high)}, corrected {p_equals(advantage.p_corrected)}"
     )
+    if verdict.blind:
+        return f"{_blind(verdict, reference)}; {lead} ({numbers})"
     if verdict.outcome == "winner":
         over = f"{reference} by" if verdict.baseline else "every other candidate, the next by"
         return f"Winner: {pick} beats {over} {number(advantage.value)} ({numbers})"
@@ -98,6 +106,69 @@ def _outcome(verdict: Verdict) -> str:
         within = f"within the margin of {number(verdict.margin)}"
         return f"Tie: {lead}, {within}: equivalent ({numbers})"
     return f"Tie: {lead}, which noise alone can explain ({numbers})"
+
+
+def _blind(verdict: Verdict, reference: str) -> str:
+    """Return the tasks whose pictures the pick does not use, with its gains there."""
+    keeps = f"Keep {reference}" if verdict.baseline else "No winner"
+    parts = []
+    for row in verdict.blind:
+        counted = [t.metric for t in verdict.tasks if t.task == row.task and t.in_score]
+        parts.append(f"{row.task}/{'+'.join(counted)} ({gains(row)})")
+    return (
+        f"{keeps}: no winner is named, because pictures do not move the answers of {verdict.pick} on "
+        f"{_listed(parts)}"
+    )
+
+
+def gains(row: PictureRow) -> str:
+    """Return the gains of a candidate on one task with their lower ends, in words."""
+    return (
+        f"gain {_at_least(row.gain, row.gain_low)}; over another picture "
+        f"{_at_least(row.shuffled_gain, row.shuffled_gain_low)} bits per byte"
+    )
+
+
+def _at_least(value: float | None, low: float | None) -> str:
+    if value is None:
+        return "not measured"
+    return f"{number(value)}, at least {number(low)}" if low is not None else number(value)
+
+
+def train_longer() -> str:
+    """Return what to do where pictures do not move the answers of the pick."""
+    return (
+        "Train the vision part longer (the stage that all candidates share), or on more pictures, until "
+        "gain and shuffled_gain are above zero beyond their noise. If they are above zero already and their "
+        "noise is too large, more held-out items or seeds make it smaller."
+    )
+
+
+def picture_rule(alpha: float) -> str:
+    """Return the part of the rule on answers about pictures, in a sentence."""
+    return (
+        "On answers about pictures no winner is named unless its gain and its gain over another picture are "
+        f"above zero at one-sided {alpha / 2:g}, corrected for the candidates."
+    )
+
+
+def picture_caveats(rows: Sequence[PictureRow]) -> list[str]:
+    """Return the caveats of the gains that a verdict on pictures rests on."""
+    caveats = []
+    if any(row.noise == "items" for row in rows):
+        caveats.append(
+            "No seeds repeat: whether pictures are used is judged by the noise of the items alone, for the "
+            "models that were trained."
+        )
+    unmeasured = dict.fromkeys(
+        row.task for row in rows if row.gain is None or row.shuffled_gain is None
+    )
+    if unmeasured:
+        caveats.append(
+            f"Gains of pictures were not measured on {_listed(list(unmeasured))}: add gain and shuffled_gain "
+            "to the metrics of the task, and score again."
+        )
+    return caveats
 
 
 def settle_text(

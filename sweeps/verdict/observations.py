@@ -17,7 +17,7 @@ from sweeps.verdict.item_noise import Groups
 from sweeps.verdict.training_noise import Floats, RunScores
 from sweeps.verdict.transfer import Transfer
 
-__all__ = ["Candidate", "Observations", "ObservedRun", "TaskData", "score_form"]
+__all__ = ["Candidate", "Observations", "ObservedRun", "PictureGain", "TaskData", "score_form"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,17 @@ class TaskData:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PictureGain:
+    """Gain or shuffled gain of one task about pictures over all runs, with its noise over items."""
+
+    data: TaskData
+    errors: Floats
+    """Standard error of each run's value over its items, those of one picture as one; NaN = unknown."""
+    draws: Floats
+    """Pictures, or items, behind each standard error; NaN = unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Observations:
     """Runs of one study, with their candidates and tasks."""
 
@@ -109,6 +120,8 @@ class Observations:
     """Name of the baseline that the study enqueued first."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Run folder → reason for which it does not count."""
+    pictures: tuple[PictureGain, ...] = ()
+    """Gain and shuffled gain of each task about pictures; empty in a study without any."""
     caveats: tuple[str, ...] = ()
 
     @property
@@ -130,6 +143,12 @@ class Observations:
                 replace(self.runs[i], candidate=position[self.runs[i].candidate]) for i in rows
             ),
             tasks=tuple(_task_rows(task, rows) for task in self.tasks),
+            pictures=tuple(
+                PictureGain(
+                    data=_task_rows(one.data, rows), errors=one.errors[rows], draws=one.draws[rows]
+                )
+                for one in self.pictures
+            ),
             score_trajectories=_rows(self.score_trajectories, rows),
         )
 

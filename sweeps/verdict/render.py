@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ablations.terminal import named_column, table_console
 from sweeps.verdict.contrasts import Estimate
-from sweeps.verdict.messages import number
+from sweeps.verdict.messages import gains, number
 from sweeps.verdict.p_values import p_equals, p_value
 from sweeps.verdict.verdict_record import Verdict
 
@@ -23,6 +23,7 @@ _EFFECT = {
     "pays": "[red]worse[/]",
     "not shown": "not significant",
     "unknown": "[dim]unknown[/]",
+    "blind": "[yellow]picture not used[/]",
 }
 """Text of the difference on a task, by its value on disk."""
 
@@ -73,7 +74,7 @@ def _show_details(verdict: Verdict, out: Console) -> None:
 
 
 def _task_lines(verdict: Verdict) -> list[str]:
-    """Return one line each for the tasks on which the pick is better, worse, and neither."""
+    """Return one line each for the tasks on which the pick is better, worse, and neither; then pictures."""
     lines = []
     for effect, words in (("gains", "Better on"), ("pays", "Worse on")):
         rows = [row for row in verdict.tasks if row.effect == effect and row.advantage is not None]
@@ -88,7 +89,13 @@ def _task_lines(verdict: Verdict) -> list[str]:
     same = sum(row.effect in ("not shown", "unknown") for row in verdict.tasks)
     if same:
         lines.append(f"No significant difference on {same} of {len(verdict.tasks)} tasks.")
-    return lines
+    blind = [row.task for row in verdict.tasks if row.effect == "blind"]
+    if blind:
+        lines.append(f"A lead without use of the picture on: {', '.join(blind)}")
+    return lines + [
+        f"Pictures of {row.task} in {row.candidate}: {'used' if row.used else 'not used'}, {gains(row)}"
+        for row in verdict.pictures
+    ]
 
 
 def _regret(verdict: Verdict) -> str:

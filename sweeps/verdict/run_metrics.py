@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 
+from ablations.evaluation.specs import HELDOUT_PREFIX, PICTURE_GAINS
 from sweeps.verdict.details import ItemTable, item_tables
 from sweeps.verdict.loading import LoadedRun
-from sweeps.verdict.observations import TaskData
+from sweeps.verdict.observations import PictureGain, TaskData
 from sweeps.verdict.training_noise import Floats
 
-__all__ = ["over_checkpoints", "task_data"]
+__all__ = ["over_checkpoints", "picture_gains", "task_data"]
 
 
 def task_data(runs: Sequence[LoadedRun], rule: Mapping[str, Any]) -> tuple[TaskData, ...]:
@@ -96,6 +97,54 @@ def _task(
         items=items.values if items else None,
         groups=items.groups if items else None,
     )
+
+
+def picture_gains(runs: Sequence[LoadedRun]) -> tuple[PictureGain, ...]:
+    """Return gain and shuffled gain of each task about pictures, from the rows of ``scores.jsonl``.
+
+    Details of the items are not needed, so that a study can be judged after they were deleted. A task about
+    pictures whose gains were not measured is there, with values that are missing.
+    """
+    tasks = dict.fromkeys(task for run in runs for task in _about_pictures(run))
+    wanted = [(task, metric) for task in tasks for metric in PICTURE_GAINS]
+    paths = _trajectories(runs, wanted) if wanted else {}
+    return tuple(_gain(runs, key, paths[key]) for key in wanted)
+
+
+def _about_pictures(run: LoadedRun) -> list[str]:
+    """Return the tasks of a run that are about pictures, by its config and by their metrics."""
+    evaluation = run.config.get("evaluation") or {}
+    declared = (evaluation.get("tasks") or {}).items()
+    found = [name for name, task in declared if (task or {}).get("form") == "picture"]
+    for source, spec in (run.config.get("source") or {}).items():
+        rows = (spec.get("rows") if isinstance(spec, Mapping) else None) or {}
+        if rows.get("kind") == "pictures":
+            found.append(HELDOUT_PREFIX + source)
+    scored = run.rows[-1]["metrics"] if run.rows else {}
+    return [
+        task
+        for task, metrics in scored.items()
+        if task in found or any(name in metrics for name in PICTURE_GAINS)
+    ]
+
+
+def _gain(
+    runs: Sequence[LoadedRun],
+    key: tuple[str, str],
+    paths: tuple[tuple[Floats, Floats], ...],
+) -> PictureGain:
+    task, metric = key
+    last = [(run.rows[-1]["metrics"].get(task) or {}) if run.rows else {} for run in runs]
+    entries: list[Mapping[str, Any]] = [metrics.get(metric) or {} for metrics in last]
+    return PictureGain(
+        data=_task(key, {"higher_is_better": True}, paths, None),
+        errors=_numbers(entry.get("stderr") for entry in entries),
+        draws=_numbers(entry.get("groups") or entry.get("n") for entry in entries),
+    )
+
+
+def _numbers(values: Iterable[float | None]) -> Floats:
+    return np.array([math.nan if value is None else float(value) for value in values])
 
 
 def over_checkpoints(

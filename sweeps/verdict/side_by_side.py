@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablations.errors import DataError, UserError, unknown_name
+from ablations.evaluation.specs import HIGHER_IS_BETTER
 from ablations.record.run_record import RunRecord, list_runs
 from sweeps.study.definition import differences, load_definition
 from sweeps.study.objective import objective_of
@@ -156,7 +157,7 @@ def _of_study(runs_dir: Path, study: str) -> Side:
         metrics[name] = Measured(
             value=task.pick,
             error=None if sd is None else sd / math.sqrt(seeds),
-            higher_is_better=task.metric != "bpb",
+            higher_is_better=HIGHER_IS_BETTER.get(task.metric, True),
         )
     return Side(
         name=study,

@@ -32,7 +32,7 @@ from sweeps.verdict.loading import LoadedRun, load_run, refuse_mixed, score_term
 from sweeps.verdict.observations import Candidate, Observations, ObservedRun
 from sweeps.verdict.proxies import ProxyConfig, choose_proxy, mixture_of, proxy_of, transfers
 from sweeps.verdict.question import Question, broken, question_of
-from sweeps.verdict.run_metrics import over_checkpoints, task_data
+from sweeps.verdict.run_metrics import over_checkpoints, picture_gains, task_data
 
 __all__ = ["gather", "gather_records"]
 
@@ -182,6 +182,7 @@ def _observe(
             for run in runs
         ),
         tasks=tasks,
+        pictures=picture_gains(runs),
         score_trajectories=tuple(
             over_checkpoints(run, lambda row: question.value(as_result(row))) for run in runs
         ),

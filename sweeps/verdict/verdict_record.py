@@ -33,9 +33,12 @@ __all__ = [
     "VERDICT_FILE",
     "CandidateRow",
     "NoiseRow",
+    "PictureNoise",
+    "PictureRow",
     "TaskEffect",
     "TaskRow",
     "Verdict",
+    "plain_verdict",
     "read_verdict",
     "write_verdict",
 ]
@@ -45,8 +48,12 @@ FORMAT = 1
 
 VERDICT_FILE = "verdict.json"
 
-TaskEffect = Literal["gains", "pays", "not shown", "unknown"]
-"""Better, worse, no significant difference, or not known: the values on disk."""
+TaskEffect = Literal["gains", "pays", "not shown", "unknown", "blind"]
+"""Better, worse, no significant difference, not known, or better without use of the picture: the values on
+disk."""
+
+PictureNoise = Literal["seeds and items", "items", "unknown"]
+"""Noise that a gain of pictures is compared with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +88,39 @@ class TaskRow:
     advantage: Estimate | None
     """Advantage of the pick, corrected by Holm over the tasks; None if a score is missing."""
     effect: TaskEffect
-    """``gains`` (better) or ``pays`` (worse) if the corrected p is at most alpha."""
+    """``gains`` (better) or ``pays`` (worse) if the corrected p is at most alpha; ``blind`` if the better one
+    of the two does not use the pictures of the task."""
     in_score: bool
     """True if the metric counts in the score."""
     items: int | None
     """Items compared in pairs; None if items were not kept."""
     item_error: float | None
     """Paired standard error over items alone, without training noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureRow:
+    """Use of the pictures of one task by one candidate."""
+
+    task: str
+    candidate: str
+    gain: float | None
+    """Bits per byte of the answers without their pictures less those with them, mean over the candidate's
+    runs; None if a run lacks it."""
+    gain_low: float | None
+    """Lower end of its one-sided interval; None if its noise is unknown."""
+    shuffled_gain: float | None
+    """Bits per byte with the picture of another item less those with their own."""
+    shuffled_gain_low: float | None
+    """Lower end of its one-sided interval."""
+    runs: int
+    """Runs of the candidate that count."""
+    noise: PictureNoise
+    """Noise behind the lower ends."""
+    used: bool
+    """True if both lower ends are above zero: only then the candidate may be named better on the task."""
+    in_score: bool
+    """True if a metric of the task counts in the score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +204,17 @@ class Verdict:
     may_be_best: Mapping[str, bool] = field(default_factory=dict)
     """Trial → False if a better one was found beyond the noise; the trials that `answer` speaks of.
     Empty in a record written before this field."""
+    pictures: tuple[PictureRow, ...] = ()
+    """Use of pictures by the pick and the reference; empty in a study without tasks about pictures."""
+
+    @property
+    def blind(self) -> tuple[PictureRow, ...]:
+        """Tasks of the score whose pictures the pick does not use: it is no winner on them."""
+        return tuple(
+            row
+            for row in self.pictures
+            if row.candidate == self.pick and row.in_score and not row.used
+        )
 
     @property
     def difference(self) -> float:
@@ -181,8 +225,16 @@ class Verdict:
 def write_verdict(folder: Path, verdict: Verdict) -> Path:
     """Write the verdict into a study folder and return the path of the file."""
     path = folder / VERDICT_FILE
-    write_sealed(path, _plain(asdict(verdict)))
+    write_sealed(path, plain_verdict(verdict))
     return path
+
+
+def plain_verdict(verdict: Verdict) -> dict[str, Any]:
+    """Return the values of a verdict as ``verdict.json`` has them, without pictures if there are none."""
+    plain: dict[str, Any] = _plain(asdict(verdict))
+    if not verdict.pictures:  # as before there were pictures
+        del plain["pictures"]
+    return plain
 
 
 def read_verdict(folder: Path) -> Verdict:
