@@ -16,7 +16,15 @@ import yaml
 
 from ablations.errors import ConfigError, Problem
 
-__all__ = ["MOST_BYTES", "MOST_DEPTH", "MOST_NODES", "load_yaml", "read_text", "value_problems"]
+__all__ = [
+    "MOST_BYTES",
+    "MOST_DEPTH",
+    "MOST_NODES",
+    "load_yaml",
+    "read_text",
+    "root_node",
+    "value_problems",
+]
 
 MOST_BYTES = 8 << 20
 """Largest size of a file, in bytes; the largest published one has 31 KB."""
@@ -67,9 +75,11 @@ def read_text(path: Path) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
         raise ConfigError(
             Problem(
-                str(path),
+                f"{path}:{line}:{column}",
                 "not UTF-8 text",
                 found=f"byte 0x{content[error.start]:02x} at {error.start:,}",
                 do="convert it: iconv -f latin1 -t utf-8",
@@ -90,7 +100,7 @@ def load_yaml(text: str, where: str = "file") -> dict[str, Any]:
     except ConfigError:  # a ValueError too, so it must come first
         raise
     except yaml.YAMLError as error:
-        raise ConfigError(Problem(where, "not YAML", found=" ".join(str(error).split()))) from None
+        raise ConfigError(_not_yaml(error, where)) from None
     except ValueError as error:  # a date with month 13, a number of 5,000 digits
         raise ConfigError(Problem(where, "a value that YAML cannot read", found=error)) from None
     if not isinstance(document, dict):
@@ -98,6 +108,27 @@ def load_yaml(text: str, where: str = "file") -> dict[str, Any]:
             Problem(where, "not a mapping", found=type(document).__name__, allowed="key: value")
         )
     return document
+
+
+def root_node(text: str, where: str = "file") -> yaml.Node | None:
+    """Return the root of the nodes of ``text``, which hold their lines and columns; None if it is empty.
+
+    Raises:
+        ConfigError: it is not YAML, has too many values, or is nested too deeply.
+    """
+    try:
+        _require_small(text, where)
+        node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(_not_yaml(error, where)) from None
+    return node
+
+
+def _not_yaml(error: yaml.YAMLError, where: str) -> Problem:
+    """Return the problem of a text that the parser refuses, with its line and column."""
+    mark = getattr(error, "problem_mark", None)
+    place = where if mark is None else f"{where}:{mark.line + 1}:{mark.column + 1}"
+    return Problem(place, "not YAML", found=" ".join(str(error).split()))
 
 
 def _require_small(text: str, where: str) -> None:
