@@ -71,9 +71,8 @@ class DataSet:
 
     @property
     def group(self) -> str:
-        """Return modality and category, in which "All" and "all" are one."""
-        kind = MODALITIES[self.modality]
-        return f"{kind}: {self.category.capitalize()}" if self.category else f"{kind}: no category"
+        """Return modality and category."""
+        return f"{MODALITIES[self.modality]}: {self.category or 'no category'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,18 +189,18 @@ def rows_taken(strategy: str, samples: int | None) -> int | None:
 
 
 def shares(mixture: PublishedMixture, label_of: Callable[[DataSet], str]) -> list[Share]:
-    """Return the shares of a mixture by a label, in the order of the file."""
+    """Return the shares of a mixture by a label, in the order of the file; "All" and "all" are one."""
     parts: dict[str, list[DataSet]] = {}
     for one in mixture.datasets:
-        parts.setdefault(label_of(one), []).append(one)
+        parts.setdefault(label_of(one).casefold(), []).append(one)
     return [
         Share(
-            label=label,
+            label=label_of(members[0]),
             datasets=len(members),
             rows=(rows := sum(one.taken for one in members)),
             share=rows / mixture.rows,
         )
-        for label, members in parts.items()
+        for members in parts.values()
     ]
 
 
