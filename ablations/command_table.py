@@ -254,11 +254,11 @@ COMMANDS: dict[str, Command] = {
     "import": Command(
         "sweeps.commands.import_",
         "import",
-        "read a published nanotron config",
+        "read a published nanotron config or mixture of pictures",
         (
             "file=stage1_8T.yaml",
             "file=stage1_8T.yaml name=smollm3 nanotron=smollm3",
-            "file=stage1_8T.yaml out=imports",
+            "file=smolvlm2_mixture.yaml out=imports",
         ),
         (("", f"{_COMMAND_OPTIONS}:ImportOptions"),),
         subject="file",

@@ -21,18 +21,11 @@ __all__ = ["main"]
 def main(config: Mapping[str, Any]) -> int:
     """Import one file; print its stages or shares, and its oddities."""
     # Imported here: `--help` and `--cfg` need neither.
-    from ablations.errors import ConfigError, Problem
     from sweeps.commands.command_options import ImportOptions, read_options
     from sweeps.nanotron_files.foreign_yaml import read_text, root_node
-    from sweeps.nanotron_files.recorded_schema import BRANCHES
     from sweeps.picture_mixtures.published_file import holds_pictures
 
     options = read_options(ImportOptions, config, alone=True)
-    if options.nanotron not in BRANCHES:
-        allowed = ", ".join(BRANCHES)
-        raise ConfigError(
-            Problem("nanotron", "no branch that is known", found=options.nanotron, allowed=allowed)
-        )
     text = read_text(Path(options.file))
     root = root_node(text, options.file)
     if holds_pictures(root):
@@ -42,12 +35,20 @@ def main(config: Mapping[str, Any]) -> int:
 
 def _import_nanotron(options: ImportOptions) -> int:
     """Import a file of nanotron."""
+    from ablations.errors import ConfigError, Problem
     from sweeps.nanotron_files.chain import slug
     from sweeps.nanotron_files.import_published import import_file, write_import
+    from sweeps.nanotron_files.recorded_schema import BRANCHES
     from sweeps.nanotron_files.semantics import folders_of
 
-    path = Path(options.file)
-    imported = import_file(path, slug(options.name or path.stem), options.nanotron)
+    path, branch = Path(options.file), options.nanotron
+    if branch not in BRANCHES:
+        raise ConfigError(
+            Problem(
+                "nanotron", "no branch that is known", found=branch, allowed=", ".join(BRANCHES)
+            )
+        )
+    imported = import_file(path, slug(options.name or path.stem), branch)
     out = write_import(imported, Path(options.out) / imported.name)
     file = imported.file
     print(f"{out}: {len(file.data_stages)} stages, {file.tokens.train_steps:,} steps of ", end="")

@@ -16,7 +16,9 @@ __all__ = ["Place", "place_of"]
 
 _HUB = "https://huggingface.co/datasets/"
 
-_BY_FOLDER = {"llava-onevision": ("lmms-lab/LLaVA-OneVision-Data", "Apache-2.0; each data set its own")}
+_BY_FOLDER = {
+    "llava-onevision": ("lmms-lab/LLaVA-OneVision-Data", "Apache-2.0; each data set its own")
+}
 """Collection → its data set on the hub, which has a folder of parquet files for each name after the colon."""
 
 _ELSEWHERE = {

@@ -1,13 +1,13 @@
 """Import a published mixture of pictures as configs of this platform.
 
-    mixture.yaml ─▶ imports/<name>/
-        conf/mixture/<name>.yaml      the share of each data set
-        conf/source/*.yaml            the data sets, with their place on the hub where it is known
-        conf/schedule/<name>.yaml     one epoch, in rows
-        conf/search/<name>.yaml       a search with a group for each modality
-        conf/experiment/<name>.yaml   ablate plan --config-dir …/conf experiment=<name>
-        published.json                the data sets as the file has them
-        README.md                     shares, and what the file leaves open
+mixture.yaml ─▶ imports/<name>/
+    conf/mixture/<name>.yaml      the share of each data set
+    conf/source/*.yaml            the data sets, with their place on the hub where it is known
+    conf/schedule/<name>.yaml     one epoch, in rows
+    conf/search/<name>.yaml       a search with a group for each modality
+    conf/experiment/<name>.yaml   ablate plan --config-dir …/conf experiment=<name>
+    published.json                the data sets as the file has them
+    README.md                     shares, and what the file leaves open
 """
 
 from __future__ import annotations
@@ -141,7 +141,9 @@ def _source_names(mixture: PublishedMixture, name: str) -> dict[str, str]:
 
 def _search(groups: Mapping[str, list[str]]) -> dict[str, Any]:
     """Return a search over the mixture: the weights of the modalities, and those inside each."""
-    of_several = {kind: {"sources": members} for kind, members in groups.items() if len(members) > 1}
+    of_several = {
+        kind: {"sources": members} for kind, members in groups.items() if len(members) > 1
+    }
     weights = {"sources": [one for members in groups.values() for one in members]}
     return {
         "defaults": ["mixture", "_self_"],
@@ -200,7 +202,9 @@ def _open_facts(mixture: PublishedMixture) -> list[str]:
             "rows of the data set"
         )
     if ends := [one.name for one in sets if one.strategy.startswith("end:")]:
-        facts.append(f"the last rows of {', '.join(ends)} are asked; here any rows of them are read")
+        facts.append(
+            f"the last rows of {', '.join(ends)} are asked; here any rows of them are read"
+        )
     if foreign:
         facts.append(
             f"{len(foreign)} of {len(sets)} data sets are files of the publisher's own, whose place on "
@@ -230,7 +234,9 @@ def write_mixture(imported: ImportedMixture, out: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             write_text(target, _config_text(imported, key, values))
         sets = [asdict(one) for one in imported.mixture.datasets]
-        write_json(building / "published.json", {"file": Path(imported.origin).name, "datasets": sets})
+        write_json(
+            building / "published.json", {"file": Path(imported.origin).name, "datasets": sets}
+        )
         write_text(building / "README.md", _readme(imported, out))
         building.replace(out)
     sync_folder(out.parent)

@@ -149,10 +149,15 @@ def read_mixture(root: yaml.Node | None, text: str, where: str) -> PublishedMixt
             "the file is a bare list; SmolVLM2's loader reads lists under a key, such as datasets:"
         )
     found = [
-        one for part in parts for entry in part.value if (one := _data_set(entry, reading)) is not None
+        one
+        for part in parts
+        for entry in part.value
+        if (one := _data_set(entry, reading)) is not None
     ]
     if not found and not reading.problems:
-        reading.problems.append(Problem(where, "no data set in it", allowed="datasets: [{name: …}]"))
+        reading.problems.append(
+            Problem(where, "no data set in it", allowed="datasets: [{name: …}]")
+        )
     _require_apart(found, reading)
     if reading.problems:
         raise ConfigError(reading.problems)
@@ -301,9 +306,7 @@ def _taken(
     try:
         taken = rows_taken(strategy, samples)
     except ValueError as error:
-        reading.fault(
-            node or entry, f"{name!r}: {error}", found=strategy[:60], allowed=_ALLOWED
-        )
+        reading.fault(node or entry, f"{name!r}: {error}", found=strategy[:60], allowed=_ALLOWED)
         return strategy, None
     if taken is None:
         reading.fault(
