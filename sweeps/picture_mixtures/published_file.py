@@ -274,12 +274,13 @@ def _fields(entry: yaml.MappingNode, reading: _Reading) -> dict[str, yaml.Scalar
 
 
 def _samples(
-    entry: yaml.Node, fields: dict[str, yaml.ScalarNode], name: str, reading: _Reading
+    entry: yaml.MappingNode, fields: dict[str, yaml.ScalarNode], name: str, reading: _Reading
 ) -> int | None:
     """Return the rows that an entry states; None if it states none."""
     match = _COUNT.search(fields["_comment"].value) if "_comment" in fields else None
     if match is None:
-        end = max(entry.end_mark.line, entry.start_mark.line + 1)
+        # Lines of a block end before the next entry, those of {…} with its brace.
+        end = entry.end_mark.line + bool(entry.flow_style)
         for line in reading.lines[entry.start_mark.line : end]:
             match = _COUNT.search(line.partition("#")[2])
             if match is not None:

@@ -36,7 +36,8 @@ datasets:
   modality: image
   name: bars
   sampling_strategy: all
-- {name: lines, modality: image, category: charts, json_path: lines.json, sampling_strategy: 'end:99'} # 199 samples
+- {name: lines, modality: image, category: charts,
+   json_path: lines.json, sampling_strategy: 'end:99'}  # 199 samples
 - _comment: 'about 1,000 samples'
   json_path: /disk/pairs.json
   modality: multiimage
@@ -127,7 +128,7 @@ def test_counts_stand_in_a_field_or_in_a_comment_and_shares_follow() -> None:
         ("  name: bars\n", "", "ours.yaml:9:3: a data set without name"),
         ("  name: bars\n", "  name:\n", "ours.yaml:9:3: a data set without name"),
         ("  json_path: /disk/bars.json\n", "", "ours.yaml:9:3: a data set without json_path"),
-        ("name: bars", "name: clips", "ours.yaml:22: the name 'clips' .*lines 9, 22"),
+        ("name: bars", "name: clips", "ours.yaml:23: the name 'clips' .*lines 9, 23"),
         ("- category: Charts", "- name: x", "ours.yaml:13:3: the key 'name' occurs twice"),
         ("- category: Charts", "- bars\n- category: Charts", "ours.yaml:9:3: not a data set"),
     ],
