@@ -56,6 +56,17 @@ def tokenizer(stores: dict[str, Path], data_dir: Path) -> Any:
 # ------------------------------------------------------------------------------------- samples
 
 
+def test_messages_may_stand_in_the_form_of_llava() -> None:
+    spec = RowSpec(kind="conversations", max_tokens=64)
+    said = [{"from": "human", "value": "hello"}, {"from": "gpt", "value": "good day"}]
+    sample = sample_of({"messages": said}, spec, ())
+    assert sample == sample_of({"messages": [USER, REPLY]}, spec, ())
+    with pytest.raises(LeftOut, match="a role that the template does not know"):
+        sample_of({"messages": [{"from": "tool", "value": "x"}, REPLY]}, spec, ())
+    with pytest.raises(LeftOut, match="not a list of messages"):
+        sample_of({"messages": [{"from": "human"}, REPLY]}, spec, ())
+
+
 @pytest.mark.parametrize(
     ("messages", "reason"),
     [

@@ -12,13 +12,11 @@ from typing import Any
 
 from ablations.data.rows.pictures import find_pictures
 from ablations.data.rows.row_specs import RowSpec
-from ablations.data.rows.samples import PLACEHOLDER, LeftOut, Sample, checked_messages
+from ablations.data.rows.samples import PLACEHOLDER, LeftOut, Sample, checked_messages, with_role
 
 __all__ = ["picture_sample"]
 
 _VIDEO = "<video>"
-_ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
-"""Roles of LLaVA's form, {from, value}."""
 
 
 def picture_sample(
@@ -78,9 +76,7 @@ def _turns(row: Mapping[str, Any], spec: RowSpec) -> list[dict[str, Any]]:
 
 
 def _turn(message: Mapping[str, Any]) -> dict[str, Any]:
-    if "role" not in message and "from" in message:
-        name = str(message["from"])
-        return {"role": _ROLES.get(name, name), "content": message.get("value")}
+    message = with_role(message)
     content = message.get("content")
     if isinstance(content, Sequence) and not isinstance(content, (str, bytes)):
         content = "".join(_part(part) for part in content)

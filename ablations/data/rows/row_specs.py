@@ -41,7 +41,7 @@ class RowSpec:
     """Longer rows are cut at their end, or dropped. A row that has no answer left after the cut is dropped.
     Both are counted in the manifest."""
     messages_column: str = "messages"
-    """conversations, pictures: column with a list of {role, content}. Of pictures, {from, value} too."""
+    """conversations, pictures: column with a list of {role, content}, or of LLaVA's {from, value}."""
     prompt_column: str | None = "prompt"
     """preferences: column of the prompt, a text or a list of messages; null = both answers are lists of
     messages that begin with it."""

@@ -13,12 +13,25 @@ from typing import Any
 from ablations.data.rows.row_specs import RowSpec
 from ablations.data.text import clean
 
-__all__ = ["PLACEHOLDER", "ROLES", "LeftOut", "Message", "Sample", "checked_messages", "sample_of"]
+__all__ = [
+    "PLACEHOLDER",
+    "ROLES",
+    "LeftOut",
+    "Message",
+    "Sample",
+    "checked_messages",
+    "sample_of",
+    "with_role",
+]
 
 PLACEHOLDER = "<image>"
 """Stands for a picture in the text of a sample, whatever token the tokenizer has for it."""
 
 ROLES = ("system", "user", "assistant")
+
+
+_FROM = {"human": "user", "gpt": "assistant"}
+"""Roles of LLaVA's and ShareGPT's form, {from, value}."""
 
 
 class LeftOut(Exception):  # noqa: N818 - it is counted, not raised to the user
@@ -86,6 +99,14 @@ def sample_of(row: Mapping[str, Any], spec: RowSpec, markers: Iterable[str]) -> 
     return Sample(messages, answers, replaced)
 
 
+def with_role(message: Any) -> Any:
+    """Return a message of the form {from, value} as {role, content}; anything else as it is."""
+    if not isinstance(message, Mapping) or "role" in message or "from" not in message:
+        return message
+    name = str(message["from"])
+    return {"role": _FROM.get(name, name), "content": message.get("value")}
+
+
 def checked_messages(value: Any) -> tuple[tuple[Message, ...], int]:
     """Return messages, and the number of characters that were replaced in them.
 
@@ -95,7 +116,7 @@ def checked_messages(value: Any) -> tuple[tuple[Message, ...], int]:
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         raise LeftOut("not a list of messages")
     messages, replaced = [], 0
-    for entry in value:
+    for entry in map(with_role, value):
         if not isinstance(entry, Mapping) or not isinstance(entry.get("content"), str):
             raise LeftOut("not a list of messages")
         role = str(entry.get("role"))
