@@ -368,6 +368,19 @@ def test_a_data_set_of_the_hub_is_read_packed(
     assert training_rows(made["some"]) == by_path
 
 
+def test_pictures_of_the_hub_that_are_files_are_read(by_path: list[Any], tmp_path: Path) -> None:
+    folder = tmp_path / "mirror/some/pictures/train"
+    write_pictures(folder, range(24))
+    rows = [{**asked(n), "file_name": f"{n}.png"} for n in range(24)]
+    write_jsonl(
+        folder / "metadata.jsonl", [{k: v for k, v in r.items() if k != "images"} for r in rows]
+    )
+    origin = HubOrigin(kind="hub", repo="some/pictures")
+    source = picture_source(tmp_path, origin=origin, rows={"pictures_column": "image"})
+    made = prepare_pictures(tmp_path / "d", {"some": source}, mirror=tmp_path / "mirror")
+    assert training_rows(made["some"]) == by_path
+
+
 def test_one_damaged_picture_of_the_hub_is_one_row_less(tmp_path: Path) -> None:
     columns = _columns(24)
     columns["images"][5] = [{"bytes": b"damaged", "path": None}]

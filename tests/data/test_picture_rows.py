@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ablations.data.catalogue import HubOrigin
+from ablations.data.expected import expected_of
 from ablations.data.finalize import Finish
 from ablations.data.manifest import StoreManifest
 from ablations.data.rows.row_specs import PICTURE_FIELDS, RowSpec
@@ -20,6 +22,7 @@ from ablations.errors import AblationError, ConfigError, DataError
 from tests.oracles.chats import CHAT_TOKENIZER, make_base_tokenizer
 from tests.oracles.drawn import (
     SIDE,
+    VISION_TOKENIZER,
     asked,
     heldout_items,
     packed,
@@ -283,6 +286,24 @@ def test_a_store_without_pictures_has_none_to_read(tmp_path: Path) -> None:
     assert not {"pictures", "refs_sha256"} & set(plain["files"][0])
 
 
+def test_the_disk_that_pictures_take_is_expected(raw: Path, tmp_path: Path) -> None:
+    picture = 3 * SIDE * SIDE
+
+    def expected(**rows: Any) -> float:
+        source = picture_source(raw, max_documents=rows.pop("max_documents", None), rows=rows)
+        return expected_of(source, VISION_TOKENIZER, tmp_path).store_bytes
+
+    without = expected_of(
+        replace(picture_source(raw), rows=None, origin=HubOrigin(kind="hub", repo="a/b")),
+        VISION_TOKENIZER,
+        tmp_path,
+    ).store_bytes
+    assert expected(available=100) == without + 100 * picture
+    assert expected(available=100, frames=4) == without + 400 * picture
+    assert expected(available=100, max_documents=30) - expected(max_documents=30) == 0
+    assert expected(max_documents=30) >= 30 * picture
+
+
 # ------------------------------------------------------------------------------ what is refused
 
 
@@ -388,3 +409,16 @@ def test_pictures_behind_the_cut_are_not_shown(tmp_path: Path) -> None:
 
 def test_the_whole_store_of_pictures_stands_a_full_check(folder: Path) -> None:
     TokenStore.open(folder, full=True)
+
+
+def test_a_row_whose_text_holds_an_item_is_dropped(tmp_path: Path) -> None:
+    question = "how many of the nine green bottles on the old wall by the river fell down at last"
+    item = {"id": "1", "query": question, "question": question, "choices": ["two"], "gold": 0}
+    write_jsonl(tmp_path / "d/benchmarks/bottles.jsonl", [item])
+    write_pictures(tmp_path, range(20))
+    rows = [asked(n, f"{n}.png") for n in range(20)]
+    placed = question.replace("wall", "wall <image>")
+    rows.append({"images": ["0.png"], "question": placed, "answer": "two"})
+    source = picture_source(write_jsonl(tmp_path / "r.jsonl", rows), decontaminate=("bottles",))
+    manifest = StoreManifest.read(prepare_pictures(tmp_path / "d", {"some": source})["some"])
+    assert manifest.dropped == {"contains bottles": 1}
