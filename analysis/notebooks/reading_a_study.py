@@ -19,11 +19,13 @@
 import os
 
 import ablations
+from ablations.evaluation.specs import HIGHER_IS_BETTER
 from analysis import figures
 from analysis.frames import describe, task_values, weights
 from analysis.frames.views import main_metric
 from analysis.report.summaries import EFFECTS
 from analysis.score_fit import fit_score
+from sweeps.verdict.messages import gains
 
 study = ablations.load_study(
     os.environ.get("ABLATIONS_STUDY", "demo_ratio"), os.environ.get("ABLATIONS_RUNS", "runs")
@@ -95,6 +97,9 @@ if verdict:
         if row.effect in ("gains", "pays"):
             change = f"{row.reference:.4g} -> {row.pick:.4g}"
             print(f"{row.task} ({row.metric}) {EFFECTS[row.effect]}: {change}")
+    for use in verdict.pictures:  # of a study with pictures: a lead counts only where they are used
+        used = "used" if use.used else "not used"
+        print(f"pictures of {use.task} in {use.candidate}: {used}, {gains(use)}")
 figures.task_signal(figures.signal_frame(verdict.signal if verdict else ()))
 
 # %% [markdown]
@@ -104,7 +109,8 @@ figures.task_signal(figures.signal_frame(verdict.signal if verdict else ()))
 
 # %%
 values = task_values(frames.scores)
-better = {task: metric != "bpb" for task, metric in main_metric(frames.scores).items()}
+main = main_metric(frames.scores)
+better = {task: HIGHER_IS_BETTER.get(metric, True) for task, metric in main.items()}
 figures.effect_matrix(figures.effects_frame(values, weights(frames.sources), better))
 
 # %% [markdown]

@@ -7,7 +7,7 @@ as the scores of a full run that has not been trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +185,26 @@ def _scores(record: Mapping[str, Any], table: Any) -> Iterator[str]:
         yield (
             f"| {escaped(row['task'])} | {escaped(row['metric'])} | {number(row['reference'])} "
             f"| {number(row['pick'])} | {EFFECTS.get(row['effect'], row['effect'])} |"
+        )
+    yield ""
+    yield from _pictures(record["verdict"].get("pictures") or ())
+
+
+def _pictures(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what pictures do to the answers of the proxies; nothing without tasks about pictures."""
+    if not rows:
+        return
+    yield "Bits per byte that a picture saves its answer, and that another picture costs, with lower ends:"
+    yield ""
+    yield "| task | candidate | gain | over another picture | picture used |"
+    yield "|---|---|--:|--:|---|"
+    for row in rows:
+        gains = [
+            f"{number(row[key])} ({number(row[f'{key}_low'])})" for key in ("gain", "shuffled_gain")
+        ]
+        yield (
+            f"| {escaped(row['task'])} | {escaped(row['candidate'])} | {' | '.join(gains)} "
+            f"| {'yes' if row['used'] else 'no'} |"
         )
     yield ""
 

@@ -134,12 +134,15 @@ def _tasks(verdict: Verdict) -> Fact:
             value="no difference shown",
             lines=(f"on any of {len(verdict.tasks)} tasks",),
         )
-    rest = len(verdict.tasks) - better - worse
+    blind = [row.task for row in verdict.tasks if row.effect == "blind"]
+    rest = len(verdict.tasks) - better - worse - len(blind)
     lines = [f"of {len(verdict.tasks)} tasks with {verdict.pick}; {rest} without a difference"]
     names = [row.task for row in verdict.tasks if row.effect == "pays"]
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         lines.append(f"worse: {', '.join(names[:3])}{more}")
+    if blind:
+        lines.append(f"ahead without use of the picture: {', '.join(blind)}")
     return Fact(name="Tasks", value=f"{better} better, {worse} worse", lines=tuple(lines))
 
 

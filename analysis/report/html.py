@@ -120,12 +120,20 @@ def _words(content: ReportContent) -> dict[str, Any]:
         "evidence_lines": list(summaries.evidence(content)),
         "caveats": summaries.caveats(content),
         "effects_note": _effects_note(content),
+        "pictures_note": _PICTURES_NOTE,
         "surrogate_lines": list(summaries.surrogates(content)),
         "signal_lines": list(summaries.signal(content)),
         "audit_lines": list(summaries.audit(content, realised)),
         "cost_lines": list(summaries.cost(content)),
         "provenance": [(name, ", ".join(values)) for name, values in content.provenance.items()],
     }
+
+
+_PICTURES_NOTE = (
+    "The gain is the bits per byte that a picture saves its answer. Over another picture: the bits per byte "
+    "that another item's picture costs, the control. A candidate uses the pictures of a task if both are "
+    "above zero beyond their noise; else it is not named better on it. Chance: the most frequent answer."
+)
 
 
 def _effects_note(content: ReportContent) -> str:
@@ -144,6 +152,7 @@ def _tables(content: ReportContent) -> dict[str, Any]:
     return {
         "candidates": report_tables.candidates(content),
         "effects": report_tables.task_effects(content),
+        "pictures": report_tables.pictures(content),
         "trials": trials(content),
         "surrogates": report_tables.surrogates(content),
         "audit_failures": report_tables.audit_failures(

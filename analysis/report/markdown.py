@@ -42,6 +42,7 @@ def _lines(content: ReportContent) -> Iterator[str]:
     yield ""
     yield from _table("Candidates", report_tables.candidates(content))
     yield from _table("Better and worse tasks", report_tables.task_effects(content), most=40)
+    yield from _table("Use of pictures", report_tables.pictures(content), most=40)
     yield from _table("Surrogates of the score", report_tables.surrogates(content))
     yield from _bullets(summaries.surrogates(content))
     yield ""

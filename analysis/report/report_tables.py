@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from analysis.direction import loss_sign
+from analysis.frames import finals
 from analysis.frames.config_columns import sources_of
 from analysis.report.content import ReportContent
 from analysis.report.summaries import EFFECTS, mixture_in_words
@@ -17,6 +18,7 @@ from analysis.report.tables import (
     interval,
     number_cell,
     p_cell,
+    signed,
     text_cell,
 )
 
@@ -29,6 +31,7 @@ __all__ = [
     "data_sources",
     "ledger",
     "left_out",
+    "pictures",
     "surrogates",
     "task_effects",
 ]
@@ -117,6 +120,74 @@ def task_effects(content: ReportContent) -> Table | None:
         for row in ordered
     ]
     return Table(heads, rows)
+
+
+def pictures(content: ReportContent) -> Table | None:
+    """Return what pictures do to the answers of pick and reference; None for a study without pictures.
+
+    Bits per byte and exact match are means over the last checkpoints of a candidate's runs.
+    """
+    verdict = content.loaded.verdict
+    if verdict is None or not verdict.pictures:
+        return None
+    bound = f"[at least, {1 - verdict.alpha / 2:.1%}]"
+    heads = [
+        Heading("task"),
+        Heading("candidate"),
+        Heading(f"gain {bound}", number=True),
+        Heading(f"over another picture {bound}", number=True),
+        Heading("bits per byte", number=True),
+        Heading("without the picture", number=True),
+        Heading("exact match", number=True),
+        Heading("chance", number=True),
+        Heading("picture used"),
+        Heading("in score"),
+    ]
+    finals_of = finals(content.frames.scores)
+    rows = []
+    for row in verdict.pictures:
+        own = finals_of[
+            (finals_of["trial"].astype("str") == content.trial_of(row.candidate))
+            & (finals_of["task"].astype("str") == row.task)
+        ]
+        rows.append(
+            Row(
+                [
+                    text_cell(row.task),
+                    text_cell(row.candidate),
+                    Cell(_bounded(row.gain, row.gain_low), _sorted_by(row.gain)),
+                    Cell(
+                        _bounded(row.shuffled_gain, row.shuffled_gain_low),
+                        _sorted_by(row.shuffled_gain),
+                    ),
+                    number_cell(_mean_of(own, "bpb", "value")),
+                    number_cell(_mean_of(own, "bpb_without", "value")),
+                    number_cell(_mean_of(own, "exact_match", "value")),
+                    number_cell(_mean_of(own, "exact_match", "chance")),
+                    text_cell("yes" if row.used else "no"),
+                    text_cell("yes" if row.in_score else "no"),
+                ],
+                "baseline" if row.candidate == verdict.reference else "",
+            )
+        )
+    return Table(heads, rows)
+
+
+def _bounded(value: float | None, low: float | None) -> str:
+    """Format a gain with the lower end of its interval, which is corrected for the candidates."""
+    if value is None:
+        return "not measured"
+    return f"{signed(value)} [{'unknown' if low is None else signed(low)}]"
+
+
+def _sorted_by(value: float | None) -> float | str:
+    return "" if value is None else value
+
+
+def _mean_of(scores: pd.DataFrame, metric: str, column: str) -> float | None:
+    """Return the mean of a column over the rows of one metric; None if there are none."""
+    values = scores.loc[scores["metric"].astype("str") == metric, column].dropna()
+    return None if values.empty else float(values.mean())
 
 
 def surrogates(content: ReportContent) -> Table | None:

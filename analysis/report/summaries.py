@@ -46,6 +46,7 @@ EFFECTS: Mapping[str, str] = {
     "gains": "better",
     "pays": "worse",
     "not shown": "no significant difference",
+    "blind": "ahead without use of the picture",
     "unknown": "unknown",
 }
 """Effect on a task in the stored verdict → its words in reports, better first."""
@@ -151,9 +152,11 @@ def _effects(verdict: Verdict) -> Iterator[str]:
         return
     shown = [row.task for row in verdict.tasks if row.effect in ("gains", "pays")]
     which = "" if better and worse else f" ({', '.join(shown)})"
+    blind = f", {counts['blind']} {EFFECTS['blind']}" if counts["blind"] else ""
+    rest = total - better - worse - counts["blind"]
     yield (
         f"Better and worse tasks with {verdict.pick}: {better} of {total} better, {worse} "
-        f"worse{which}; {total - better - worse} without a significant difference."
+        f"worse{which}{blind}; {rest} without a significant difference."
     )
 
 

@@ -306,6 +306,7 @@ def _verdict(evidence: Evidence) -> dict[str, Any]:
         "direction": verdict.direction,
         "caveats": list(verdict.caveats),
         "tasks": tasks,
+        **({"pictures": [asdict(row) for row in verdict.pictures]} if verdict.pictures else {}),
     }
 
 

@@ -107,7 +107,11 @@ def _with_pictures(verdict: Verdict, use: PictureUse) -> Verdict:
         rule=f"{verdict.rule} {messages.picture_rule(verdict.alpha)}",
         caveats=(*verdict.caveats, *messages.picture_caveats(rows)),
     )
-    return replace(verdict, settle_text=messages.train_longer()) if verdict.blind else verdict
+    return (
+        replace(verdict, settle_text=messages.train_longer(verdict.blind))
+        if verdict.blind
+        else verdict
+    )
 
 
 def _searched(

@@ -110,22 +110,22 @@ def _outcome(verdict: Verdict) -> str:
 
 def _blind(verdict: Verdict, reference: str) -> str:
     """Return the tasks whose pictures the pick does not use, with its gains there."""
-    keeps = f"Keep {reference}" if verdict.baseline else "No winner"
+    keeps = f"Keep {reference}: no" if verdict.baseline else "No"
     parts = []
     for row in verdict.blind:
         counted = [t.metric for t in verdict.tasks if t.task == row.task and t.in_score]
         parts.append(f"{row.task}/{'+'.join(counted)} ({gains(row)})")
     return (
-        f"{keeps}: no winner is named, because pictures do not move the answers of {verdict.pick} on "
-        f"{_listed(parts)}"
+        f"{keeps} winner is named, because pictures do not move the answers of {verdict.pick} beyond "
+        f"their noise on {_listed(parts)}"
     )
 
 
 def gains(row: PictureRow) -> str:
     """Return the gains of a candidate on one task with their lower ends, in words."""
     return (
-        f"gain {_at_least(row.gain, row.gain_low)}; over another picture "
-        f"{_at_least(row.shuffled_gain, row.shuffled_gain_low)} bits per byte"
+        f"gain in bits per byte {_at_least(row.gain, row.gain_low)}; over another picture "
+        f"{_at_least(row.shuffled_gain, row.shuffled_gain_low)}"
     )
 
 
@@ -135,8 +135,14 @@ def _at_least(value: float | None, low: float | None) -> str:
     return f"{number(value)}, at least {number(low)}" if low is not None else number(value)
 
 
-def train_longer() -> str:
+def train_longer(blind: Sequence[PictureRow]) -> str:
     """Return what to do where pictures do not move the answers of the pick."""
+    unmeasured = [row.task for row in blind if None in (row.gain, row.shuffled_gain)]
+    if unmeasured:
+        return (
+            f"Add gain and shuffled_gain to the metrics of {_listed(unmeasured)}, and score the runs again: "
+            "nothing shows whether the pictures are used."
+        )
     return (
         "Train the vision part longer (the stage that all candidates share), or on more pictures, until "
         "gain and shuffled_gain are above zero beyond their noise. If they are above zero already and their "
@@ -159,14 +165,6 @@ def picture_caveats(rows: Sequence[PictureRow]) -> list[str]:
         caveats.append(
             "No seeds repeat: whether pictures are used is judged by the noise of the items alone, for the "
             "models that were trained."
-        )
-    unmeasured = dict.fromkeys(
-        row.task for row in rows if row.gain is None or row.shuffled_gain is None
-    )
-    if unmeasured:
-        caveats.append(
-            f"Gains of pictures were not measured on {_listed(list(unmeasured))}: add gain and shuffled_gain "
-            "to the metrics of the task, and score again."
         )
     return caveats
 

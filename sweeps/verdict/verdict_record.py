@@ -38,7 +38,6 @@ __all__ = [
     "TaskEffect",
     "TaskRow",
     "Verdict",
-    "plain_verdict",
     "read_verdict",
     "write_verdict",
 ]
@@ -225,16 +224,11 @@ class Verdict:
 def write_verdict(folder: Path, verdict: Verdict) -> Path:
     """Write the verdict into a study folder and return the path of the file."""
     path = folder / VERDICT_FILE
-    write_sealed(path, plain_verdict(verdict))
-    return path
-
-
-def plain_verdict(verdict: Verdict) -> dict[str, Any]:
-    """Return the values of a verdict as ``verdict.json`` has them, without pictures if there are none."""
-    plain: dict[str, Any] = _plain(asdict(verdict))
+    plain = _plain(asdict(verdict))
     if not verdict.pictures:  # as before there were pictures
         del plain["pictures"]
-    return plain
+    write_sealed(path, plain)
+    return path
 
 
 def read_verdict(folder: Path) -> Verdict:
