@@ -41,7 +41,7 @@ class VisionSpec:
     image_size: int
     """Pixels of a side of each picture: source.rows.picture_size of every source with pictures."""
     patch_size: int
-    """Pixels of a side of a patch; it divides image_size."""
+    """Pixels of a side of a patch; pixels beyond the last whole patch are not read (384 = 27 · 14 + 6)."""
     scale_factor: int
     """Pixel shuffle: so many patches a side become one token of the text part, scale_factor² as wide."""
     hidden_size: int
@@ -64,12 +64,12 @@ class VisionSpec:
                     f"method.vision.{name}", "must be positive", found=value, allowed=">= 1"
                 )
                 return
-        if self.image_size % self.patch_size or self.side % self.scale_factor:
+        if not self.side or self.side % self.scale_factor:
             yield Problem(
                 "method.vision.image_size",
                 "not a whole number of tokens a side",
-                found=f"{self.image_size} / {self.patch_size} / {self.scale_factor}",
-                allowed="a multiple of patch_size · scale_factor",
+                found=f"{self.side} patches / {self.scale_factor}",
+                allowed="image_size // patch_size a multiple of scale_factor",
             )
         if self.hidden_size % self.num_attention_heads:
             yield Problem(
