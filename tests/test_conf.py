@@ -40,6 +40,9 @@ AFTER_PRETRAINING = {
     "smoltalk": "smoltalk_mixture",
     "smol_smoltalk": "smol_smoltalk",
     "ultrafeedback": "ultrafeedback_rounds",
+    "smolvlm2_256m": "smolvlm_text_share",
+    "smolvlm2_2b2": "smolvlm2_2b2",
+    "smolvlm_vision": "smolvlm_vision",
 }
 """Schedule in samples → experiment that it belongs to."""
 
