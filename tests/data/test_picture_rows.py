@@ -13,7 +13,6 @@ import pytest
 
 from ablations.data.catalogue import HubOrigin
 from ablations.data.expected import expected_of
-from ablations.data.finalize import Finish
 from ablations.data.manifest import StoreManifest
 from ablations.data.rows.row_specs import PICTURE_FIELDS, RowSpec
 from ablations.data.rows.row_store import RowStore, heldout_pictures
@@ -21,6 +20,8 @@ from ablations.data.store import TokenStore
 from ablations.errors import AblationError, ConfigError, DataError
 from tests.oracles.chats import CHAT_TOKENIZER, make_base_tokenizer
 from tests.oracles.drawn import (
+    PICTURES,
+    ROWS,
     SIDE,
     VISION_TOKENIZER,
     asked,
@@ -32,23 +33,13 @@ from tests.oracles.drawn import (
     training_rows,
     write_jsonl,
     write_pictures,
+    write_shown,
 )
-
-PICTURES, ROWS = 40, 90
-"""Each picture is shown by two rows or three."""
-
-
-def _raw(folder: Path) -> Path:
-    write_pictures(folder, range(PICTURES))
-    rows = [asked(n, f"{n % PICTURES}.png") for n in range(ROWS)]
-    rows += [asked(n) for n in range(ROWS, ROWS + 10)]  # text alone
-    rows += [asked(200 + n, f"{n}.png", f"{n + 1}.png") for n in range(0, 10, 2)]
-    return write_jsonl(folder / "rows.jsonl", rows)
 
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _raw(tmp_path_factory.mktemp("raw"))
+    return write_shown(tmp_path_factory.mktemp("raw"))
 
 
 @pytest.fixture(scope="module")
@@ -185,47 +176,6 @@ def test_several_ranks_make_the_rows_of_one(
 def test_a_preparation_is_the_same_bytes_again(raw: Path, folder: Path, tmp_path: Path) -> None:
     made = prepare_pictures(tmp_path, {"shown": picture_source(raw)})["shown"]
     assert StoreManifest.read(made).checksums() == StoreManifest.read(folder).checksums()
-
-
-def test_a_last_step_that_died_is_made_again(
-    raw: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as dying:
-        dying.setattr(Finish, "_put_in_place", _die)
-        with pytest.raises(KeyboardInterrupt):
-            prepare_pictures(tmp_path, {"shown": picture_source(raw, shards=2)})
-    made = prepare_pictures(tmp_path, {"shown": picture_source(raw, shards=2)})["shown"]
-    assert training_rows(made) == training_rows(folder)
-    assert heldout_items(made) == heldout_items(folder)
-    assert {path.name for path in made.iterdir()} == {
-        *("manifest.json", "train", "heldout.jsonl", "heldout.pictures"),
-    }
-
-
-def test_a_rank_that_died_begins_anew(
-    raw: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from ablations.data.rows.rank_pictures import RankPictures
-
-    write, calls = RankPictures.train, []
-
-    def dying(self: RankPictures, *args: Any) -> None:
-        write(self, *args)
-        calls.append(1)
-        if len(calls) == 60:  # in the second rank, between pictures and their row's counts
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RankPictures, "train", dying)
-        with pytest.raises(KeyboardInterrupt):
-            prepare_pictures(tmp_path, {"shown": picture_source(raw, shards=2)})
-    made = prepare_pictures(tmp_path, {"shown": picture_source(raw, shards=2)})["shown"]
-    assert training_rows(made) == training_rows(folder)
-    assert heldout_items(made) == heldout_items(folder)
-
-
-def _die(self: Finish) -> None:
-    raise KeyboardInterrupt
 
 
 # ------------------------------------------------------------------------------------- reading

@@ -45,6 +45,9 @@ VISION_CHAT = ChatSpec(template=SMOLVLM, markers=(END,), turn_end=END, picture="
 
 VISION_TOKENIZER = TokenizerSpec(name="tiny_vision", kind="chat", base="tiny", chat=VISION_CHAT)
 
+PICTURES, ROWS = 40, 90
+"""Of :func:`write_shown`: each picture is shown by two rows or three."""
+
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -78,6 +81,15 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
 def asked(number: int, *pictures: Any) -> dict[str, Any]:
     """Return a row of a question about pictures."""
     return {"images": list(pictures), "question": f"what {number}?", "answer": f"a thing {number}"}
+
+
+def write_shown(folder: Path) -> Path:
+    """Write rows of one picture, of none and of two."""
+    write_pictures(folder, range(PICTURES))
+    rows = [asked(n, f"{n % PICTURES}.png") for n in range(ROWS)]
+    rows += [asked(n) for n in range(ROWS, ROWS + 10)]  # text alone
+    rows += [asked(200 + n, f"{n}.png", f"{n + 1}.png") for n in range(0, 10, 2)]
+    return write_jsonl(folder / "rows.jsonl", rows)
 
 
 def picture_source(path: Path, **values: Any) -> SourceSpec:
