@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ablations.errors import EvaluationError
 from ablations.evaluation.logprob_scorer import CausalLM
+from ablations.training.vlm.picture_inputs import pixel_values
 
 __all__ = ["PictureLM", "features_of"]
 
@@ -80,9 +81,10 @@ class PictureLM(CausalLM):
         self._features = torch.cat(parts)
 
     def _seen(self, pictures: npt.NDArray[np.uint8]) -> Tensor:
-        pixels = torch.from_numpy(np.array(pictures)).to(self.device)
-        values = pixels.float().div_(255.0).sub_(0.5).div_(0.5)  # as Idefics3's processor does
-        found = self._vlm.model.get_image_features(pixel_values=values[None]).pooler_output
+        values = pixel_values([pictures])
+        assert values is not None  # there are some
+        features = self._vlm.model.get_image_features(pixel_values=values.to(self.device))
+        found = features.pooler_output
         return torch.cat(list(found)) if isinstance(found, (list, tuple)) else found.flatten(0, -2)
 
     def inputs(self, tokens: Tensor) -> dict[str, Tensor]:
