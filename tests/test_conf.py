@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ablations.config.composed import composed_problems
-from ablations.config.schema import conf_dir, load
+from ablations.config.schema import conf_dir, load, source_values
 from ablations.data.catalogue import load_catalogue, load_source
 from ablations.mixture.specs import LearningRateSpec, MixtureSpec
 from ablations.plan import make_plan
@@ -180,3 +180,17 @@ def test_a_users_source_goes_before_the_platforms_own(tmp_path: Path) -> None:
     run = load(composed(), [CONF, tmp_path])
     assert run.source["wiki"].domain == "mine"
     assert run.source["chat"].domain == "english"
+
+
+def test_a_field_of_a_sources_rows_can_be_overridden_alone() -> None:
+    run = load(composed("experiment=demo_sft", "+source.chat_turns.rows.max_turns=2"))
+    own = load_source("chat_turns").rows
+    assert own is not None
+    assert run.source["chat_turns"].rows == dataclasses.replace(own, max_turns=2)
+
+
+def test_rows_of_another_kind_replace_those_of_the_source() -> None:
+    rows = "+source.cauldron_vqa.rows={kind: conversations, max_tokens: 64, messages_column: said}"
+    values = composed("mixture.weights={cauldron_vqa: 1.0}", rows)
+    found = source_values(values)["cauldron_vqa"]["rows"]
+    assert found == {"kind": "conversations", "max_tokens": 64, "messages_column": "said"}

@@ -289,18 +289,29 @@ def _sources(
                 place = f"{shown_path(known[name])}:1:1"
                 problems.append(Problem(place, "not the keys of a source"))
                 continue
-            found[name] = {**stored, **override}
+            found[name] = _overridden(stored, override)
             parent = (found[name].get("part") or {}).get("of")
             if parent in known and parent not in found:
-                found[parent] = {
-                    **(read_yaml(known[parent]) or {}),
-                    **(overrides.get(parent) or {}),
-                }
+                found[parent] = _overridden(
+                    read_yaml(known[parent]) or {}, overrides.get(parent) or {}
+                )
         elif override:  # a source of the config's own
             found[name] = override
         else:
             problems.append(unknown_name(named[name], "source", name, known))
     return found, problems
+
+
+def _overridden(stored: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a source's values under those of the config; fields of its rows may be given alone.
+
+    Rows with their kind stand for all of them: another kind has other columns.
+    """
+    values = {**stored, **override}
+    rows, asked = stored.get("rows"), override.get("rows")
+    if isinstance(rows, Mapping) and isinstance(asked, Mapping) and "kind" not in asked:
+        values["rows"] = {**rows, **asked}
+    return values
 
 
 def _weight_problems(values: Mapping[str, Any]) -> list[Problem]:
