@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -280,3 +281,20 @@ def test_a_run_that_a_process_holds_is_not_closed(tmp_path: Path) -> None:
         record.close()
         assert record.status == "scoring"
         assert (record.path / "holder.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("metrics.jsonl", RunRecord.metrics),
+        ("events.jsonl", RunRecord.events),
+        ("scores.jsonl", RunRecord.scores),
+    ],
+)
+def test_a_row_that_lacks_its_key_is_named(
+    tmp_path: Path, name: str, read: Callable[[RunRecord], object]
+) -> None:
+    record = make(tmp_path)
+    (record.path / name).write_text('{"loss": 1.0}\n')
+    with pytest.raises(DamagedError, match=rf"{name}:1"):
+        read(record)
