@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,18 +66,32 @@ TINY_EYE = VisionSpec(
 COLOURS = {"red": (220, 20, 20), "green": (20, 200, 30), "blue": (10, 30, 230)}
 
 
-def square(colour: str, seed: int) -> np.ndarray:
+def square(colour: str, seed: int, side: int = SIDE) -> np.ndarray:
     """Return a picture [3, S, S] of a square of a colour on a dark ground."""
     random = np.random.default_rng(seed)
-    picture = random.integers(0, 30, size=(3, SIDE, SIDE)).astype(np.uint8)
-    left, top = random.integers(0, SIDE // 2, size=2)
+    picture = random.integers(0, 30, size=(3, side, side)).astype(np.uint8)
+    left, top = random.integers(0, side // 2, size=2)
     value = np.array(COLOURS[colour], dtype=np.uint8)[:, None, None]
-    picture[:, top : top + 8, left : left + 8] = value
+    picture[:, top : top + side // 2, left : left + side // 2] = value
     return picture
 
 
-def write_pictures(folder: Path, tokenizer: Path, rows: int, most: int = 2) -> Path:
-    """Write a store of rows about coloured squares, of 0 to ``most`` pictures each."""
+def write_pictures(
+    folder: Path,
+    tokenizer: Path,
+    rows: int,
+    counts: Sequence[int] = (0, 1, 2),
+    *,
+    side: int = SIDE,
+    filler: int = 0,
+) -> Path:
+    """Write a store of rows about coloured squares.
+
+    Args:
+        counts: Pictures of the rows, in turns.
+        side: Pixels of a side of each picture.
+        filler: Words of each question beyond the first.
+    """
     from tokenizers import Tokenizer
 
     fast = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
@@ -88,12 +103,13 @@ def write_pictures(folder: Path, tokenizer: Path, rows: int, most: int = 2) -> P
     ends, shown, refs = [], [], []
     pictures: list[np.ndarray] = []
     for number in range(rows):
-        count = number % (most + 1)
+        count = counts[number % len(counts)]
         colours = [list(COLOURS)[(number + k) % 3] for k in range(max(1, count))]
         for k, colour in enumerate(colours[:count]):
             refs.append(len(pictures))
-            pictures.append(square(colour, 10 * number + k))
-        prompt = "user: " + "<image>" * count + f"{number}: which?<end_of_utterance>\nassistant: "
+            pictures.append(square(colour, 10 * number + k, side))
+        prompt = "user: " + "<image>" * count + f"{number}: which?"
+        prompt += f" {words(number, filler)}<end_of_utterance>\nassistant: "
         asked = fast.encode(prompt, add_special_tokens=False).ids
         answer = [*fast.encode(" ".join(colours), add_special_tokens=False).ids, end]
         tokens += asked + answer
@@ -142,10 +158,10 @@ def write_pictures(folder: Path, tokenizer: Path, rows: int, most: int = 2) -> P
             max_tokens=48,
             template_sha256="0",
             pictures=len(refs),
-            most_pictures=most,
+            most_pictures=max(counts),
             different_pictures=len(pictures),
-            rows_with_pictures=sum(n % (most + 1) > 0 for n in range(rows)),
-            picture_size=SIDE,
+            rows_with_pictures=sum(counts[n % len(counts)] > 0 for n in range(rows)),
+            picture_size=side,
         ),
     ).write(folder)
     return folder
