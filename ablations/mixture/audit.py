@@ -45,10 +45,10 @@ class AuditRow:
     tokens: int
     """Trained tokens read."""
     windows: int
-    """Windows read; sft, dpo: rows."""
+    """Windows read; sft, dpo, vlm: rows."""
     realised_other: float | None = None
-    """sft, dpo: share in the other unit: of tokens that the loss counted, where samples were asked for, and
-    the other way round."""
+    """sft, dpo, vlm: share in the other unit: of tokens that the loss counted, where samples were asked for,
+    and the other way round."""
 
 
 @dataclass(frozen=True, kw_only=True)

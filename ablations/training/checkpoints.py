@@ -10,7 +10,7 @@
         .partial/            left by a killed writer; the next writer removes it
         damaged-80/          files differ from what was written; kept, and never read again
 
-Checkpoints of sft and dpo are transformers folders with TRL's optimiser and our ``state.json`` beside it.
+Checkpoints of sft, dpo and vlm are transformers folders with the optimiser and our ``state.json`` beside it.
 
 nanotron writes ``model_config.json`` last, so a folder without a readable one is incomplete, also if another
 program wrote it. ``latest.txt`` is not used: nanotron truncates it before it writes it.
@@ -106,9 +106,9 @@ class CheckpointState:
     """torch threads of a CPU rank: another number changes the last bits of a loss."""
     micro_batch_size: int
     windows: tuple[tuple[int, ...], ...]
-    """Windows read [stage][source]; of sft and dpo, rows."""
+    """Windows read [stage][source]; of methods on rows, rows."""
     supervised: tuple[tuple[int, ...], ...] | None = None
-    """sft, dpo: tokens that the loss counted [stage][source]."""
+    """sft, dpo, vlm: tokens that the loss counted [stage][source]."""
 
 
 def checkpoint_steps(folder: Path) -> tuple[int, ...]:
@@ -141,12 +141,12 @@ def _has_all(checkpoint: Path) -> bool:
 
 
 def is_transformers(checkpoint: Path) -> bool:
-    """Return whether a checkpoint is a transformers folder, as sft and dpo write it."""
+    """Return whether a checkpoint is a transformers folder, as methods on rows write it."""
     return (checkpoint / "config.json").is_file()
 
 
 def _has_all_of_trl(checkpoint: Path) -> bool:
-    """Return whether a checkpoint of sft or dpo is complete; state.json is written last."""
+    """Return whether a checkpoint of a method on rows is complete; state.json is written last."""
     json.loads((checkpoint / "config.json").read_bytes())
     read_json(checkpoint / "state.json")
     tensors = list(checkpoint.glob("*.safetensors"))

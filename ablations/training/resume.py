@@ -44,9 +44,9 @@ class Start:
     threads: int | None = None
     """torch threads that the checkpoint was written with, used if the job leaves them open."""
     windows: tuple[tuple[int, ...], ...] | None = None
-    """Windows that this run had read by then [stage][source]; of sft and dpo, rows."""
+    """Windows that this run had read by then [stage][source]; of methods on rows, rows."""
     supervised: tuple[tuple[int, ...], ...] | None = None
-    """sft, dpo: tokens that the loss had counted by then [stage][source]."""
+    """sft, dpo, vlm: tokens that the loss had counted by then [stage][source]."""
 
 
 def find_start(job: TrainJob) -> Start:

@@ -168,7 +168,7 @@ class TrainingSpec:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     sequence_length: int
-    """Trained tokens of each sample; sft, dpo: most tokens of a row."""
+    """Trained tokens of each sample; sft, dpo, vlm: most tokens of a row, those of its pictures included."""
     batch_size: int
     """Samples of each optimiser step, over all ranks and micro-batches."""
     peak_lr: float
@@ -194,8 +194,8 @@ class TrainingSpec:
     intra_document_masking: bool = False
     """Let a token attend only to its own document; positions then restart with each document."""
     checkpoints: int | tuple[int, ...] = 1
-    """Checkpoints to score: a number of evenly spaced ones, or token counts (sft, dpo: samples). The last
-    step always has one."""
+    """Checkpoints to score: a number of evenly spaced ones, or token counts (sft, dpo, vlm: samples).
+    The last step always has one."""
     keep_checkpoints: KeepCheckpoints = "all"
     """Scored checkpoints to keep: all, last (the newest), none (after the end of the run). A checkpoint that
     is not scored, or that another run began from, is always kept."""
@@ -319,9 +319,9 @@ class ExecutionSpec:
     """Trained tokens at which the run pauses, at one of its checkpoints on the plateau of the learning rate;
     the same command without it goes on, with the same losses. null = the run goes to its end."""
     trunk_tokens: float | None = None
-    """Trained tokens that the run shares with the runs of its study that are equal so far: the first one
-    trains them, the others start from its checkpoint, with the same losses. The learning rate must be on its
-    plateau there. null = the run trains alone; a study sets it (search.trunks)."""
+    """Trained tokens (vlm: samples) that the run shares with the runs of its study that are equal so far: the
+    first one trains them, the others start from its checkpoint, with the same losses. The learning rate must
+    be on its plateau there. null = the run trains alone; a study sets it (search.trunks)."""
 
     def __post_init__(self) -> None:
         names = (

@@ -41,7 +41,7 @@ class VisionSpec:
     image_size: int
     """Pixels of a side of each picture: source.rows.picture_size of every source with pictures."""
     patch_size: int
-    """Pixels of a side of a patch; pixels beyond the last whole patch are not read (384 = 27 · 14 + 6)."""
+    """Pixels of a side of a patch. Pixels that fill no patch are not seen (SmolVLM 2.2B: 14 on 384)."""
     scale_factor: int
     """Pixel shuffle: so many patches a side become one token of the text part, scale_factor² as wide."""
     hidden_size: int
@@ -68,8 +68,8 @@ class VisionSpec:
             yield Problem(
                 "method.vision.image_size",
                 "not a whole number of tokens a side",
-                found=f"{self.side} patches / {self.scale_factor}",
-                allowed="image_size // patch_size a multiple of scale_factor",
+                found=f"{self.image_size} / {self.patch_size} / {self.scale_factor}",
+                allowed="patches a side that are a multiple of scale_factor",
             )
         if self.hidden_size % self.num_attention_heads:
             yield Problem(
@@ -97,7 +97,7 @@ class VisionSpec:
 
     @property
     def side(self) -> int:
-        """Return the patches of a side of a picture."""
+        """Return the whole patches of a side of a picture."""
         return self.image_size // self.patch_size
 
     @property
