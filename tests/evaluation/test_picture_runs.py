@@ -10,10 +10,11 @@ import pytest
 from ablations.errors import CheckpointError, ConfigError
 from ablations.evaluation.metric_matching import score_problems, unseen
 from ablations.evaluation.scoring_process import ScoringJob, score_here
-from ablations.evaluation.specs import EvaluationSpec, ScoreRule, ScoreTerm, TaskSpec
+from ablations.evaluation.specs import METRICS, EvaluationSpec, ScoreRule, ScoreTerm, TaskSpec
 from ablations.record.checksums import write_checksums
 from ablations.record.run_record import RunRecord
 from ablations.training.vlm.text_part import is_vlm
+from tests.conftest import Ablate
 from tests.oracles.picture_items import (
     make_picture_tokenizer,
     random_pictures,
@@ -155,3 +156,26 @@ def test_exact_match_is_rescaled_by_the_most_frequent_answer() -> None:
     assert score_problems(suite("heldout_shapes/exact_match", rescale=True), SOURCES) == []
     with pytest.raises(ConfigError, match="not a chance level"):
         TaskSpec(form="picture", domain="d", source="s", metrics=("exact_match",), chance=1.0)
+
+
+def test_a_vision_language_folder_is_scored_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ablate: Ablate
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tokenizer = make_picture_tokenizer(tmp_path / "data")
+    write_seeing_model(tmp_path / "model", tokenizer)
+    store = tmp_path / "data/demo_vision/digits"
+    write_picture_store(store, some_questions(6, 4), random_pictures(4))
+    others = [f"~mixture.weights.{name}" for name in ("chat", "code", "math", "wiki")]
+    words = ("method=vlm", "tokenizer=demo_vision", "+mixture.weights.digits=1.0", *others)
+    plan = ("schedule.total_tokens=null", "schedule.total_samples=100", "data_dir=data")
+    scored = ("evaluation=none", "evaluation.heldout=true", "warm_start.checkpoint=model")
+    answer = ablate("score", "checkpoint=model", *words, *plan, *scored)
+    assert answer.code == 0, answer.err
+    lines = dict(line.split() for line in answer.out.splitlines() if line.startswith("heldout_"))
+    assert set(lines) == {f"heldout_digits/{metric}" for metric in METRICS["picture"]}
+    gain, bpb, without = (
+        float(lines[f"heldout_digits/{m}"]) for m in ("gain", "bpb", "bpb_without")
+    )
+    assert gain == pytest.approx(without - bpb, abs=2e-4)
+    assert (tmp_path / "model/scores/details/0/heldout_digits.parquet").is_file()
