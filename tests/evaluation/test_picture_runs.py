@@ -14,6 +14,7 @@ from ablations.evaluation.specs import METRICS, EvaluationSpec, ScoreRule, Score
 from ablations.record.checksums import write_checksums
 from ablations.record.run_record import RunRecord
 from ablations.training.vlm.text_part import is_vlm
+from sweeps.launchers.local.suite_modules import preload_of
 from tests.conftest import Ablate
 from tests.oracles.picture_items import (
     make_picture_tokenizer,
@@ -179,3 +180,15 @@ def test_a_vision_language_folder_is_scored_by_hand(
     )
     assert gain == pytest.approx(without - bpb, abs=2e-4)
     assert (tmp_path / "model/scores/details/0/heldout_digits.parquet").is_file()
+
+
+@pytest.mark.parametrize(
+    ("kind", "heldout", "matched"),
+    [("vlm", True, True), ("vlm", False, False), ("pretrain", True, False)],
+)
+def test_a_warm_server_imports_the_matching_of_answers_about_pictures(
+    kind: str, heldout: bool, matched: bool
+) -> None:
+    config = {"method": {"kind": kind}, "evaluation": {"tasks": {}, "heldout": heldout}}
+    names = preload_of({"model": {}, **config})
+    assert ("ablations.evaluation.lighteval.answer_matching" in names) == matched

@@ -34,6 +34,10 @@ def suite_modules(config: Any) -> list[str]:
     assert isinstance(plain, Mapping)
     used = [task.get("metrics") for task in plain.values() if isinstance(task, Mapping)]
     metrics = {name for names in used for name in names or ()}
+    # Held-out answers about pictures are matched too.
+    heldout = OmegaConf.select(config, "evaluation.heldout", throw_on_missing=False)
+    if heldout and OmegaConf.select(config, "method.kind", throw_on_missing=False) == "vlm":
+        metrics |= set(METRICS["picture"])
     modules = [_ANSWER_MATCHING] if "exact_match" in metrics else []
     return [*modules, _INSTRUCTIONS] if metrics & set(METRICS["instructions"]) else modules
 
@@ -55,5 +59,7 @@ def preload_of(config: Mapping[str, Any]) -> list[str]:
         "ablations.commands.run",
         "ablations.preload",
         *([PRELOADED[kind]] if kind in PRELOADED else []),
-        *suite_modules(OmegaConf.create({"evaluation": config.get("evaluation")})),
+        *suite_modules(
+            OmegaConf.create({name: config.get(name) for name in ("evaluation", "method")})
+        ),
     ]
