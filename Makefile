@@ -1,5 +1,6 @@
 # make demo    set up .venv, then the whole platform on real text: prepare, run, search, verdict, promote, report
 # make demo-post    after make demo: fine-tuning and preferences, searched, judged, promoted behind the full run
+# make demo-vision  after make demo: a small vision-language model, its share of text and of each source of pictures
 # make test    set up .venv, then every test
 # make check   format, lint, types, import contract
 # make setup   .venv alone, with the console script `ablate` in it
@@ -13,7 +14,7 @@ EXPORTS := .venv-exports
 LOADERS := tests/sweeps/exporters/loaders.txt
 LOADERS_MORE := tests/sweeps/exporters/loaders_more.txt
 
-.PHONY: setup demo demo-post test check format lock gpu-check gpu-bundle exports-env test-exports clean
+.PHONY: setup demo demo-post demo-vision test check format lock gpu-check gpu-bundle exports-env test-exports clean
 
 setup: $(STAMP)
 
@@ -31,6 +32,9 @@ demo: setup
 
 demo-post: setup
 	$(BIN)/python -m ablations.demo post
+
+demo-vision: setup
+	$(BIN)/python -m ablations.demo vision
 
 test: setup
 	$(BIN)/python -m pytest -n auto --dist worksteal

@@ -103,9 +103,34 @@ POST_STEPS: tuple[Step, ...] = (
 )
 """The commands of the demo after pretraining, in order; they go on from the demo's own."""
 
+VISION_STEPS: tuple[Step, ...] = (
+    Step(
+        "questions about pictures, and text, into row stores", ("prepare", "experiment=demo_sight")
+    ),
+    Step(
+        "a vision part on the demo's full run, trained once for all runs of the study",
+        ("run", "experiment=demo_sight"),
+    ),
+    Step(
+        "a search: how much text, how many digits, charts and shapes?",
+        ("run", "-m", "experiment=demo_vision"),
+    ),
+    Step("winner, tie, or keep 14% text", ("verdict", "study=demo_vision")),
+    Step("the report", ("report", "study=demo_vision")),
+    Step("every run", ("ls",)),
+)
+"""The commands of the demo with pictures, in order; they go on from the demo's own."""
+
 _PROMOTION = Path("promotions/demo_ratio-demo_full-001")
 _POST_PROMOTION = Path("promotions/demo_ratio-demo_full-002")
 _VERDICT = Path("runs/demo_ratio/verdict.json")
+
+
+_PARTS = {
+    "post": (POST_STEPS, _POST_PROMOTION, "demo_sft"),
+    "vision": (VISION_STEPS, _PROMOTION, "demo_vision"),
+}
+"""Part of the demo → its commands, the promotion that they name, the study whose report is the result."""
 
 
 def filled(word: str, promotion: Path = _PROMOTION) -> str:
@@ -137,16 +162,17 @@ def main(extra: Sequence[str] = ()) -> int:
     """Run every step.
 
     Args:
-        extra: ``post`` for the steps after pretraining, and overrides that each ``run`` gets as well.
+        extra: ``post`` for the steps after pretraining or ``vision`` for those with pictures, and overrides
+            that each ``run`` gets as well.
 
     Returns:
         The exit code of the first step that fails, else 0.
     """
     began = time.monotonic()
-    post = "post" in extra
-    extra = [word for word in extra if word != "post"]
-    promotion, study = (_POST_PROMOTION, "demo_sft") if post else (_PROMOTION, "demo_ratio")
-    for step in POST_STEPS if post else STEPS:
+    part = next((word for word in extra if word in _PARTS), None)
+    extra = [word for word in extra if word != part]
+    steps, promotion, study = _PARTS[part] if part else (STEPS, _PROMOTION, "demo_ratio")
+    for step in steps:
         if (why := skipped(step, promotion)) is not None:
             print(f"\n# {step.text}: {why}", flush=True)
             continue

@@ -61,15 +61,8 @@ def _answered(chart: Chart) -> str:
         return chart.colours[bars[-1]]
     if asked == "Which bar is lowest?":
         return chart.colours[bars[0]]
-    if asked == "Which letter is under the highest bar?":
-        return chart.letters[bars[-1]]
-    if asked == "How many bars are there?":
-        return ("three", "four", "five", "six")[len(bars) - 3]
-    if asked.startswith("Which bar is the "):
-        return chart.colours[("first", "second", "third").index(asked.split()[4])]
-    words = asked.split()
-    one, other = chart.colours.index(words[2]), chart.colours.index(words[7])
-    return "yes" if chart.heights[one] > chart.heights[other] else "no"
+    assert asked == "How many bars are there?"
+    return ("three", "four", "five", "six")[len(bars) - 3]
 
 
 def test_the_answer_to_a_chart_is_in_its_bars(drawn: list[Chart]) -> None:
@@ -84,7 +77,7 @@ def test_without_the_picture_every_answer_to_a_question_is_as_likely(drawn: list
     for kind in range(QUESTIONS):
         answers = Counter(chart.answer for chart in drawn[kind::QUESTIONS])
         assert len(set(answers.values())) == 1
-        assert len(answers) == (8, 8, 8, 8, 4, 2)[kind]
+        assert len(answers) == (8, 8, 4)[kind]
 
 
 def test_the_place_of_the_highest_bar_tells_nothing(drawn: list[Chart]) -> None:

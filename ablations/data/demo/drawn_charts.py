@@ -6,10 +6,10 @@ question is as likely as the others.
 
     Which bar is highest?                        one of eight colours
     Which bar is lowest?                         one of eight colours
-    Which bar is the second one?                 one of eight colours
-    Which letter is under the highest bar?       one of eight letters
     How many bars are there?                     three to six
-    Is the red bar higher than the blue one?     yes or no
+
+Six kinds of questions were tried, with letters, places and comparisons among them: a vision part of half a
+million parameters did not begin to read any of them within 600 steps of 16 rows (docs/decisions/vision.md).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ COLOURS: Mapping[str, tuple[int, int, int]] = {
     "pink": (240, 130, 190),
 }
 LETTERS = "ABCDEFGH"
-QUESTIONS = 6
+QUESTIONS = 3
 """Kinds of questions; charts take them in turns."""
 
 _PACKAGE = "vega-datasets"
@@ -66,7 +66,6 @@ TABLES: Mapping[str, tuple[str, ...]] = {
 """Table → columns of positive numbers."""
 _CHARTS = 24_000
 _COUNTS = ("three", "four", "five", "six")
-_PLACES = ("first", "second", "third")
 _FEWEST = 3
 _CLEAR = 0.08
 """Difference of two bars, as a share of the highest: five pixels of a picture of 64."""
@@ -131,32 +130,18 @@ def _columns(package: Path) -> list[list[float]]:
 def _chart(number: int, columns: list[list[float]]) -> Chart:
     rng = random.Random(f"chart/{number}")
     kind, turn = number % QUESTIONS, number // QUESTIONS
-    count = _FEWEST + (turn % len(_COUNTS) if kind == 4 else rng.randrange(len(_COUNTS)))
+    count = _FEWEST + (turn % len(_COUNTS) if kind == 2 else rng.randrange(len(_COUNTS)))
     heights = _heights(rng, columns, count)
     colours = rng.sample(list(COLOURS), count)
     letters = rng.sample(LETTERS, count)
     order = sorted(range(count), key=heights.__getitem__)
-    colour, letter = list(COLOURS)[turn % len(COLOURS)], LETTERS[turn % len(LETTERS)]
+    colour = list(COLOURS)[turn % len(COLOURS)]
     if kind == 0:
         question, answer = "Which bar is highest?", _put(colours, order[-1], colour)
     elif kind == 1:
         question, answer = "Which bar is lowest?", _put(colours, order[0], colour)
-    elif kind == 2:
-        place = rng.randrange(len(_PLACES))
-        question = f"Which bar is the {_PLACES[place]} one?"
-        answer = _put(colours, place, colour)
-    elif kind == 3:
-        question, answer = (
-            "Which letter is under the highest bar?",
-            _put(letters, order[-1], letter),
-        )
-    elif kind == 4:
-        question, answer = "How many bars are there?", _COUNTS[count - _FEWEST]
     else:
-        answer = ("yes", "no")[turn % 2]
-        lower, higher = sorted(rng.sample(range(count), 2), key=heights.__getitem__)
-        one, other = (higher, lower) if answer == "yes" else (lower, higher)
-        question = f"Is the {colours[one]} bar higher than the {colours[other]} one?"
+        question, answer = "How many bars are there?", _COUNTS[count - _FEWEST]
     return Chart(
         heights=tuple(heights),
         colours=tuple(colours),
@@ -168,7 +153,7 @@ def _chart(number: int, columns: list[list[float]]) -> Chart:
 
 
 def _put(values: list[str], place: int, wanted: str) -> str:
-    """Put a value at a place; if another place has it, they swap."""
+    """Put a colour at a place and return it; if another place has it, they swap."""
     if wanted in values:
         values[values.index(wanted)] = values[place]
     values[place] = wanted
