@@ -25,6 +25,8 @@ from tests.pinned import require_pinned
 PACKAGES = (ablations.mixture, sweeps.promotion, sweeps.search, sweeps.study, sweeps.verdict)
 MORE = (
     "ablations.data.contamination",
+    "ablations.evaluation.picture_prompts",
+    "ablations.evaluation.picture_scorer",
     "ablations.evaluation.prefix_packing",
     "ablations.evaluation.results",
     "ablations.evaluation.score_rule",
@@ -46,6 +48,7 @@ NO_RESULT = {
     "ablations.data.contamination._BATCH_DOCUMENTS",
     "ablations.data.contamination._EXAMPLES",
     "ablations.data.contamination._FILTER_BITS",
+    "ablations.evaluation.picture_scorer._MOST_PICTURES",
     "ablations.evaluation.prefix_packing._PREFIX_COST",
     "sweeps.exporters.megatron._BLOCK",
     "ablations.mixture.reader._LOOK_AHEAD",

@@ -48,6 +48,7 @@ __all__ = [
     "Evidence",
     "Selection",
     "best_subset",
+    "joint_df",
     "many_to_one",
     "simultaneous",
 ]
@@ -149,7 +150,7 @@ class Evidence:
         if self.own is not None:
             pool = np.array(self.noise.variance)
             ratio, known = own_noise(self.own, pool, self.noise.df, weights, self.own.squares)
-        df = _joint_df(training * ratio, known, items, self.item_df)
+        df = joint_df(training * ratio, known, items, self.item_df)
         return Parts(values, training, items, ratio, df)
 
     def covariances(self, weights: Floats) -> tuple[Floats, Floats]:
@@ -160,7 +161,7 @@ class Evidence:
         return training, matrix(self.item_covariance, weights)
 
 
-def _joint_df(training: Floats, known: Floats, items: Floats, item_df: float) -> Floats:
+def joint_df(training: Floats, known: Floats, items: Floats, item_df: float) -> Floats:
     """Return the degrees of freedom of the sum of two noises."""
     # Welch-Satterthwaite.
     spread = training**2 / known + items**2 / item_df
@@ -297,7 +298,7 @@ def _null_scores(evidence: Evidence, weights: Floats, parts: Parts) -> Floats:
     # at which it would double these.
     share = np.maximum(v1 / total, 1.0 / math.sqrt(_MOST_GAIN))
     variance, known = own_draws(evidence.own, weights)
-    df = _joint_df(share * variance, known, 1.0 - share, evidence.item_df)
+    df = joint_df(share * variance, known, 1.0 - share, evidence.item_df)
     variance = variance**share
     if evidence.item_df < _MANY:
         variance = variance * t_scales(rank, evidence.item_df)[:, None] ** (-2.0 * (1.0 - share))

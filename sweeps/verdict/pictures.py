@@ -30,7 +30,7 @@ from scipy import stats
 
 from ablations.evaluation.specs import PICTURE_GAINS
 from ablations.files import finite_or_none
-from sweeps.verdict.contrasts import Evidence
+from sweeps.verdict.contrasts import Evidence, joint_df
 from sweeps.verdict.decision import Judgement, best_first
 from sweeps.verdict.observations import Observations, PictureGain
 from sweeps.verdict.task_quality import fit_task
@@ -160,8 +160,13 @@ def _mean(gain: PictureGain, seeds: TrainingNoise, runs: list[int], level: float
     if not np.isfinite(errors).all() or not item_df >= 1.0:
         return _Mean(mean, None, "unknown")
     items = float(errors.mean()) ** 2  # the runs share their items
-    training = seeds.variance / len(runs) if seeds.known else 0.0
-    spread = items**2 / item_df + (training**2 / seeds.df if seeds.known else 0.0)
-    df = (items + training) ** 2 / spread if spread > 0.0 else item_df
+    if not seeds.known:
+        low = mean - float(stats.t.isf(level, item_df)) * math.sqrt(items)
+        return _Mean(mean, finite_or_none(low), "items")
+    training = seeds.variance / len(runs)
+    # With the limit of the verdict's own intervals. Without it a pair of seeds would name 6.3% of blind
+    # candidates at a level of 2.5% where seeds vary three times as much as items.
+    parts = (np.array([training]), np.array([seeds.df]), np.array([items]))
+    df = float(joint_df(*parts, item_df)[0])
     low = mean - float(stats.t.isf(level, df)) * math.sqrt(items + training)
-    return _Mean(mean, finite_or_none(low), "seeds and items" if seeds.known else "items")
+    return _Mean(mean, finite_or_none(low), "seeds and items")
