@@ -33,8 +33,9 @@ from ablations.training.trainers import trainer_of
 from tests.oracles.chats import make_row_job, prepare_two_kinds, write_base_model
 from tests.oracles.jobs import kinds_of, losses_of, make_job
 from tests.oracles.stores import write_stores
+from tests.oracles.vision_rows import make_vision_job, prepare_three_kinds
 
-STEPS = {"pretrain": 400, "sft": 200, "dpo": 200}
+STEPS = {"pretrain": 400, "sft": 200, "dpo": 200, "vlm": 200}
 
 
 def make_jobs(root: Path, method: str) -> list[TrainJob]:
@@ -45,6 +46,13 @@ def make_jobs(root: Path, method: str) -> list[TrainJob]:
         stores = write_stores(root / "stores", vocab_size=64)
         return [
             make_job(root / name, stores, steps=steps, checkpoint_steps=often, peak_lr=3e-3)
+            for name in names
+        ]
+    if method == "vlm":
+        shown = prepare_three_kinds(root / "data")
+        model = write_base_model(root / "base")
+        return [
+            make_vision_job(root / name, shown, model, steps=steps, checkpoint_steps=often)
             for name in names
         ]
     rows, base = prepare_two_kinds(root / "data"), write_base_model(root / "base")
