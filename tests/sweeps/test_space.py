@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ablations.errors import ConfigError
 from ablations.mixture.mixture import SUM_TOLERANCE
+from sweeps.search.designs import baselines
 from sweeps.search.space import (
     BoundedSimplex,
     EpochCaps,
@@ -354,3 +355,39 @@ def test_a_point_that_lacks_a_path_is_refused() -> None:
 def test_epoch_caps_need_positive_numbers(settings_: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="not a positive number"):
         EpochCaps(**{"tokens": {}, "full_tokens": 1.0, **settings_})  # type: ignore[arg-type]
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None)
+def test_a_projection_is_the_nearest_point_also_where_weights_are_fixed(seed: int) -> None:
+    """Variational inequality: no corner lies in the direction that the projection was moved from."""
+    rng = np.random.default_rng(seed)
+    fixed = float(rng.uniform(0.05, 0.3))
+    early = SimplexSpec(
+        sources=("a", "b", "c", "d"),
+        fixed={"a": fixed},
+        groups={"g": GroupSpec(sources=("b", "c"), weight=0.4)},
+    )
+    late = SimplexSpec(sources=("a", "b", "d"), low={"b": 0.05}, high={"d": 0.7})
+    spec = SearchSpaceSpec(mixtures={"early": early, "late": late}, parameters={})
+    caps = EpochCaps(
+        tokens={"a": 2e9, "b": 1e9, "c": 6e9, "d": 20e9},
+        full_tokens=1e10,
+        shares={"early": 0.75, "late": 0.25},
+        outside={"b": 0.02},
+    )
+    space = SearchSpace.build(spec, caps)
+    outside = rng.dirichlet(np.ones(7)) * 2.0
+    nearest = space.polytope.project(outside, space.centre)
+    assert space.polytope.violation(nearest[None])[0] < 1e-9
+    corners = space.polytope.corners(space.centre, 200, np.random.default_rng(0))
+    assert ((corners - nearest) @ (outside - nearest)).max() < 1e-6
+
+
+def test_an_even_stage_beside_fixed_weights_stays_even() -> None:
+    early = SimplexSpec(sources=("a", "b", "c"), fixed={"a": 0.1})
+    late = SimplexSpec(sources=("a", "b", "c"))
+    spec = SearchSpaceSpec(mixtures={"early": early, "late": late}, parameters={})
+    point = baselines(SearchSpace.build(spec))["uniform"]
+    assert point["late"] == pytest.approx({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3})
+    assert point["early"] == pytest.approx({"a": 0.1, "b": 0.45, "c": 0.45})

@@ -18,7 +18,7 @@ from sweeps.verdict.contrasts import (
     many_to_one,
     simultaneous,
 )
-from sweeps.verdict.draws import from_normal_score, normal_score
+from sweeps.verdict.draws import from_normal_score, normal_score, scaled_normals
 from sweeps.verdict.holm import holm
 from sweeps.verdict.training_noise import OwnVariances, TrainingNoise
 
@@ -220,3 +220,19 @@ def test_a_choice_on_the_same_items_costs_p_and_a_larger_search_costs_more() -> 
     assert many_to_one(searched, 0)["c1"].p_corrected == pytest.approx(
         many_to_one(alone, 0)["c1"].p_corrected
     )
+
+
+def test_draws_do_not_depend_on_the_basis_of_equal_eigenvalues(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Processors return other vectors of an equicorrelated covariance, all of them right."""
+    covariance = 0.5 * np.ones((4, 4)) + 0.5 * np.eye(4)
+    first, columns = scaled_normals(covariance)
+    values, vectors = np.linalg.eigh(covariance)
+    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
+    turned = np.hstack([vectors[:, :3] @ turn, -vectors[:, 3:]])
+    assert turned @ np.diag(values) @ turned.T == pytest.approx(covariance)
+    monkeypatch.setattr(np.linalg, "eigh", lambda _: (values, turned))
+    assert scaled_normals(covariance)[0] == pytest.approx(first, abs=1e-12)
+    assert np.cov(first.T) == pytest.approx(covariance, abs=0.02)
+    assert columns == 4
