@@ -32,7 +32,8 @@ import numpy as np
 
 from ablations.config.schema import RunConfig
 from ablations.errors import ConfigError, HeldError, HostLostError, Problem, TrainingError
-from ablations.evaluation.scoring_process import ScoringJob, score_run
+from ablations.evaluation.scoring_process import ScoringJob
+from ablations.evaluation.scoring_shares import score_on_devices, scoring_processes
 from ablations.files import free_bytes
 from ablations.mixture.audit import Audit, audit, audit_rows
 from ablations.pausing import leg_of, pause, run_cost
@@ -321,7 +322,7 @@ class Work:
         self.score_steps(sorted(step for step in steps if step <= self.outcome.last_step))
 
     def score_steps(self, steps: Sequence[int]) -> None:
-        """Export and score the checkpoints of ``steps``, in a worker process or in this one."""
+        """Export and score the checkpoints of ``steps``, in worker processes or in this one."""
         guards = {
             name: self.config.guard_folder(name).absolute()
             for name in self.config.evaluation.guards
@@ -344,8 +345,9 @@ class Work:
         )
         if steps:
             self.progress.phase("scoring", len(steps) * max(1, scoring.task_count))
-        self.scoring_cpu_seconds = score_run(
-            scoring, in_process=self.in_process, advance=self.progress.advance
+        workers = scoring_processes(self.config.execution)
+        self.scoring_cpu_seconds = score_on_devices(
+            scoring, workers, in_process=self.in_process, advance=self.progress.advance
         )
 
     def result(self) -> dict[str, Any]:

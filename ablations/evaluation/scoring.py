@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from ablations.data.manifest import StoreManifest
 from ablations.data.rows.row_specs import RowKind
 from ablations.errors import EvaluationError, UserError
+from ablations.evaluation.finished_scores import finish_scores
 from ablations.evaluation.items import ItemSources, Pool, load_items, rank
 from ablations.evaluation.model_folder import (
     load_model,
@@ -32,11 +33,9 @@ from ablations.evaluation.results import (
     ItemScore,
     TaskScores,
     missing,
-    seal_details,
     summarise,
     write_details,
 )
-from ablations.evaluation.score_rule import Score, apply_rule
 from ablations.evaluation.specs import EvaluationSpec, TaskSpec
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from ablations.evaluation.picture_scorer import PictureTask
 
 __all__ = [
+    "Scorer",
     "ScoringPlace",
     "row_kinds",
     "score_checkpoints",
@@ -96,16 +96,12 @@ def score_checkpoints(
         CheckpointError: a folder is not a model that transformers can load.
         EvaluationError: no task could be scored.
     """
-    place = place or ScoringPlace()
-    suite: _Suite | None = None
+    scorer = Scorer(spec, details=details, place=place, watch=watch)
     for step in sorted(exports):
         began = time.process_time()
-        folder = Path(exports[step])
-        network = load_model(folder, place.device, place.dtype)
-        if suite is None or not suite.serves(folder):
-            suite = _Suite(folder, network, spec, place)
-            suite.refer(place)
-        yield _score_one(suite, step, network, details, began, watch)
+        tasks = scorer.score(step, Path(exports[step]))
+        seconds = time.process_time() - began
+        yield finish_scores(step, spec, tasks, Path(details), seconds)
 
 
 def score_folder(
@@ -148,6 +144,49 @@ def without_scores(
     )
 
 
+class Scorer:
+    """Scores checkpoints, whole or task by task; equal tokenizers share prompts and batches.
+
+    The arguments are those of :func:`score_checkpoints`.
+    """
+
+    def __init__(
+        self,
+        spec: EvaluationSpec,
+        *,
+        details: Path,
+        place: ScoringPlace | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        self._spec, self._details, self._watch = spec, Path(details), watch
+        self._place = place or ScoringPlace()
+        self._suite: _Suite | None = None
+        self._loaded: tuple[Path, CausalLM] | None = None
+
+    def score(
+        self, step: int, folder: Path, only: Collection[str] | None = None
+    ) -> dict[str, TaskScores]:
+        """Return the scores of the tasks of ``only``, or of all, in the order of the suite.
+
+        Their details are written, and are not sealed: :func:`finish_scores` does it for all tasks together.
+        """
+        if self._loaded is None or self._loaded[0] != folder:
+            self._loaded = folder, load_model(folder, self._place.device, self._place.dtype)
+        network = self._loaded[1]
+        if self._suite is None or not self._suite.serves(folder):
+            self._suite = _Suite(folder, network, self._spec, self._place)
+        suite = self._suite
+        names = [name for name in suite.specs if only is None or name in only]
+        suite.make(names, network)
+        tasks: dict[str, TaskScores] = {}
+        for number, name in enumerate(names):
+            if self._watch is not None:
+                self._watch(step, name, number, len(names))
+            path = self._details / str(step) / f"{name}.parquet"
+            tasks[name] = _score_task(suite, name, suite.specs[name], network, path)
+        return tasks
+
+
 # ------------------------------------------------------------------------------------------ suite
 
 
@@ -159,7 +198,7 @@ class _Suite:
     ) -> None:
         from ablations.evaluation.lighteval import MemoryModel
 
-        self.spec = spec
+        self.spec, self._place = spec, place
         self.specs = spec.all_tasks(row_kinds(place.stores))
         self.failed: dict[str, str] = {}
         self.tasks: dict[str, SuiteTask] = {}
@@ -174,7 +213,7 @@ class _Suite:
             batch_tokens=spec.batch_tokens,
             separator=training_separator(folder),
         )
-        sources = ItemSources(
+        self._sources = ItemSources(
             benchmarks=Path(place.data_dir) / "benchmarks",
             stores=place.stores,
             mirror=Path(spec.mirror) if spec.mirror else None,
@@ -182,39 +221,46 @@ class _Suite:
             heldout_chars=spec.heldout_max_chars,
             expected=place.items,
         )
-        for name, task in self.specs.items():
-            self._build(name, task, sources, network)
 
-    def refer(self, place: ScoringPlace) -> None:
-        """Score the pairs of preference tasks with the reference model, if there is one."""
+    def make(self, names: Collection[str], network: CausalLM) -> None:
+        """Make the tasks of ``names`` that are not made yet.
+
+        The pairs of preference tasks are scored with the reference model, if there is one.
+        """
         from ablations.evaluation.lighteval import refer_to
 
-        tasks = [task for task in self.tasks.values() if task.spec.form == "preference"]
-        if place.reference is None or not tasks:
+        known = {*self.tasks, *self.shown, *self.failed}
+        new = [name for name in names if name not in known]
+        for name in new:
+            self._build(name, self.specs[name], network)
+        made = [self.tasks[name] for name in new if name in self.tasks]
+        pairs = [task for task in made if task.spec.form == "preference"]
+        place = self._place
+        if place.reference is None or not pairs:
             return
         self.model.use(load_model(Path(place.reference), place.device, place.dtype))
-        for task in tasks:
+        for task in pairs:
             refer_to(task, self.model)
 
     def serves(self, folder: Path) -> bool:
         """Check that ``folder`` has the tokenizer and the window that this suite was made for."""
         return prompt_parts(folder) == self._made_for
 
-    def _build(self, name: str, task: TaskSpec, sources: ItemSources, network: CausalLM) -> None:
+    def _build(self, name: str, task: TaskSpec, network: CausalLM) -> None:
         from ablations.evaluation.lighteval import build_task
 
         try:
             limit = self.spec.limit(task)
-            pools = _limited(load_items(task, sources, limit), limit)
+            pools = _limited(load_items(task, self._sources, limit), limit)
             if task.form == "picture":
-                self.shown[name] = self._about_pictures(task, pools, sources, network)
+                self.shown[name] = self._about_pictures(task, pools, network)
             else:
                 self.tasks[name] = build_task(name, task, pools)
         except Exception as error:  # one broken task must not stop the others
             self.failed[name] = one_line(error)
 
     def _about_pictures(
-        self, task: TaskSpec, pools: Sequence[Pool], sources: ItemSources, network: CausalLM
+        self, task: TaskSpec, pools: Sequence[Pool], network: CausalLM
     ) -> PictureTask:
         from ablations.evaluation.picture_model import PictureLM
         from ablations.evaluation.picture_prompts import tokens_of_model
@@ -227,7 +273,7 @@ class _Suite:
         return build_picture_task(
             task,
             pools,
-            sources.stores[str(task.source)],
+            self._sources.stores[str(task.source)],
             network,
             encoder,
             tokens=tokens,
@@ -273,40 +319,6 @@ def _limited(pools: list[Pool], limit: int | None) -> list[Pool]:
 
 
 # ---------------------------------------------------------------------------------------- scoring
-
-
-def _score_one(
-    suite: _Suite,
-    step: int,
-    network: CausalLM,
-    details: Path,
-    began: float,
-    watch: Watch | None,
-) -> CheckpointScores:
-    tasks: dict[str, TaskScores] = {}
-    files: dict[str, Path] = {}
-    for number, (name, spec) in enumerate(suite.specs.items()):
-        if watch is not None:
-            watch(step, name, number, len(suite.specs))
-        path = Path(details) / str(step) / f"{name}.parquet"
-        tasks[name] = _score_task(suite, name, spec, network, path)
-        if tasks[name].reason is None:
-            files[name] = path
-    seal_details(Path(details) / str(step))
-    if tasks and all(task.reason for task in tasks.values()):
-        reasons = "; ".join(f"{name}: {task.reason}" for name, task in tasks.items())
-        raise EvaluationError(f"step {step}: no task could be scored: {reasons}")
-    rule = suite.spec.score
-    score = apply_rule(rule, tasks) if rule else Score(None)
-    return CheckpointScores(
-        step=step,
-        tasks=tasks,
-        score=score.value,
-        direction=rule.direction if rule else None,
-        reason=score.reason,
-        seconds=time.process_time() - began,
-        details=files,
-    )
 
 
 def _score_task(

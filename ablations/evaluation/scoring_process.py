@@ -15,16 +15,35 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ablations.errors import CheckpointError, EvaluationError
 from ablations.evaluation.specs import EvaluationSpec
 from ablations.files import LineTail, write_text
+from ablations.processes.ended import Result
 from ablations.record.lease import only_process
 from ablations.record.run_record import RunRecord
 from ablations.training.specs import Device, KeepCheckpoints
 from ablations.training.training_process import Task, run_in_worker
 
-__all__ = ["ScoringJob", "resolved_device", "score_here", "score_run"]
+if TYPE_CHECKING:
+    from ablations.evaluation.scoring import ScoringPlace
+
+__all__ = [
+    "WORKER",
+    "ScoringJob",
+    "export_step",
+    "left_to_score",
+    "remove_scored",
+    "resolved_device",
+    "score_here",
+    "score_run",
+    "scoring_place",
+    "value_of",
+]
+
+WORKER = "ablations.evaluation.scoring_worker"
+"""Module that the warm server of a scoring imports."""
 
 Advance = Callable[[str], None]
 """Called with a text for each task that begins."""
@@ -86,12 +105,21 @@ def score_run(job: ScoringJob, *, in_process: bool, advance: Advance) -> float:
             advance(line)
 
     task = Task(
-        module="ablations.evaluation.scoring_worker",
+        module=WORKER,
         function="score_in_worker",
         argument=job,
         log=job.directory / "worker.log",
     )
-    result = run_in_worker(task, report)
+    return float(value_of(run_in_worker(task, report)))
+
+
+def value_of(result: Result) -> Any:
+    """Return the value of a scoring that ended well.
+
+    Raises:
+        EvaluationError: the worker died, or a package that scoring needs is missing.
+        UserError: what the worker raised.
+    """
     if isinstance(result.error, ImportError):
         raise EvaluationError(
             f"scoring cannot be imported here: {result.error}; install what requirements.lock lists"
@@ -102,7 +130,7 @@ def score_run(job: ScoringJob, *, in_process: bool, advance: Advance) -> float:
         raise EvaluationError(
             f"scoring ended early: {result.died}; see worker.log in the run folder"
         )
-    return float(result.value)
+    return result.value
 
 
 def score_in_worker(job: ScoringJob) -> float:
@@ -121,12 +149,7 @@ def score_here(job: ScoringJob, advance: Advance) -> float:
     """
     import torch
 
-    from ablations.evaluation.scoring import (
-        ScoringPlace,
-        row_kinds,
-        score_checkpoints,
-        without_scores,
-    )
+    from ablations.evaluation.scoring import row_kinds, score_checkpoints, without_scores
 
     began = time.process_time()
     if job.threads is not None:
@@ -138,24 +161,31 @@ def score_here(job: ScoringJob, advance: Advance) -> float:
         for step, reason in lost.items():
             scores = without_scores(step, job.evaluation, kinds, reason)
             record.add_scores(scores.row(step * job.tokens_per_step))
-        place = ScoringPlace(
-            data_dir=job.data_dir,
-            stores=job.stores,
-            items=job.items,
-            reference=_reference(job),
-            device=resolved_device(job.device),
-            dtype=job.dtype,
-        )
 
         def watch(step: int, task: str, _number: int, _count: int) -> None:
             advance(f"step {step}: {task}")
 
+        place, details = scoring_place(job), job.directory / "details"
         for scores in score_checkpoints(
-            exports, job.evaluation, details=job.directory / "details", place=place, watch=watch
+            exports, job.evaluation, details=details, place=place, watch=watch
         ):
             record.add_scores(scores.row(scores.step * job.tokens_per_step))
-            _retire(job, record)
+            remove_scored(job, record)
     return time.process_time() - began
+
+
+def scoring_place(job: ScoringJob) -> ScoringPlace:
+    """Return the folders of a job's items, and the device that runs the model."""
+    from ablations.evaluation.scoring import ScoringPlace
+
+    return ScoringPlace(
+        data_dir=job.data_dir,
+        stores=job.stores,
+        items=job.items,
+        reference=_reference(job),
+        device=resolved_device(job.device),
+        dtype=job.dtype,
+    )
 
 
 def _exports(job: ScoringJob, record: RunRecord) -> tuple[dict[int, Path], dict[int, str]]:
@@ -167,17 +197,11 @@ def _exports(job: ScoringJob, record: RunRecord) -> tuple[dict[int, Path], dict[
     from ablations.training.export import tidy_exports
 
     tidy_exports(record.exports_dir)
-    # A process that was killed may have scored some of them since the job was made. A checkpoint
-    # without the run's score is scored again: its package or its items may be installed now.
-    has_score = job.evaluation.score is not None
-    scored = {row["step"] for row in record.scores() if not has_score or row["score"] is not None}
     exports: dict[int, Path] = {}
     lost: dict[int, str] = {}
-    for step in job.steps:
-        if step in scored:
-            continue
+    for step in left_to_score(job, record):
         try:
-            exports[step] = _export(job, record, step)
+            exports[step] = export_step(job, record, step)
         except CheckpointError as error:
             if step == job.last_step:
                 raise
@@ -185,8 +209,25 @@ def _exports(job: ScoringJob, record: RunRecord) -> tuple[dict[int, Path], dict[
     return exports, lost
 
 
-def _export(job: ScoringJob, record: RunRecord, step: int) -> Path:
-    """Return the transformers folder to score: the checkpoint itself where it is one, else its export."""
+def left_to_score(job: ScoringJob, record: RunRecord) -> list[int]:
+    """Return the steps of the job that have no scores yet.
+
+    A process that was killed may have scored some of them since the job was made. A checkpoint without the
+    run's score is scored again: its package or its items may be installed now.
+    """
+    has_score = job.evaluation.score is not None
+    scored = {row["step"] for row in record.scores() if not has_score or row["score"] is not None}
+    return [step for step in job.steps if step not in scored]
+
+
+def export_step(job: ScoringJob, record: RunRecord, step: int) -> Path:
+    """Return the transformers folder to score: the checkpoint itself where it is one, else its export.
+
+    An export, also that of a vision-language model's text part, is made unless it is there.
+
+    Raises:
+        CheckpointError: it cannot be exported.
+    """
     from ablations.training.checkpoints import is_transformers
     from ablations.training.export import export_checkpoint
     from ablations.training.vlm.text_part import is_vlm, write_text_part
@@ -217,7 +258,7 @@ def _reference(job: ScoringJob) -> Path | None:
     return started_from(job.directory, job.reference)
 
 
-def _retire(job: ScoringJob, record: RunRecord) -> None:
+def remove_scored(job: ScoringJob, record: RunRecord) -> None:
     """Remove the scored checkpoints and exports that ``job.keep`` does not keep."""
     from ablations.training.checkpoints import prune
     from ablations.training.export import remove_export

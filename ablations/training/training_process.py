@@ -31,7 +31,7 @@ import tempfile
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -42,7 +42,7 @@ from ablations.processes.ended import Result, how_ended
 from ablations.processes.warm_server import wait_for_ends, warm_server
 from ablations.training.hosts import MEETING_SECONDS, Hosts
 
-__all__ = ["Task", "help_workers", "run_in_worker"]
+__all__ = ["Task", "help_workers", "run_in_worker", "run_side_by_side"]
 
 _POLL_SECONDS = 0.05
 _PREFIX = "ablations-task-"
@@ -109,6 +109,35 @@ def run_in_worker(task: Task, poll: Callable[[], None] | None = None) -> Result:
                 result = Result(died=f"{how_ended(1)}{lost}")
     poll()
     return replace(result, died=f"its worker {result.died}") if result.died else result
+
+
+def run_side_by_side(tasks: Sequence[Task], poll: Callable[[], None]) -> Result:
+    """Run tasks of one rank each at the same time; call ``poll`` while they work, and once after.
+
+    An exception in the caller meanwhile, and a task that fails, end all of them.
+
+    Returns:
+        Their values in the order of the tasks, or the first failure.
+    """
+    children = []
+    try:
+        for task in tasks:
+            server = warm_server([task.module], task.log)
+            children.append(server.start(task.call, env=ChildEnv(log=task.log)))
+        failed: Result | None = None
+        while failed is None and not all(child.ended for child in children):
+            ended = wait_for_ends(children, _POLL_SECONDS)
+            poll()
+            results = [child.result() for child in ended]
+            failed = next((one for one in results if one.error or one.died), None)
+    finally:
+        for child in children:
+            if not child.ended:
+                child.kill()
+    poll()
+    if failed is None:
+        return Result(value=[child.result().value for child in children])
+    return replace(failed, died=f"its worker {failed.died}") if failed.died else failed
 
 
 def _answered(task: Task, answer: Path) -> Result | None:

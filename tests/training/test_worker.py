@@ -17,7 +17,7 @@ from filelock import FileLock
 from ablations.errors import ConfigError, Problem
 from ablations.processes import warm_server
 from ablations.training import training_process
-from ablations.training.training_process import Task, run_in_worker
+from ablations.training.training_process import Task, run_in_worker, run_side_by_side
 
 WORK = """
 import os, sys, time
@@ -111,7 +111,7 @@ def test_nobody_outlives_a_caller_that_was_killed(module: str, tmp_path: Path) -
     script = textwrap.dedent(
         f"""
         from pathlib import Path
-        from ablations.training.training_process import Task, run_in_worker
+        from ablations.training.training_process import Task, run_in_worker, run_side_by_side
         run_in_worker(Task(module="{module}", function="work", argument="sleep",
                            log=Path({str(tmp_path)!r}) / "training_process.log"))
         """
@@ -151,7 +151,7 @@ def test_a_caller_killed_while_its_server_imports_leaves_nobody(
     script = textwrap.dedent(
         f"""
         from pathlib import Path
-        from ablations.training.training_process import Task, run_in_worker
+        from ablations.training.training_process import Task, run_in_worker, run_side_by_side
         run_in_worker(Task(module="slow_import", function="work", argument=None, ranks={ranks},
                            log=Path({str(tmp_path)!r}) / "training_process.log"))
         """
@@ -236,3 +236,39 @@ def test_a_module_that_cannot_be_imported_is_the_error_of_the_task(
         assert isinstance(result.error, ImportError)
         assert missing in str(result.error)
         assert missing in (tmp_path / "training_process.log").read_text()
+
+
+def test_tasks_side_by_side_answer_in_their_order(module: str, tmp_path: Path) -> None:
+    looks: list[int] = []
+    tasks = [task(module, tmp_path) for _ in range(3)]
+    result = run_side_by_side(tasks, lambda: looks.append(0))
+    assert len(set(result.value)) == 3
+    assert looks
+
+
+@pytest.mark.parametrize(
+    ("how", "words"), [("die", "its worker was killed by SIGKILL"), ("refuse", "not like this")]
+)
+def test_a_task_that_fails_ends_those_beside_it(
+    module: str, tmp_path: Path, how: str, words: str
+) -> None:
+    began = time.monotonic()
+    tasks = [task(module, tmp_path, "sleep"), task(module, tmp_path, how)]
+    result = run_side_by_side(tasks, lambda: None)
+    assert words in (result.died or str(result.error))
+    assert time.monotonic() - began < 30
+
+
+def test_an_interrupted_caller_ends_all_tasks(module: str, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def interrupt() -> None:
+        server = warm_server.warm_server([module])._process
+        assert server is not None
+        seen.extend(child.pid for child in psutil.Process(server.pid).children(recursive=True))
+        if len(seen) > 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_side_by_side([task(module, tmp_path, "sleep")] * 2, interrupt)
+    assert not _alive_after(seen, seconds=5)
