@@ -271,8 +271,8 @@ class TrainingSpec:
         return (*sorted(inside), total_steps)
 
 
-PLACE_FIELDS = ("stop_tokens", "trunk_tokens", "rendezvous", "node_rank")
-"""Fields of an execution that state where a training stops, begins or meets, and change no step of it."""
+PLACE_FIELDS = ("stop_tokens", "trunk_tokens", "rendezvous", "node_rank", "background_checkpoints")
+"""Fields of an execution that state where and when it stops, begins, meets or saves, and change no step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,6 +309,8 @@ class ExecutionSpec:
     loss_chunk_tokens: int | None = None
     """Tokens whose logits exist at once; null = all of a micro-batch on CPU; on CUDA 16,384, or fewer on a
     small device."""
+    background_checkpoints: bool | None = None
+    """method=pretrain: write checkpoints behind the steps, from a copy in host memory; null = on CUDA."""
     nodes: Ranks = 1
     """Hosts that share the ranks evenly; the same command starts on each of them (docs/slurm.md)."""
     rendezvous: str | None = None

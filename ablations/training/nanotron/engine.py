@@ -9,7 +9,8 @@ gradient accumulation and checkpoints. The changes, and their reasons:
 
 * The learning rate of step s is ``LearningRate.at(s)``, set before the optimiser's step. 0.4 resumes
   with lr(0) in the optimiser, which changes the loss by 8e-3, and has no 1-sqrt decay.
-* A checkpoint is written in ``.partial`` and renamed, at the configured steps and at the end.
+* A checkpoint is written in ``.partial`` and renamed, at the configured steps and at the end, behind the
+  steps after it where that pays (``saver.py``).
 * ``unsharded_shape`` consists of numpy integers, which 0.4 writes as text that it cannot read: they are
   converted.
 """
@@ -47,6 +48,7 @@ from ablations.training.nanotron.compat import CudaToCpu, nanotron_trainer
 from ablations.training.nanotron.decoder import Llama, Slot
 from ablations.training.nanotron.nanotron_config import DTYPES, nanotron_config
 from ablations.training.nanotron.optimizer_step import Stepper
+from ablations.training.nanotron.saver import Saver
 from ablations.training.packing import PositionMaker
 from ablations.training.resume import Start
 from ablations.training.run_logger import Logbook, row_of
@@ -85,6 +87,9 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
         self.saved_steps = {*job.checkpoint_steps, job.schedule.total_steps}
         with self._patched_trainer(), self._patched_device():
             super().__init__("", model_class=functools.partial(Llama, slot=self.slot))
+        asked = job.execution.background_checkpoints
+        background = device.type == "cuda" if asked is None else asked
+        self.saver = Saver(job.execution.ranks, background=background)
 
     @contextlib.contextmanager
     def _patched_trainer(self) -> Iterator[None]:
@@ -162,6 +167,7 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
             self.readings.add(self.iteration_step, seconds, loss_avg, self.stepper.grad_norm)
             for reading in self.readings.ready(everything=due):
                 self._write_row(reading)
+        self._note_checkpoint(wait=due)
         if due:
             self.save_checkpoint()
 
@@ -214,7 +220,13 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
             token = 0 if self.feed.eos_id != 0 else 1
             blank = torch.full(shape, token, dtype=torch.int64, device=self.device)
             self.stepper.settle_buckets(lambda: self._micro_batch(blank))
-            self.train(self.batches())
+            try:
+                self.train(self.batches())
+            except BaseException:
+                with contextlib.suppress(Exception):  # the first error is the reason
+                    self._note_checkpoint(wait=True)
+                raise
+            self._note_checkpoint(wait=True)
 
     # -------------------------------------------------------------------------------- checkpoints
 
@@ -224,25 +236,31 @@ class Engine(_trainer.DistributedTrainer):  # type: ignore[misc, name-defined]
 
     @torch.no_grad()
     def save_checkpoint(self) -> Path:
-        """Write a checkpoint in ``.partial``, and rename it after every rank has written its part."""
+        """Write a checkpoint in ``.partial``; it is renamed after every rank has written its part."""
         folder = self.job.checkpoints_dir
         final = folder / str(self.iteration_step)
         first = dist.get_rank(self.parallel_context.world_pg) == 0
         if first:
             shutil.rmtree(folder / PARTIAL, ignore_errors=True)
-        with self._patched_device():
+        with self._patched_device(), self.saver.collected() as writes:
             written: Path = super().save_checkpoint()
-        state = self._state()
-        torch.distributed.barrier()
-        if first:
-            write_state(written, state)
-            written.rename(final)
-            shutil.rmtree(folder / PARTIAL, ignore_errors=True)
-            self._drop_recovery_checkpoints()
-        torch.distributed.barrier()
-        if self.is_writer:
-            self.logbook.event("checkpoint", step=self.iteration_step)
+        complete = functools.partial(self._complete, written, final, self._state())
+        self.saver.finish(self.iteration_step, writes, complete if first else None)
+        self._note_checkpoint(wait=False)
         return final
+
+    def _complete(self, written: Path, final: Path, state: CheckpointState) -> None:
+        """Give a checkpoint its name when all its files are there."""
+        write_state(written, state)
+        written.rename(final)
+        shutil.rmtree(final.with_name(PARTIAL), ignore_errors=True)
+        self._drop_recovery_checkpoints()
+
+    def _note_checkpoint(self, *, wait: bool) -> None:
+        """Record that a checkpoint is complete; raise what its writing raised."""
+        step = self.saver.done(wait=wait)
+        if step is not None and self.is_writer:
+            self.logbook.event("checkpoint", step=step)
 
     def _recovery_due(self) -> bool:
         interval = self.job.training.recovery_interval_steps
