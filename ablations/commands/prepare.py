@@ -74,7 +74,7 @@ def _is_submitted(source: Prepared) -> bool:
 def _print_single_tasks(run: RunConfig, submitted: Sequence[str]) -> None:
     """Print which of the submitted sources are one task alone, and how to share one over several."""
     for name in submitted:
-        if run.whole_sources[name].shards == 1:
+        if run.whole_sources[name].shard_count == 1:
             print(f"{name}: one task; source.{name}.shards=8 shares it over eight (another store)")
 
 

@@ -21,6 +21,7 @@ from ablations.data.buckets import bucket_folder
 from ablations.data.catalogue import SourceSpec, load_catalogue
 from ablations.data.manifest import store_folder
 from ablations.data.rows.row_specs import RowKind
+from ablations.data.shards import with_shards
 from ablations.data.tokenizer import TokenizerSpec
 from ablations.errors import ConfigError, Problem, unknown_name
 from ablations.evaluation.specs import EvaluationSpec
@@ -240,9 +241,9 @@ def load(config: Mapping[str, Any], config_dirs: Iterable[Path] = ()) -> RunConf
 
 
 def _with_buckets(config: RunConfig) -> RunConfig:
-    source, mixture, schedule = expand(
-        config.source, config.mixture, config.schedule, config.stores
-    )
+    stores = config.stores
+    whole = with_shards(config.source, stores.data_dir, stores.tokenizer)
+    source, mixture, schedule = expand(whole, config.mixture, config.schedule, stores)
     return replace(config, source=source, mixture=mixture, schedule=schedule)
 
 

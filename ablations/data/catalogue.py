@@ -48,6 +48,7 @@ from ablations.validation import validate
 from ablations.yaml_files import read_yaml
 
 __all__ = [
+    "TOKENS_OF_A_SHARD",
     "FileFormat",
     "FilesOrigin",
     "HubOrigin",
@@ -62,7 +63,17 @@ __all__ = [
     "load_source",
     "load_tokenizer_spec",
     "read_config",
+    "shards_of",
 ]
+
+TOKENS_OF_A_SHARD = 5_000_000_000
+"""Tokens for which a source gets one more shard: a file of 10 GB (16-bit tokens), an hour of one core."""
+
+_MOST_SHARDS = 1_000
+"""Slurm's arrays have 1,001 tasks at most, unless the cluster allows more."""
+
+_BYTES_OF_A_TOKEN, _TOKENS_OF_A_DOCUMENT = 4.0, 1_000.0
+"""Taken for the sizes of a source for which none is published."""
 
 _FORBID: dict[str, Any] = {"extra": "forbid"}
 
@@ -182,8 +193,9 @@ class SourceSpec:
     """Subset of the hub's dataset → its published size, which counts where ``origin.subset`` names it."""
     rows: RowSpec | None = None
     """Conversations, preferences or pictures, for method=sft, dpo and vlm; null = plain text."""
-    shards: int = 1
-    """Token files, and tasks that can be prepared side by side; part of the result."""
+    shards: int | None = None
+    """Token files, and tasks that can be prepared side by side; part of the result. null = as many as its
+    store has, else one for each 5B tokens that it can give (``tokens_available``, ``size``, caps)."""
     licence: str
     """Licence of the text, as its publisher states it."""
     url: str = ""
@@ -276,13 +288,39 @@ class SourceSpec:
         if self.duplicates is not None:
             yield Problem("source.duplicates", "is for plain text", do="use source.drop_duplicates")
 
+    def published(self) -> SizeSpec:
+        """Return the published size of the source, or of the subsets that it reads."""
+        subset = self.origin.subset if isinstance(self.origin, HubOrigin) else None
+        named = [part.strip() for part in subset.split(",")] if subset else []
+        found = [self.subsets[name] for name in named if name in self.subsets]
+        if found and len(found) == len(named):
+            return SizeSpec.total(found)
+        return self.size or SizeSpec(tokens=self.tokens_available)
+
+    @property
+    def shard_count(self) -> int:
+        """Return ``shards``, or the number of them by the published size and the caps."""
+        if self.shards is not None:
+            return self.shards
+        size = self.published()
+        tokens = float(size.tokens)
+        if self.max_bytes is not None:
+            width = size.text_bytes / size.tokens if size.text_bytes else _BYTES_OF_A_TOKEN
+            tokens = min(tokens, self.max_bytes / width)
+        if self.max_documents is not None:
+            mean = size.tokens / size.documents if size.documents else _TOKENS_OF_A_DOCUMENT
+            tokens = min(tokens, self.max_documents * mean)
+        return shards_of(tokens)
+
     def fingerprint(self) -> str:
         """SHA-256 (hex) over what decides the text of a prepared store.
 
-        A filter that is not used does not count, so stores made before there was one stay good.
+        A filter that is not used does not count, so stores made before there was one stay good. Shards that
+        are left open count as one; ``ablations.data.shards`` settles them before a store is made or compared.
         """
         unused = [key for key in ADDED_FILTERS if not getattr(self, key)]
         deciding = {k: v for k, v in asdict(self).items() if k not in (*DESCRIPTIVE, *unused)}
+        deciding["shards"] = self.shards or 1
         if self.rows is not None:
             del deciding["rows"]["available"]
             if self.rows.kind != "pictures":
@@ -292,6 +330,11 @@ class SourceSpec:
             deciding["buckets"].pop("shares")  # what is known of them before they are made
         text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def shards_of(tokens: float) -> int:
+    """Return the number of shards for so many tokens."""
+    return max(1, min(_MOST_SHARDS, math.ceil(tokens / TOKENS_OF_A_SHARD)))
 
 
 def config_folder(group: str) -> Path:

@@ -227,14 +227,14 @@ def _stages(work: Work) -> list[Any]:
         return []
     from ablations.data.duplicates import marked, stages
 
-    if marked(work.duplicates, work.spec.shards):
+    if marked(work.duplicates, work.spec.shard_count):
         return []
     reader, dropping = _reading(work)
     return stages(
         work.spec.duplicates,
         work.duplicates,
         [reader, *dropping],
-        work.spec.shards,
+        work.spec.shard_count,
         list(work.against.values()),
         work.data_dir / "tokenizers",
     )
@@ -307,8 +307,8 @@ def run_here(work: Work, workers: int) -> None:
         ).run()
     InProcess(
         pipeline=_pipeline(work),
-        tasks=work.spec.shards,
-        workers=min(workers, work.spec.shards),
+        tasks=work.spec.shard_count,
+        workers=min(workers, work.spec.shard_count),
         logging_dir=str(work.jobs),
     ).run()
     _finish(work)()
@@ -331,7 +331,7 @@ def submit(work: Work, slurm: SlurmSpec) -> tuple[str, ...]:
         for one in _stages(work)
     ]
     stages += [
-        Stage("prepare", _pipeline(work), work.spec.shards, work.jobs),
+        Stage("prepare", _pipeline(work), work.spec.shard_count, work.jobs),
         Stage("finish", [_finish(work)], 1, work.jobs / "finish"),
     ]
     options = {

@@ -205,7 +205,7 @@ def _expected(
     place = Place(downloads=Path(data_dir) / "downloads", mirror=mirror)
     # Rows are not measured: their columns are no text, and their length is settled by a template.
     local = None if spec.rows is not None else _local_files(spec, mirror)
-    size = _published(spec)
+    size = spec.published()
     sample = None if local is None else _read(spec, place, local, tokenizer, vocab_size)
     if sample is None or not sample.documents:
         text = _of_published(spec, size, vocab_size)
@@ -267,22 +267,12 @@ def _capped(
     is left out by half its length, once in each shard."""
     text = whole
     if spec.max_documents is not None and mean is not None:
-        text = min(text, -(-spec.max_documents // spec.shards) * spec.shards * mean)
+        text = min(text, -(-spec.max_documents // spec.shard_count) * spec.shard_count * mean)
     if spec.max_bytes is not None and spec.max_bytes < text:
-        text = max(0.0, spec.max_bytes - (mean or 0.0) / 2 * spec.shards)
+        text = max(0.0, spec.max_bytes - (mean or 0.0) / 2 * spec.shard_count)
     if documents is not None and whole > 0:
         documents *= text / whole
     return text, documents
-
-
-def _published(spec: SourceSpec) -> SizeSpec:
-    """Return the published size of the source, or of the subsets that it reads."""
-    subset = spec.origin.subset if isinstance(spec.origin, HubOrigin) else None
-    named = [part.strip() for part in subset.split(",")] if subset else []
-    found = [spec.subsets[name] for name in named if name in spec.subsets]
-    if found and len(found) == len(named):
-        return SizeSpec.total(found)
-    return spec.size or SizeSpec(tokens=spec.tokens_available)
 
 
 def _download(spec: SourceSpec, size: SizeSpec, text: float, *, local: bool) -> float | None:

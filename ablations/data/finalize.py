@@ -160,7 +160,7 @@ class Finish:
 
     @property
     def _ranks(self) -> range:
-        return range(self.spec.shards)
+        return range(self.spec.shard_count)
 
     def _counts(self) -> RankCounts:
         paths = [counts_file(self.partial, rank) for rank in self._ranks]

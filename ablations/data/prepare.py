@@ -39,6 +39,7 @@ from ablations.data.manifest import StoreManifest, store_folder
 from ablations.data.prepare_counts import counts_file, hashes_file
 from ablations.data.prepare_jobs import living_jobs, require_no_jobs
 from ablations.data.readers import Place, heldout, read_source, resolve_revision
+from ablations.data.shards import with_shards
 from ablations.data.store import TokenStore
 from ablations.data.tokenizer import Tokenizer, TokenizerSpec, make_tokenizer
 from ablations.errors import DataError, HeldError, Problem
@@ -122,7 +123,8 @@ def prepare(
     made = _tokenizer(sources, tokenizer, data_dir, from_mirror, force=force, tell=tell)
     shared: dict[str, Any] = {"tokenizer": made, "data_dir": data_dir, "mirror": from_mirror}
     shared["overlap_tasks"] = tuple(overlap_tasks)
-    works = in_order({name: Work(name=name, spec=spec, **shared) for name, spec in sources.items()})
+    settled = with_shards(sources, data_dir, tokenizer.name)
+    works = in_order({name: Work(name=name, spec=spec, **shared) for name, spec in settled.items()})
     standing = {work.name: None if force else _standing(work) for work in works}
     todo = [work for work in works if standing[work.name] is None]
     expected = {
@@ -351,7 +353,7 @@ def _forget_lost_ranks(work: Work) -> None:
 
     Versions before this one removed the counts before the store had its name, and wrote no hashes.
     """
-    for rank in range(work.spec.shards):
+    for rank in range(work.spec.shard_count):
         partial = work.partial
         files = (
             counts_file(partial, rank),

@@ -199,12 +199,12 @@ class _Joined:
             remove_scored(self._job, self._record)
 
     def _scores(self, step: int, done: Sequence[dict[str, Any]]) -> CheckpointScores:
-        from ablations.evaluation.scoring import without_scores
+        from ablations.evaluation.scoring import row_kinds, without_scores
 
         job = self._job
         lost = [part["lost"] for part in done if part["lost"]]
         if lost:
-            return without_scores(step, job.evaluation, tuple(job.stores), lost[0])
+            return without_scores(step, job.evaluation, row_kinds(job.stores), lost[0])
         found = {name: _task(plain) for part in done for name, plain in part["tasks"].items()}
         order = job.evaluation.all_tasks(tuple(job.stores))
         tasks = {name: found[name] for name in order}
