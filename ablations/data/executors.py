@@ -165,14 +165,14 @@ def dropping_steps(spec: SourceSpec, tokenizer: Path | None, items: Path) -> lis
     if not (spec.drop_duplicates or spec.decontaminate or least or most):
         return []
     # Imported here: datatrove takes a second, and a plan asks for the steps too.
-    from ablations.data.contamination import TaskIndex, read_tasks
     from ablations.data.pipeline import DropByLength, DropContaminated, DropDuplicates
+    from ablations.data.task_index import task_index
 
     steps: list[DropStep] = []
     if spec.drop_duplicates:
         steps.append(DropDuplicates())
     if spec.decontaminate:
-        steps.append(DropContaminated(TaskIndex(read_tasks(items, spec.decontaminate))))
+        steps.append(DropContaminated(task_index(items, spec.decontaminate)))
     if least is not None or most is not None:
         assert tokenizer is not None
         steps.append(DropByLength(tokenizer, least, most))
@@ -242,15 +242,15 @@ def _stages(work: Work) -> list[Any]:
 
 def _overlaps(work: Work) -> list[Any]:
     """Return the step that seeks the items of ``work.overlap_tasks``, for those whose items exist."""
-    from ablations.data.contamination import TaskIndex, read_tasks
     from ablations.data.contamination_report import task_keys
     from ablations.data.overlap_step import FindOverlaps
+    from ablations.data.task_index import task_index
 
     benchmarks = work.data_dir / "benchmarks"
     there = [task for task in work.overlap_tasks if (benchmarks / f"{task}.jsonl").is_file()]
     if not there:
         return []
-    index = TaskIndex(read_tasks(benchmarks, there))
+    index = task_index(benchmarks, there)
     return [FindOverlaps(work.partial, index, task_keys(work.data_dir, there))]
 
 
