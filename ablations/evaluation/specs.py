@@ -329,7 +329,8 @@ class EvaluationSpec:
     """Type of the weights while they are scored; null = bfloat16 on CUDA, float32 on a CPU; auto = chosen as
     for ``training.dtype``, and recorded with the run."""
     batch_tokens: int = 8192
-    """Tokens of a scoring batch, padding included; memory grows with it, results do not change."""
+    """Tokens of a scoring batch, padding included; memory grows with it, results do not change. On a CPU
+    log-probabilities use 1,024 at most, which its caches hold."""
 
     def __post_init__(self) -> None:
         problems = [

@@ -9,7 +9,14 @@ from ablations.evaluation.encoding import Encoder
 from ablations.evaluation.generation import Generated, generate
 from ablations.evaluation.lighteval import clean_import
 from ablations.evaluation.lighteval.item_metrics import prompt_of
-from ablations.evaluation.logprob_scorer import BranchScore, CausalLM, Prepared, prepare, score
+from ablations.evaluation.logprob_scorer import (
+    CPU_BATCH_TOKENS,
+    BranchScore,
+    CausalLM,
+    Prepared,
+    prepare,
+    score,
+)
 from ablations.evaluation.prefix_packing import Request
 
 with clean_import.undisturbed():
@@ -198,8 +205,10 @@ class MemoryModel(LightevalModel):  # type: ignore[misc]
         return self.encoder.encode(texts, special=not chat)
 
     def _prepare(self, requests: list[Request], window: int) -> Prepared:
-        pack = self.network.packs
-        return prepare(requests, window=window, batch_tokens=self._batch_tokens, pack=pack)
+        network, tokens = self.network, self._batch_tokens
+        if network.device.type == "cpu":
+            tokens = min(tokens, CPU_BATCH_TOKENS)
+        return prepare(requests, window=window, batch_tokens=tokens, pack=network.packs)
 
 
 def _move_space(context: str, choices: list[str]) -> tuple[str, list[str]]:
