@@ -43,6 +43,8 @@ AFTER_PRETRAINING = {
     "smolvlm2_256m": "smolvlm_text_share",
     "smolvlm2_2b2": "smolvlm2_2b2",
     "smolvlm_vision": "smolvlm_vision",
+    "demo_sight": "demo_sight",
+    "demo_vision": "demo_vision",
 }
 """Schedule in samples → experiment that it belongs to."""
 
@@ -81,6 +83,11 @@ def test_a_checkpoint_to_begin_from_is_one_that_a_study_leaves(name: str) -> Non
     if found is None:
         return
     study, run, step = found
+    if study == "demo_sight":  # a single run: the warm-up of the vision part
+        before = composed(f"experiment={study}")
+        assert run == f"{before['trial']}-0"
+        assert step == load(before).build_schedule().total_steps
+        return
     if study not in options("experiment"):
         assert (study, run) == ("demo_ratio-demo_full-001", "full-0")  # the demo's full run
         return
@@ -191,6 +198,6 @@ def test_a_field_of_a_sources_rows_can_be_overridden_alone() -> None:
 
 def test_rows_of_another_kind_replace_those_of_the_source() -> None:
     rows = "+source.cauldron_vqa.rows={kind: conversations, max_tokens: 64, messages_column: said}"
-    values = composed("mixture.weights={cauldron_vqa: 1.0}", rows)
+    values = composed("experiment=smolvlm_vision", rows)
     found = source_values(values)["cauldron_vqa"]["rows"]
     assert found == {"kind": "conversations", "max_tokens": 64, "messages_column": "said"}
