@@ -9,18 +9,23 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from ablations.config.schema import RunConfig
 from ablations.errors import AuditError, ConfigError, DataError
+from ablations.evaluation import scoring_shares
 from ablations.execute import Work, execute, identity, open_work
 from ablations.files import read_json, write_json
+from ablations.processes.ended import Result
+from ablations.record.checksums import damage
 from ablations.record.identity import fingerprint
 from ablations.record.run_record import RunRecord, list_runs
 from ablations.training.nanotron.nanotron_trainer import NanotronTrainer
 from ablations.training.train_job import TrainJob, TrainOutcome
+from ablations.training.training_process import Task, run_side_by_side
 from tests.conftest import SHORT_SOURCES, TINY, Ablate
 from tests.test_plan import composed
 
@@ -30,6 +35,31 @@ RUN = ("run", *TINY, *SHORT_SOURCES)
 def only_record(workspace: Path) -> RunRecord:
     (record,) = list_runs(workspace / "runs")
     return record
+
+
+@pytest.mark.slow
+def test_a_run_of_two_ranks_is_scored_by_two_processes(
+    workspace: Path, ablate: Ablate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def noted(tasks: Sequence[Task], poll: Callable[[], None]) -> Result:
+        started.append(len(tasks))
+        return run_side_by_side(tasks, poll)
+
+    monkeypatch.setattr(scoring_shares, "run_side_by_side", noted)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    answer = ablate(*RUN, "execution.dp=2")
+    assert answer.code == 0, answer.err
+    assert started == [2]
+    record = only_record(workspace)
+    assert [row["step"] for row in record.scores()] == [4, 8]
+    result = record.result()
+    assert result is not None
+    assert result["score"] == record.scores()[-1]["score"]
+    assert result["cost"]["eval_cpu_seconds"] > 0
+    for step in (4, 8):
+        assert damage(record.path / "details" / str(step)) == []
 
 
 @pytest.mark.slow
