@@ -29,7 +29,7 @@ DEFAULT_EPOCH_CAP = 4.0
 _HELDOUT_FORMS = {
     "conversations": ("generative", "bpb"),
     "preferences": ("preference", "margin"),
-    "pictures": ("picture", "gain"),
+    "pictures": ("picture", "bpb"),
 }
 """Kind of a source's rows → form and main metric of its held-out task."""
 

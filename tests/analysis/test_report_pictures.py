@@ -84,4 +84,4 @@ def test_a_card_has_the_gains_of_the_proxies(tmp_path: Path) -> None:
 def test_the_held_out_task_of_pictures_is_planned_by_its_gain() -> None:
     config = {"source": {"digits": {"rows": {"kind": "pictures"}}}}
     (task,) = planned_tasks(config)
-    assert (task.task, task.form, task.metric) == (TASK, "picture", "gain")
+    assert (task.task, task.form, task.metric) == (TASK, "picture", "bpb")

@@ -402,8 +402,8 @@ def test_a_picture_task_that_cannot_be_scored_is_refused(
         TaskSpec(**given)
 
 
-def test_held_out_pictures_are_scored_by_their_gain_first() -> None:
+def test_held_out_pictures_have_their_gains_beside_bits_per_byte() -> None:
     task = EvaluationSpec().all_tasks({"shapes": "pictures"})[TASK]
     assert (task.form, task.metrics) == ("picture", METRICS["picture"])
-    assert task.metrics[0] == "gain"
+    assert task.metrics[0] == "bpb"
     assert replace(task, max_new_tokens=5).max_new_tokens == 5
