@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ablations.quantities import count
 from ablations.terminal import override_word
 from analysis.report.tables import signed
+from sweeps.promotion.by_method import method_of, next_command
 
 if TYPE_CHECKING:
     from analysis.report.content import ReportContent
@@ -163,8 +164,12 @@ def _next(content: ReportContent) -> Iterator[Fact]:
     if verdict is None or content.promoted:
         return
     if verdict.outcome == "winner":
-        command = f"ablate promote {override_word('study', content.study)} full=…"
-        yield Fact(name="Next", value="promote it", lines=(f"`{command}`",))
+        method = method_of(content.configs[0]) if content.configs else "pretrain"
+        command = next_command(override_word("study", content.study), content.study, method)
+        if command is None:
+            yield Fact(name="Next", value="train it", lines=("a longer run with its weights",))
+        else:
+            yield Fact(name="Next", value="promote it", lines=(f"`{command}`",))
     elif verdict.settle_text:
         yield Fact(name="Next", value="what would settle it", lines=(verdict.settle_text,))
 

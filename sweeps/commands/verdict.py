@@ -12,6 +12,7 @@ from ablations.documents import Answer
 from ablations.errors import ConfigError, Problem
 from ablations.terminal import override_word, runs_dir_words
 from sweeps.commands.command_options import VerdictSubject, read_options
+from sweeps.promotion.by_method import method_of_study, next_command
 from sweeps.verdict.decide import VerdictOptions, decide
 from sweeps.verdict.published import published_table, published_tables
 from sweeps.verdict.render import show
@@ -39,7 +40,8 @@ def main(config: Mapping[str, Any]) -> int:
     if subject.study is not None:
         runs_dir = Path(subject.runs_dir)
         named = override_word("study", subject.study) + runs_dir_words(runs_dir)
-        print(f"next: ablate report {named}, ablate promote {named} full=…")
+        after = next_command(named, subject.study, method_of_study(runs_dir, subject.study))
+        print(f"next: ablate report {named}{f', {after}' if after else ''}")
     return 0
 
 

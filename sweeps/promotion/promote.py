@@ -31,6 +31,7 @@ from ablations.record.run_record import RunRecord
 from ablations.temporary import making_folder
 from sweeps.nanotron_files.document import text_of
 from sweeps.nanotron_files.sections import NanotronFile
+from sweeps.promotion.by_method import require_text
 from sweeps.promotion.decision_card import card, watch_list
 from sweeps.promotion.frozen_conf import GROUPS, fill_conf
 from sweeps.promotion.full_run import chain_files, chain_run, stage_launches
@@ -85,6 +86,7 @@ def promote(plain: Mapping[str, Any], config_dirs: tuple[Path, ...] = ()) -> Pro
     verdict = read_verdict(runs_dir / study)
     candidate = choose(verdict, spec.pick)
     runs = picked_runs(runs_dir, study, candidate)
+    require_text(study, runs[0].manifest.config)
     values = _full_values(plain, spec, runs[0])
     config = load(values, config_dirs)
     evidence = gather(spec, config, study=study, verdict=verdict, candidate=candidate)
