@@ -11,7 +11,7 @@ from ablations.plan import Plan, make_plan
 from tests.test_conf import composed
 
 MODALITIES = {
-    "smolvlm2_256m": {"text": 0.2149, "image": 0.3383, "pictures": 0.1156, "video": 0.3312},
+    "smolvlm2_256m": {"text": 0.2149, "image": 0.3383, "multiimage": 0.1156, "video": 0.3312},
     "smolvlm2_2b2": {"text": 0.2026, "image": 0.3431, "multiimage": 0.1235, "video": 0.3308},
 }
 """Shares by modality that `ablate import` prints of the published files."""
