@@ -1,4 +1,4 @@
-"""What follows a verdict, by the method of its study: a full run of text, a stage after one, or a run.
+"""Next step after a verdict, by the method of its study: a full run of text, a stage after one, or a run.
 
 A promotion freezes a schedule of text. The pick of an SFT or DPO study is a stage of the promotion of its
 pretraining study; that of a study with pictures is trained by a run with its weights.
