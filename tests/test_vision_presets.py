@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -11,8 +13,8 @@ from ablations.plan import Plan, make_plan
 from tests.test_conf import composed
 
 MODALITIES = {
-    "smolvlm2_256m": {"text": 0.2149, "image": 0.3383, "multiimage": 0.1156, "video": 0.3312},
-    "smolvlm2_2b2": {"text": 0.2026, "image": 0.3431, "multiimage": 0.1235, "video": 0.3308},
+    "smolvlm2_256m": {"text": 0.2149, "one picture": 0.3383, "several": 0.1156, "video": 0.3312},
+    "smolvlm2_2b2": {"text": 0.2026, "one picture": 0.3431, "several": 0.1235, "video": 0.3308},
 }
 """Shares by modality that `ablate import` prints of the published files."""
 
@@ -22,12 +24,20 @@ def weights(name: str) -> dict[str, float]:
     return {str(source): float(weight) for source, weight in found["weights"].items()}
 
 
+def modality(source: str) -> str:
+    rows = load_source(source).rows
+    assert rows is not None
+    if rows.kind == "conversations":
+        return "text"
+    return "video" if rows.frames else ("one picture" if rows.max_pictures == 1 else "several")
+
+
 @pytest.mark.parametrize("name", MODALITIES)
 def test_a_mixture_of_groups_has_the_published_shares_of_modalities(name: str) -> None:
     shares: dict[str, float] = {}
     for source, weight in weights(name).items():
-        domain = load_source(source).domain
-        shares[domain] = shares.get(domain, 0.0) + weight
+        kind = modality(source)
+        shares[kind] = shares.get(kind, 0.0) + weight
     assert shares == pytest.approx(MODALITIES[name], abs=0.001)
 
 
@@ -70,17 +80,20 @@ def test_the_share_of_text_is_planned_as_published(planned: Plan) -> None:
 def test_the_bill_counts_pictures(planned: Plan) -> None:
     assert planned.cost.usd is not None
     assert planned.cost.usd > 0
-    text_alone = (
-        6
-        * 163e6
-        * sum(
-            row.tokens
-            * load_source(row.source).tokens_available
-            / load_source(row.source).rows.available  # type: ignore[union-attr, operator]
-            for row in planned.rows
-        )
-    )
+    text_alone = 0.0
+    for row in planned.rows:
+        spec = load_source(row.source)
+        assert spec.rows is not None
+        assert spec.rows.available is not None
+        text_alone += 6 * 163e6 * row.tokens * spec.tokens_available / spec.rows.available
     assert planned.flops > 1.5 * text_alone
+
+
+def test_the_last_stage_of_2_2b_is_planned_as_published(tmp_path: Path) -> None:
+    plan = make_plan(load(composed("experiment=smolvlm2_2b2", f"data_dir={tmp_path}")))
+    assert plan.problems == ()
+    assert plan.schedule.total_steps == 6550
+    assert plan.parameters == 2_246_272_880
 
 
 @pytest.mark.parametrize("share", ["text00", "text07", "text14", "text30", "published"])

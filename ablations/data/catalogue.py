@@ -131,8 +131,7 @@ class SourceSpec:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
 
     domain: str
-    """Domain: english, code, math, synthetic, books, chat, junk; beside pictures the modality: text, image,
-    multiimage (several in a row), video."""
+    """Domain: english, code, math, synthetic, books, chat, pictures, video, junk."""
     tokens_available: int
     """Tokens it can give in all; a prepared store's own count goes before this figure."""
     origin: Origin

@@ -54,9 +54,11 @@ _GROUPS = {
     "tokenizer": "smolvlm",
     "model": "smolvlm_256m",
     "training": "smolvlm2",
-    "evaluation": "smolvlm",
+    "evaluation": "heldout",
 }
-"""Groups of the experiment that a published mixture says nothing of: a preset stands in."""
+"""Groups of the experiment that a published mixture does not name: a preset stands in."""
+
+_START = "HuggingFaceTB/SmolVLM-256M-Instruct"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,7 @@ def import_mixture(mixture: PublishedMixture, origin: str, name: str) -> Importe
                 *({f"override /{group}": name} for group in ("mixture", "schedule", "search")),
             ],
             "study": name,
+            "warm_start": {"checkpoint": _START},
         },
         **{f"source/{names[one.name]}": _source(one) for one in mixture.datasets},
     }

@@ -49,8 +49,16 @@ def make(**changes: object) -> SourceSpec:
 def test_every_shipped_source_loads(name: str) -> None:
     spec = load_source(name)
     assert spec.licence
-    of_text = {"english", "code", "math", "synthetic", "books", "junk"}
-    assert spec.domain in {*of_text, "text", "image", "multiimage", "video"}
+    assert spec.domain in {
+        "english",
+        "code",
+        "math",
+        "synthetic",
+        "books",
+        "junk",
+        "pictures",
+        "video",
+    }
     if isinstance(spec.origin, PackageOrigin):
         assert all(len(pin.sha256) == 64 for pin in spec.origin.packages)
     if isinstance(spec.origin, HubOrigin):

@@ -41,8 +41,10 @@ def test_a_preset_has_the_size_that_transformers_builds(size: str) -> None:
     from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 
     model, vision = preset(size)
-    names = ("image_size", "patch_size", "hidden_size", "intermediate_size")
-    names += ("num_hidden_layers", "num_attention_heads")
+    names = (
+        *("image_size", "patch_size", "hidden_size", "intermediate_size"),
+        *("num_hidden_layers", "num_attention_heads"),
+    )
     text = {
         name: getattr(model, name)
         for name in (

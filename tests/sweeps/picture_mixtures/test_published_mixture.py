@@ -223,6 +223,9 @@ def test_the_command_prints_shares_and_writes_once(
     assert " 20.10%          201 rows, 1 data set\n" in answer.out
     assert "one picture: Charts            49.90%          499 rows, 2 data sets" in answer.out
     assert "experiment=ours" in answer.out
+    planned = ablate("plan", "--config-dir", "imports/ours/conf", "experiment=ours")
+    assert planned.code == 0, planned.err
+    assert "in 2 steps of 512" in planned.out
     refused = ablate("import", "file=ours.yaml")
     assert refused.code == 2
     assert "nothing is overwritten" in refused.err
