@@ -165,7 +165,8 @@ def killed_after(job: TrainJob, step: int) -> bool:
 def test_a_run_that_is_killed_at_ten_moments_ends_with_the_same_bits(
     stores: dict[str, Path], base: Path, tmp_path: Path, kind: str
 ) -> None:
-    values: dict[str, Any] = {"steps": 12, "recovery_interval_steps": 3}
+    # Rows are passed on some time after they are written: a worker has a few steps left at the last moment.
+    values: dict[str, Any] = {"steps": 18, "recovery_interval_steps": 3}
     if kind == "dpo":
         values |= {"weights": PAIRS, "method": DPO}
     whole = make_row_job(tmp_path / "whole", stores, base, **values)
@@ -173,9 +174,9 @@ def test_a_run_that_is_killed_at_ten_moments_ends_with_the_same_bits(
     for step in range(1, 11):
         job = make_row_job(tmp_path / f"killed_{step}", stores, base, **values)
         assert killed_after(job, step)
-        assert not (job.checkpoints_dir / "12").exists()
+        assert not (job.checkpoints_dir / "18").exists()
         assert trained(job).status == "done"
-        assert weights_of(job, 12) == weights_of(whole, 12), step
+        assert weights_of(job, 18) == weights_of(whole, 18), step
 
 
 @pytest.mark.slow

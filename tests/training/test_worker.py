@@ -213,14 +213,17 @@ def test_threads_may_train_at_once(module: str, tmp_path: Path) -> None:
     assert len(set(pids)) == 3
 
 
+def _lives(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # it may end between any two looks
+        return False
+
+
 def _alive_after(pids: list[int], seconds: float) -> list[int]:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        alive = [
-            pid
-            for pid in pids
-            if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-        ]
+        alive = [pid for pid in pids if _lives(pid)]
         if not alive:
             return []
         time.sleep(0.05)

@@ -74,7 +74,7 @@ def _finish(process: subprocess.Popen[str], cluster: Slurm) -> None:
 
 def _await_work(app: StudyApp, name: str = "") -> None:
     """Wait until a run, or the run ``name``, is in the middle of its work."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while not any((run / "work.jsonl").exists() for run in app.runs() if name in run.name):
         assert time.monotonic() < end
         time.sleep(0.2)
