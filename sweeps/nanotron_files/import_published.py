@@ -18,6 +18,7 @@ import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,13 @@ import yaml
 from ablations.config.literal import literal
 from ablations.data.catalogue import load_catalogue, load_source
 from ablations.errors import ConfigError, Problem
-from ablations.files import sync_folder, write_json, write_text
+from ablations.files import write_json, write_text
 from ablations.markdown import escaped, in_code, one_line
 from ablations.mixture.mixture import SUM_TOLERANCE
-from ablations.temporary import making_folder
 from sweeps.nanotron_files.chain import slug
 from sweeps.nanotron_files.document import parse
 from sweeps.nanotron_files.foreign_yaml import load_yaml, read_text
+from sweeps.nanotron_files.import_folder import new_import
 from sweeps.nanotron_files.learning_rates import rate_config
 from sweeps.nanotron_files.lint import Oddity, oddities
 from sweeps.nanotron_files.model_sections import LlamaModel, Qwen2Model, RandomInit
@@ -264,23 +265,13 @@ def write_import(imported: Imported, out: Path) -> Path:
     Raises:
         ConfigError: ``out`` exists already.
     """
-    if out.exists():
-        raise ConfigError(
-            Problem(str(out), "exists already; nothing is overwritten", do="give another out=")
-        )
-    with making_folder(out) as building:
-        for key, values in imported.configs.items():
-            target = building / "conf" / f"{key}.yaml"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_text(target, _config_text(imported, key, values))
+    with new_import(out, imported.configs, partial(_config_text, imported)) as building:
         write_json(building / "nanotron.json", imported.sidecar)
         write_text(building / "README.md", _readme(imported, out))
         specs = Specs.of_plain(imported.configs, imported.name)
         heading = f"Written back from the import {imported.name!r}."
         text = text_back(specs, imported.sidecar, heading)
         write_text(building / f"{imported.name}.nanotron.yaml", text)
-        building.replace(out)
-    sync_folder(out.parent)
     return out
 
 

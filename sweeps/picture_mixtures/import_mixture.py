@@ -15,6 +15,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,9 @@ import yaml
 
 from ablations.config.literal import literal
 from ablations.data.catalogue import load_catalogue
-from ablations.errors import ConfigError, Problem
-from ablations.files import sync_folder, write_json, write_text
+from ablations.files import write_json, write_text
 from ablations.markdown import escaped, in_code, one_line
-from ablations.temporary import making_folder
+from sweeps.nanotron_files.import_folder import new_import
 from sweeps.nanotron_files.semantics import source_names
 from sweeps.picture_mixtures.hub_places import place_of
 from sweeps.picture_mixtures.published_file import (
@@ -227,22 +227,12 @@ def write_mixture(imported: ImportedMixture, out: Path) -> Path:
     Raises:
         ConfigError: ``out`` exists already.
     """
-    if out.exists():
-        raise ConfigError(
-            Problem(str(out), "exists already; nothing is overwritten", do="give another out=")
-        )
-    with making_folder(out) as building:
-        for key, values in imported.configs.items():
-            target = building / "conf" / f"{key}.yaml"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_text(target, _config_text(imported, key, values))
+    with new_import(out, imported.configs, partial(_config_text, imported)) as building:
         sets = [asdict(one) for one in imported.mixture.datasets]
         write_json(
             building / "published.json", {"file": Path(imported.origin).name, "datasets": sets}
         )
         write_text(building / "README.md", _readme(imported, out))
-        building.replace(out)
-    sync_folder(out.parent)
     return out
 
 

@@ -20,10 +20,11 @@ from ablations.mixture.schedule import Stage
 from ablations.training.checkpoints import checkpoint_steps, is_whole, read_state
 from ablations.training.method import MethodSpec
 from ablations.training.specs import ExecutionSpec
-from ablations.training.train_job import StepRow, TrainJob, TrainOutcome
+from ablations.training.train_job import TrainJob, TrainOutcome
 from ablations.training.trainers import trainer_of
 from ablations.training.vlm.text_part import is_vlm, write_text_part
 from tests.oracles.chats import write_base_model
+from tests.oracles.killing import killed_after
 from tests.oracles.vision_models import write_vlm
 from tests.oracles.vision_rows import TINY_EYE, make_vision_job, prepare_three_kinds
 
@@ -117,24 +118,6 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_was_not_stopped(
     assert [row["loss"] for row in rows_of(stopped).values()] == [
         row["loss"] for row in rows_of(finished[name]).values()
     ]
-
-
-class Killed(Exception):  # noqa: N818 - a signal of the test, not an error
-    """The caller's end, which kills its worker."""
-
-
-def killed_after(job: TrainJob, step: int) -> bool:
-    """Train until the row of a step was written, and kill the worker there, or while it goes on."""
-
-    def kill(row: StepRow) -> None:
-        if row.step >= step:
-            raise Killed
-
-    try:
-        trained(job, kill)
-    except Killed:
-        return True
-    return False
 
 
 @pytest.mark.slow

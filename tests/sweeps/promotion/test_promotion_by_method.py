@@ -1,4 +1,4 @@
-"""What follows a verdict depends on the method of its study; a promotion takes a mixture of text alone."""
+"""Name the next step after a verdict by the method of its study; promote mixtures of text alone."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ def test_confirmed_candidates_are_judged_by_their_fresh_seeds(study: PictureStud
 
 
 def test_deleted_details_change_nothing(study: PictureStudy) -> None:
-    """What the rule needs stands in the rows of the scores; these records never had details."""
+    """Judge by the rows of the scores alone: these records never had details."""
     records = two_arms(study, BLIND, SEES)
     for run in (study.runs_dir / "look").iterdir():
         shutil.rmtree(run / "details", ignore_errors=True)
