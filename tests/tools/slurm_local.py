@@ -28,6 +28,8 @@ SEARCHED = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 _START_SECONDS = 60.0
 _SAVE_SECONDS = 6.0
 """The controller writes its state at most five seconds after a change."""
+_SETTLE_SECONDS = 60.0
+"""Longest wait for a saved state that holds every job as it is."""
 
 _CONF = """\
 ClusterName=local
@@ -129,19 +131,37 @@ class Slurm:
                 raise TimeoutError(f"no job gave way in {seconds:.0f} s: {self.jobs()}")
             time.sleep(0.2)
 
+    def cancel_all(self, seconds: float = 60.0) -> None:
+        """Cancel every job and wait until the node is free again."""
+        self.run("scancel", "--user=root", check=False)
+        end = time.monotonic() + seconds
+        while self.jobs():
+            if time.monotonic() > end:
+                raise TimeoutError(f"jobs that do not end in {seconds:.0f} s: {self.jobs()}")
+            time.sleep(0.2)
+
     def restart_controller(self) -> None:
         """Kill the controller without warning and start it again from its saved state.
 
         It saves what changed every few seconds. A job submitted since would be forgotten, and its number
-        given to another: then Slurm itself drains the node.
+        given to another: then Slurm itself drains the node. A job that ended since would hold its CPUs for
+        half an hour. So the kill waits for a saved state that holds every job as it is.
         """
-        saved, asked = self.home / "state" / "job_state", time.time()
-        end = time.monotonic() + _SAVE_SECONDS
-        while time.monotonic() < end and not (saved.exists() and saved.stat().st_mtime > asked):
-            time.sleep(0.1)
+        end = time.monotonic() + _SETTLE_SECONDS
+        while not self._saved_as_it_is():
+            if time.monotonic() > end:
+                raise TimeoutError(f"no quiet moment in {_SETTLE_SECONDS:.0f} s: {self.jobs()}")
         kill(self.home / "slurmctld.pid", signal.SIGKILL)
         daemon(self, "slurmctld", "-f", str(self.conf))
         _await_idle(self)
+
+    def _saved_as_it_is(self) -> bool:
+        """Wait for the next saved state; True if no job has changed meanwhile."""
+        saved, asked, jobs = self.home / "state" / "job_state", time.time(), self.jobs()
+        end = time.monotonic() + _SAVE_SECONDS
+        while time.monotonic() < end and not (saved.exists() and saved.stat().st_mtime > asked):
+            time.sleep(0.1)
+        return self.jobs() == jobs
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ablations.record.run_record import RunRecord
 from tests.sweeps.study.conftest import StudyApp, app_in
 from tests.tools.slurm_local import Slurm, missing, slurm
 
@@ -44,9 +45,10 @@ def cluster() -> Iterator[Slurm]:
 
 
 @pytest.fixture
-def app(study_app: StudyApp, cluster: Slurm) -> StudyApp:
+def app(study_app: StudyApp, cluster: Slurm) -> Iterator[StudyApp]:
     talking = {name: cluster.environment[name] for name in ("PATH", "SLURM_CONF")}
-    return replace(study_app, environment={**study_app.environment, **talking})
+    yield replace(study_app, environment={**study_app.environment, **talking})
+    cluster.cancel_all()  # a test that failed leaves the next one a free node
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,11 @@ def _finish(process: subprocess.Popen[str], cluster: Slurm) -> None:
             if time.monotonic() - since > _LET_GO_SECONDS:
                 cluster.release(job)
         time.sleep(0.5)
+    if process.poll() is None:
+        process.kill()
+        output, _ = process.communicate()
+        node = cluster.run("scontrol", "show", "node", check=False)
+        pytest.fail(f"the study does not end: {cluster.jobs()}\n{output}\n{node}")
     output, _ = process.communicate(timeout=10)
     assert process.returncode == 0, output
 
@@ -78,6 +85,12 @@ def _await_work(app: StudyApp, name: str = "") -> None:
     while not any((run / "work.jsonl").exists() for run in app.runs() if name in run.name):
         assert time.monotonic() < end
         time.sleep(0.2)
+
+
+def _job_of(app: StudyApp, name: str) -> str:
+    """Return the Slurm job that works on a run: jobs are submitted side by side, in any order."""
+    (run,) = (run for run in app.runs() if run.name == name)
+    return str([event["job"] for event in RunRecord(run).events() if event["kind"] == "job"][-1])
 
 
 def test_runs_through_submitit_slurm(app: StudyApp, undisturbed: dict[str, float]) -> None:
@@ -119,11 +132,10 @@ def test_several_runs_in_a_job_survive_what_ends_the_job(
     process = app.start(*ON_SLURM, "search.runs_per_job=2", "search.workers=2", "seconds=8")
     _await_work(app)
     assert len(cluster.jobs()) == 2
-    first, second = sorted(cluster.jobs(), key=int)
     _await_work(app, "trial-0002-0")
-    cluster.run("scancel", "--signal=USR2", second)
+    cluster.run("scancel", "--signal=USR2", _job_of(app, "trial-0002-0"))
     _await_work(app, "trial-0001-0")
-    cluster.run("scancel", first)
+    cluster.run("scancel", _job_of(app, "trial-0001-0"))
     _finish(process, cluster)
     app.assert_whole()
     assert app.results() == undisturbed
@@ -132,9 +144,10 @@ def test_several_runs_in_a_job_survive_what_ends_the_job(
 def test_goes_on_when_the_controller_restarts(
     app: StudyApp, cluster: Slurm, undisturbed: dict[str, float]
 ) -> None:
-    process = app.start(*ON_SLURM, "seconds=6")
+    process = app.start(*ON_SLURM, "seconds=12")
     _await_work(app)
     cluster.restart_controller()
+    assert process.poll() is None
     _finish(process, cluster)
     app.assert_whole()
     assert app.results() == undisturbed
