@@ -7,7 +7,7 @@
 Four things make it cheaper than scoring each (context, continuation) pair on its own: branches of an
 item share one copy of their context (``prefix_packing``), items share the keys and values of the
 few-shot examples before them (``shared_prefix``), batches are filled by tokens and sorted by length, and
-the vocabulary projection runs only over the positions that are read.
+the last layer (``last_layer``) and the output matrix are computed only at the positions that are read.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 
+from ablations.evaluation.last_layer import at_columns, body_at
 from ablations.evaluation.prefix_cache import read_only
-from ablations.evaluation.prefix_packing import Batch, Request, lay_out, plan_batches
+from ablations.evaluation.prefix_packing import Batch, Ints, Request, lay_out, plan_batches
 
 __all__ = ["CPU_BATCH_TOKENS", "BranchScore", "CausalLM", "Prepared", "prepare", "score"]
 
@@ -34,6 +35,9 @@ CPU-seconds, with 4,096 tokens 0.96, with 8,192 tokens 1.13; at 25M parameters 2
 
 _LOGIT_ELEMENTS = 1 << 23
 """Logits in memory at once (32 MB in float32): larger slices leave the cache, smaller ones add calls."""
+
+_WORTHWHILE = 0.8
+"""Largest part of a batch's columns at which the last layer is computed for chosen columns alone."""
 
 _PACKABLE = ("LlamaForCausalLM",)
 """Architectures whose body accepts a mask of four dimensions and whose head is a plain projection."""
@@ -76,23 +80,38 @@ class CausalLM:
         positions: Tensor | None,
         mask: Tensor | None,
         prefix: Cache | None = None,
+        columns: Tensor | None = None,
     ) -> Tensor:
         """Return hidden states, or the logits of an architecture that cannot be split: (rows, columns, …).
 
         With a ``prefix``, the mask's columns are those of the prefix, then those of the tokens.
+        With ``columns`` (rows, chosen), an architecture that can be split returns these alone.
         """
+        inputs = self.inputs(tokens)
         if not self.packs:
-            logits: Tensor = self.model(**self.inputs(tokens), use_cache=False).logits
+            logits: Tensor = self.model(**inputs, use_cache=False).logits
             return logits
+        if columns is not None and self.model.config._attn_implementation == "sdpa":
+            embedded = inputs.get("inputs_embeds")
+            if embedded is None:
+                embedded = self.model.model.embed_tokens(tokens)
+            return body_at(
+                self.model.model,
+                embedded,
+                columns,
+                positions=positions,
+                mask=mask,
+                prefix=prefix,
+            )
         out = self.model.model(
-            **self.inputs(tokens),
+            **inputs,
             position_ids=positions,
             attention_mask=mask,
             past_key_values=prefix,
             use_cache=False,
         )
         hidden: Tensor = out.last_hidden_state
-        return hidden
+        return hidden if columns is None else at_columns(hidden, columns)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Return the logits of chosen positions in float32: (positions, vocabulary)."""
@@ -110,8 +129,10 @@ class _Tensors:
     positions: Tensor | None
     segments: Tensor | None
     """(rows, columns), or (1, columns) if the rows are masked alike; None = a plain causal mask."""
+    columns: Tensor | None
+    """Columns that are read, (rows, chosen); None = the body returns all of them."""
     reads: Tensor
-    """Flat positions of the batch whose next-token distribution is needed, each once."""
+    """Flat positions of what the body returns whose next-token distribution is needed, each once."""
     read_of: Tensor
     """Index into ``reads`` for each target, ascending."""
     targets: Tensor
@@ -155,7 +176,7 @@ def prepare(
         prefix = None
         if len(batch.prefix):
             prefix = prefixes.setdefault(id(batch.prefix), torch.from_numpy(batch.prefix))
-        tensors.append(_tensors(batch, len(branches), prefix))
+        tensors.append(_tensors(batch, len(branches), prefix, choose=pack))
         branches += [
             (branch.request, branch.index, branch.cut_tokens)
             for layout in batch.layouts
@@ -165,16 +186,19 @@ def prepare(
     return Prepared(tuple(tensors), tuple(branches), sizes)
 
 
-def _tensors(batch: Batch, first_branch: int, prefix: Tensor | None) -> _Tensors:
+def _tensors(batch: Batch, first_branch: int, prefix: Tensor | None, *, choose: bool) -> _Tensors:
     shape = (len(batch.layouts), batch.length)
     tokens, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     segments = np.full(shape, -1, np.int64)
+    columns = _columns(batch) if choose else None
+    returned = batch.length if columns is None else columns.shape[1]
     reads, targets, owners = [], [], []
     for row, layout in enumerate(batch.layouts):
         size = len(layout.tokens)
         tokens[row, :size], positions[row, :size] = layout.tokens, layout.positions
         segments[row, :size] = layout.segments
-        reads.append(layout.reads + row * batch.length)
+        first = 0 if columns is None else columns[row, 0]
+        reads.append(layout.reads - first + row * returned)
         targets.append(layout.targets)
         owners.append(layout.owners + first_branch)
         first_branch += len(layout.branches)
@@ -189,11 +213,26 @@ def _tensors(batch: Batch, first_branch: int, prefix: Tensor | None) -> _Tensors
         torch.from_numpy(tokens),
         torch.from_numpy(positions) if masked else None,
         torch.from_numpy(segments) if masked else None,
+        None if columns is None else torch.from_numpy(columns),
         torch.from_numpy(unique),
         torch.from_numpy(read_of),
         torch.from_numpy(np.concatenate(targets)[order]),
         torch.from_numpy(np.concatenate(owners)[order]),
     )
+
+
+def _columns(batch: Batch) -> Ints | None:
+    """Return the columns that are read in each row, the last one repeated; None if nearly all are read.
+
+    A row is read from the last token of its context to its end.
+    """
+    ends = np.array([len(layout.tokens) for layout in batch.layouts])
+    firsts = np.array([layout.reads[0] for layout in batch.layouts])
+    most = int((ends - firsts).max())
+    if most > _WORTHWHILE * batch.length:
+        return None
+    columns: Ints = np.minimum(firsts[:, None] + np.arange(most), ends[:, None] - 1)
+    return columns
 
 
 @torch.inference_mode()
@@ -231,7 +270,8 @@ def _score_batch(
         if device.type == "cpu":  # torch's attention would make numbers of it in every layer
             zero = torch.zeros((), dtype=network.model.dtype)
             mask = torch.where(mask, zero, -math.inf)
-    hidden = network.body(tokens, positions, mask, prefix).flatten(0, 1)
+    columns = None if batch.columns is None else batch.columns.to(device)
+    hidden = network.body(tokens, positions, mask, prefix, columns).flatten(0, 1)
     reads, read_of = batch.reads.to(device), batch.read_of.to(device)
     targets, owners = batch.targets.to(device), batch.owners.to(device)
     vocabulary = int(network.model.config.vocab_size)

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from ablations.evaluation.shared_prefix import group_by_prefix
 
-__all__ = ["Batch", "Branch", "Layout", "Request", "lay_out", "plan_batches"]
+__all__ = ["Batch", "Branch", "Ints", "Layout", "Request", "lay_out", "plan_batches"]
 
 Ints = npt.NDArray[np.int64]
 
