@@ -1,7 +1,8 @@
 """Small wrong changes to the code, made on purpose: how many of them the tests notice.
 
     python benchmarks/mutants.py [--count 150] [--seed 0] [--module GLOB] [--record FILE] [--list]
-    python benchmarks/mutants.py --seed 0 --again FILE      # the survivors of an earlier run's record
+    python benchmarks/mutants.py --module '*/caps.py' --function 'bound*'       # one corner of the code
+    python benchmarks/mutants.py --seed 0 --again FILE --seconds 300    # a record's survivors, more tests
 
 Draws the changes evenly over the modules that decide results (benchmarks/mutants_table.py), at most one a
 function: a comparison turned or shifted, `and` for `or`, a `not` or a sign lost, a constant, a check or a
@@ -35,7 +36,7 @@ if str(ROOT) not in sys.path:
 
 from benchmarks.mutants_changes import Change, changes_of, read_defaults  # noqa: E402
 from benchmarks.mutants_table import EQUIVALENT, MODULES, SETTINGS  # noqa: E402
-from benchmarks.mutants_tests import PACKAGES, Reach, Scratch, warm  # noqa: E402
+from benchmarks.mutants_tests import CHANGE_SECONDS, PACKAGES, Reach, Scratch, warm  # noqa: E402
 
 Drawn = tuple[Change, tuple[str, ...]]
 """A change, and the test files that hold its module."""
@@ -59,14 +60,15 @@ def modules() -> Iterator[tuple[str, tuple[str, ...]]]:
         yield name, tuple(dict.fromkeys(found))
 
 
-def draw(count: int, seed: int, only: str = "*") -> Iterator[Drawn]:
+def draw(count: int, seed: int, only: str = "*", function: str = "*") -> Iterator[Drawn]:
     """Yield ``count`` changes with their test files: one of each module in turn, then a second, and so on."""
     defaults = read_defaults(ROOT, PACKAGES)
     turn = []
     for name, tests in modules():
         if fnmatch.fnmatch(name, only):
             source = (ROOT / name).read_text()
-            turn.append((changes_of(name, source, defaults, seed, EQUIVALENT), tests))
+            found = changes_of(name, source, defaults, seed, EQUIVALENT)
+            turn.append((_within(found, function), tests))
     # The last round stops somewhere: which modules it leaves out is drawn as well.
     random.Random(seed).shuffle(turn)
     left = count
@@ -80,8 +82,12 @@ def draw(count: int, seed: int, only: str = "*") -> Iterator[Drawn]:
                 yield change, one[1]
 
 
+def _within(changes: Iterator[Change], function: str) -> Iterator[Change]:
+    return (change for change in changes if fnmatch.fnmatch(change.function, function))
+
+
 def try_all(
-    changes: list[Drawn], scratch: Scratch, reach: Reach, record: Path | None
+    changes: list[Drawn], scratch: Scratch, reach: Reach, record: Path | None, seconds: float
 ) -> Iterator[tuple[Change, str | None]]:
     """Try each change that is not in the record; yield each with the test that noticed it, or None."""
     known = outcomes_in(record)
@@ -89,7 +95,7 @@ def try_all(
         if change.name in known:
             yield change, known[change.name]
             continue
-        result = scratch.try_change(change, reach.tests_of(change, files))
+        result = scratch.try_change(change, reach.tests_of(change, files, seconds))
         how = f"{result.noticed or 'SURVIVED'} ({result.tests} tests, {result.seconds:.1f} s)"
         print(
             f"{number}/{len(changes)} {change.module}:{change.line} {change.kind}: {how}",
@@ -123,6 +129,10 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=150, help="changes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--module", default="*", metavar="GLOB", help="these modules alone")
+    parser.add_argument("--function", default="*", metavar="GLOB", help="these functions alone")
+    parser.add_argument(
+        "--seconds", type=float, default=CHANGE_SECONDS, help="most seconds of tests for a change"
+    )
     parser.add_argument("--record", type=Path, help="file to add one JSON line a change to")
     parser.add_argument(
         "--again", type=Path, metavar="RECORD", help="the survivors of a record alone"
@@ -130,7 +140,7 @@ def main() -> int:
     parser.add_argument("--reach", type=Path, help="file that keeps which test reaches what")
     parser.add_argument("--list", action="store_true", help="print the changes and try none")
     options = parser.parse_args()
-    changes = list(draw(options.count, options.seed, options.module))
+    changes = list(draw(options.count, options.seed, options.module, options.function))
     if options.again:
         last = outcomes_in(options.again)
         changes = [one for one in changes if last.get(one[0].name, "") is None]
@@ -143,7 +153,7 @@ def main() -> int:
         names = [name for name, _ in modules()]
         reach = Reach(Scratch(Path(folder) / "told"), names, options.reach)
         scratch = Scratch(Path(folder) / "changed")
-        results = list(try_all(changes, scratch, reach, options.record))
+        results = list(try_all(changes, scratch, reach, options.record, options.seconds))
     survivors = [change for change, noticed in results if noticed is None]
     print(f"\n{len(survivors)} survivors")
     for change in survivors:

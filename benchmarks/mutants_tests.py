@@ -284,7 +284,9 @@ class Reach:
             scratch.write(module, self._telling(module))
         (scratch.tree / "sitecustomize.py").write_text(_SITE)
 
-    def tests_of(self, change: Change, files: Sequence[str]) -> list[str]:
+    def tests_of(
+        self, change: Change, files: Sequence[str], most: float = CHANGE_SECONDS
+    ) -> list[str]:
         """Return the tests that a change concerns, the likely and the fast first.
 
         A constant or a default concerns every test that reaches something of its module, the module's own
@@ -307,7 +309,7 @@ class Reach:
                     found.append((not (inside or compares), nearest, test["seconds"], name))
         spent = itertools.accumulate(seconds for _, _, seconds, _ in sorted(found))
         near = zip(sorted(found), spent, strict=True)
-        return [one[-1] for one, so_far in near if so_far - one[2] < CHANGE_SECONDS]
+        return [one[-1] for one, so_far in near if so_far - one[2] < most]
 
     def _measured(self, file: str) -> dict[str, Any]:
         text = (self._scratch.tree / file).read_bytes()
