@@ -7,7 +7,7 @@
 Four things make it cheaper than scoring each (context, continuation) pair on its own: branches of an
 item share one copy of their context (``prefix_packing``), items share the keys and values of the
 few-shot examples before them (``shared_prefix``), batches are filled by tokens and sorted by length, and
-the last layer (``last_layer``) and the output matrix are computed only at the positions that are read.
+the last layer (``llama_body``) and the output matrix are computed only at the positions that are read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 
-from ablations.evaluation.last_layer import at_columns, body_at
+from ablations.evaluation.llama_body import LlamaBody
 from ablations.evaluation.prefix_cache import read_only
 from ablations.evaluation.prefix_packing import Batch, Ints, Request, lay_out, plan_batches
 
@@ -56,11 +56,17 @@ class BranchScore:
 
 
 class CausalLM:
-    """A causal language model, split into the body and the projection onto the vocabulary."""
+    """A causal language model, split into the body and the projection onto the vocabulary.
 
-    def __init__(self, model: Any) -> None:
+    Args:
+        model: Network of transformers.
+        body: Its body, if another object made it; None = make it.
+    """
+
+    def __init__(self, model: Any, body: LlamaBody | None = None) -> None:
         self.model = model.eval()
         self.packs = type(model).__name__ in _PACKABLE
+        self._body = (body or LlamaBody(model)) if self.packs else None
         self.device = next(model.parameters()).device
 
     def inputs(self, tokens: Tensor) -> dict[str, Tensor]:
@@ -88,30 +94,13 @@ class CausalLM:
         With ``columns`` (rows, chosen), an architecture that can be split returns these alone.
         """
         inputs = self.inputs(tokens)
-        if not self.packs:
+        if self._body is None:
             logits: Tensor = self.model(**inputs, use_cache=False).logits
             return logits
-        if columns is not None and self.model.config._attn_implementation == "sdpa":
-            embedded = inputs.get("inputs_embeds")
-            if embedded is None:
-                embedded = self.model.model.embed_tokens(tokens)
-            return body_at(
-                self.model.model,
-                embedded,
-                columns,
-                positions=positions,
-                mask=mask,
-                prefix=prefix,
-            )
-        out = self.model.model(
-            **inputs,
-            position_ids=positions,
-            attention_mask=mask,
-            past_key_values=prefix,
-            use_cache=False,
-        )
-        hidden: Tensor = out.last_hidden_state
-        return hidden if columns is None else at_columns(hidden, columns)
+        embedded = inputs.get("inputs_embeds")
+        if embedded is None:
+            embedded = self.model.model.embed_tokens(tokens)
+        return self._body(embedded, positions=positions, mask=mask, prefix=prefix, columns=columns)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Return the logits of chosen positions in float32: (positions, vocabulary)."""

@@ -54,7 +54,7 @@ class PictureLM(CausalLM):
 
     def __init__(self, vlm: Any) -> None:
         super().__init__(_text_model(vlm))
-        self.text = CausalLM(self.model)
+        self.text = CausalLM(self.model, self._body)
         self.words = int(vlm.get_input_embeddings().num_embeddings)
         self.per_picture = int(vlm.model.image_seq_len)
         self.side = int(vlm.config.vision_config.image_size)

@@ -1,8 +1,9 @@
-"""Compare a last layer that is computed where it is read with one that is computed everywhere."""
+"""Compare the body that scores with that of transformers, and its last layer where it is read."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,23 +18,71 @@ WINDOW = 64
 VOCABULARY = 90
 
 
-def network(layers: int = 3, heads: int = 4, attention: str = "sdpa") -> CausalLM:
-    """Return a network whose queries share keys and values by pairs."""
+def network(layers: int = 3, kv_heads: int = 2, bias: bool = False) -> CausalLM:
+    """Return a network of four heads and random weights."""
     torch.manual_seed(1)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=32,
         num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads // 2,
+        num_attention_heads=4,
+        num_key_value_heads=kv_heads,
         intermediate_size=48,
         max_position_embeddings=WINDOW,
-        attn_implementation=attention,
+        attention_bias=bias,
+        mlp_bias=bias,
     )
     made = LlamaForCausalLM(config)
     for parameter in made.parameters():  # far from uniform predictions
         nn.init.normal_(parameter, std=0.3)
     return CausalLM(made)
+
+
+@pytest.mark.parametrize("bias", [False, True], ids=["plain", "bias"])
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_hidden_states_are_those_of_transformers(kv_heads: int, bias: bool) -> None:
+    scorer = network(kv_heads=kv_heads, bias=bias)
+    tokens = torch.randint(VOCABULARY, (3, 11), generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        theirs = scorer.model.model(tokens).last_hidden_state
+        torch.testing.assert_close(scorer.body(tokens, None, None), theirs, rtol=1e-4, atol=1e-4)
+        columns = torch.tensor([[10, 3], [0, 0], [7, 9]])
+        read = scorer.body(tokens, None, None, columns=columns)
+    picked = torch.stack([states[places] for states, places in zip(theirs, columns, strict=True)])
+    torch.testing.assert_close(read, picked, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("chosen", [False, True], ids=["whole", "chosen"])
+def test_a_prefix_is_read_as_if_it_stood_in_each_row(chosen: bool) -> None:
+    scorer = network()
+    draw = torch.Generator().manual_seed(3)
+    shots, rows = (torch.randint(VOCABULARY, shape, generator=draw) for shape in ((9,), (2, 5)))
+    positions = torch.arange(9, 14).expand(2, -1)
+    mask = torch.ones(5, 14, dtype=torch.bool).tril(9).expand(1, 1, -1, -1)
+    columns = torch.tensor([[4, 2], [1, 4]]) if chosen else None
+    with torch.inference_mode():
+        joined = torch.cat([shots.expand(2, -1), rows], dim=1)
+        whole = scorer.model.model(joined).last_hidden_state[:, 9:]
+        ours = scorer.body(rows, positions, mask, scorer.read_prefix(shots), columns)
+    wanted = whole if columns is None else whole[torch.tensor([[0], [1]]), columns]
+    torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_the_network_keeps_its_weights_and_no_second_copy_of_them() -> None:
+    torch.manual_seed(4)
+    config = LlamaConfig(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48)
+    config.num_hidden_layers = 2
+    model = LlamaForCausalLM(config)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    CausalLM(model)
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    attention = model.model.layers[0].self_attn
+    pointers = {
+        part.weight.untyped_storage().data_ptr() for part in (attention.q_proj, attention.v_proj)
+    }
+    assert len(pointers) == 1
 
 
 def requests(branches: tuple[int, ...], shots: int = 0) -> list[Request]:
@@ -61,15 +110,13 @@ def scores(
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("shots", [0, 30], ids=["apart", "shared"])
 @pytest.mark.parametrize("branches", [(4,), (3, 1, 6)], ids=["causal", "packed"])
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_scores_are_those_of_a_last_layer_at_every_position(
     layers: int,
     shots: int,
     branches: tuple[int, ...],
-    attention: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    scorer = network(layers, attention=attention)
+    scorer = network(layers)
     asked = requests(branches, shots)
     chosen, whole = (
         scores(scorer, asked, whole=one, monkeypatch=monkeypatch) for one in (False, True)
@@ -80,7 +127,7 @@ def test_scores_are_those_of_a_last_layer_at_every_position(
             assert one.logprob == pytest.approx(other.logprob, abs=2e-5)
 
 
-def positions_fed(module: Any, work: Any) -> list[int]:
+def positions_fed(module: Any, work: Callable[[], object]) -> list[int]:
     """Return how many positions each call of ``module`` computed while ``work`` ran."""
     fed: list[int] = []
 
@@ -101,7 +148,7 @@ def test_positions_that_are_not_read_skip_the_last_feed_forward() -> None:
     prepared = prepare(asked, window=WINDOW, batch_tokens=200)
     layers = scorer.model.model.layers
     first, last = (
-        positions_fed(layer.mlp, lambda: score(scorer, prepared))
+        positions_fed(layer.mlp.down_proj, lambda: score(scorer, prepared))
         for layer in (layers[0], layers[-1])
     )
     # The second request feeds 10 + 1 tokens and reads 2 of them, the first 20 + 2 + 1 and reads 4.
