@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+from ablations.training import bfloat16_on_cpu
+
 __all__ = ["PositionMaker", "Positions", "documents_of", "rotary_tables"]
 
 
@@ -42,6 +44,8 @@ class Positions:
 
         The result has the wider of the types of ``x`` and the tables.
         """
+        if bfloat16_on_cpu.applies_to(x):
+            return bfloat16_on_cpu.rotate(x, self.cos, self.sin)
         first, second = x.chunk(2, dim=-1)
         return x * self.cos + torch.cat((-second, first), dim=-1) * self.sin
 

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from ablations.training import bfloat16_on_cpu
 from ablations.training.initial_weights import initial_tensor, residual_std
 from ablations.training.loss import mean_cross_entropy
 from ablations.training.nanotron.compat import nanotron_trainer
@@ -81,6 +82,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if bfloat16_on_cpu.applies_to(x):
+            return bfloat16_on_cpu.rms_norm(x, self.weight, self.eps)
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
