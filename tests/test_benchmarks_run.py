@@ -17,13 +17,23 @@ ROOT = Path(__file__).resolve().parents[1]
 
 COMMANDS = {
     "sampler.py --tokens-per-source 20000 --batches 20 --repeats 1": r"sampler is \d+\.\dx",
-    "scoring_speed.py --size 0.5M --count 4 --repeats 1 --auto": r"ours, further checkpoints: .* ratio \d+\.\d\dx",
-    "few_shot_scoring.py --prefix 64 --question 8 --items 4 --repeats 1": r"answers: .* with the prefix shared: \d+\.\dx",
-    "training_speed.py --models demo --steps 1 --rounds 1 --dtype bfloat16": r"plain bfloat16 .* ours over it \d+\.\d+",
+    "scoring_speed.py --size 0.5M --count 4 --repeats 1 --auto": (
+        r"ours, further checkpoints: .* ratio \d+\.\d\dx"
+    ),
+    "few_shot_scoring.py --prefix 64 --question 8 --items 4 --repeats 1": (
+        r"answers: .* with the prefix shared: \d+\.\dx"
+    ),
+    "training_speed.py --models demo --steps 1 --rounds 1 --dtype bfloat16": (
+        r"plain bfloat16 .* ours over it \d+\.\d+"
+    ),
     "prepare.py --megabytes 1 --repeats 1 --vocab-size 512": r"ours is \d+\.\d\dx as fast",
-    "prepare_store.py --mtokens 1 --files 2 --batches 2 --repeats 1": r"store into int64 .* \d+\.\d\dx numpy memmap",
+    "prepare_store.py --mtokens 1 --files 2 --batches 2 --repeats 1": (
+        r"store into int64 .* \d+\.\d\dx numpy memmap"
+    ),
     "prepare_duplicates.py --megabytes 1 --shards 2 --repeats 1": r"near: .* \d\.\d+x of none",
-    "analysis_frames.py --runs 4 --tasks 2 --checkpoints 2 --metrics 2 --repeats 1": r"frames against parsing alone: \d+\.\d\dx",
+    "analysis_frames.py --runs 4 --tasks 2 --checkpoints 2 --metrics 2 --repeats 1": (
+        r"frames against parsing alone: \d+\.\d\dx"
+    ),
 }
 """Command → what it prints."""
 
