@@ -128,6 +128,15 @@ def test_only_of_more_than_the_limit_do_the_best_alone_rule_out(
     assert best_subset(made)[1]["c0"] == pytest.approx(4.0 * (quiet if every else noisy))
 
 
+def test_of_equal_means_the_first_are_the_rivals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty candidates of two means: c1, c3 and the quiet c5 come first."""
+    monkeypatch.setattr(contrasts, "MOST_DENSE", 10)
+    monkeypatch.setattr(contrasts, "_RIVALS", 3)
+    made = replace(evidence([0.0, 6.0] * 30), unit=np.diag([0.1, *[4.0] * 4, 0.3, *[4.0] * 54]))
+    expected = 59.0 * tail_of(6.0 / math.sqrt(0.4))
+    assert contrasts._bounds_of_best(made)[0] == pytest.approx(expected)
+
+
 def test_a_search_counts_for_those_whose_items_differ() -> None:
     made = replace(
         evidence([0.0, 3.0, 0.5]),

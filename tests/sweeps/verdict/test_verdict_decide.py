@@ -168,6 +168,31 @@ def test_a_confirmed_verdict_is_not_shrunk_and_rules_searched_mixtures_out_by_th
     assert found.answer.startswith("Any edu share between 10% and 40% (not 20%, 30%) may be best")
 
 
+class Use:
+    """Use of pictures in which the named candidate does not look at them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def blind(self, candidate: str) -> bool:
+        return candidate == self._name
+
+
+@pytest.mark.parametrize(("blind", "out"), [("d", set()), ("a", {"c"}), ("c", {"c"})])
+def test_a_best_mean_that_does_not_look_at_pictures_rules_nothing_out(
+    monkeypatch: pytest.MonkeyPatch, blind: str, out: set[str]
+) -> None:
+    scores = {"today": [1.0, 1.1], "a": [2.0, 2.1], "c": [0.2, 0.3], "d": [2.4, 2.3]}
+    weights = {name: {"edu": 0.1 * n, "web": 1 - 0.1 * n} for n, name in enumerate(scores)}
+    made = observations(scores, weights=weights)
+    compared = decide(made.keep([run.name[0] in "ta" for run in made.runs]))
+    monkeypatch.setattr(deciding, "_picture_use", lambda *_: Use(blind))
+    found = deciding._searched(made, compared, VerdictOptions())
+    assert [one.trial for one in found] == ["trial-c", "trial-d"]
+    assert {one.trial[-1] for one in found if not one.may_be_best} == out
+    assert found[0].weights == weights["c"]
+
+
 def ruling(pick: str, reference: str) -> Ruling:
     return Ruling(outcome="tie", tie_kind=None, pick=pick, reference=reference, advantages={})
 
