@@ -103,8 +103,8 @@ class _Layer:
         qkv = self._heads(F.linear(normed, self._qkv, self._qkv_bias))
         size = self._attention.head_dim
         rotated = (self._queries + self._keys) // size
-        q, k = _rotated(qkv[:, :rotated], tables).split(
-            (self._queries // size, self._keys // size), dim=1
+        q, k = torch.split(
+            _rotated(qkv[:, :rotated], tables), [self._queries // size, self._keys // size], dim=1
         )
         return q, k, qkv[:, rotated:]
 
@@ -114,12 +114,12 @@ class _Layer:
         q_bias, kv_bias = (None, None) if bias is None else (bias[:first], bias[first:])
         q = self._heads(F.linear(_at(normed, columns), self._qkv[:first], q_bias))
         kv = self._heads(F.linear(normed, self._qkv[first:], kv_bias))
-        k, v = kv.split(self._keys // self._attention.head_dim, dim=1)
+        k, v = kv.chunk(2, dim=1)
         cos, sin = (_at(table.expand(len(normed), -1, -1), columns) for table in tables)
         return _rotated(q, (cos, sin)), _rotated(k, tables), v
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self._attention.head_dim)).transpose(1, 2)
+        return x.view(*x.shape[:-1], -1, self._attention.head_dim).transpose(1, 2)
 
     def _mixed(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, prefix: Cache | None
@@ -147,7 +147,8 @@ class _Layer:
 def _joined(parts: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
     """Return one matrix, and bias, of several linear layers, whose own become parts of it."""
     weight = torch.cat([part.weight.data for part in parts])
-    for part, rows in zip(parts, weight.split([len(part.weight) for part in parts]), strict=True):
+    sizes = [len(part.weight) for part in parts]
+    for part, rows in zip(parts, torch.split(weight, sizes), strict=True):
         part.weight.data = rows
     biases = [part.bias.data for part in parts if part.bias is not None]
     return weight, torch.cat(biases) if biases else None
