@@ -130,7 +130,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "sweeps/study/test_study_levels.py",
     ),
     "sweeps/search/surrogates/*.py": (
-        "sweeps/test_surrogates.py",
+        "sweeps/test_surrogate*",
         "sweeps/test_pinned_*",
         "sweeps/test_rungs.py",
         "sweeps/test_inducing.py",
