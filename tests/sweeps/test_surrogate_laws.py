@@ -331,3 +331,12 @@ def test_leaves_of_few_runs_hold_fewer_and_trees_are_the_same_each_time(
     assert (given["deterministic"], given["force_row_wise"]) == (True, True)
     assert given["min_data_in_bin"] == 1
     assert made.num_trees() == 2
+
+
+def test_fits_side_by_side_take_the_steps_of_each_alone() -> None:
+    starts = ((0, 0.01, 1.0), (0, 0.01, -1.0))
+    together = fits(starts=starts).run(4)
+    for index, start in enumerate(starts):
+        alone = fits(starts=(start,)).run(4)
+        np.testing.assert_allclose(together.parameters[index], alone.parameters[0])
+        assert together.damping[index] == pytest.approx(alone.damping[0])
