@@ -277,17 +277,25 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "sweeps/promotion/test_promotion_golden.py",
     ),
     "sweeps/exporters/*.py": (
+        "sweeps/exporters/test_export_*",
         "sweeps/exporters/test_exports_pinned.py",
         "sweeps/exporters/test_exporting.py",
         "sweeps/exporters/*",
     ),
-    "analysis/records.py": ("analysis/test_frames.py", "test_thresholds.py", "analysis/test_re*"),
+    "analysis/records.py": (
+        "analysis/test_records_edges.py",
+        "analysis/test_frames.py",
+        "test_thresholds.py",
+        "analysis/test_re*",
+    ),
     "analysis/frames/*.py": (
+        "analysis/test_frames_[el]*",
         "analysis/test_frames.py",
         "test_thresholds.py",
         "analysis/test_[fr]*",
     ),
     "analysis/study_files.py": (
+        "analysis/test_records_edges.py",
         "analysis/test_report.py",
         "test_thresholds.py",
         "analysis/test_[frw]*",

@@ -14,6 +14,7 @@ from ablations.data.manifest import StoreFile, StoreManifest
 from ablations.data.tokenizer import tokenizer_hash
 from ablations.errors import ConfigError, DataError
 from ablations.files import write_json, write_text
+from ablations.record.checksums import write_checksums
 from ablations.record.run_record import RunRecord
 from sweeps.exporters import export_folder, tokens
 from sweeps.exporters.export_folder import _together, write_export
@@ -219,6 +220,7 @@ def test_empty_token_files_are_no_files_of_a_source(manifest: StoreManifest) -> 
     [
         ([0, 3, 0, 5, 5, 0], [1, 3, 6], True),
         ([0], [1], True),
+        ([3, 0, 0, 0], [2, 3, 4], True),
         ([3, 3, 0, 6, 0], [0, 3, 5], False),
         ([3, 3, 0, 6, 0], [3, 3, 5], False),
         ([3, 0, 0, 6, 0], [3, 2, 5], False),
@@ -318,4 +320,15 @@ def test_a_promotion_is_exported_from_its_frozen_configs(tmp_path: Path) -> None
     assert "trial" in str(caught.value)
     write_text(folder / "promotion.json", "{")
     with pytest.raises(DataError, match="damaged: not JSON"):
+        plan_of_promotion(folder, "data")
+
+
+def test_a_config_of_a_promotion_that_was_changed_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "promoted"
+    write_promotion(folder, config_values(tmp_path))
+    write_checksums(folder / "conf")
+    assert plan_of_promotion(folder, "data").notes == ()
+    with (folder / "conf/mixture/promoted.yaml").open("a") as stream:
+        stream.write("# changed\n")
+    with pytest.raises(DataError, match="damaged: not what was written"):
         plan_of_promotion(folder, "data")

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from ablations.data.manifest import StoreFile, edges_sha256, file_sha256
-from ablations.errors import ConfigError
+from ablations.errors import ConfigError, DataError
 from sweeps.exporters import litdata, megatron, mosaicml, nanotron, olmo_core, tokens
 from sweeps.exporters.export_folder import write_export
 from sweeps.exporters.export_plan import Export, ExportPlan, Source
@@ -157,6 +157,16 @@ def test_the_index_of_megatron_does_not_depend_on_the_blocks(
         + struct.pack("<5q", *starts)
         + struct.pack("<6q", 0, 1, 2, 3, 4, 5)
     )
+
+
+@pytest.mark.parametrize("lengths", [(1, 2**31), (2**31, 1)])
+def test_one_document_too_long_for_megatron_among_others_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lengths: tuple[int, int]
+) -> None:
+    source = small_store(tmp_path / "s", [1, 0], [2])
+    monkeypatch.setattr(megatron, "document_ends", lambda *_: iter([np.cumsum(lengths)]))
+    with pytest.raises(DataError, match=f"too long for Megatron.*{2**31}"):
+        megatron.write_index(source, source.files[0], io.BytesIO())
 
 
 @pytest.mark.parametrize(
