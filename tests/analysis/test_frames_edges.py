@@ -263,6 +263,13 @@ def test_a_frame_of_no_values_has_no_rows() -> None:
     pd.testing.assert_frame_equal(shaped("runs", {}), empty("runs"))
 
 
+def test_categories_that_no_row_has_are_kept() -> None:
+    made = pd.Categorical(["b", "b"], categories=["c", "b"])
+    found = shaped("runs", {"trial": made, "phase": ["x", "w"]})
+    assert list(found["trial"].cat.categories) == ["c", "b"]
+    assert list(found["phase"].cat.categories) == ["w", "x"]
+
+
 def test_a_time_that_is_no_number_is_missing() -> None:
     values = [0, 1.5, "soon", None]
     found = shaped("runs", {"created": values})["created"]

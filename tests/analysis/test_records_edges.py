@@ -142,17 +142,20 @@ def test_a_declared_objective_stands_in_for_the_recorded_score(tmp_path: Path) -
         ("declared", DECLARED),
         ("plain", {}),
         ("open", {"q": {"metrics": ["quiz/acc"]}}),
+        ("recorded", {"q": {"metrics": ["score"], "direction": "maximize"}}),
     ):
         write_definition(tmp_path / study, objectives=objectives)
         write_run(tmp_path / study, "a", {}, result=result)
         write_run(tmp_path / study, "b", {})
     found = {(run.study, run.run): run.result for run in scan(tmp_path)}
-    assert [found[study, "b"] for study in ("declared", "plain", "open")] == [None] * 3
-    rows = {study: found[study, "a"] or {} for study in ("declared", "plain", "open")}
+    names = ("declared", "plain", "open", "recorded")
+    assert [found[study, "b"] for study in names] == [None] * 4
+    rows = {study: found[study, "a"] or {} for study in names}
     assert [(row["score"], row["direction"]) for row in rows.values()] == [
         (0.25, "maximize"),
         (7.0, "minimize"),
         (0.25, "minimize"),
+        (7.0, "minimize"),
     ]
     assert study_objective(tmp_path / "declared").name == "quality"
     (tmp_path / "declared/study.json").write_text("{")
