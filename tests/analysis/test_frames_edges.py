@@ -95,7 +95,11 @@ def test_what_a_result_says_of_a_run_counts_before_its_manifest(
 
 
 def test_names_are_categories_in_order_whatever_the_order_of_the_runs() -> None:
-    manifests = ({"trial": "b", "seed": 2}, {"trial": "a", "seed": None}, {})
+    manifests: tuple[dict[str, Any], ...] = (
+        {"trial": "b", "seed": 2},
+        {"trial": "a", "seed": None},
+        {},
+    )
     runs = [run_of(f"r{n}", manifest=one) for n, one in zip((2, 1, 3), manifests, strict=True)]
     found = identity(runs, np.array([0, 0, 1, 2]))
     assert list(found["trial"]) == ["b", "b", "a", "r3"]
@@ -316,8 +320,9 @@ def test_a_schedule_without_stages_is_one_stage(stages: Any) -> None:
         "schedule": {"total_samples": 40.0, "stages": stages},
     }
     assert total_tokens(config) == 40.0
-    found = [(row.stage, row.source, row.tokens) for row in planned_sources(config)]
-    assert found == [("main", "a", pytest.approx(16.0)), ("main", "b", pytest.approx(24.0))]
+    found = list(planned_sources(config))
+    assert [(row.stage, row.source) for row in found] == [("main", "a"), ("main", "b")]
+    assert [row.tokens for row in found] == pytest.approx([16.0, 24.0])
 
 
 def test_a_stage_has_its_own_tokens_or_its_share_of_the_schedule() -> None:

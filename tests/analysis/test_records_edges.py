@@ -291,4 +291,5 @@ def test_a_run_is_repeated_without_the_stores_that_it_added(
 def test_runs_that_never_ended_do_not_make_a_verdict_old() -> None:
     times = (None, 0.0, 4.5, 5.0, 5.5, 6.0)
     runs: Any = [SimpleNamespace(manifest={"finished": time}) for time in times]
-    assert _since(5.0, [*runs, SimpleNamespace(manifest={})]) == 2
+    runs.append(SimpleNamespace(manifest={}))
+    assert _since(5.0, runs) == 2
