@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ablations.data.manifest import (
     file_sha256,
 )
 from ablations.data.store import TokenStore
-from sweeps.exporters.export_plan import ExportPlan
+from sweeps.exporters.export_plan import ExportPlan, Source
 from sweeps.exporters.origin import plan_of_config
 
 SOURCES = ("synthetic_facts", "synthetic_arithmetic", "synthetic_junk")
@@ -85,6 +86,25 @@ def write_store(
     )
     manifest.write(folder)
     return manifest
+
+
+def small_store(
+    folder: Path, content: Sequence[int], ends: Sequence[int], width: int = 2
+) -> Source:
+    """Write a store of one file with these tokens and document ends; token 0 ends a document."""
+    made = write_store(folder, SOURCES[0], files=1, documents=1, token_bytes=width)
+    path = folder / "train/00000_tokens.ds"
+    np.array(content, f"<u{width}").tofile(path)
+    np.array(ends, "<u8").tofile(path.with_name(f"{path.name}.index"))
+    file = replace(
+        made.files[0],
+        tokens=len(content),
+        documents=len(ends),
+        sha256=file_sha256(path),
+        edges_sha256=edges_sha256(path),
+    )
+    made = replace(made, files=(file,), tokens=len(content))
+    return Source(name="s", folder=folder, manifest=made, tokens=float(len(content)))
 
 
 @cache

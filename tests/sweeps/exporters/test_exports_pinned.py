@@ -271,6 +271,29 @@ def test_the_module_for_torchtitan_registers_what_the_stores_hold(
         passing.decode([1])
 
 
+def test_the_module_of_torchtitan_reads_the_files_in_order(
+    tmp_path: Path, torchtitan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder lists its files in any order."""
+    monkeypatch.delitem(sys.modules, "sweeps.exporters.for_torchtitan", raising=False)
+    import sweeps.exporters.for_torchtitan as stored
+
+    monkeypatch.setattr(stored, "HERE", tmp_path)
+    folder = tmp_path / "tokens/Web"
+    folder.mkdir(parents=True)
+    order = [3, 0, 5, 1, 6, 2, 4]
+    for number in order:
+        path = folder / f"{number:05d}.ds"
+        np.array([number + 1, 0, 9, 9, 0], "<u4").tofile(path)
+        np.array([2, 5], "<u8").tofile(path.with_name(f"{path.name}.index"))
+    described = {"token_bytes": 4, "eos_id": 0, "vocab_size": 10, "sources": {"W": str(folder)}}
+    (tmp_path / "sources.json").write_text(json.dumps(described))
+    assert stored.register() == {"W": "stored_web"}
+    dataset = torchtitan["stored_web"].given
+    rows = [row["tokens"] for row in dataset["loader"](dataset["path"])]
+    assert rows == [part for n in range(7) for part in ([n + 1, 0], [9, 9, 0])]
+
+
 def test_epochs_are_those_of_the_stage_and_endless_without_tokens(made_plan: Plans) -> None:
     plan = made_plan(2)
     store = {
