@@ -47,35 +47,38 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "test_conf.py",
     ),
     "ablations/evaluation/score_rule.py": (
-        "evaluation/test_score_rule.py",
+        "evaluation/test_score_rule*",
         "test_pinned_runs.py",
         "evaluation/test_eval*",
     ),
     "ablations/evaluation/results.py": (
-        "evaluation/test_evaluation_results.py",
+        "evaluation/test_evaluation_results*",
         "evaluation/test_scores_pinned.py",
         "evaluation/test_score*",
         "evaluation/test_special*",
     ),
     "ablations/evaluation/scoring.py": (
-        "evaluation/test_score_checkpoints.py",
+        "evaluation/test_score_checkpoints*",
         "evaluation/test_special*",
         "evaluation/test_lighteval*",
+        "evaluation/test_rows_scored.py",
+        "evaluation/test_picture_scores.py",
         "test_run.py",
     ),
     "ablations/evaluation/prefix_packing.py": (
-        "evaluation/test_scoring_engine.py",
+        "evaluation/test_scoring_engine*",
         "evaluation/test_scores_pinned.py",
         "evaluation/test_lighteval*",
         "evaluation/test_score*",
     ),
     "ablations/evaluation/metric_matching.py": (
+        "evaluation/test_metric_matching.py",
         "test_pinned_runs.py",
         "evaluation/test_lighteval*",
         "evaluation/test_score*",
     ),
     "ablations/evaluation/items.py": (
-        "evaluation/test_evaluation_items.py",
+        "evaluation/test_evaluation_items*",
         "evaluation/test_score*",
     ),
     "ablations/training/resume.py": (
