@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 MODULES: Mapping[str, tuple[str, ...]] = {
     "ablations/execute.py": (
+        "test_run_steps.py",
         "test_run.py",
         "test_plan.py",
         "test_pinned_runs.py",
         "test_failures.py",
     ),
-    "ablations/record/run_record.py": ("test_runs.py", "test_lease.py", "test_run.py"),
+    "ablations/record/run_record.py": ("test_runs*", "test_lease.py", "test_run.py"),
     "ablations/plan.py": ("test_plan.py", "test_pinned_runs.py", "test_conf.py", "test_run.py"),
     "ablations/files.py": (
         "test_files.py",
@@ -19,7 +20,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "test_runs.py",
         "data/test_store.py",
     ),
-    "ablations/record/lease.py": ("test_lease.py", "test_runs.py"),
+    "ablations/record/lease.py": ("test_lease*", "test_runs*"),
     "ablations/mixture/audit.py": (
         "mixture/test_sampler.py",
         "test_pinned_runs.py",
@@ -112,15 +113,15 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "test_run.py",
     ),
     "ablations/data/contamination.py": (
-        "data/test_contamination.py",
+        "data/test_contamination*",
         "test_pinned_runs.py",
         "data/test_overlaps.py",
         "data/test_prepare.py",
     ),
     "ablations/data/finalize.py": ("data/test_prepare.py", "data/test_store.py"),
     "ablations/data/pipeline.py": ("data/test_prepare.py", "data/test_contamination.py"),
-    "ablations/data/store.py": ("data/test_store.py", "data/test_prepare.py"),
-    "ablations/data/verified.py": ("data/test_store.py", "data/test_prepare.py"),
+    "ablations/data/store.py": ("data/test_store*", "data/test_prepare.py"),
+    "ablations/data/verified.py": ("data/test_store*", "data/test_prepare.py"),
     "sweeps/search/space/*.py": (
         "sweeps/test_space.py",
         "sweeps/test_designs.py",
