@@ -13,9 +13,16 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "test_failures.py",
     ),
     "ablations/record/run_record.py": ("test_runs*", "test_lease.py", "test_run.py"),
-    "ablations/plan.py": ("test_plan.py", "test_pinned_runs.py", "test_conf.py", "test_run.py"),
+    "ablations/plan.py": (
+        "test_plan*",
+        "test_pinned_runs.py",
+        "test_conf.py",
+        "test_run.py",
+        "test_post_training.py",
+        "test_vision.py",
+    ),
     "ablations/files.py": (
-        "test_files.py",
+        "test_files*",
         "test_thresholds.py",
         "test_runs.py",
         "data/test_store.py",
