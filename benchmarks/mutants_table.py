@@ -125,8 +125,17 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "data/test_overlaps.py",
         "data/test_prepare.py",
     ),
-    "ablations/data/finalize.py": ("data/test_prepare.py", "data/test_store.py"),
-    "ablations/data/pipeline.py": ("data/test_prepare.py", "data/test_contamination.py"),
+    "ablations/data/finalize.py": (
+        "data/test_finish*",
+        "data/test_prepare.py",
+        "data/test_store.py",
+    ),
+    "ablations/data/pipeline.py": (
+        "data/test_prepare_steps.py",
+        "data/test_prepare.py",
+        "data/test_contamination*",
+        "data/test_token_encoder.py",
+    ),
     "ablations/data/store.py": ("data/test_store*", "data/test_prepare.py"),
     "ablations/data/verified.py": ("data/test_store*", "data/test_prepare.py"),
     "sweeps/search/space/*.py": (

@@ -70,15 +70,15 @@ def test_the_lock_is_released_with_the_lease(
 
     def noted(self: filelock.BaseFileLock, *args: Any, **named: Any) -> Any:
         kept.append(self)
-        return acquire(self, *args, **named)  # type: ignore[arg-type]
+        return acquire(self, *args, **named)
 
     monkeypatch.setattr(filelock.FileLock, "acquire", noted)
     with holding(tmp_path):
-        assert kept[0].is_locked
-    assert not kept[0].is_locked
+        held = [lock.is_locked for lock in kept]
     with only_process(tmp_path, "other", "taken"):
-        assert kept[1].is_locked
-    assert not kept[1].is_locked
+        held += [lock.is_locked for lock in kept]
+    assert held == [True, False, True]
+    assert [lock.is_locked for lock in kept] == [False, False]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_the_lease_of_another_host_is_looked_at_until_it_was_silent_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", waited.append)
+    monkeypatch.setattr(time, "sleep", waited.append)
     monkeypatch.setattr(module, "STALE_SECONDS", 60.0)
     own(tmp_path / "lease", host="elsewhere")
     with holding(tmp_path):
@@ -137,7 +137,7 @@ def test_a_lease_that_goes_away_is_waited_for_no_longer(
         waited.append(seconds)
         (tmp_path / "lease").unlink()
 
-    monkeypatch.setattr(module.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     own(tmp_path / "lease", host="elsewhere")
     with holding(tmp_path):
         assert len(waited) == 1

@@ -244,10 +244,10 @@ def test_a_failure_without_a_reason_or_a_step_is_recorded(fakes: Fakes) -> None:
         execute(config())
     result = RunRecord(fakes.trained[0].directory).result()
     assert result is not None
-    assert (result["step"], result["tokens"], result["direction"]) == (
-        *(0, 0),
-        config().evaluation.score.direction if config().evaluation.score else None,
-    )
+    rule = config().evaluation.score
+    assert rule is not None
+    found = (result["step"], result["tokens"], result["direction"])
+    assert found == (0, 0, rule.direction)
 
 
 def test_a_run_that_read_another_mixture_is_not_scored(fakes: Fakes) -> None:
