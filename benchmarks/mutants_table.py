@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 MODULES: Mapping[str, tuple[str, ...]] = {
     "ablations/execute.py": (
-        "test_run_steps.py",
+        "test_run_steps*",
         "test_run.py",
         "test_plan.py",
         "test_pinned_runs.py",

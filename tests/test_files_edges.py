@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ablations import files as module
 from ablations.errors import DamagedError
 from ablations.files import (
     LineTail,
@@ -178,6 +179,8 @@ def test_of_two_writers_the_first_one_s_file_stays(
     monkeypatch.setattr(os.path, "lexists", lambda path: False)  # as it was a moment ago
     write_once(path, {"a": 3})
     monkeypatch.undo()
+    monkeypatch.setattr(module, "claimed_file", lambda path: pytest.fail("it is there already"))
+    write_once(path, {"a": 4})
     assert read_json(path) == {"a": 1}
     assert [one.name for one in path.parent.iterdir()] == ["once.json"]
 

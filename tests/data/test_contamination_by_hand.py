@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
 
 from ablations.data.contamination import (
     Hit,
@@ -15,9 +17,11 @@ from ablations.data.contamination import (
     item_text,
     read_tasks,
     scan,
+    store_texts,
 )
 from ablations.errors import DataError
 from ablations.files import write_text
+from tests.data.test_store import make_store
 
 
 def item(question: str, name: str = "q", **more: Any) -> dict[str, Any]:
@@ -195,3 +199,14 @@ def test_tasks_are_read_in_the_order_asked_and_every_unknown_one_is_named(tmp_pa
         "unknown task 'quiz.shots'",
         "unknown task 'none'",
     ]
+
+
+def test_the_text_of_a_store_has_its_special_tokens(tmp_path: Path) -> None:
+    vocabulary = {"<e>": 0, "red": 1, "cat": 2}
+    fast = Tokenizer(models.WordLevel(vocabulary, unk_token="<e>"))
+    fast.add_special_tokens(["<e>"])
+    (tmp_path / "tokenizers/t").mkdir(parents=True)
+    fast.save(str(tmp_path / "tokenizers/t/tokenizer.json"))
+    folder = make_store(tmp_path / "web", [np.array([1, 0, 2, 0]), np.array([2, 2, 0])])
+    found = list(store_texts(folder, tmp_path / "tokenizers"))
+    assert found == [("0", "red <e> cat"), ("1", "cat cat")]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datatrove.data import Document
+from datatrove.pipeline.tokens.tokenizer import DocumentTokenizer
 from datatrove.utils.logging import logger
 
 from ablations.data import pipeline
@@ -271,3 +272,52 @@ def test_datatrove_is_silent_while_it_runs_and_not_after(monkeypatch: pytest.Mon
     with pytest.raises(ZeroDivisionError):
         work()
     assert calls == [("disable", "datatrove"), ("enable", "datatrove")]
+
+
+def test_a_token_file_tells_its_tokenizer_by_name(tmp_path: Path) -> None:
+    step = WriteTokens(tmp_path, tokenizer(2))
+    file = step._begin("x.ds")
+    step._add(file, [np.array([1, 2, 3], np.int64), np.array([4], np.int64)])
+    file.close()
+    train = tmp_path / "train"
+    assert np.fromfile(train / "x.ds", "<u2").tolist() == [1, 2, 3, 4]
+    assert (train / "x.ds.metadata").read_text().splitlines()[:2] == ["t|2", "4"]
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_what_an_earlier_try_left_is_removed_before_and_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scored: bool
+) -> None:
+    train = tmp_path / "train"
+    calls: list[tuple[Any, ...]] = []
+    step = WriteTokens(tmp_path, tokenizer(2), scored=scored)
+    train.mkdir(exist_ok=True)
+    for name in ("00000_old.ds", "00001_kept.ds"):
+        (train / name).write_text("")
+    (tmp_path / "described").mkdir()
+    (tmp_path / "described/00000.json").write_text("old")
+
+    def run(self: Any, data: Iterable[Document], rank: int, world_size: int) -> str:
+        there = [path.name for path in train.iterdir()]
+        described = (tmp_path / "described/00000.json").exists()
+        calls.append((ids(data), rank, world_size, there, described))
+        for name in ("00000_unshuffled.ds", "00000_unshuffled.ds.index", "00000_new.ds"):
+            (train / name).write_text("")
+        return "result"
+
+    written: list[Any] = []
+    monkeypatch.setattr(DocumentTokenizer, "run", run)
+    monkeypatch.setattr(pipeline, "describe_rank", lambda *which: written.append(which[:2]))
+    monkeypatch.setattr(
+        pipeline,
+        "write_rank_scores",
+        lambda *which: written.append([*which[1:3], sorted(which[3])]),
+    )
+    given = documents("a", "b", "c")
+    for number, document in enumerate(given):
+        document.metadata["score"] = number / 2
+    assert step.run(given) == "result"
+    assert calls == [(["0", "1", "2"], 0, 1, ["00001_kept.ds"], False)]
+    assert sorted(path.name for path in train.iterdir()) == ["00000_new.ds", "00001_kept.ds"]
+    scores = [[0, [0.0, 0.5, 1.0], [0, 1, 2]]] if scored else []
+    assert written == [*scores, (tmp_path, 0)]
