@@ -95,6 +95,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "test_run.py",
     ),
     "ablations/training/loss.py": (
+        "training/test_loss_parts.py",
         "training/test_packing_and_loss.py",
         "training/test_nanotron*",
     ),
@@ -105,6 +106,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "test_run.py",
     ),
     "ablations/training/nanotron/optimizer_step.py": (
+        "training/test_nanotron_step.py",
         "training/test_nanotron*",
         "test_run.py",
     ),
