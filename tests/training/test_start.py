@@ -99,7 +99,7 @@ def test_a_network_of_another_shape_is_refused_by_the_field(
     job: TrainJob, tmp_path: Path, name: str, own: bool
 ) -> None:
     value = getattr(TINY, name)
-    other: dict[str, Any] = {name: not value if isinstance(value, bool) else value * 2}
+    other = {name: not value if isinstance(value, bool) else value * 2}
     folder = job.checkpoints_dir / "4" if own else tmp_path / "other" / "4"
     write_checkpoint(folder, job, **other)
     with pytest.raises(CheckpointError) as caught:
@@ -109,7 +109,8 @@ def test_a_network_of_another_shape_is_refused_by_the_field(
 
 @pytest.mark.parametrize("name", ["rope_theta", "max_position_embeddings"])
 def test_rotary_base_and_length_may_differ(job: TrainJob, tmp_path: Path, name: str) -> None:
-    other = write_checkpoint(tmp_path / "other" / "4", job, **{name: 7})
+    change: dict[str, Any] = {name: 7}
+    other = write_checkpoint(tmp_path / "other" / "4", job, **change)
     assert find_start(warm(job, other)).checkpoint == other
 
 
