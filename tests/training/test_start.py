@@ -109,7 +109,8 @@ def test_a_network_of_another_shape_is_refused_by_the_field(
 
 @pytest.mark.parametrize("name", ["rope_theta", "max_position_embeddings"])
 def test_rotary_base_and_length_may_differ(job: TrainJob, tmp_path: Path, name: str) -> None:
-    other = write_checkpoint(tmp_path / "other" / "4", job, **{name: 7})
+    change: dict[str, Any] = {name: 7}
+    other = write_checkpoint(tmp_path / "other" / "4", job, **change)
     assert find_start(warm(job, other)).checkpoint == other
 
 
@@ -154,3 +155,42 @@ def test_a_warm_start_from_a_torn_or_damaged_checkpoint_is_refused(
     (other / "checkpoint_metadata.json").unlink()
     with pytest.raises(CheckpointError, match=r"warm_start\.checkpoint: incomplete"):
         find_start(warm(job, other))
+
+
+def test_a_refused_optimiser_tells_what_to_do_instead(job: TrainJob, tmp_path: Path) -> None:
+    cut = with_execution(job, tp=2)
+    other = write_checkpoint(tmp_path / "other" / "4", job)
+    with pytest.raises(CheckpointError, match="set it to 1 or leave its optimiser behind"):
+        find_start(warm(cut, other))
+    write_checkpoint(job.checkpoints_dir / "4", job)
+    with pytest.raises(CheckpointError, match="set it to 1 or start another run"):
+        find_start(cut)
+
+
+@pytest.mark.parametrize("load_optimizer", [True, False])
+def test_a_warm_start_compares_the_files_that_it_reads(
+    job: TrainJob, tmp_path: Path, load_optimizer: bool
+) -> None:
+    other = write_checkpoint(tmp_path / "other" / "4", job)
+    (other / "checkpoint_metadata.json").write_text("{ }")  # not of the weights
+    begins = warm(job, other, load_optimizer=load_optimizer)
+    if load_optimizer:
+        with pytest.raises(CheckpointError, match="damaged checkpoint"):
+            find_start(begins)
+    else:
+        assert find_start(begins).checkpoint == other
+    (other / "model" / "model_weight.safetensors").write_bytes(bytes(200))
+    with pytest.raises(CheckpointError, match="warm_start"):
+        find_start(begins)
+
+
+def test_every_field_of_another_shape_is_named_with_both_values(
+    job: TrainJob, tmp_path: Path
+) -> None:
+    other = write_checkpoint(tmp_path / "other" / "4", job, hidden_size=48, vocab_size=65)
+    with pytest.raises(CheckpointError) as caught:
+        find_start(warm(job, other))
+    assert [(one.where, one.found, one.allowed) for one in caught.value.problems] == [
+        ("model.vocab_size", 64, 65),
+        ("model.hidden_size", 32, 48),
+    ]

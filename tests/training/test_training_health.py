@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -71,3 +72,50 @@ def test_a_spike_is_told_from_sixteen_losses_on(before: int, spike: bool) -> Non
     for step in range(before):
         health.judge(3.0 + 0.05 * (step % 3), 1.0)
     assert isinstance(health.judge(5.0, 1.0), Spike) == spike
+
+
+@pytest.mark.parametrize(("window", "needed"), [(4, 4), (16, 16), (40, 16)])
+def test_a_short_window_is_used_once_it_is_full(window: int, needed: int) -> None:
+    for before, spike in ((needed - 1, False), (needed, True)):
+        health = Health(replace(RULES, spike_window_steps=window), VOCABULARY)
+        for _ in range(before):
+            assert health.judge(3.0, 1.0) is None
+        assert isinstance(health.judge(5.0, 1.0), Spike) == spike
+
+
+@pytest.mark.parametrize(("loss", "told"), [(3.59, None), (3.62, "loss 3.62, 6.2 deviations up")])
+def test_a_spike_is_told_by_the_deviation_of_the_window(loss: float, told: str | None) -> None:
+    health = Health(replace(RULES, spike_sigmas=6.0), VOCABULARY)
+    for step in range(32):
+        health.judge(2.9 if step % 2 else 3.1, 1.0)  # mean 3, deviation 0.1
+    assert health.judge(loss, 1.0) == told
+
+
+def test_a_flat_window_has_the_least_deviation_and_a_loss_at_the_threshold_is_none() -> None:
+    rules = replace(RULES, spike_sigmas=6.0)
+    at = 3.0 + 6.0 * 0.01
+    for loss, spike in ((at, False), (math.nextafter(at, 9.0), True), (2.0, False)):
+        health = Health(rules, VOCABULARY)
+        for _ in range(32):
+            health.judge(3.0, 1.0)
+        assert isinstance(health.judge(loss, 1.0), Spike) == spike
+
+
+def test_a_loss_at_the_limit_is_not_above_it_and_patience_counts_steps_in_a_row() -> None:
+    limit = 1.25 * GUESS
+    at, above = Health(RULES, VOCABULARY), Health(RULES, VOCABULARY)
+    assert not any(isinstance(at.judge(limit, 1.0), Diverged) for _ in range(9))
+    over = math.nextafter(limit, 99.0)
+    assert [isinstance(above.judge(over, 1.0), Diverged) for _ in range(4)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+
+
+def test_a_divergence_tells_its_numbers() -> None:
+    health = Health(RULES, VOCABULARY)
+    told = [health.judge(9.0, 1.0) for _ in range(3)][-1]
+    assert told == "loss 9, above 8.635 for 3 steps in a row"
+    assert health.judge(2.0, math.inf) == "loss 2, gradient norm inf"
