@@ -228,10 +228,22 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "sweeps/verdict/render.py": ("sweeps/verdict/test_verdict_printing.py", *_VERDICT),
     "sweeps/verdict/run_metrics.py": ("sweeps/verdict/test_verdict_metrics.py", *_VERDICT),
     "sweeps/verdict/side_by_side.py": ("sweeps/verdict/test_verdict_sides.py", *_VERDICT),
-    "sweeps/verdict/smoothness.py": ("sweeps/verdict/test_verdict_noise_rules.py", *_VERDICT),
+    "sweeps/verdict/smoothness.py": (
+        *(
+            "sweeps/verdict/test_verdict_noise_rules.py",
+            "sweeps/verdict/test_verdict_trajectories.py",
+        ),
+        *_VERDICT,
+    ),
     "sweeps/verdict/study_observations.py": ("sweeps/verdict/test_verdict_observed.py", *_VERDICT),
     "sweeps/verdict/task_effects.py": ("sweeps/verdict/test_verdict_task_rules.py", *_VERDICT),
-    "sweeps/verdict/trajectories.py": ("sweeps/verdict/test_verdict_noise_rules.py", *_VERDICT),
+    "sweeps/verdict/trajectories.py": (
+        *(
+            "sweeps/verdict/test_verdict_noise_rules.py",
+            "sweeps/verdict/test_verdict_trajectories.py",
+        ),
+        *_VERDICT,
+    ),
     "sweeps/verdict/verdict_record.py": ("sweeps/verdict/test_verdict_files.py", *_VERDICT),
     "sweeps/verdict/numbers.py": (
         "sweeps/verdict/test_verdict_task_quality.py",

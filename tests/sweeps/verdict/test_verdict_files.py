@@ -75,11 +75,13 @@ def test_pictures_are_written_where_there_are_some(tmp_path: Path) -> None:
 
 def test_numbers_that_are_not_finite_are_null_and_read_back_as_unknown(tmp_path: Path) -> None:
     wide = estimate(1.0, standard_error=math.inf, low=-math.inf, high=math.inf, df=math.nan)
-    write_verdict(tmp_path, verdict(advantage=wide))
+    rows = (candidate("base"), candidate("mix", advantage=wide))
+    write_verdict(tmp_path, verdict(advantage=wide, candidates=rows))
     row = stored(tmp_path)["advantage"]
     assert [row[key] for key in ("value", "standard_error", "low", "high", "df")] == [1.0] + [
         None
     ] * 4
+    assert stored(tmp_path)["candidates"][1]["advantage"] == row
     found = read_verdict(tmp_path).advantage
     assert found.value == 1.0
     assert all(math.isnan(x) for x in (found.standard_error, found.low, found.high, found.df))
@@ -146,6 +148,10 @@ def test_a_newer_format_is_refused_and_this_one_and_older_ones_are_read(tmp_path
     assert f"at most {FORMAT}" in str(caught.value)
     assert read_verdict(rewritten(tmp_path, format=FORMAT)).format == FORMAT
     assert read_verdict(rewritten(tmp_path, format=FORMAT - 1)).format == FORMAT - 1
+
+
+def test_a_record_without_a_format_is_of_this_one(tmp_path: Path) -> None:
+    assert read_verdict(rewritten(tmp_path, format="left out")).format == FORMAT
 
 
 def test_a_study_without_a_verdict_is_told_from_a_study_that_is_not_there(tmp_path: Path) -> None:

@@ -70,6 +70,41 @@ def test_facts_of_a_metric_are_those_of_the_first_run_that_has_it_at_its_end() -
     assert [values_of(path) for path in wiki.trajectories] == [[], [None, 1.0], [None], [None]]
 
 
+@pytest.mark.parametrize(
+    ("rule", "keys"),
+    [
+        (("arc/margin",), ["wiki/bpb", "arc/margin"]),
+        (("arc/margin", "arc/none"), ["wiki/bpb", "arc/margin"]),
+        (("arc/margin", "wiki/acc"), ["wiki/acc", "arc/margin"]),
+        (("none/*",), ["wiki/bpb", "arc/acc"]),
+        ((), ["wiki/bpb", "arc/acc"]),
+        (("*/acc", "arc/*"), ["wiki/acc", "arc/acc", "arc/margin"]),
+    ],
+)
+def test_the_first_metric_of_a_task_comes_where_none_of_it_is_in_the_score(
+    rule: Sequence[str], keys: list[str]
+) -> None:
+    row = {
+        "wiki": {"bpb": acc(1.0), "acc": acc(2.0)},
+        "arc": {"acc": acc(3.0), "margin": acc(4.0)},
+    }
+    found = task_data([loaded(row)], {pattern: {"metrics": pattern} for pattern in rule})
+    assert [task.key for task in found] == keys
+
+
+def test_a_single_metric_is_followed_through_runs_of_several_rows() -> None:
+    runs = [loaded(*({"arc": {"acc": acc(v)}} for v in own)) for own in ([1, 2, 3], [4], [5, 6])]
+    (task,) = task_data(runs, RULE)
+    assert [path[1].tolist() for path in task.trajectories] == [[1, 2, 3], [4], [5, 6]]
+    assert task.values.tolist() == [3, 4, 6]
+
+
+def test_a_task_that_was_not_scored_at_a_checkpoint_is_missing_there() -> None:
+    rows: list[Any] = [{"arc": None}, {"arc": {"acc": None}}, {"arc": {"acc": acc(1.0)}}]
+    (task,) = task_data([loaded(*rows)], RULE)
+    assert values_of(task.trajectories[0]) == [None, None, 1.0]
+
+
 def test_zero_is_a_value_and_null_is_none() -> None:
     rows: list[Metrics] = [{"arc": {"acc": acc(0.0)}}, {"arc": {"acc": acc(None)}}]
     last: Metrics = {"arc": {"acc": acc(0.5), "gone": {}}}

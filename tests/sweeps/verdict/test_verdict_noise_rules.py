@@ -63,14 +63,14 @@ def test_seeds_of_one_candidate_are_ascending() -> None:
     assert runs.seeds(1) == [9]
 
 
-def test_an_unbalanced_design_is_adjusted_for_the_effects_of_its_seeds() -> None:
+@pytest.mark.parametrize("missing", [[(0, 2), (3, 0)], [(0, 2), (3, 2)]])
+def test_an_unbalanced_design_is_adjusted_for_the_effects_of_its_seeds(
+    missing: list[tuple[int, int]],
+) -> None:
     """Scores are mean + seed effect without noise: the fit finds both, whichever runs are missing."""
     means, effects = [1.0, 2.0, 4.0, 8.0], [0.5, -1.5, 1.0]
     runs = [
-        (c, s, means[c] + effects[s])
-        for c in range(4)
-        for s in range(3)
-        if (c, s) not in [(0, 2), (3, 0)]
+        (c, s, means[c] + effects[s]) for c in range(4) for s in range(3) if (c, s) not in missing
     ]
     fit = fitted(*runs)
     assert fit.blocked

@@ -183,6 +183,13 @@ def test_runs_that_do_not_count_are_told_and_unfinished_ones_may_change_the_verd
     )
 
 
+def test_a_study_without_a_finished_run_tells_what_it_waits_for(tmp_path: Path) -> None:
+    run(tmp_path, "t1", 0, 1.0, status="running")
+    found = gather(tmp_path, "web")
+    assert (found.runs, list(found.left_out)) == ((), ["t1-0"])
+    assert found.left_out["t1-0"].startswith("not finished: ")
+
+
 def test_details_of_every_task_leave_no_caveat(make_study: Make) -> None:
     study = make_study(items=4)
     study.run("t1", 0)

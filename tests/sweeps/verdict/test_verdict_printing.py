@@ -114,7 +114,14 @@ def test_a_short_verdict_counts_what_it_leaves_unsaid(
 
 TASKS = (
     task_row("small", advantage=estimate(0.5), effect="gains"),
-    task_row("large", advantage=estimate(1.5), effect="gains", in_score=False),
+    task_row(
+        "large",
+        reference=0.1234567891,
+        pick=1.2345678912,
+        advantage=estimate(1.5),
+        effect="gains",
+        in_score=False,
+    ),
     task_row("low", advantage=estimate(-0.25), effect="pays"),
     task_row("lower", metric="bpb", advantage=estimate(-2.0), effect="pays"),
     task_row("same", advantage=estimate(0.0, p_corrected=1.0), effect="not shown"),
@@ -160,7 +167,7 @@ def test_a_full_verdict_has_each_task_the_noise_and_the_rule() -> None:
     assert lines[start + 1 :] == [
         "task base mix better by p difference in score",
         "small acc 0.25 0.75 0.5 (-0.5 to 1.5) 0.02 better yes",
-        "large acc 0.25 0.75 1.5 (0.5 to 2.5) 0.02 better –",
+        "large acc 0.1235 1.235 1.5 (0.5 to 2.5) 0.02 better –",
         "low acc 0.25 0.75 -0.25 (-1.25 to 0.75) 0.02 worse yes",
         "lower bpb 0.25 0.75 -2 (-3 to -1) 0.02 worse yes",
         "same acc 0.25 0.75 0 (-1 to 1) 1 not significant yes",
@@ -245,3 +252,14 @@ def test_transfer_is_printed_with_its_intervals_where_they_are_known() -> None:
     ]
     assert "transfer between proxies" not in printed(verdict(), verbose=True)
     assert "transfer between proxies" not in printed(verdict(transfer=rows))
+
+
+def test_a_verdict_is_short_and_goes_to_the_terminal_unless_it_is_told_otherwise(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show(verdict())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Take mix."
+    # The first column of a table begins where its title does.
+    assert any(line.startswith("mix ") for line in lines)
+    assert lines[-1].startswith(SHORT)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from ablations.errors import ConfigError
+from ablations.files import write_json
 from sweeps.study.objective import Objective
 from sweeps.verdict.question import Question, broken, question_of
 
@@ -109,3 +111,33 @@ def test_a_folder_of_plain_runs_is_compared_by_its_score(tmp_path: Path) -> None
     assert found == Question()
     assert (found.baseline, found.objective.metrics, found.text) == (None, ("score",), "")
     assert found.value({"score": 2}) == 2.0
+
+
+def test_a_study_states_its_question_itself(tmp_path: Path) -> None:
+    definition = {
+        "study": "web",
+        "question": "Which share?",
+        "space": None,
+        "strategy": {"baseline": "natural"},
+        "objectives": {
+            "first": {"metrics": ["arc/acc"], "direction": "maximize"},
+            "second": {"metrics": ["wiki/bpb"], "direction": "minimize"},
+        },
+        "constraints": {"cap": {"metrics": ["arc/acc"], "bound": 0.5}},
+        "seeds": [],
+        "config": {},
+        "arguments": [],
+    }
+    write_json(tmp_path / "study.json", definition)
+    found = question_of(tmp_path)
+    assert (found.baseline, found.text) == ("natural", "Which share?")
+    assert found.objective == Objective(name="first", metrics=("arc/acc",), direction="maximize")
+    assert found.constraints == definition["constraints"]
+    assert question_of(tmp_path, "second").objective.metrics == ("wiki/bpb",)
+    assert found.value({"score": 9.0, "metrics": {"arc/acc": 0.25}}) == 0.25
+
+
+def test_plain_runs_have_no_other_objective(tmp_path: Path) -> None:
+    assert question_of(tmp_path, "score") == Question()
+    with pytest.raises(ConfigError, match="objective"):
+        question_of(tmp_path, "other")

@@ -293,3 +293,33 @@ def test_items_widen_the_noise_of_a_task_and_are_compared_in_pairs() -> None:
     # The groups' sums lie 3 below and 3 above what the mean of 3 makes of two items.
     assert row.items == 4
     assert row.item_error == pytest.approx((2.0 * (9.0 + 9.0)) ** 0.5 / 4.0)
+
+
+def test_a_difference_as_unlikely_as_the_level_is_shown() -> None:
+    own = task([1.0, 3.0, 7.0, 11.0])
+    (row,) = rows([0, 0, 1, 1], own)
+    p = row.advantage.p_corrected
+    assert rows([0, 0, 1, 1], own, alpha=p)[0].effect == "gains"
+    assert rows([0, 0, 1, 1], own, alpha=0.999 * p)[0].effect == "not shown"
+
+
+@pytest.mark.parametrize(("alpha", "critical"), [(0.05, 4.302653), (0.1, 2.919986)])
+def test_the_interval_of_a_task_is_that_of_one_comparison(alpha: float, critical: float) -> None:
+    """The critical value is that of t on two degrees of freedom."""
+    (row,) = rows([0, 0, 1, 1], task([1.0, 3.0, 7.0, 11.0]), alpha=alpha)
+    assert row.advantage.low == pytest.approx(7.0 - critical * 5.0**0.5, rel=1e-4)
+    assert row.advantage.high == pytest.approx(7.0 + critical * 5.0**0.5, rel=1e-4)
+
+
+def test_items_count_once_in_the_noise_of_a_task() -> None:
+    """One run each with declared noise: its variance of 2 for a difference, and 14 / 3 / 4 of items."""
+    items = np.array([[0.0, 1.0, 0.0, 1.0], [1.0, 3.0, 3.0, 7.0]])
+    (row,) = rows([0, 1], task([0.5, 3.5], items=items, published_sd=1.0))
+    assert row.item_error == pytest.approx((14.0 / 3.0 / 4.0) ** 0.5)
+    assert row.advantage.standard_error == pytest.approx((2.0 + 14.0 / 3.0 / 4.0) ** 0.5)
+
+
+def test_candidates_that_scatter_more_than_the_rest_have_a_noise_of_their_own() -> None:
+    """Of three pairs, two scatter with a variance of 50 and one with 0: the pool would be 100 / 3."""
+    (row,) = rows([0, 0, 1, 1, 2, 2], task([0.0, 10.0, 20.0, 30.0, 7.0, 7.0]))
+    assert row.advantage.standard_error == pytest.approx(50.0**0.5)
