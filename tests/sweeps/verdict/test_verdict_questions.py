@@ -114,7 +114,7 @@ def test_a_folder_of_plain_runs_is_compared_by_its_score(tmp_path: Path) -> None
 
 
 def test_a_study_states_its_question_itself(tmp_path: Path) -> None:
-    definition = {
+    definition: dict[str, Any] = {
         "study": "web",
         "question": "Which share?",
         "space": None,
