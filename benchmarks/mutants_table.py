@@ -120,12 +120,14 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "ablations/data/verified.py": ("data/test_store.py", "data/test_prepare.py"),
     "sweeps/search/space/*.py": (
         "sweeps/test_space.py",
+        "sweeps/test_space_*",
         "sweeps/test_designs.py",
         "sweeps/test_pinned_*",
         "sweeps/test_proposals.py",
     ),
     "sweeps/search/designs/*.py": (
         "sweeps/test_designs.py",
+        "sweeps/test_design_*",
         "sweeps/test_pinned_*",
         "sweeps/study/test_study_levels.py",
     ),
@@ -139,11 +141,13 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     ),
     "sweeps/search/proposals/optimum_tests.py": (
         "sweeps/test_trust.py",
+        "sweeps/test_proposal_*",
         "sweeps/test_pinned_*",
         "sweeps/test_proposals.py",
     ),
     "sweeps/search/proposals/*.py": (
         "sweeps/test_proposals.py",
+        "sweeps/test_proposal_*",
         "sweeps/test_pinned_*",
         "sweeps/test_rungs.py",
         "sweeps/test_trust.py",
