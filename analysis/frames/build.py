@@ -226,7 +226,7 @@ def tasks_frame(runs: Sequence[RunFiles]) -> pd.DataFrame:
     for run in runs:
         study = run.study
         config = _mapping(run.manifest, "config")
-        key = (study, repr(sorted(_mapping(config, "evaluation"))) + repr(config.get("source")))
+        key = (study, repr(_mapping(config, "evaluation")) + repr(config.get("source")))
         if key in seen:
             continue
         seen.add(key)

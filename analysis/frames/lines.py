@@ -81,7 +81,7 @@ def _declared(
     if not declared:
         return checkpoints
     values = checkpoints["score"].to_numpy(dtype=float, na_value=np.nan, copy=True)
-    directions = checkpoints["direction"].astype("str").to_numpy(copy=True)
+    directions = checkpoints["direction"].astype(object).to_numpy(copy=True)
     table = scores[scores["study"].isin(list(declared))]
     keys = table["task"].astype("str") + "/" + table["metric"].astype("str")
     cells = table.assign(key=keys).groupby(["study", "run", "step"], observed=True)
@@ -97,10 +97,12 @@ def _declared(
             value = objective.value({"score": values[row], "metrics": metrics})
             values[row] = np.nan if value is None else value
             directions[row] = objective.direction or directions[row]
+    # Of categories of its own: a study may declare a direction that no run recorded.
     direction = pd.Categorical(directions) if len(directions) else checkpoints["direction"]
+    kept = {name: kind for name, kind in checkpoints.dtypes.items() if name != "direction"}
     return checkpoints.assign(
         score=pd.array(values, dtype=checkpoints["score"].dtype), direction=direction
-    ).astype(checkpoints.dtypes.to_dict())
+    ).astype(kept)
 
 
 def _last_of_each_step(table: pa.Table, owner: Array) -> tuple[pa.Table, Array]:

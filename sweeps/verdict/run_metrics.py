@@ -51,6 +51,8 @@ def _trajectories(
 
     One pass over the rows of all runs: a study of thousands has millions of values.
     """
+    if not wanted:
+        return {}
     places: dict[str, list[tuple[str, int]]] = {}
     for place, (task, metric) in enumerate(wanted):
         places.setdefault(task, []).append((metric, place))
@@ -64,8 +66,8 @@ def _trajectories(
                     if value is not None:
                         table[start + place] = value
             start += len(wanted)
-        ends.append(start // max(1, len(wanted)))
-    columns = np.array(table, dtype=np.float64).reshape(-1, max(1, len(wanted))).T.copy()
+        ends.append(start // len(wanted))
+    columns = np.array(table, dtype=np.float64).reshape(-1, len(wanted)).T.copy()
     parts = [slice(*pair) for pair in itertools.pairwise(ends)]
     return {
         key: tuple((run.tokens, column[part]) for run, part in zip(runs, parts, strict=True))

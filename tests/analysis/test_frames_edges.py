@@ -244,6 +244,15 @@ def test_a_task_is_described_by_the_first_run_of_its_study_that_names_it() -> No
     ]
 
 
+def test_tasks_that_only_a_later_run_scores_are_described() -> None:
+    def scored(run: str, task: str) -> RunFiles:
+        tasks = {task: {"domain": "english", "form": "cloze", "metrics": ["acc"]}}
+        return run_of(run, manifest={"config": {"evaluation": {"tasks": tasks}, "source": {}}})
+
+    frame = tasks_frame([scored("r0", "quiz"), scored("r1", "exam"), scored("r2", "quiz")])
+    assert frame["task"].tolist() == ["quiz", "exam"]
+
+
 def test_epochs_need_a_size_of_the_source() -> None:
     config = {
         "mixture": {"weights": {"a": 1.0, "b": 3.0}},

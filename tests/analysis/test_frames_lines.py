@@ -222,6 +222,16 @@ def test_a_checkpoint_has_the_objective_that_its_study_declares(tmp_path: Path) 
     }
 
 
+def test_a_declared_direction_that_no_run_recorded_is_kept(tmp_path: Path) -> None:
+    write_definition(tmp_path / "d", objectives=DECLARED)
+    folder = write_run(tmp_path / "d", "r", {})
+    metrics = {"quiz": {"acc": cell(0.25)}}
+    row = {"step": 1, "tokens": 8, "score": 7.0, "direction": "minimize", "metrics": metrics}
+    write_lines(folder, "scores.jsonl", [row])
+    points = Frames.read(tmp_path).checkpoints
+    assert points[["score", "direction"]].to_numpy().tolist() == [[0.25, "maximize"]]
+
+
 def test_metrics_are_in_the_order_of_runs_and_steps(tmp_path: Path) -> None:
     for name, steps in (("a", [3, 1, 2, 1]), ("b", [2, 1])):
         folder = write_run(tmp_path / "s", name, {})

@@ -105,6 +105,10 @@ def test_a_task_that_was_not_scored_at_a_checkpoint_is_missing_there() -> None:
     assert values_of(task.trajectories[0]) == [None, None, 1.0]
 
 
+def test_runs_without_any_metric_have_no_facts_of_tasks() -> None:
+    assert not task_data([loaded(), loaded()], {})
+
+
 def test_zero_is_a_value_and_null_is_none() -> None:
     rows: list[Metrics] = [{"arc": {"acc": acc(0.0)}}, {"arc": {"acc": acc(None)}}]
     last: Metrics = {"arc": {"acc": acc(0.5), "gone": {}}}
