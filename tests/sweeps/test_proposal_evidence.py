@@ -249,6 +249,21 @@ def test_families_are_averaged_with_their_weights_and_turned_back() -> None:
     assert replace(both, columns=0).predict(inputs[:1])[0, 0] == pytest.approx(3.0)
 
 
+@dataclass
+class Widths(Told):
+    """A family that predicts how many columns it is given."""
+
+    def predict(self, inputs: Floats) -> Floats:
+        return np.full((len(inputs), len(self.means)), float(inputs.shape[1]))
+
+
+@pytest.mark.parametrize("columns", [0, 1, 3])
+def test_points_of_the_largest_proxy_get_a_column_of_zeros_for_each_rung(columns: int) -> None:
+    members: Any = (Widths("only", (0.0,)),)
+    one = Preferred(members, np.array([1.0]), {}, np.array([1.0]), columns=columns)
+    assert one.predict(np.ones((2, 4))).tolist() == [[4.0 + columns], [4.0 + columns]]
+
+
 @pytest.mark.parametrize(
     ("units", "price", "sources", "given", "expected"),
     [
