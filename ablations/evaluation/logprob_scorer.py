@@ -59,7 +59,7 @@ class CausalLM:
     """A causal language model, split into the body and the projection onto the vocabulary.
 
     Args:
-        model: Network of transformers.
+        model: Network of transformers, on its device and in its type: a Llama's matrices are joined at once.
         body: Its body, if another object made it; None = make it.
     """
 
