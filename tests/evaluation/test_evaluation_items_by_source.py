@@ -208,7 +208,7 @@ Calls = list[tuple[str, str, dict[str, Any]]]
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
-    """What the hub's library is asked for; it answers with two rows."""
+    """Record what the hub's library is asked for; answer with two rows."""
     made: Calls = []
 
     def load_dataset(repo: str, subset: str, **named: Any) -> SimpleNamespace:

@@ -100,7 +100,7 @@ def test_a_row_is_taken_once_where_fewer_are_there_than_asked_for() -> None:
     rows = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0], [0.1, 0.1]])
     assert sorted(d_optimal(rows, 9, np.zeros((0, 2))).tolist()) == [0, 1, 2, 3]
     assert d_optimal(rows, 2, np.zeros((0, 2))).tolist() == [2, 1]
-    # What is run anyway is not measured again.
+    # Rows that run anyway are not measured again.
     assert d_optimal(rows, 1, np.array([[9.0, 0.0]])).tolist() == [1]
     assert d_optimal(rows, 1, np.array([[0.0, 9.0]])).tolist() == [2]
 

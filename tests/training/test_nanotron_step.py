@@ -33,7 +33,7 @@ class Network(torch.nn.Module):
 
 
 class Divided(DistributedDataParallel):
-    """What is told from a network by its class alone."""
+    """Stand in for a network where its class alone is looked at."""
 
     def __init__(self, log: list[str]) -> None:
         vars(self)["reducer"] = SimpleNamespace(_rebuild_buckets=lambda: log.append("buckets"))

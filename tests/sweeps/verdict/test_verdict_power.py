@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 
@@ -187,7 +188,8 @@ def test_an_estimate_states_all_that_a_comparison_needs() -> None:
 
 
 def test_an_estimate_is_at_five_percent_and_four_of_five_studies_by_default() -> None:
-    found = estimate_power(
+    of_two_seeds = functools.partial(
+        estimate_power,
         effect=1.0,
         standard_error=1.0,
         df=math.inf,
@@ -195,17 +197,9 @@ def test_an_estimate_is_at_five_percent_and_four_of_five_studies_by_default() ->
         item_variance=0.0,
         seeds_now=2,
     )
+    found = of_two_seeds()
     assert (found.power, found.seeds_needed) == (0.8, 17)
     assert (found.items_known, found.items_factor) == (False, None)
     assert found.detectable_effect == pytest.approx(NORMAL, rel=1e-4)
-    strict = estimate_power(
-        effect=1.0,
-        standard_error=1.0,
-        df=math.inf,
-        run_variance=1.0,
-        item_variance=0.0,
-        seeds_now=2,
-        alpha=0.01,
-        wanted=0.8,
-    )
+    strict = of_two_seeds(alpha=0.01, wanted=0.8)
     assert strict.seeds_needed == 26
